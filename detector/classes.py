@@ -1,0 +1,69 @@
+"""Class lists, and which of the 1000 classification synsets belong to which detection class."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import cache
+from importlib import resources
+
+from detector.errors import ParameterError
+
+
+@dataclass(frozen=True)
+class ClassList:
+    """The classes of a network, label by label.
+
+    ``ids`` are what annotation files use (WordNet ids for ILSVRC), ``names`` what people read. Background
+    is not among them: it is the last logit of a detection network and has no label.
+    """
+
+    ids: tuple[str, ...]
+    names: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        if len(self.ids) != len(self.names):
+            raise ParameterError(f"{len(self.ids)} class ids but {len(self.names)} names")
+        if len(set(self.ids)) != len(self.ids):
+            raise ParameterError("a class id stands twice in the list")
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def index(self) -> dict[str, int]:
+        """Label of each class id."""
+        return {class_id: label for label, class_id in enumerate(self.ids)}
+
+    @classmethod
+    def of(cls, ids: Iterable[str], names: Iterable[str] | None = None) -> "ClassList":
+        """A list of your own; names default to the ids."""
+        ids = tuple(ids)
+        return cls(ids, tuple(names) if names is not None else ids)
+
+
+@cache
+def ilsvrc_det() -> ClassList:
+    """The 200 classes of the ILSVRC detection task, in official order."""
+    return _read("ilsvrc_det.tsv")
+
+
+@cache
+def ilsvrc_cls() -> ClassList:
+    """The 1000 classes of the ILSVRC classification task, ordered by WordNet id."""
+    return _read("ilsvrc_cls.tsv")
+
+
+@cache
+def cls_to_det() -> tuple[int, ...]:
+    """For each of the 1000 classification labels its detection label, or -1 if it has none.
+
+    495 synsets are, or are kinds of, one of the 200 detection classes.
+    """
+    pairs = _read("cls_to_det.tsv")
+    parent = dict(zip(pairs.ids, pairs.names, strict=True))
+    det = ilsvrc_det().index()
+    return tuple(det[parent[wnid]] if wnid in parent else -1 for wnid in ilsvrc_cls().ids)
+
+
+def _read(name: str) -> ClassList:
+    text = resources.files("detector").joinpath("data", name).read_text(encoding="utf-8")
+    rows: Sequence[list[str]] = [line.split("\t") for line in text.splitlines()]
+    return ClassList(tuple(row[0] for row in rows), tuple(row[1] for row in rows))

@@ -1,0 +1,29 @@
+"""The errors of this library. Each message says what is wrong and what to do about it."""
+
+
+class DetectorError(Exception):
+    """Base of every error that this library raises on purpose."""
+
+
+class ImageError(DetectorError):
+    """A picture that cannot be used.
+
+    ``code`` is stable and meant for programs: ``empty``, ``unsupported_format``, ``too_many_bytes``,
+    ``too_many_pixels``, ``truncated`` or ``unreadable``.
+    """
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+class CheckpointError(DetectorError):
+    """A weights file that is truncated, foreign, or does not fit the network."""
+
+
+class DatasetError(DetectorError):
+    """A data set that is not laid out as its format says."""
+
+
+class ParameterError(DetectorError, ValueError):
+    """An argument outside its range or of the wrong shape."""
