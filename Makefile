@@ -1,0 +1,52 @@
+# make serve    the service on port 8000; WEIGHTS=path and PORT=number choose others
+# make test     the tests
+# make check    linter, formatter and type checker, all read-only
+# make clean    remove .venv and everything else that these made
+#
+# .venv is set up when first needed and again when pyproject.toml or constraints.txt change.
+# PYTHON=python3.12 chooses the interpreter that .venv is made with (3.11 to 3.13).
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP_INSTALL := $(BIN)/python -m pip install --quiet -c constraints.txt
+
+.DEFAULT_GOAL := help
+.PHONY: help serve test check clean
+.NOTPARALLEL:
+
+help:
+	@sed -n 's/^# \(make .*\)/\1/p' Makefile
+
+serve: $(VENV)/.serve
+	$(if $(WEIGHTS),DETECTOR_WEIGHTS='$(WEIGHTS)') $(if $(PORT),DETECTOR_PORT='$(PORT)') $(BIN)/python -m api
+
+test: $(VENV)/.dev
+	$(BIN)/python -m pytest
+
+check: $(VENV)/.dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+clean:
+	rm -rf $(VENV) *.egg-info build dist .pytest_cache .mypy_cache .ruff_cache
+	find . -name __pycache__ -prune -exec rm -rf {} +
+
+# A stamp is written last, so that a step cut short is done again.
+
+$(VENV)/.serve: $(VENV)/.made pyproject.toml constraints.txt
+	$(PIP_INSTALL) -e '.[api]'
+	@touch $@
+
+$(VENV)/.dev: $(VENV)/.made pyproject.toml constraints.txt
+	$(PIP_INSTALL) -e '.[dev]'
+	@touch $@
+
+$(VENV)/.made:
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null || { \
+	  echo "Python 3.11, 3.12 or 3.13 is needed; $(PYTHON) is: $$($(PYTHON) --version 2>&1)." >&2; \
+	  echo "Name another one: make $(MAKECMDGOALS) PYTHON=python3.12" >&2; \
+	  exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	@touch $@
