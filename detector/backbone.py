@@ -1,0 +1,28 @@
+"""What the heads expect of a backbone."""
+
+from torch import Tensor, nn
+
+CHANNELS = 1024
+"""Channels of the last maps, for every architecture."""
+
+
+class Backbone(nn.Module):
+    """A trunk of named stages and a linear classifier on the mean of its last maps.
+
+    ``features`` turns crops [N,3,224,224] into maps [N,1024,7,7]; its stages have names, so that a part of
+    the trunk can be frozen or run alone.
+    """
+
+    def __init__(self, features: nn.Sequential, num_classes: int, *, dropout: float) -> None:
+        super().__init__()
+        self.features = features
+        self.dropout = nn.Dropout(dropout)
+        self.classifier = nn.Linear(CHANNELS, num_classes)
+
+    def pool(self, maps: Tensor) -> Tensor:
+        """Maps [N,1024,h,w] -> logits [N,C]."""
+        return self.classifier(self.dropout(maps.mean(dim=(2, 3))))
+
+    def logits(self, pictures: Tensor) -> Tensor:
+        """Pictures [N,3,H,W] -> logits [N,C]."""
+        return self.pool(self.features(pictures))

@@ -1,0 +1,220 @@
+"""Checkpoints: safetensors with metadata. Nothing is ever unpickled.
+
+The file's header carries one JSON object (``Metadata``): what the network is, its classes, how its input is
+prepared, how it was trained, how well it measured, and under which licence it stands. The tensors' SHA-256 is
+part of it, so that a damaged file is told from a good one.
+"""
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor, nn
+
+from detector.backbone import Backbone
+from detector.classes import ClassList
+from detector.errors import CheckpointError
+from detector.googlenet import GoogLeNet
+from detector.region_network import RegionNetwork
+from detector.regions import Preprocessing
+from detector.torchvision_googlenet import TorchvisionGoogLeNet
+
+FORMAT = "googlenet-detector/1"
+ARCHITECTURES: dict[str, type[Backbone]] = {
+    "googlenet": GoogLeNet,
+    "torchvision-googlenet": TorchvisionGoogLeNet,
+}
+
+
+@dataclass(frozen=True)
+class Metadata:
+    """What a checkpoint says of itself.
+
+    ``classification`` are the classes of the classifier's first rows (None if it was not trained on whole
+    pictures), ``detection`` those of the region classifier (None for a mere classifier). ``metrics`` maps a
+    measure's name to its value, ``training`` says how the weights came about.
+    """
+
+    name: str
+    architecture: str
+    preprocessing: Preprocessing
+    classification: ClassList | None
+    detection: ClassList | None = None
+    training: Mapping[str, Any] = field(default_factory=dict)
+    metrics: Mapping[str, Any] = field(default_factory=dict)
+    licence: str = "unknown"
+    source: str = "unknown"
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A network and what is known of it: a RegionNetwork if it detects, else a mere Backbone."""
+
+    network: RegionNetwork | Backbone
+    metadata: Metadata
+
+    @property
+    def backbone(self) -> Backbone:
+        """The part that classifies whole pictures."""
+        return self.network.backbone if isinstance(self.network, RegionNetwork) else self.network
+
+
+def save_checkpoint(path: Path, checkpoint: Checkpoint, dtype: torch.dtype = torch.float16) -> None:
+    """Write a checkpoint, floating-point weights as ``dtype``; an existing file is replaced at once or not at all.
+
+    Auxiliary classifiers are left out: they serve training alone.
+    """
+    tensors = {
+        name: (value.to(dtype) if value.is_floating_point() else value).detach().cpu().contiguous()
+        for name, value in checkpoint.network.state_dict().items()
+        if not _is_auxiliary(name)
+    }
+    header = {"format": FORMAT, "sha256": _digest(tensors), **asdict(checkpoint.metadata)}
+    data = save(tensors, metadata={"googlenet-detector": json.dumps(header)})
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        temporary.write_bytes(data)
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def load_checkpoint(path: Path) -> Checkpoint:
+    """The network in float32, in evaluation mode, and its metadata.
+
+    Raises CheckpointError if the file is missing, truncated, foreign, or does not fit the network it names.
+    """
+    header, tensors = _read(path)
+    metadata = _metadata(header, path)
+    network = _build(metadata, tensors, path)
+    expected = {name for name in network.state_dict() if not _is_auxiliary(name)}
+    for kind, names in (("lacks", expected - tensors.keys()), ("has unknown", tensors.keys() - expected)):
+        if names:
+            raise CheckpointError(f"{path} {kind} {len(names)} tensors of {metadata.architecture}: {_some(names)}")
+    try:
+        network.load_state_dict({name: value.float() for name, value in tensors.items()})
+    except RuntimeError as error:
+        raise CheckpointError(f"{path} does not fit {metadata.architecture}: {error}") from error
+    return Checkpoint(network.eval(), metadata)
+
+
+def read_metadata(path: Path) -> Metadata:
+    """The metadata alone, without reading the tensors. Raises CheckpointError as load_checkpoint does."""
+    with _open(path) as file:
+        return _metadata(_header(file, path), path)
+
+
+def verify_checkpoint(path: Path) -> Metadata:
+    """Read the whole file, check its tensors' SHA-256 and that all are finite, and that the network takes them.
+
+    Raises CheckpointError, saying what is wrong.
+    """
+    header, tensors = _read(path)
+    if header.get("sha256") != _digest(tensors):
+        raise CheckpointError(f"{path} is damaged: its tensors do not have the SHA-256 that its header states")
+    for name, value in tensors.items():
+        if not torch.isfinite(value).all():
+            raise CheckpointError(f"{path}: tensor {name!r} holds values that are not finite")
+    return load_checkpoint(path).metadata
+
+
+def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    with _open(path) as file:
+        header = _header(file, path)
+        return header, {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
+
+
+def _open(path: Path) -> Any:
+    if not path.is_file():
+        raise CheckpointError(f"{path} does not exist")
+    try:
+        return safe_open(path, framework="pt")
+    except (SafetensorError, OSError) as error:
+        raise CheckpointError(
+            f"{path} is no whole safetensors file ({error}); a truncated download, or a foreign format? "
+            "Weights of other kinds come in through `detector weights import`"
+        ) from error
+
+
+def _header(file: Any, path: Path) -> dict[str, Any]:
+    text = (file.metadata() or {}).get("googlenet-detector")
+    if text is None:
+        raise CheckpointError(
+            f"{path} is a safetensors file, but not a checkpoint of this project: its header has no "
+            "'googlenet-detector' entry"
+        )
+    header = json.loads(text)
+    if header.get("format") != FORMAT:
+        raise CheckpointError(f"{path} has format {header.get('format')!r}; this version reads {FORMAT!r}")
+    return header
+
+
+def _metadata(header: Mapping[str, Any], path: Path) -> Metadata:
+    try:
+        prepare = header["preprocessing"]
+        return Metadata(
+            name=header["name"],
+            architecture=header["architecture"],
+            preprocessing=Preprocessing(
+                tuple(prepare["mean"]), tuple(prepare["std"]), prepare["size"], prepare["context"]
+            ),
+            classification=_class_list(header["classification"]),
+            detection=_class_list(header["detection"]),
+            training=header["training"],
+            metrics=header["metrics"],
+            licence=header["licence"],
+            source=header["source"],
+        )
+    except (KeyError, TypeError) as error:
+        raise CheckpointError(f"{path}: its metadata lacks or garbles {error}") from error
+
+
+def _class_list(entry: Mapping[str, list[str]] | None) -> ClassList | None:
+    return ClassList(tuple(entry["ids"]), tuple(entry["names"])) if entry is not None else None
+
+
+def _build(metadata: Metadata, tensors: Mapping[str, Tensor], path: Path) -> nn.Module:
+    architecture = ARCHITECTURES.get(metadata.architecture)
+    if architecture is None:
+        raise CheckpointError(
+            f"{path} is of architecture {metadata.architecture!r}; this version knows {', '.join(ARCHITECTURES)}"
+        )
+    if metadata.detection is None:
+        if metadata.classification is None:
+            raise CheckpointError(f"{path} names neither classification nor detection classes")
+        return architecture(len(metadata.classification))
+    if "pooling.labels" not in tensors:
+        raise CheckpointError(f"{path} names detection classes but lacks 'pooling.labels'")
+    labels = tensors["pooling.labels"]
+    return RegionNetwork(
+        architecture(len(labels)),
+        labels,
+        len(metadata.detection),
+        box_regression=any(name.startswith("box_head.") for name in tensors),
+    )
+
+
+def _is_auxiliary(name: str) -> bool:
+    return "aux_4a." in name or "aux_4d." in name
+
+
+def _digest(tensors: Mapping[str, Tensor]) -> str:
+    digest = hashlib.sha256()
+    for name in sorted(tensors):
+        value = tensors[name]
+        digest.update(f"{name} {value.dtype} {list(value.shape)}\n".encode())
+        digest.update(value.contiguous().view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
+
+
+def _some(names: set[str]) -> str:
+    shown = ", ".join(sorted(names)[:4])
+    return shown if len(names) <= 4 else f"{shown}, ..."

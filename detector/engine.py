@@ -1,0 +1,84 @@
+"""How a network is run: device, precision, memory format, batches."""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from detector.errors import ParameterError
+
+Head = Callable[[Tensor], tuple[Tensor, ...]]
+
+_BATCH = {"cpu": 16, "cuda": 256}
+"""Crops a forward. On a CPU small ones win: a large batch's maps leave the cache and cost fresh memory."""
+
+
+class Engine:
+    """One trunk on one device, with the head that reads its last maps.
+
+    The trunk runs in channels_last and in the given precision, the head in float32: its logits decide
+    between classes, and it costs nothing. The modules are moved and converted in place.
+    """
+
+    def __init__(
+        self,
+        features: nn.Sequential,
+        heads: nn.Module,
+        head: Head,
+        *,
+        device: str = "auto",
+        precision: str = "auto",
+        batch: int | None = None,
+    ) -> None:
+        """``head`` maps [R,1024,7,7] float32 to tensors of R rows; ``heads`` is the module that holds its weights.
+
+        Raises ParameterError for a device or precision that is not there.
+        """
+        self.device = choose_device(device)
+        self.dtype = choose_precision(precision, self.device)
+        self.batch = batch or _BATCH.get(self.device.type, 64)
+        heads.to(self.device).eval()
+        self._features = features.to(self.dtype).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self._head = head
+
+    @torch.inference_mode()
+    def run(self, crops: Tensor) -> tuple[Tensor, ...]:
+        """Crops [R,3,224,224] float32 on the device -> the head's tensors, float32 on the CPU, R rows each."""
+        parts = [self._forward(part) for part in crops.split(self.batch)]
+        return tuple(torch.cat(column).cpu() for column in zip(*parts, strict=True))
+
+    def _forward(self, crops: Tensor) -> tuple[Tensor, ...]:
+        maps = self._features(crops.to(self.dtype, memory_format=torch.channels_last))
+        return self._head(maps.float())
+
+
+def choose_device(name: str) -> torch.device:
+    """``auto`` is the first CUDA device if there is one, else the CPU; else what torch makes of the name."""
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise ParameterError(f"unknown device {name!r}: use 'auto', 'cpu', 'cuda' or 'cuda:N'") from error
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise ParameterError(f"device {name!r} was asked for, but torch finds no CUDA device here; use 'cpu'")
+    return device
+
+
+def choose_precision(name: str, device: torch.device) -> torch.dtype:
+    """``auto`` is bfloat16 where the device multiplies it in hardware, else float32."""
+    if name == "auto":
+        return torch.bfloat16 if _has_bfloat16(device) else torch.float32
+    named = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+    if name not in named:
+        raise ParameterError(f"unknown precision {name!r}: use 'auto', {', '.join(map(repr, named))}")
+    return named[name]
+
+
+def _has_bfloat16(device: torch.device) -> bool:
+    if device.type == "cuda":
+        return torch.cuda.get_device_capability(device) >= (8, 0)
+    if device.type == "cpu":
+        capabilities = torch.cpu.get_capabilities()
+        return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
+    return False

@@ -1,0 +1,94 @@
+"""The network that classifies regions: a backbone, a classifier whose rows are pooled into classes, box offsets.
+
+Letters for shapes: R regions, S rows of the classifier, C classes (background is the last of the C+1 logits).
+"""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from detector.backbone import CHANNELS, Backbone
+
+
+class RegionOutput(NamedTuple):
+    """logits [R,C+1], deltas [R,4] (offsets of :func:`detector.boxes.encode`), rows [R,S] before pooling."""
+
+    logits: Tensor
+    deltas: Tensor
+    rows: Tensor
+
+
+class RegionNetwork(nn.Module):
+    """Backbone, classifier and box head.
+
+    A detection class may be many things the backbone can already tell apart: 118 of the 1000 ImageNet synsets
+    are dogs. So the classifier keeps one row for each of them, and a class's logit is the log-sum-exp of its
+    rows: its posterior is the sum of theirs. With the rows of an ImageNet classifier this is that
+    classifier's posterior folded onto the detection classes, before any training.
+    """
+
+    def __init__(
+        self, backbone: Backbone, row_labels: Tensor, num_classes: int, *, box_regression: bool = True
+    ) -> None:
+        """``row_labels`` [S] int64: each row's label, 0..C-1, or C for background."""
+        super().__init__()
+        self.backbone = backbone
+        self.pooling = RowPooling(row_labels, num_classes)
+        self.box_head = BoxHead() if box_regression else None
+
+    def forward(self, crops: Tensor) -> RegionOutput:
+        """Crops [R,3,224,224] -> logits and box offsets."""
+        return self.heads(self.backbone.features(crops))
+
+    def heads(self, maps: Tensor) -> RegionOutput:
+        """The trunk's maps [R,1024,7,7] -> logits and box offsets."""
+        rows = self.backbone.pool(maps)  # R x S
+        deltas = self.box_head(maps) if self.box_head is not None else maps.new_zeros(len(maps), 4)
+        return RegionOutput(self.pooling(rows), deltas, rows)
+
+
+class RowPooling(nn.Module):
+    """Log-sum-exp of the rows that share a label: [R,S] -> [R,C+1]."""
+
+    labels: Tensor
+
+    def __init__(self, row_labels: Tensor, num_classes: int) -> None:
+        super().__init__()
+        self.num_classes = num_classes
+        self.register_buffer("labels", row_labels.to(torch.int64))
+
+    def forward(self, rows: Tensor) -> Tensor:
+        rows = rows.float()
+        labels = self.labels.expand_as(rows)
+        # Each class's own maximum is taken out first: a class far below the best would underflow to log(0).
+        peak = rows.new_full((len(rows), self.num_classes + 1), -torch.inf)
+        peak = peak.scatter_reduce(1, labels, rows.detach(), "amax")
+        peak = peak.clamp_min(-1e4)  # a class without rows: never seen, but its logit stays finite
+        shifted = (rows - peak.gather(1, labels)).exp()
+        total = torch.zeros_like(peak).scatter_add(1, labels, shifted)
+        return total.clamp_min(1e-30).log() + peak
+
+
+class BoxHead(nn.Module):
+    """Class-agnostic box regression from the trunk's last maps: [R,1024,7,7] -> offsets [R,4].
+
+    R-CNN (arXiv 1311.2524, appendix C) regresses from the last pooled maps, not from a vector: where the
+    object ends is in their layout. A 1x1 convolution first keeps the head at 80 thousand weights. The outputs
+    are whitened (divided by ``scale``), as R-CNN's targets are.
+    """
+
+    scale: Tensor
+
+    def __init__(self, width: int = 64) -> None:
+        super().__init__()
+        self.reduce = nn.Conv2d(CHANNELS, width, 1)  # R x width x 7 x 7
+        self.regress = nn.Linear(width * 7 * 7, 4)
+        self.register_buffer("scale", torch.tensor([0.1, 0.1, 0.2, 0.2]))
+        nn.init.kaiming_normal_(self.reduce.weight, nonlinearity="relu")
+        nn.init.zeros_(self.reduce.bias)  # type: ignore[arg-type]
+        nn.init.normal_(self.regress.weight, std=0.001)
+        nn.init.zeros_(self.regress.bias)
+
+    def forward(self, maps: Tensor) -> Tensor:
+        return self.regress(torch.relu(self.reduce(maps)).flatten(1)) * self.scale

@@ -1,0 +1,92 @@
+"""From boxes of a picture to the crops a network sees, batched, on the device.
+
+Letters for shapes: R regions; a crop is 224x224.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional as F
+
+from detector.boxes import Boxes
+from detector.errors import ParameterError
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """How crops are made for a network; part of its checkpoint.
+
+    ``mean`` and ``std`` are per RGB channel on the scale 0..255. ``context`` is how many of the crop's
+    ``size`` pixels on each side show what lies around the proposal (R-CNN, arXiv 1311.2524, appendix A).
+    """
+
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+    size: int = 224
+    context: int = 16
+
+
+def normalise(image: NDArray[np.uint8], preprocessing: Preprocessing, device: torch.device) -> Tensor:
+    """A picture [H,W,3] uint8 RGB -> [3,H,W] float32 on the device, mean taken out, divided by the deviation."""
+    if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or image.size == 0:
+        raise ParameterError(f"a picture must be uint8 [H,W,3] RGB, got {image.dtype} {list(image.shape)}")
+    pixels = torch.from_numpy(np.ascontiguousarray(image)).to(device).permute(2, 0, 1).float()
+    mean = torch.tensor(preprocessing.mean, device=device)[:, None, None]
+    std = torch.tensor(preprocessing.std, device=device)[:, None, None]
+    return (pixels - mean) / std
+
+
+def add_context(boxes: Boxes, preprocessing: Preprocessing) -> Boxes:
+    """Boxes [R,4] widened so that, warped to a crop, each keeps ``context`` pixels around it.
+
+    A side below one pixel counts as one: there is nothing less to look at.
+    """
+    centre = (boxes[:, :2] + boxes[:, 2:]) / 2
+    sides = np.maximum(boxes[:, 2:] - boxes[:, :2], 1)
+    half = sides / 2 * (preprocessing.size / (preprocessing.size - 2 * preprocessing.context))
+    return np.concatenate([centre - half, centre + half], axis=1).astype(np.float32)
+
+
+def warp(picture: Tensor, boxes: Boxes, preprocessing: Preprocessing) -> Tensor:
+    """Crops [R,3,224,224] of the regions around boxes [R,4], float32, on the picture's device.
+
+    ``picture`` [3,H,W] comes from :func:`normalise`. Each region (a box with its context) is stretched to the
+    crop whatever its aspect, by bilinear interpolation; what lies outside the picture is the mean colour,
+    which is zero here. A region more than twice the crop's size is read from a halved picture (or one
+    halved again), so that large objects are not aliased.
+    """
+    regions = torch.from_numpy(add_context(boxes, preprocessing)).to(picture.device)
+    size = preprocessing.size
+    crops = picture.new_empty(len(boxes), 3, size, size)
+    sides = (regions[:, 2:] - regions[:, :2]).amin(dim=1)
+    levels = (sides / size).clamp_min(1).log2().floor().int().tolist()
+    for level in sorted(set(levels)):
+        chosen = torch.tensor([i for i, other in enumerate(levels) if other == level], device=picture.device)
+        crops[chosen] = _sample(_halved(picture, level), regions[chosen] / 2**level, size)
+    return crops
+
+
+def _halved(picture: Tensor, times: int) -> Tensor:
+    for _ in range(times):
+        picture = F.avg_pool2d(picture, 2, ceil_mode=True)
+    return picture
+
+
+def _sample(picture: Tensor, regions: Tensor, size: int) -> Tensor:
+    """Bilinear samples of picture [3,H,W] on a size x size grid over each region [R,4] -> [R,3,size,size]."""
+    count, (height, width) = len(regions), picture.shape[1:]
+    step = (torch.arange(size, device=picture.device) + 0.5) / size
+    x = regions[:, :1] + step * (regions[:, 2:3] - regions[:, :1])  # R x size
+    y = regions[:, 1:2] + step * (regions[:, 3:4] - regions[:, 1:2])
+    grid = torch.stack(  # R x size x size x 2, the picture from -1 to 1
+        [
+            (2 * x / width - 1)[:, None, :].expand(-1, size, -1),
+            (2 * y / height - 1)[:, :, None].expand(-1, -1, size),
+        ],
+        dim=3,
+    )
+    pictures = picture[None].expand(count, -1, -1, -1)  # one picture in memory, seen R times
+    return F.grid_sample(pictures, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
