@@ -82,7 +82,7 @@ def colour(label: int) -> Colour:
     """
     lightness = (0.76, 0.66, 0.86)[label % 3]
     hue = 2 * np.pi * ((0.08 + label * _GOLDEN_RATIO) % 1)
-    a, b = 0.17 * np.cos(hue), 0.17 * np.sin(hue)
+    a, b = 0.15 * np.cos(hue), 0.15 * np.sin(hue)
     lms = np.array([[1, 0.3963378, 0.2158038], [1, -0.1055613, -0.0638542], [1, -0.0894842, -1.2914855]])
     rgb = np.array(
         [
