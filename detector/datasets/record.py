@@ -1,21 +1,34 @@
-"""The one record that every data set reader yields."""
+"""The one record that every detection reader yields, and its smaller sister for classification."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from detector.boxes import Boxes
 
+ProblemKind = Literal[
+    "missing_image",
+    "unreadable_image",
+    "missing_annotation",
+    "unreadable_annotation",
+    "size_mismatch",
+    "unknown_class",
+    "box_outside",
+    "empty_box",
+]
+
 
 @dataclass(frozen=True)
 class Record:
     """One picture and its objects.
 
-    boxes [G,4] float32, continuous (``xmax`` of a file is ``xmax + 1`` here); labels [G] int64, indices into
-    the data set's class list. ``partial`` is true where objects of other classes may stand unlabelled, as
-    in ILSVRC DET train: such a picture says nothing about classes it does not list.
+    boxes [G,4] float32, continuous (``xmax`` of a file is ``xmax + 1`` here), in pixels of the upright
+    picture of ``width`` x ``height``; labels [G] int64, indices into the data set's class list. ``partial``
+    is true where objects of other classes may stand unlabelled, as in most of ILSVRC DET train: such a
+    picture says nothing about classes it does not list.
     """
 
     image_id: str
@@ -28,15 +41,23 @@ class Record:
 
 
 @dataclass(frozen=True)
+class LabelledImage:
+    """One picture and its one class, as the classification task has it; ``label`` indexes the class list."""
+
+    image_id: str
+    path: Path
+    label: int
+
+
+@dataclass(frozen=True)
 class Problem:
     """Something wrong with one picture or one of its boxes.
 
-    ``kind`` is stable and meant for programs: ``missing_image``, ``unreadable_image``,
-    ``missing_annotation``, ``unreadable_annotation``, ``unknown_class``, ``box_outside`` or ``empty_box``.
+    ``kind`` is stable and meant for programs; ``message`` names the file and is meant for people.
     """
 
     image_id: str
-    kind: str
+    kind: ProblemKind
     message: str
 
 
@@ -45,5 +66,14 @@ class Dataset:
     """Records in the order of the list file, the classes they index, and what was wrong on the way."""
 
     records: list[Record]
+    class_ids: list[str]
+    problems: list[Problem] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class LabelledDataset:
+    """Labelled pictures in the order of the list file, their classes, and what was wrong on the way."""
+
+    images: list[LabelledImage]
     class_ids: list[str]
     problems: list[Problem] = field(default_factory=list)

@@ -1,0 +1,126 @@
+"""Readers of the ILSVRC classification and localisation tasks (CLS-LOC) in their official layout."""
+
+import csv
+from collections.abc import Mapping
+from pathlib import Path
+
+from detector.classes import ClassList, ilsvrc_cls
+from detector.datasets.ilsvrc import IlsvrcLayout
+from detector.datasets.picture_header import read_header
+from detector.datasets.problems import OnProblem, ProblemLog
+from detector.datasets.record import Dataset, LabelledDataset, LabelledImage
+from detector.datasets.voc_record import VocRecordReader
+from detector.datasets.voc_xml import parse_voc_xml
+from detector.errors import DatasetError, ImageError
+
+
+def read_ilsvrc_cls(
+    root: Path,
+    split: str,
+    *,
+    classes: ClassList | None = None,
+    on_problem: OnProblem = OnProblem.REPORT,
+    check_pictures: bool = True,
+) -> LabelledDataset:
+    """Read the pictures of ``train`` or ``val`` with their one class each: for training and top-k error.
+
+    The class of a train picture is the folder it lies in; of a val picture, what ``LOC_val_solution.csv``
+    beside ``ILSVRC`` says, or without that file its annotation. Arguments and errors are those of
+    :func:`detector.datasets.ilsvrc_det.read_ilsvrc_det`; the classes default to the 1000 official ones.
+    """
+    classes = ilsvrc_cls() if classes is None else classes
+    layout = IlsvrcLayout.find(root, "CLS-LOC")
+    log = ProblemLog(on_problem)
+    labels = classes.index()
+    solution = {} if split == "train" else _read_solution(layout.home.parent / "LOC_val_solution.csv")
+    images = []
+    for image_id in layout.image_ids("train_cls" if split == "train" else split):
+        path = layout.picture(split, image_id)
+        if check_pictures and not _picture_is_there(image_id, path, log):
+            continue
+        if split == "train":
+            class_id: str | None = Path(image_id).parent.name
+        else:
+            class_id = _class_of_val(image_id, solution, layout.annotation(split, image_id), log)
+        if class_id in labels:
+            images.append(LabelledImage(image_id, path, labels[class_id]))
+        elif class_id is not None:
+            log.report(image_id, "unknown_class", f"picture {path} is of the unknown class {class_id!r}")
+    return LabelledDataset(images, list(classes.ids), log.problems)
+
+
+def read_ilsvrc_loc(
+    root: Path,
+    split: str,
+    *,
+    classes: ClassList | None = None,
+    on_problem: OnProblem = OnProblem.REPORT,
+    check_pictures: bool = True,
+) -> Dataset:
+    """Read the pictures of ``train`` or ``val`` that have boxes: of one class a picture, so all ``partial``.
+
+    About half of the official train pictures have boxes: ``train_loc.txt`` lists them. Where that list is
+    absent ``train_cls.txt`` is read and pictures without annotation are problems. Arguments and errors are
+    those of :func:`detector.datasets.ilsvrc_det.read_ilsvrc_det`.
+    """
+    classes = ilsvrc_cls() if classes is None else classes
+    layout = IlsvrcLayout.find(root, "CLS-LOC")
+    name = split
+    if split == "train":
+        name = "train_loc" if layout.list_file("train_loc").exists() else "train_cls"
+    reader = VocRecordReader(classes.index(), ProblemLog(on_problem), check_pictures)
+    found = (
+        reader.read(
+            image_id, layout.picture(split, image_id), layout.annotation(split, image_id), partial=True
+        )
+        for image_id in layout.image_ids(name)
+    )
+    records = [record for record in found if record is not None]
+    return Dataset(records, list(classes.ids), reader.log.problems)
+
+
+def _picture_is_there(image_id: str, path: Path, log: ProblemLog) -> bool:
+    try:
+        read_header(path)
+    except FileNotFoundError:
+        log.report(image_id, "missing_image", f"picture {path} is missing")
+    except ImageError as error:
+        log.report(image_id, "unreadable_image", str(error))
+    else:
+        return True
+    return False
+
+
+def _read_solution(path: Path) -> dict[str, str]:
+    """Class of each val picture: the first word of its prediction string (``n01751748 67 65 267 117``)."""
+    if not path.exists():
+        return {}
+    with path.open(encoding="utf-8", newline="") as lines:
+        try:
+            return {row["ImageId"]: row["PredictionString"].split()[0] for row in csv.DictReader(lines)}
+        except (KeyError, IndexError, AttributeError, UnicodeDecodeError, csv.Error) as error:
+            raise DatasetError(
+                f"{path} is not the official file: its columns must be ImageId and PredictionString"
+            ) from error
+
+
+def _class_of_val(
+    image_id: str, solution: Mapping[str, str], annotation: Path, log: ProblemLog
+) -> str | None:
+    if image_id in solution:
+        return solution[image_id]
+    try:
+        names = parse_voc_xml(annotation).names
+    except FileNotFoundError:
+        message = f"its class is unknown: no line in LOC_val_solution.csv, no annotation {annotation}"
+        log.report(image_id, "missing_annotation", message)
+        return None
+    except DatasetError as error:
+        log.report(image_id, "unreadable_annotation", str(error))
+        return None
+    if not names:
+        log.report(
+            image_id, "missing_annotation", f"its class is unknown: annotation {annotation} has no object"
+        )
+        return None
+    return names[0]

@@ -1,0 +1,77 @@
+"""Reader of the ILSVRC detection task (DET) in its official layout."""
+
+from pathlib import Path
+
+from detector.classes import ClassList, ilsvrc_det
+from detector.datasets.ilsvrc import IlsvrcLayout, read_list
+from detector.datasets.problems import OnProblem, ProblemLog
+from detector.datasets.record import Dataset
+from detector.datasets.voc_record import VocRecordReader
+
+
+def read_ilsvrc_det(
+    root: Path,
+    split: str,
+    *,
+    classes: ClassList | None = None,
+    on_problem: OnProblem = OnProblem.REPORT,
+    check_pictures: bool = True,
+) -> Dataset:
+    """Read the pictures and boxes of one split of ILSVRC DET.
+
+    root:
+        The folder that holds ``ILSVRC``, or that folder itself.
+    split:
+        ``train`` or ``val``, or a part with a list file of its own (``val1``). For ``train`` the official
+        lists by class, ``train_1.txt`` and so on, are used where they exist: every picture that is positive
+        for at least one class. Else it is ``train.txt``.
+    classes:
+        The classes to read; the 200 official ones by default. Objects of others are problems.
+    on_problem:
+        ``REPORT`` leaves out what is broken and names it in ``Dataset.problems``; ``STOP`` raises at once.
+    check_pictures:
+        Open the header of every picture, to find those that are missing or unreadable, whose true size is
+        another than their annotation says, or that EXIF turns. Without it reading takes about half
+        the time, and believes the annotations.
+
+    Train pictures are ``partial``: only one class, or a few, were annotated in them; the exception are those
+    collected in 2014, annotated with all 200 like val (ILSVRC2014 development kit, section 1.2). The
+    ``extra`` pictures of 2013 are negatives: they have no annotation file and no objects.
+
+    Raises DatasetError if the layout is another one, or at the first problem with ``OnProblem.STOP``;
+    ParameterError if there is no such split.
+    """
+    classes = ilsvrc_det() if classes is None else classes
+    layout = IlsvrcLayout.find(root, "DET")
+    is_train = split.startswith("train")
+    reader = VocRecordReader(classes.index(), ProblemLog(on_problem), check_pictures)
+    found = (
+        reader.read(
+            image_id,
+            layout.picture(split, image_id),
+            layout.annotation(split, image_id),
+            partial=is_train and not _has_all_classes(image_id),
+            negative=is_train and _is_negative(image_id),
+        )
+        for image_id in _image_ids(layout, split)
+    )
+    records = [record for record in found if record is not None]
+    return Dataset(records, list(classes.ids), reader.log.problems)
+
+
+def _image_ids(layout: IlsvrcLayout, split: str) -> list[str]:
+    if split != "train" or not layout.list_file("train_1").exists():
+        return layout.image_ids(split)
+    # One list a class: the last column is 1 for a positive picture, 0 where not every instance has a box,
+    # -1 for a negative one. A dict keeps the order of the lists and each picture once.
+    numbers = range(1, 1 + len(ilsvrc_det()))
+    lists = (layout.list_file(f"train_{number}") for number in numbers)
+    return list(dict.fromkeys(row[0] for path in lists for row in read_list(path) if row[-1] == "1"))
+
+
+def _has_all_classes(image_id: str) -> bool:
+    return "ILSVRC2014_train" in image_id
+
+
+def _is_negative(image_id: str) -> bool:
+    return "extra" in image_id

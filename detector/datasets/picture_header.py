@@ -1,0 +1,61 @@
+"""The size and orientation of a picture file, without decoding its pixels."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import ExifTags, Image
+
+from detector.boxes import Boxes
+from detector.errors import ImageError
+
+# EXIF orientation 1..8, TIFF 6.0: 5 to 8 exchange the axes, then some mirror one or both of them.
+_MIRRORS_X = (2, 3, 6, 7)
+_MIRRORS_Y = (3, 4, 7, 8)
+
+
+@dataclass(frozen=True)
+class PictureHeader:
+    """The stored size in pixels, and the EXIF orientation that turns it upright (1: it is upright)."""
+
+    width: int
+    height: int
+    orientation: int = 1
+
+    @property
+    def upright_size(self) -> tuple[int, int]:
+        """Width and height of the picture as it is shown, and as the detector sees it."""
+        return (self.height, self.width) if self.orientation >= 5 else (self.width, self.height)
+
+    def upright(self, boxes: Boxes) -> Boxes:
+        """Boxes [N,4] over the stored pixels, as boxes over the upright picture."""
+        if self.orientation == 1:
+            return boxes
+        points = boxes.reshape(-1, 2, 2).copy()  # N x corner x (x, y)
+        if self.orientation >= 5:
+            points = points[..., ::-1]
+        width, height = self.upright_size
+        if self.orientation in _MIRRORS_X:
+            points[..., 0] = width - points[..., 0]
+        if self.orientation in _MIRRORS_Y:
+            points[..., 1] = height - points[..., 1]
+        return np.concatenate([points.min(axis=1), points.max(axis=1)], axis=1)
+
+
+def read_header(path: Path) -> PictureHeader:
+    """Size and orientation of a picture file.
+
+    Only the header is read: a file cut off further on passes here and fails when it is decoded. Raises
+    FileNotFoundError if there is no such file, ImageError (``empty``, ``unreadable``) if it is no picture.
+    """
+    try:
+        with Image.open(path) as image:
+            orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
+            width, height = image.size
+    except FileNotFoundError:
+        raise
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        if path.is_file() and path.stat().st_size == 0:
+            raise ImageError("empty", f"picture {path} is empty (0 bytes)") from error
+        raise ImageError("unreadable", f"picture {path} cannot be read: {error}") from error
+    return PictureHeader(width, height, orientation if orientation in range(1, 9) else 1)
