@@ -1,0 +1,76 @@
+"""How much of the ground truth proposals cover. Letters: G ground truths, R proposals, B budgets."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from detector import boxes as box_algebra
+from detector.boxes import Boxes
+from detector.errors import ParameterError
+
+
+@dataclass(frozen=True)
+class ProposalRecall:
+    """Coverage at each budget, the largest number of proposals a picture may use.
+
+    All [B]: budgets; proposals, the mean number a picture did use; recall, the share of ground truths that
+    some proposal overlaps at the IoU threshold; mabo, mean average best overlap (Uijlings et al. 2013,
+    section 5). NaN where there is no ground truth, or no picture.
+    """
+
+    budgets: NDArray[np.int64]
+    proposals: NDArray[np.float64]
+    recall: NDArray[np.float64]
+    mabo: NDArray[np.float64]
+
+
+def proposal_recall(
+    ground_truth: Sequence[Boxes],
+    proposals: Sequence[Boxes],
+    iou: float = 0.5,
+    budgets: Sequence[int] = (100, 300, 1000, 2000),
+    labels: Sequence[NDArray[np.int64]] | None = None,
+) -> ProposalRecall:
+    """Coverage of each picture's ground truths [G,4] by its proposals [R,4], which come best first.
+
+    With ``labels`` [G] of each picture's ground truths the mean best overlap is taken over classes, as
+    published figures are; without them over all ground truths. Recall is over all ground truths either way.
+
+    Raises ParameterError if the sequences do not agree or a budget is below 1.
+    """
+    if len(ground_truth) != len(proposals):
+        raise ParameterError(f"{len(ground_truth)} pictures of ground truth, {len(proposals)} of proposals")
+    if labels is not None and [len(mine) for mine in labels] != [len(mine) for mine in ground_truth]:
+        raise ParameterError("labels must hold one label a ground truth, picture by picture")
+    if min(budgets, default=1) < 1:
+        raise ParameterError(f"budgets must be at least 1, got {list(budgets)}")
+    limits = np.array(budgets, np.int64)
+    best = np.concatenate(
+        [np.zeros((0, len(limits)))]
+        + [_best_overlaps(mine, found, limits) for mine, found in zip(ground_truth, proposals, strict=True)]
+    )
+    used = np.minimum(limits, np.array([len(found) for found in proposals], np.int64)[:, None])
+    groups = np.concatenate(labels) if labels else np.zeros(len(best), np.int64)
+    return ProposalRecall(
+        budgets=limits,
+        proposals=_mean(used),
+        recall=_mean(best >= iou),
+        mabo=_mean(
+            np.array([_mean(best[groups == group]) for group in np.unique(groups)]).reshape(-1, len(limits))
+        ),
+    )
+
+
+def _best_overlaps(ground_truth: Boxes, proposals: Boxes, budgets: NDArray[np.int64]) -> NDArray[np.float64]:
+    """The best IoU [G,B] of each ground truth with the first proposals of each budget."""
+    if not len(proposals) or not len(ground_truth):
+        return np.zeros((len(ground_truth), len(budgets)))
+    so_far = np.maximum.accumulate(box_algebra.iou(ground_truth, proposals), axis=1)  # G x R
+    return so_far[:, np.minimum(budgets, len(proposals)) - 1].astype(np.float64)
+
+
+def _mean(values: NDArray[np.generic]) -> NDArray[np.float64]:
+    """Mean over the first axis; NaN of nothing."""
+    return values.mean(axis=0, dtype=np.float64) if len(values) else np.full(values.shape[1], np.nan)
