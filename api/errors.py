@@ -1,0 +1,95 @@
+"""Everything that goes wrong is answered as ``{"error": {"code": ..., "message": ...}}``."""
+
+from collections.abc import Mapping
+from http import HTTPStatus
+
+from fastapi import FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
+
+from api.replies import json_reply
+from detector.errors import ImageError
+
+_IMAGE_STATUS = {
+    "empty": 400,
+    "too_many_bytes": 413,
+    "too_many_pixels": 413,
+    "unsupported_format": 415,
+    "truncated": 422,
+    "unreadable": 422,
+}
+
+
+class ApiError(Exception):
+    """A request that is refused. ``code`` is stable and meant for programs, the message for people."""
+
+    def __init__(self, status: int, code: str, message: str) -> None:
+        super().__init__(message)
+        self.status = status
+        self.code = code
+
+
+def not_ready() -> ApiError:
+    """The refusal until the weights are there."""
+    return ApiError(503, "not_ready", "The weights are not loaded yet. Try again in a moment.")
+
+
+def error_reply(status: int, code: str, message: str, headers: Mapping[str, str] | None = None) -> Response:
+    """The one shape of every error."""
+    return json_reply({"error": {"code": code, "message": message}}, status, headers)
+
+
+def install_error_handlers(app: FastAPI) -> None:
+    """Answer every exception of the app in the one shape."""
+    app.add_exception_handler(ApiError, _api_error)
+    app.add_exception_handler(ImageError, _image_error)
+    app.add_exception_handler(RequestValidationError, _invalid_parameters)
+    app.add_exception_handler(HTTPException, _http_error)
+    app.add_exception_handler(ClientDisconnect, _client_left)
+    app.add_exception_handler(Exception, _internal_error)
+
+
+async def _api_error(request: Request, error: Exception) -> Response:
+    assert isinstance(error, ApiError)
+    headers = {"Retry-After": "1"} if error.status == HTTPStatus.SERVICE_UNAVAILABLE else None
+    return error_reply(error.status, error.code, str(error), headers)
+
+
+async def _image_error(request: Request, error: Exception) -> Response:
+    assert isinstance(error, ImageError)
+    return error_reply(_IMAGE_STATUS[error.code], error.code, str(error))
+
+
+async def _invalid_parameters(request: Request, error: Exception) -> Response:
+    assert isinstance(error, RequestValidationError)
+    problems = (
+        f"{problem['loc'][-1]}: {_in_words(problem['type'], problem['msg'])}" for problem in error.errors()
+    )
+    return error_reply(422, "invalid_parameter", "; ".join(problems) + ". See /docs.")
+
+
+def _in_words(kind: str, message: str) -> str:
+    return "there is no such parameter" if kind == "extra_forbidden" else message
+
+
+async def _http_error(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    status = HTTPStatus(error.status_code)
+    if status == HTTPStatus.NOT_FOUND:
+        return error_reply(status, "not_found", f"There is nothing at {request.url.path}. See /docs.")
+    if status == HTTPStatus.METHOD_NOT_ALLOWED:
+        allowed = (error.headers or {}).get("Allow", "another method")
+        return error_reply(
+            status, "method_not_allowed", f"{request.url.path} answers {allowed} only.", error.headers
+        )
+    return error_reply(status, status.name.lower(), f"{status.phrase}.", error.headers)
+
+
+async def _client_left(request: Request, error: Exception) -> Response:
+    return Response(status_code=HTTPStatus.BAD_REQUEST)  # nobody is there to read it
+
+
+async def _internal_error(request: Request, error: Exception) -> Response:
+    # Starlette raises the error again once this is sent, and the server logs it with its traceback.
+    return error_reply(500, "internal_error", "Something went wrong here. It is in the service's log.")

@@ -1,0 +1,124 @@
+"""What goes in by the query and what comes out as JSON, as /docs shows it."""
+
+from enum import IntEnum
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from detector.detection import MAX_DETECTIONS, SCORE_THRESHOLD
+
+
+class Crops(IntEnum):
+    """How many parts of a picture are classified and averaged."""
+
+    ONE = 1
+    TEN = 10
+    ALL = 144
+
+
+class DetectQuery(BaseModel):
+    """Query of ``POST /detect``."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    score_threshold: Annotated[
+        float, Field(ge=0, le=1, allow_inf_nan=False, description="leave out detections with a lower score")
+    ] = SCORE_THRESHOLD
+    max_detections: Annotated[int, Field(ge=1, le=1000, description="at most so many, the best")] = (
+        MAX_DETECTIONS
+    )
+
+
+class ClassifyQuery(BaseModel):
+    """Query of ``POST /classify``."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    top: Annotated[int, Field(ge=1, le=1000, description="how many classes, or all there are")] = 5
+    crops: Annotated[Crops, Field(description="more crops are more accurate, and as many times slower")] = (
+        Crops.ONE
+    )
+
+
+class _Reply(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+
+class Box(_Reply):
+    """Pixels of the upright picture, origin top left; ``xmax`` and ``ymax`` lie just outside the box."""
+
+    xmin: float
+    ymin: float
+    xmax: float
+    ymax: float
+
+
+class DetectedObject(_Reply):
+    """One object."""
+
+    label: str
+    wnid: str = Field(description="the id of the class; a WordNet id for ILSVRC classes")
+    score: float = Field(ge=0, le=1)
+    box: Box
+
+
+class LikelyClass(_Reply):
+    """One class and how likely it is."""
+
+    label: str
+    wnid: str = Field(description="the id of the class; a WordNet id for ILSVRC classes")
+    score: float = Field(ge=0, le=1)
+
+
+class ClassifyTiming(_Reply):
+    """Milliseconds; ``total`` also counts receiving the picture and waiting for a turn."""
+
+    decode: float
+    classify: float
+    total: float
+
+
+class DetectTiming(ClassifyTiming):
+    """Milliseconds; ``total`` also counts receiving the picture and waiting for a turn."""
+
+    proposals: float
+
+
+class _PictureReply(_Reply):
+    image: str | None = Field(description="file name in the multipart form; null for a raw body")
+    width: int = Field(description="of the picture, upright")
+    height: int
+    model: str
+
+
+class DetectReply(_PictureReply):
+    """Objects, best first."""
+
+    detections: list[DetectedObject]
+    timing_ms: DetectTiming
+
+
+class ClassifyReply(_PictureReply):
+    """Classes, likeliest first."""
+
+    classes: list[LikelyClass]
+    timing_ms: ClassifyTiming
+
+
+class Health(_Reply):
+    """``live`` or ``ready``."""
+
+    status: str
+
+
+class ErrorDetail(_Reply):
+    """What is wrong: ``code`` is stable and meant for programs, ``message`` for people."""
+
+    code: str
+    message: str
+
+
+class ErrorReply(_Reply):
+    """Every error looks like this."""
+
+    error: ErrorDetail
