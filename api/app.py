@@ -49,6 +49,7 @@ def create_app(
         version=version("googlenet-detector"),
         lifespan=lifespan,
         redoc_url=None,
+        redirect_slashes=False,
     )
     app.include_router(router)
     install_error_handlers(app)

@@ -1,0 +1,78 @@
+"""The real service, under a real server on a loopback port."""
+
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from io import BytesIO
+from pathlib import Path
+
+import httpx
+import numpy as np
+import pytest
+import uvicorn
+from fastapi import FastAPI
+from PIL import Image
+
+from api.app import create_app
+from api.settings import Settings
+
+
+@contextmanager
+def serve(app: FastAPI) -> Iterator[httpx.Client]:
+    """A client of the app, served by uvicorn in a thread."""
+    server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="critical"))
+    thread = threading.Thread(target=server.run)
+    thread.start()
+    try:
+        while not server.started:
+            assert thread.is_alive(), "the server did not start"
+            time.sleep(0.01)
+        port = server.servers[0].sockets[0].getsockname()[1]
+        with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=120) as client:
+            yield client
+    finally:
+        server.should_exit = True
+        thread.join()
+
+
+def wait_until_ready(client: httpx.Client, seconds: float = 120) -> None:
+    """Returns once /health/ready says so; a test that waits in vain fails."""
+    deadline = time.monotonic() + seconds
+    while client.get("/health/ready").status_code != 200:
+        assert time.monotonic() < deadline, "the service did not become ready"
+        time.sleep(0.05)
+
+
+@pytest.fixture(scope="session")
+def client(checkpoint_path: Path) -> Iterator[httpx.Client]:
+    """A client of a ready service that allows 300,000 bytes and a million pixels."""
+    settings = Settings(weights=checkpoint_path, device="cpu", max_bytes=300_000, max_pixels=1_000_000)
+    with serve(create_app(settings)) as client:
+        wait_until_ready(client)
+        yield client
+
+
+@pytest.fixture(scope="session")
+def unready_client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx.Client]:
+    """A client of a service whose weights are not there, and which therefore never is ready."""
+    settings = Settings(weights=tmp_path_factory.mktemp("empty") / "absent.safetensors", device="cpu")
+    with serve(create_app(settings)) as client:
+        yield client
+
+
+@pytest.fixture(scope="session")
+def pixels() -> np.ndarray:
+    """A picture [96,128,3] with two things in it."""
+    image = np.full((96, 128, 3), (90, 140, 200), np.uint8)
+    image[30:80, 20:60] = 200, 60, 40
+    image[50:90, 70:120] = 30, 30, 30
+    return image
+
+
+@pytest.fixture(scope="session")
+def picture(pixels: np.ndarray) -> bytes:
+    """The same as PNG, which keeps every pixel."""
+    buffer = BytesIO()
+    Image.fromarray(pixels).save(buffer, "PNG")
+    return buffer.getvalue()
