@@ -33,7 +33,7 @@ def read_bvlc(path: Path) -> GoogLeNet:
     try:
         with np.load(path, allow_pickle=False) as archive:
             arrays = {name: archive[name] for name in archive.files}
-    except (OSError, ValueError, zipfile.BadZipFile) as error:
+    except (OSError, EOFError, ValueError, zipfile.BadZipFile) as error:
         raise CheckpointError(f"{path}: not a readable .npz archive of arrays ({error})") from error
     network = GoogLeNet(1000)
     with torch.no_grad():

@@ -7,8 +7,7 @@ part of it, so that a damaged file is told from a good one.
 
 import hashlib
 import json
-import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,21 +15,23 @@ from typing import Any
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
-from torch import Tensor, nn
+from torch import Tensor
 
 from detector.backbone import Backbone
 from detector.classes import ClassList
 from detector.errors import CheckpointError
+from detector.files import write_whole
 from detector.googlenet import GoogLeNet
 from detector.region_network import RegionNetwork
 from detector.regions import Preprocessing
 from detector.torchvision_googlenet import TorchvisionGoogLeNet
 
 FORMAT = "googlenet-detector/1"
-ARCHITECTURES: dict[str, type[Backbone]] = {
+ARCHITECTURES: dict[str, Callable[[int], Backbone]] = {
     "googlenet": GoogLeNet,
     "torchvision-googlenet": TorchvisionGoogLeNet,
 }
+"""What makes a backbone of so many classifier rows."""
 
 
 @dataclass(frozen=True)
@@ -67,7 +68,7 @@ class Checkpoint:
 
 
 def save_checkpoint(path: Path, checkpoint: Checkpoint, dtype: torch.dtype = torch.float16) -> None:
-    """Write a checkpoint, floating-point weights as ``dtype``; an existing file is replaced at once or not at all.
+    """Write a checkpoint, its floating-point weights as ``dtype``, in one piece.
 
     Auxiliary classifiers are left out: they serve training alone.
     """
@@ -77,14 +78,7 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint, dtype: torch.dtype = tor
         if not _is_auxiliary(name)
     }
     header = {"format": FORMAT, "sha256": _digest(tensors), **asdict(checkpoint.metadata)}
-    data = save(tensors, metadata={"googlenet-detector": json.dumps(header)})
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        temporary.write_bytes(data)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    write_whole(path, save(tensors, metadata={"googlenet-detector": json.dumps(header)}))
 
 
 def load_checkpoint(path: Path) -> Checkpoint:
@@ -96,9 +90,11 @@ def load_checkpoint(path: Path) -> Checkpoint:
     metadata = _metadata(header, path)
     network = _build(metadata, tensors, path)
     expected = {name for name in network.state_dict() if not _is_auxiliary(name)}
-    for kind, names in (("lacks", expected - tensors.keys()), ("has unknown", tensors.keys() - expected)):
+    for what, names in (("lacks", expected - tensors.keys()), ("has unknown", tensors.keys() - expected)):
         if names:
-            raise CheckpointError(f"{path} {kind} {len(names)} tensors of {metadata.architecture}: {_some(names)}")
+            raise CheckpointError(
+                f"{path} does not fit {metadata.architecture}: it {what} tensors {_some(names)}"
+            )
     try:
         network.load_state_dict({name: value.float() for name, value in tensors.items()})
     except RuntimeError as error:
@@ -113,13 +109,13 @@ def read_metadata(path: Path) -> Metadata:
 
 
 def verify_checkpoint(path: Path) -> Metadata:
-    """Read the whole file, check its tensors' SHA-256 and that all are finite, and that the network takes them.
+    """Check the tensors' SHA-256, that all values are finite, and that the network takes them.
 
     Raises CheckpointError, saying what is wrong.
     """
     header, tensors = _read(path)
     if header.get("sha256") != _digest(tensors):
-        raise CheckpointError(f"{path} is damaged: its tensors do not have the SHA-256 that its header states")
+        raise CheckpointError(f"{path} is damaged: its tensors do not have the SHA-256 its header states")
     for name, value in tensors.items():
         if not torch.isfinite(value).all():
             raise CheckpointError(f"{path}: tensor {name!r} holds values that are not finite")
@@ -181,11 +177,12 @@ def _class_list(entry: Mapping[str, list[str]] | None) -> ClassList | None:
     return ClassList(tuple(entry["ids"]), tuple(entry["names"])) if entry is not None else None
 
 
-def _build(metadata: Metadata, tensors: Mapping[str, Tensor], path: Path) -> nn.Module:
+def _build(metadata: Metadata, tensors: Mapping[str, Tensor], path: Path) -> RegionNetwork | Backbone:
     architecture = ARCHITECTURES.get(metadata.architecture)
     if architecture is None:
         raise CheckpointError(
-            f"{path} is of architecture {metadata.architecture!r}; this version knows {', '.join(ARCHITECTURES)}"
+            f"{path} is of architecture {metadata.architecture!r}; "
+            f"this version knows {', '.join(ARCHITECTURES)}"
         )
     if metadata.detection is None:
         if metadata.classification is None:
@@ -211,7 +208,7 @@ def _digest(tensors: Mapping[str, Tensor]) -> str:
     for name in sorted(tensors):
         value = tensors[name]
         digest.update(f"{name} {value.dtype} {list(value.shape)}\n".encode())
-        digest.update(value.contiguous().view(torch.uint8).numpy().tobytes())
+        digest.update(value.flatten().view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()
 
 

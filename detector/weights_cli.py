@@ -1,0 +1,103 @@
+"""The commands ``detector weights import|show|verify``."""
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any
+
+import torch
+import typer
+
+from detector.bvlc import PREPROCESSING as BVLC_PREPROCESSING
+from detector.bvlc import read_bvlc
+from detector.checkpoints import Checkpoint, Metadata, read_metadata, save_checkpoint, verify_checkpoint
+from detector.classes import ClassList, ilsvrc_cls
+from detector.pretrained import SHIPPED
+from detector.torchvision_weights import PREPROCESSING as TORCHVISION_PREPROCESSING
+from detector.torchvision_weights import read_torchvision
+
+weights = typer.Typer(help="Import, show and verify weights files.", no_args_is_help=True)
+
+
+class Kind(StrEnum):
+    """Whose weights are imported."""
+
+    BVLC = "bvlc"
+    TORCHVISION = "torchvision"
+
+
+class Precision(StrEnum):
+    """How floating-point weights are stored."""
+
+    FLOAT16 = "float16"
+    FLOAT32 = "float32"
+
+
+@weights.command("import")
+def import_weights(
+    kind: Annotated[Kind, typer.Argument(help="bvlc: an .npz of Caffe's arrays; torchvision: its state dict.")],
+    source: Annotated[Path, typer.Argument(help="File to read.")],
+    target: Annotated[Path, typer.Argument(help="Checkpoint to write (.safetensors).")],
+    precision: Annotated[Precision, typer.Option(help="How to store the weights.")] = Precision.FLOAT16,
+) -> None:
+    """Turn foreign GoogLeNet weights into a checkpoint."""
+    if kind is Kind.BVLC:
+        checkpoint = Checkpoint(
+            read_bvlc(source),
+            Metadata(
+                "bvlc-googlenet",
+                "googlenet",
+                BVLC_PREPROCESSING,
+                ilsvrc_cls(),
+                licence="unrestricted (BVLC)",
+                source="BVLC GoogLeNet, trained on ILSVRC 2012 classification",
+                metrics={"published top-1": 0.687, "published top-5": 0.889},
+            ),
+        )
+    else:
+        checkpoint = Checkpoint(
+            read_torchvision(source),
+            Metadata(
+                "torchvision-googlenet",
+                "torchvision-googlenet",
+                TORCHVISION_PREPROCESSING,
+                ilsvrc_cls(),
+                licence="BSD-3-Clause (torchvision)",
+                source="torchvision googlenet",
+            ),
+        )
+    save_checkpoint(target, checkpoint, getattr(torch, precision.value))
+    print(f"{target}: {target.stat().st_size / 2**20:.1f} MiB")
+
+
+@weights.command()
+def show(path: Annotated[Path, typer.Argument(help="Checkpoint.")] = SHIPPED) -> None:
+    """Print what a checkpoint says of itself."""
+    metadata = read_metadata(path)
+    prepare = metadata.preprocessing
+    rows: dict[str, Any] = {
+        "name": metadata.name,
+        "architecture": metadata.architecture,
+        "classification": _count(metadata.classification),
+        "detection": _count(metadata.detection),
+        "input": f"{prepare.size}x{prepare.size} RGB, mean {prepare.mean}, std {prepare.std}, "
+        f"context {prepare.context}",
+        **{f"training {key}": value for key, value in metadata.training.items()},
+        **{f"metric {key}": value for key, value in metadata.metrics.items()},
+        "licence": metadata.licence,
+        "source": metadata.source,
+        "size": f"{path.stat().st_size / 2**20:.2f} MiB",
+    }
+    width = max(map(len, rows))
+    for key, value in rows.items():
+        print(f"{key:<{width}}  {value}")
+
+
+@weights.command()
+def verify(path: Annotated[Path, typer.Argument(help="Checkpoint.")] = SHIPPED) -> None:
+    """Check that a checkpoint is whole and fits its network."""
+    metadata = verify_checkpoint(path)
+    print(f"{path}: {metadata.name} is whole: checksum, values and shapes are right")
+
+
+def _count(classes: ClassList | None) -> str:
+    return "no" if classes is None else f"{len(classes)} classes, {classes.names[0]} ... {classes.names[-1]}"
