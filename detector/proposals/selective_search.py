@@ -1,0 +1,109 @@
+"""Selective search: class-agnostic boxes from hierarchies of superpixels.
+
+Uijlings et al., "Selective Search for Object Recognition", IJCV 2013. Several colour spaces, scales of
+superpixels and similarities give several hierarchies; their segments' boxes are the proposals.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from detector.errors import ParameterError
+from detector.proposals.colour import COLOUR_SPACES, Pixels, check_rgb
+from detector.proposals.features import describe, texture_bins
+from detector.proposals.grouping import Strategy, group
+from detector.proposals.ranking import ranked
+from detector.proposals.result import Proposals, Source
+from detector.proposals.superpixels import pixel_graph, superpixels
+
+MAX_SIDE = 500
+MIN_SIDE = 8
+MIN_SUPERPIXEL_SCALE = 0.25
+
+Mode = Literal["single", "fast", "quality"]
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """The hierarchies of a mode: one for every colour space, scale k and strategy."""
+
+    spaces: tuple[str, ...]
+    scales: tuple[float, ...]
+    strategies: tuple[Strategy, ...]
+
+
+_CTSF = Strategy(colour=True, texture=True, size=True, fill=True)
+_TSF = Strategy(texture=True, size=True, fill=True)
+
+# Table 5 of the paper.
+RECIPES: dict[Mode, Recipe] = {
+    "single": Recipe(("hsv",), (100,), (_CTSF,)),
+    "fast": Recipe(("hsv", "lab"), (50, 100), (_CTSF, _TSF)),
+    "quality": Recipe(
+        ("hsv", "lab", "rgi", "hue", "intensity"),
+        (50, 100, 150, 300),
+        (_CTSF, _TSF, Strategy(fill=True), Strategy(size=True)),
+    ),
+}
+
+
+def selective_search(
+    image: Pixels, mode: Mode = "fast", superpixel_scale: float = 1.0, max_boxes: int | None = None
+) -> Proposals:
+    """Boxes that may hold an object, best first, the first of them the whole picture.
+
+    ``image`` [H,W,3] is RGB uint8. Work is done on a copy whose longer side is at most MAX_SIDE pixels;
+    boxes are in pixels of the original, distinct, and of at least MIN_SIDE pixels a side in the copy.
+    ``mode`` says how many hierarchies are built: 1, 8 or 80. ``superpixel_scale`` multiplies the size of
+    superpixels: 2 halves the number of boxes (GoogLeNet, arXiv 1409.4842, section 8). ``max_boxes`` keeps
+    that many of the best. The same picture always gives the same boxes in the same order.
+
+    Raises ParameterError for an image of another shape or type and for settings outside their range.
+    """
+    check_rgb(image)
+    _check_settings(mode, superpixel_scale, max_boxes)
+    recipe = RECIPES[mode]
+    work = _working_copy(image)
+    hierarchies = []
+    for space in recipe.spaces:
+        pixels = COLOUR_SPACES[space](work)
+        graph = pixel_graph(pixels)
+        textures = texture_bins(pixels)
+        for scale in recipe.scales:
+            k = scale * superpixel_scale
+            labels, count = superpixels(graph, k, min_size=round(k))
+            segments = describe(pixels, textures, labels, count)
+            hierarchies += [group(segments, strategy).boxes for strategy in recipe.strategies]
+    boxes = ranked(hierarchies, MIN_SIDE)[:max_boxes]
+    return Proposals.of(_in_pixels_of(image, work, boxes), Source.SELECTIVE_SEARCH)
+
+
+def _check_settings(mode: str, superpixel_scale: float, max_boxes: int | None) -> None:
+    if mode not in RECIPES:
+        raise ParameterError(f"mode must be one of {', '.join(RECIPES)}, got {mode!r}")
+    if not MIN_SUPERPIXEL_SCALE <= superpixel_scale < float("inf"):
+        raise ParameterError(
+            f"superpixel_scale must be a number from {MIN_SUPERPIXEL_SCALE} up, got {superpixel_scale}"
+        )
+    if max_boxes is not None and max_boxes < 1:
+        raise ParameterError(f"max_boxes must be at least 1, or None for all boxes, got {max_boxes}")
+
+
+def _working_copy(image: Pixels) -> Pixels:
+    """The image in one piece of memory, made smaller if a side is over MAX_SIDE."""
+    height, width = image.shape[:2]
+    shrink = MAX_SIDE / max(height, width)
+    if shrink >= 1:
+        return np.ascontiguousarray(image)
+    size = (max(1, round(width * shrink)), max(1, round(height * shrink)))
+    return np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA), np.uint8)
+
+
+def _in_pixels_of(image: Pixels, work: Pixels, boxes: NDArray[np.int32]) -> NDArray[np.float32]:
+    height, width = image.shape[:2]
+    work_height, work_width = work.shape[:2]
+    original = np.array([width, height, width, height], np.float64)
+    return (boxes * original / [work_width, work_height, work_width, work_height]).astype(np.float32)
