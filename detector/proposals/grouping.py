@@ -19,7 +19,7 @@ ONE = 1 << 20
 
 @dataclass(frozen=True)
 class Strategy:
-    """Which of the four similarities count (Uijlings et al., equations 2 to 5)."""
+    """Which of the four similarities count (Uijlings et al., section 3.2)."""
 
     colour: bool = False
     texture: bool = False

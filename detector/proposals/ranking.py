@@ -1,6 +1,6 @@
 """The order of selective search's boxes: a short prefix should find most objects.
 
-The paper (Uijlings et al., IJCV 2013, section 4.1) multiplies each segment's position in its hierarchy by a
+The paper (Uijlings et al., IJCV 2013, section 3.3) multiplies each segment's position in its hierarchy by a
 random number. Here nothing is random. A distinct box weighs more the nearer it stands to the top of a
 hierarchy and the more hierarchies hold it; every box that a hierarchy holds is a possible object of that
 weight, and the next box is always the one that adds most to how well the objects are covered so far. This is

@@ -38,7 +38,7 @@ class Recipe:
 _CTSF = Strategy(colour=True, texture=True, size=True, fill=True)
 _TSF = Strategy(texture=True, size=True, fill=True)
 
-# Table 5 of the paper.
+# The three versions that the paper measures (section 5).
 RECIPES: dict[Mode, Recipe] = {
     "single": Recipe(("hsv",), (100,), (_CTSF,)),
     "fast": Recipe(("hsv", "lab"), (50, 100), (_CTSF, _TSF)),
