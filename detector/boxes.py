@@ -83,4 +83,4 @@ def decode(regions: Boxes, deltas: NDArray[np.float32]) -> Boxes:
 
 def _centre_and_size(boxes: Boxes) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     size = boxes[:, 2:] - boxes[:, :2]
-    return boxes[:, :2] + size / 2, size
+    return (boxes[:, :2] + size / 2).astype(np.float32), size

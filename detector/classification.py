@@ -29,7 +29,9 @@ class Classifier:
         """Raises CheckpointError if the checkpoint holds no classification classes."""
         metadata, backbone = checkpoint.metadata, checkpoint.backbone
         if metadata.classification is None:
-            raise CheckpointError(f"{metadata.name} was made for detection alone and has no classes of whole pictures")
+            raise CheckpointError(
+                f"{metadata.name} was made for detection alone and has no classes of whole pictures"
+            )
         self.name = metadata.name
         self.classes: ClassList = metadata.classification
         self.metadata = metadata

@@ -27,7 +27,9 @@ app.add_typer(weights, name="weights")
 SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp"}
 
 Images = Annotated[list[Path], typer.Argument(help="Pictures, or folders of them.", metavar="IMAGE|DIR...")]
-Json = Annotated[Path | None, typer.Option("--json", help="Write the result as JSON; '-' for standard output.")]
+Json = Annotated[
+    Path | None, typer.Option("--json", help="Write the result as JSON; '-' for standard output.")
+]
 Weights = Annotated[Path | None, typer.Option(help="Checkpoint to use instead of the shipped one.")]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")]
 
@@ -36,13 +38,15 @@ Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")]
 def detect(
     images: Images,
     json_file: Json = None,
-    draw_folder: Annotated[Path | None, typer.Option("--draw", help="Draw the boxes into this folder.")] = None,
+    draw_folder: Annotated[
+        Path | None, typer.Option("--draw", help="Draw the boxes into this folder.")
+    ] = None,
     weights: Weights = None,
     score_threshold: Annotated[float, typer.Option(help="Leave out less certain objects.")] = SCORE_THRESHOLD,
     max_detections: Annotated[int, typer.Option(help="Objects a picture, at most.")] = MAX_DETECTIONS,
-    max_proposals: Annotated[int, typer.Option(help="Regions a picture, at most: more find more, slower.")] = (
-        MAX_PROPOSALS
-    ),
+    max_proposals: Annotated[
+        int, typer.Option(help="Regions a picture, at most: more find more, slower.")
+    ] = (MAX_PROPOSALS),
     device: Device = "auto",
 ) -> None:
     """Find objects in pictures."""

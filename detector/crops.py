@@ -28,13 +28,13 @@ class Crops:
 def crops_of(width: int, height: int, count: int) -> Crops:
     """The 1, 10 or 144 crops of a picture.
 
-    1: the picture stretched to 256x256, its centre (as BVLC measured). 10: its corners and centre, and
-    their mirror images (Krizhevsky et al. 2012). 144: four scales of the shorter side, three squares along the
-    longer one, of each square its corners, its centre and the whole of it, and their mirror images
-    (arXiv 1409.4842, section 7). Raises ParameterError for another count.
+    1: the whole picture. 10: the corners and the centre of the picture stretched to 256x256, and their mirror
+    images (Krizhevsky et al. 2012). 144: four scales of the shorter side, three squares along the longer
+    one, of each square its corners, its centre and the whole of it, and their mirror images (arXiv
+    1409.4842, section 7). Raises ParameterError for another count.
     """
     if count == 1:
-        return Crops(_windows(width, height, RESIZED, RESIZED)[4:], np.array([False]))
+        return Crops(as_boxes([(0, 0, width, height)]), np.array([False]))
     if count == 10:
         return _with_mirrored(_windows(width, height, RESIZED, RESIZED))
     if count == 144:
@@ -45,7 +45,13 @@ def crops_of(width: int, height: int, count: int) -> Crops:
 def _windows(width: float, height: float, columns: float, rows: float) -> Boxes:
     """Corners and centre [5,4], each 224x224 once the area is resized to columns x rows."""
     w, h = width * CROP / columns, height * CROP / rows
-    corners = [(0, 0), (width - w, 0), (0, height - h), (width - w, height - h), ((width - w) / 2, (height - h) / 2)]
+    corners = [
+        (0, 0),
+        (width - w, 0),
+        (0, height - h),
+        (width - w, height - h),
+        ((width - w) / 2, (height - h) / 2),
+    ]
     return as_boxes([(x, y, x + w, y + h) for x, y in corners])
 
 

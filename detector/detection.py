@@ -83,7 +83,10 @@ class Detector:
         score_threshold: float = SCORE_THRESHOLD,
         max_detections: int = MAX_DETECTIONS,
     ) -> list[Detections]:
-        """Detections of each picture [H,W,3], best first. Raises ParameterError for a bad picture or setting."""
+        """Detections of each picture [H,W,3], best first.
+
+        Raises ParameterError for a bad picture or setting.
+        """
         return [
             self.select(
                 self.score(image, self.propose(image)),

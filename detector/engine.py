@@ -30,7 +30,7 @@ class Engine:
         precision: str = "auto",
         batch: int | None = None,
     ) -> None:
-        """``head`` maps [R,1024,7,7] float32 to tensors of R rows; ``heads`` is the module that holds its weights.
+        """``head`` maps [R,1024,7,7] float32 to tensors of R rows; ``heads`` holds its weights.
 
         Raises ParameterError for a device or precision that is not there.
         """
@@ -38,12 +38,12 @@ class Engine:
         self.dtype = choose_precision(precision, self.device)
         self.batch = batch or _BATCH.get(self.device.type, 64)
         heads.to(self.device).eval()
-        self._features = features.to(self.dtype).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self._features = features.to(self.dtype).to(memory_format=torch.channels_last)
         self._head = head
 
     @torch.inference_mode()
     def run(self, crops: Tensor) -> tuple[Tensor, ...]:
-        """Crops [R,3,224,224] float32 on the device -> the head's tensors, float32 on the CPU, R rows each."""
+        """Crops [R,3,224,224] float32 on the device -> the head's tensors of R rows, on the CPU."""
         parts = [self._forward(part) for part in crops.split(self.batch)]
         return tuple(torch.cat(column).cpu() for column in zip(*parts, strict=True))
 

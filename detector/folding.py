@@ -16,13 +16,15 @@ def fold(checkpoint: Checkpoint, *, own_rows: bool = False) -> Checkpoint:
     A detection class pools the rows of its synsets; the 505 synsets that belong to none of the 200 are
     background. With ``own_rows`` the classifier also gets one new row a class and one for background, so that
     training can say what no synset says ("person" is otherwise a groom, a ballplayer or a scuba diver), and a
-    box head. A class's new row starts as the mean of its synsets' rows, two logits below; background's at zero.
+    box head. A class's new row starts two logits below the mean of its synsets' rows, background's at zero.
 
     Raises CheckpointError if the checkpoint is no classifier of the 1000 ILSVRC classes.
     """
     metadata = checkpoint.metadata
     if metadata.classification is None or metadata.classification.ids != ilsvrc_cls().ids:
-        raise CheckpointError(f"{metadata.name} does not classify the 1000 ILSVRC classes; it cannot be folded")
+        raise CheckpointError(
+            f"{metadata.name} does not classify the 1000 ILSVRC classes; it cannot be folded"
+        )
     num_classes = len(ilsvrc_det())
     labels = torch.tensor([label if label >= 0 else num_classes for label in cls_to_det()])
     old = checkpoint.backbone

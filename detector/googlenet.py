@@ -24,8 +24,9 @@ class GoogLeNetOutput(NamedTuple):
 class GoogLeNet(Backbone):
     """The network of Table 1.
 
-    Pictures enter as [N,3,224,224], normalised by the checkpoint's numbers. The auxiliary classifiers (section 5, on 4a and 4d) exist only with ``aux`` and act only in
-    training mode; their losses are meant to be weighted 0.3.
+    Pictures enter as [N,3,224,224], normalised by the checkpoint's numbers. The auxiliary classifiers
+    (section 5, on 4a and 4d) exist only with ``aux`` and act only in training mode; their losses are meant to be
+    weighted 0.3.
     """
 
     def __init__(self, num_classes: int = 1000, *, aux: bool = False) -> None:
@@ -74,7 +75,14 @@ class Inception(nn.Module):
     """Four branches side by side, concatenated over channels (Figure 2b)."""
 
     def __init__(
-        self, channels: int, c1x1: int, c3x3_reduce: int, c3x3: int, c5x5_reduce: int, c5x5: int, pool_proj: int
+        self,
+        channels: int,
+        c1x1: int,
+        c3x3_reduce: int,
+        c3x3: int,
+        c5x5_reduce: int,
+        c5x5: int,
+        pool_proj: int,
     ) -> None:
         super().__init__()
         self.branch1 = _conv(channels, c1x1, 1)

@@ -17,8 +17,8 @@ def load_detector(
 ) -> Detector:
     """A Detector from a checkpoint; the shipped one by default.
 
-    ``device`` is ``auto``, ``cpu``, ``cuda`` or ``cuda:N``; ``precision`` is ``auto``, ``float32``, ``bfloat16``
-    or ``float16``. Raises CheckpointError for a file that is no detector.
+    ``device`` is ``auto``, ``cpu``, ``cuda`` or ``cuda:N``; ``precision`` is ``auto``, ``float32``,
+    ``bfloat16`` or ``float16``. Raises CheckpointError for a file that is no detector.
     """
     checkpoint = load_checkpoint(Path(weights) if weights is not None else SHIPPED)
     return Detector(checkpoint, device=device, precision=precision, max_proposals=max_proposals)

@@ -1,4 +1,4 @@
-"""The network that classifies regions: a backbone, a classifier whose rows are pooled into classes, box offsets.
+"""The network that classifies regions: a backbone, a classifier of pooled rows, a box head.
 
 Letters for shapes: R regions, S rows of the classifier, C classes (background is the last of the C+1 logits).
 """

@@ -30,7 +30,10 @@ class Preprocessing:
 
 
 def normalise(image: NDArray[np.uint8], preprocessing: Preprocessing, device: torch.device) -> Tensor:
-    """A picture [H,W,3] uint8 RGB -> [3,H,W] float32 on the device, mean taken out, divided by the deviation."""
+    """A picture [H,W,3] uint8 RGB -> [3,H,W] float32 on the device, mean taken out, divided by std.
+
+    Raises ParameterError for an array that is no such picture.
+    """
     if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or image.size == 0:
         raise ParameterError(f"a picture must be uint8 [H,W,3] RGB, got {image.dtype} {list(image.shape)}")
     pixels = torch.from_numpy(np.ascontiguousarray(image)).to(device).permute(2, 0, 1).float()

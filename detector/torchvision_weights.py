@@ -17,7 +17,7 @@ PREPROCESSING = Preprocessing(mean=(127.5, 127.5, 127.5), std=(127.5, 127.5, 127
 
 
 def read_torchvision(path: Path) -> TorchvisionGoogLeNet:
-    """The network from a state dict of ``torchvision.models.googlenet``: ``.safetensors``, or ``.pth`` as published.
+    """The network from a state dict of ``torchvision.models.googlenet``, ``.safetensors`` or ``.pth``.
 
     A ``.pth`` is read with torch's restricted loader, which makes tensors and nothing else. The auxiliary
     classifiers are left out. Raises CheckpointError for a file that is no such state dict.
@@ -29,7 +29,9 @@ def read_torchvision(path: Path) -> TorchvisionGoogLeNet:
         if not name.startswith(("aux1.", "aux2."))
     }
     if "classifier.weight" not in ours:
-        raise CheckpointError(f"{path}: 'fc.weight' is missing; this is no state dict of torchvision's googlenet")
+        raise CheckpointError(
+            f"{path}: 'fc.weight' is missing; this is no state dict of torchvision's googlenet"
+        )
     network = TorchvisionGoogLeNet(len(ours["classifier.weight"]))
     try:
         network.load_state_dict(ours)

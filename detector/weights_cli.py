@@ -34,7 +34,9 @@ class Precision(StrEnum):
 
 @weights.command("import")
 def import_weights(
-    kind: Annotated[Kind, typer.Argument(help="bvlc: an .npz of Caffe's arrays; torchvision: its state dict.")],
+    kind: Annotated[
+        Kind, typer.Argument(help="bvlc: an .npz of Caffe's arrays; torchvision: its state dict.")
+    ],
     source: Annotated[Path, typer.Argument(help="File to read.")],
     target: Annotated[Path, typer.Argument(help="Checkpoint to write (.safetensors).")],
     precision: Annotated[Precision, typer.Option(help="How to store the weights.")] = Precision.FLOAT16,

@@ -30,7 +30,8 @@ def test_detector_round_trip_keeps_scores_and_metadata(checkpoint_path: Path, tm
     first = load_checkpoint(checkpoint_path)
     assert isinstance(first.network, RegionNetwork)
     marked = Checkpoint(
-        first.network, replace(first.metadata, metrics={"mAP": 0.25}, training={"iterations": 3}, source="here")
+        first.network,
+        replace(first.metadata, metrics={"mAP": 0.25}, training={"iterations": 3}, source="here"),
     )
     path = tmp_path / "again.safetensors"
     save_checkpoint(path, marked, torch.float32)
@@ -42,9 +43,7 @@ def test_detector_round_trip_keeps_scores_and_metadata(checkpoint_path: Path, tm
             assert torch.equal(ours, theirs)
 
 
-def test_float16_halves_the_file_and_keeps_scores(
-    classifier_checkpoint: Checkpoint, tmp_path: Path
-) -> None:
+def test_float16_halves_the_file_and_keeps_scores(classifier_checkpoint: Checkpoint, tmp_path: Path) -> None:
     half, full = tmp_path / "half.safetensors", tmp_path / "full.safetensors"
     save_checkpoint(half, classifier_checkpoint)
     save_checkpoint(full, classifier_checkpoint, torch.float32)
@@ -132,9 +131,7 @@ def test_verify_finds_a_changed_weight(classifier_checkpoint: Checkpoint, tmp_pa
         verify_checkpoint(path)
 
 
-def test_a_failed_write_leaves_the_old_file(
-    classifier_checkpoint: Checkpoint, tmp_path: Path
-) -> None:
+def test_a_failed_write_leaves_the_old_file(classifier_checkpoint: Checkpoint, tmp_path: Path) -> None:
     path = tmp_path / "weights.safetensors"
     save_checkpoint(path, classifier_checkpoint)
     before = path.read_bytes()

@@ -34,11 +34,15 @@ SELECTION = [
 
 
 @pytest.mark.parametrize(
-    ("boxes", "scores", "threshold", "most", "left"), [s[1:] for s in SELECTION], ids=[s[0] for s in SELECTION]
+    ("boxes", "scores", "threshold", "most", "left"),
+    [s[1:] for s in SELECTION],
+    ids=[s[0] for s in SELECTION],
 )
 def test_selection(boxes: list, scores: list, threshold: float, most: int, left: list) -> None:
     probabilities = np.array(scores, np.float32).reshape(-1, 2)
-    found = select(RegionScores(as_boxes(boxes), probabilities), score_threshold=threshold, max_detections=most)
+    found = select(
+        RegionScores(as_boxes(boxes), probabilities), score_threshold=threshold, max_detections=most
+    )
     expected = [(boxes[region], label, probabilities[region, label]) for region, label in left]
     got = zip(map(tuple, found.boxes.tolist()), found.labels.tolist(), found.scores, strict=True)
     assert list(got) == expected
@@ -93,7 +97,12 @@ def test_engine_batches_do_not_change_results(count: int) -> None:
     torch.manual_seed(0)
     network = GoogLeNet(10)
     engine = Engine(
-        network.features, network, lambda maps: (network.pool(maps),), device="cpu", precision="float32", batch=4
+        network.features,
+        network,
+        lambda maps: (network.pool(maps),),
+        device="cpu",
+        precision="float32",
+        batch=4,
     )
     crops = torch.randn(count, 3, 224, 224) * 50
     with torch.no_grad():
@@ -127,7 +136,7 @@ def test_bfloat16_scores_are_close(classifier_checkpoint: Checkpoint) -> None:
         (lambda: choose_precision("int3", torch.device("cpu")), "unknown precision"),
     ],
 )
-def test_engine_refuses(call, says: str) -> None:  # noqa: ANN001
+def test_engine_refuses(call, says: str) -> None:
     with pytest.raises(ParameterError, match=says):
         call()
 

@@ -92,7 +92,9 @@ def test_every_weight_learns_from_nothing() -> None:
         ("softmax", "prob"),
     ],
 )
-def test_activations_are_caffes(caffe_run: dict[str, torch.Tensor], shared: Path, ours: str, caffe: str) -> None:
+def test_activations_are_caffes(
+    caffe_run: dict[str, torch.Tensor], shared: Path, ours: str, caffe: str
+) -> None:
     with np.load(shared / "weights" / "bvlc_googlenet_reference.npz") as archive:
         expected = torch.from_numpy(archive[caffe])
     error = (caffe_run[ours] - expected).norm() / expected.norm()

@@ -6,7 +6,12 @@ from torch.nn import functional as F
 
 from detector.lrn import LocalResponseNorm
 
-SHAPES = [(2, 64, 7, 9), (1, 192, 5, 5), (3, 8, 1, 1), (2, 3, 4, 4)]  # the last: fewer channels than the window
+SHAPES = [
+    (2, 64, 7, 9),
+    (1, 192, 5, 5),
+    (3, 8, 1, 1),
+    (2, 3, 4, 4),
+]  # the last: fewer channels than the window
 
 
 @pytest.mark.parametrize("shape", SHAPES)

@@ -89,8 +89,10 @@ def test_gpu_equals_cpu() -> None:
     assert torch.allclose(on_gpu.cpu(), on_cpu, atol=0.02)
 
 
-def _reference(image: NDArray[np.uint8], box: tuple[float, ...], prepare: Preprocessing) -> NDArray[np.float64]:
-    """Bilinear interpolation at each crop pixel's centre; the picture lies on an endless mean-coloured sheet."""
+def _reference(
+    image: NDArray[np.uint8], box: tuple[float, ...], prepare: Preprocessing
+) -> NDArray[np.float64]:
+    """Bilinear interpolation at each crop pixel's centre; around the picture all is mean-coloured."""
     size = prepare.size
     x1, y1, x2, y2 = box
     centre = ((x1 + x2) / 2, (y1 + y2) / 2)

@@ -1,0 +1,104 @@
+"""Which regions are trained on, and what they are told."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from detector.boxes import Boxes, as_boxes, decode, flip, iou
+from detector.datasets.record import Record
+from training.minibatch import BatchSettings, Sampler
+from training.sampling import POSITIVE_IOU, REGRESSION_IOU, SamplingSettings, sample_regions
+
+BACKGROUND = 9
+DOG, FLEA = (20, 20, 120, 100), (150, 40, 170, 60)
+
+
+def _record(*boxes: tuple[float, ...]) -> Record:
+    return Record("one", Path("one.jpg"), 200, 120, as_boxes(list(boxes)), np.arange(len(boxes)) + 3)
+
+
+def _proposals() -> Boxes:
+    rng = np.random.default_rng(7)
+    corners = rng.uniform(0, 100, (300, 2))
+    return as_boxes(np.concatenate([corners, corners + rng.uniform(5, 100, (300, 2))], axis=1))
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_labels_follow_the_overlap(seed: int) -> None:
+    record = _record(DOG, FLEA)
+    regions = sample_regions(
+        record, _proposals(), BACKGROUND, SamplingSettings(12, 30), np.random.default_rng(seed)
+    )
+    overlap = iou(regions.boxes, record.boxes)
+    positive = regions.labels != BACKGROUND
+    assert positive.sum() == 12
+    assert (~positive).sum() == 30
+    assert (overlap.max(axis=1)[positive] >= POSITIVE_IOU).all()
+    assert (overlap.max(axis=1)[~positive] < POSITIVE_IOU).all()
+    assert (regions.labels[positive] == record.labels[overlap.argmax(axis=1)[positive]]).all()
+    has_offsets = ~np.isnan(regions.deltas).any(axis=1)
+    assert np.array_equal(has_offsets, overlap.max(axis=1) >= REGRESSION_IOU)
+
+
+def test_objects_share_the_positives() -> None:
+    regions = sample_regions(
+        _record(DOG, FLEA), _proposals(), BACKGROUND, SamplingSettings(12, 0), np.random.default_rng(0)
+    )
+    assert np.unique(regions.labels, return_counts=True)[1].tolist() == [6, 6]
+
+
+def test_offsets_lead_to_the_object_also_when_mirrored() -> None:
+    record = _record(DOG)
+    regions = sample_regions(
+        record, _proposals(), BACKGROUND, SamplingSettings(30, 0), np.random.default_rng(0)
+    )
+    learn = ~np.isnan(regions.deltas).any(axis=1)
+    assert regions.mirrored[learn].any()
+    assert not regions.mirrored[learn].all()
+    for box, deltas, mirrored in zip(
+        regions.boxes[learn], regions.deltas[learn], regions.mirrored[learn], strict=True
+    ):
+        seen = flip(box[None], 200) if mirrored else box[None]
+        object_seen = flip(record.boxes, 200) if mirrored else record.boxes
+        assert np.abs(decode(seen, deltas[None]) - object_seen).max() < 0.01
+
+
+@pytest.mark.parametrize("proposals", [_proposals(), _proposals()[::-1].copy()], ids=["ranked", "reversed"])
+def test_choice_does_not_hang_on_the_ranking(proposals: Boxes) -> None:
+    settings = SamplingSettings(8, 8)
+    base = sample_regions(_record(DOG), _proposals(), BACKGROUND, settings, np.random.default_rng(3))
+    got = sample_regions(_record(DOG), proposals, BACKGROUND, settings, np.random.default_rng(3))
+    assert np.array_equal(base.boxes, got.boxes)
+
+
+@pytest.mark.parametrize(
+    ("boxes", "proposals", "positives", "background"),
+    [((), _proposals(), 0, 30), ((DOG,), as_boxes([]), 9, 0)],
+    ids=["no object", "no proposals: the object and its jittered copies remain"],
+)
+def test_little_to_choose_from(boxes: tuple, proposals: Boxes, positives: int, background: int) -> None:
+    regions = sample_regions(
+        _record(*boxes), proposals, BACKGROUND, SamplingSettings(12, 30), np.random.default_rng(0)
+    )
+    assert (regions.labels != BACKGROUND).sum() == positives
+    assert (regions.labels == BACKGROUND).sum() == background
+
+
+def test_minibatch_holds_its_kinds() -> None:
+    labels = np.array([0] * 50 + [1] + [BACKGROUND] * 40 + [-1] * 5)
+    sampler = Sampler(labels, BACKGROUND, BatchSettings(32, 96, 16), seed=0)
+    drawn = labels[sampler.draw(5)]
+    assert ((drawn >= 0) & (drawn < BACKGROUND)).sum() == 32
+    assert (drawn == BACKGROUND).sum() == 96
+    assert (drawn == -1).sum() == 16
+    assert np.array_equal(sampler.draw(5), sampler.draw(5))
+    assert not np.array_equal(sampler.draw(5), sampler.draw(6))
+
+
+@pytest.mark.parametrize(("balance", "share"), [(0.0, 1 / 51), (0.5, 1 / (1 + 50**0.5)), (1.0, 1 / 2)])
+def test_rare_classes_are_drawn_more_often(balance: float, share: float) -> None:
+    labels = np.array([0] * 50 + [1] + [BACKGROUND, -1])
+    sampler = Sampler(labels, BACKGROUND, BatchSettings(100, 1, 1, balance), seed=0)
+    drawn = np.concatenate([labels[sampler.draw(i)][:100] for i in range(200)])
+    assert (drawn == 1).mean() == pytest.approx(share, abs=0.02)

@@ -1,0 +1,69 @@
+"""Measure classifiers by top-1 and top-5 error on ILSVRC CLS-LOC.
+
+python training/evaluate_cls.py --data ilsvrc --weights googlenet.safetensors --crops 1
+"""
+
+import time
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+import typer
+from tqdm import tqdm
+
+from detector.checkpoints import load_checkpoint
+from detector.classification import Classifier
+from detector.datasets.ilsvrc_cls import read_ilsvrc_cls
+from detector.datasets.problems import OnProblem
+from detector.errors import DetectorError
+from detector.evaluation.classification import top_k_error
+from detector.images import load
+from detector.pretrained import SHIPPED
+
+
+def main(
+    data: Annotated[Path, typer.Option(help="The folder that holds ILSVRC/ in its official layout.")],
+    weights: Annotated[list[Path] | None, typer.Option(help="Checkpoint; give it again for more.")] = None,
+    split: Annotated[str, typer.Option(help="train or val.")] = "val",
+    crops: Annotated[int, typer.Option(help="Views a picture: 1, 10 or 144.")] = 1,
+    exclude: Annotated[
+        list[Path] | None, typer.Option(help="List file of pictures to leave out, as in ImageSets.")
+    ] = None,
+    on_problem: Annotated[OnProblem, typer.Option(help="At a broken picture: stop, or report and go on.")] = (
+        OnProblem.REPORT
+    ),
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
+) -> None:
+    """Print top-1 and top-5 accuracy, one line a classifier."""
+    try:
+        dataset = read_ilsvrc_cls(data, split, on_problem=on_problem)
+        for problem in dataset.problems:
+            print(f"{problem.image_id}: {problem.kind}: {problem.message}")
+        left_out = {name for path in exclude or [] for name in _listed(path)}
+        images = [image for image in dataset.images if Path(image.image_id).name not in left_out]
+        labels = np.array([image.label for image in images])
+        for path in weights or [SHIPPED]:
+            classifier = Classifier(load_checkpoint(path), device=device)
+            start = time.perf_counter()
+            scores = np.stack(
+                [
+                    classifier.probabilities(load(image.path), crops=crops)
+                    for image in tqdm(images, desc=classifier.name, unit="picture")
+                ]
+            )
+            seconds = (time.perf_counter() - start) / len(images)
+            error = top_k_error(scores, labels)
+            print(
+                f"{classifier.name}: top-1 {1 - error[1]:.1%}, top-5 {1 - error[5]:.1%} "
+                f"on {len(images)} pictures, {crops} crops, {seconds * 1000:.0f} ms a picture"
+            )
+    except DetectorError as error:
+        raise SystemExit(f"error: {error}") from error
+
+
+def _listed(path: Path) -> list[str]:
+    return [Path(line.split()[0]).name for line in path.read_text().splitlines() if line.strip()]
+
+
+if __name__ == "__main__":
+    typer.run(main)

@@ -1,0 +1,156 @@
+"""The iterations of fine-tuning: minibatches of cached maps through the trained stages and the heads."""
+
+import hashlib
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from detector.engine import choose_precision
+from detector.region_network import RegionNetwork
+from training.feature_cache import FeatureCache
+from training.minibatch import BatchSettings, Sampler
+from training.objective import Losses, LossWeights, losses
+from training.run_log import RunLog
+from training.sampling import SamplingSettings
+from training.state import load_state, momenta, restore_momenta, save_state
+
+_LARGEST_GRADIENT = 10.0
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Settings of a run.
+
+    Stages up to ``frozen_through`` keep their weights ("none" trains all). ``rate`` is the trunk's,
+    ``head_rate`` the classifier's and the box head's; both rise over ``warmup`` iterations and fall along a
+    half cosine. Momentum and averaging are the paper's (arXiv 1409.4842, section 6), the averaging
+    exponential.
+    """
+
+    iterations: int = 2000
+    rate: float = 0.002
+    head_rate: float = 0.01
+    warmup: int = 100
+    momentum: float = 0.9
+    weight_decay: float = 5e-4
+    average: float = 0.998
+    frozen_through: str = "pool4"
+    save_every: int = 250
+    seed: int = 0
+    batch: BatchSettings = field(default_factory=BatchSettings)
+    sampling: SamplingSettings = field(default_factory=SamplingSettings)
+    loss: LossWeights = field(default_factory=LossWeights)
+
+
+def train(
+    network: RegionNetwork,
+    split: int,
+    cache: FeatureCache,
+    output: Path,
+    recipe: Recipe,
+    device: torch.device,
+) -> dict[str, Tensor]:
+    """Run the iterations, or go on with them where ``output/state.safetensors`` left off.
+
+    ``split`` is how many stages of the trunk are frozen. Returns the averaged weights of what was trained, by
+    name, on the CPU. Every iteration depends on its number and on the weights alone, so a resumed run does
+    what an undisturbed one does. Raises CheckpointError if the state belongs to another run.
+    """
+    network.to(device).train()
+    network.backbone.features[:split].requires_grad_(False)
+    tail = network.backbone.features[split:].to(memory_format=torch.channels_last)
+    named = {name: value for name, value in network.named_parameters() if value.requires_grad}
+    average = {name: value.detach().clone() for name, value in named.items()}
+    optimizer = _optimizer(named, tail, recipe)
+    state, run = output / "state.safetensors", _run_id(recipe, cache)
+    first = 0
+    if state.exists():
+        first, parts = load_state(state, run)
+        with torch.no_grad():
+            for name, value in named.items():
+                value.copy_(parts["weights"][name])
+                average[name].copy_(parts["average"][name])
+        restore_momenta(optimizer, named, parts.get("momentum", {}))
+    sampler = Sampler(cache.labels.numpy(), network.pooling.num_classes, recipe.batch, recipe.seed)
+    precision = choose_precision("auto", device)
+    log = RunLog(output / "log.jsonl", first)
+    bar = tqdm(range(first, recipe.iterations), desc="training", initial=first, total=recipe.iterations)
+    for iteration in bar:
+        factor = schedule(iteration, recipe)
+        for group in optimizer.param_groups:
+            group["lr"] = group["rate"] * factor
+        torch.manual_seed(recipe.seed * 1_000_003 + iteration)  # dropout, as a function of the iteration
+        part = _forward(network, tail, cache, sampler.draw(iteration), recipe.loss, device, precision)
+        optimizer.zero_grad(set_to_none=True)
+        part.total.backward()
+        nn.utils.clip_grad_norm_(named.values(), _LARGEST_GRADIENT)
+        optimizer.step()
+        _average_in(average, named, min(recipe.average, (1 + iteration) / (10 + iteration)))
+        log.add(iteration, recipe.rate * factor, part, bar)
+        if (iteration + 1) % recipe.save_every == 0 or iteration + 1 == recipe.iterations:
+            held: dict[str, Mapping[str, Tensor]] = {
+                "weights": named,
+                "average": average,
+                "momentum": momenta(optimizer, named),
+            }
+            save_state(state, iteration + 1, run, held)
+    return {name: value.cpu() for name, value in average.items()}
+
+
+def schedule(iteration: int, recipe: Recipe) -> float:
+    """The learning rate's factor: a linear warm-up, then a half cosine down to zero."""
+    if iteration < recipe.warmup:
+        return (iteration + 1) / recipe.warmup
+    done = (iteration - recipe.warmup) / max(recipe.iterations - recipe.warmup, 1)
+    return 0.5 * (1 + math.cos(math.pi * done))
+
+
+def _optimizer(named: dict[str, nn.Parameter], tail: nn.Module, recipe: Recipe) -> torch.optim.SGD:
+    trunk = {id(parameter) for parameter in tail.parameters()}
+    return torch.optim.SGD(
+        [
+            {"params": [p for p in named.values() if id(p) in trunk], "rate": recipe.rate},
+            {"params": [p for p in named.values() if id(p) not in trunk], "rate": recipe.head_rate},
+        ],
+        lr=recipe.rate,
+        momentum=recipe.momentum,
+        weight_decay=recipe.weight_decay,
+    )
+
+
+def _forward(
+    network: RegionNetwork,
+    tail: nn.Module,
+    cache: FeatureCache,
+    chosen: NDArray[np.int64],
+    weights: LossWeights,
+    device: torch.device,
+    precision: torch.dtype,
+) -> Losses:
+    index = torch.from_numpy(np.sort(chosen))  # in the file's order: fewer seeks
+    maps = cache.maps[index].to(device, precision, memory_format=torch.channels_last)
+    with torch.autocast(device.type, precision, enabled=precision != torch.float32):
+        last = tail(maps)
+    output = network.heads(last.float())
+    labels, deltas, teacher = (t[index].to(device) for t in (cache.labels, cache.deltas, cache.teacher))
+    return losses(network, output, labels, deltas, teacher, weights)
+
+
+@torch.no_grad()
+def _average_in(average: dict[str, Tensor], named: dict[str, nn.Parameter], keep: float) -> None:
+    for name, value in named.items():
+        average[name].lerp_(value, 1 - keep)
+
+
+def _run_id(recipe: Recipe, cache: FeatureCache) -> str:
+    """Digest of all that decides the course of a run, for telling the state file of another."""
+    digest = hashlib.sha256(repr(recipe).encode())
+    digest.update(cache.labels.numpy().tobytes() + cache.deltas.numpy().tobytes())
+    return digest.hexdigest()[:16]
