@@ -25,8 +25,8 @@ class GoogLeNet(Backbone):
     """The network of Table 1.
 
     Pictures enter as [N,3,224,224], normalised by the checkpoint's numbers. The auxiliary classifiers
-    (section 5, on 4a and 4d) exist only with ``aux`` and act only in training mode; their losses are meant to be
-    weighted 0.3.
+    (section 5, on 4a and 4d) exist only with ``aux`` and act only in training mode; their losses are meant
+    to be weighted 0.3.
     """
 
     def __init__(self, num_classes: int = 1000, *, aux: bool = False) -> None:

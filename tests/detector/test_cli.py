@@ -1,0 +1,89 @@
+"""The command line, run as a user runs it."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from detector.classes import ilsvrc_det
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("pictures")
+    rng = np.random.default_rng(0)
+    for name, size in (("a.jpg", (60, 80)), ("b.png", (50, 40))):
+        Image.fromarray(rng.integers(0, 256, (*size, 3), dtype=np.uint8)).save(folder / name)
+    (folder / "notes.txt").write_text("no picture")
+    return folder
+
+
+def _run(*arguments: object) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "detector.cli", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+def test_detect_writes_json_and_drawings(pictures: Path, checkpoint_path: Path, tmp_path: Path) -> None:
+    done = _run(
+        "detect", pictures, "--weights", checkpoint_path, "--json", tmp_path / "found.json",
+        "--draw", tmp_path / "drawn", "--score-threshold", 0, "--max-detections", 3, "--max-proposals", 4,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    first, second = json.loads((tmp_path / "found.json").read_text())
+    assert (first["image"], first["width"], first["height"]) == (str(pictures / "a.jpg"), 80, 60)
+    assert (second["width"], second["height"]) == (40, 50)
+    assert len(first["detections"]) == 3
+    for entry in first["detections"]:
+        assert set(entry) == {"label", "wnid", "score", "box"}
+        assert dict(zip(ilsvrc_det().ids, ilsvrc_det().names, strict=True))[entry["wnid"]] == entry["label"]
+        box = entry["box"]
+        assert 0 <= box["xmin"] <= box["xmax"] <= 80
+        assert 0 <= box["ymin"] <= box["ymax"] <= 60
+    drawn = sorted((tmp_path / "drawn").iterdir())
+    assert [path.name for path in drawn] == ["0001-a.png", "0002-b.png"]
+
+
+def test_classify_prints(pictures: Path, checkpoint_path: Path) -> None:
+    done = _run("classify", pictures / "a.jpg", "--weights", checkpoint_path, "--top", 2)
+    assert done.returncode == 0, done.stderr
+    assert len(done.stdout.splitlines()) == 3
+
+
+def test_a_broken_picture_is_named_and_the_rest_done(
+    pictures: Path, checkpoint_path: Path, tmp_path: Path
+) -> None:
+    broken = tmp_path / "broken.jpg"
+    broken.write_bytes((pictures / "a.jpg").read_bytes()[:200])
+    done = _run("classify", broken, pictures / "b.png", "--weights", checkpoint_path, "--json", "-")
+    assert done.returncode == 1
+    assert str(broken) in done.stderr
+    assert [result["image"] for result in json.loads(done.stdout)] == [str(pictures / "b.png")]
+
+
+def test_weights_import_show_verify(shared: Path, tmp_path: Path) -> None:
+    target = tmp_path / "bvlc.safetensors"
+    done = _run("weights", "import", "bvlc", shared / "weights" / "bvlc_googlenet.npz", target)
+    assert done.returncode == 0, done.stderr
+    assert target.stat().st_size < 15 * 2**20
+    assert "1000 classes" in _run("weights", "show", target).stdout
+    assert _run("weights", "verify", target).returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["weights", "verify", "nowhere.safetensors"], "does not exist"),
+        (["detect", "x.jpg", "--weights", "nowhere.safetensors"], "does not exist"),
+        (["weights", "import", "bvlc", "nowhere.npz", "out.safetensors"], "nowhere.npz"),
+        (["detect", "x.jpg", "--device", "quantum"], "device"),
+    ],
+)
+def test_errors_are_one_line(arguments: list[str], says: str) -> None:
+    done = _run(*arguments)
+    assert done.returncode == 1
+    assert says in done.stderr
+    assert "Traceback" not in done.stderr
