@@ -32,7 +32,12 @@ def create_app(
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        inference = SingleWorker(settings.weights, settings.device, settings.threads)
+        inference = SingleWorker(
+            settings.weights,
+            device=settings.device,
+            max_proposals=settings.max_proposals,
+            threads=settings.threads,
+        )
         decoders = ThreadPoolExecutor(settings.decode_threads, thread_name_prefix="decode")
         app.state.service = Service(settings.limits, decoders, inference)
         loading = asyncio.create_task(_load(inference, on_load_failure))

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from api.errors import ApiError, not_ready
 from detector.checkpoints import load_checkpoint
 from detector.classification import Classifier
-from detector.detection import Detector
+from detector.detection import MAX_PROPOSALS, Detector
 from detector.pretrained import SHIPPED
 
 T = TypeVar("T")
@@ -65,10 +65,18 @@ class _Models:
 class SingleWorker:
     """An :class:`Inference` of one thread, which loads the weights and is the only one to use them."""
 
-    def __init__(self, weights: Path | None = None, device: str = "auto", threads: int = 0) -> None:
+    def __init__(
+        self,
+        weights: Path | None = None,
+        *,
+        device: str = "auto",
+        max_proposals: int = MAX_PROPOSALS,
+        threads: int = 0,
+    ) -> None:
         """``threads`` are the CPU threads of the network; 0 leaves their number to torch."""
         self._weights = weights or SHIPPED
         self._device = device
+        self._max_proposals = max_proposals
         self._threads = threads
         self._models: _Models | None = None
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="network")
@@ -111,7 +119,7 @@ class SingleWorker:
         if self._threads:
             torch.set_num_threads(self._threads)
         checkpoint = load_checkpoint(self._weights)  # once: both share the backbone's memory
-        detector = Detector(checkpoint, device=self._device)
+        detector = Detector(checkpoint, device=self._device, max_proposals=self._max_proposals)
         classifier = None
         if checkpoint.metadata.classification is not None:
             classifier = Classifier(checkpoint, device=self._device)

@@ -7,6 +7,7 @@ from typing import Annotated
 from pydantic import Field, NonNegativeInt, PositiveInt
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from detector.detection import MAX_PROPOSALS
 from detector.images import Limits
 
 
@@ -23,6 +24,8 @@ class Settings(BaseSettings):
     """A checkpoint; the shipped weights if not given."""
     device: str = "auto"
     """``auto``, ``cpu``, ``cuda`` or ``cuda:N``."""
+    max_proposals: PositiveInt = MAX_PROPOSALS
+    """Most regions of a picture that the network looks at: fewer are faster, and miss more."""
     max_bytes: PositiveInt = Limits().max_bytes
     """Most bytes of a picture."""
     max_pixels: PositiveInt = Limits().max_pixels

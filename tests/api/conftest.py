@@ -29,14 +29,14 @@ def serve(app: FastAPI) -> Iterator[httpx.Client]:
             assert thread.is_alive(), "the server did not start"
             time.sleep(0.01)
         port = server.servers[0].sockets[0].getsockname()[1]
-        with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=120) as client:
+        with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=600) as client:
             yield client
     finally:
         server.should_exit = True
         thread.join()
 
 
-def wait_until_ready(client: httpx.Client, seconds: float = 120) -> None:
+def wait_until_ready(client: httpx.Client, seconds: float = 600) -> None:
     """Returns once /health/ready says so; a test that waits in vain fails."""
     deadline = time.monotonic() + seconds
     while client.get("/health/ready").status_code != 200:
@@ -46,8 +46,10 @@ def wait_until_ready(client: httpx.Client, seconds: float = 120) -> None:
 
 @pytest.fixture(scope="session")
 def client(checkpoint_path: Path) -> Iterator[httpx.Client]:
-    """A client of a ready service that allows 300,000 bytes and a million pixels."""
-    settings = Settings(weights=checkpoint_path, device="cpu", max_bytes=300_000, max_pixels=1_000_000)
+    """A client of a ready service: 20 proposals a picture, at most 300,000 bytes and a million pixels."""
+    settings = Settings(
+        weights=checkpoint_path, device="cpu", max_proposals=20, max_bytes=300_000, max_pixels=1_000_000
+    )
     with serve(create_app(settings)) as client:
         wait_until_ready(client)
         yield client

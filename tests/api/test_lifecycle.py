@@ -30,7 +30,7 @@ def running(**settings: object) -> Iterator[tuple[subprocess.Popen[str], httpx.C
     """The service as a process of its own, ready, and a client of it."""
     process = subprocess.Popen(
         [sys.executable, "-m", "api"],
-        env=environment(port=0, device="cpu", **settings),
+        env=environment(port=0, device="cpu", max_proposals=5, drain_seconds=600, **settings),
         stderr=subprocess.PIPE,
         text=True,
     )
@@ -44,7 +44,7 @@ def running(**settings: object) -> Iterator[tuple[subprocess.Popen[str], httpx.C
                 break
         assert address is not None, "the service did not start"
         threading.Thread(target=process.stderr.read, daemon=True).start()  # or a full pipe would stop it
-        with httpx.Client(base_url=address, timeout=120) as client:
+        with httpx.Client(base_url=address, timeout=6000) as client:
             yield process, client
     finally:
         process.kill()
@@ -63,12 +63,12 @@ def test_sigterm_lets_a_request_under_way_finish(checkpoint_path: Path, picture:
 
         reply = client.post("/detect", content=body(), headers={"Content-Type": "image/png"})
         assert reply.status_code == 200
-        assert process.wait(timeout=60) == 0
+        assert process.wait(timeout=600) == 0
 
 
 def accepts_connections(address: httpx.URL) -> bool:
     try:
-        socket.create_connection((address.host, address.port), timeout=60).close()
+        socket.create_connection((address.host, address.port), timeout=600).close()
     except ConnectionRefusedError:
         return False
     return True
@@ -101,7 +101,7 @@ def test_what_cannot_work_ends_at_once_and_says_why(
         env=environment(**{"port": 0} | settings),
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=6000,
         check=False,
     )
     assert done.returncode == status

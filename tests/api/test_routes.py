@@ -17,7 +17,7 @@ PNG = {"Content-Type": "image/png"}
 
 @pytest.fixture(scope="module")
 def detector(checkpoint_path: Path) -> Detector:
-    return load_detector(checkpoint_path, device="cpu")
+    return load_detector(checkpoint_path, device="cpu", max_proposals=20)
 
 
 @pytest.fixture(scope="module")
