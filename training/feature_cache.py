@@ -32,12 +32,14 @@ WHOLE = -1
 class FeatureCache:
     """maps [M,K,h,w] bfloat16 (a memory map), teacher [M,S] float16: the untrained classifier's rows.
 
-    labels [M] int64 (:data:`WHOLE` for whole pictures), deltas [M,4] float32 (NaN where there are none).
+    labels [M] int64 (:data:`WHOLE` for whole pictures), overlaps [M] float32 (IoU with the nearest object),
+    deltas [M,4] float32 (NaN where there are none).
     """
 
     maps: Tensor
     teacher: Tensor
     labels: Tensor
+    overlaps: Tensor
     deltas: Tensor
 
 
@@ -92,6 +94,7 @@ def build_feature_cache(
         maps,
         teacher,
         torch.from_numpy(np.concatenate([regions.labels for regions, _ in plan])),
+        torch.from_numpy(np.concatenate([regions.overlaps for regions, _ in plan])),
         torch.from_numpy(np.concatenate([regions.deltas for regions, _ in plan])),
     )
 
@@ -112,6 +115,7 @@ def _plan(
             np.concatenate([regions.boxes, picture]),
             np.concatenate([regions.mirrored, [False, True]]),
             np.concatenate([regions.labels, [WHOLE, WHOLE]]),
+            np.concatenate([regions.overlaps, np.zeros(2, np.float32)]),
             np.concatenate([regions.deltas, np.full((2, 4), np.nan, np.float32)]),
         ),
         whole,

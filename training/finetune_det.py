@@ -22,6 +22,7 @@ from detector.folding import fold
 from detector.region_network import RegionNetwork
 from training.feature_cache import build_feature_cache
 from training.loop import Recipe, train
+from training.objective import LossWeights
 from training.proposal_cache import cached_proposals
 
 
@@ -38,6 +39,9 @@ def main(
         str,
         typer.Option(help="Last stage that keeps its weights; what it gives is cached. 'none' trains all."),
     ] = Recipe.frozen_through,
+    distillation: Annotated[
+        float, typer.Option(help="How much keeping the classifier's knowledge counts in the loss.")
+    ] = LossWeights.distillation,
     cache: Annotated[Path | None, typer.Option(help="Folder for proposals and maps [OUTPUT/cache].")] = None,
     on_problem: Annotated[OnProblem, typer.Option(help="At a broken picture: stop, or report and go on.")] = (
         OnProblem.REPORT
@@ -48,7 +52,12 @@ def main(
 ) -> None:
     """Train a detector on DET/train and write OUTPUT/detector.safetensors."""
     recipe = Recipe(
-        iterations=iterations, rate=rate, head_rate=head_rate, frozen_through=frozen_through, seed=seed
+        iterations=iterations,
+        rate=rate,
+        head_rate=head_rate,
+        frozen_through=frozen_through,
+        seed=seed,
+        loss=LossWeights(distillation=distillation),
     )
     try:
         finetune(

@@ -16,7 +16,7 @@ from detector.engine import choose_precision
 from detector.region_network import RegionNetwork
 from training.feature_cache import FeatureCache
 from training.minibatch import BatchSettings, Sampler
-from training.objective import Losses, LossWeights, losses
+from training.objective import Losses, LossWeights, Targets, losses
 from training.run_log import RunLog
 from training.sampling import SamplingSettings
 from training.state import load_state, momenta, restore_momenta, save_state
@@ -78,7 +78,9 @@ def train(
                 value.copy_(parts["weights"][name])
                 average[name].copy_(parts["average"][name])
         restore_momenta(optimizer, named, parts.get("momentum", {}))
-    sampler = Sampler(cache.labels.numpy(), network.pooling.num_classes, recipe.batch, recipe.seed)
+    sampler = Sampler(
+        cache.labels.numpy(), cache.overlaps.numpy(), network.pooling.num_classes, recipe.batch, recipe.seed
+    )
     precision = choose_precision("auto", device)
     log = RunLog(output / "log.jsonl", first)
     bar = tqdm(range(first, recipe.iterations), desc="training", initial=first, total=recipe.iterations)
@@ -139,8 +141,10 @@ def _forward(
     with torch.autocast(device.type, precision, enabled=precision != torch.float32):
         last = tail(maps)
     output = network.heads(last.float())
-    labels, deltas, teacher = (t[index].to(device) for t in (cache.labels, cache.deltas, cache.teacher))
-    return losses(network, output, labels, deltas, teacher, weights)
+    targets = Targets(
+        *(part[index].to(device) for part in (cache.labels, cache.overlaps, cache.deltas, cache.teacher))
+    )
+    return losses(network, output, targets, weights)
 
 
 @torch.no_grad()

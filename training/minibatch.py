@@ -7,17 +7,22 @@ from numpy.typing import NDArray
 
 from training.feature_cache import WHOLE
 
+NEAR_IOU = 0.1
+
 
 @dataclass(frozen=True)
 class BatchSettings:
     """Regions of each kind in a minibatch (R-CNN, arXiv 1311.2524, section 2.3, has the first two).
 
-    ``balance`` is between 0 (every positive region is equally likely) and 1 (every class is).
+    ``near`` is the share of backgrounds that overlap an object, by NEAR_IOU or more: parts of objects are
+    what a classifier of pictures takes for the whole. ``balance`` is between 0 (every positive region is
+    equally likely) and 1 (every class is).
     """
 
     positives: int = 32
     background: int = 96
     whole: int = 16
+    near: float = 0.5
     balance: float = 0.5
 
 
@@ -25,12 +30,19 @@ class Sampler:
     """Indices of a minibatch, a function of the iteration alone: a resumed run draws what it would have."""
 
     def __init__(
-        self, labels: NDArray[np.int64], background_label: int, settings: BatchSettings, seed: int
+        self,
+        labels: NDArray[np.int64],
+        overlaps: NDArray[np.float32],
+        background_label: int,
+        settings: BatchSettings,
+        seed: int,
     ) -> None:
-        """labels [M]: a class, the background label, or WHOLE."""
+        """labels [M]: a class, the background label, or WHOLE; overlaps [M]: IoU with the nearest object."""
         self._settings, self._seed = settings, seed
         self._whole = np.flatnonzero(labels == WHOLE)
         self._background = np.flatnonzero(labels == background_label)
+        near = self._background[overlaps[self._background] >= NEAR_IOU]
+        self._near = near if len(near) else self._background
         self._positive = np.flatnonzero((labels != WHOLE) & (labels != background_label))
         classes, inverse, counts = np.unique(labels[self._positive], return_inverse=True, return_counts=True)
         weight = counts.astype(np.float64)[inverse] ** -settings.balance
@@ -40,10 +52,12 @@ class Sampler:
         """Indices of the regions of minibatch ``iteration``."""
         rng = np.random.default_rng([self._seed, iteration])
         settings = self._settings
+        near = round(settings.near * settings.background)
         return np.concatenate(
             [
                 rng.choice(self._positive, settings.positives, p=self._weight),
-                rng.choice(self._background, settings.background),
+                rng.choice(self._near, near),
+                rng.choice(self._background, settings.background - near),
                 rng.choice(self._whole, settings.whole),
             ]
         )

@@ -22,13 +22,15 @@ REGRESSION_IOU = 0.6
 class Regions:
     """Training regions of one picture.
 
-    boxes [R,4] float32; mirrored [R] bool; labels [R] int64, the background label for background; deltas
-    [R,4] float32, the offsets onto the object, NaN where there are none to learn.
+    boxes [R,4] float32; mirrored [R] bool; labels [R] int64, the background label for background; overlaps
+    [R] float32, the IoU with the nearest object; deltas [R,4] float32, the offsets onto that object, NaN
+    where there are none to learn.
     """
 
     boxes: Boxes
     mirrored: NDArray[np.bool_]
     labels: NDArray[np.int64]
+    overlaps: NDArray[np.float32]
     deltas: NDArray[np.float32]
 
 
@@ -75,7 +77,7 @@ def sample_regions(
         if overlaps[chosen[i], target] >= REGRESSION_IOU:
             deltas[i] = encode(boxes[i : i + 1], record.boxes[target : target + 1])[0]
     deltas[mirrored, 0] *= -1
-    return Regions(boxes, mirrored, labels, deltas)
+    return Regions(boxes, mirrored, labels, best[chosen], deltas)
 
 
 def jitter_boxes(

@@ -7,7 +7,7 @@ import pytest
 
 from detector.boxes import Boxes, as_boxes, decode, flip, iou
 from detector.datasets.record import Record
-from training.minibatch import BatchSettings, Sampler
+from training.minibatch import NEAR_IOU, BatchSettings, Sampler
 from training.sampling import POSITIVE_IOU, REGRESSION_IOU, SamplingSettings, sample_regions
 
 BACKGROUND = 9
@@ -37,6 +37,7 @@ def test_labels_follow_the_overlap(seed: int) -> None:
     assert (overlap.max(axis=1)[positive] >= POSITIVE_IOU).all()
     assert (overlap.max(axis=1)[~positive] < POSITIVE_IOU).all()
     assert (regions.labels[positive] == record.labels[overlap.argmax(axis=1)[positive]]).all()
+    assert np.allclose(regions.overlaps, overlap.max(axis=1), atol=1e-6)
     has_offsets = ~np.isnan(regions.deltas).any(axis=1)
     assert np.array_equal(has_offsets, overlap.max(axis=1) >= REGRESSION_IOU)
 
@@ -87,8 +88,11 @@ def test_little_to_choose_from(boxes: tuple, proposals: Boxes, positives: int, b
 
 def test_minibatch_holds_its_kinds() -> None:
     labels = np.array([0] * 50 + [1] + [BACKGROUND] * 40 + [-1] * 5)
-    sampler = Sampler(labels, BACKGROUND, BatchSettings(32, 96, 16), seed=0)
+    overlaps = np.where(np.arange(len(labels)) % 10 == 0, 0.3, 0).astype(np.float32)
+    sampler = Sampler(labels, overlaps, BACKGROUND, BatchSettings(32, 96, 16, near=0.75), seed=0)
     drawn = labels[sampler.draw(5)]
+    background = sampler.draw(5)[drawn == BACKGROUND]
+    assert (overlaps[background] >= NEAR_IOU).sum() >= 72
     assert ((drawn >= 0) & (drawn < BACKGROUND)).sum() == 32
     assert (drawn == BACKGROUND).sum() == 96
     assert (drawn == -1).sum() == 16
@@ -99,6 +103,7 @@ def test_minibatch_holds_its_kinds() -> None:
 @pytest.mark.parametrize(("balance", "share"), [(0.0, 1 / 51), (0.5, 1 / (1 + 50**0.5)), (1.0, 1 / 2)])
 def test_rare_classes_are_drawn_more_often(balance: float, share: float) -> None:
     labels = np.array([0] * 50 + [1] + [BACKGROUND, -1])
-    sampler = Sampler(labels, BACKGROUND, BatchSettings(100, 1, 1, balance), seed=0)
+    settings = BatchSettings(100, 1, 1, balance=balance)
+    sampler = Sampler(labels, np.zeros(len(labels), np.float32), BACKGROUND, settings, seed=0)
     drawn = np.concatenate([labels[sampler.draw(i)][:100] for i in range(200)])
     assert (drawn == 1).mean() == pytest.approx(share, abs=0.02)
