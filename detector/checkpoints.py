@@ -160,7 +160,11 @@ def _metadata(header: Mapping[str, Any], path: Path) -> Metadata:
             name=header["name"],
             architecture=header["architecture"],
             preprocessing=Preprocessing(
-                tuple(prepare["mean"]), tuple(prepare["std"]), prepare["size"], prepare["context"]
+                tuple(prepare["mean"]),
+                tuple(prepare["std"]),
+                prepare["size"],
+                prepare["context"],
+                prepare["short_side"],
             ),
             classification=_class_list(header["classification"]),
             detection=_class_list(header["detection"]),

@@ -4,7 +4,7 @@ Letters for shapes: R regions, C classes (background is the last of C+1), D dete
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -19,14 +19,14 @@ from detector.engine import Engine
 from detector.errors import CheckpointError, ParameterError
 from detector.proposals import Proposals, selective_search
 from detector.region_network import RegionNetwork
-from detector.regions import normalise, warp
+from detector.regions import normalise, reduced, warp
 from detector.results import Detections
 
 SCORE_THRESHOLD = 0.3
 """Below this a detection is more often wrong than right; evaluation uses 0."""
 
 MAX_DETECTIONS = 100
-MAX_PROPOSALS = 200
+MAX_PROPOSALS = 120
 NMS_IOU = 0.3
 
 
@@ -98,13 +98,16 @@ class Detector:
 
     def propose(self, image: NDArray[np.uint8]) -> Proposals:
         """Where to look in a picture [H,W,3]: at most ``max_proposals`` boxes."""
-        return selective_search(image, max_boxes=self.max_proposals)
+        work, factors = reduced(image, self._preprocessing)
+        found = selective_search(work, max_boxes=self.max_proposals)
+        return replace(found, boxes=found.boxes / factors)
 
     def score(self, image: NDArray[np.uint8], proposals: Proposals) -> RegionScores:
         """The network's word on each proposal of a picture [H,W,3]."""
         height, width = image.shape[:2]
-        picture = normalise(image, self._preprocessing, self._engine.device)
-        crops = warp(picture, proposals.boxes, self._preprocessing)
+        work, factors = reduced(image, self._preprocessing)
+        picture = normalise(work, self._preprocessing, self._engine.device)
+        crops = warp(picture, proposals.boxes * factors, self._preprocessing)
         probabilities, deltas = self._engine.run(crops)
         boxes = clip(decode(proposals.boxes, deltas.numpy()), width, height)
         return RegionScores(boxes, probabilities[:, :-1].numpy())

@@ -5,6 +5,7 @@ Letters for shapes: R regions; a crop is 224x224.
 
 from dataclasses import dataclass
 
+import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -21,12 +22,29 @@ class Preprocessing:
 
     ``mean`` and ``std`` are per RGB channel on the scale 0..255. ``context`` is how many of the crop's
     ``size`` pixels on each side show what lies around the proposal (R-CNN, arXiv 1311.2524, appendix A).
+    ``short_side`` is the shorter side in pixels of the pictures a detector was trained on: larger ones are
+    reduced to it, for a crop of a sharper picture is another thing to the network (None: none are).
     """
 
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
     size: int = 224
     context: int = 16
+    short_side: int | None = None
+
+
+def reduced(image: NDArray[np.uint8], preprocessing: Preprocessing) -> tuple[NDArray[np.uint8], Boxes]:
+    """A picture [H,W,3] at the size the network is used to, and what to multiply boxes with to get there.
+
+    The factors [1,4] are float32. A picture that is small enough is given back as it is.
+    """
+    height, width = image.shape[:2]
+    shrink = (preprocessing.short_side or min(height, width)) / min(height, width)
+    if shrink >= 1:
+        return image, np.ones((1, 4), np.float32)
+    size = (max(1, round(width * shrink)), max(1, round(height * shrink)))
+    factors = np.array([[size[0] / width, size[1] / height] * 2], np.float32)
+    return cv2.resize(image, size, interpolation=cv2.INTER_AREA).astype(np.uint8, copy=False), factors
 
 
 def normalise(image: NDArray[np.uint8], preprocessing: Preprocessing, device: torch.device) -> Tensor:

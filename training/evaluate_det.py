@@ -7,7 +7,7 @@ A checkpoint that only classifies is folded onto the 200 classes: what it finds 
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated
 
@@ -16,7 +16,7 @@ import typer
 from tqdm import tqdm
 
 from detector.boxes import Boxes
-from detector.checkpoints import load_checkpoint
+from detector.checkpoints import load_checkpoint, save_checkpoint
 from detector.datasets.ilsvrc_det import read_ilsvrc_det
 from detector.datasets.problems import OnProblem
 from detector.datasets.record import Record
@@ -56,6 +56,9 @@ def main(
     ),
     cache: Annotated[Path, typer.Option(help="Folder that keeps proposals.")] = Path("runs/cache/proposals"),
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
+    record: Annotated[
+        bool, typer.Option(help="Write each detector's mAP into its checkpoint's metadata.")
+    ] = False,
     every: Annotated[int, typer.Option(help="Measure every Nth picture only.")] = 1,
 ) -> None:
     """Print AP of every class, and one line a detector."""
@@ -70,8 +73,12 @@ def main(
             else frozenset()
         )
         boxes = [found[:max_proposals] for found in cached_proposals(records, cache)]
-        detectors = [_detector(path, device) for path in weights or [SHIPPED]]
+        paths = weights or [SHIPPED]
+        detectors = [_detector(path, device) for path in paths]
         measured = [_measure(detector, records, boxes, banned) for detector in detectors]
+        if record:
+            for path, one in zip(paths, measured, strict=True):
+                _record(path, one, f"DET/{split} mAP, {max_proposals} proposals, {len(records)} pictures")
     except DetectorError as error:
         raise SystemExit(f"error: {error}") from error
     _print(measured, records, boxes)
@@ -98,6 +105,12 @@ def _measure(
         seconds.append(time.perf_counter() - start)
     evaluation = evaluate_det(records, found, len(detector.classes), banned)
     return Measured(detector, evaluation, float(np.median(seconds)))
+
+
+def _record(path: Path, measured: Measured, measure: str) -> None:
+    checkpoint = load_checkpoint(path)
+    metrics = {**checkpoint.metadata.metrics, measure: round(measured.evaluation.mean_ap, 4)}
+    save_checkpoint(path, replace(checkpoint, metadata=replace(checkpoint.metadata, metrics=metrics)))
 
 
 def _print(measured: Sequence[Measured], records: Sequence[Record], boxes: Sequence[Boxes]) -> None:

@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 from typing import Annotated
 
+import numpy as np
 import typer
 from tqdm import tqdm
 
@@ -123,7 +124,15 @@ def finetune(
         **dataclasses.asdict(recipe),
     }
     path = output / "detector.safetensors"
-    metadata = dataclasses.replace(start.metadata, name=name, training=training)
+    short_side = int(np.median([min(record.width, record.height) for record in records]))
+    metadata = dataclasses.replace(
+        start.metadata,
+        preprocessing=dataclasses.replace(start.metadata.preprocessing, short_side=short_side),
+        name=name,
+        training=training,
+        licence=f"{init.metadata.licence}; ImageNet's terms: non-commercial research",
+        source=f"{init.metadata.name} ({init.metadata.source}), fine-tuned on ILSVRC DET/train",
+    )
     save_checkpoint(path, Checkpoint(start.network.cpu().eval(), metadata))
     print(
         f"\n{training['pictures']} pictures, {training['boxes']} objects, {training['regions']} regions, "

@@ -1,5 +1,6 @@
 """From region scores to detections, and the whole way on a picture."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -7,7 +8,7 @@ import pytest
 import torch
 
 from detector.boxes import as_boxes
-from detector.checkpoints import Checkpoint
+from detector.checkpoints import Checkpoint, load_checkpoint
 from detector.detection import Detector, RegionScores, select
 from detector.engine import Engine, choose_device, choose_precision
 from detector.errors import CheckpointError, ParameterError
@@ -85,6 +86,24 @@ def test_boxes_are_moved_by_the_offsets(detector: Detector) -> None:
     assert regions.boxes.shape == (1, 4)
     assert regions.probabilities.shape == (1, 200)
     assert 0 < regions.probabilities.sum() <= 1
+
+
+def test_large_pictures_are_seen_at_the_size_of_training(checkpoint_path: Path) -> None:
+    """The same scene at twice the size gives the same detections, twice as large."""
+    checkpoint = load_checkpoint(checkpoint_path)
+    prepare = replace(checkpoint.metadata.preprocessing, short_side=60)
+    detector = Detector(
+        replace(checkpoint, metadata=replace(checkpoint.metadata, preprocessing=prepare)),
+        device="cpu",
+        precision="float32",
+        max_proposals=6,
+    )
+    small = np.random.default_rng(0).integers(0, 256, (60, 80, 3), dtype=np.uint8)
+    large = small.repeat(2, axis=0).repeat(2, axis=1)
+    one, two = detector.detect([small, large], score_threshold=0.0, max_detections=20)
+    assert np.allclose(two.boxes, 2 * one.boxes, atol=1e-3)
+    assert np.allclose(two.scores, one.scores, atol=1e-6)
+    assert two.boxes[:, 2].max() > 80
 
 
 def test_a_mere_classifier_is_refused(classifier_checkpoint: Checkpoint) -> None:

@@ -76,6 +76,7 @@ def test_writes_a_detector_and_a_log(undisturbed: Path) -> None:
     assert metadata.detection == ilsvrc_det()
     assert metadata.training["iterations"] == 8
     assert metadata.training["pictures"] == 6
+    assert metadata.preprocessing.short_side == 80
     lines = [json.loads(line) for line in (undisturbed / "log.jsonl").read_text().splitlines()]
     assert [line["iteration"] for line in lines] == list(range(8))
     assert all(np.isfinite(line["total"]) for line in lines)
