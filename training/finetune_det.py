@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Annotated
 
 import numpy as np
+import torch
 import typer
 from tqdm import tqdm
 
@@ -111,6 +112,7 @@ def finetune(
         seed=recipe.seed,
         device=device,
     )
+    torch.manual_seed(recipe.seed)  # the box head's first weights
     start = fold(init, own_rows=True)
     assert isinstance(start.network, RegionNetwork)
     averaged = train(start.network, split, maps, output, recipe, choose_device(device))

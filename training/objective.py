@@ -62,12 +62,14 @@ def losses(network: RegionNetwork, output: RegionOutput, targets: Targets, weigh
     )
     remembered = targets.labels != background
     known = targets.teacher.shape[1]
-    distillation = F.kl_div(
-        output.rows[remembered, :known].float().log_softmax(dim=1),
-        targets.teacher[remembered].float().log_softmax(dim=1),
-        reduction="batchmean",
-        log_target=True,
-    )
+    distillation = classification.new_zeros(())
+    if bool(remembered.any()):
+        distillation = F.kl_div(
+            output.rows[remembered, :known].float().log_softmax(dim=1),
+            targets.teacher[remembered].float().log_softmax(dim=1),
+            reduction="batchmean",
+            log_target=True,
+        )
     box = classification.new_zeros(())
     offset = ~targets.deltas.isnan().any(dim=1)
     if network.box_head is not None and bool(offset.any()):

@@ -23,7 +23,7 @@ class RunLog:
 
     def add(self, iteration: int, rate: float, part: Losses, bar: tqdm) -> None:
         """Write one iteration's losses and show their running mean."""
-        values = {name: float(value) for name, value in part._asdict().items()}
+        values = {name: value.item() for name, value in part._asdict().items()}
         rounded = {name: round(value, 5) for name, value in values.items()}
         with self._path.open("a") as file:
             file.write(json.dumps({"iteration": iteration, "rate": round(rate, 8), **rounded}) + "\n")

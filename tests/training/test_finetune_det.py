@@ -16,8 +16,10 @@ from PIL import Image
 from detector.checkpoints import Checkpoint, load_checkpoint, save_checkpoint, verify_checkpoint
 from detector.classes import ilsvrc_det
 from detector.errors import CheckpointError, DatasetError, ParameterError
-from training.finetune_det import Recipe, RunLog, finetune
+from training.finetune_det import finetune
+from training.loop import Recipe
 from training.minibatch import BatchSettings
+from training.run_log import RunLog
 from training.sampling import SamplingSettings
 from training.state import load_state, save_state
 
