@@ -1,5 +1,6 @@
 """Fixtures that every package's tests share."""
 
+import copy
 from pathlib import Path
 
 import pytest
@@ -23,18 +24,24 @@ def shared() -> Path:
 
 
 @pytest.fixture(scope="session")
-def classifier_checkpoint() -> Checkpoint:
-    """An untrained GoogLeNet of the 1000 classes, the same on every run."""
+def untrained() -> Checkpoint:
+    """An untrained GoogLeNet of the 1000 classes, the same on every run; not to be changed."""
     torch.manual_seed(0)
     return Checkpoint(
         GoogLeNet().eval(), Metadata("untrained", "googlenet", PREPROCESSING, ilsvrc_cls(), licence="none")
     )
 
 
+@pytest.fixture
+def classifier_checkpoint(untrained: Checkpoint) -> Checkpoint:
+    """A copy of it: an engine converts the network it is given."""
+    return copy.deepcopy(untrained)
+
+
 @pytest.fixture(scope="session")
-def checkpoint_path(classifier_checkpoint: Checkpoint, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def checkpoint_path(untrained: Checkpoint, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An untrained detector of the 200 classes that also classifies, as a file."""
     path = tmp_path_factory.mktemp("weights") / "untrained.safetensors"
     torch.manual_seed(1)
-    save_checkpoint(path, fold(classifier_checkpoint, own_rows=True))
+    save_checkpoint(path, fold(untrained, own_rows=True))
     return path

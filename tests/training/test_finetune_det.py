@@ -60,9 +60,9 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def init_path(classifier_checkpoint: Checkpoint, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def init_path(untrained: Checkpoint, tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("init") / "init.safetensors"
-    save_checkpoint(path, classifier_checkpoint, torch.float32)
+    save_checkpoint(path, untrained, torch.float32)
     return path
 
 
