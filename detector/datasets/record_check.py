@@ -1,0 +1,129 @@
+"""One record from a picture and what was said of it: where every reader has its boxes checked."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from detector.boxes import Boxes, area, clip
+from detector.datasets.picture_header import PictureHeader, read_header
+from detector.datasets.problems import ProblemLog
+from detector.datasets.record import Record
+from detector.errors import ImageError
+
+
+@dataclass(frozen=True)
+class Said:
+    """What an annotation says of one picture.
+
+    ``width`` and ``height`` are the size of the picture that was annotated, 0 where that is not stated;
+    names [G] the class of each object; boxes [G,4] float32, continuous, over that picture.
+    """
+
+    width: int
+    height: int
+    names: Sequence[str]
+    boxes: Boxes
+
+
+@dataclass(frozen=True)
+class RecordCheck:
+    """Holds what annotations say against the pictures, and tells ``log`` what is wrong with them.
+
+    ``labels`` maps a class name of the files to its label. ``check_pictures`` opens each picture's header;
+    without it the size is what the annotation states, pictures are taken to be there, readable and upright.
+    A side of ``empty_side`` pixels or less is no box: 1 where files store whole-pixel corners, since equal
+    corners would be one pixel that somebody clicked on, not an object (the smallest side among the 55,502
+    boxes of ILSVRC DET val is over three pixels).
+    """
+
+    labels: Mapping[str, int]
+    log: ProblemLog
+    check_pictures: bool = True
+    empty_side: float = 0
+
+    def record(self, image_id: str, picture: Path, said: Said, *, partial: bool = False) -> Record | None:
+        """The record of one picture, or None where it had to be left out (``log`` says why)."""
+        header = self._header(image_id, picture, said)
+        if header is None:
+            return None
+        known = self._known_objects(image_id, said)
+        labels = np.array([self.labels[said.names[index]] for index in known], dtype=np.int64)
+        boxes = self._on_the_upright_picture(image_id, said.boxes[known], said, header)
+        boxes, labels = self._inside(image_id, boxes, labels, header)
+        width, height = header.upright_size
+        return Record(image_id, picture, width, height, boxes, labels, partial)
+
+    def _header(self, image_id: str, path: Path, said: Said) -> PictureHeader | None:
+        if not self.check_pictures and said.width > 0 and said.height > 0:
+            return PictureHeader(said.width, said.height)
+        try:
+            return read_header(path)
+        except FileNotFoundError:
+            self.log.report(image_id, "missing_image", f"picture {path} is missing")
+        except ImageError as error:
+            self.log.report(image_id, "unreadable_image", str(error))
+        return None
+
+    def _known_objects(self, image_id: str, said: Said) -> list[int]:
+        """Indices of the objects of a known class whose boxes span something."""
+        known = []
+        for index, (name, box) in enumerate(zip(said.names, said.boxes, strict=True)):
+            if name not in self.labels:
+                self.log.report(
+                    image_id, "unknown_class", f"object {index + 1} is of the unknown class {name!r}"
+                )
+            elif (box[2:] - box[:2]).min() <= self.empty_side:
+                self.log.report(
+                    image_id, "empty_box", f"object {index + 1} ({name}) has an empty box: {_text(box)}"
+                )
+            else:
+                known.append(index)
+        return known
+
+    def _on_the_upright_picture(
+        self, image_id: str, boxes: Boxes, said: Said, header: PictureHeader
+    ) -> Boxes:
+        """Boxes [G,4] of the annotated picture, in pixels of the upright picture file.
+
+        Annotations were drawn on the stored pixels, so they turn with the picture, unless the size that
+        they state is the upright one. Another size altogether is that of a resized copy: boxes scale with
+        it; but where width and height are only exchanged, the statement is wrong and not the boxes.
+        """
+        stated, stored = (said.width, said.height), (header.width, header.height)
+        if stated == stored or min(stated) <= 0:
+            return header.upright(boxes)
+        if stated == header.upright_size:
+            return boxes
+        self.log.report(
+            image_id,
+            "size_mismatch",
+            f"its annotation states {said.width}x{said.height} pixels, "
+            f"its file has {header.width}x{header.height}",
+        )
+        if stated == stored[::-1]:
+            return header.upright(boxes)
+        scale = np.array([header.width / said.width, header.height / said.height] * 2)
+        return header.upright((boxes * scale).astype(np.float32))
+
+    def _inside(
+        self, image_id: str, boxes: Boxes, labels: NDArray[np.int64], header: PictureHeader
+    ) -> tuple[Boxes, NDArray[np.int64]]:
+        """Boxes [G,4] cut to the picture, without those of which nothing is left."""
+        width, height = header.upright_size
+        inside = clip(boxes, width, height)
+        kept = area(inside) > 0
+        for index in np.flatnonzero((inside != boxes).any(axis=1)):
+            where = "in part" if kept[index] else "wholly"
+            self.log.report(
+                image_id,
+                "box_outside",
+                f"box {_text(boxes[index])} lies {where} outside the {width}x{height} picture",
+            )
+        return inside[kept], labels[kept]
+
+
+def _text(box: Boxes) -> str:
+    return ", ".join(f"{value:g}" for value in box)
