@@ -7,6 +7,17 @@ from importlib import resources
 
 from detector.errors import ParameterError
 
+_VOC = (
+    *("aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow"),
+    *("diningtable", "dog", "horse", "motorbike", "person", "pottedplant", "sheep", "sofa", "train"),
+    "tvmonitor",
+)
+_VOC_IN_TWO_WORDS = {
+    "diningtable": "dining table",
+    "pottedplant": "potted plant",
+    "tvmonitor": "TV monitor",
+}
+
 
 @dataclass(frozen=True)
 class ClassList:
@@ -61,6 +72,12 @@ def cls_to_det() -> tuple[int, ...]:
     parent = dict(zip(pairs.ids, pairs.names, strict=True))
     det = ilsvrc_det().index()
     return tuple(det[parent[wnid]] if wnid in parent else -1 for wnid in ilsvrc_cls().ids)
+
+
+@cache
+def voc() -> ClassList:
+    """The 20 classes of PASCAL VOC, in official order."""
+    return ClassList.of(_VOC, (_VOC_IN_TWO_WORDS.get(name, name) for name in _VOC))
 
 
 def _read(name: str) -> ClassList:

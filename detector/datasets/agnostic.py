@@ -1,0 +1,97 @@
+"""Reader of pictures whose every object has a box but no class: for MultiBox and the recall of proposals."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+
+from detector.boxes import Boxes
+from detector.classes import ClassList
+from detector.datasets.corners import from_corners
+from detector.datasets.ilsvrc import IlsvrcLayout, Task
+from detector.datasets.problems import OnProblem, ProblemLog
+from detector.datasets.record import Dataset
+from detector.datasets.record_check import RecordCheck, Said
+from detector.errors import DatasetError
+
+FILE_NAME = "agnostic_boxes.json"
+
+# Where a picture may lie, the likeliest first: task, split, and the list that names it.
+_LISTS: tuple[tuple[Task, str, str], ...] = (
+    ("DET", "val", "val"),
+    ("CLS-LOC", "val", "val"),
+    ("DET", "train", "train"),
+    ("CLS-LOC", "train", "train_cls"),
+)
+
+
+def read_agnostic(
+    root: Path, *, on_problem: OnProblem = OnProblem.REPORT, check_pictures: bool = True
+) -> Dataset:
+    """Read ``agnostic_boxes.json`` beside ``ILSVRC``: all boxes of its pictures, of the one class "object".
+
+    The file maps a picture's name, without its folder, to ``width``, ``height`` and ``boxes``: corners
+    ``x1, y1, x2, y2`` whose last pixel is part of the object, as in ILSVRC's own files. Pictures are looked
+    for in all lists of both tasks. Arguments are those of
+    :func:`detector.datasets.ilsvrc_det.read_ilsvrc_det`.
+
+    Raises DatasetError if the file cannot be read or neither task is laid out beside it, or at the first
+    problem with ``OnProblem.STOP``.
+    """
+    classes = ClassList.of(["object"])
+    path = (root.parent if root.name == "ILSVRC" else root) / FILE_NAME
+    pictures = _pictures(root)
+    log = ProblemLog(on_problem)
+    check = RecordCheck(classes.index(), log, check_pictures, empty_side=1)
+    records = []
+    for image_id, entry in _read(path).items():
+        if image_id not in pictures:
+            log.report(image_id, "missing_image", "no list of DET or CLS-LOC names this picture")
+            continue
+        try:
+            boxes = _boxes(entry["boxes"])
+            said = Said(int(entry["width"]), int(entry["height"]), ["object"] * len(boxes), boxes)
+        except (KeyError, TypeError, ValueError) as error:
+            log.report(image_id, "unreadable_annotation", f"its entry in {path} lacks or garbles {error}")
+            continue
+        record = check.record(image_id, pictures[image_id], said)
+        if record is not None:
+            records.append(record)
+    return Dataset(records, list(classes.ids), log.problems)
+
+
+def _read(path: Path) -> dict[str, dict]:
+    try:
+        entries = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise DatasetError(f"{path} cannot be read: {error}") from error
+    if not isinstance(entries, dict):
+        raise DatasetError(f"{path} must map the name of a picture to its size and boxes")
+    return entries
+
+
+def _boxes(corners: object) -> Boxes:
+    array = np.array(corners, np.float64)
+    if array.size == 0:
+        array = array.reshape(0, 4)
+    if array.ndim != 2 or array.shape[1] != 4 or not np.isfinite(array).all():
+        raise ValueError("boxes, which must be four finite corners each")
+    return from_corners(array)
+
+
+def _pictures(root: Path) -> dict[str, Path]:
+    """The file of each picture that a list names, by the last part of its name."""
+    found: dict[str, Path] = {}
+    missing: list[DatasetError] = []
+    for task, split, name in _LISTS:
+        try:
+            layout = IlsvrcLayout.find(root, task)
+        except DatasetError as error:
+            missing.append(error)
+            continue
+        if layout.list_file(name).exists():
+            for image_id in layout.image_ids(name):
+                found.setdefault(Path(image_id).name, layout.picture(split, image_id))
+    if len(missing) == len(_LISTS):
+        raise missing[0]
+    return found
