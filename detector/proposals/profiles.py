@@ -54,7 +54,7 @@ class Proposer:
     def propose(
         self, image: NDArray[np.uint8], profile: Profile | str | None = None, max_boxes: int | None = None
     ) -> Proposals:
-        """Boxes of a picture [H,W,3] in its pixels, best first: ``max_boxes``, or as many as the profile keeps.
+        """Boxes of a picture [H,W,3] in its pixels, best first; ``max_boxes`` overrides the profile's number.
 
         Raises ParameterError for an unknown profile, or one that needs a MultiBox head where there is none.
         """
