@@ -115,6 +115,8 @@ def add_multibox(
     trained = train_multibox(
         init.backbone.features, head, batches, output, recipe, choose_device(device), measure
     )
+    if not recall:  # the run had ended before, and was asked for again
+        measure(recipe.iterations, trained)
     training = {"pictures": len(records), "boxes": boxes, **dataclasses.asdict(recipe)}
     metadata = dataclasses.replace(
         init.metadata,
