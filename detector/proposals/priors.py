@@ -19,12 +19,18 @@ Sides = NDArray[np.float32]
 """Widths and heights of boxes, [G,2] or [S,2], in pixels."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Grid:
     """Priors of ``cells`` x ``cells`` places, at each of them boxes of sides [S,2], smallest first."""
 
     cells: int
     sides: Sides
+
+    def __eq__(self, other: object) -> bool:
+        # Left to the dataclass, arrays would be compared one by one and have no truth value.
+        if not isinstance(other, Grid):
+            return NotImplemented
+        return self.cells == other.cells and np.array_equal(self.sides, other.sides)
 
     def boxes(self, size: int) -> Boxes:
         """Priors [cells*cells*S,4] of an input of ``size`` pixels: by row, by column, by shape."""
