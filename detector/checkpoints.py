@@ -19,10 +19,10 @@ from torch import Tensor, nn
 
 from detector.backbone import Backbone
 from detector.classes import ClassList
-from detector.errors import CheckpointError
+from detector.errors import CheckpointError, ParameterError
 from detector.files import write_whole
 from detector.googlenet import GoogLeNet
-from detector.proposals.multibox_head import MultiBoxHead, MultiBoxSpec
+from detector.proposals.multibox_head import MultiBoxHead, MultiBoxSpec, stages_read
 from detector.region_network import RegionNetwork
 from detector.regions import Preprocessing
 from detector.torchvision_googlenet import TorchvisionGoogLeNet
@@ -109,9 +109,12 @@ def load_checkpoint(path: Path) -> Checkpoint:
         for part, prefix in ((network, ""), (multibox, _MULTIBOX)):
             if part is not None:
                 part.load_state_dict(_part(tensors, prefix))
-    except RuntimeError as error:
+        checkpoint = Checkpoint(network.eval(), metadata, multibox.eval() if multibox is not None else None)
+        if metadata.multibox is not None:
+            stages_read(checkpoint.backbone.features, metadata.multibox.stages)
+    except (RuntimeError, ParameterError) as error:
         raise CheckpointError(f"{path} does not fit {metadata.architecture}: {error}") from error
-    return Checkpoint(network.eval(), metadata, multibox.eval() if multibox is not None else None)
+    return checkpoint
 
 
 def read_metadata(path: Path) -> Metadata:

@@ -53,13 +53,19 @@ class MultiBoxSpec:
 
     @classmethod
     def from_json(cls, entry: Mapping[str, Any]) -> "MultiBoxSpec":
-        """Raises KeyError, TypeError or ValueError if the entry is none."""
+        """Raises KeyError, TypeError or ValueError if the entry is none that a head can be made of."""
         (fine, coarse), (fine_channels, coarse_channels) = entry["stages"], entry["channels"]
         grids = tuple(
-            Grid(int(grid["cells"]), np.array(grid["sides"], np.float32).reshape(-1, 2))
+            Grid(_positive(grid["cells"], "cells"), np.array(grid["sides"], np.float32).reshape(-1, 2))
             for grid in entry["grids"]
         )
-        return cls((fine, coarse), (fine_channels, coarse_channels), int(entry["size"]), grids)
+        if len(grids) < 2:
+            raise ValueError("grids, of which two maps need at least two")
+        for grid in grids:
+            if not len(grid.sides) or not ((grid.sides > 0) & np.isfinite(grid.sides)).all():
+                raise ValueError("sides, which must be positive, and of one shape a grid at least")
+        channels = _positive(fine_channels, "channels"), _positive(coarse_channels, "channels")
+        return cls((fine, coarse), channels, _positive(entry["size"], "size"), grids)
 
 
 class MultiBoxHead(nn.Module):
@@ -144,6 +150,12 @@ def stages_read(features: nn.Sequential, stages: Sequence[str]) -> int:
     if unknown:
         raise ParameterError(f"the trunk has no stage {unknown[0]!r}; it has {', '.join(names)}")
     return 1 + max(names.index(name) for name in stages)
+
+
+def _positive(number: object, what: str) -> int:
+    if not isinstance(number, int) or number < 1:
+        raise ValueError(f"{what}, which must be a whole number from 1 up")
+    return number
 
 
 def _initialise(head: nn.Module, outputs: Sequence[nn.Conv2d]) -> None:
