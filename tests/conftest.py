@@ -1,16 +1,20 @@
 """Fixtures that every package's tests share."""
 
 import copy
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
 from detector.bvlc import PREPROCESSING
-from detector.checkpoints import Checkpoint, Metadata, save_checkpoint
+from detector.checkpoints import Checkpoint, Metadata, load_checkpoint, save_checkpoint
 from detector.classes import ilsvrc_cls
 from detector.folding import fold
 from detector.googlenet import GoogLeNet
+from detector.proposals.multibox_head import MultiBoxHead, MultiBoxSpec
+from detector.proposals.priors import place_on_grids
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 
@@ -44,4 +48,25 @@ def checkpoint_path(untrained: Checkpoint, tmp_path_factory: pytest.TempPathFact
     path = tmp_path_factory.mktemp("weights") / "untrained.safetensors"
     torch.manual_seed(1)
     save_checkpoint(path, fold(untrained, own_rows=True))
+    return path
+
+
+@pytest.fixture(scope="session")
+def multibox_spec() -> MultiBoxSpec:
+    """A MultiBox head for GoogLeNet with priors of seven shapes."""
+    shapes = np.array([(12, 12), (30, 20), (40, 50), (80, 60), (60, 120), (150, 110), (200, 200)], np.float32)
+    grids = place_on_grids(shapes, (28, 14, 7, 4), 224)
+    return MultiBoxSpec(("inception_3b", "inception_4e"), (480, 832), 224, tuple(grids))
+
+
+@pytest.fixture(scope="session")
+def multibox_path(
+    checkpoint_path: Path, multibox_spec: MultiBoxSpec, tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    """The same detector with an untrained MultiBox head, as a file."""
+    path = tmp_path_factory.mktemp("weights") / "multibox.safetensors"
+    bare = load_checkpoint(checkpoint_path)
+    torch.manual_seed(2)
+    head = MultiBoxHead(multibox_spec)
+    save_checkpoint(path, Checkpoint(bare.network, replace(bare.metadata, multibox=multibox_spec), head))
     return path

@@ -1,6 +1,7 @@
 """Weights files: what is written is read back, and everything else is named."""
 
 import json
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -21,7 +22,9 @@ from detector.checkpoints import (
 )
 from detector.classes import ilsvrc_cls
 from detector.errors import CheckpointError
+from detector.folding import fold
 from detector.googlenet import GoogLeNet
+from detector.proposals.multibox_head import MultiBoxHead, MultiBoxSpec
 from detector.region_network import RegionNetwork
 from detector.torchvision_weights import read_torchvision
 
@@ -118,6 +121,129 @@ def test_broken_files_are_named(
     damage(path)
     with pytest.raises(CheckpointError, match=says):
         load_checkpoint(path)
+
+
+BROKEN_HEAD = [
+    (
+        "a tensor of the head lacks",
+        _rewritten(lambda h, t: t.pop("multibox.mix.conv.weight")),
+        r"lacks tensors multibox\.mix\.conv\.weight",
+    ),
+    (
+        "a tensor of the head too many",
+        _rewritten(lambda h, t: t.update({"multibox.more": torch.zeros(1)})),
+        r"unknown tensors multibox\.more",
+    ),
+    (
+        "the head's tensors, and nothing said of a head",
+        _rewritten(lambda h, t: h.pop("multibox")),
+        r"unknown tensors multibox\.",
+    ),
+    (
+        "another number of shapes than the tensors",
+        _rewritten(lambda h, t: h["multibox"]["grids"][0]["sides"].append([5, 5])),
+        "does not fit googlenet",
+    ),
+    (
+        "a grid more than the tensors",
+        _rewritten(lambda h, t: h["multibox"]["grids"].append({"cells": 2, "sides": [[9, 9]]})),
+        "lacks tensors",
+    ),
+    ("a spec without grids", _rewritten(lambda h, t: h["multibox"].pop("grids")), "lacks or garbles 'grids'"),
+    ("no grid", _rewritten(lambda h, t: h["multibox"].update(grids=[])), "garbles grids"),
+    ("a spec that is text", _rewritten(lambda h, t: h.update(multibox="yes")), "lacks or garbles"),
+    (
+        "a stage that the trunk lacks",
+        _rewritten(lambda h, t: h["multibox"].update(stages=["inception_3b", "inception_9z"])),
+        "no stage 'inception_9z'",
+    ),
+]
+
+
+@pytest.mark.parametrize(("damage", "says"), [b[1:] for b in BROKEN_HEAD], ids=[b[0] for b in BROKEN_HEAD])
+def test_broken_multibox_heads_are_named(
+    multibox_path: Path, tmp_path: Path, damage: Callable[[Path], None], says: str
+) -> None:
+    path = tmp_path / "weights.safetensors"
+    shutil.copy(multibox_path, path)
+    damage(path)
+    with pytest.raises(CheckpointError, match=says):
+        load_checkpoint(path)
+
+
+@pytest.mark.parametrize("kind", ["detector", "classifier"])
+def test_multibox_round_trip(
+    multibox_path: Path,
+    multibox_spec: MultiBoxSpec,
+    classifier_checkpoint: Checkpoint,
+    tmp_path: Path,
+    kind: str,
+) -> None:
+    """The head stands beside a detector as beside a mere classifier, bit by bit the same."""
+    first = load_checkpoint(multibox_path)
+    if kind == "classifier":
+        metadata = replace(classifier_checkpoint.metadata, multibox=multibox_spec)
+        first = Checkpoint(classifier_checkpoint.network, metadata, first.multibox)
+    path = tmp_path / "again.safetensors"
+    save_checkpoint(path, first, torch.float32)
+    second = load_checkpoint(path)
+    assert second.metadata == first.metadata == read_metadata(path) == verify_checkpoint(path)
+    assert second.metadata.multibox == multibox_spec
+    assert first.multibox is not None
+    assert second.multibox is not None
+    assert second.multibox.spec == multibox_spec
+    assert not second.multibox.training
+    maps = torch.rand(1, 480, 28, 28), torch.rand(1, 832, 14, 14)
+    with torch.no_grad():
+        assert torch.equal(first.multibox(*maps), second.multibox(*maps))
+    assert type(second.network) is type(first.network)
+    for name, value in first.network.state_dict().items():
+        assert torch.equal(second.network.state_dict()[name], value), name
+
+
+def test_a_checkpoint_without_a_head_says_so(checkpoint_path: Path) -> None:
+    checkpoint = load_checkpoint(checkpoint_path)
+    assert checkpoint.multibox is None
+    assert checkpoint.metadata.multibox is None
+
+
+def test_a_file_from_before_multibox_is_read(checkpoint_path: Path, tmp_path: Path) -> None:
+    """Its header has no entry for a head at all."""
+    path = tmp_path / "old.safetensors"
+    shutil.copy(checkpoint_path, path)
+    _rewritten(lambda header, tensors: header.pop("multibox"))(path)
+    assert verify_checkpoint(path) == read_metadata(checkpoint_path)
+
+
+def test_what_is_written_is_the_head_that_is_there(multibox_path: Path, tmp_path: Path) -> None:
+    """Metadata that speak of a head where there is none would make a file that cannot be read."""
+    whole, path = load_checkpoint(multibox_path), tmp_path / "headless.safetensors"
+    save_checkpoint(path, Checkpoint(whole.network, whole.metadata))
+    assert load_checkpoint(path).multibox is None
+    assert read_metadata(path).multibox is None
+
+
+def test_verify_finds_a_changed_weight_of_the_head(multibox_path: Path, tmp_path: Path) -> None:
+    path = tmp_path / "weights.safetensors"
+    shutil.copy(multibox_path, path)
+    verify_checkpoint(path)
+    _rewritten(lambda header, tensors: tensors["multibox.context.bias"].add_(1))(path)
+    load_checkpoint(path)
+    with pytest.raises(CheckpointError, match="SHA-256"):
+        verify_checkpoint(path)
+
+
+@pytest.mark.parametrize("own_rows", [False, True])
+def test_folding_keeps_the_head(
+    classifier_checkpoint: Checkpoint, multibox_spec: MultiBoxSpec, tmp_path: Path, own_rows: bool
+) -> None:
+    head = MultiBoxHead(multibox_spec)
+    metadata = replace(classifier_checkpoint.metadata, multibox=multibox_spec)
+    folded = fold(Checkpoint(classifier_checkpoint.network, metadata, head), own_rows=own_rows)
+    assert folded.multibox is head
+    path = tmp_path / "folded.safetensors"
+    save_checkpoint(path, folded)
+    assert verify_checkpoint(path).multibox == multibox_spec
 
 
 def test_verify_finds_a_changed_weight(classifier_checkpoint: Checkpoint, tmp_path: Path) -> None:
