@@ -12,6 +12,7 @@ from detector.bvlc import read_bvlc
 from detector.checkpoints import Checkpoint, Metadata, read_metadata, save_checkpoint, verify_checkpoint
 from detector.classes import ClassList, ilsvrc_cls
 from detector.pretrained import SHIPPED
+from detector.proposals.multibox_head import MultiBoxSpec
 from detector.torchvision_weights import PREPROCESSING as TORCHVISION_PREPROCESSING
 from detector.torchvision_weights import read_torchvision
 
@@ -81,6 +82,7 @@ def show(path: Annotated[Path, typer.Argument(help="Checkpoint.")] = SHIPPED) ->
         "architecture": metadata.architecture,
         "classification": _count(metadata.classification),
         "detection": _count(metadata.detection),
+        "MultiBox": _head(metadata.multibox),
         "input": f"{prepare.size}x{prepare.size} RGB, mean {prepare.mean}, std {prepare.std}, "
         f"context {prepare.context}",
         **{f"training {key}": value for key, value in metadata.training.items()},
@@ -99,6 +101,12 @@ def verify(path: Annotated[Path, typer.Argument(help="Checkpoint.")] = SHIPPED) 
     """Check that a checkpoint is whole and fits its network."""
     metadata = verify_checkpoint(path)
     print(f"{path}: {metadata.name} is whole: checksum, values and shapes are right")
+
+
+def _head(spec: MultiBoxSpec | None) -> str:
+    if spec is None:
+        return "no"
+    return f"{len(spec.priors())} priors, reads {' and '.join(spec.stages)}, input {spec.size}x{spec.size}"
 
 
 def _count(classes: ClassList | None) -> str:
