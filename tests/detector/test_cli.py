@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,13 @@ import pytest
 from PIL import Image
 
 from detector.classes import ilsvrc_det
+from detector.cli import main
+from detector.images import load
+from detector.loading import load_detector
+from detector.proposals import Profile
+
+Inside = Callable[..., int | str | None]
+"""Arguments to what the command ends with: a status, or the text of an error."""
 
 
 @pytest.fixture(scope="module")
@@ -25,6 +33,19 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def _run(*arguments: object) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "detector.cli", *map(str, arguments)]
     return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+@pytest.fixture
+def inside(monkeypatch: pytest.MonkeyPatch) -> Inside:
+    """The command without a process of its own, which costs seconds to start."""
+
+    def run(*arguments: object) -> int | str | None:
+        monkeypatch.setattr(sys, "argv", ["detector", *map(str, arguments)])
+        with pytest.raises(SystemExit) as done:
+            main()
+        return done.value.code
+
+    return run
 
 
 def test_detect_writes_json_and_drawings(pictures: Path, checkpoint_path: Path, tmp_path: Path) -> None:
@@ -71,6 +92,50 @@ def test_weights_import_show_verify(shared: Path, tmp_path: Path) -> None:
     assert target.stat().st_size < 15 * 2**20
     assert "1000 classes" in _run("weights", "show", target).stdout
     assert _run("weights", "verify", target).returncode == 0
+
+
+def test_weights_show_tells_of_a_multibox_head(
+    inside: Inside, checkpoint_path: Path, multibox_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Seven shapes: two on 784 places, one on 196, two on 49, two on 16."""
+    assert inside("weights", "show", multibox_path) == 0
+    shown = capsys.readouterr().out
+    assert "MultiBox        1894 priors, reads inception_3b and inception_4e, input 224x224" in shown
+    assert inside("weights", "show", checkpoint_path) == 0
+    assert "MultiBox        no" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("profile", Profile)
+def test_detect_looks_where_the_profile_says(
+    inside: Inside, pictures: Path, multibox_path: Path, tmp_path: Path, profile: Profile
+) -> None:
+    done = inside(
+        "detect", pictures / "a.jpg", "--weights", multibox_path, "--json", tmp_path / "found.json",
+        "--profile", profile, "--score-threshold", 0, "--max-proposals", 5, "--device", "cpu",
+    )  # fmt: skip
+    assert done == 0
+    detector = load_detector(multibox_path, device="cpu", profile=profile, max_proposals=5)
+    (expected,) = detector.detect([load(pictures / "a.jpg")], score_threshold=0)
+    (result,) = json.loads((tmp_path / "found.json").read_text())
+    assert result["detections"] == expected.as_dicts(detector.classes)
+
+
+def test_a_profile_that_the_weights_cannot_serve(
+    inside: Inside, pictures: Path, checkpoint_path: Path
+) -> None:
+    said = inside("detect", pictures / "a.jpg", "--weights", checkpoint_path, "--profile", "fast")
+    assert isinstance(said, str), "the text that the interpreter prints, with exit status 1"
+    assert said.startswith("error: profile fast needs a MultiBox head")
+    assert "use profile search, or give them one with training/train_multibox.py" in said
+
+
+def test_an_unknown_profile_is_a_mistake_of_usage(
+    inside: Inside, pictures: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert inside("detect", pictures / "a.jpg", "--profile", "turbo") == 2
+    said = capsys.readouterr().err
+    assert "turbo" in said
+    assert all(profile in said for profile in Profile)
 
 
 @pytest.mark.parametrize(
