@@ -135,8 +135,8 @@ class Detector:
 
     def score(self, image: NDArray[np.uint8], proposals: Proposals) -> RegionScores:
         """The network's word on each proposal of a picture [H,W,3]."""
-        height, width = image.shape[:2]
         work, factors = reduced(image, self._preprocessing)
+        height, width = image.shape[:2]
         picture = normalise(work, self._preprocessing, self._engine.device)
         crops = warp(picture, proposals.boxes * factors, self._preprocessing)
         probabilities, deltas = self._engine.run(crops)

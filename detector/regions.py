@@ -33,11 +33,19 @@ class Preprocessing:
     short_side: int | None = None
 
 
+def check_picture(image: NDArray[np.generic]) -> None:
+    """Raises ParameterError for an array that is no uint8 [H,W,3] with pixels."""
+    if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or image.size == 0:
+        raise ParameterError(f"a picture must be uint8 [H,W,3] RGB, got {image.dtype} {list(image.shape)}")
+
+
 def reduced(image: NDArray[np.uint8], preprocessing: Preprocessing) -> tuple[NDArray[np.uint8], Boxes]:
     """A picture [H,W,3] at the size the network is used to, and what to multiply boxes with to get there.
 
-    The factors [1,4] are float32. A picture that is small enough is given back as it is.
+    The factors [1,4] are float32. A picture that is small enough is given back as it is. Raises
+    ParameterError for an array that is no picture.
     """
+    check_picture(image)
     height, width = image.shape[:2]
     shrink = (preprocessing.short_side or min(height, width)) / min(height, width)
     if shrink >= 1:
@@ -52,8 +60,7 @@ def normalise(image: NDArray[np.uint8], preprocessing: Preprocessing, device: to
 
     Raises ParameterError for an array that is no such picture.
     """
-    if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or image.size == 0:
-        raise ParameterError(f"a picture must be uint8 [H,W,3] RGB, got {image.dtype} {list(image.shape)}")
+    check_picture(image)
     pixels = torch.from_numpy(np.ascontiguousarray(image)).to(device).permute(2, 0, 1).float()
     mean = torch.tensor(preprocessing.mean, device=device)[:, None, None]
     std = torch.tensor(preprocessing.std, device=device)[:, None, None]

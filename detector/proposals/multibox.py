@@ -52,8 +52,8 @@ class MultiBox:
         out. Raises ParameterError for no boxes asked for, or an array that is no picture."""
         if max_boxes < 1:
             raise ParameterError(f"max_boxes must be at least 1, got {max_boxes}")
-        height, width = image.shape[:2]
         objectness, offsets = self._engine.run(self._view(image))
+        height, width = image.shape[:2]
         boxes, confidence = likeliest(self.priors, offsets[0], objectness[0])
         scale = np.array([width, height] * 2, np.float32) / np.float32(self._preprocessing.size)
         boxes, kept = without_near_duplicates(clip(boxes * scale, width, height), confidence, max_boxes)

@@ -1,5 +1,7 @@
 """Warped regions against a reference that takes one pixel of one crop at a time."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -7,7 +9,7 @@ from numpy.typing import NDArray
 
 from detector.boxes import as_boxes
 from detector.errors import ParameterError
-from detector.regions import Preprocessing, add_context, normalise, warp
+from detector.regions import Preprocessing, add_context, normalise, reduced, warp
 
 PREPARE = Preprocessing(mean=(120.0, 110.0, 100.0), std=(2.0, 1.0, 0.5))
 CPU = torch.device("cpu")
@@ -68,16 +70,24 @@ def test_large_regions_are_not_aliased() -> None:
 @pytest.mark.parametrize(
     "image",
     [
-        np.zeros((4, 4), np.uint8),
-        np.zeros((4, 4, 4), np.uint8),
-        np.zeros((4, 4, 3), np.float32),
-        np.zeros((0, 4, 3), np.uint8),
+        np.zeros((40, 40), np.uint8),
+        np.zeros((40, 40, 4), np.uint8),
+        np.zeros((40, 40, 3), np.float32),
+        np.zeros((40, 40, 3), np.uint16),
+        np.zeros((0, 40, 3), np.uint8),
+        np.zeros((40, 0, 3), np.uint8),
+        np.zeros(40, np.uint8),
     ],
-    ids=["grey", "with alpha", "float", "empty"],
+    ids=["grey", "with alpha", "float", "sixteen bits", "no rows", "no columns", "no picture at all"],
 )
-def test_other_arrays_are_refused(image: NDArray[np.generic]) -> None:
+@pytest.mark.parametrize("short_side", [None, 20], ids=["as it is", "to be reduced"])
+def test_other_arrays_are_refused(image: NDArray[np.generic], short_side: int | None) -> None:
+    """A float picture in 0..1 that was made smaller first would come out black, and nobody would know."""
+    prepare = replace(PREPARE, short_side=short_side)
     with pytest.raises(ParameterError, match="uint8"):
-        normalise(image, PREPARE, CPU)  # type: ignore[arg-type]
+        reduced(image, prepare)  # type: ignore[arg-type]
+    with pytest.raises(ParameterError, match="uint8"):
+        normalise(image, prepare, CPU)  # type: ignore[arg-type]
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
