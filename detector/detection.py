@@ -125,7 +125,11 @@ class Detector:
         max_proposals: int | None = None,
     ) -> Proposals:
         """Where to look in a picture [H,W,3]. Raises ParameterError for a profile that cannot be served."""
-        return self._proposer.propose(image, profile or self.profile, max_proposals or self.max_proposals)
+        return self._proposer.propose(
+            image,
+            self.profile if profile is None else profile,
+            self.max_proposals if max_proposals is None else max_proposals,
+        )
 
     def multibox(self, image: NDArray[np.uint8], max_boxes: int = MAX_BOXES) -> Proposals:
         """The proposals of MultiBox alone. Raises ParameterError where the weights hold no head."""
