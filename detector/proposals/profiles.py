@@ -6,6 +6,7 @@ from enum import StrEnum
 import numpy as np
 from numpy.typing import NDArray
 
+from detector.boxes import clip
 from detector.errors import ParameterError
 from detector.proposals.multibox import MultiBox
 from detector.proposals.result import Proposals
@@ -87,4 +88,5 @@ class Proposer:
     def _search(self, image: NDArray[np.uint8], scale: float, budget: int | None) -> Proposals:
         work, factors = reduced(image, self._preprocessing)
         found = selective_search(work, superpixel_scale=scale, max_boxes=budget)
-        return replace(found, boxes=found.boxes / factors)
+        height, width = image.shape[:2]
+        return replace(found, boxes=clip(found.boxes / factors, width, height))
