@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from detector.boxes import clip
 from detector.errors import ParameterError
-from detector.proposals.multibox import MultiBox
+from detector.proposals.multibox import MAX_BOXES, MultiBox
 from detector.proposals.result import Proposals
 from detector.proposals.selective_search import selective_search
 from detector.proposals.union import union
@@ -67,7 +67,7 @@ class Proposer:
             return self._search(image, 1.0, budget)
         assert self.multibox is not None
         if profile is Profile.FAST:
-            return self.multibox.propose(image).first(budget)
+            return self.multibox.propose(image, budget or MAX_BOXES)
         search = self._search(image, UNION_SUPERPIXEL_SCALE, budget)
         return union(search, self.multibox.propose(image)).first(budget)
 
