@@ -99,9 +99,9 @@ def match(
 ) -> NDArray[np.int64]:
     """Which object each prior answers for, [K]: an index below G, or a negative number for none.
 
-    Bipartite: every object gets one prior of its own, and the sum of what this costs is the least there is.
-    An answer costs the paper's loss: alpha times half the squared distance of the offsets, less the logarithm
-    of the confidence. Priors that overlap an object well answer for it as well.
+    Bipartite: every object gets one prior of its own near it, and the sum of what this costs is the least
+    there is. An answer costs the paper's loss: alpha times half the squared distance of the offsets, less the
+    logarithm of the confidence. Priors that overlap an object well answer for it as well.
     """
     owner = np.full(len(priors), _FREE, np.int64)
     if not len(boxes):
@@ -111,7 +111,8 @@ def match(
     owner[best >= weights.ignored] = _IGNORED
     well = best >= weights.positive
     owner[well] = overlap[well].argmax(axis=1)
-    # Only the priors nearest to some object can be matched: the others would lose in any case.
+    # Only the priors that overlap some object most can be matched: one far off is not to answer, however sure
+    # it is, and hardly any other would win.
     rank = np.partition(-overlap, min(len(boxes) + 8, len(priors) - 1), axis=0)
     near = np.flatnonzero((-overlap <= rank[min(len(boxes) + 8, len(priors) - 1)]).any(axis=1))
     cost = np.empty((len(near), len(boxes)))
