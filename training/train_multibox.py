@@ -25,6 +25,7 @@ from detector.datasets.record import Record
 from detector.engine import choose_device
 from detector.errors import DatasetError, DetectorError, ParameterError
 from detector.evaluation.recall import proposal_recall
+from detector.files import write_whole
 from detector.images import load
 from detector.pretrained import SHIPPED
 from detector.proposals.multibox import MultiBox
@@ -34,6 +35,7 @@ from detector.regions import Preprocessing
 from training.multibox_batches import Batches
 from training.multibox_loop import MultiBoxRecipe, train_multibox
 from training.object_pictures import read_object_pictures
+from training.run_log import lines_before
 
 STAGES = {
     "googlenet": ("inception_3b", "inception_4e"),
@@ -107,9 +109,11 @@ def add_multibox(
     recall: dict[str, float] = {}
 
     def measure(done: int, averaged: MultiBoxHead) -> None:
+        if not val:
+            return
         recall.update(_recall(init.backbone, averaged, init.metadata.preprocessing, val, device))
-        with history.open("a") as file:
-            file.write(json.dumps({"iteration": done, **recall}) + "\n")
+        lines = [*lines_before(history, done), json.dumps({"iteration": done, **recall})]
+        write_whole(history, "".join(f"{line}\n" for line in lines).encode())
         tqdm.write(f"{done}: " + ", ".join(f"{name} {value:.1%}" for name, value in recall.items()))
 
     trained = train_multibox(
@@ -155,9 +159,7 @@ def _spec(init: Checkpoint, batches: Batches, recipe: MultiBoxRecipe) -> MultiBo
 def _recall(
     backbone: Backbone, head: MultiBoxHead, preprocessing: Preprocessing, val: Sequence[Record], device: str
 ) -> dict[str, float]:
-    """Recall at IoU 0.5 and 0.7 with so many boxes; empty where there is nothing to measure on."""
-    if not val:
-        return {}
+    """Recall at IoU 0.5 and 0.7 with so many boxes."""
     multibox = MultiBox(copy.deepcopy(backbone.features), copy.deepcopy(head), preprocessing, device=device)
     found = [multibox.propose(load(record.path), max(BUDGETS)).boxes for record in val]
     truth = [record.boxes for record in val]
