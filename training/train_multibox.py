@@ -45,6 +45,9 @@ STAGES = {
 
 BUDGETS = (10, 50, 200)
 
+_MEASURED = "MultiBox "
+"""What the name of a measure of the head begins with; those of a head that is replaced go with it."""
+
 
 def main(
     data: Annotated[
@@ -122,11 +125,12 @@ def add_multibox(
     if not recall:  # the run had ended before, and was asked for again
         measure(recipe.iterations, trained)
     training = {"pictures": len(records), "boxes": boxes, **dataclasses.asdict(recipe)}
+    others = {name: value for name, value in init.metadata.metrics.items() if not name.startswith(_MEASURED)}
     metadata = dataclasses.replace(
         init.metadata,
         multibox=trained.spec,
         training={**init.metadata.training, "multibox": training},
-        metrics={**init.metadata.metrics, **{f"MultiBox {name}": round(v, 4) for name, v in recall.items()}},
+        metrics={**others, **{f"{_MEASURED}{name}": round(v, 4) for name, v in recall.items()}},
     )
     path = output / "detector.safetensors"
     save_checkpoint(path, Checkpoint(init.network, metadata, trained))
