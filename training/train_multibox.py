@@ -19,6 +19,7 @@ from tqdm import tqdm
 
 from detector.backbone import Backbone
 from detector.checkpoints import Checkpoint, load_checkpoint, save_checkpoint
+from detector.datasets.ilsvrc import read_list
 from detector.datasets.ilsvrc_det import read_ilsvrc_det
 from detector.datasets.problems import OnProblem
 from detector.datasets.record import Record
@@ -61,10 +62,10 @@ def main(
     exclude: Annotated[
         list[Path] | None, typer.Option(help="List file of pictures to leave out, as in ImageSets.")
     ] = None,
-    iterations: Annotated[int, typer.Option(help="Minibatches.")] = MultiBoxRecipe.iterations,
-    batch: Annotated[int, typer.Option(help="Pictures a minibatch.")] = MultiBoxRecipe.batch,
+    iterations: Annotated[int, typer.Option(help="Minibatches.", min=1)] = MultiBoxRecipe.iterations,
+    batch: Annotated[int, typer.Option(help="Pictures a minibatch.", min=1)] = MultiBoxRecipe.batch,
     rate: Annotated[float, typer.Option(help="Learning rate.")] = MultiBoxRecipe.rate,
-    shapes: Annotated[int, typer.Option(help="Shapes of priors, by k-means.")] = MultiBoxRecipe.shapes,
+    shapes: Annotated[int, typer.Option(help="Shapes of priors, by k-means.", min=1)] = MultiBoxRecipe.shapes,
     on_problem: Annotated[OnProblem, typer.Option(help="At a broken picture: stop, or report and go on.")] = (
         OnProblem.REPORT
     ),
@@ -184,8 +185,11 @@ def _first_ilsvrc(data: Sequence[Path]) -> Path | None:
     return None
 
 
-def _listed(path: Path) -> list[str]:
-    return [Path(line.split()[0]).stem for line in path.read_text().splitlines() if line.strip()]
+def _listed(path: Path) -> set[str]:
+    """The names of a list file's pictures, as their files may be called without suffix: a dot in a name may
+    begin one, or not. Raises DatasetError if the file cannot be read."""
+    names = [Path(columns[0]) for columns in read_list(path)]
+    return {name.name for name in names} | {name.stem for name in names}
 
 
 if __name__ == "__main__":
