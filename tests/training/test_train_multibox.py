@@ -1,0 +1,433 @@
+"""MultiBox trained for real, on a few pictures that the test makes: it learns, and a killed run goes on."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import typer
+from small_sets import Pictures, write_agnostic, write_ilsvrc, write_voc
+from typer.testing import CliRunner
+
+from detector.checkpoints import (
+    Checkpoint,
+    Metadata,
+    load_checkpoint,
+    read_metadata,
+    save_checkpoint,
+    verify_checkpoint,
+)
+from detector.classes import ilsvrc_cls, ilsvrc_det
+from detector.datasets.record import Record
+from detector.errors import CheckpointError, ImageError, ParameterError
+from detector.folding import fold
+from detector.images import load
+from detector.loading import load_detector
+from detector.proposals import Source
+from detector.torchvision_googlenet import TorchvisionGoogLeNet
+from detector.torchvision_weights import PREPROCESSING as TORCHVISION_PREPROCESSING
+from training.multibox_batches import Batches
+from training.multibox_loop import MultiBoxRecipe
+from training.object_pictures import read_object_pictures
+from training.train_multibox import add_multibox, main
+from training.windows import WindowSettings
+
+SMALL = MultiBoxRecipe(iterations=8, batch=4, warmup=2, shapes=5, size=96, save_every=4)
+"""At 96 pixels the trunk costs a fifth of what it costs at 224."""
+
+
+def rectangles(count: int, seed: int, prefix: str = "p") -> Pictures:
+    """One rectangle a picture, 25 to 60 of its 100 x 80 pixels wide and high."""
+    random = np.random.default_rng(seed)
+    boxes = {}
+    for index in range(count):
+        w, h = (int(side) for side in random.integers(25, 60, 2))
+        x, y = int(random.integers(0, 100 - w)), int(random.integers(0, 80 - h))
+        boxes[f"{prefix}{index:02d}"] = [(x, y, x + w, y + h)]
+    return boxes
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Twelve pictures in the layout of PASCAL VOC."""
+    root = tmp_path_factory.mktemp("voc")
+    write_voc(root, rectangles(12, seed=0))
+    return root
+
+
+@pytest.fixture(scope="module")
+def records(data: Path) -> list[Record]:
+    return read_object_pictures([data], frozenset()).records
+
+
+@pytest.fixture(scope="module")
+def init_path(untrained: Checkpoint, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An untrained detector, in the precision that it is kept in."""
+    path = tmp_path_factory.mktemp("init") / "init.safetensors"
+    torch.manual_seed(1)
+    start = fold(untrained, own_rows=True)
+    metadata = replace(start.metadata, metrics={"mAP": 0.25}, training={"iterations": 5}, licence="of a test")
+    save_checkpoint(path, replace(start, metadata=metadata))
+    return path
+
+
+@pytest.fixture(scope="module")
+def undisturbed(records: list[Record], init_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    output = tmp_path_factory.mktemp("undisturbed")
+    add_multibox(load_checkpoint(init_path), records, records[:4], output, SMALL, device="cpu")
+    return output
+
+
+def log(output: Path, name: str = "log.jsonl") -> list[dict[str, float]]:
+    return [json.loads(line) for line in (output / name).read_text().splitlines()]
+
+
+def test_the_result_is_the_checkpoint_with_a_head_inside(undisturbed: Path, init_path: Path) -> None:
+    path = undisturbed / "detector.safetensors"
+    before, after = load_checkpoint(init_path), load_checkpoint(path)
+    assert type(after.network) is type(before.network)
+    for name, value in before.network.state_dict().items():
+        assert torch.equal(after.network.state_dict()[name], value), name
+    metadata = verify_checkpoint(path)
+    assert metadata.multibox is not None
+    assert (metadata.multibox.stages, metadata.multibox.size) == (("inception_3b", "inception_4e"), 96)
+    assert [grid.cells for grid in metadata.multibox.grids] == [12, 6, 3]
+    assert sum(len(grid.sides) for grid in metadata.multibox.grids) == 5
+    assert metadata.training["iterations"] == 5, "how the rest came about is kept"
+    assert metadata.training["multibox"]["iterations"] == 8
+    assert (metadata.training["multibox"]["pictures"], metadata.training["multibox"]["boxes"]) == (12, 12)
+    assert metadata.metrics["mAP"] == 0.25
+    assert 0 <= metadata.metrics["MultiBox recall@0.5 of 50"] <= 1
+    assert replace(metadata, multibox=None, training={}, metrics={}) == replace(
+        before.metadata, training={}, metrics={}
+    )
+
+
+def test_a_detector_takes_it(undisturbed: Path, records: list[Record]) -> None:
+    detector = load_detector(
+        undisturbed / "detector.safetensors", device="cpu", profile="fast", max_proposals=5
+    )
+    image = load(records[0].path)
+    assert set(detector.propose(image).source) == {Source.MULTIBOX}
+    [found] = detector.detect([image], score_threshold=0.0, max_detections=3)
+    assert len(found) == 3
+
+
+def test_every_iteration_and_every_epoch_is_logged(undisturbed: Path) -> None:
+    """Three minibatches of four are an epoch; the last one is measured as well."""
+    lines = log(undisturbed)
+    assert [line["iteration"] for line in lines] == list(range(8))
+    assert all(np.isfinite([line["total"], line["confidence"], line["location"]]).all() for line in lines)
+    assert lines[0]["rate"] == pytest.approx(SMALL.rate / 2), "a warm-up of two"
+    assert lines[1]["rate"] == pytest.approx(SMALL.rate)
+    assert lines[7]["rate"] < 0.1 * SMALL.rate
+    measured = log(undisturbed, "recall.jsonl")
+    assert [line["iteration"] for line in measured] == [3, 6, 8]
+    metrics = read_metadata(undisturbed / "detector.safetensors").metrics
+    for name, value in measured[-1].items():
+        if name != "iteration":
+            assert metrics[f"MultiBox {name}"] == pytest.approx(value, abs=1e-4)
+    assert sorted(path.name for path in undisturbed.iterdir()) == [
+        "detector.safetensors", "log.jsonl", "recall.jsonl", "state.safetensors",
+    ]  # fmt: skip
+
+
+def test_it_learns(records: list[Record], init_path: Path, tmp_path: Path) -> None:
+    """Bright rectangles on dark ground: an untrained head hits none of them closely with ten boxes."""
+    recall = {}
+    for iterations in (0, 40):
+        recipe = replace(
+            SMALL, iterations=iterations, batch=6, warmup=5, average=0.9, windows=WindowSettings(whole=1.0)
+        )
+        output = tmp_path / str(iterations)
+        path = add_multibox(load_checkpoint(init_path), records, records[:8], output, recipe, device="cpu")
+        recall[iterations] = read_metadata(path).metrics["MultiBox recall@0.7 of 10"]
+    loss = [line["total"] for line in log(tmp_path / "40")]
+    assert np.mean(loss[-10:]) < 0.5 * np.mean(loss[:5])
+    assert recall[40] >= recall[0] + 0.4
+
+
+def test_killed_and_resumed_equals_undisturbed(
+    data: Path, init_path: Path, undisturbed: Path, tmp_path: Path
+) -> None:
+    """kill -9 at some moment of the iterations, then the same command again."""
+    script = (
+        "import sys; from pathlib import Path; sys.path.insert(0, sys.argv[4]);"
+        "from test_train_multibox import SMALL; from training.train_multibox import add_multibox;"
+        "from training.object_pictures import read_object_pictures;"
+        "from detector.checkpoints import load_checkpoint;"
+        "records = read_object_pictures([Path(sys.argv[1])], frozenset()).records;"
+        "add_multibox(load_checkpoint(Path(sys.argv[2])), records, records[:4], Path(sys.argv[3]), SMALL, "
+        "device='cpu')"
+    )
+    folder = str(Path(__file__).parent)
+    command = [sys.executable, "-c", script, str(data), str(init_path), str(tmp_path), folder]
+    process = subprocess.Popen(command, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+    deadline = time.monotonic() + 240
+    while not (tmp_path / "state.safetensors").exists() and time.monotonic() < deadline:
+        time.sleep(0.005)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    assert not (tmp_path / "detector.safetensors").exists()
+    subprocess.run(command, check=True, capture_output=True)
+    assert_same_head(tmp_path, undisturbed)
+    assert [line["iteration"] for line in log(tmp_path)] == list(range(8))
+
+
+def assert_same_head(one: Path, other: Path) -> None:
+    mine, expected = (load_checkpoint(path / "detector.safetensors").multibox for path in (one, other))
+    assert mine is not None
+    assert expected is not None
+    assert mine.spec == expected.spec
+    for name, value in expected.state_dict().items():
+        assert torch.allclose(mine.state_dict()[name], value, rtol=1e-3, atol=1e-4), name
+
+
+class Cut(Exception):
+    """What ends a run in the middle."""
+
+
+@pytest.mark.parametrize(
+    "after", [2, 5, 7], ids=["before its first state", "after it", "after an epoch that is measured again"]
+)
+def test_a_run_cut_off_anywhere_goes_on(
+    records: list[Record],
+    init_path: Path,
+    undisturbed: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    after: int,
+) -> None:
+    """From the state after four iterations; what is done twice is in the logs once."""
+    made = Batches.make
+
+    def make(self: Batches, iteration: int) -> object:
+        if iteration == after:
+            raise Cut
+        return made(self, iteration)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Batches, "make", make)
+        with pytest.raises(Cut):
+            add_multibox(load_checkpoint(init_path), records, records[:4], tmp_path, SMALL, device="cpu")
+    assert not (tmp_path / "detector.safetensors").exists()
+    add_multibox(load_checkpoint(init_path), records, records[:4], tmp_path, SMALL, device="cpu")
+    assert_same_head(tmp_path, undisturbed)
+    assert log(tmp_path) == log(undisturbed)
+    assert log(tmp_path, "recall.jsonl") == log(undisturbed, "recall.jsonl")
+
+
+def test_a_run_that_had_ended_is_only_measured_again(
+    records: list[Record], init_path: Path, undisturbed: Path, tmp_path: Path
+) -> None:
+    for name in ("state.safetensors", "log.jsonl", "recall.jsonl"):
+        shutil.copy(undisturbed / name, tmp_path)
+    add_multibox(load_checkpoint(init_path), records, records[:4], tmp_path, SMALL, device="cpu")
+    assert_same_head(tmp_path, undisturbed)
+    assert log(tmp_path) == log(undisturbed)
+    assert log(tmp_path, "recall.jsonl") == log(undisturbed, "recall.jsonl")
+
+
+@pytest.mark.parametrize(
+    ("change", "recipe"),
+    [
+        pytest.param(lambda records: records, replace(SMALL, rate=0.01), id="another rate"),
+        pytest.param(lambda records: records, replace(SMALL, iterations=9), id="another length"),
+        pytest.param(lambda records: records[1:], SMALL, id="fewer pictures"),
+        pytest.param(
+            lambda records: [replace(records[0], boxes=records[0].boxes + 1), *records[1:]],
+            SMALL,
+            id="another box",
+        ),
+    ],
+)
+def test_the_state_of_another_run_is_refused(
+    records: list[Record],
+    init_path: Path,
+    undisturbed: Path,
+    tmp_path: Path,
+    change: Callable[[list[Record]], list[Record]],
+    recipe: MultiBoxRecipe,
+) -> None:
+    shutil.copy(undisturbed / "state.safetensors", tmp_path)
+    with pytest.raises(CheckpointError, match="other data or settings"):
+        add_multibox(load_checkpoint(init_path), change(records), [], tmp_path, recipe, device="cpu")
+    assert not (tmp_path / "detector.safetensors").exists()
+    assert (tmp_path / "state.safetensors").read_bytes() == (undisturbed / "state.safetensors").read_bytes()
+
+
+def test_the_state_of_another_trunk_is_refused(
+    records: list[Record], init_path: Path, undisturbed: Path, tmp_path: Path
+) -> None:
+    other = load_checkpoint(init_path)
+    with torch.no_grad():
+        other.backbone.features.conv1.conv.bias += 1
+    shutil.copy(undisturbed / "state.safetensors", tmp_path)
+    with pytest.raises(CheckpointError, match="other data or settings"):
+        add_multibox(other, records, [], tmp_path, SMALL, device="cpu")
+
+
+ONCE = replace(SMALL, iterations=1)
+
+
+@pytest.mark.parametrize("kind", ["classifier", "torchvision", "with a head"])
+def test_what_a_head_can_be_added_to(
+    records: list[Record],
+    init_path: Path,
+    undisturbed: Path,
+    untrained: Checkpoint,
+    tmp_path: Path,
+    kind: str,
+) -> None:
+    """A mere classifier, the other architecture, and a detector whose head is replaced: its figures go."""
+    if kind == "classifier":
+        init = untrained
+    elif kind == "torchvision":
+        metadata = Metadata("tv", "torchvision-googlenet", TORCHVISION_PREPROCESSING, ilsvrc_cls())
+        init = Checkpoint(TorchvisionGoogLeNet(1000).eval(), metadata)
+    else:
+        init = load_checkpoint(undisturbed / "detector.safetensors")
+    path = add_multibox(init, records, [], tmp_path, replace(ONCE, shapes=7), device="cpu")
+    result = load_checkpoint(path)
+    assert result.multibox is not None
+    assert sum(len(grid.sides) for grid in result.multibox.spec.grids) == 7
+    assert result.metadata.training["multibox"]["iterations"] == 1
+    assert not [name for name in result.metadata.metrics if name.startswith("MultiBox")]
+    assert ("mAP" in result.metadata.metrics) == (kind == "with a head")
+    assert type(result.network) is type(init.network)
+
+
+@pytest.mark.parametrize(
+    ("count", "recipe", "says"),
+    [
+        pytest.param(0, ONCE, "no picture has an object", id="no pictures"),
+        pytest.param(
+            2, ONCE, "5 shapes of priors need at least as many different boxes", id="fewer than shapes"
+        ),
+        pytest.param(12, replace(ONCE, shapes=2), "3 grids need at least as many shapes", id="few shapes"),
+    ],
+)
+def test_what_nothing_can_be_learnt_from(
+    records: list[Record], init_path: Path, tmp_path: Path, count: int, recipe: MultiBoxRecipe, says: str
+) -> None:
+    with pytest.raises(ParameterError, match=says):
+        add_multibox(load_checkpoint(init_path), records[:count], [], tmp_path, recipe, device="cpu")
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.fixture(scope="module")
+def ilsvrc(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Four pictures of DET/train and two of val; class-agnostic boxes of two of the first and all of val."""
+    root = tmp_path_factory.mktemp("ilsvrc")
+    train, val = rectangles(4, seed=1, prefix="t"), rectangles(2, seed=2, prefix="v")
+    wnid = ilsvrc_det().ids[0]
+    write_ilsvrc(root, "DET", "train", {f"n0/{name}": boxes for name, boxes in train.items()}, wnid=wnid)
+    write_ilsvrc(root, "DET", "val", val, wnid=wnid)
+    write_agnostic(root, {**dict(list(train.items())[:2]), **val})
+    return root
+
+
+def run(*arguments: object) -> tuple[int, str]:
+    """The script as its users call it, and what it prints."""
+    app = typer.Typer()
+    app.command()(main)
+    done = CliRunner().invoke(app, list(map(str, arguments)))
+    if done.exception is not None and not isinstance(done.exception, SystemExit):
+        raise done.exception
+    return done.exit_code, done.output
+
+
+def test_the_script_from_end_to_end(ilsvrc: Path, data: Path, init_path: Path, tmp_path: Path) -> None:
+    """At its full 224 pixels: what it writes detects. Pictures of DET/val are measured, and not learnt."""
+    status, said = run(
+        "--data", ilsvrc, "--data", data, "--init", init_path, "--output", tmp_path,
+        "--iterations", 2, "--batch", 2, "--shapes", 6, "--device", "cpu",
+    )  # fmt: skip
+    assert status == 0, said
+    assert "16 pictures, 16 objects" in said, "four of DET/train and twelve of PASCAL VOC"
+    assert "2: recall@0.5 of 10" in said
+    assert str(tmp_path / "detector.safetensors") in said
+    metadata = verify_checkpoint(tmp_path / "detector.safetensors")
+    assert metadata.training["multibox"]["pictures"] == 16
+    assert metadata.multibox is not None
+    assert [grid.cells for grid in metadata.multibox.grids] == [28, 14, 7, 4]
+    detector = load_detector(tmp_path / "detector.safetensors", device="cpu", profile="fast", max_proposals=4)
+    [found] = detector.detect([load(next((data / "JPEGImages").iterdir()))], score_threshold=0.0)
+    assert len(found) > 0
+
+
+def cut_short(path: Path) -> None:
+    """Its header stays readable, so that reading the data set does not find it; its pixels do not."""
+    path.write_bytes(path.read_bytes()[:-400])
+
+
+@pytest.fixture
+def broken(tmp_path: Path) -> Path:
+    """PASCAL VOC pictures of which the fourth has no end, and a list that names it."""
+    root = tmp_path / "broken"
+    write_voc(root, rectangles(5, seed=3, prefix="a.b"))
+    cut_short(root / "JPEGImages" / "a.b03.jpg")
+    (tmp_path / "list.txt").write_text("elsewhere 1\nsome/folder/a.b03 2\n")
+    (tmp_path / "with_suffix.txt").write_text("a.b03.jpg\n")
+    return root
+
+
+@pytest.mark.parametrize("name", ["list.txt", "with_suffix.txt"])
+def test_excluded_pictures_are_not_read(broken: Path, init_path: Path, tmp_path: Path, name: str) -> None:
+    status, said = run(
+        "--data", broken, "--init", init_path, "--output", tmp_path / "out", "--exclude", tmp_path / name,
+        "--iterations", 2, "--batch", 2, "--shapes", 4, "--device", "cpu",
+    )  # fmt: skip
+    assert status == 0, said
+    assert "4 pictures, 4 objects" in said
+
+
+def test_a_failure_leaves_no_half_written_file(broken: Path, init_path: Path, tmp_path: Path) -> None:
+    """The broken picture is named, and there is no checkpoint that somebody could take for one."""
+    output = tmp_path / "out"
+    records = read_object_pictures([broken], frozenset()).records
+    with pytest.raises(ImageError, match=r"a\.b03\.jpg"):
+        add_multibox(
+            load_checkpoint(init_path), records, [], output, replace(SMALL, batch=1, shapes=4), device="cpu"
+        )
+    assert {path.name for path in output.iterdir()} <= {"log.jsonl", "state.safetensors"}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["--data", "nowhere"], "nowhere is no ILSVRC download"),
+        (["--data", "DATA", "--exclude", "absent.txt"], "list file absent.txt cannot be read"),
+        (["--data", "DATA", "--init", "absent.safetensors"], "absent.safetensors does not exist"),
+        (["--data", "DATA", "--val", "DATA"], "ImageSets/DET is missing"),
+        (["--data", "DATA", "--shapes", "6", "--device", "quantum"], "unknown device 'quantum'"),
+        (["--data", "DATA", "--shapes", "3"], "4 grids need at least as many shapes, got 3"),
+    ],
+    ids=["no data", "no such list", "no such weights", "nothing to measure on", "device", "too few shapes"],
+)
+def test_errors_are_one_line(
+    data: Path, init_path: Path, tmp_path: Path, arguments: list[str], says: str
+) -> None:
+    given = [str(data) if one == "DATA" else one for one in arguments]
+    init = [] if "--init" in given else ["--init", init_path]
+    status, said = run(*given, *init, "--output", tmp_path)
+    assert status == 1
+    [line] = [line for line in said.splitlines() if line.startswith("error: ")]
+    assert says in line
+    assert not (tmp_path / "detector.safetensors").exists()
+
+
+@pytest.mark.parametrize("option", ["--batch", "--iterations", "--shapes"])
+def test_settings_below_one_are_mistakes_of_usage(data: Path, tmp_path: Path, option: str) -> None:
+    status, said = run("--data", data, "--output", tmp_path, option, 0)
+    assert status == 2
+    assert option in said
