@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ from PIL import Image
 from detector.checkpoints import Checkpoint, load_checkpoint, save_checkpoint, verify_checkpoint
 from detector.classes import ilsvrc_det
 from detector.errors import CheckpointError, DatasetError, ParameterError
+from detector.proposals.multibox_head import MultiBoxHead, MultiBoxSpec
 from training.finetune_det import finetune
 from training.loop import Recipe
 from training.minibatch import BatchSettings
@@ -151,6 +153,40 @@ def test_all_stages_can_train(data: Path, init_path: Path, tmp_path: Path) -> No
     before = load_checkpoint(init_path).backbone.features.state_dict()
     after = load_checkpoint(tmp_path / "detector.safetensors").backbone.features.state_dict()
     assert not torch.equal(before["conv1.conv.weight"].half(), after["conv1.conv.weight"].half())
+
+
+@pytest.mark.parametrize(
+    ("frozen_through", "kept"),
+    [
+        pytest.param("pool4", True, id="all that it reads keeps its weights"),
+        pytest.param("inception_4e", True, id="the last stage that it reads is the last frozen one"),
+        pytest.param("inception_4d", False, id="the last stage that it reads is trained"),
+    ],
+)
+def test_a_multibox_head_stays_while_what_it_reads_does(
+    data: Path,
+    untrained: Checkpoint,
+    multibox_spec: MultiBoxSpec,
+    tmp_path: Path,
+    frozen_through: str,
+    kept: bool,
+) -> None:
+    torch.manual_seed(3)
+    head = MultiBoxHead(multibox_spec)
+    init = Checkpoint(untrained.network, replace(untrained.metadata, multibox=multibox_spec), head)
+    recipe = Recipe(
+        iterations=2,
+        frozen_through=frozen_through,
+        batch=BatchSettings(2, 2, 1),
+        sampling=SamplingSettings(2, 2),
+    )
+    finetune(data, init, tmp_path, recipe, device="cpu")
+    result = load_checkpoint(tmp_path / "detector.safetensors")
+    assert result.metadata.multibox == (multibox_spec if kept else None)
+    assert (result.multibox is not None) is kept
+    if result.multibox is not None:
+        for name, value in head.state_dict().items():
+            assert torch.equal(result.multibox.state_dict()[name].half(), value.half()), name
 
 
 @pytest.mark.parametrize(
