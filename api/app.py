@@ -35,6 +35,7 @@ def create_app(
         inference = SingleWorker(
             settings.weights,
             device=settings.device,
+            profile=settings.profile,
             max_proposals=settings.max_proposals,
             threads=settings.threads,
         )

@@ -19,8 +19,9 @@ from numpy.typing import NDArray
 from api.errors import ApiError, not_ready
 from detector.checkpoints import load_checkpoint
 from detector.classification import Classifier
-from detector.detection import MAX_PROPOSALS, Detector
+from detector.detection import Detector
 from detector.pretrained import SHIPPED
+from detector.proposals import Profile
 
 T = TypeVar("T")
 
@@ -45,9 +46,17 @@ class Inference(Protocol):
         """Load the weights and warm up. Raises CheckpointError or ParameterError where that cannot be."""
 
     async def detect(
-        self, image: NDArray[np.uint8], *, score_threshold: float, max_detections: int
+        self,
+        image: NDArray[np.uint8],
+        *,
+        profile: Profile | None,
+        score_threshold: float,
+        max_detections: int,
     ) -> Answer:
-        """Objects of one picture; timing of ``proposals`` and ``classify``."""
+        """Objects of one picture; timing of ``proposals`` and ``classify``.
+
+        Raises ApiError for a profile that the weights cannot serve.
+        """
 
     async def classify(self, image: NDArray[np.uint8], *, top: int, crops: int) -> Answer:
         """Classes of one picture; timing of ``classify``. Raises ApiError if the weights detect only."""
@@ -70,12 +79,14 @@ class SingleWorker:
         weights: Path | None = None,
         *,
         device: str = "auto",
-        max_proposals: int = MAX_PROPOSALS,
+        profile: Profile | None = None,
+        max_proposals: int | None = None,
         threads: int = 0,
     ) -> None:
         """``threads`` are the CPU threads of the network; 0 leaves their number to torch."""
         self._weights = weights or SHIPPED
         self._device = device
+        self._profile = profile
         self._max_proposals = max_proposals
         self._threads = threads
         self._models: _Models | None = None
@@ -89,10 +100,23 @@ class SingleWorker:
         self._models = await self._in_thread(self._load)
 
     async def detect(
-        self, image: NDArray[np.uint8], *, score_threshold: float, max_detections: int
+        self,
+        image: NDArray[np.uint8],
+        *,
+        profile: Profile | None,
+        score_threshold: float,
+        max_detections: int,
     ) -> Answer:
         detector = self._ready_models().detector
-        return await self._in_thread(lambda: _detect(detector, image, score_threshold, max_detections))
+        if profile not in (None, Profile.SEARCH) and not detector.has_multibox:
+            raise ApiError(
+                501,
+                "not_supported",
+                "The loaded weights have no MultiBox head. Leave profile out, or ask for profile=search.",
+            )
+        return await self._in_thread(
+            lambda: _detect(detector, image, profile, score_threshold, max_detections)
+        )
 
     async def classify(self, image: NDArray[np.uint8], *, top: int, crops: int) -> Answer:
         classifier = self._ready_models().classifier
@@ -119,7 +143,9 @@ class SingleWorker:
         if self._threads:
             torch.set_num_threads(self._threads)
         checkpoint = load_checkpoint(self._weights)  # once: both share the backbone's memory
-        detector = Detector(checkpoint, device=self._device, max_proposals=self._max_proposals)
+        detector = Detector(
+            checkpoint, device=self._device, profile=self._profile, max_proposals=self._max_proposals
+        )
         classifier = None
         if checkpoint.metadata.classification is not None:
             classifier = Classifier(checkpoint, device=self._device)
@@ -128,10 +154,14 @@ class SingleWorker:
 
 
 def _detect(
-    detector: Detector, image: NDArray[np.uint8], score_threshold: float, max_detections: int
+    detector: Detector,
+    image: NDArray[np.uint8],
+    profile: Profile | None,
+    score_threshold: float,
+    max_detections: int,
 ) -> Answer:
     start = perf_counter()
-    proposals = detector.propose(image)
+    proposals = detector.propose(image, profile)
     proposed = perf_counter()
     regions = detector.score(image, proposals)
     found = detector.select(regions, score_threshold=score_threshold, max_detections=max_detections)
@@ -152,7 +182,7 @@ def _classify(classifier: Classifier, image: NDArray[np.uint8], top: int, crops:
 def _warm_up(detector: Detector, classifier: Classifier | None) -> None:
     """One picture all the way: compiled code and memory pools are in place before the first request."""
     image = np.random.default_rng(0).integers(0, 256, (240, 320, 3), np.uint8)
-    _detect(detector, image, score_threshold=0.0, max_detections=1)
+    _detect(detector, image, profile=None, score_threshold=0.0, max_detections=1)
     if classifier is not None:
         _classify(classifier, image, top=1, crops=1)
 

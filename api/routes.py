@@ -21,7 +21,10 @@ async def detect(request: Request, query: Annotated[DetectQuery, Query()], servi
     start = perf_counter()
     picture = await service.picture(request)
     answer = await service.inference.detect(
-        picture.pixels, score_threshold=query.score_threshold, max_detections=query.max_detections
+        picture.pixels,
+        profile=query.profile,
+        score_threshold=query.score_threshold,
+        max_detections=query.max_detections,
     )
     return _reply(picture, "detections", answer, start)
 

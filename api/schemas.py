@@ -6,6 +6,7 @@ from typing import Annotated
 from pydantic import BaseModel, ConfigDict, Field
 
 from detector.detection import MAX_DETECTIONS, SCORE_THRESHOLD
+from detector.proposals import Profile
 
 
 class Crops(IntEnum):
@@ -27,6 +28,14 @@ class DetectQuery(BaseModel):
     max_detections: Annotated[int, Field(ge=1, le=1000, description="at most so many, the best")] = (
         MAX_DETECTIONS
     )
+    profile: Annotated[
+        Profile | None,
+        Field(
+            description="where to look: `fast` is what MultiBox sees at a glance, `balanced` adds selective "
+            "search, `paper` takes all boxes of both, `search` is selective search alone; left out, what the "
+            "service is set to"
+        ),
+    ] = None
 
 
 class ClassifyQuery(BaseModel):

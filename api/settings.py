@@ -7,8 +7,8 @@ from typing import Annotated
 from pydantic import Field, NonNegativeInt, PositiveInt
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from detector.detection import MAX_PROPOSALS
 from detector.images import Limits
+from detector.proposals import Profile
 
 
 class Settings(BaseSettings):
@@ -24,8 +24,12 @@ class Settings(BaseSettings):
     """A checkpoint; the shipped weights if not given."""
     device: str = "auto"
     """``auto``, ``cpu``, ``cuda`` or ``cuda:N``."""
-    max_proposals: PositiveInt = MAX_PROPOSALS
-    """Most regions of a picture that the network looks at: fewer are faster, and miss more."""
+    profile: Profile | None = None
+    """Where to look if a request does not say: ``fast``, ``balanced``, ``paper`` or ``search``. Left out, it
+    is ``balanced`` if the weights have a MultiBox head."""
+    max_proposals: PositiveInt | None = None
+    """Most regions of a picture that the network looks at, whatever the profile: fewer are faster, and miss
+    more. Left out, each profile has its own number."""
     max_bytes: PositiveInt = Limits().max_bytes
     """Most bytes of a picture."""
     max_pixels: PositiveInt = Limits().max_pixels

@@ -15,13 +15,14 @@ from typing import Any
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
-from torch import Tensor
+from torch import Tensor, nn
 
 from detector.backbone import Backbone
 from detector.classes import ClassList
 from detector.errors import CheckpointError
 from detector.files import write_whole
 from detector.googlenet import GoogLeNet
+from detector.proposals.multibox_head import MultiBoxHead, MultiBoxSpec
 from detector.region_network import RegionNetwork
 from detector.regions import Preprocessing
 from detector.torchvision_googlenet import TorchvisionGoogLeNet
@@ -33,14 +34,17 @@ ARCHITECTURES: dict[str, Callable[[int], Backbone]] = {
 }
 """What makes a backbone of so many classifier rows."""
 
+_MULTIBOX = "multibox."
+
 
 @dataclass(frozen=True)
 class Metadata:
     """What a checkpoint says of itself.
 
     ``classification`` are the classes of the classifier's first rows (None if it was not trained on whole
-    pictures), ``detection`` those of the region classifier (None for a mere classifier). ``metrics`` maps a
-    measure's name to its value, ``training`` says how the weights came about.
+    pictures), ``detection`` those of the region classifier (None for a mere classifier). ``multibox`` says
+    how the MultiBox head is made, if there is one. ``metrics`` maps a measure's name to its value,
+    ``training`` says how the weights came about.
     """
 
     name: str
@@ -48,6 +52,7 @@ class Metadata:
     preprocessing: Preprocessing
     classification: ClassList | None
     detection: ClassList | None = None
+    multibox: MultiBoxSpec | None = None
     training: Mapping[str, Any] = field(default_factory=dict)
     metrics: Mapping[str, Any] = field(default_factory=dict)
     licence: str = "unknown"
@@ -56,10 +61,14 @@ class Metadata:
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A network and what is known of it: a RegionNetwork if it detects, else a mere Backbone."""
+    """A network and what is known of it: a RegionNetwork if it detects, else a mere Backbone.
+
+    ``multibox`` is the MultiBox head that reads the same trunk, where there is one.
+    """
 
     network: RegionNetwork | Backbone
     metadata: Metadata
+    multibox: MultiBoxHead | None = None
 
     @property
     def backbone(self) -> Backbone:
@@ -74,10 +83,10 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint, dtype: torch.dtype = tor
     """
     tensors = {
         name: (value.to(dtype) if value.is_floating_point() else value).detach().cpu().contiguous()
-        for name, value in checkpoint.network.state_dict().items()
-        if not _is_auxiliary(name)
+        for name, value in _state(checkpoint.network, checkpoint.multibox).items()
     }
-    header = {"format": FORMAT, "sha256": _digest(tensors), **asdict(checkpoint.metadata)}
+    spec = checkpoint.multibox.spec.as_json() if checkpoint.multibox is not None else None
+    header = {"format": FORMAT, "sha256": _digest(tensors), **asdict(checkpoint.metadata), "multibox": spec}
     write_whole(path, save(tensors, metadata={"googlenet-detector": json.dumps(header)}))
 
 
@@ -89,17 +98,20 @@ def load_checkpoint(path: Path) -> Checkpoint:
     header, tensors = _read(path)
     metadata = _metadata(header, path)
     network = _build(metadata, tensors, path)
-    expected = {name for name in network.state_dict() if not _is_auxiliary(name)}
+    multibox = MultiBoxHead(metadata.multibox) if metadata.multibox is not None else None
+    expected = _state(network, multibox).keys()
     for what, names in (("lacks", expected - tensors.keys()), ("has unknown", tensors.keys() - expected)):
         if names:
             raise CheckpointError(
                 f"{path} does not fit {metadata.architecture}: it {what} tensors {_some(names)}"
             )
     try:
-        network.load_state_dict({name: value.float() for name, value in tensors.items()})
+        for part, prefix in ((network, ""), (multibox, _MULTIBOX)):
+            if part is not None:
+                part.load_state_dict(_part(tensors, prefix))
     except RuntimeError as error:
         raise CheckpointError(f"{path} does not fit {metadata.architecture}: {error}") from error
-    return Checkpoint(network.eval(), metadata)
+    return Checkpoint(network.eval(), metadata, multibox.eval() if multibox is not None else None)
 
 
 def read_metadata(path: Path) -> Metadata:
@@ -168,17 +180,39 @@ def _metadata(header: Mapping[str, Any], path: Path) -> Metadata:
             ),
             classification=_class_list(header["classification"]),
             detection=_class_list(header["detection"]),
+            multibox=_multibox_spec(header.get("multibox")),
             training=header["training"],
             metrics=header["metrics"],
             licence=header["licence"],
             source=header["source"],
         )
-    except (KeyError, TypeError) as error:
+    except (KeyError, TypeError, ValueError) as error:
         raise CheckpointError(f"{path}: its metadata lacks or garbles {error}") from error
 
 
 def _class_list(entry: Mapping[str, list[str]] | None) -> ClassList | None:
     return ClassList(tuple(entry["ids"]), tuple(entry["names"])) if entry is not None else None
+
+
+def _multibox_spec(entry: Mapping[str, Any] | None) -> MultiBoxSpec | None:
+    return MultiBoxSpec.from_json(entry) if entry is not None else None
+
+
+def _state(network: nn.Module, multibox: MultiBoxHead | None) -> dict[str, Tensor]:
+    """The tensors that a checkpoint of these holds, by name."""
+    state = {name: value for name, value in network.state_dict().items() if not _is_auxiliary(name)}
+    if multibox is not None:
+        state |= {_MULTIBOX + name: value for name, value in multibox.state_dict().items()}
+    return state
+
+
+def _part(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    """The tensors of the head (its prefix taken off), or with no prefix those of the network."""
+    return {
+        name.removeprefix(prefix): value.float()
+        for name, value in tensors.items()
+        if name.startswith(_MULTIBOX) == bool(prefix)
+    }
 
 
 def _build(metadata: Metadata, tensors: Mapping[str, Tensor], path: Path) -> RegionNetwork | Backbone:

@@ -8,12 +8,13 @@ from typing import Annotated, Any
 
 import typer
 
-from detector.detection import MAX_DETECTIONS, MAX_PROPOSALS, SCORE_THRESHOLD
+from detector.detection import MAX_DETECTIONS, SCORE_THRESHOLD
 from detector.drawing import draw, save
 from detector.errors import DetectorError, ImageError
 from detector.files import write_whole
 from detector.images import RGB, load
 from detector.loading import load_classifier, load_detector
+from detector.proposals import Profile
 from detector.weights_cli import weights
 
 app = typer.Typer(
@@ -44,13 +45,20 @@ def detect(
     weights: Weights = None,
     score_threshold: Annotated[float, typer.Option(help="Leave out less certain objects.")] = SCORE_THRESHOLD,
     max_detections: Annotated[int, typer.Option(help="Objects a picture, at most.")] = MAX_DETECTIONS,
+    profile: Annotated[
+        Profile | None,
+        typer.Option(
+            help="Where to look. fast: what MultiBox sees at a glance; balanced: that and selective search; "
+            "paper: all boxes of both; search: selective search alone [balanced, if the weights allow]."
+        ),
+    ] = None,
     max_proposals: Annotated[
-        int, typer.Option(help="Regions a picture, at most: more find more, slower.")
-    ] = (MAX_PROPOSALS),
+        int | None, typer.Option(help="Regions a picture, at most [the profile's own number].", min=1)
+    ] = None,
     device: Device = "auto",
 ) -> None:
     """Find objects in pictures."""
-    detector = load_detector(weights, device=device, max_proposals=max_proposals)
+    detector = load_detector(weights, device=device, profile=profile, max_proposals=max_proposals)
     results: list[dict[str, Any]] = []
     unreadable: list[Path] = []
     for path, image in _pictures(images, unreadable):

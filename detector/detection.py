@@ -4,7 +4,7 @@ Letters for shapes: R regions, C classes (background is the last of C+1), D dete
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -17,7 +17,8 @@ from detector.checkpoints import Checkpoint
 from detector.classes import ClassList
 from detector.engine import Engine
 from detector.errors import CheckpointError, ParameterError
-from detector.proposals import Proposals, selective_search
+from detector.proposals import MultiBox, Profile, Proposals, Proposer
+from detector.proposals.multibox import MAX_BOXES
 from detector.region_network import RegionNetwork
 from detector.regions import normalise, reduced, warp
 from detector.results import Detections
@@ -26,7 +27,6 @@ SCORE_THRESHOLD = 0.3
 """Below this a detection is more often wrong than right; evaluation uses 0."""
 
 MAX_DETECTIONS = 100
-MAX_PROPOSALS = 120
 NMS_IOU = 0.3
 
 
@@ -54,9 +54,14 @@ class Detector:
         *,
         device: str = "auto",
         precision: str = "auto",
-        max_proposals: int = MAX_PROPOSALS,
+        profile: Profile | str | None = None,
+        max_proposals: int | None = None,
     ) -> None:
-        """Raises CheckpointError if the checkpoint is a mere classifier."""
+        """``profile`` and ``max_proposals`` say how pictures are looked at where a call does not; left out,
+        the profile is ``balanced`` with a MultiBox head and ``search`` without, and keeps as many boxes as it
+        is meant to. Raises CheckpointError if the checkpoint is a mere classifier, ParameterError for a
+        profile that it cannot serve.
+        """
         network, metadata = checkpoint.network, checkpoint.metadata
         if not isinstance(network, RegionNetwork) or metadata.detection is None:
             raise CheckpointError(
@@ -68,6 +73,17 @@ class Detector:
         self.metadata = metadata
         self.max_proposals = max_proposals
         self._preprocessing = metadata.preprocessing
+        multibox = None
+        if checkpoint.multibox is not None:
+            multibox = MultiBox(
+                network.backbone.features,
+                checkpoint.multibox,
+                metadata.preprocessing,
+                device=device,
+                precision=precision,
+            )
+        self._proposer = Proposer(metadata.preprocessing, multibox)
+        self.profile = self._proposer.check_profile(profile)
         self._engine = Engine(
             network.backbone.features,
             network,
@@ -80,27 +96,42 @@ class Detector:
         self,
         images: Sequence[NDArray[np.uint8]],
         *,
+        profile: Profile | str | None = None,
         score_threshold: float = SCORE_THRESHOLD,
         max_detections: int = MAX_DETECTIONS,
     ) -> list[Detections]:
-        """Detections of each picture [H,W,3], best first.
+        """Detections of each picture [H,W,3], best first; ``profile`` says where to look.
 
         Raises ParameterError for a bad picture or setting.
         """
         return [
             self.select(
-                self.score(image, self.propose(image)),
+                self.score(image, self.propose(image, profile)),
                 score_threshold=score_threshold,
                 max_detections=max_detections,
             )
             for image in images
         ]
 
-    def propose(self, image: NDArray[np.uint8]) -> Proposals:
-        """Where to look in a picture [H,W,3]: at most ``max_proposals`` boxes."""
-        work, factors = reduced(image, self._preprocessing)
-        found = selective_search(work, max_boxes=self.max_proposals)
-        return replace(found, boxes=found.boxes / factors)
+    @property
+    def has_multibox(self) -> bool:
+        """Whether the weights hold a MultiBox head: without one, ``search`` is the only profile."""
+        return self._proposer.multibox is not None
+
+    def propose(
+        self,
+        image: NDArray[np.uint8],
+        profile: Profile | str | None = None,
+        max_proposals: int | None = None,
+    ) -> Proposals:
+        """Where to look in a picture [H,W,3]. Raises ParameterError for a profile that cannot be served."""
+        return self._proposer.propose(image, profile or self.profile, max_proposals or self.max_proposals)
+
+    def multibox(self, image: NDArray[np.uint8], max_boxes: int = MAX_BOXES) -> Proposals:
+        """The proposals of MultiBox alone. Raises ParameterError where the weights hold no head."""
+        self._proposer.check_profile(Profile.FAST)
+        assert self._proposer.multibox is not None
+        return self._proposer.multibox.propose(image, max_boxes)
 
     def score(self, image: NDArray[np.uint8], proposals: Proposals) -> RegionScores:
         """The network's word on each proposal of a picture [H,W,3]."""

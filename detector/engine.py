@@ -14,7 +14,7 @@ _BATCH = {"cpu": 16, "cuda": 256}
 
 
 class Engine:
-    """One trunk on one device, with the head that reads its last maps.
+    """One trunk on one device, with the head that reads what it gives.
 
     The trunk runs in channels_last and in the given precision, the head in float32: its logits decide
     between classes, and it costs nothing. The modules are moved and converted in place.
@@ -22,7 +22,7 @@ class Engine:
 
     def __init__(
         self,
-        features: nn.Sequential,
+        features: nn.Module,
         heads: nn.Module,
         head: Head,
         *,
@@ -30,7 +30,8 @@ class Engine:
         precision: str = "auto",
         batch: int | None = None,
     ) -> None:
-        """``head`` maps [R,1024,7,7] float32 to tensors of R rows; ``heads`` holds its weights.
+        """``head`` turns what ``features`` gives of R crops, in float32, into tensors of R rows; ``heads``
+        holds its weights and those of ``features``.
 
         Raises ParameterError for a device or precision that is not there.
         """

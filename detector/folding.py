@@ -41,6 +41,5 @@ def fold(checkpoint: Checkpoint, *, own_rows: bool = False) -> Checkpoint:
         backbone.classifier.weight.copy_(weight)
         backbone.classifier.bias.copy_(bias)
     network = RegionNetwork(backbone, labels, num_classes, box_regression=own_rows)
-    return Checkpoint(
-        network.eval(), replace(metadata, name=f"{metadata.name}-folded", detection=ilsvrc_det(), metrics={})
-    )
+    folded = replace(metadata, name=f"{metadata.name}-folded", detection=ilsvrc_det(), metrics={})
+    return Checkpoint(network.eval(), folded, checkpoint.multibox)

@@ -20,7 +20,7 @@ from detector.checkpoints import load_checkpoint, save_checkpoint
 from detector.datasets.ilsvrc_det import read_ilsvrc_det
 from detector.datasets.problems import OnProblem
 from detector.datasets.record import Record
-from detector.detection import MAX_PROPOSALS, Detector
+from detector.detection import Detector
 from detector.errors import DetectorError
 from detector.evaluation.blacklist import read_blacklist
 from detector.evaluation.det_table import det_summary, det_table
@@ -49,7 +49,7 @@ def main(
     data: Annotated[Path, typer.Option(help="The folder that holds ILSVRC/ in its official layout.")],
     weights: Annotated[list[Path] | None, typer.Option(help="Checkpoint; give it again for more.")] = None,
     split: Annotated[str, typer.Option(help="val, or another list of ImageSets/DET.")] = "val",
-    max_proposals: Annotated[int, typer.Option(help="Regions a picture.")] = MAX_PROPOSALS,
+    max_proposals: Annotated[int, typer.Option(help="Regions a picture.")] = 120,
     blacklist: Annotated[Path | None, typer.Option(help="The official blacklist of the split.")] = None,
     on_problem: Annotated[OnProblem, typer.Option(help="At a broken picture: stop, or report and go on.")] = (
         OnProblem.REPORT

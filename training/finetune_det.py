@@ -21,6 +21,7 @@ from detector.datasets.problems import OnProblem
 from detector.engine import choose_device
 from detector.errors import DetectorError, ParameterError
 from detector.folding import fold
+from detector.proposals.multibox_head import stages_read
 from detector.region_network import RegionNetwork
 from training.feature_cache import build_feature_cache
 from training.loop import Recipe, train
@@ -125,17 +126,22 @@ def finetune(
         "regions": len(maps.labels),
         **dataclasses.asdict(recipe),
     }
+    # A MultiBox head reads the trunk: it is still good if what it reads kept its weights.
+    multibox = init.multibox
+    if multibox is not None and stages_read(init.backbone.features, multibox.spec.stages) > split:
+        multibox = None
     path = output / "detector.safetensors"
     short_side = int(np.median([min(record.width, record.height) for record in records]))
     metadata = dataclasses.replace(
         start.metadata,
         preprocessing=dataclasses.replace(start.metadata.preprocessing, short_side=short_side),
         name=name,
+        multibox=multibox.spec if multibox is not None else None,
         training=training,
         licence=f"{init.metadata.licence}; ImageNet's terms: non-commercial research",
         source=f"{init.metadata.name} ({init.metadata.source}), fine-tuned on ILSVRC DET/train",
     )
-    save_checkpoint(path, Checkpoint(start.network.cpu().eval(), metadata))
+    save_checkpoint(path, Checkpoint(start.network.cpu().eval(), metadata, multibox))
     print(
         f"\n{training['pictures']} pictures, {training['boxes']} objects, {training['regions']} regions, "
         f"{recipe.iterations} iterations in {(time.monotonic() - started) / 60:.1f} minutes\n"

@@ -1,7 +1,6 @@
 """The iterations of fine-tuning: minibatches of cached maps through the trained stages and the heads."""
 
 import hashlib
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,6 +18,7 @@ from training.minibatch import BatchSettings, Sampler
 from training.objective import Losses, LossWeights, Targets, losses
 from training.run_log import RunLog
 from training.sampling import SamplingSettings
+from training.schedule import average_in, schedule
 from training.state import load_state, momenta, restore_momenta, save_state
 
 _LARGEST_GRADIENT = 10.0
@@ -85,7 +85,7 @@ def train(
     log = RunLog(output / "log.jsonl", first)
     bar = tqdm(range(first, recipe.iterations), desc="training", initial=first, total=recipe.iterations)
     for iteration in bar:
-        factor = schedule(iteration, recipe)
+        factor = schedule(iteration, recipe.iterations, recipe.warmup)
         for group in optimizer.param_groups:
             group["lr"] = group["rate"] * factor
         torch.manual_seed(recipe.seed * 1_000_003 + iteration)  # dropout, as a function of the iteration
@@ -94,8 +94,8 @@ def train(
         part.total.backward()
         nn.utils.clip_grad_norm_(named.values(), _LARGEST_GRADIENT)
         optimizer.step()
-        _average_in(average, named, min(recipe.average, (1 + iteration) / (10 + iteration)))
-        log.add(iteration, recipe.rate * factor, part, bar)
+        average_in(average, named, recipe.average, iteration)
+        log.add(iteration, recipe.rate * factor, part._asdict(), bar)
         if (iteration + 1) % recipe.save_every == 0 or iteration + 1 == recipe.iterations:
             held: dict[str, Mapping[str, Tensor]] = {
                 "weights": named,
@@ -104,14 +104,6 @@ def train(
             }
             save_state(state, iteration + 1, run, held)
     return {name: value.cpu() for name, value in average.items()}
-
-
-def schedule(iteration: int, recipe: Recipe) -> float:
-    """The learning rate's factor: a linear warm-up, then a half cosine down to zero."""
-    if iteration < recipe.warmup:
-        return (iteration + 1) / recipe.warmup
-    done = (iteration - recipe.warmup) / max(recipe.iterations - recipe.warmup, 1)
-    return 0.5 * (1 + math.cos(math.pi * done))
 
 
 def _optimizer(named: dict[str, nn.Parameter], tail: nn.Module, recipe: Recipe) -> torch.optim.SGD:
@@ -145,12 +137,6 @@ def _forward(
         *(part[index].to(device) for part in (cache.labels, cache.overlaps, cache.deltas, cache.teacher))
     )
     return losses(network, output, targets, weights)
-
-
-@torch.no_grad()
-def _average_in(average: dict[str, Tensor], named: dict[str, nn.Parameter], keep: float) -> None:
-    for name, value in named.items():
-        average[name].lerp_(value, 1 - keep)
 
 
 def _run_id(recipe: Recipe, cache: FeatureCache) -> str:

@@ -1,11 +1,11 @@
 """The log of a training run: one JSON object a line, ready to be plotted."""
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 
+from torch import Tensor
 from tqdm import tqdm
-
-from training.objective import Losses
 
 _SHOWN = 50
 """Iterations that the progress bar's figures are a running mean over."""
@@ -21,9 +21,9 @@ class RunLog:
         self._path = path
         self._mean: dict[str, float] = {}
 
-    def add(self, iteration: int, rate: float, part: Losses, bar: tqdm) -> None:
-        """Write one iteration's losses and show their running mean."""
-        values = {name: value.item() for name, value in part._asdict().items()}
+    def add(self, iteration: int, rate: float, part: Mapping[str, Tensor], bar: tqdm) -> None:
+        """Write one iteration's losses, scalars by name, and show their running mean."""
+        values = {name: value.item() for name, value in part.items()}
         rounded = {name: round(value, 5) for name, value in values.items()}
         with self._path.open("a") as file:
             file.write(json.dumps({"iteration": iteration, "rate": round(rate, 8), **rounded}) + "\n")

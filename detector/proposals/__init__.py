@@ -1,7 +1,19 @@
 """Proposals: class-agnostic boxes that may hold an object."""
 
+from detector.proposals.multibox import MultiBox
+from detector.proposals.profiles import Profile, Proposer
 from detector.proposals.reference import reference_selective_search
 from detector.proposals.result import Proposals, Source
 from detector.proposals.selective_search import selective_search
+from detector.proposals.union import union
 
-__all__ = ["Proposals", "Source", "reference_selective_search", "selective_search"]
+__all__ = [
+    "MultiBox",
+    "Profile",
+    "Proposals",
+    "Proposer",
+    "Source",
+    "reference_selective_search",
+    "selective_search",
+    "union",
+]

@@ -38,6 +38,6 @@ class Proposals:
     def __len__(self) -> int:
         return len(self.boxes)
 
-    def first(self, count: int) -> "Proposals":
-        """The best ``count`` proposals."""
+    def first(self, count: int | None) -> "Proposals":
+        """The best ``count`` proposals, or all for None."""
         return Proposals(self.boxes[:count], self.source[:count], self.objectness[:count])

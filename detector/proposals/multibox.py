@@ -1,0 +1,84 @@
+"""MultiBox proposals: one look of the network at the whole picture says where objects may be.
+
+Erhan et al., "Scalable Object Detection using Deep Neural Networks" (CVPR 2014), as GoogLeNet used it (arXiv
+1409.4842, section 8). It costs what one region costs. Letters for shapes: K priors, R proposals.
+"""
+
+from dataclasses import replace
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torchvision.ops import nms
+
+from detector.boxes import Boxes, as_boxes, clip, decode
+from detector.engine import Engine
+from detector.errors import ParameterError
+from detector.proposals.multibox_head import MultiBoxHead, MultiBoxNetwork, split_output
+from detector.proposals.result import Proposals, Source
+from detector.regions import Preprocessing, normalise, reduced, warp
+
+MAX_BOXES = 200
+"""As many as GoogLeNet's detector took (arXiv 1409.4842, section 8)."""
+
+NEAR_DUPLICATE_IOU = 0.75
+"""Two boxes that overlap by more show the same thing: the less certain one is dropped."""
+
+_CANDIDATES = 1500
+_MIN_SIDE = 4.0
+
+
+class MultiBox:
+    """Proposes boxes of pictures with a head and the trunk that it reads, shared with the detector."""
+
+    def __init__(
+        self,
+        features: nn.Sequential,
+        head: MultiBoxHead,
+        preprocessing: Preprocessing,
+        *,
+        device: str = "auto",
+        precision: str = "auto",
+    ) -> None:
+        """Raises ParameterError if the trunk has no such stages as the head reads."""
+        self.priors = head.spec.priors()
+        self._preprocessing = replace(preprocessing, size=head.spec.size, context=0)
+        network = MultiBoxNetwork(features, head)
+        self._engine = Engine(network, network, split_output, device=device, precision=precision)
+
+    def propose(self, image: NDArray[np.uint8], max_boxes: int = MAX_BOXES) -> Proposals:
+        """At most ``max_boxes`` boxes of a picture [H,W,3], the likeliest objects first, near-duplicates left
+        out. Raises ParameterError for no boxes asked for, or an array that is no picture."""
+        if max_boxes < 1:
+            raise ParameterError(f"max_boxes must be at least 1, got {max_boxes}")
+        height, width = image.shape[:2]
+        objectness, offsets = self._engine.run(self._view(image))
+        boxes, confidence = likeliest(self.priors, offsets[0], objectness[0])
+        scale = np.array([width, height] * 2, np.float32) / np.float32(self._preprocessing.size)
+        boxes, kept = without_near_duplicates(clip(boxes * scale, width, height), confidence, max_boxes)
+        return Proposals(boxes, np.full(len(boxes), Source.MULTIBOX, np.int8), confidence[kept])
+
+    def _view(self, image: NDArray[np.uint8]) -> Tensor:
+        """The whole picture stretched to the head's square input [1,3,size,size]."""
+        work, _ = reduced(image, self._preprocessing)
+        picture = normalise(work, self._preprocessing, self._engine.device)
+        return warp(picture, as_boxes([(0, 0, work.shape[1], work.shape[0])]), self._preprocessing)
+
+
+def likeliest(priors: Boxes, offsets: Tensor, objectness: Tensor) -> tuple[Boxes, NDArray[np.float32]]:
+    """Boxes [R,4] in the pixels of priors [K,4], moved by offsets [K,4], and their objectness [R], the
+    likeliest first; what cannot come among the first few hundred is left out."""
+    order = torch.argsort(objectness, descending=True, stable=True)[:_CANDIDATES].numpy()
+    return decode(priors[order], offsets.numpy()[order]), objectness.numpy()[order]
+
+
+def without_near_duplicates(
+    boxes: Boxes, objectness: NDArray[np.float32], max_boxes: int, iou: float = NEAR_DUPLICATE_IOU
+) -> tuple[Boxes, NDArray[np.int64]]:
+    """The first ``max_boxes`` of boxes [R,4], likeliest first, that no likelier one nearly equals, and their
+    indices. Boxes of less than four pixels a side are left out: nothing can be seen in them."""
+    large = np.flatnonzero((boxes[:, 2:] - boxes[:, :2] >= _MIN_SIDE).all(axis=1))
+    kept = nms(torch.from_numpy(boxes[large]), torch.from_numpy(objectness[large]), iou)[:max_boxes]
+    chosen = large[kept.numpy()]
+    return boxes[chosen], chosen

@@ -1,0 +1,90 @@
+"""Ways to propose: how much time is spent on where to look."""
+
+from dataclasses import replace
+from enum import StrEnum
+
+import numpy as np
+from numpy.typing import NDArray
+
+from detector.errors import ParameterError
+from detector.proposals.multibox import MultiBox
+from detector.proposals.result import Proposals
+from detector.proposals.selective_search import selective_search
+from detector.proposals.union import union
+from detector.regions import Preprocessing, reduced
+
+UNION_SUPERPIXEL_SCALE = 2.0
+"""GoogLeNet (arXiv 1409.4842, section 8) doubled the superpixels, and so halved the boxes."""
+
+
+class Profile(StrEnum):
+    """Which methods propose, and how many of their boxes are looked at.
+
+    ``fast``: MultiBox alone. ``balanced``: both, the best boxes. ``paper``: both, all boxes. ``search``:
+    selective search alone, for weights without a MultiBox head.
+    """
+
+    FAST = "fast"
+    BALANCED = "balanced"
+    PAPER = "paper"
+    SEARCH = "search"
+
+
+BUDGETS: dict[Profile, int | None] = {
+    Profile.FAST: 60,
+    Profile.BALANCED: 120,
+    Profile.PAPER: None,
+    Profile.SEARCH: 120,
+}
+"""Boxes of a picture that a profile keeps unless told otherwise; None keeps all."""
+
+
+class Proposer:
+    """Proposes boxes of pictures by profile, at the size of picture that the network is used to."""
+
+    def __init__(self, preprocessing: Preprocessing, multibox: MultiBox | None) -> None:
+        self.multibox = multibox
+        self._preprocessing = preprocessing
+
+    @property
+    def default_profile(self) -> Profile:
+        """``balanced`` where there is a MultiBox head, else ``search``."""
+        return Profile.BALANCED if self.multibox is not None else Profile.SEARCH
+
+    def propose(
+        self, image: NDArray[np.uint8], profile: Profile | str | None = None, max_boxes: int | None = None
+    ) -> Proposals:
+        """Boxes of a picture [H,W,3] in its pixels, best first; ``max_boxes`` overrides the profile's number.
+
+        Raises ParameterError for an unknown profile, or one that needs a MultiBox head where there is none.
+        """
+        profile = self.check_profile(profile)
+        if max_boxes is not None and max_boxes < 1:
+            raise ParameterError(f"max_boxes must be at least 1, got {max_boxes}")
+        budget = max_boxes or BUDGETS[profile]
+        if profile is Profile.SEARCH:
+            return self._search(image, 1.0, budget)
+        assert self.multibox is not None
+        if profile is Profile.FAST:
+            return self.multibox.propose(image).first(budget)
+        search = self._search(image, UNION_SUPERPIXEL_SCALE, budget)
+        return union(search, self.multibox.propose(image)).first(budget)
+
+    def check_profile(self, profile: Profile | str | None) -> Profile:
+        """The profile that is meant, the default one for None. Raises ParameterError as :meth:`propose`."""
+        if profile is None:
+            return self.default_profile
+        if profile not in tuple(Profile):
+            raise ParameterError(f"profile must be one of {', '.join(Profile)}, got {profile!r}")
+        profile = Profile(profile)
+        if profile is not Profile.SEARCH and self.multibox is None:
+            raise ParameterError(
+                f"profile {profile} needs a MultiBox head, which these weights lack: use profile "
+                f"{Profile.SEARCH}, or give them one with training/train_multibox.py --init"
+            )
+        return profile
+
+    def _search(self, image: NDArray[np.uint8], scale: float, budget: int | None) -> Proposals:
+        work, factors = reduced(image, self._preprocessing)
+        found = selective_search(work, superpixel_scale=scale, max_boxes=budget)
+        return replace(found, boxes=found.boxes / factors)

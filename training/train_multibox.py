@@ -1,0 +1,185 @@
+"""Train a MultiBox head on a checkpoint's trunk: boxes of objects of any class, from one look at a picture.
+
+    python training/train_multibox.py --data ilsvrc --output runs/multibox
+
+The result is the checkpoint it started from with the head inside. Run again after a kill, it goes on.
+"""
+
+import copy
+import dataclasses
+import json
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
+
+import torch
+import typer
+from tqdm import tqdm
+
+from detector.backbone import Backbone
+from detector.checkpoints import Checkpoint, load_checkpoint, save_checkpoint
+from detector.datasets.ilsvrc_det import read_ilsvrc_det
+from detector.datasets.problems import OnProblem
+from detector.datasets.record import Record
+from detector.engine import choose_device
+from detector.errors import DatasetError, DetectorError, ParameterError
+from detector.evaluation.recall import proposal_recall
+from detector.images import load
+from detector.pretrained import SHIPPED
+from detector.proposals.multibox import MultiBox
+from detector.proposals.multibox_head import MultiBoxHead, MultiBoxSpec, stages_read
+from detector.proposals.priors import cluster_sides, place_on_grids
+from detector.regions import Preprocessing
+from training.multibox_batches import Batches
+from training.multibox_loop import MultiBoxRecipe, train_multibox
+from training.object_pictures import read_object_pictures
+
+STAGES = {
+    "googlenet": ("inception_3b", "inception_4e"),
+    "torchvision-googlenet": ("inception3b", "inception4e"),
+}
+"""What the head reads of each architecture: the last maps before the third and the fourth pooling."""
+
+BUDGETS = (10, 50, 200)
+
+
+def main(
+    data: Annotated[
+        list[Path], typer.Option(help="ILSVRC, PASCAL VOC or COCO folder; give it again for more.")
+    ],
+    output: Annotated[Path, typer.Option(help="Folder for the log, the state and the checkpoint.")],
+    init: Annotated[Path, typer.Option(help="Checkpoint whose trunk is used and kept as it is.")] = SHIPPED,
+    val: Annotated[
+        Path | None, typer.Option(help="ILSVRC folder whose DET/val is measured [the first of --data].")
+    ] = None,
+    exclude: Annotated[
+        list[Path] | None, typer.Option(help="List file of pictures to leave out, as in ImageSets.")
+    ] = None,
+    iterations: Annotated[int, typer.Option(help="Minibatches.")] = MultiBoxRecipe.iterations,
+    batch: Annotated[int, typer.Option(help="Pictures a minibatch.")] = MultiBoxRecipe.batch,
+    rate: Annotated[float, typer.Option(help="Learning rate.")] = MultiBoxRecipe.rate,
+    shapes: Annotated[int, typer.Option(help="Shapes of priors, by k-means.")] = MultiBoxRecipe.shapes,
+    on_problem: Annotated[OnProblem, typer.Option(help="At a broken picture: stop, or report and go on.")] = (
+        OnProblem.REPORT
+    ),
+    seed: Annotated[int, typer.Option(help="One seed, one result.")] = MultiBoxRecipe.seed,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
+) -> None:
+    """Train, print recall on DET/val each epoch, and write OUTPUT/detector.safetensors."""
+    recipe = MultiBoxRecipe(iterations=iterations, batch=batch, rate=rate, shapes=shapes, seed=seed)
+    try:
+        val = val or _first_ilsvrc(data)
+        records = read_ilsvrc_det(val, "val", on_problem=on_problem).records if val else []
+        names = {record.path.stem for record in records} | {n for p in exclude or [] for n in _listed(p)}
+        pictures = read_object_pictures(data, frozenset(names), on_problem=on_problem)
+        for problem in pictures.problems:
+            tqdm.write(f"{problem.image_id}: {problem.kind}: {problem.message}")
+        add_multibox(load_checkpoint(init), pictures.records, records, output, recipe, device=device)
+    except DetectorError as error:
+        raise SystemExit(f"error: {error}") from error
+
+
+def add_multibox(
+    init: Checkpoint,
+    records: Sequence[Record],
+    val: Sequence[Record],
+    output: Path,
+    recipe: MultiBoxRecipe,
+    *,
+    device: str = "auto",
+) -> Path:
+    """Train a head on ``records``, measure it on ``val``, and return the path of the checkpoint with it.
+
+    Raises DetectorError for data, a checkpoint or settings that cannot be used.
+    """
+    if not records:
+        raise ParameterError("no picture has an object to learn from")
+    started = time.monotonic()
+    output.mkdir(parents=True, exist_ok=True)
+    preprocessing = dataclasses.replace(init.metadata.preprocessing, size=recipe.size)
+    batches = Batches(records, preprocessing, recipe.windows, batch=recipe.batch, seed=recipe.seed)
+    torch.manual_seed(recipe.seed)  # the head's first weights
+    head = MultiBoxHead(_spec(init, batches, recipe))
+    boxes = sum(len(record.boxes) for record in records)
+    print(f"{len(records)} pictures, {boxes} objects, {len(head.spec.priors())} priors")
+    history = output / "recall.jsonl"
+
+    def measure(done: int, averaged: MultiBoxHead) -> dict[str, float]:
+        recall = _recall(init.backbone, averaged, init.metadata.preprocessing, val, device)
+        with history.open("a") as file:
+            file.write(json.dumps({"iteration": done, **recall}) + "\n")
+        tqdm.write(f"{done}: " + ", ".join(f"{name} {value:.1%}" for name, value in recall.items()))
+        return recall
+
+    trained = train_multibox(
+        init.backbone.features, head, batches, output, recipe, choose_device(device), measure
+    )
+    recall = _recall(init.backbone, trained, init.metadata.preprocessing, val, device)
+    training = {"pictures": len(records), "boxes": boxes, **dataclasses.asdict(recipe)}
+    metadata = dataclasses.replace(
+        init.metadata,
+        multibox=trained.spec,
+        training={**init.metadata.training, "multibox": training},
+        metrics={**init.metadata.metrics, **{f"MultiBox {name}": round(v, 4) for name, v in recall.items()}},
+    )
+    path = output / "detector.safetensors"
+    save_checkpoint(path, Checkpoint(init.network, metadata, trained))
+    print(
+        f"\n{recipe.iterations} iterations in {(time.monotonic() - started) / 60:.1f} minutes\n"
+        f"log         {output / 'log.jsonl'}\n"
+        f"checkpoint  {path} ({path.stat().st_size / 2**20:.1f} MiB)\n"
+        f"next        python training/evaluate_proposals.py --data DATA --weights {path}"
+    )
+    return path
+
+
+def _spec(init: Checkpoint, batches: Batches, recipe: MultiBoxRecipe) -> MultiBoxSpec:
+    """Where the head reads the trunk, and priors that suit the objects of a first epoch."""
+    features, stages = init.backbone.features, STAGES[init.metadata.architecture]
+    with torch.inference_mode():
+        x = torch.zeros(1, 3, recipe.size, recipe.size)
+        maps = {}
+        for name, stage in features[: stages_read(features, stages)].named_children():
+            x = stage(x)
+            maps[name] = x
+    channels = tuple(maps[name].shape[1] for name in stages)
+    cells = [maps[name].shape[2] for name in stages]
+    while cells[-1] > 4:
+        cells.append((cells[-1] + 1) // 2)
+    shapes = cluster_sides(batches.sides(epoch=0), recipe.shapes, seed=recipe.seed)
+    return MultiBoxSpec(stages, channels, recipe.size, tuple(place_on_grids(shapes, cells, recipe.size)))
+
+
+def _recall(
+    backbone: Backbone, head: MultiBoxHead, preprocessing: Preprocessing, val: Sequence[Record], device: str
+) -> dict[str, float]:
+    """Recall at IoU 0.5 and 0.7 with so many boxes; empty where there is nothing to measure on."""
+    if not val:
+        return {}
+    multibox = MultiBox(copy.deepcopy(backbone.features), copy.deepcopy(head), preprocessing, device=device)
+    found = [multibox.propose(load(record.path), max(BUDGETS)).boxes for record in val]
+    truth = [record.boxes for record in val]
+    return {
+        f"recall@{iou} of {budget}": float(recall)
+        for iou in (0.5, 0.7)
+        for budget, recall in zip(BUDGETS, proposal_recall(truth, found, iou, BUDGETS).recall, strict=True)
+    }
+
+
+def _first_ilsvrc(data: Sequence[Path]) -> Path | None:
+    for root in data:
+        try:
+            read_ilsvrc_det(root, "val", check_pictures=False)
+        except DatasetError:
+            continue
+        return root
+    return None
+
+
+def _listed(path: Path) -> list[str]:
+    return [Path(line.split()[0]).stem for line in path.read_text().splitlines() if line.strip()]
+
+
+if __name__ == "__main__":
+    typer.run(main)
