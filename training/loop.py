@@ -1,7 +1,6 @@
 """The iterations of fine-tuning: minibatches of cached maps through the trained stages and the heads."""
 
 import hashlib
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -16,12 +15,10 @@ from detector.region_network import RegionNetwork
 from training.feature_cache import FeatureCache
 from training.minibatch import BatchSettings, Sampler
 from training.objective import Losses, LossWeights, Targets, losses
+from training.progress import Progress
 from training.run_log import RunLog
 from training.sampling import SamplingSettings
-from training.schedule import average_in, schedule
-from training.state import load_state, momenta, restore_momenta, save_state
-
-_LARGEST_GRADIENT = 10.0
+from training.schedule import schedule
 
 
 @dataclass(frozen=True)
@@ -67,43 +64,33 @@ def train(
     network.backbone.features[:split].requires_grad_(False)
     tail = network.backbone.features[split:].to(memory_format=torch.channels_last)
     named = {name: value for name, value in network.named_parameters() if value.requires_grad}
-    average = {name: value.detach().clone() for name, value in named.items()}
-    optimizer = _optimizer(named, tail, recipe)
-    state, run = output / "state.safetensors", _run_id(recipe, cache)
-    first = 0
-    if state.exists():
-        first, parts = load_state(state, run)
-        with torch.no_grad():
-            for name, value in named.items():
-                value.copy_(parts["weights"][name])
-                average[name].copy_(parts["average"][name])
-        restore_momenta(optimizer, named, parts.get("momentum", {}))
+    progress = Progress(
+        output / "state.safetensors",
+        _run_id(recipe, cache),
+        named,
+        _optimizer(named, tail, recipe),
+        average=recipe.average,
+    )
     sampler = Sampler(
         cache.labels.numpy(), cache.overlaps.numpy(), network.pooling.num_classes, recipe.batch, recipe.seed
     )
     precision = choose_precision("auto", device)
-    log = RunLog(output / "log.jsonl", first)
-    bar = tqdm(range(first, recipe.iterations), desc="training", initial=first, total=recipe.iterations)
+    log = RunLog(output / "log.jsonl", progress.first)
+    bar = tqdm(
+        range(progress.first, recipe.iterations),
+        desc="training",
+        initial=progress.first,
+        total=recipe.iterations,
+    )
     for iteration in bar:
         factor = schedule(iteration, recipe.iterations, recipe.warmup)
-        for group in optimizer.param_groups:
-            group["lr"] = group["rate"] * factor
         torch.manual_seed(recipe.seed * 1_000_003 + iteration)  # dropout, as a function of the iteration
         part = _forward(network, tail, cache, sampler.draw(iteration), recipe.loss, device, precision)
-        optimizer.zero_grad(set_to_none=True)
-        part.total.backward()
-        nn.utils.clip_grad_norm_(named.values(), _LARGEST_GRADIENT)
-        optimizer.step()
-        average_in(average, named, recipe.average, iteration)
+        progress.step(part.total, iteration, factor)
         log.add(iteration, recipe.rate * factor, part._asdict(), bar)
         if (iteration + 1) % recipe.save_every == 0 or iteration + 1 == recipe.iterations:
-            held: dict[str, Mapping[str, Tensor]] = {
-                "weights": named,
-                "average": average,
-                "momentum": momenta(optimizer, named),
-            }
-            save_state(state, iteration + 1, run, held)
-    return {name: value.cpu() for name, value in average.items()}
+            progress.save(iteration + 1)
+    return progress.averaged()
 
 
 def _optimizer(named: dict[str, nn.Parameter], tail: nn.Module, recipe: Recipe) -> torch.optim.SGD:

@@ -2,25 +2,23 @@
 
 import copy
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn
 from tqdm import tqdm
 
 from detector.engine import choose_precision
 from detector.proposals.multibox_head import MultiBoxHead, MultiBoxNetwork
 from training.multibox_batches import Batches, Minibatch
 from training.multibox_objective import MultiBoxLosses, MultiBoxLossWeights, multibox_losses
+from training.progress import Progress
 from training.run_log import RunLog
-from training.schedule import average_in, schedule
-from training.state import load_state, momenta, restore_momenta, save_state
+from training.schedule import schedule
 from training.windows import WindowSettings
-
-_LARGEST_GRADIENT = 10.0
 
 
 @dataclass(frozen=True)
@@ -49,7 +47,7 @@ def train_multibox(
     output: Path,
     recipe: MultiBoxRecipe,
     device: torch.device,
-    after_epoch: Callable[[int, MultiBoxHead], object],
+    after_epoch: Callable[[int, MultiBoxHead], None],
 ) -> MultiBoxHead:
     """Run the iterations, or go on where ``output/state.safetensors`` left off; return the averaged head.
 
@@ -63,45 +61,32 @@ def train_multibox(
     head.train()
     priors = head.spec.priors()
     named = dict(head.named_parameters())
-    average = {name: value.detach().clone() for name, value in named.items()}
     optimizer = torch.optim.SGD(
-        named.values(), lr=recipe.rate, momentum=recipe.momentum, weight_decay=recipe.weight_decay
+        [{"params": list(named.values()), "rate": recipe.rate}],
+        lr=recipe.rate,
+        momentum=recipe.momentum,
+        weight_decay=recipe.weight_decay,
     )
-    state, run = output / "state.safetensors", _run_id(recipe, features, batches)
-    first = 0
-    if state.exists():
-        first, parts = load_state(state, run)
-        with torch.no_grad():
-            for name, value in named.items():
-                value.copy_(parts["weights"][name])
-                average[name].copy_(parts["average"][name])
-        restore_momenta(optimizer, named, parts.get("momentum", {}))
-    log = RunLog(output / "log.jsonl", first)
-    bar = tqdm(total=recipe.iterations, desc="training", initial=first)
-    for iteration, minibatch in enumerate(batches.run(first, recipe.iterations), start=first):
+    run = _run_id(recipe, features, batches)
+    progress = Progress(output / "state.safetensors", run, named, optimizer, average=recipe.average)
+    log = RunLog(output / "log.jsonl", progress.first)
+    bar = tqdm(
+        batches.run(progress.first, recipe.iterations),
+        desc="training",
+        initial=progress.first,
+        total=recipe.iterations,
+    )
+    for iteration, minibatch in enumerate(bar, start=progress.first):
         factor = schedule(iteration, recipe.iterations, recipe.warmup)
-        for group in optimizer.param_groups:
-            group["lr"] = recipe.rate * factor
         losses = _losses(network, minibatch, priors, recipe.loss, device, precision)
-        optimizer.zero_grad(set_to_none=True)
-        losses.total.backward()
-        nn.utils.clip_grad_norm_(named.values(), _LARGEST_GRADIENT)
-        optimizer.step()
-        average_in(average, named, recipe.average, iteration)
+        progress.step(losses.total, iteration, factor)
         log.add(iteration, recipe.rate * factor, losses._asdict(), bar)
-        bar.update()
         done = iteration + 1
         if done % recipe.save_every == 0 or done == recipe.iterations:
-            held: dict[str, Mapping[str, Tensor]] = {
-                "weights": named,
-                "average": average,
-                "momentum": momenta(optimizer, named),
-            }
-            save_state(state, done, run, held)
+            progress.save(done)
         if done % batches.an_epoch == 0 or done == recipe.iterations:
-            after_epoch(done, _averaged(head, average))
-    bar.close()
-    return _averaged(head, average)
+            after_epoch(done, _averaged(head, progress))
+    return _averaged(head, progress)
 
 
 def _losses(
@@ -120,9 +105,9 @@ def _losses(
     return multibox_losses(output, priors, minibatch.objects, minibatch.partial, weights)
 
 
-def _averaged(head: MultiBoxHead, average: Mapping[str, Tensor]) -> MultiBoxHead:
+def _averaged(head: MultiBoxHead, progress: Progress) -> MultiBoxHead:
     result = copy.deepcopy(head).cpu().eval().requires_grad_(False)
-    result.load_state_dict({name: value.cpu() for name, value in average.items()})
+    result.load_state_dict(progress.averaged())
     return result
 
 

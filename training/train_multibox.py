@@ -104,18 +104,19 @@ def add_multibox(
     boxes = sum(len(record.boxes) for record in records)
     print(f"{len(records)} pictures, {boxes} objects, {len(head.spec.priors())} priors")
     history = output / "recall.jsonl"
+    recall: dict[str, float] = {}
 
-    def measure(done: int, averaged: MultiBoxHead) -> dict[str, float]:
-        recall = _recall(init.backbone, averaged, init.metadata.preprocessing, val, device)
+    def measure(done: int, averaged: MultiBoxHead) -> None:
+        recall.update(_recall(init.backbone, averaged, init.metadata.preprocessing, val, device))
         with history.open("a") as file:
             file.write(json.dumps({"iteration": done, **recall}) + "\n")
         tqdm.write(f"{done}: " + ", ".join(f"{name} {value:.1%}" for name, value in recall.items()))
-        return recall
 
     trained = train_multibox(
         init.backbone.features, head, batches, output, recipe, choose_device(device), measure
     )
-    recall = _recall(init.backbone, trained, init.metadata.preprocessing, val, device)
+    if not recall:  # the run had ended before, and was asked for again
+        measure(recipe.iterations, trained)
     training = {"pictures": len(records), "boxes": boxes, **dataclasses.asdict(recipe)}
     metadata = dataclasses.replace(
         init.metadata,
