@@ -3,7 +3,9 @@
     python training/evaluate_proposals.py --data ilsvrc
     python training/evaluate_proposals.py --data VOCdevkit/VOC2007 --split test --every 10
 
-Prints tables, and writes all figures as proposals.json and a chart of them as proposals.png.
+Prints tables, and writes all figures as proposals.json and a chart of them as proposals.png. Selective search
+by itself looks at pictures as they are, a detector's profiles at the size that its network is used to: on
+larger pictures the two differ by that too.
 """
 
 import json
