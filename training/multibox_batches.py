@@ -1,4 +1,4 @@
-"""Minibatches for MultiBox: windows of pictures, made ahead of their use on threads.
+"""Minibatches for MultiBox: windows of pictures, made ahead of their use on a thread.
 
 Letters for shapes: N pictures of a minibatch, G objects of one.
 """
@@ -36,7 +36,8 @@ class Minibatch:
 class Batches:
     """Minibatch ``i`` is a function of the seed and ``i`` alone: a resumed run sees what it would have.
 
-    Every picture comes once an epoch, in another order and another window each time.
+    Every picture comes once an epoch, in another order and another window each time; what does not fill a
+    minibatch, other pictures each time, is left out.
     """
 
     def __init__(

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from detector.boxes import iou
-from detector.datasets.agnostic import read_agnostic
+from detector.datasets.agnostic import FILE_NAME, read_agnostic
 from detector.datasets.coco import read_coco
 from detector.datasets.ilsvrc_cls import read_ilsvrc_loc
 from detector.datasets.ilsvrc_det import read_ilsvrc_det
@@ -67,18 +67,9 @@ def _joined(a: Record, b: Record) -> Record:
 
 
 def _read(root: Path, on_problem: OnProblem) -> list[Dataset]:
-    home = root / "ILSVRC" if (root / "ILSVRC").is_dir() else root
-    instances = sorted((root / "annotations").glob("instances_*.json"))
-    if (home / "ImageSets" / "DET").is_dir() or (home / "ImageSets" / "CLS-LOC").is_dir():
-        found = []
-        if (home / "ImageSets" / "DET").is_dir():
-            found.append(read_ilsvrc_det(root, "train", on_problem=on_problem))
-        if (home / "ImageSets" / "CLS-LOC").is_dir():
-            found.append(read_ilsvrc_loc(root, "train", on_problem=on_problem))
-        if (home.parent / "agnostic_boxes.json").is_file():
-            found.append(read_agnostic(root, on_problem=on_problem))
+    if found := _read_ilsvrc(root, on_problem):
         return found
-    if instances:
+    if instances := sorted((root / "annotations").glob("instances_*.json")):
         return [
             read_coco(path, root / path.stem.removeprefix("instances_"), on_problem=on_problem)
             for path in instances
@@ -86,6 +77,24 @@ def _read(root: Path, on_problem: OnProblem) -> list[Dataset]:
     if is_voc(root):
         return [read_voc(root, on_problem=on_problem)]
     raise DatasetError(
-        f"{root} is no ILSVRC download (ILSVRC/ImageSets), no PASCAL VOC one (JPEGImages/) "
-        "and no COCO one (annotations/instances_*.json)"
+        f"{root} is no ILSVRC download that lists training pictures (ILSVRC/ImageSets), no PASCAL VOC one "
+        "(JPEGImages/) and no COCO one (annotations/instances_*.json)"
     )
+
+
+def _read_ilsvrc(root: Path, on_problem: OnProblem) -> list[Dataset]:
+    """Every part of an ILSVRC download that is there."""
+    home = root / "ILSVRC" if (root / "ILSVRC").is_dir() else root
+    det, loc = home / "ImageSets" / "DET", home / "ImageSets" / "CLS-LOC"
+    found = []
+    if _holds(det, "train.txt", "train_1.txt"):
+        found.append(read_ilsvrc_det(root, "train", on_problem=on_problem))
+    if _holds(loc, "train_loc.txt", "train_cls.txt"):
+        found.append(read_ilsvrc_loc(root, "train", on_problem=on_problem))
+    if _holds(home.parent, FILE_NAME) and (det.is_dir() or loc.is_dir()):
+        found.append(read_agnostic(root, on_problem=on_problem))
+    return found
+
+
+def _holds(folder: Path, *names: str) -> bool:
+    return any((folder / name).is_file() for name in names)

@@ -1,0 +1,99 @@
+"""Small data sets in the layouts of ILSVRC, PASCAL VOC and COCO, written by the tests themselves.
+
+A picture is dark noise with a bright rectangle for each of its boxes, which are given as ours: continuous.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+Boxes = Sequence[tuple[int, int, int, int]]
+Pictures = Mapping[str, Boxes]
+"""The boxes of each picture, by its name without suffix."""
+
+SIZE = (100, 80)
+
+
+def write_picture(path: Path, boxes: Boxes, size: tuple[int, int] = SIZE) -> None:
+    width, height = size
+    image = np.random.default_rng(len(path.stem)).integers(20, 70, (height, width, 3), dtype=np.uint8)
+    for x1, y1, x2, y2 in boxes:
+        image[y1:y2, x1:x2] = 230
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(image).save(path, quality=95)
+
+
+def write_ilsvrc(
+    root: Path,
+    task: str,
+    split: str,
+    pictures: Pictures,
+    *,
+    list_name: str | None = None,
+    wnid: str,
+    size: tuple[int, int] = SIZE,
+) -> None:
+    """One split of a task below ``root/ILSVRC``; nothing is taken away from a split already there."""
+    home = root / "ILSVRC"
+    path = home / "ImageSets" / task / f"{list_name or split}.txt"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a") as lines:
+        lines.writelines(f"{name} {number}\n" for number, name in enumerate(pictures, start=1))
+    (home / "Annotations" / task).mkdir(parents=True, exist_ok=True)
+    (home / "Data" / task).mkdir(parents=True, exist_ok=True)
+    for name, boxes in pictures.items():
+        write_picture(home / "Data" / task / split / f"{name}.JPEG", boxes, size)
+        _write_xml(home / "Annotations" / task / split / f"{name}.xml", boxes, wnid, size, first_pixel=0)
+
+
+def write_agnostic(root: Path, pictures: Pictures, size: tuple[int, int] = SIZE) -> None:
+    """``agnostic_boxes.json`` beside ``ILSVRC``."""
+    entries = {
+        name: {
+            "width": size[0],
+            "height": size[1],
+            "boxes": [(x1, y1, x2 - 1, y2 - 1) for x1, y1, x2, y2 in boxes],
+        }
+        for name, boxes in pictures.items()
+    }
+    (root / "agnostic_boxes.json").write_text(json.dumps(entries))
+
+
+def write_voc(root: Path, pictures: Pictures, size: tuple[int, int] = SIZE) -> None:
+    """``JPEGImages`` and ``Annotations`` of dogs."""
+    for part in ("JPEGImages", "Annotations"):
+        (root / part).mkdir(parents=True, exist_ok=True)
+    for name, boxes in pictures.items():
+        write_picture(root / "JPEGImages" / f"{name}.jpg", boxes, size)
+        _write_xml(root / "Annotations" / f"{name}.xml", boxes, "dog", size, first_pixel=1)
+
+
+def write_coco(root: Path, split: str, pictures: Pictures, size: tuple[int, int] = SIZE) -> None:
+    """``annotations/instances_SPLIT.json`` and the folder SPLIT."""
+    images, annotations = [], []
+    for number, (name, boxes) in enumerate(pictures.items(), start=1):
+        write_picture(root / split / f"{name}.jpg", boxes, size)
+        images.append({"id": number, "file_name": f"{name}.jpg", "width": size[0], "height": size[1]})
+        annotations += [
+            {"id": len(annotations), "image_id": number, "category_id": 7, "bbox": (x1, y1, x2 - x1, y2 - y1)}
+            for x1, y1, x2, y2 in boxes
+        ]
+    path = root / "annotations" / f"instances_{split}.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    categories = [{"id": 7, "name": "kite"}]
+    path.write_text(json.dumps({"images": images, "annotations": annotations, "categories": categories}))
+
+
+def _write_xml(path: Path, boxes: Boxes, name: str, size: tuple[int, int], first_pixel: int) -> None:
+    objects = "".join(
+        f"<object><name>{name}</name><bndbox>"
+        f"<xmin>{x1 + first_pixel}</xmin><ymin>{y1 + first_pixel}</ymin>"
+        f"<xmax>{x2 - 1 + first_pixel}</xmax><ymax>{y2 - 1 + first_pixel}</ymax></bndbox></object>"
+        for x1, y1, x2, y2 in boxes
+    )
+    stated = f"<size><width>{size[0]}</width><height>{size[1]}</height><depth>3</depth></size>"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(f"<annotation>{stated}{objects}</annotation>")
