@@ -22,6 +22,8 @@ ORIENTATIONS = 8
 _GAUSSIAN = np.array([1, 14, 62, 102, 62, 14, 1], dtype=np.float32)
 _DERIVATIVE = np.array([-3, -28, -62, 0, 62, 28, 3], dtype=np.float32)
 
+_MET_MASK = 4095
+
 # The greatest slope that they can see, of a step from black to white, in grey levels a pixel.
 _STEEPEST = 93 * 255 / 256
 
@@ -77,7 +79,7 @@ def describe(planes: Planes, steep: Slopes, labels: NDArray[np.int32], count: in
     """Features of the ``count`` segments in labels [H,W], from planes [C,H,W] and their slopes."""
     sizes, boxes, colours, touching = _counts(planes, labels, count)
     textures = _texture_counts(steep.pixel, steep.bin, labels.reshape(-1), sizes, len(planes))
-    touching.sort()
+    touching.sort()  # few, as most of those met before were left out
     pairs = touching[np.diff(touching, prepend=-1) != 0]
     neighbours = np.stack([pairs // count, pairs % count], axis=1).astype(np.int32)
     return Segments(sizes, boxes, colours, textures, neighbours)
@@ -91,14 +93,15 @@ def _binned_slopes(across, down, bins_a_unit):  # type: ignore[no-untyped-def]
     pixels = np.empty(channels * height * width * 4, np.int32)
     bins = np.empty(channels * height * width * 4, np.int16)
     found = 0
+    steep = np.empty(width, np.bool_)
     for channel in range(channels):
         for y in range(height):
+            _mark_steep(steep, across[channel, y], down[channel, y], bins_a_unit)
             for x in range(width):
+                if not steep[x]:
+                    continue
                 dx = across[channel, y, x] * bins_a_unit
                 dy = down[channel, y, x] * bins_a_unit
-                # No orientation sees more than the two together.
-                if abs(dx) + abs(dy) < 1:
-                    continue
                 halves = (dx, (dx + dy) * diagonal, dy, (dy - dx) * diagonal)
                 for half in range(4):
                     slope = halves[half]
@@ -107,6 +110,14 @@ def _binned_slopes(across, down, bins_a_unit):  # type: ignore[no-untyped-def]
                     bins[found] = orientation * TEXTURE_BINS + np.int16(min(abs(slope), last))
                     found += abs(slope) >= 1
     return pixels[:found].copy(), bins[:found].copy()
+
+
+@njit(nogil=True, cache=True)
+def _mark_steep(steep, across, down, bins_a_unit):  # type: ignore[no-untyped-def]
+    """Where along a line some orientation may reach bin 1. Without branches: many pixels at once."""
+    # No orientation sees more than the two slopes together.
+    for x in range(len(steep)):
+        steep[x] = abs(across[x] * bins_a_unit) + abs(down[x] * bins_a_unit) >= 1
 
 
 @njit(nogil=True, cache=True)
@@ -120,6 +131,7 @@ def _counts(planes, labels, count):  # type: ignore[no-untyped-def]
     colours = np.zeros((count, channels * COLOUR_BINS), np.int32)
     touching = np.empty(2 * height * width, np.int64)
     touches = 0
+    met = np.full(_MET_MASK + 1, np.int64(-1))  # some of the keys so far, each where it falls
     for y in range(height):
         # Along a line, one stretch of a segment after the other.
         begin = 0
@@ -133,22 +145,24 @@ def _counts(planes, labels, count):  # type: ignore[no-untyped-def]
             boxes[label, 1] = min(boxes[label, 1], y)
             boxes[label, 2] = max(boxes[label, 2], end)
             boxes[label, 3] = max(boxes[label, 3], y + 1)
-            for channel in range(channels):
-                for x in range(begin, end):
+            for x in range(begin, end):
+                for channel in range(channels):
                     colours[label, channel * COLOUR_BINS + planes[channel, y, x] * COLOUR_BINS // 256] += 1
-            if end < width:
-                other = labels[y, end]
-                touching[touches] = min(label, other) * np.int64(count) + max(label, other)
-                touches += 1
-            if y + 1 < height:
-                below = label
-                for x in range(begin, end):
-                    other = labels[y + 1, x]
-                    if other != below:
-                        below = other
-                        if other != label:
-                            touching[touches] = min(label, other) * np.int64(count) + max(label, other)
-                            touches += 1
+            # The segment to the right, and those below.
+            other = labels[y, end] if end < width else label
+            x = begin
+            while True:
+                if other != label:
+                    key = min(label, other) * np.int64(count) + max(label, other)
+                    if met[key & _MET_MASK] != key:
+                        met[key & _MET_MASK] = key
+                        touching[touches] = key
+                        touches += 1
+                while x < end and y + 1 < height and labels[y + 1, x] in (label, other):
+                    x += 1
+                if x == end or y + 1 == height:
+                    break
+                other = labels[y + 1, x]
             begin = end
     return sizes, boxes, colours, touching[:touches].copy()
 

@@ -11,7 +11,7 @@ import numpy as np
 from numba import njit
 
 # Small enough that what the sieve saw is seldom out of date, large enough for the sieve to run.
-_BLOCK = 512
+_BLOCK = 128
 
 # The limit of a pixel that is no longer the root of a segment: the sieve must not take it for a full one.
 _NO_ROOT = (1 << 31) - 1
@@ -52,15 +52,16 @@ def joined_pixels(order, start, height, width, tolerance, min_size):  # type: ig
                     parent[p] = parent[q] = a
 
     # What stayed too small joins along the first of its edges to elsewhere.
+    small = np.empty(pixels, np.uint8)
     for pixel in range(pixels):
-        _root(parent, np.uint32(pixel))
+        small[pixel] = size[_root(parent, np.uint32(pixel))] < min_size
+    shape = (height, width)
+    useful = _leaving_small(parent.reshape(shape), small.reshape(shape)).reshape(pixels)
     for begin in range(0, len(order), _BLOCK):
         left = 0
         for i in range(begin, min(begin + _BLOCK, len(order))):
-            p, q = _ends(order[i], step)
-            a, b = np.uint32(parent[p]), np.uint32(parent[q])
             sifted[left] = order[i]
-            left += (a != b) & (min(size[a], size[b]) < min_size)
+            left += (useful[np.uint32(order[i] >> 2)] >> np.uint8(order[i] & 3)) & 1
         for i in range(left):
             p, q = _ends(sifted[i], step)
             a, b = _root(parent, p), _root(parent, q)
@@ -106,3 +107,32 @@ def _joined(parent, size, a, b):  # type: ignore[no-untyped-def]
     parent[b] = a
     size[a] += size[b]
     return a, b
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def _leaving_small(root, small):  # type: ignore[no-untyped-def]
+    """Which of a pixel's four edges lead from or to a small segment, from or to another: bits [H,W] uint8."""
+    height, width = root.shape
+    useful = np.zeros((height, width), np.uint8)
+    for direction in range(4):
+        dx = 0 if direction == 1 else 1
+        dy = 0 if direction == 0 else (-1 if direction == 3 else 1)
+        here, there = slice(0, width - dx), slice(dx, width)
+        for y in range(max(0, -dy), height - max(0, dy)):
+            _mark_leaving_small(
+                useful[y, here],
+                root[y, here],
+                root[y + dy, there],
+                small[y, here],
+                small[y + dy, there],
+                np.uint8(1 << direction),
+            )
+    return useful
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def _mark_leaving_small(useful, root, other_root, small, other_small, bit):  # type: ignore[no-untyped-def]
+    """One line and direction. Without branches, so that many pixels are done at once."""
+    for x in range(len(useful)):
+        leaves = root[x] != other_root[x] and (small[x] | other_small[x]) != 0
+        useful[x] = np.uint8(useful[x] | (bit if leaves else np.uint8(0)))

@@ -75,7 +75,7 @@ def superpixels(graph: PixelGraph, k: float, min_size: int) -> tuple[NDArray[np.
 
 @njit(nogil=True, cache=True)
 def _edge_strengths(smooth):  # type: ignore[no-untyped-def]
-    """Colour differences [4,H,W] uint16 of pixels with their neighbour in each direction, if they have one."""
+    """Colour differences [4,H,W] uint16 of pixels with their neighbours; none is written beyond a border."""
     channels, height, width = smooth.shape
     strength = np.empty((4, height, width), np.uint16)
     # One plane stands for three: each adds its square.
