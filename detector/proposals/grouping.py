@@ -71,11 +71,14 @@ def _grouped(  # type: ignore[no-untyped-def]
 ):
     superpixels = len(sizes)
     segments = 2 * superpixels - 1
-    area = sizes.sum()
+    area = 0
     size = np.empty(segments, np.int64)
     box = np.empty((segments, 4), np.int32)
-    size[:superpixels] = sizes
-    box[:superpixels] = boxes
+    for segment in range(superpixels):
+        area += sizes[segment]
+        size[segment] = sizes[segment]
+        for side in range(4):
+            box[segment, side] = boxes[segment, side]
     # Histograms that do not count stay empty.
     colour, colour_share = _with_shares(colours, segments if by_colour else 0)
     texture, texture_share = _with_shares(textures, segments if by_texture else 0)
@@ -175,8 +178,9 @@ def _with_shares(histograms, rows):  # type: ignore[no-untyped-def]
     counts = np.empty((rows, bins), np.int32)
     shares = np.empty((rows, bins), np.uint16)
     if rows > 0:
-        counts[: len(histograms)] = histograms
         for segment in range(len(histograms)):
+            for i in range(bins):
+                counts[segment, i] = histograms[segment, i]
             _write_shares(counts[segment], shares[segment])
     return counts, shares
 

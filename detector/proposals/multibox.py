@@ -30,8 +30,7 @@ _LIKELIEST = 1500
 _CANDIDATES = 500
 _MIN_SIDE = 4.0
 
-# Boxes and objectness in whole numbers, as the order by coverage takes them.
-_PARTS_OF_A_PIXEL = 16
+# Objectness in whole numbers, as the order by coverage takes weights.
 _PARTS_OF_OBJECTNESS = 1 << 12
 
 
@@ -68,7 +67,7 @@ class MultiBox:
         scale = np.array([width, height] * 2, np.float32) / np.float32(self._preprocessing.size)
         boxes = clip(boxes * scale, width, height)
         kept = without_near_duplicates(boxes, confidence)[:_CANDIDATES]
-        kept = kept[by_coverage(boxes[kept] / scale, confidence[kept], max_boxes)]
+        kept = kept[by_coverage(boxes[kept], confidence[kept], max_boxes)]
         return Proposals(boxes[kept], np.full(len(kept), Source.MULTIBOX, np.int8), confidence[kept])
 
     def _view(self, image: NDArray[np.uint8]) -> Tensor:
@@ -98,12 +97,9 @@ def without_near_duplicates(
 
 
 def by_coverage(boxes: Boxes, objectness: NDArray[np.float32], count: int) -> NDArray[np.int64]:
-    """Indices of ``count`` of boxes [R,4], likeliest first, in the order in which they cover likely objects.
-
-    ``boxes`` are in pixels of the square input. The rule is the one that orders selective search's boxes.
-    """
+    """Indices of ``count`` of boxes [R,4], likeliest first, in the order in which they cover likely objects:
+    the rule that orders selective search's boxes."""
     if not len(boxes):
         return np.zeros(0, np.int64)
-    parts = np.round(boxes * _PARTS_OF_A_PIXEL).astype(np.int32)
     weights = np.round(objectness * _PARTS_OF_OBJECTNESS).astype(np.int32)
-    return placed_by_coverage(parts, weights, count)
+    return placed_by_coverage(boxes, weights, count)

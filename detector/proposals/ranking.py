@@ -14,6 +14,8 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
+from detector.boxes import Boxes
+
 # The weight of a box at the top of one hierarchy; the r-th from the top weighs an r-th of it, in whole
 # numbers. Small enough that the weighted coverage of all boxes of some hundred hierarchies fits 31 bits.
 _TOP = 1 << 12
@@ -52,13 +54,16 @@ def ranked(hierarchies: Sequence[NDArray[np.int32]], min_side: int) -> NDArray[n
     return boxes[np.concatenate([placed, rest])]
 
 
-def placed_by_coverage(boxes: NDArray[np.int32], weights: NDArray[np.int32], count: int) -> NDArray[np.int64]:
+def placed_by_coverage(
+    boxes: NDArray[np.int32] | Boxes, weights: NDArray[np.int32], count: int
+) -> NDArray[np.int64]:
     """Indices of up to ``count`` of boxes [R,4], each the one that adds most to how well all are covered.
 
     Every box is a possible object of its weight [R]; the heaviest comes first of both. Weights add up to less
     than 2^23.
     """
-    return np.asarray(_placed_by_coverage(boxes, weights, count), np.int64)
+    corners = boxes.T.astype(np.float32, order="C")  # 4 x R
+    return np.asarray(_placed_by_coverage(corners, weights, count), np.int64)
 
 
 def _distinct(
@@ -76,10 +81,10 @@ def _distinct(
 
 
 @njit(nogil=True, cache=True)
-def _placed_by_coverage(boxes, weights, count):  # type: ignore[no-untyped-def]
+def _placed_by_coverage(corners, weights, count):  # type: ignore[no-untyped-def]
     """Indices of up to ``count`` boxes, the first one first, then by what each adds to the coverage."""
-    total = len(boxes)
-    covers = _coverage(boxes)
+    total = len(weights)
+    covers = _coverage(corners)
     covered = np.zeros(total, np.uint8)
     gain = np.empty(total, np.int32)
     for box in range(total):
@@ -102,31 +107,29 @@ def _placed_by_coverage(boxes, weights, count):  # type: ignore[no-untyped-def]
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
-def _coverage(boxes):  # type: ignore[no-untyped-def]
-    """How well each of R boxes covers each, [R,R] uint8 from 0 to _FULLY."""
-    x1, y1 = boxes[:, 0].astype(np.float32), boxes[:, 1].astype(np.float32)
-    x2, y2 = boxes[:, 2].astype(np.float32), boxes[:, 3].astype(np.float32)
-    area = (x2 - x1) * (y2 - y1)
-    covers = np.empty((len(boxes), len(boxes)), np.uint8)
-    for box in range(len(boxes)):
-        _write_coverage(covers[box], x1, y1, x2, y2, area, x1[box], y1[box], x2[box], y2[box], area[box])
+def _coverage(corners):  # type: ignore[no-untyped-def]
+    """How well each of R boxes, given by corners [4,R], covers each: [R,R] uint8 from 0 to _FULLY."""
+    total = corners.shape[1]
+    covers = np.empty((total, total), np.uint8)
+    for box in range(total):
+        x1, y1, x2, y2 = corners[0, box], corners[1, box], corners[2, box], corners[3, box]
+        _write_coverage(covers[box], corners[0], corners[1], corners[2], corners[3], x1, y1, x2, y2)
     return covers
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
-def _write_coverage(  # type: ignore[no-untyped-def]
-    covers, x1, y1, x2, y2, area, own_x1, own_y1, own_x2, own_y2, own_area
-):
+def _write_coverage(covers, left, top, right, bottom, x1, y1, x2, y2):  # type: ignore[no-untyped-def]
     """Write how well one box covers each of R. Without branches, so that many are worked out at once."""
     nothing, fully = np.float32(0), np.float32(_FULLY)
     slope = np.float32(_FULLY / (_COVERED - _FOUND))
     least = np.float32(_FULLY * _FOUND / (_COVERED - _FOUND))
-    for other in range(len(covers)):
-        width = max(min(x2[other], own_x2) - max(x1[other], own_x1), nothing)
-        height = max(min(y2[other], own_y2) - max(y1[other], own_y1), nothing)
+    area = (x2 - x1) * (y2 - y1)
+    for box in range(len(covers)):
+        width = max(min(right[box], x2) - max(left[box], x1), nothing)
+        height = max(min(bottom[box], y2) - max(top[box], y1), nothing)
         shared = width * height
-        degree = shared / (area[other] + own_area - shared) * slope - least
-        covers[other] = np.uint8(np.int32(min(max(degree, nothing), fully)))
+        union = (right[box] - left[box]) * (bottom[box] - top[box]) + area - shared
+        covers[box] = np.uint8(np.int32(min(max(shared / union * slope - least, nothing), fully)))
 
 
 @njit(nogil=True, cache=True)
