@@ -16,8 +16,7 @@ class RunLog:
 
     def __init__(self, path: Path, first: int) -> None:
         """``first`` is the iteration that the run starts or goes on with."""
-        kept = [line for line in _lines(path) if json.loads(line)["iteration"] < first]
-        path.write_text("".join(f"{line}\n" for line in kept))
+        path.write_text("".join(f"{line}\n" for line in lines_before(path, first)))
         self._path = path
         self._mean: dict[str, float] = {}
 
@@ -32,7 +31,11 @@ class RunLog:
         bar.set_postfix({name: f"{value:.3f}" for name, value in self._mean.items()}, refresh=False)
 
 
-def _lines(path: Path) -> list[str]:
-    """Whole lines; a kill may have left half of one at the end."""
+def lines_before(path: Path, first: int) -> list[str]:
+    """The lines of a log whose ``iteration`` is below ``first``; none if there is no log.
+
+    A kill may have left half a line at the end: it is no line.
+    """
     text = path.read_text() if path.exists() else ""
-    return text[: text.rfind("\n") + 1].splitlines()
+    whole = text[: text.rfind("\n") + 1].splitlines()
+    return [line for line in whole if json.loads(line)["iteration"] < first]

@@ -19,12 +19,14 @@ from tqdm import tqdm
 
 from detector.backbone import Backbone
 from detector.checkpoints import Checkpoint, load_checkpoint, save_checkpoint
+from detector.datasets.ilsvrc import read_list
 from detector.datasets.ilsvrc_det import read_ilsvrc_det
 from detector.datasets.problems import OnProblem
 from detector.datasets.record import Record
 from detector.engine import choose_device
 from detector.errors import DatasetError, DetectorError, ParameterError
 from detector.evaluation.recall import proposal_recall
+from detector.files import write_whole
 from detector.images import load
 from detector.pretrained import SHIPPED
 from detector.proposals.multibox import MultiBox
@@ -34,6 +36,7 @@ from detector.regions import Preprocessing
 from training.multibox_batches import Batches
 from training.multibox_loop import MultiBoxRecipe, train_multibox
 from training.object_pictures import read_object_pictures
+from training.run_log import lines_before
 
 STAGES = {
     "googlenet": ("inception_3b", "inception_4e"),
@@ -42,6 +45,9 @@ STAGES = {
 """What the head reads of each architecture: the last maps before the third and the fourth pooling."""
 
 BUDGETS = (10, 50, 200)
+
+_MEASURED = "MultiBox "
+"""What the name of a measure of the head begins with; those of a head that is replaced go with it."""
 
 
 def main(
@@ -56,10 +62,10 @@ def main(
     exclude: Annotated[
         list[Path] | None, typer.Option(help="List file of pictures to leave out, as in ImageSets.")
     ] = None,
-    iterations: Annotated[int, typer.Option(help="Minibatches.")] = MultiBoxRecipe.iterations,
-    batch: Annotated[int, typer.Option(help="Pictures a minibatch.")] = MultiBoxRecipe.batch,
+    iterations: Annotated[int, typer.Option(help="Minibatches.", min=1)] = MultiBoxRecipe.iterations,
+    batch: Annotated[int, typer.Option(help="Pictures a minibatch.", min=1)] = MultiBoxRecipe.batch,
     rate: Annotated[float, typer.Option(help="Learning rate.")] = MultiBoxRecipe.rate,
-    shapes: Annotated[int, typer.Option(help="Shapes of priors, by k-means.")] = MultiBoxRecipe.shapes,
+    shapes: Annotated[int, typer.Option(help="Shapes of priors, by k-means.", min=1)] = MultiBoxRecipe.shapes,
     on_problem: Annotated[OnProblem, typer.Option(help="At a broken picture: stop, or report and go on.")] = (
         OnProblem.REPORT
     ),
@@ -107,9 +113,11 @@ def add_multibox(
     recall: dict[str, float] = {}
 
     def measure(done: int, averaged: MultiBoxHead) -> None:
+        if not val:
+            return
         recall.update(_recall(init.backbone, averaged, init.metadata.preprocessing, val, device))
-        with history.open("a") as file:
-            file.write(json.dumps({"iteration": done, **recall}) + "\n")
+        lines = [*lines_before(history, done), json.dumps({"iteration": done, **recall})]
+        write_whole(history, "".join(f"{line}\n" for line in lines).encode())
         tqdm.write(f"{done}: " + ", ".join(f"{name} {value:.1%}" for name, value in recall.items()))
 
     trained = train_multibox(
@@ -118,11 +126,12 @@ def add_multibox(
     if not recall:  # the run had ended before, and was asked for again
         measure(recipe.iterations, trained)
     training = {"pictures": len(records), "boxes": boxes, **dataclasses.asdict(recipe)}
+    others = {name: value for name, value in init.metadata.metrics.items() if not name.startswith(_MEASURED)}
     metadata = dataclasses.replace(
         init.metadata,
         multibox=trained.spec,
         training={**init.metadata.training, "multibox": training},
-        metrics={**init.metadata.metrics, **{f"MultiBox {name}": round(v, 4) for name, v in recall.items()}},
+        metrics={**others, **{f"{_MEASURED}{name}": round(v, 4) for name, v in recall.items()}},
     )
     path = output / "detector.safetensors"
     save_checkpoint(path, Checkpoint(init.network, metadata, trained))
@@ -155,9 +164,7 @@ def _spec(init: Checkpoint, batches: Batches, recipe: MultiBoxRecipe) -> MultiBo
 def _recall(
     backbone: Backbone, head: MultiBoxHead, preprocessing: Preprocessing, val: Sequence[Record], device: str
 ) -> dict[str, float]:
-    """Recall at IoU 0.5 and 0.7 with so many boxes; empty where there is nothing to measure on."""
-    if not val:
-        return {}
+    """Recall at IoU 0.5 and 0.7 with so many boxes."""
     multibox = MultiBox(copy.deepcopy(backbone.features), copy.deepcopy(head), preprocessing, device=device)
     found = [multibox.propose(load(record.path), max(BUDGETS)).boxes for record in val]
     truth = [record.boxes for record in val]
@@ -178,8 +185,11 @@ def _first_ilsvrc(data: Sequence[Path]) -> Path | None:
     return None
 
 
-def _listed(path: Path) -> list[str]:
-    return [Path(line.split()[0]).stem for line in path.read_text().splitlines() if line.strip()]
+def _listed(path: Path) -> set[str]:
+    """The names of a list file's pictures, as their files may be called without suffix: a dot in a name may
+    begin one, or not. Raises DatasetError if the file cannot be read."""
+    names = [Path(columns[0]) for columns in read_list(path)]
+    return {name.name for name in names} | {name.stem for name in names}
 
 
 if __name__ == "__main__":
