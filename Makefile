@@ -1,6 +1,7 @@
 # make serve    the service on port 8000; WEIGHTS=path and PORT=number choose others
 # make test     the tests
 # make check    linter, formatter and type checker, all read-only
+# make peers    OpenCV's contrib build in .venv/peers, which benchmarks/proposals.py measures against
 # make clean    remove .venv and everything else that these made
 #
 # .venv is set up when first needed and again when pyproject.toml or constraints.txt change.
@@ -12,7 +13,7 @@ BIN := $(VENV)/bin
 PIP_INSTALL := $(BIN)/python -m pip install --quiet -c constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help serve test check clean
+.PHONY: help serve test check peers clean
 .NOTPARALLEL:
 
 help:
@@ -29,6 +30,8 @@ check: $(VENV)/.dev
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+peers: $(VENV)/.peers
+
 clean:
 	rm -rf $(VENV) *.egg-info build dist .pytest_cache .mypy_cache .ruff_cache
 	find . -name __pycache__ -prune -exec rm -rf {} +
@@ -41,6 +44,13 @@ $(VENV)/.serve: $(VENV)/.made pyproject.toml constraints.txt
 
 $(VENV)/.dev: $(VENV)/.made pyproject.toml constraints.txt
 	$(PIP_INSTALL) -e '.[dev]'
+	@touch $@
+
+# The contrib build and the plain one cannot live in one environment: it gets a folder of its own.
+$(VENV)/.peers: $(VENV)/.dev
+	rm -rf $(VENV)/peers
+	$(BIN)/python -m pip install --quiet --no-deps --target $(VENV)/peers \
+	  opencv-contrib-python-headless==$$(sed -n 's/^opencv-python-headless==//p' constraints.txt)
 	@touch $@
 
 $(VENV)/.made:

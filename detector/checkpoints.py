@@ -1,14 +1,13 @@
 """Checkpoints: safetensors with metadata. Nothing is ever unpickled.
 
-The file's header carries one JSON object (``Metadata``): what the network is, its classes, how its input is
-prepared, how it was trained, how well it measured, and under which licence it stands. The tensors' SHA-256 is
-part of it, so that a damaged file is told from a good one.
+The file's header carries one JSON object, the metadata. The tensors' SHA-256 is part of it, so that a damaged
+file is told from a good one.
 """
 
 import hashlib
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,13 +17,12 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from detector.backbone import Backbone
-from detector.classes import ClassList
 from detector.errors import CheckpointError, ParameterError
 from detector.files import write_whole
 from detector.googlenet import GoogLeNet
-from detector.proposals.multibox_head import MultiBoxHead, MultiBoxSpec, stages_read
+from detector.metadata import Metadata
+from detector.proposals.multibox_head import MultiBoxHead, stages_read
 from detector.region_network import RegionNetwork
-from detector.regions import Preprocessing
 from detector.torchvision_googlenet import TorchvisionGoogLeNet
 
 FORMAT = "googlenet-detector/1"
@@ -35,28 +33,6 @@ ARCHITECTURES: dict[str, Callable[[int], Backbone]] = {
 """What makes a backbone of so many classifier rows."""
 
 _MULTIBOX = "multibox."
-
-
-@dataclass(frozen=True)
-class Metadata:
-    """What a checkpoint says of itself.
-
-    ``classification`` are the classes of the classifier's first rows (None if it was not trained on whole
-    pictures), ``detection`` those of the region classifier (None for a mere classifier). ``multibox`` says
-    how the MultiBox head is made, if there is one. ``metrics`` maps a measure's name to its value,
-    ``training`` says how the weights came about.
-    """
-
-    name: str
-    architecture: str
-    preprocessing: Preprocessing
-    classification: ClassList | None
-    detection: ClassList | None = None
-    multibox: MultiBoxSpec | None = None
-    training: Mapping[str, Any] = field(default_factory=dict)
-    metrics: Mapping[str, Any] = field(default_factory=dict)
-    licence: str = "unknown"
-    source: str = "unknown"
 
 
 @dataclass(frozen=True)
@@ -85,8 +61,9 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint, dtype: torch.dtype = tor
         name: (value.to(dtype) if value.is_floating_point() else value).detach().cpu().contiguous()
         for name, value in _state(checkpoint.network, checkpoint.multibox).items()
     }
-    spec = checkpoint.multibox.spec.as_json() if checkpoint.multibox is not None else None
-    header = {"format": FORMAT, "sha256": _digest(tensors), **asdict(checkpoint.metadata), "multibox": spec}
+    spec = checkpoint.multibox.spec if checkpoint.multibox is not None else None
+    metadata = replace(checkpoint.metadata, multibox=spec)
+    header = {"format": FORMAT, "sha256": _digest(tensors), **metadata.as_json()}
     write_whole(path, save(tensors, metadata={"googlenet-detector": json.dumps(header)}))
 
 
@@ -170,35 +147,9 @@ def _header(file: Any, path: Path) -> dict[str, Any]:
 
 def _metadata(header: Mapping[str, Any], path: Path) -> Metadata:
     try:
-        prepare = header["preprocessing"]
-        return Metadata(
-            name=header["name"],
-            architecture=header["architecture"],
-            preprocessing=Preprocessing(
-                tuple(prepare["mean"]),
-                tuple(prepare["std"]),
-                prepare["size"],
-                prepare["context"],
-                prepare["short_side"],
-            ),
-            classification=_class_list(header["classification"]),
-            detection=_class_list(header["detection"]),
-            multibox=_multibox_spec(header.get("multibox")),
-            training=header["training"],
-            metrics=header["metrics"],
-            licence=header["licence"],
-            source=header["source"],
-        )
+        return Metadata.from_json(header)
     except (KeyError, TypeError, ValueError) as error:
         raise CheckpointError(f"{path}: its metadata lacks or garbles {error}") from error
-
-
-def _class_list(entry: Mapping[str, list[str]] | None) -> ClassList | None:
-    return ClassList(tuple(entry["ids"]), tuple(entry["names"])) if entry is not None else None
-
-
-def _multibox_spec(entry: Mapping[str, Any] | None) -> MultiBoxSpec | None:
-    return MultiBoxSpec.from_json(entry) if entry is not None else None
 
 
 def _state(network: nn.Module, multibox: MultiBoxHead | None) -> dict[str, Tensor]:

@@ -9,8 +9,9 @@ import typer
 
 from detector.bvlc import PREPROCESSING as BVLC_PREPROCESSING
 from detector.bvlc import read_bvlc
-from detector.checkpoints import Checkpoint, Metadata, read_metadata, save_checkpoint, verify_checkpoint
+from detector.checkpoints import Checkpoint, read_metadata, save_checkpoint, verify_checkpoint
 from detector.classes import ClassList, ilsvrc_cls
+from detector.metadata import Metadata
 from detector.pretrained import SHIPPED
 from detector.proposals.multibox_head import MultiBoxSpec
 from detector.torchvision_weights import PREPROCESSING as TORCHVISION_PREPROCESSING

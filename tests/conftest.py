@@ -9,10 +9,11 @@ import pytest
 import torch
 
 from detector.bvlc import PREPROCESSING
-from detector.checkpoints import Checkpoint, Metadata, load_checkpoint, save_checkpoint
+from detector.checkpoints import Checkpoint, load_checkpoint, save_checkpoint
 from detector.classes import ilsvrc_cls
 from detector.folding import fold
 from detector.googlenet import GoogLeNet
+from detector.metadata import Metadata
 from detector.proposals.multibox_head import MultiBoxHead, MultiBoxSpec
 from detector.proposals.priors import place_on_grids
 

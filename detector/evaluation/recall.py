@@ -1,4 +1,4 @@
-"""How much of the ground truth proposals cover. Letters: G ground truths, R proposals, B budgets."""
+"""How much of the ground truth proposals cover. Letters: G ground truths of all pictures, B budgets."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,15 +15,32 @@ from detector.errors import ParameterError
 class ProposalRecall:
     """Coverage at each budget, the largest number of proposals a picture may use.
 
-    All [B]: budgets; proposals, the mean number a picture did use; recall, the share of ground truths that
-    some proposal overlaps at the IoU threshold; mabo, mean average best overlap (Uijlings et al. 2013,
-    section 5). NaN where there is no ground truth, or no picture.
+    overlaps [G,B]: the best IoU of each ground truth with any proposal of the budget; everything else is
+    drawn from it. All [B]: budgets; proposals, the mean number a picture did use; recall, the share of
+    ground truths that some proposal overlaps at the IoU threshold; mabo, mean average best overlap
+    (Uijlings et al. 2013, section 5). NaN where there is no ground truth, or no picture.
     """
 
     budgets: NDArray[np.int64]
     proposals: NDArray[np.float64]
+    overlaps: NDArray[np.float64]
     recall: NDArray[np.float64]
     mabo: NDArray[np.float64]
+
+    def recall_at(self, iou: float) -> NDArray[np.float64]:
+        """Recall [B] at another IoU threshold, which counts itself."""
+        return _mean(self.overlaps >= iou)
+
+    @property
+    def average_recall(self) -> NDArray[np.float64]:
+        """Twice the area [B] under recall over IoU from 0.5 to 1, so that 1 is the best there is.
+
+        Hosang et al., "What makes for effective detection proposals?", arXiv 1502.05082: it goes with the
+        quality of a detector more closely than recall at any one IoU. Exact, not summed in steps: an object
+        overlapped by o is found at every IoU up to o, and adds o - 0.5. There a proposal covers one object
+        only; here, as for recall and MABO, it may cover several.
+        """
+        return _mean(2 * np.maximum(self.overlaps - 0.5, 0))
 
 
 def proposal_recall(
@@ -33,9 +50,9 @@ def proposal_recall(
     budgets: Sequence[int] = (100, 300, 1000, 2000),
     labels: Sequence[NDArray[np.int64]] | None = None,
 ) -> ProposalRecall:
-    """Coverage of each picture's ground truths [G,4] by its proposals [R,4], which come best first.
+    """Coverage of each picture's ground truths [*,4] by its proposals [*,4], which come best first.
 
-    With ``labels`` [G] of each picture's ground truths the mean best overlap is taken over classes, as
+    With ``labels`` [*] of each picture's ground truths the mean best overlap is taken over classes, as
     published figures are; without them over all ground truths. Recall is over all ground truths either way.
 
     Raises ParameterError if the sequences do not agree or a budget is below 1.
@@ -56,6 +73,7 @@ def proposal_recall(
     return ProposalRecall(
         budgets=limits,
         proposals=_mean(used),
+        overlaps=best,
         recall=_mean(best >= iou),
         mabo=_mean(
             np.array([_mean(best[groups == group]) for group in np.unique(groups)]).reshape(-1, len(limits))
@@ -64,10 +82,10 @@ def proposal_recall(
 
 
 def _best_overlaps(ground_truth: Boxes, proposals: Boxes, budgets: NDArray[np.int64]) -> NDArray[np.float64]:
-    """The best IoU [G,B] of each ground truth with the first proposals of each budget."""
+    """The best IoU [*,B] of each ground truth of a picture with the first proposals of each budget."""
     if not len(proposals) or not len(ground_truth):
         return np.zeros((len(ground_truth), len(budgets)))
-    so_far = np.maximum.accumulate(box_algebra.iou(ground_truth, proposals), axis=1)  # G x R
+    so_far = np.maximum.accumulate(box_algebra.iou(ground_truth, proposals), axis=1)  # * x proposals
     return so_far[:, np.minimum(budgets, len(proposals)) - 1].astype(np.float64)
 
 

@@ -1,9 +1,9 @@
 """The colour spaces in which selective search looks at a picture.
 
-Every space is an array [H,W,3] of uint8 with each channel stretched to 0..255, so that one scale of colour
+Every space is an array of planes [C,H,W] of uint8, each stretched to 0..255, so that one scale of colour
 difference means the same in all of them (Uijlings et al., "Selective Search for Object Recognition", IJCV
-2013, section 3.2). Spaces of one channel hold it three times for the same reason. OpenCV's 8-bit conversions
-and the ones here use whole numbers only: every machine gets the same bytes.
+2013, section 3.2). Spaces of one channel have one plane, which stands for three equal ones. OpenCV's 8-bit
+conversions and the ones here use whole numbers only: every machine gets the same bytes.
 """
 
 from collections.abc import Callable
@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from detector.errors import ParameterError
 
 Pixels = NDArray[np.uint8]
+Planes = NDArray[np.uint8]
 
 
 def check_rgb(image: Pixels) -> None:
@@ -31,36 +32,38 @@ def check_rgb(image: Pixels) -> None:
         )
 
 
-def hsv(image: Pixels) -> Pixels:
-    """Hue, saturation and value of an RGB picture [H,W,3]."""
-    channels = _converted(image, cv2.COLOR_RGB2HSV)
-    channels[..., 0] = _HUE_TO_BYTE[channels[..., 0]]
-    return channels
+def hsv(image: Pixels) -> Planes:
+    """Hue, saturation and value [3,H,W] of an RGB picture [H,W,3]."""
+    planes = _converted(image, cv2.COLOR_RGB2HSV)
+    planes[0] = _HUE_TO_BYTE[planes[0]]
+    return planes
 
 
-def lab(image: Pixels) -> Pixels:
-    """CIE L*a*b* of an RGB picture [H,W,3], L* stretched to 0..255 and a*, b* centred on 128."""
+def lab(image: Pixels) -> Planes:
+    """CIE L*a*b* [3,H,W] of an RGB picture [H,W,3], L* stretched to 0..255 and a*, b* centred on 128."""
     return _converted(image, cv2.COLOR_RGB2LAB)
 
 
-def rgi(image: Pixels) -> Pixels:
-    """The normalised red and green (R and G over R + G + B) and the intensity of an RGB picture [H,W,3]."""
-    total = image.sum(axis=2, dtype=np.int32)  # H x W
-    chroma = image[..., :2].astype(np.int32) * 255 // np.maximum(total, 1)[..., None]
-    return np.dstack([chroma, total // 3]).astype(np.uint8)
+def rgi(image: Pixels) -> Planes:
+    """Normalised red and green (over R + G + B) and the intensity [3,H,W] of an RGB picture [H,W,3]."""
+    # Quotients of whole numbers this small are further from the next one than float32 can err.
+    red, green, blue = (plane.astype(np.float32) for plane in cv2.split(image))
+    total = red + green + blue
+    share = np.maximum(total, 1)
+    return np.stack([red * 255 / share, green * 255 / share, total / 3]).astype(np.uint8)
 
 
-def hue(image: Pixels) -> Pixels:
-    """The hue of an RGB picture [H,W,3], three times."""
-    return _thrice(hsv(image)[..., 0])
+def hue(image: Pixels) -> Planes:
+    """The hue [1,H,W] of an RGB picture [H,W,3]."""
+    return hsv(image)[:1]
 
 
-def intensity(image: Pixels) -> Pixels:
-    """The grey values of an RGB picture [H,W,3], three times."""
-    return _thrice(_converted(image, cv2.COLOR_RGB2GRAY))
+def intensity(image: Pixels) -> Planes:
+    """The grey values [1,H,W] of an RGB picture [H,W,3]."""
+    return _converted(image, cv2.COLOR_RGB2GRAY)
 
 
-COLOUR_SPACES: dict[str, Callable[[Pixels], Pixels]] = {
+COLOUR_SPACES: dict[str, Callable[[Pixels], Planes]] = {
     "hsv": hsv,
     "lab": lab,
     "rgi": rgi,
@@ -72,9 +75,5 @@ COLOUR_SPACES: dict[str, Callable[[Pixels], Pixels]] = {
 _HUE_TO_BYTE = (np.arange(256) * 255 // 179).clip(max=255).astype(np.uint8)
 
 
-def _converted(image: Pixels, code: int) -> Pixels:
-    return np.asarray(cv2.cvtColor(image, code), np.uint8)
-
-
-def _thrice(channel: Pixels) -> Pixels:
-    return np.repeat(channel[..., None], 3, axis=2)
+def _converted(image: Pixels, code: int) -> Planes:
+    return np.stack(cv2.split(cv2.cvtColor(image, code)))

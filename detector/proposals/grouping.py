@@ -6,7 +6,6 @@ superpixels, T = 2 S - 1 segments of the hierarchy, E pairs of neighbours.
 """
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numba import njit
@@ -14,7 +13,15 @@ from numpy.typing import NDArray
 
 from detector.proposals.features import Segments
 
-ONE = 1 << 20
+# The sum of a histogram's shares still fits 16 bits, in which a processor adds most of them at once.
+ONE = 1 << 15
+
+# A pair's rank is one number, so that the best pair is a plain maximum: the similarity above, then the
+# lower and the upper index counted down, so that of equally similar pairs the first is best.
+_INDEX_BITS = 22
+_LAST_INDEX = (1 << _INDEX_BITS) - 1
+_NO_PAIR = -1  # the rank of a pair that became one with another
+_END = -1  # of a list
 
 
 @dataclass(frozen=True)
@@ -44,13 +51,12 @@ def group(segments: Segments, strategy: Strategy) -> Hierarchy:
 
     Of equally similar pairs the one with the least lower index, then the least upper index, goes first.
     """
-    room = len(segments) - 1
     boxes, merges = _grouped(
-        _with_room(segments.sizes, room),
-        _with_room(segments.boxes, room),
-        _with_room(segments.colours, room),
-        _with_room(segments.textures, room),
-        segments.neighbours.copy(),
+        segments.sizes,
+        segments.boxes,
+        segments.colours,
+        segments.textures,
+        segments.neighbours,
         strategy.colour,
         strategy.texture,
         strategy.size,
@@ -59,108 +65,139 @@ def group(segments: Segments, strategy: Strategy) -> Hierarchy:
     return Hierarchy(boxes, merges)
 
 
-def _with_room(features: NDArray[Any], count: int) -> NDArray[Any]:
-    """Features with ``count`` empty rows added."""
-    return np.concatenate([features, np.zeros((count, *features.shape[1:]), features.dtype)])
-
-
-@njit(nogil=True, cache=True)
+@njit(nogil=True, cache=True, error_model="numpy")
 def _grouped(  # type: ignore[no-untyped-def]
-    size, box, colour, texture, pair, by_colour, by_texture, by_size, by_fill
+    sizes, boxes, colours, textures, neighbours, by_colour, by_texture, by_size, by_fill
 ):
-    """The hierarchy: fills the rows of new segments; the live ones of `pair` are moved to the front."""
-    segments = len(size)
-    superpixels = (segments + 1) // 2
-    colour_share = np.empty_like(colour)
-    texture_share = np.empty_like(texture)
+    superpixels = len(sizes)
+    segments = 2 * superpixels - 1
     area = 0
+    size = np.empty(segments, np.int64)
+    box = np.empty((segments, 4), np.int32)
     for segment in range(superpixels):
-        _write_shares(colour[segment], colour_share[segment])
-        _write_shares(texture[segment], texture_share[segment])
-        area += size[segment]
+        area += sizes[segment]
+        size[segment] = sizes[segment]
+        for side in range(4):
+            box[segment, side] = boxes[segment, side]
+    # Histograms that do not count stay empty.
+    colour, colour_share = _with_shares(colours, segments if by_colour else 0)
+    texture, texture_share = _with_shares(textures, segments if by_texture else 0)
+
+    # A pair is in the lists of both its segments: as entry 2 * pair in the lower one's, as 2 * pair + 1 in
+    # the upper one's. An entry names the other segment.
+    pairs = len(neighbours)
+    rank = np.empty(pairs, np.int64)
+    named = np.empty(2 * pairs, np.int32)
+    following = np.empty(2 * pairs, np.int32)
+    first = np.full(segments, _END, np.int32)
+    for pair in range(pairs):
+        low, high = neighbours[pair, 0], neighbours[pair, 1]
+        named[2 * pair], named[2 * pair + 1] = high, low
+        following[2 * pair], first[low] = first[low], 2 * pair
+        following[2 * pair + 1], first[high] = first[high], 2 * pair + 1
+        similarity = _similarity(size, box, colour_share, texture_share, by_size, by_fill, area, low, high)
+        rank[pair] = _ranked(similarity, low, high)
+
     merges = np.empty((superpixels - 1, 2), np.int32)
-
-    live = len(pair)
-    similarity = np.full(live, -1, np.int64)  # below zero: yet to be computed
     met = np.full(segments, -1, np.int32)  # the last new segment that became this one's neighbour
-
     for new in range(superpixels, segments):
-        best = 0
-        for row in range(live):
-            low, high = pair[row, 0], pair[row, 1]
-            if similarity[row] < 0:
-                joint = size[low] + size[high]
-                value = np.int64(0)
-                if by_colour:
-                    value += _overlap(colour_share[low], colour_share[high])
-                if by_texture:
-                    value += _overlap(texture_share[low], texture_share[high])
-                if by_size:
-                    value += ONE - joint * ONE // area
-                if by_fill:
-                    value += ONE - (_hull_area(box[low], box[high]) - joint) * ONE // area
-                similarity[row] = value
-            if similarity[row] > similarity[best] or (
-                similarity[row] == similarity[best]
-                and (low < pair[best, 0] or (low == pair[best, 0] and high < pair[best, 1]))
-            ):
-                best = row
-
-        a, b = pair[best, 0], pair[best, 1]
-        merges[new - superpixels, 0] = a
-        merges[new - superpixels, 1] = b
+        best = np.int64(_NO_PAIR)
+        for pair in range(pairs):
+            best = max(best, rank[pair])
+        a, b = _LAST_INDEX - ((best >> _INDEX_BITS) & _LAST_INDEX), _LAST_INDEX - (best & _LAST_INDEX)
+        merges[new - superpixels, 0], merges[new - superpixels, 1] = a, b
         size[new] = size[a] + size[b]
         for side in range(2):
             box[new, side] = min(box[a, side], box[b, side])
             box[new, side + 2] = max(box[a, side + 2], box[b, side + 2])
-        _join(colour, colour_share, a, b, new)
-        _join(texture, texture_share, a, b, new)
+        if by_colour:
+            _join(colour, colour_share, a, b, new)
+        if by_texture:
+            _join(texture, texture_share, a, b, new)
 
-        # Pairs with a or b become pairs with the new segment, each neighbour once.
-        kept = 0
-        for row in range(live):
-            low, high, value = pair[row, 0], pair[row, 1], similarity[row]
-            if low in (a, b) or high in (a, b):
-                other = high if low in (a, b) else low
-                if other in (a, b) or met[other] == new:
-                    continue
-                met[other] = new
-                low, high, value = other, np.int32(new), np.int64(-1)
-            pair[kept, 0], pair[kept, 1], similarity[kept] = low, high, value
-            kept += 1
-        live = kept
+        # The pairs of a and b become the new segment's, each neighbour once.
+        for old in (a, b):
+            entry = first[old]
+            while entry != _END:
+                after = following[entry]
+                other = named[entry]
+                if rank[entry >> 1] != _NO_PAIR:
+                    if other in (a, b) or met[other] == new:
+                        rank[entry >> 1] = _NO_PAIR
+                    else:
+                        met[other] = new
+                        named[entry ^ 1] = new
+                        following[entry], first[new] = first[new], entry
+                        similarity = _similarity(
+                            size, box, colour_share, texture_share, by_size, by_fill, area, other, new
+                        )
+                        rank[entry >> 1] = _ranked(similarity, other, new)
+                entry = after
     return box, merges
 
 
-@njit(nogil=True, cache=True)
-def _join(histograms, shares, a, b, new):  # type: ignore[no-untyped-def]
-    for i in range(histograms.shape[1]):
-        histograms[new, i] = histograms[a, i] + histograms[b, i]
-    _write_shares(histograms[new], shares[new])
+@njit(nogil=True, cache=True, error_model="numpy")
+def _similarity(  # type: ignore[no-untyped-def]
+    size, box, colour_share, texture_share, by_size, by_fill, area, a, b
+):
+    value = np.int64(0)
+    if len(colour_share):
+        value += _overlap(colour_share[a], colour_share[b])
+    if len(texture_share):
+        value += _overlap(texture_share[a], texture_share[b])
+    joint = size[a] + size[b]
+    if by_size:
+        value += ONE - joint * ONE // area
+    if by_fill:
+        width = np.int64(max(box[a, 2], box[b, 2]) - min(box[a, 0], box[b, 0]))
+        height = np.int64(max(box[a, 3], box[b, 3]) - min(box[a, 1], box[b, 1]))
+        value += ONE - (width * height - joint) * ONE // area
+    return value
 
 
-@njit(nogil=True, cache=True)
-def _write_shares(histogram, shares):  # type: ignore[no-untyped-def]
-    """Write each bin's part of the whole histogram, in parts of ONE, rounded down."""
-    # Exact: a quotient of whole numbers this small is further from the next one than float64 can err.
-    total = 0.0
-    for count in histogram:
-        total += count
-    for i in range(len(histogram)):
-        shares[i] = np.int32(histogram[i] * np.float64(ONE) / total)
+@njit(nogil=True, cache=True, error_model="numpy")
+def _ranked(similarity, low, high):  # type: ignore[no-untyped-def]
+    """A pair's similarity and place as one number that is greater for the better pair."""
+    place = (np.int64(_LAST_INDEX - low) << _INDEX_BITS) | np.int64(_LAST_INDEX - high)
+    return (np.int64(similarity) << (2 * _INDEX_BITS)) | place
 
 
-@njit(nogil=True, cache=True)
+@njit(nogil=True, cache=True, error_model="numpy")
 def _overlap(a, b):  # type: ignore[no-untyped-def]
     """The intersection of two histograms, given as shares."""
-    total = np.int64(0)
+    total = np.uint16(0)
     for i in range(len(a)):
-        total += min(a[i], b[i])
-    return total
+        total = np.uint16(total + min(a[i], b[i]))
+    return np.int64(total)
 
 
-@njit(nogil=True, cache=True)
-def _hull_area(a, b):  # type: ignore[no-untyped-def]
-    width = np.int64(max(a[2], b[2]) - min(a[0], b[0]))
-    height = np.int64(max(a[3], b[3]) - min(a[1], b[1]))
-    return width * height
+@njit(nogil=True, cache=True, error_model="numpy")
+def _with_shares(histograms, rows):  # type: ignore[no-untyped-def]
+    """Histograms with room for the segments to come, and their shares, in ``rows`` rows; 0: none at all."""
+    bins = histograms.shape[1]
+    counts = np.empty((rows, bins), np.int32)
+    shares = np.empty((rows, bins), np.uint16)
+    if rows > 0:
+        for segment in range(len(histograms)):
+            for i in range(bins):
+                counts[segment, i] = histograms[segment, i]
+            _write_shares(counts[segment], shares[segment])
+    return counts, shares
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def _join(counts, shares, a, b, new):  # type: ignore[no-untyped-def]
+    for i in range(counts.shape[1]):
+        counts[new, i] = counts[a, i] + counts[b, i]
+    _write_shares(counts[new], shares[new])
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def _write_shares(counts, shares):  # type: ignore[no-untyped-def]
+    """Write each bin's part of the whole histogram, in parts of ONE, rounded down."""
+    # Exact: a quotient of whole numbers this small is further from the next one than float64 can err.
+    total = np.int32(0)
+    for count in counts:
+        total += count
+    for i in range(len(counts)):
+        shares[i] = np.uint16(np.int32(counts[i] * np.float64(ONE) / np.float64(total)))

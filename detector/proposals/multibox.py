@@ -16,17 +16,22 @@ from detector.boxes import Boxes, as_boxes, clip, decode
 from detector.engine import Engine
 from detector.errors import ParameterError
 from detector.proposals.multibox_head import MultiBoxHead, MultiBoxNetwork, split_output
+from detector.proposals.ranking import placed_by_coverage
 from detector.proposals.result import Proposals, Source
 from detector.regions import Preprocessing, normalise, reduced, warp
 
 MAX_BOXES = 200
 """As many as GoogLeNet's detector took (arXiv 1409.4842, section 8)."""
 
-NEAR_DUPLICATE_IOU = 0.75
+NEAR_DUPLICATE_IOU = 0.85
 """Two boxes that overlap by more show the same thing: the less certain one is dropped."""
 
-_CANDIDATES = 1500
+_LIKELIEST = 1500
+_CANDIDATES = 500
 _MIN_SIDE = 4.0
+
+# Objectness in whole numbers, as the order by coverage takes weights.
+_PARTS_OF_OBJECTNESS = 1 << 12
 
 
 class MultiBox:
@@ -48,16 +53,22 @@ class MultiBox:
         self._engine = Engine(network, network, split_output, device=device, precision=precision)
 
     def propose(self, image: NDArray[np.uint8], max_boxes: int = MAX_BOXES) -> Proposals:
-        """At most ``max_boxes`` boxes of a picture [H,W,3], the likeliest objects first, near-duplicates left
-        out. Raises ParameterError for no boxes asked for, or an array that is no picture."""
+        """At most ``max_boxes`` boxes of a picture [H,W,3], best first, near-duplicates left out.
+
+        The likeliest comes first; after it always the box that adds most to how well the likely objects are
+        covered, so that a prefix is a good budget: a second box around a sure object comes after the first
+        around a doubtful one. Raises ParameterError for no boxes asked for, or an array that is no picture.
+        """
         if max_boxes < 1:
             raise ParameterError(f"max_boxes must be at least 1, got {max_boxes}")
         objectness, offsets = self._engine.run(self._view(image))
         height, width = image.shape[:2]
         boxes, confidence = likeliest(self.priors, offsets[0], objectness[0])
         scale = np.array([width, height] * 2, np.float32) / np.float32(self._preprocessing.size)
-        boxes, kept = without_near_duplicates(clip(boxes * scale, width, height), confidence, max_boxes)
-        return Proposals(boxes, np.full(len(boxes), Source.MULTIBOX, np.int8), confidence[kept])
+        boxes = clip(boxes * scale, width, height)
+        kept = without_near_duplicates(boxes, confidence)[:_CANDIDATES]
+        kept = kept[by_coverage(boxes[kept], confidence[kept], max_boxes)]
+        return Proposals(boxes[kept], np.full(len(kept), Source.MULTIBOX, np.int8), confidence[kept])
 
     def _view(self, image: NDArray[np.uint8]) -> Tensor:
         """The whole picture stretched to the head's square input [1,3,size,size]."""
@@ -69,16 +80,26 @@ class MultiBox:
 def likeliest(priors: Boxes, offsets: Tensor, objectness: Tensor) -> tuple[Boxes, NDArray[np.float32]]:
     """Boxes [R,4] in the pixels of priors [K,4], moved by offsets [K,4], and their objectness [R], the
     likeliest first; what cannot come among the first few hundred is left out."""
-    order = torch.argsort(objectness, descending=True, stable=True)[:_CANDIDATES].numpy()
+    order = torch.argsort(objectness, descending=True, stable=True)[:_LIKELIEST].numpy()
     return decode(priors[order], offsets.numpy()[order]), objectness.numpy()[order]
 
 
 def without_near_duplicates(
-    boxes: Boxes, objectness: NDArray[np.float32], max_boxes: int, iou: float = NEAR_DUPLICATE_IOU
-) -> tuple[Boxes, NDArray[np.int64]]:
-    """The first ``max_boxes`` of boxes [R,4], likeliest first, that no likelier one nearly equals, and their
-    indices. Boxes of less than four pixels a side are left out: nothing can be seen in them."""
+    boxes: Boxes, objectness: NDArray[np.float32], iou: float = NEAR_DUPLICATE_IOU
+) -> NDArray[np.int64]:
+    """Indices of those of boxes [R,4], likeliest first, that no likelier one nearly equals.
+
+    Boxes of less than four pixels a side are left out: nothing can be seen in them.
+    """
     large = np.flatnonzero((boxes[:, 2:] - boxes[:, :2] >= _MIN_SIDE).all(axis=1))
-    kept = nms(torch.from_numpy(boxes[large]), torch.from_numpy(objectness[large]), iou)[:max_boxes]
-    chosen = large[kept.numpy()]
-    return boxes[chosen], chosen
+    kept = nms(torch.from_numpy(boxes[large]), torch.from_numpy(objectness[large]), iou)
+    return large[kept.numpy()]
+
+
+def by_coverage(boxes: Boxes, objectness: NDArray[np.float32], count: int) -> NDArray[np.int64]:
+    """Indices of ``count`` of boxes [R,4], likeliest first, in the order in which they cover likely objects:
+    the rule that orders selective search's boxes."""
+    if not len(boxes):
+        return np.zeros(0, np.int64)
+    weights = np.round(objectness * _PARTS_OF_OBJECTNESS).astype(np.int32)
+    return placed_by_coverage(boxes, weights, count)

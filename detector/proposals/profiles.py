@@ -4,6 +4,7 @@ from dataclasses import replace
 from enum import StrEnum
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from detector.boxes import clip
@@ -16,6 +17,10 @@ from detector.regions import Preprocessing, reduced
 
 UNION_SUPERPIXEL_SCALE = 2.0
 """GoogLeNet (arXiv 1409.4842, section 8) doubled the superpixels, and so halved the boxes."""
+
+
+# Selective search has as many independent parts; threads are as many as the network may use.
+_MAX_THREADS = 4
 
 
 class Profile(StrEnum):
@@ -87,6 +92,7 @@ class Proposer:
 
     def _search(self, image: NDArray[np.uint8], scale: float, budget: int | None) -> Proposals:
         work, factors = reduced(image, self._preprocessing)
-        found = selective_search(work, superpixel_scale=scale, max_boxes=budget)
+        threads = min(torch.get_num_threads(), _MAX_THREADS)
+        found = selective_search(work, superpixel_scale=scale, max_boxes=budget, threads=threads)
         height, width = image.shape[:2]
         return replace(found, boxes=clip(found.boxes / factors, width, height))

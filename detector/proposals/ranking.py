@@ -14,12 +14,16 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-# The weight of a box at the top of one hierarchy; the r-th from the top weighs an r-th of it.
-_TOP = 1 << 16
+from detector.boxes import Boxes
 
-# How well a box covers an object grows from nothing at the first IoU, where a detection begins to count, to
-# everything at the second, above which box regression needs no help.
-_FOUND, _COVERED = 0.5, 0.8
+# The weight of a box at the top of one hierarchy; the r-th from the top weighs an r-th of it, in whole
+# numbers. Small enough that the weighted coverage of all boxes of some hundred hierarchies fits 31 bits.
+_TOP = 1 << 12
+
+# How well a box covers an object grows from nothing at the first IoU to everything at the second, above which
+# box regression needs no help. A detection begins to count at 0.5, but a hierarchy's boxes only stand for the
+# objects near them: a little credit below it finds more objects with the first hundred boxes.
+_FOUND, _COVERED = 0.4, 0.8
 _FULLY = 255
 
 # Only the heaviest boxes are placed by coverage, as its time and memory grow with their square, and only so
@@ -27,9 +31,13 @@ _FULLY = 255
 _CANDIDATES = 2048
 _PLACED = 512
 
+# The bits of a coordinate, and of a box's place among all, in numbers that sort as boxes or weights do.
+_SIDE_BITS = 15
+_PLACE_BITS = 32
+
 
 def ranked(hierarchies: Sequence[NDArray[np.int32]], min_side: int) -> NDArray[np.int32]:
-    """The distinct boxes [R,4] of hierarchies, best first.
+    """The distinct boxes [R,4] of up to 128 hierarchies, best first.
 
     Each hierarchy is an array [T,4] of boxes ``x1, y1, x2, y2`` below 2^15, the last of them the whole
     picture. That one is the first of the result; others with a side below ``min_side`` are left out.
@@ -37,32 +45,48 @@ def ranked(hierarchies: Sequence[NDArray[np.int32]], min_side: int) -> NDArray[n
     boxes = np.concatenate(hierarchies)  # B x 4
     weights = np.concatenate([_TOP // np.arange(len(hierarchy), 0, -1) for hierarchy in hierarchies])
     whole = hierarchies[0][-1]
-    large = (boxes[:, 2:] - boxes[:, :2] >= min_side).all(axis=1) | (boxes == whole).all(axis=1)
+    large = (boxes[:, 2] - boxes[:, 0] >= min_side) & (boxes[:, 3] - boxes[:, 1] >= min_side)
+    large |= (boxes == whole).all(axis=1)
     boxes, weights = _distinct(boxes[large], weights[large])
 
-    placed = _placed_by_coverage(boxes[:_CANDIDATES], weights[:_CANDIDATES], _PLACED)
+    placed = placed_by_coverage(boxes[:_CANDIDATES], weights[:_CANDIDATES].astype(np.int32), _PLACED)
     rest = np.delete(np.arange(len(boxes)), placed)
     return boxes[np.concatenate([placed, rest])]
+
+
+def placed_by_coverage(
+    boxes: NDArray[np.int32] | Boxes, weights: NDArray[np.int32], count: int
+) -> NDArray[np.int64]:
+    """Indices of up to ``count`` of boxes [R,4], each the one that adds most to how well all are covered.
+
+    Every box is a possible object of its weight [R]; the heaviest comes first of both. Weights add up to less
+    than 2^23.
+    """
+    corners = boxes.T.astype(np.float32, order="C")  # 4 x R
+    return np.asarray(_placed_by_coverage(corners, weights, count), np.int64)
 
 
 def _distinct(
     boxes: NDArray[np.int32], weights: NDArray[np.int64]
 ) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
     """Distinct boxes [R,4] and the sums of their weights [R], heaviest first, equal ones by coordinates."""
-    keys = boxes.astype(np.int64) @ (np.int64(1) << np.array([45, 30, 15, 0]))
-    _, first, owner = np.unique(keys, return_index=True, return_inverse=True)
-    total = np.bincount(owner, weights).astype(np.int64)
-    heaviest = np.argsort(-total, kind="stable")
-    return boxes[first[heaviest]], total[heaviest]
+    x1, y1, x2, y2 = boxes.T.astype(np.int64)
+    keys = ((x1 << _SIDE_BITS | y1) << _SIDE_BITS | x2) << _SIDE_BITS | y2
+    order = np.argsort(keys)
+    first = np.flatnonzero(np.diff(keys[order], prepend=-1))
+    total = np.add.reduceat(weights[order], first)
+    heaviest = np.sort((total.max() - total) << _PLACE_BITS | np.arange(len(total)))
+    places = heaviest & ((1 << _PLACE_BITS) - 1)
+    return boxes[order[first[places]]], total[places]
 
 
 @njit(nogil=True, cache=True)
-def _placed_by_coverage(boxes, weights, count):  # type: ignore[no-untyped-def]
+def _placed_by_coverage(corners, weights, count):  # type: ignore[no-untyped-def]
     """Indices of up to ``count`` boxes, the first one first, then by what each adds to the coverage."""
-    total = len(boxes)
-    covers = _coverage(boxes)
+    total = len(weights)
+    covers = _coverage(corners)
     covered = np.zeros(total, np.uint8)
-    gain = np.empty(total, np.int64)
+    gain = np.empty(total, np.int32)
     for box in range(total):
         gain[box] = _gain(covers[box], covered, weights)
     placed = np.empty(min(count, total), np.int64)
@@ -70,7 +94,7 @@ def _placed_by_coverage(boxes, weights, count):  # type: ignore[no-untyped-def]
     for place in range(len(placed)):
         # A gain only ever shrinks: once the greatest of the old ones is up to date, it is the greatest.
         while place > 0:
-            best = np.argmax(gain)
+            best = _first_greatest(gain)
             now = _gain(covers[best], covered, weights)
             if now == gain[best]:
                 break
@@ -82,32 +106,48 @@ def _placed_by_coverage(boxes, weights, count):  # type: ignore[no-untyped-def]
     return placed
 
 
-@njit(nogil=True, cache=True)
-def _coverage(boxes):  # type: ignore[no-untyped-def]
-    """How well each of R boxes covers each, [R,R] uint8 from 0 to _FULLY."""
-    total = len(boxes)
-    covers = np.zeros((total, total), np.uint8)
-    for a in range(total):
-        covers[a, a] = _FULLY
-        area = (boxes[a, 2] - boxes[a, 0]) * (boxes[a, 3] - boxes[a, 1])
-        for b in range(a):
-            width = min(boxes[a, 2], boxes[b, 2]) - max(boxes[a, 0], boxes[b, 0])
-            height = min(boxes[a, 3], boxes[b, 3]) - max(boxes[a, 1], boxes[b, 1])
-            if width <= 0 or height <= 0:
-                continue
-            shared = width * height
-            union = area + (boxes[b, 2] - boxes[b, 0]) * (boxes[b, 3] - boxes[b, 1]) - shared
-            if shared > _FOUND * union:
-                degree = (shared / union - _FOUND) / (_COVERED - _FOUND)
-                covers[a, b] = covers[b, a] = np.uint8(min(degree, 1.0) * _FULLY)
+@njit(nogil=True, cache=True, error_model="numpy")
+def _coverage(corners):  # type: ignore[no-untyped-def]
+    """How well each of R boxes, given by corners [4,R], covers each: [R,R] uint8 from 0 to _FULLY."""
+    total = corners.shape[1]
+    covers = np.empty((total, total), np.uint8)
+    for box in range(total):
+        x1, y1, x2, y2 = corners[0, box], corners[1, box], corners[2, box], corners[3, box]
+        _write_coverage(covers[box], corners[0], corners[1], corners[2], corners[3], x1, y1, x2, y2)
     return covers
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def _write_coverage(covers, left, top, right, bottom, x1, y1, x2, y2):  # type: ignore[no-untyped-def]
+    """Write how well one box covers each of R. Without branches, so that many are worked out at once."""
+    nothing, fully = np.float32(0), np.float32(_FULLY)
+    slope = np.float32(_FULLY / (_COVERED - _FOUND))
+    least = np.float32(_FULLY * _FOUND / (_COVERED - _FOUND))
+    area = (x2 - x1) * (y2 - y1)
+    for box in range(len(covers)):
+        width = max(min(right[box], x2) - max(left[box], x1), nothing)
+        height = max(min(bottom[box], y2) - max(top[box], y1), nothing)
+        shared = width * height
+        union = (right[box] - left[box]) * (bottom[box] - top[box]) + area - shared
+        covers[box] = np.uint8(np.int32(min(max(shared / union * slope - least, nothing), fully)))
 
 
 @njit(nogil=True, cache=True)
 def _gain(covers, covered, weights):  # type: ignore[no-untyped-def]
     """What a box would add to the weighted coverage."""
-    total = np.int64(0)
+    total = np.int32(0)
     for other in range(len(covers)):
-        if covers[other] > covered[other]:
-            total += weights[other] * (np.int64(covers[other]) - covered[other])
+        more = np.int32(covers[other]) - np.int32(covered[other])
+        total += weights[other] * max(np.int32(more), np.int32(0))
     return total
+
+
+@njit(nogil=True, cache=True)
+def _first_greatest(values):  # type: ignore[no-untyped-def]
+    greatest = values[0]
+    for value in values:
+        greatest = max(greatest, value)
+    for place in range(len(values)):
+        if values[place] == greatest:
+            return place
+    return 0

@@ -8,7 +8,7 @@ import pytest
 
 from detector.boxes import area
 from detector.bvlc import PREPROCESSING, read_bvlc
-from detector.checkpoints import Checkpoint, Metadata
+from detector.checkpoints import Checkpoint
 from detector.classes import ilsvrc_cls, ilsvrc_det
 from detector.classification import Classifier
 from detector.crops import crops_of
@@ -16,6 +16,7 @@ from detector.datasets.ilsvrc_cls import read_ilsvrc_cls
 from detector.errors import CheckpointError, ParameterError
 from detector.images import load
 from detector.loading import load_classifier
+from detector.metadata import Metadata
 
 
 @pytest.mark.parametrize(("width", "height"), [(256, 256), (640, 480), (300, 900), (1, 1)])

@@ -85,3 +85,72 @@ def _grid(width: int, height: int) -> np.ndarray:
         for y in range(2 * n - 1)
     ]
     return as_boxes(np.array(cells) * [width, height, width, height])
+
+
+@pytest.mark.parametrize(
+    ("height", "recall", "average_recall"),
+    [
+        pytest.param(10, 1, 1, id="exact: found at every IoU"),
+        pytest.param(8, 1, 0.6, id="0.8: found from 0.5 to 0.8, 0.3 of 0.5"),
+        pytest.param(5, 1, 0, id="0.5: found there and nowhere above"),
+        pytest.param(4, 0, 0, id="below 0.5 counts nothing"),
+    ],
+)
+def test_average_recall_of_one_object(height: int, recall: float, average_recall: float) -> None:
+    result = proposal_recall(
+        [as_boxes([(0, 0, 10, 10)])], [as_boxes([(0, 0, 10, height)])], budgets=(1,), iou=0.5
+    )
+    assert result.recall[0] == recall
+    assert result.average_recall[0] == pytest.approx(average_recall)
+
+
+def test_several_thresholds() -> None:
+    result = proposal_recall(TRUTH, PROPOSALS, budgets=(1, 2))
+    np.testing.assert_allclose(result.recall_at(0.4), [1 / 3, 2 / 3])
+    np.testing.assert_allclose(result.recall_at(0.7), [0, 1 / 3])
+    np.testing.assert_allclose(result.average_recall, [0, 1 / 3])
+
+
+def slow_coverage(
+    truth: list[np.ndarray], proposals: list[np.ndarray], labels: list[np.ndarray], budget: int
+) -> tuple[float, float, float]:
+    """Recall at 0.7, average recall summed in fine steps, and MABO over classes, word by word."""
+    best: list[tuple[int, float]] = []
+    for objects, boxes, classes in zip(truth, proposals, labels, strict=True):
+        for g, label in zip(objects.tolist(), classes.tolist(), strict=True):
+            overlaps = [0.0]
+            for b in boxes[:budget].tolist():
+                width = max(min(g[2], b[2]) - max(g[0], b[0]), 0)
+                height = max(min(g[3], b[3]) - max(g[1], b[1]), 0)
+                areas = (g[2] - g[0]) * (g[3] - g[1]) + (b[2] - b[0]) * (b[3] - b[1])
+                overlaps.append(width * height / (areas - width * height))
+            best.append((label, max(overlaps)))
+
+    def recall(iou: float) -> float:
+        return sum(overlap >= iou for _, overlap in best) / len(best)
+
+    steps = 5000
+    area = sum(recall(0.5 + 0.5 * (step + 0.5) / steps) for step in range(steps)) * 0.5 / steps
+    by_class = {label: [overlap for one, overlap in best if one == label] for label, _ in best}
+    return recall(0.7), 2 * area, float(np.mean([np.mean(overlaps) for overlaps in by_class.values()]))
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_against_a_slow_second_writing(seed: int) -> None:
+    random = np.random.default_rng(seed)
+
+    def boxes(count: int) -> np.ndarray:
+        corner = random.integers(0, 30, (count, 2))
+        return np.concatenate([corner, corner + random.integers(5, 40, (count, 2))], axis=1).astype(
+            np.float32
+        )
+
+    truth = [boxes(count) for count in (2, 0, 3)]
+    proposals = [boxes(random.integers(0, 12)) for _ in truth]
+    labels = [random.integers(0, 3, len(mine)) for mine in truth]
+    budgets = (1, 4, 20)
+    result = proposal_recall(truth, proposals, budgets=budgets, labels=labels)
+    expected = np.array([slow_coverage(truth, proposals, labels, budget) for budget in budgets])
+    np.testing.assert_allclose(result.recall_at(0.7), expected[:, 0])
+    np.testing.assert_allclose(result.average_recall, expected[:, 1], atol=2e-4)
+    np.testing.assert_allclose(result.mabo, expected[:, 2], rtol=1e-6)

@@ -21,16 +21,29 @@ from detector.proposals.colour import COLOUR_SPACES, check_rgb
         ("rgi", (0, 0, 0), (0, 0, 0)),
         ("rgi", (255, 255, 255), (85, 85, 255)),
         ("rgi", (200, 0, 0), (255, 0, 66)),
-        ("hue", (0, 255, 0), (85, 85, 85)),
-        ("intensity", (255, 255, 255), (255, 255, 255)),
-        ("intensity", (255, 0, 0), (76, 76, 76)),
+        ("rgi", (1, 2, 4), (36, 72, 2)),
+        ("hue", (0, 255, 0), (85,)),
+        ("intensity", (255, 255, 255), (255,)),
+        ("intensity", (255, 0, 0), (76,)),
     ],
 )
-def test_known_colours(space: str, rgb: tuple[int, int, int], expected: tuple[int, int, int]) -> None:
+def test_known_colours(space: str, rgb: tuple[int, int, int], expected: tuple[int, ...]) -> None:
     image = np.full((2, 3, 3), rgb, np.uint8)
-    pixels = COLOUR_SPACES[space](image)
-    assert pixels.dtype == np.uint8
-    assert (pixels == expected).all(), pixels[0, 0]
+    planes = COLOUR_SPACES[space](image)
+    assert planes.dtype == np.uint8
+    assert planes.shape == (len(expected), 2, 3)
+    assert planes.flags.c_contiguous
+    assert (planes == np.array(expected)[:, None, None]).all(), planes[:, 0, 0]
+
+
+def test_normalised_colours_are_rounded_down() -> None:
+    image = np.random.default_rng(0).integers(0, 256, (60, 70, 3)).astype(np.uint8)
+    red, green, intensity = COLOUR_SPACES["rgi"](image)
+    wide = image.astype(np.int64)
+    total = wide.sum(axis=2)
+    assert (red == 255 * wide[..., 0] // np.maximum(total, 1)).all()
+    assert (green == 255 * wide[..., 1] // np.maximum(total, 1)).all()
+    assert (intensity == total // 3).all()
 
 
 @pytest.mark.parametrize(

@@ -1,12 +1,16 @@
-"""The grouping against a slow one written from the paper: sets of pixels, whole numbers, no shortcuts."""
+"""The grouping against a slow one written from the paper: sets of pixels, whole numbers, no shortcuts.
+
+Hundreds of small pictures of every odd kind, with every strategy.
+"""
 
 import itertools
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from odd_pictures import ODD_PICTURES, dense_textures, patches, planes_of
 
-from detector.proposals.features import COLOUR_BINS, describe, texture_bins
+from detector.proposals.features import COLOUR_BINS, Segments, describe, slopes
 from detector.proposals.grouping import ONE, Strategy, group
 from detector.proposals.superpixels import pixel_graph, superpixels
 
@@ -80,7 +84,7 @@ def plain_group(
 ) -> tuple[list[tuple[int, int]], list[tuple[int, int, int, int]]]:
     """Merges, and the boxes of all segments."""
     colour = image.astype(np.int64) * COLOUR_BINS // 256
-    texture = texture_bins(image).astype(np.int64)
+    texture = dense_textures(slopes(planes_of(image)), image.shape)
     segments = [
         PlainSegment(set(zip(*map(np.ndarray.tolist, np.nonzero(labels == i)), strict=True)), colour, texture)
         for i in range(count)
@@ -107,36 +111,53 @@ def plain_group(
     return merges, [segment.box() for segment in segments]
 
 
+def described(image: NDArray[np.uint8], k: float, min_size: int) -> tuple[Segments, NDArray[np.int32]]:
+    """A picture's superpixels, and their labels."""
+    planes = planes_of(image)
+    labels, count = superpixels(pixel_graph(planes), k, min_size)
+    return describe(planes, slopes(planes), labels, count), labels
+
+
 @pytest.mark.parametrize("name", STRATEGIES)
 @pytest.mark.parametrize("seed", range(5))
-def test_merges_are_those_of_the_paper(seed: int, name: str) -> None:
-    random = np.random.default_rng(seed)
-    height, width = (int(side) for side in random.integers(3, 18, 2))
-    image = random.integers(0, 256, (height, width, 3)).astype(np.uint8)
-    # Few colours make many exact ties.
-    image = image // 64 * 64 if seed % 2 else image
-    labels, count = superpixels(pixel_graph(image), int(random.integers(1, 80)), 6)
+@pytest.mark.parametrize("kind", ODD_PICTURES)
+def test_merges_are_those_of_the_paper(kind: str, seed: int, name: str) -> None:
+    image = ODD_PICTURES[kind](seed)
+    image = image[..., :1] if seed == 4 else image
+    segments, labels = described(image, 1 + 16 * seed, 4)
 
-    hierarchy = group(describe(image, texture_bins(image), labels, count), STRATEGIES[name])
+    hierarchy = group(segments, STRATEGIES[name])
 
-    merges, boxes = plain_group(image, labels, count, STRATEGIES[name])
+    merges, boxes = plain_group(image, labels, len(segments), STRATEGIES[name])
     assert [tuple(pair) for pair in hierarchy.merges.tolist()] == merges
     assert [tuple(box) for box in hierarchy.boxes.tolist()] == boxes
 
 
+def test_islands_in_a_sea() -> None:
+    """One segment has all others as neighbours, and some of these touch: each pair must stay single."""
+    image = np.full((12, 19, 3), 60, np.uint8)
+    for x, colour in zip(range(2, 17, 3), (250, 120, 200, 160, 90), strict=True):
+        image[2:10, x : x + 3] = colour
+    segments, labels = described(image, 1, 4)
+    assert 6 <= len(segments) <= 60
+    for strategy in STRATEGIES.values():
+        merges, boxes = plain_group(image, labels, len(segments), strategy)
+        hierarchy = group(segments, strategy)
+        assert [tuple(pair) for pair in hierarchy.merges.tolist()] == merges
+        assert [tuple(box) for box in hierarchy.boxes.tolist()] == boxes
+
+
 def test_one_segment_is_a_hierarchy() -> None:
-    image = np.full((5, 9, 3), 77, np.uint8)
-    segments = describe(image, texture_bins(image), np.zeros((5, 9), np.int32), 1)
+    segments, _ = described(np.full((5, 9, 3), 77, np.uint8), 100, 100)
     hierarchy = group(segments, Strategy(colour=True))
     assert hierarchy.boxes.tolist() == [[0, 0, 9, 5]]
     assert hierarchy.merges.shape == (0, 2)
 
 
 def test_grouping_leaves_the_segments_as_they_were() -> None:
-    image = np.random.default_rng(3).integers(0, 256, (30, 40, 3)).astype(np.uint8)
-    labels, count = superpixels(pixel_graph(image), 50, 20)
-    segments = describe(image, texture_bins(image), labels, count)
+    image = patches(np.random.default_rng(3), 30, 40)
+    segments, _ = described(image, 50, 20)
     first = group(segments, STRATEGIES["colour, texture, size, fill"])
     second = group(segments, STRATEGIES["colour, texture, size, fill"])
     assert (first.merges == second.merges).all()
-    assert len(first.merges) == count - 1 > 3
+    assert len(first.merges) == len(segments) - 1 > 3

@@ -13,7 +13,16 @@ from detector.datasets.ilsvrc_det import read_ilsvrc_det
 from detector.errors import ParameterError
 from detector.evaluation.recall import proposal_recall
 from detector.images import load
-from detector.proposals import Source, features, grouping, ranking, selective_search, superpixels
+from detector.proposals import (
+    Source,
+    features,
+    grouping,
+    joining,
+    ranking,
+    selective_search,
+    superpixels,
+)
+from detector.proposals.colour import COLOUR_SPACES
 from detector.proposals.selective_search import MAX_SIDE, MIN_SIDE, RECIPES
 
 Picture = NDArray[np.uint8]
@@ -61,6 +70,32 @@ def test_every_run_in_every_thread_gives_the_same_boxes() -> None:
         assert np.array_equal(mine, theirs.boxes)
 
 
+@pytest.mark.parametrize("mode", RECIPES)
+@pytest.mark.parametrize("threads", [2, 3, 16])
+def test_any_number_of_threads_gives_the_same_boxes(mode: Any, threads: int) -> None:
+    for image in (picture(70, 90, 1), picture(1, 1), picture(120, 33, 2)):
+        expected = selective_search(image, mode).boxes
+        assert np.array_equal(selective_search(image, mode, threads=threads).boxes, expected)
+
+
+def test_callers_with_threads_of_their_own_do_not_disturb_each_other() -> None:
+    images = [picture(70, 90, seed) for seed in range(4)] * 3
+    expected = [selective_search(image).boxes for image in images[:4]] * 3
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(lambda image: selective_search(image, threads=2), images))
+    for mine, theirs in zip(expected, found, strict=True):
+        assert np.array_equal(mine, theirs.boxes)
+
+
+def test_an_error_in_a_thread_reaches_the_caller(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(_: Picture) -> Picture:
+        raise MemoryError("no room for the picture")
+
+    monkeypatch.setitem(COLOUR_SPACES, "lab", broken)
+    with pytest.raises(MemoryError, match="no room"):
+        selective_search(picture(20, 30), threads=2)
+
+
 def test_max_boxes_keeps_the_best() -> None:
     image = picture(90, 120)
     everything = selective_search(image)
@@ -105,6 +140,27 @@ def test_a_large_picture_gives_the_boxes_of_its_working_copy() -> None:
     assert np.array_equal(selective_search(large).boxes, selective_search(small).boxes * 3)
 
 
+@pytest.mark.parametrize(("height", "width"), [(1024, 3072), (1025, 3073), (2051, 1027)])
+def test_a_very_large_picture_is_halved_first(height: int, width: int) -> None:
+    """Boxes are where they were, to a pixel of the working copy, though odd lines are dropped on the way."""
+    image = np.full((height, width, 3), (30, 60, 90), np.uint8)
+    x1, y1, x2, y2 = square = np.array([0.25, 0.5, 0.5, 1]) * [width, height, width, height]
+    image[round(y1) : round(y2), round(x1) : round(x2)] = (200, 80, 10)
+    boxes = selective_search(image, max_boxes=5).boxes
+    assert boxes[0].tolist() == [0, 0, width, height]
+    assert np.abs(boxes - square).max(axis=1).min() <= 1.5 * max(height, width) / MAX_SIDE
+
+
+def test_the_log_says_at_what_size_a_large_picture_was_searched(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level("INFO", logger="detector.proposals"):
+        selective_search(picture(50, MAX_SIDE), "single")
+        assert not caplog.records, "a picture that is searched as it is needs no word"
+        selective_search(picture(1200, 2000), "single")
+    assert [record.getMessage() for record in caplog.records] == [
+        "a picture of 2000 x 1200 pixels is searched at 500 x 300"
+    ]
+
+
 def test_strides_and_write_protection_do_not_matter() -> None:
     image = picture(60, 80)
     mirrored_twice = image[:, ::-1].copy()[:, ::-1]
@@ -123,7 +179,7 @@ def test_every_function_is_compiled_once() -> None:
     # Functions inside others have none where those came from the cache on disk.
     compiled = {
         name: len(function.signatures)
-        for module in (superpixels, features, grouping, ranking)
+        for module in (superpixels, joining, features, grouping, ranking)
         for name, function in vars(module).items()
         if isinstance(function, Dispatcher)
     }
@@ -139,9 +195,19 @@ def test_every_function_is_compiled_once() -> None:
         ({"superpixel_scale": 0.1}, "from 0.25 up"),
         ({"superpixel_scale": float("nan")}, "from 0.25 up"),
         ({"superpixel_scale": float("inf")}, "from 0.25 up"),
-        ({"max_boxes": 0}, "at least 1"),
+        ({"max_boxes": 0}, "max_boxes must be at least 1"),
+        ({"threads": 0}, "threads must be at least 1"),
     ],
-    ids=["alpha", "floats", "unknown mode", "tiny scale", "nan scale", "endless scale", "no boxes"],
+    ids=[
+        "alpha",
+        "floats",
+        "unknown mode",
+        "tiny scale",
+        "nan scale",
+        "endless scale",
+        "no boxes",
+        "no threads",
+    ],
 )
 def test_what_cannot_be_used_is_refused(arguments: dict[str, Any], message: str) -> None:
     with pytest.raises(ParameterError, match=message):

@@ -1,0 +1,64 @@
+"""What a checkpoint says of itself: network, classes, preprocessing, training, measures, licence."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from detector.classes import ClassList
+from detector.proposals.multibox_head import MultiBoxSpec
+from detector.regions import Preprocessing
+
+
+@dataclass(frozen=True)
+class Metadata:
+    """What a checkpoint says of itself.
+
+    ``classification`` are the classes of the classifier's first rows (None if it was not trained on whole
+    pictures), ``detection`` those of the region classifier (None for a mere classifier). ``multibox`` says
+    how the MultiBox head is made, if there is one. ``metrics`` maps a measure's name to its value,
+    ``training`` says how the weights came about.
+    """
+
+    name: str
+    architecture: str
+    preprocessing: Preprocessing
+    classification: ClassList | None
+    detection: ClassList | None = None
+    multibox: MultiBoxSpec | None = None
+    training: Mapping[str, Any] = field(default_factory=dict)
+    metrics: Mapping[str, Any] = field(default_factory=dict)
+    licence: str = "unknown"
+    source: str = "unknown"
+
+    def as_json(self) -> dict[str, Any]:
+        """What :meth:`from_json` reads."""
+        multibox = self.multibox.as_json() if self.multibox is not None else None
+        return {**asdict(self), "multibox": multibox}
+
+    @classmethod
+    def from_json(cls, entry: Mapping[str, Any]) -> "Metadata":
+        """Raises KeyError, TypeError or ValueError where an entry is missing or of another form."""
+        prepare = entry["preprocessing"]
+        multibox = entry.get("multibox")  # files from before there was one have none
+        return cls(
+            name=entry["name"],
+            architecture=entry["architecture"],
+            preprocessing=Preprocessing(
+                tuple(prepare["mean"]),
+                tuple(prepare["std"]),
+                prepare["size"],
+                prepare["context"],
+                prepare["short_side"],
+            ),
+            classification=_class_list(entry["classification"]),
+            detection=_class_list(entry["detection"]),
+            multibox=MultiBoxSpec.from_json(multibox) if multibox is not None else None,
+            training=entry["training"],
+            metrics=entry["metrics"],
+            licence=entry["licence"],
+            source=entry["source"],
+        )
+
+
+def _class_list(entry: Mapping[str, list[str]] | None) -> ClassList | None:
+    return ClassList(tuple(entry["ids"]), tuple(entry["names"])) if entry is not None else None

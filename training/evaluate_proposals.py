@@ -1,0 +1,145 @@
+"""Measure proposal methods side by side: what they cover, with how many boxes, in how long.
+
+    python training/evaluate_proposals.py --data ilsvrc
+    python training/evaluate_proposals.py --data VOCdevkit/VOC2007 --split test --every 10
+
+Prints tables, and writes all figures as proposals.json and a chart of them as proposals.png. Selective search
+by itself looks at pictures as they are, a detector's profiles at the size that its network is used to: on
+larger pictures the two differ by that too.
+"""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from detector.datasets.ilsvrc_det import read_ilsvrc_det
+from detector.datasets.problems import OnProblem
+from detector.datasets.record import Dataset, Record
+from detector.datasets.voc import is_voc, read_voc
+from detector.errors import DetectorError
+from detector.evaluation.proposal_figures import MethodFigures, cut_alike, figures
+from detector.evaluation.proposal_methods import (
+    UNIONS,
+    Method,
+    MethodRun,
+    chosen,
+    detector_methods,
+    run_methods,
+    search_methods,
+)
+from detector.evaluation.proposal_table import comparison_table, coverage_table, source_table
+from detector.evaluation.sources import found_by
+from detector.files import write_whole
+from detector.loading import load_detector
+from training.proposal_plot import curve_budgets, proposal_plot
+
+PLAIN = "search-fast"
+
+
+def main(
+    data: Annotated[
+        Path, typer.Option(help="The folder that holds ILSVRC/ in its official layout, or one of PASCAL VOC.")
+    ],
+    split: Annotated[
+        str | None,
+        typer.Option(help="A list of ImageSets, val for ILSVRC; of VOC, or a list file; else all pictures."),
+    ] = None,
+    weights: Annotated[
+        Path | None,
+        typer.Option(help="Checkpoint whose MultiBox head to measure; the shipped one if not given."),
+    ] = None,
+    method: Annotated[
+        list[str] | None,
+        typer.Option(
+            help=f"Give it again for more: {', '.join(search_methods())}; and with a MultiBox head multibox, "
+            "profile-fast, profile-balanced, profile-paper. If not given, search-fast, search-fast-2x and "
+            "all that the weights hold."
+        ),
+    ] = None,
+    every: Annotated[int, typer.Option(help="Measure every Nth picture only.", min=1)] = 1,
+    out: Annotated[Path, typer.Option(help="Folder for proposals.json and proposals.png.")] = Path(
+        "runs/proposals"
+    ),
+    on_problem: Annotated[OnProblem, typer.Option(help="At a broken picture: stop, or report and go on.")] = (
+        OnProblem.REPORT
+    ),
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
+) -> None:
+    """Print what each method covers at several budgets of boxes, and what a union gains."""
+    try:
+        dataset = _read(data, split, on_problem)
+        for problem in dataset.problems:
+            print(f"{problem.image_id}: {problem.kind}: {problem.message}")
+        records = dataset.records[::every]
+        if not any(len(record.boxes) for record in records):
+            raise SystemExit(f"error: {data} holds no object to measure on")
+        runs = run_methods(_methods(method, weights, device), records)
+    except DetectorError as error:
+        raise SystemExit(f"error: {error}") from error
+    _report(runs, records, out)
+
+
+def _read(data: Path, split: str | None, on_problem: OnProblem) -> Dataset:
+    if is_voc(data):
+        return read_voc(data, split, on_problem=on_problem)
+    return read_ilsvrc_det(data, split or "val", on_problem=on_problem)
+
+
+def _methods(names: Sequence[str] | None, weights: Path | None, device: str) -> list[Method]:
+    """Those of these names, or by default all that the weights hold and what they are compared with."""
+    methods = search_methods()
+    if not names or not set(names) <= methods.keys():
+        of_weights = detector_methods(load_detector(weights, device=device))
+        names = names or [PLAIN, f"{PLAIN}-2x", *of_weights]
+        methods |= of_weights
+    return chosen(names, methods)
+
+
+def _report(runs: Sequence[MethodRun], records: Sequence[Record], out: Path) -> None:
+    measured = [figures(run, records) for run in runs]
+    truth = [record.boxes for record in records]
+    by_name = {run.name: run for run in runs}
+    unions = {name: by_name[name] for name in UNIONS if name in by_name}
+    sources = {name: found_by(truth, run.proposals) for name, run in unions.items()}
+    compared = _compared(by_name, unions, records)
+
+    title = f"{len(records)} pictures, {measured[0].objects} objects"
+    print(f"\n{title}\n\n{coverage_table(measured)}")
+    if sources:
+        print(f"\n{source_table(sources)}")
+    if compared:
+        print(f"\n{comparison_table(compared)}")
+
+    most = max(len(found) for run in runs for found in run.proposals)
+    curves = [figures(run, records, curve_budgets(most)) for run in runs]
+    content = {
+        "pictures": len(records),
+        "objects": measured[0].objects,
+        "methods": [one.as_dict() for one in measured],
+        "found_by": {name: vars(by) for name, by in sources.items()},
+        "compared": [one.as_dict() for one in compared],
+        "curves": [one.as_dict() for one in curves],
+    }
+    write_whole(out / "proposals.json", json.dumps(content, indent=1).encode())
+    write_whole(out / "proposals.png", proposal_plot(curves, f"Proposals on {title}"))
+    print(f"\n{out / 'proposals.json'}, {out / 'proposals.png'}")
+
+
+def _compared(
+    by_name: dict[str, MethodRun], unions: dict[str, MethodRun], records: Sequence[Record]
+) -> list[MethodFigures]:
+    """Each union beside all boxes of plain selective search, and beside as many of its best."""
+    plain = by_name.get(PLAIN)
+    if plain is None or not unions:
+        return []
+    compared = [plain]
+    for name, run in unions.items():
+        compared += [run, cut_alike(plain, run, f"{PLAIN}, as many as {name}")]
+    return [figures(run, records) for run in compared]
+
+
+if __name__ == "__main__":
+    typer.run(main)
