@@ -118,6 +118,13 @@ DETECT: Responses = {
         },
     ),
     **_ERRORS,
+    501: _errors(
+        "The weights cannot serve the profile",
+        (
+            "not_supported",
+            "The loaded weights have no MultiBox head. Leave profile out, or ask for profile=search.",
+        ),
+    ),
 }
 
 CLASSIFY: Responses = {
