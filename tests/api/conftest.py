@@ -16,6 +16,7 @@ from PIL import Image
 
 from api.app import create_app
 from api.settings import Settings
+from detector.proposals import Profile
 
 
 @contextmanager
@@ -50,6 +51,15 @@ def client(checkpoint_path: Path) -> Iterator[httpx.Client]:
     settings = Settings(
         weights=checkpoint_path, device="cpu", max_proposals=20, max_bytes=300_000, max_pixels=1_000_000
     )
+    with serve(create_app(settings)) as client:
+        wait_until_ready(client)
+        yield client
+
+
+@pytest.fixture(scope="session")
+def fast_client(multibox_path: Path) -> Iterator[httpx.Client]:
+    """A client of a service whose weights have a MultiBox head, and which is set to ``fast``."""
+    settings = Settings(weights=multibox_path, device="cpu", profile=Profile.FAST, max_proposals=7)
     with serve(create_app(settings)) as client:
         wait_until_ready(client)
         yield client

@@ -8,6 +8,7 @@ from pydantic import BaseModel
 from api.app import create_app
 from api.schemas import ClassifyReply, DetectReply, ErrorReply
 from api.settings import Settings
+from detector.proposals import Profile
 
 OPENAPI: dict[str, Any] = create_app(Settings()).openapi()
 
@@ -21,7 +22,7 @@ def test_both_ways_to_send_a_picture_are_documented(path: str) -> None:
 
 @pytest.mark.parametrize(
     ("path", "names"),
-    [("/detect", {"score_threshold", "max_detections"}), ("/classify", {"top", "crops"})],
+    [("/detect", {"score_threshold", "max_detections", "profile"}), ("/classify", {"top", "crops"})],
 )
 def test_query_parameters_are_documented(path: str, names: set[str]) -> None:
     parameters = OPENAPI["paths"][path]["post"]["parameters"]
@@ -29,10 +30,18 @@ def test_query_parameters_are_documented(path: str, names: set[str]) -> None:
     assert all(parameter["in"] == "query" and "description" in parameter for parameter in parameters)
 
 
+def test_every_profile_is_documented() -> None:
+    [profile] = [p for p in OPENAPI["paths"]["/detect"]["post"]["parameters"] if p["name"] == "profile"]
+    assert not profile["required"]
+    assert OPENAPI["components"]["schemas"]["Profile"]["enum"] == list(Profile)
+    for name in Profile:
+        assert f"`{name}`" in profile["description"]
+
+
 @pytest.mark.parametrize(
     ("method", "path", "statuses"),
     [
-        ("post", "/detect", {"200", "400", "413", "415", "422", "500", "503"}),
+        ("post", "/detect", {"200", "400", "413", "415", "422", "500", "501", "503"}),
         ("post", "/classify", {"200", "400", "413", "415", "422", "500", "501", "503"}),
         ("get", "/health/live", {"200"}),
         ("get", "/health/ready", {"200", "503"}),

@@ -113,12 +113,16 @@ def test_a_body_that_is_refused(
         ("/detect?max_detections=1001", "max_detections"),
         ("/detect?max_detections=2.5", "max_detections"),
         ("/detect?treshold=0.5", "treshold"),
+        ("/detect?profile=turbo", "profile"),
+        ("/detect?profile=", "profile"),
+        ("/detect?profile=FAST", "profile"),
         ("/detect?top=5", "top"),
         ("/classify?top=0", "top"),
         ("/classify?top=1001", "top"),
         ("/classify?crops=2", "crops"),
         ("/classify?crops=ten", "crops"),
         ("/classify?score_threshold=0.5", "score_threshold"),
+        ("/classify?profile=fast", "profile"),
     ],
 )
 def test_a_query_that_is_refused(client: httpx.Client, path: str, named: str) -> None:
