@@ -106,7 +106,8 @@ def add_multibox(
 ) -> Path:
     """Train a head on ``records``, measure it on ``val``, and return the path of the checkpoint with it.
 
-    ``data`` names the sets that the records are from, for the checkpoint's metadata. Raises DetectorError for data, a checkpoint or settings that cannot be used.
+    ``data`` names the sets that the records are from, for the checkpoint's metadata. Raises DetectorError for
+    data, a checkpoint or settings that cannot be used.
     """
     if not records:
         raise ParameterError("no picture has an object to learn from")
