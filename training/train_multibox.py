@@ -81,7 +81,15 @@ def main(
         pictures = read_object_pictures(data, frozenset(names), on_problem=on_problem)
         for problem in pictures.problems:
             tqdm.write(f"{problem.image_id}: {problem.kind}: {problem.message}")
-        add_multibox(load_checkpoint(init), pictures.records, records, output, recipe, device=device)
+        add_multibox(
+            load_checkpoint(init),
+            pictures.records,
+            records,
+            output,
+            recipe,
+            data=[root.resolve().name for root in data],
+            device=device,
+        )
     except DetectorError as error:
         raise SystemExit(f"error: {error}") from error
 
@@ -93,11 +101,13 @@ def add_multibox(
     output: Path,
     recipe: MultiBoxRecipe,
     *,
+    data: Sequence[str] = (),
     device: str = "auto",
 ) -> Path:
     """Train a head on ``records``, measure it on ``val``, and return the path of the checkpoint with it.
 
-    Raises DetectorError for data, a checkpoint or settings that cannot be used.
+    ``data`` names the sets that the records are from, for the checkpoint's metadata. Raises DetectorError for
+    data, a checkpoint or settings that cannot be used.
     """
     if not records:
         raise ParameterError("no picture has an object to learn from")
@@ -125,7 +135,7 @@ def add_multibox(
     )
     if not recall:  # the run had ended before, and was asked for again
         measure(recipe.iterations, trained)
-    training = {"pictures": len(records), "boxes": boxes, **dataclasses.asdict(recipe)}
+    training = {"data": list(data), "pictures": len(records), "boxes": boxes, **dataclasses.asdict(recipe)}
     others = {name: value for name, value in init.metadata.metrics.items() if not name.startswith(_MEASURED)}
     metadata = dataclasses.replace(
         init.metadata,

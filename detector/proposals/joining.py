@@ -47,7 +47,8 @@ def joined_pixels(order, start, height, width, tolerance, min_size):  # type: ig
                 a, b = _root(parent, p), _root(parent, q)
                 if a != b and min(limit[a], limit[b]) >= strength:
                     a, b = _joined(parent, size, a, b)
-                    limit[a] = strength + tolerance // size[a]
+                    # Exact: whole numbers this small have no quotient nearer to the next than float64 errs.
+                    limit[a] = strength + np.int32(np.float64(tolerance) / np.float64(size[a]))
                     limit[b] = _NO_ROOT
                     parent[p] = parent[q] = a
 
@@ -90,7 +91,8 @@ def _ends(edge, step):  # type: ignore[no-untyped-def]
 @njit(nogil=True, cache=True, error_model="numpy")
 def _root(parent, pixel):  # type: ignore[no-untyped-def]
     """The root of a pixel's segment, which becomes the pixel's parent."""
-    root = np.uint32(parent[pixel])
+    # Most are a step or two away: the first two are taken without a look at where they lead.
+    root = np.uint32(parent[np.uint32(parent[pixel])])
     above = np.uint32(parent[root])
     while above != root:
         root = above
@@ -102,11 +104,11 @@ def _root(parent, pixel):  # type: ignore[no-untyped-def]
 @njit(nogil=True, cache=True, error_model="numpy")
 def _joined(parent, size, a, b):  # type: ignore[no-untyped-def]
     """The root of two roots' joint segment, the larger one's, and the one that ceased to be a root."""
-    if size[a] < size[b]:
-        a, b = b, a
-    parent[b] = a
-    size[a] += size[b]
-    return a, b
+    keep = a if size[a] >= size[b] else b
+    drop = np.uint32(a ^ b ^ keep)  # the other one; a swap would be a branch
+    parent[drop] = keep
+    size[keep] += size[drop]
+    return keep, drop
 
 
 @njit(nogil=True, cache=True, error_model="numpy")

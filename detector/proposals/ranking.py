@@ -16,9 +16,10 @@ from numpy.typing import NDArray
 
 from detector.boxes import Boxes
 
-# The weight of a box at the top of one hierarchy; the r-th from the top weighs an r-th of it, in whole
-# numbers. Small enough that the weighted coverage of all boxes of some hundred hierarchies fits 31 bits.
-_TOP = 1 << 12
+# The weight of the r-th box from the top of one hierarchy is _TOP over r + _LEVEL, in whole numbers: half by
+# the seventh place, as the last few merges are about equally likely to have been one too many. Small enough
+# that the weighted coverage of all boxes of some hundred hierarchies fits 31 bits.
+_TOP, _LEVEL = 1 << 12, 5
 
 # How well a box covers an object grows from nothing at the first IoU to everything at the second, above which
 # box regression needs no help. A detection begins to count at 0.5, but a hierarchy's boxes only stand for the
@@ -43,7 +44,9 @@ def ranked(hierarchies: Sequence[NDArray[np.int32]], min_side: int) -> NDArray[n
     picture. That one is the first of the result; others with a side below ``min_side`` are left out.
     """
     boxes = np.concatenate(hierarchies)  # B x 4
-    weights = np.concatenate([_TOP // np.arange(len(hierarchy), 0, -1) for hierarchy in hierarchies])
+    weights = np.concatenate(
+        [_TOP // (np.arange(len(hierarchy), 0, -1) + _LEVEL) for hierarchy in hierarchies]
+    )
     whole = hierarchies[0][-1]
     large = (boxes[:, 2] - boxes[:, 0] >= min_side) & (boxes[:, 3] - boxes[:, 1] >= min_side)
     large |= (boxes == whole).all(axis=1)

@@ -38,7 +38,7 @@ def plain_ranked(found: list[Boxes], min_side: int) -> list[tuple[int, ...]]:
     for boxes in found:
         for place, box in enumerate(reversed(boxes.tolist()), start=1):
             if tuple(box) == whole or min(box[2] - box[0], box[3] - box[1]) >= min_side:
-                weight[tuple(box)] = weight.get(tuple(box), 0) + 4096 // place
+                weight[tuple(box)] = weight.get(tuple(box), 0) + 4096 // (place + 5)
     left = sorted(weight, key=lambda box: (-weight[box], box))
     covered = {box: plain_cover(whole, box) for box in left}
     order = [whole]

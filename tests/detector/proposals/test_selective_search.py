@@ -142,13 +142,13 @@ def test_a_large_picture_gives_the_boxes_of_its_working_copy() -> None:
 
 @pytest.mark.parametrize(("height", "width"), [(1024, 3072), (1025, 3073), (2051, 1027)])
 def test_a_very_large_picture_is_halved_first(height: int, width: int) -> None:
-    """Boxes are where they were, to a pixel of the working copy, though odd lines are dropped on the way."""
+    """Odd lines are dropped on the way: boxes stay where they were, but for the pixels of smoothing."""
     image = np.full((height, width, 3), (30, 60, 90), np.uint8)
     x1, y1, x2, y2 = square = np.array([0.25, 0.5, 0.5, 1]) * [width, height, width, height]
     image[round(y1) : round(y2), round(x1) : round(x2)] = (200, 80, 10)
     boxes = selective_search(image, max_boxes=5).boxes
     assert boxes[0].tolist() == [0, 0, width, height]
-    assert np.abs(boxes - square).max(axis=1).min() <= 1.5 * max(height, width) / MAX_SIDE
+    assert np.abs(boxes - square).max(axis=1).min() <= 2.5 * max(height, width) / MAX_SIDE
 
 
 def test_the_log_says_at_what_size_a_large_picture_was_searched(caplog: pytest.LogCaptureFixture) -> None:
