@@ -130,6 +130,8 @@ def finetune(
     multibox = init.multibox
     if multibox is not None and stages_read(init.backbone.features, multibox.spec.stages) > split:
         multibox = None
+    if multibox is not None and "multibox" in init.metadata.training:
+        training["multibox"] = init.metadata.training["multibox"]
     path = output / "detector.safetensors"
     short_side = int(np.median([min(record.width, record.height) for record in records]))
     metadata = dataclasses.replace(
