@@ -173,7 +173,10 @@ def test_a_multibox_head_stays_while_what_it_reads_does(
 ) -> None:
     torch.manual_seed(3)
     head = MultiBoxHead(multibox_spec)
-    init = Checkpoint(untrained.network, replace(untrained.metadata, multibox=multibox_spec), head)
+    how = {"multibox": {"pictures": 3}}
+    init = Checkpoint(
+        untrained.network, replace(untrained.metadata, multibox=multibox_spec, training=how), head
+    )
     recipe = Recipe(
         iterations=2,
         frozen_through=frozen_through,
@@ -184,6 +187,8 @@ def test_a_multibox_head_stays_while_what_it_reads_does(
     result = load_checkpoint(tmp_path / "detector.safetensors")
     assert result.metadata.multibox == (multibox_spec if kept else None)
     assert (result.multibox is not None) is kept
+    assert result.metadata.training.get("multibox") == (how["multibox"] if kept else None)
+    assert result.metadata.training["iterations"] == 2
     if result.multibox is not None:
         for name, value in head.state_dict().items():
             assert torch.equal(result.multibox.state_dict()[name].half(), value.half()), name

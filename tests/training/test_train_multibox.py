@@ -362,6 +362,7 @@ def test_the_script_from_end_to_end(ilsvrc: Path, data: Path, init_path: Path, t
     assert str(tmp_path / "detector.safetensors") in said
     metadata = verify_checkpoint(tmp_path / "detector.safetensors")
     assert metadata.training["multibox"]["pictures"] == 16
+    assert metadata.training["multibox"]["data"] == [ilsvrc.name, data.name]
     assert metadata.multibox is not None
     assert [grid.cells for grid in metadata.multibox.grids] == [28, 14, 7, 4]
     detector = load_detector(tmp_path / "detector.safetensors", device="cpu", profile="fast", max_proposals=4)
