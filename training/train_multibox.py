@@ -49,6 +49,8 @@ BUDGETS = (10, 50, 200)
 _MEASURED = "MultiBox "
 """What the name of a measure of the head begins with; those of a head that is replaced go with it."""
 
+_AND_HEAD = "; MultiBox head trained on "
+
 
 def main(
     data: Annotated[
@@ -87,7 +89,7 @@ def main(
             records,
             output,
             recipe,
-            data=[root.resolve().name for root in data],
+            data=[root.absolute().name for root in data],
             device=device,
         )
     except DetectorError as error:
@@ -137,8 +139,10 @@ def add_multibox(
         measure(recipe.iterations, trained)
     training = {"data": list(data), "pictures": len(records), "boxes": boxes, **dataclasses.asdict(recipe)}
     others = {name: value for name, value in init.metadata.metrics.items() if not name.startswith(_MEASURED)}
+    source = init.metadata.source.partition(_AND_HEAD)[0]
     metadata = dataclasses.replace(
         init.metadata,
+        source=f"{source}{_AND_HEAD}{', '.join(data) or 'unnamed pictures'}",
         multibox=trained.spec,
         training={**init.metadata.training, "multibox": training},
         metrics={**others, **{f"{_MEASURED}{name}": round(v, 4) for name, v in recall.items()}},

@@ -108,8 +108,9 @@ def test_the_result_is_the_checkpoint_with_a_head_inside(undisturbed: Path, init
     assert (metadata.training["multibox"]["pictures"], metadata.training["multibox"]["boxes"]) == (12, 12)
     assert metadata.metrics["mAP"] == 0.25
     assert 0 <= metadata.metrics["MultiBox recall@0.5 of 50"] <= 1
+    source = f"{before.metadata.source}; MultiBox head trained on unnamed pictures"
     assert replace(metadata, multibox=None, training={}, metrics={}) == replace(
-        before.metadata, training={}, metrics={}
+        before.metadata, training={}, metrics={}, source=source
     )
 
 
