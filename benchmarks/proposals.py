@@ -159,7 +159,7 @@ def _threads_table(seconds: Mapping[str, float]) -> str:
 
 
 def _label(one: MethodFigures, pictures: int) -> str:
-    return one.name if one.pictures == pictures else f"{one.name} ({one.pictures} pictures)"
+    return one.name if one.pictures == pictures else f"{one.name} ({one.pictures} of them)"
 
 
 if __name__ == "__main__":
