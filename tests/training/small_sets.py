@@ -97,3 +97,14 @@ def _write_xml(path: Path, boxes: Boxes, name: str, size: tuple[int, int], first
     stated = f"<size><width>{size[0]}</width><height>{size[1]}</height><depth>3</depth></size>"
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(f"<annotation>{stated}{objects}</annotation>")
+
+
+def rectangles(count: int, seed: int, prefix: str = "p") -> Pictures:
+    """One rectangle a picture, 25 to 60 of its 100 x 80 pixels wide and high."""
+    random = np.random.default_rng(seed)
+    boxes = {}
+    for index in range(count):
+        w, h = (int(side) for side in random.integers(25, 60, 2))
+        x, y = int(random.integers(0, 100 - w)), int(random.integers(0, 80 - h))
+        boxes[f"{prefix}{index:02d}"] = [(x, y, x + w, y + h)]
+    return boxes

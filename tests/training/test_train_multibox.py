@@ -14,23 +14,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-import typer
-from small_sets import Pictures, write_agnostic, write_ilsvrc, write_voc
-from typer.testing import CliRunner
 
 from detector.checkpoints import (
     Checkpoint,
     Metadata,
     load_checkpoint,
     read_metadata,
-    save_checkpoint,
     verify_checkpoint,
 )
-from detector.classes import ilsvrc_cls, ilsvrc_det
+from detector.classes import ilsvrc_cls
 from detector.datasets.record import Record
-from detector.errors import CheckpointError, ImageError, ParameterError
+from detector.errors import CheckpointError, ParameterError
 from detector.evaluation.recall import proposal_recall
-from detector.folding import fold
 from detector.images import load
 from detector.loading import load_detector
 from detector.proposals import Source
@@ -39,46 +34,16 @@ from detector.torchvision_weights import PREPROCESSING as TORCHVISION_PREPROCESS
 from training.multibox_batches import Batches
 from training.multibox_loop import MultiBoxRecipe
 from training.object_pictures import read_object_pictures
-from training.train_multibox import add_multibox, main
+from training.train_multibox import add_multibox
 from training.windows import WindowSettings
 
 SMALL = MultiBoxRecipe(iterations=8, batch=4, warmup=2, shapes=5, size=96, save_every=4)
 """At 96 pixels the trunk costs a fifth of what it costs at 224."""
 
 
-def rectangles(count: int, seed: int, prefix: str = "p") -> Pictures:
-    """One rectangle a picture, 25 to 60 of its 100 x 80 pixels wide and high."""
-    random = np.random.default_rng(seed)
-    boxes = {}
-    for index in range(count):
-        w, h = (int(side) for side in random.integers(25, 60, 2))
-        x, y = int(random.integers(0, 100 - w)), int(random.integers(0, 80 - h))
-        boxes[f"{prefix}{index:02d}"] = [(x, y, x + w, y + h)]
-    return boxes
-
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Twelve pictures in the layout of PASCAL VOC."""
-    root = tmp_path_factory.mktemp("voc")
-    write_voc(root, rectangles(12, seed=0))
-    return root
-
-
 @pytest.fixture(scope="module")
 def records(data: Path) -> list[Record]:
     return read_object_pictures([data], frozenset()).records
-
-
-@pytest.fixture(scope="module")
-def init_path(untrained: Checkpoint, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An untrained detector, in the precision that it is kept in."""
-    path = tmp_path_factory.mktemp("init") / "init.safetensors"
-    torch.manual_seed(1)
-    start = fold(untrained, own_rows=True)
-    metadata = replace(start.metadata, metrics={"mAP": 0.25}, training={"iterations": 5}, licence="of a test")
-    save_checkpoint(path, replace(start, metadata=metadata))
-    return path
 
 
 @pytest.fixture(scope="module")
@@ -327,113 +292,3 @@ def test_what_nothing_can_be_learnt_from(
     with pytest.raises(ParameterError, match=says):
         add_multibox(load_checkpoint(init_path), records[:count], [], tmp_path, recipe, device="cpu")
     assert not list(tmp_path.iterdir())
-
-
-@pytest.fixture(scope="module")
-def ilsvrc(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Four pictures of DET/train and two of val; class-agnostic boxes of two of the first and all of val."""
-    root = tmp_path_factory.mktemp("ilsvrc")
-    train, val = rectangles(4, seed=1, prefix="t"), rectangles(2, seed=2, prefix="v")
-    wnid = ilsvrc_det().ids[0]
-    write_ilsvrc(root, "DET", "train", {f"n0/{name}": boxes for name, boxes in train.items()}, wnid=wnid)
-    write_ilsvrc(root, "DET", "val", val, wnid=wnid)
-    write_agnostic(root, {**dict(list(train.items())[:2]), **val})
-    return root
-
-
-def run(*arguments: object) -> tuple[int, str]:
-    """The script as its users call it, and what it prints."""
-    app = typer.Typer()
-    app.command()(main)
-    done = CliRunner().invoke(app, list(map(str, arguments)))
-    if done.exception is not None and not isinstance(done.exception, SystemExit):
-        raise done.exception
-    return done.exit_code, done.output
-
-
-def test_the_script_from_end_to_end(ilsvrc: Path, data: Path, init_path: Path, tmp_path: Path) -> None:
-    """At its full 224 pixels: what it writes detects. Pictures of DET/val are measured, and not learnt."""
-    status, said = run(
-        "--data", ilsvrc, "--data", data, "--init", init_path, "--output", tmp_path,
-        "--iterations", 2, "--batch", 2, "--shapes", 6, "--device", "cpu",
-    )  # fmt: skip
-    assert status == 0, said
-    assert "16 pictures, 16 objects" in said, "four of DET/train and twelve of PASCAL VOC"
-    assert "2: recall@0.5 of 10" in said
-    assert str(tmp_path / "detector.safetensors") in said
-    metadata = verify_checkpoint(tmp_path / "detector.safetensors")
-    assert metadata.training["multibox"]["pictures"] == 16
-    assert metadata.training["multibox"]["data"] == [ilsvrc.name, data.name]
-    assert metadata.multibox is not None
-    assert [grid.cells for grid in metadata.multibox.grids] == [28, 14, 7, 4]
-    detector = load_detector(tmp_path / "detector.safetensors", device="cpu", profile="fast", max_proposals=4)
-    [found] = detector.detect([load(next((data / "JPEGImages").iterdir()))], score_threshold=0.0)
-    assert len(found) > 0
-
-
-def cut_short(path: Path) -> None:
-    """Its header stays readable, so that reading the data set does not find it; its pixels do not."""
-    path.write_bytes(path.read_bytes()[:-400])
-
-
-@pytest.fixture
-def broken(tmp_path: Path) -> Path:
-    """PASCAL VOC pictures of which the fourth has no end, and a list that names it."""
-    root = tmp_path / "broken"
-    write_voc(root, rectangles(5, seed=3, prefix="a.b"))
-    cut_short(root / "JPEGImages" / "a.b03.jpg")
-    (tmp_path / "list.txt").write_text("elsewhere 1\nsome/folder/a.b03 2\n")
-    (tmp_path / "with_suffix.txt").write_text("a.b03.jpg\n")
-    return root
-
-
-@pytest.mark.parametrize("name", ["list.txt", "with_suffix.txt"])
-def test_excluded_pictures_are_not_read(broken: Path, init_path: Path, tmp_path: Path, name: str) -> None:
-    status, said = run(
-        "--data", broken, "--init", init_path, "--output", tmp_path / "out", "--exclude", tmp_path / name,
-        "--iterations", 2, "--batch", 2, "--shapes", 4, "--device", "cpu",
-    )  # fmt: skip
-    assert status == 0, said
-    assert "4 pictures, 4 objects" in said
-
-
-def test_a_failure_leaves_no_half_written_file(broken: Path, init_path: Path, tmp_path: Path) -> None:
-    """The broken picture is named, and there is no checkpoint that somebody could take for one."""
-    output = tmp_path / "out"
-    records = read_object_pictures([broken], frozenset()).records
-    with pytest.raises(ImageError, match=r"a\.b03\.jpg"):
-        add_multibox(
-            load_checkpoint(init_path), records, [], output, replace(SMALL, batch=1, shapes=4), device="cpu"
-        )
-    assert {path.name for path in output.iterdir()} <= {"log.jsonl", "state.safetensors"}
-
-
-@pytest.mark.parametrize(
-    ("arguments", "says"),
-    [
-        (["--data", "nowhere"], "nowhere is no ILSVRC download"),
-        (["--data", "DATA", "--exclude", "absent.txt"], "list file absent.txt cannot be read"),
-        (["--data", "DATA", "--init", "absent.safetensors"], "absent.safetensors does not exist"),
-        (["--data", "DATA", "--val", "DATA"], "ImageSets/DET is missing"),
-        (["--data", "DATA", "--shapes", "6", "--device", "quantum"], "unknown device 'quantum'"),
-        (["--data", "DATA", "--shapes", "3"], "4 grids need at least as many shapes, got 3"),
-    ],
-    ids=["no data", "no such list", "no such weights", "nothing to measure on", "device", "too few shapes"],
-)
-def test_errors_are_one_line(
-    data: Path, init_path: Path, tmp_path: Path, arguments: list[str], says: str
-) -> None:
-    given = [str(data) if one == "DATA" else one for one in arguments]
-    init = [] if "--init" in given else ["--init", init_path]
-    status, said = run(*given, *init, "--output", tmp_path)
-    assert status == 1
-    [line] = [line for line in said.splitlines() if line.startswith("error: ")]
-    assert says in line
-    assert not (tmp_path / "detector.safetensors").exists()
-
-
-@pytest.mark.parametrize("option", ["--batch", "--iterations", "--shapes"])
-def test_settings_below_one_are_mistakes_of_usage(data: Path, tmp_path: Path, option: str) -> None:
-    status, said = run("--data", data, "--output", tmp_path, option, 0)
-    assert status == 2
-    assert option in said

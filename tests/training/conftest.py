@@ -1,0 +1,33 @@
+"""What several tests of training start from: a small set of pictures, and a detector that learned nothing."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from small_sets import rectangles, write_voc
+
+from detector.checkpoints import (
+    Checkpoint,
+    save_checkpoint,
+)
+from detector.folding import fold
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Twelve pictures in the layout of PASCAL VOC."""
+    root = tmp_path_factory.mktemp("voc")
+    write_voc(root, rectangles(12, seed=0))
+    return root
+
+
+@pytest.fixture(scope="module")
+def init_path(untrained: Checkpoint, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An untrained detector, in the precision that it is kept in."""
+    path = tmp_path_factory.mktemp("init") / "init.safetensors"
+    torch.manual_seed(1)
+    start = fold(untrained, own_rows=True)
+    metadata = replace(start.metadata, metrics={"mAP": 0.25}, training={"iterations": 5}, licence="of a test")
+    save_checkpoint(path, replace(start, metadata=metadata))
+    return path
