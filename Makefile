@@ -1,8 +1,9 @@
-# make serve    the service on port 8000; WEIGHTS=path and PORT=number choose others
-# make test     the tests
-# make check    linter, formatter and type checker, all read-only
-# make peers    OpenCV's contrib build in .venv/peers, which benchmarks/proposals.py measures against
-# make clean    remove .venv and everything else that these made
+# make serve     the service on port 8000; WEIGHTS=path and PORT=number choose others
+# make test      the tests
+# make check     linter, formatter and type checker, all read-only
+# make training  what the scripts of training/ need besides, in .venv (make test brings it too)
+# make peers     OpenCV's contrib build in .venv/peers, which benchmarks/proposals.py measures against
+# make clean     remove .venv and everything else that these made
 #
 # .venv is set up when first needed and again when pyproject.toml or constraints.txt change.
 # PYTHON=python3.12 chooses the interpreter that .venv is made with (3.11 to 3.13).
@@ -13,7 +14,7 @@ BIN := $(VENV)/bin
 PIP_INSTALL := $(BIN)/python -m pip install --quiet -c constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help serve test check peers clean
+.PHONY: help serve test check training peers clean
 .NOTPARALLEL:
 
 help:
@@ -29,6 +30,8 @@ check: $(VENV)/.dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+training: $(VENV)/.training
 
 peers: $(VENV)/.peers
 
@@ -47,6 +50,10 @@ $(VENV)/.dev: $(VENV)/.made pyproject.toml constraints.txt
 	@touch $@
 
 # The contrib build and the plain one cannot live in one environment: it gets a folder of its own.
+$(VENV)/.training: $(VENV)/.made pyproject.toml constraints.txt
+	$(PIP_INSTALL) -e '.[training]'
+	@touch $@
+
 $(VENV)/.peers: $(VENV)/.dev
 	rm -rf $(VENV)/peers
 	$(BIN)/python -m pip install --quiet --no-deps --target $(VENV)/peers \
