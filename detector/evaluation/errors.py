@@ -102,7 +102,7 @@ def break_down(
 
 @dataclass(frozen=True)
 class _Pool:
-    """All pictures at once: labels, scores, found, kind, target [D], the objects being numbered on through all
+    """All pictures at once: labels, scores, found, kind, target [D], objects being numbered on through all
     pictures; counts [D], false for what the rule leaves aside; truth_labels and wanted [G]."""
 
     labels: NDArray[np.int64]
@@ -137,7 +137,7 @@ class _Pool:
         return cls(labels, scores, found, kind, target, counts, np.concatenate(truth_labels), asked_for)
 
     def best_for_what_nothing_finds(self, mine: NDArray[np.bool_]) -> NDArray[np.int64]:
-        """Of some detections those with the best score for their object, where it is not found yet: indices."""
+        """Of some detections the best for each object that is not found yet: indices."""
         rows = np.flatnonzero(mine)
         rows = rows[np.argsort(-self.scores[rows], kind="stable")]
         objects, first = np.unique(self.target[rows], return_index=True)

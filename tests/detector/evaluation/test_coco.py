@@ -67,7 +67,7 @@ def test_by_hand(
 def test_the_blacklist_is_passed_over() -> None:
     truth = [record("p", (0, A)), record("q", (0, A))]
     detections = {"p": found((0, 0.9, SMALL)), "q": found((0, 0.8, A))}
-    assert evaluate_coco(truth, detections, 1, blacklist={("p", 0)}).ap == 1
+    assert evaluate_coco(truth, detections, 1, blacklist={("p", 0)}).ap == pytest.approx(1)
 
 
 def at_101_recalls(curve: PrecisionRecall) -> float:
@@ -76,7 +76,7 @@ def at_101_recalls(curve: PrecisionRecall) -> float:
     return float(np.mean(np.append(best, 0)[places]))
 
 
-@pytest.mark.parametrize("seed", range(15))
+@pytest.mark.parametrize("seed", range(11))
 def test_at_an_iou_of_a_half_it_is_our_matching(seed: int) -> None:
     """Ten times enlarged no object is small to ILSVRC, and what is left are 101 points for the area.
 
