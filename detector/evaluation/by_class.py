@@ -137,7 +137,8 @@ def evaluate(
         counts = np.append(wanted, True)[found]  # -1, for none, reads what is appended
         parts = picture.found.labels, picture.found.scores, found >= 0
         judged.append(_Judged(*(part[counts] for part in parts)))
-    return figures(*(np.concatenate(column) for column in zip(*judged, strict=True)), positives, rule)
+    labels, scores, correct = (np.concatenate(column) for column in zip(*judged, strict=True))
+    return figures(labels, scores, correct, positives, rule)
 
 
 def figures(

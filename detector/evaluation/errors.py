@@ -161,4 +161,4 @@ def _uncovered(seen: Sequence[Picture], proposals: Mapping[str, Boxes], rule: Ru
 
 def _covered(picture: Picture, boxes: Boxes, rule: Rule) -> NDArray[np.bool_]:
     overlaps = exact_iou(picture.boxes, boxes)  # G x R
-    return (overlaps >= rule.thresholds(picture.boxes)[:, None]).any(axis=1)
+    return overlaps.max(axis=1, initial=0) >= rule.thresholds(picture.boxes)
