@@ -26,7 +26,7 @@ from detector.region_network import RegionNetwork
 from training.feature_cache import build_feature_cache
 from training.loop import Recipe, train
 from training.objective import LossWeights
-from training.proposal_cache import cached_proposals
+from training.proposal_cache import ProposalCache
 
 
 def main(
@@ -102,13 +102,18 @@ def finetune(
         raise ParameterError(f"{data}: no picture of DET/train has an object to learn from")
     output.mkdir(parents=True, exist_ok=True)
     cache = cache or output / "cache"
+    short_side = int(np.median([min(record.width, record.height) for record in records]))
+    preprocessing = dataclasses.replace(init.metadata.preprocessing, short_side=short_side)
+    proposals = ProposalCache(cache / "proposals", init, preprocessing, device=device)
+    proposals.prepare(records)
     maps = build_feature_cache(
         cache / "maps",
         init,
         split,
         records,
-        cached_proposals(records, cache / "proposals"),
+        proposals,
         recipe.sampling,
+        preprocessing=preprocessing,
         background_label=len(dataset.class_ids),
         seed=recipe.seed,
         device=device,
@@ -133,10 +138,9 @@ def finetune(
     if multibox is not None and "multibox" in init.metadata.training:
         training["multibox"] = init.metadata.training["multibox"]
     path = output / "detector.safetensors"
-    short_side = int(np.median([min(record.width, record.height) for record in records]))
     metadata = dataclasses.replace(
         start.metadata,
-        preprocessing=dataclasses.replace(start.metadata.preprocessing, short_side=short_side),
+        preprocessing=preprocessing,
         name=name,
         multibox=multibox.spec if multibox is not None else None,
         training=training,

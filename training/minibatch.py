@@ -6,8 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from training.feature_cache import WHOLE
-
-NEAR_IOU = 0.1
+from training.sampling import NEAR_IOU, UNKNOWN
 
 
 @dataclass(frozen=True)
@@ -43,7 +42,7 @@ class Sampler:
         self._background = np.flatnonzero(labels == background_label)
         near = self._background[overlaps[self._background] >= NEAR_IOU]
         self._near = near if len(near) else self._background
-        self._positive = np.flatnonzero((labels != WHOLE) & (labels != background_label))
+        self._positive = np.flatnonzero(~np.isin(labels, (WHOLE, UNKNOWN, background_label)))
         classes, inverse, counts = np.unique(labels[self._positive], return_inverse=True, return_counts=True)
         weight = counts.astype(np.float64)[inverse] ** -settings.balance
         self._weight = weight / weight.sum() if len(classes) else weight
