@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from detector.boxes import Boxes
+from detector.errors import ParameterError
 
 ProblemKind = Literal[
     "missing_image",
@@ -28,7 +29,10 @@ class Record:
     boxes [G,4] float32, continuous (``xmax`` of a file is ``xmax + 1`` here), in pixels of the upright
     picture of ``width`` x ``height``; labels [G] int64, indices into the data set's class list. ``partial``
     is true where objects of other classes may stand unlabelled, as in most of ILSVRC DET train: such a
-    picture says nothing about classes it does not list.
+    picture says nothing about classes it does not list. difficult [G] bool is PASCAL VOC's mark for objects
+    that its measure leaves aside, being too small or too hidden to be asked for; left out, none is.
+
+    Raises ParameterError if ``difficult`` does not hold one mark an object.
     """
 
     image_id: str
@@ -38,6 +42,16 @@ class Record:
     boxes: Boxes
     labels: NDArray[np.int64]
     partial: bool = False
+    difficult: NDArray[np.bool_] = field(default_factory=lambda: np.zeros(0, np.bool_))
+
+    def __post_init__(self) -> None:
+        if not len(self.difficult):
+            object.__setattr__(self, "difficult", np.zeros(len(self.boxes), np.bool_))
+        if len(self.difficult) != len(self.boxes):
+            raise ParameterError(
+                f"picture {self.image_id} has {len(self.boxes)} boxes but {len(self.difficult)} marks of "
+                "difficulty: give one a box, or none at all"
+            )
 
 
 @dataclass(frozen=True)
