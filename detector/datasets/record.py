@@ -29,8 +29,9 @@ class Record:
     boxes [G,4] float32, continuous (``xmax`` of a file is ``xmax + 1`` here), in pixels of the upright
     picture of ``width`` x ``height``; labels [G] int64, indices into the data set's class list. ``partial``
     is true where objects of other classes may stand unlabelled, as in most of ILSVRC DET train: such a
-    picture says nothing about classes it does not list. difficult [G] bool is PASCAL VOC's mark for objects
-    that its measure leaves aside, being too small or too hidden to be asked for; left out, none is.
+    picture says nothing about classes it does not list. ``unknown`` [U,4]: further objects, of which only
+    the place is known and not the class. difficult [G] bool is PASCAL VOC's mark for objects that its measure
+    leaves aside, being too small or too hidden to be asked for; left out, none is.
 
     Raises ParameterError if ``difficult`` does not hold one mark an object.
     """
@@ -42,6 +43,7 @@ class Record:
     boxes: Boxes
     labels: NDArray[np.int64]
     partial: bool = False
+    unknown: Boxes = field(default_factory=lambda: np.zeros((0, 4), np.float32))
     difficult: NDArray[np.bool_] = field(default_factory=lambda: np.zeros(0, np.bool_))
 
     def __post_init__(self) -> None:
