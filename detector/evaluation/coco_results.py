@@ -6,7 +6,6 @@
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -16,7 +15,9 @@ from detector.files import write_whole
 from detector.results import Detections
 
 
-def write_coco_results(path: Path, detections: Mapping[str, Detections], category_ids: Sequence[int]) -> None:
+def write_coco_results(
+    path: Path, detections: Mapping[str, Detections], category_ids: Sequence[int | str]
+) -> None:
     """Write detections, by image id, with the category id of each label.
 
     An image id that is the text of a whole number is written as one, as COCO's are; any other as the text
@@ -35,7 +36,7 @@ def write_coco_results(path: Path, detections: Mapping[str, Detections], categor
             entries.append(
                 {
                     "image_id": _number_or_text(image_id),
-                    "category_id": int(category_ids[label]),
+                    "category_id": category_ids[label],
                     "bbox": [x1, y1, x2 - x1, y2 - y1],
                     "score": float(str(np.float32(score))),
                 }
@@ -43,7 +44,7 @@ def write_coco_results(path: Path, detections: Mapping[str, Detections], categor
     write_whole(path, json.dumps(entries).encode())
 
 
-def read_coco_results(path: Path, category_ids: Sequence[int]) -> dict[str, Detections]:
+def read_coco_results(path: Path, category_ids: Sequence[int | str]) -> dict[str, Detections]:
     """Detections by image id, those of a picture in the file's order; pictures without any are absent.
 
     Raises DatasetError if the file cannot be read, is of another form, or names an unknown category.
@@ -77,15 +78,6 @@ def read_coco_results(path: Path, category_ids: Sequence[int]) -> dict[str, Dete
     }
 
 
-def read_category_ids(annotations: Path) -> dict[str, int]:
-    """The id of each category name of an instances file. Raises DatasetError if it is none."""
-    try:
-        file: Mapping[str, Any] = json.loads(annotations.read_text(encoding="utf-8"))
-        return {str(entry["name"]): int(entry["id"]) for entry in file["categories"]}
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise DatasetError(f"{annotations} is no instances file of COCO: {error}") from error
-
-
 def _number_or_text(image_id: str) -> int | str:
     return int(image_id) if image_id.isdecimal() and str(int(image_id)) == image_id else image_id
 
@@ -98,6 +90,6 @@ def _box(xywh: Sequence[float]) -> Boxes:
     return box
 
 
-def _some(category_ids: Sequence[int]) -> str:
+def _some(category_ids: Sequence[int | str]) -> str:
     shown = ", ".join(map(str, category_ids[:5]))
     return shown if len(category_ids) <= 5 else f"{shown}, ... ({len(category_ids)} in all)"

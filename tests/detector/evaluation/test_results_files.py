@@ -8,7 +8,7 @@ import pytest
 from scenes import Box, found, record
 
 from detector.errors import DatasetError, ParameterError
-from detector.evaluation.coco_results import read_category_ids, read_coco_results, write_coco_results
+from detector.evaluation.coco_results import read_coco_results, write_coco_results
 from detector.evaluation.ilsvrc_det import evaluate_det
 from detector.evaluation.ilsvrc_results import read_ilsvrc_results, write_ilsvrc_results
 from detector.results import Detections
@@ -126,12 +126,3 @@ def test_foreign_json(tmp_path: Path, text: str, message: str) -> None:
     path.write_text(text)
     with pytest.raises(DatasetError, match=message):
         read_coco_results(path, [7])
-
-
-def test_category_ids(tmp_path: Path) -> None:
-    path = tmp_path / "instances.json"
-    path.write_text(json.dumps({"categories": [{"id": 90, "name": "kite"}, {"id": 7, "name": "cup"}]}))
-    assert read_category_ids(path) == {"kite": 90, "cup": 7}
-    path.write_text("[]")
-    with pytest.raises(DatasetError, match="no instances file"):
-        read_category_ids(path)
