@@ -1,6 +1,7 @@
 """The figures of an evaluation as text: a part for each run, and one table of all."""
 
 from collections.abc import Sequence
+from math import isnan
 
 from detector.classes import ClassList
 from detector.evaluation.coco import CocoFigures
@@ -35,7 +36,11 @@ def run_text(figures: RunFigures, classes: ClassList) -> str:
 
 def coco_line(coco: CocoFigures) -> str:
     """The nine figures in percent."""
-    return ", ".join(f"{name} {100 * getattr(coco, field):.1f}" for field, name in _COCO.items())
+    return ", ".join(f"{name} {_percent(getattr(coco, field))}" for field, name in _COCO.items())
+
+
+def _percent(share: float) -> str:
+    return "-" if isnan(share) else f"{100 * share:.1f}"
 
 
 def all_runs_table(runs: Sequence[RunFigures], rules: Sequence[RuleName]) -> str:

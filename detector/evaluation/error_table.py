@@ -1,5 +1,9 @@
 """Where mean AP is lost, as plain text."""
 
+from math import isnan
+
+from numpy import nan_to_num
+
 from detector.evaluation.error_kinds import ErrorKind
 from detector.evaluation.errors import ErrorBreakdown
 from detector.evaluation.sizes import SIZES
@@ -18,12 +22,17 @@ _MEANING = {
 def error_table(errors: ErrorBreakdown) -> str:
     """One line a kind of error and the mAP that mending it would gain, the sizes, the proposals' share."""
     lost = [["where mAP is lost", "mAP gained", "how many", ""]]
-    for kind in sorted(errors.gains, key=lambda kind: -errors.gains[kind]):
+    for kind in sorted(errors.gains, key=lambda kind: -nan_to_num(errors.gains[kind])):
         lost.append(
-            [kind.name.lower(), f"{100 * errors.gains[kind]:+.2f}", f"{errors.counts[kind]}", _MEANING[kind]]
+            [
+                kind.name.lower(),
+                _percent(errors.gains[kind], "+.2f"),
+                f"{errors.counts[kind]}",
+                _MEANING[kind],
+            ]
         )
-    lost.append(["all wrong detections", f"{100 * errors.no_false_positives:+.2f}", "", ""])
-    lost.append(["all objects not found", f"{100 * errors.no_misses:+.2f}", "", ""])
+    lost.append(["all wrong detections", _percent(errors.no_false_positives, "+.2f"), "", ""])
+    lost.append(["all objects not found", _percent(errors.no_misses, "+.2f"), "", ""])
 
     sizes = [["objects", "of the picture", "how many", "recall %", "mAP %"]]
     for size in errors.sizes:
@@ -33,8 +42,8 @@ def error_table(errors: ErrorBreakdown) -> str:
                 size.name,
                 f"{100 * low:.0f} to {100 * high:.0f} %",
                 f"{size.objects}",
-                f"{100 * size.recall:.1f}",
-                f"{100 * size.mean_ap:.2f}",
+                _percent(size.recall, ".1f"),
+                _percent(size.mean_ap, ".2f"),
             ]
         )
     parts = [_with_words_to_the_left(lost), aligned(sizes)]
@@ -44,6 +53,10 @@ def error_table(errors: ErrorBreakdown) -> str:
             f"({100 * errors.uncovered / errors.objects:.1f} %) are covered by no proposal"
         )
     return "\n\n".join(parts)
+
+
+def _percent(share: float, form: str) -> str:
+    return "-" if isnan(share) else f"{100 * share:{form}}"
 
 
 def _with_words_to_the_left(rows: list[list[str]]) -> str:
