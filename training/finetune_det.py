@@ -5,28 +5,20 @@
 Run again after a kill, it goes on where it was.
 """
 
-import dataclasses
-import time
 from pathlib import Path
 from typing import Annotated
 
-import numpy as np
-import torch
 import typer
 from tqdm import tqdm
 
-from detector.checkpoints import Checkpoint, load_checkpoint, save_checkpoint
+from detector.checkpoints import load_checkpoint
+from detector.classes import ilsvrc_det
 from detector.datasets.ilsvrc_det import read_ilsvrc_det
 from detector.datasets.problems import OnProblem
-from detector.engine import choose_device
-from detector.errors import DetectorError, ParameterError
-from detector.folding import fold
-from detector.proposals.multibox_head import stages_read
-from detector.region_network import RegionNetwork
-from training.feature_cache import build_feature_cache
-from training.loop import Recipe, train
+from detector.errors import DetectorError
+from training.finetuning import finetune
 from training.objective import LossWeights
-from training.proposal_cache import cached_proposals
+from training.recipe import Recipe
 
 
 def main(
@@ -63,107 +55,23 @@ def main(
         loss=LossWeights(distillation=distillation),
     )
     try:
-        finetune(
-            data,
+        dataset = read_ilsvrc_det(data, "train", on_problem=on_problem)
+        for problem in dataset.problems:
+            tqdm.write(f"{problem.image_id}: {problem.kind}: {problem.message}")
+        path = finetune(
+            dataset,
             load_checkpoint(init),
+            ilsvrc_det(),
             output,
             recipe,
-            cache=cache,
-            on_problem=on_problem,
+            cache=cache or output / "cache",
             name=name,
+            data_name="ILSVRC DET/train",
             device=device,
         )
+        print(f"next  python training/evaluate_det.py --data {data} --weights {path}")
     except DetectorError as error:
         raise SystemExit(f"error: {error}") from error
-
-
-def finetune(
-    data: Path,
-    init: Checkpoint,
-    output: Path,
-    recipe: Recipe,
-    *,
-    cache: Path | None = None,
-    on_problem: OnProblem = OnProblem.REPORT,
-    name: str = "googlenet-ilsvrc-det200",
-    device: str = "auto",
-) -> Path:
-    """Train, and return the path of the detector's checkpoint.
-
-    Raises DetectorError for data, a checkpoint or settings that cannot be used.
-    """
-    started = time.monotonic()
-    split = _stages_through(init, recipe.frozen_through)
-    dataset = read_ilsvrc_det(data, "train", on_problem=on_problem)
-    for problem in dataset.problems:
-        tqdm.write(f"{problem.image_id}: {problem.kind}: {problem.message}")
-    records = [record for record in dataset.records if len(record.boxes)]
-    if not records:
-        raise ParameterError(f"{data}: no picture of DET/train has an object to learn from")
-    output.mkdir(parents=True, exist_ok=True)
-    cache = cache or output / "cache"
-    maps = build_feature_cache(
-        cache / "maps",
-        init,
-        split,
-        records,
-        cached_proposals(records, cache / "proposals"),
-        recipe.sampling,
-        background_label=len(dataset.class_ids),
-        seed=recipe.seed,
-        device=device,
-    )
-    torch.manual_seed(recipe.seed)  # the box head's first weights
-    start = fold(init, own_rows=True)
-    assert isinstance(start.network, RegionNetwork)
-    averaged = train(start.network, split, maps, output, recipe, choose_device(device))
-    start.network.load_state_dict({**start.network.state_dict(), **averaged})
-    training = {
-        "init": init.metadata.name,
-        "data": "ILSVRC DET/train",
-        "pictures": len(records),
-        "boxes": sum(len(record.boxes) for record in records),
-        "regions": len(maps.labels),
-        **dataclasses.asdict(recipe),
-    }
-    # A MultiBox head reads the trunk: it is still good if what it reads kept its weights.
-    multibox = init.multibox
-    if multibox is not None and stages_read(init.backbone.features, multibox.spec.stages) > split:
-        multibox = None
-    if multibox is not None and "multibox" in init.metadata.training:
-        training["multibox"] = init.metadata.training["multibox"]
-    path = output / "detector.safetensors"
-    short_side = int(np.median([min(record.width, record.height) for record in records]))
-    metadata = dataclasses.replace(
-        start.metadata,
-        preprocessing=dataclasses.replace(start.metadata.preprocessing, short_side=short_side),
-        name=name,
-        multibox=multibox.spec if multibox is not None else None,
-        training=training,
-        licence=f"{init.metadata.licence}; ImageNet's terms: non-commercial research",
-        source=f"{init.metadata.name} ({init.metadata.source}), fine-tuned on ILSVRC DET/train",
-    )
-    save_checkpoint(path, Checkpoint(start.network.cpu().eval(), metadata, multibox))
-    print(
-        f"\n{training['pictures']} pictures, {training['boxes']} objects, {training['regions']} regions, "
-        f"{recipe.iterations} iterations in {(time.monotonic() - started) / 60:.1f} minutes\n"
-        f"log       {output / 'log.jsonl'}\n"
-        f"detector  {path} ({path.stat().st_size / 2**20:.1f} MiB)\n"
-        f"next      python training/evaluate_det.py --data {data} --weights {path}"
-    )
-    return path
-
-
-def _stages_through(init: Checkpoint, name: str) -> int:
-    """How many stages are frozen."""
-    names = [stage for stage, _ in init.backbone.features.named_children()]
-    if name == "none":
-        return 0
-    if name not in names:
-        raise ParameterError(
-            f"--frozen-through {name!r} is no stage; use 'none' or one of {', '.join(names)}"
-        )
-    return names.index(name) + 1
 
 
 if __name__ == "__main__":

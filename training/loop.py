@@ -1,7 +1,6 @@
 """The iterations of fine-tuning: minibatches of cached maps through the trained stages and the heads."""
 
 import hashlib
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -13,40 +12,15 @@ from tqdm import tqdm
 from detector.engine import choose_precision
 from detector.region_network import RegionNetwork
 from training.feature_cache import FeatureCache
-from training.minibatch import BatchSettings, Sampler
+from training.minibatch import Sampler
 from training.objective import Losses, LossWeights, Targets, losses
 from training.progress import Progress
+from training.recipe import Averaging, Recipe
 from training.run_log import RunLog
-from training.sampling import SamplingSettings
-from training.schedule import schedule
+from training.schedule import Keep, exponential, none, schedule, uniform
 
 
-@dataclass(frozen=True)
-class Recipe:
-    """Settings of a run.
-
-    Stages up to ``frozen_through`` keep their weights ("none" trains all). ``rate`` is the trunk's,
-    ``head_rate`` the classifier's and the box head's; both rise over ``warmup`` iterations and fall along a
-    half cosine. Momentum and averaging are the paper's (arXiv 1409.4842, section 6), the averaging
-    exponential.
-    """
-
-    iterations: int = 2000
-    rate: float = 0.002
-    head_rate: float = 0.01
-    warmup: int = 100
-    momentum: float = 0.9
-    weight_decay: float = 5e-4
-    average: float = 0.998
-    frozen_through: str = "pool4"
-    save_every: int = 250
-    seed: int = 0
-    batch: BatchSettings = field(default_factory=BatchSettings)
-    sampling: SamplingSettings = field(default_factory=SamplingSettings)
-    loss: LossWeights = field(default_factory=LossWeights)
-
-
-def train(
+def run_training(
     network: RegionNetwork,
     split: int,
     cache: FeatureCache,
@@ -69,7 +43,7 @@ def train(
         _run_id(recipe, cache),
         named,
         _optimizer(named, tail, recipe),
-        average=recipe.average,
+        average=_keep(recipe),
     )
     sampler = Sampler(
         cache.labels.numpy(), cache.overlaps.numpy(), network.pooling.num_classes, recipe.batch, recipe.seed
@@ -91,6 +65,14 @@ def train(
         if (iteration + 1) % recipe.save_every == 0 or iteration + 1 == recipe.iterations:
             progress.save(iteration + 1)
     return progress.averaged()
+
+
+def _keep(recipe: Recipe) -> Keep:
+    if recipe.averaging is Averaging.EMA:
+        return exponential(recipe.average)
+    if recipe.averaging is Averaging.POLYAK:
+        return uniform(round(recipe.average_from * recipe.iterations))
+    return none
 
 
 def _optimizer(named: dict[str, nn.Parameter], tail: nn.Module, recipe: Recipe) -> torch.optim.SGD:

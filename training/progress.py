@@ -6,7 +6,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from training.schedule import average_in
+from training.schedule import Keep, average_in
 from training.state import load_state, momenta, restore_momenta, save_state
 
 _LARGEST_GRADIENT = 10.0
@@ -25,9 +25,9 @@ class Progress:
         named: Mapping[str, nn.Parameter],
         optimizer: torch.optim.SGD,
         *,
-        average: float,
+        average: Keep,
     ) -> None:
-        """``run`` tells this run's settings from others, ``average`` is how much of the average stays.
+        """``run`` tells this run's settings from others, ``average`` how the weights are averaged.
 
         Raises CheckpointError if the file at ``path`` is another run's, or no state at all.
         """
@@ -44,7 +44,7 @@ class Progress:
         loss.backward()
         nn.utils.clip_grad_norm_(self._named.values(), _LARGEST_GRADIENT)
         self._optimizer.step()
-        average_in(self._average, self._named, self._keep, iteration)
+        average_in(self._average, self._named, self._keep(iteration))
 
     def save(self, done: int) -> None:
         """Write the state after ``done`` iterations, whole or not at all."""
