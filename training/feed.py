@@ -113,7 +113,9 @@ class _CachedRows(Dataset[Minibatch]):
         return Minibatch(cache.maps[rows], targets, torch.from_numpy(slots[mine]))
 
 
-def loader(dataset: Dataset[Any], first: int, last: int, device: torch.device, workers: int) -> DataLoader[Any]:
+def loader(
+    dataset: Dataset[Any], first: int, last: int, device: torch.device, workers: int
+) -> DataLoader[Any]:
     """Items ``first`` to before ``last`` of a data set, made ahead by so many processes, in order."""
     return DataLoader(
         dataset,
