@@ -1,4 +1,4 @@
-"""The commands ``detector weights import|show|verify``."""
+"""The commands ``detector weights import|add-multibox|show|verify``."""
 
 from enum import StrEnum
 from pathlib import Path
@@ -9,8 +9,15 @@ import typer
 
 from detector.bvlc import PREPROCESSING as BVLC_PREPROCESSING
 from detector.bvlc import read_bvlc
-from detector.checkpoints import Checkpoint, read_metadata, save_checkpoint, verify_checkpoint
+from detector.checkpoints import (
+    Checkpoint,
+    load_checkpoint,
+    read_metadata,
+    save_checkpoint,
+    verify_checkpoint,
+)
 from detector.classes import ClassList, ilsvrc_cls
+from detector.head_sharing import with_multibox_of
 from detector.metadata import Metadata
 from detector.pretrained import SHIPPED
 from detector.proposals.multibox_head import MultiBoxSpec
@@ -69,8 +76,18 @@ def import_weights(
                 source="torchvision googlenet",
             ),
         )
-    save_checkpoint(target, checkpoint, getattr(torch, precision.value))
-    print(f"{target}: {target.stat().st_size / 2**20:.1f} MiB")
+    _save(target, checkpoint, precision)
+
+
+@weights.command()
+def add_multibox(
+    source: Annotated[Path, typer.Argument(help="Checkpoint without a MultiBox head.")],
+    giver: Annotated[Path, typer.Argument(help="Checkpoint that has one, on the same trunk.")],
+    target: Annotated[Path, typer.Argument(help="Checkpoint to write (.safetensors).")],
+    precision: Annotated[Precision, typer.Option(help="How to store the weights.")] = Precision.FLOAT16,
+) -> None:
+    """Give a checkpoint the MultiBox head of another whose trunk is the same as far as the head reads it."""
+    _save(target, with_multibox_of(load_checkpoint(source), load_checkpoint(giver)), precision)
 
 
 @weights.command()
@@ -102,6 +119,11 @@ def verify(path: Annotated[Path, typer.Argument(help="Checkpoint.")] = SHIPPED) 
     """Check that a checkpoint is whole and fits its network."""
     metadata = verify_checkpoint(path)
     print(f"{path}: {metadata.name} is whole: checksum, values and shapes are right")
+
+
+def _save(target: Path, checkpoint: Checkpoint, precision: Precision) -> None:
+    save_checkpoint(target, checkpoint, getattr(torch, precision.value))
+    print(f"{target}: {target.stat().st_size / 2**20:.1f} MiB")
 
 
 def _head(spec: MultiBoxSpec | None) -> str:

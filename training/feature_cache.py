@@ -21,7 +21,9 @@ from detector.checkpoints import Checkpoint
 from detector.datasets.record import Record
 from detector.engine import Engine
 from detector.images import load
-from detector.regions import Preprocessing, normalise, warp
+from detector.regions import Preprocessing, reduced
+from training.crops import crops_of
+from training.proposal_cache import ProposalCache
 from training.sampling import Regions, SamplingSettings, sample_regions
 
 WHOLE = -1
@@ -32,8 +34,9 @@ WHOLE = -1
 class FeatureCache:
     """maps [M,K,h,w] bfloat16 (a memory map), teacher [M,S] float16: the untrained classifier's rows.
 
-    labels [M] int64 (:data:`WHOLE` for whole pictures), overlaps [M] float32 (IoU with the nearest object),
-    deltas [M,4] float32 (NaN where there are none).
+    labels [M] int64 (:data:`WHOLE` for whole pictures, :data:`training.sampling.UNKNOWN` for objects of
+    unknown class), overlaps [M] float32 (IoU with the nearest object), deltas [M,4] float32 (NaN where there
+    are none), sure [M] bool (false for background that may be an object), pictures [M] int64 (the record).
     """
 
     maps: Tensor
@@ -41,6 +44,8 @@ class FeatureCache:
     labels: Tensor
     overlaps: Tensor
     deltas: Tensor
+    sure: Tensor
+    pictures: Tensor
 
 
 def build_feature_cache(
@@ -48,9 +53,10 @@ def build_feature_cache(
     checkpoint: Checkpoint,
     frozen: int,
     records: Sequence[Record],
-    proposals: Sequence[Boxes],
+    proposals: ProposalCache,
     settings: SamplingSettings,
     *,
+    preprocessing: Preprocessing,
     background_label: int,
     seed: int,
     device: str,
@@ -58,13 +64,19 @@ def build_feature_cache(
     """Sample every picture's regions and run the first ``frozen`` stages over them.
 
     A half-built cache is gone on with; one made from another checkpoint, list or setting lies under another
-    key and is never used. ``proposals`` holds the boxes [R,4] of each picture.
+    key and is never used. ``preprocessing`` is that of the detector in training.
     """
     plan = [
-        _plan(record, index, boxes, settings, background_label, seed)
-        for index, (record, boxes) in enumerate(zip(records, proposals, strict=True))
+        plan_picture(
+            record,
+            proposals.of(record).boxes,
+            settings,
+            background_label,
+            np.random.default_rng([seed, index]),
+        )
+        for index, record in enumerate(records)
     ]
-    folder = folder / _key(checkpoint, frozen, records, plan)
+    folder = folder / _key(checkpoint, frozen, preprocessing, records, plan)
     folder.mkdir(parents=True, exist_ok=True)
     backbone = copy.deepcopy(checkpoint.backbone)  # an engine converts what it is given
     features = backbone.features
@@ -72,7 +84,7 @@ def build_feature_cache(
         Engine(features[:frozen], nn.Identity(), lambda maps: (maps,), device=device),
         Engine(features[frozen:], backbone, lambda maps: (backbone.pool(maps),), device=device),
     )
-    shape = _shape_after(engines[0], checkpoint.metadata.preprocessing)
+    shape = _shape_after(engines[0], preprocessing)
     starts = np.cumsum([0] + [len(regions.labels) for regions, _ in plan])
     total, rows = int(starts[-1]), backbone.classifier.out_features
     maps = _mapped(folder / "maps.bf16", torch.bfloat16, (total, *shape))
@@ -83,7 +95,7 @@ def build_feature_cache(
         range(done, len(records)), desc="frozen stages", unit="picture", initial=done, total=len(records)
     ):
         regions, whole = plan[index]
-        crops = _crops(records[index], regions, whole, checkpoint.metadata.preprocessing, engines[0].device)
+        crops = _crops(records[index], regions, whole, preprocessing, engines[0].device)
         (frozen_maps,) = engines[0].run(crops)
         (logits,) = engines[1].run(frozen_maps.to(engines[1].device))
         maps[starts[index] : starts[index + 1]] = frozen_maps.to(torch.bfloat16)
@@ -96,6 +108,8 @@ def build_feature_cache(
         torch.from_numpy(np.concatenate([regions.labels for regions, _ in plan])),
         torch.from_numpy(np.concatenate([regions.overlaps for regions, _ in plan])),
         torch.from_numpy(np.concatenate([regions.deltas for regions, _ in plan])),
+        torch.from_numpy(np.concatenate([regions.sure for regions, _ in plan])),
+        torch.from_numpy(np.repeat(np.arange(len(plan)), np.diff(starts))),
     )
 
 
@@ -103,10 +117,14 @@ Plan = tuple[Regions, NDArray[np.bool_]]
 """A picture's regions, and which of them are whole pictures (no context around them)."""
 
 
-def _plan(
-    record: Record, index: int, proposals: Boxes, settings: SamplingSettings, background_label: int, seed: int
+def plan_picture(
+    record: Record,
+    proposals: Boxes,
+    settings: SamplingSettings,
+    background_label: int,
+    rng: np.random.Generator,
 ) -> Plan:
-    rng = np.random.default_rng([seed, index])
+    """The regions of one picture, and twice the whole of it, once mirrored."""
     regions = sample_regions(record, proposals, background_label, settings, rng)
     picture = as_boxes([(0, 0, record.width, record.height)] * 2)
     whole = np.concatenate([np.zeros(len(regions.labels), bool), np.ones(2, bool)])
@@ -117,6 +135,7 @@ def _plan(
             np.concatenate([regions.labels, [WHOLE, WHOLE]]),
             np.concatenate([regions.overlaps, np.zeros(2, np.float32)]),
             np.concatenate([regions.deltas, np.full((2, 4), np.nan, np.float32)]),
+            np.concatenate([regions.sure, np.ones(2, bool)]),
         ),
         whole,
     )
@@ -129,24 +148,25 @@ def _crops(
     preprocessing: Preprocessing,
     device: torch.device,
 ) -> Tensor:
-    picture = normalise(load(record.path), preprocessing, device)
-    tight = Preprocessing(preprocessing.mean, preprocessing.std, preprocessing.size, context=0)
-    crops = torch.cat(
-        [warp(picture, regions.boxes[~whole], preprocessing), warp(picture, regions.boxes[whole], tight)]
-    )
-    mirrored = torch.from_numpy(regions.mirrored).to(device)
-    crops[mirrored] = crops[mirrored].flip(3)
-    return crops
+    image, factors = reduced(load(record.path), preprocessing)
+    return crops_of(image, regions.boxes * factors, whole, regions.mirrored, preprocessing, device)
 
 
-def _key(checkpoint: Checkpoint, frozen: int, records: Sequence[Record], plan: Sequence[Plan]) -> str:
-    digest = hashlib.sha256(json.dumps([frozen, asdict(checkpoint.metadata.preprocessing)]).encode())
+def _key(
+    checkpoint: Checkpoint,
+    frozen: int,
+    preprocessing: Preprocessing,
+    records: Sequence[Record],
+    plan: Sequence[Plan],
+) -> str:
+    digest = hashlib.sha256(json.dumps([frozen, asdict(preprocessing)]).encode())
     for name, value in checkpoint.backbone.state_dict().items():
         digest.update(name.encode())
         digest.update(value.contiguous().numpy().tobytes())
     for record, (regions, _) in zip(records, plan, strict=True):
         digest.update(record.image_id.encode())
         digest.update(regions.boxes.tobytes() + regions.mirrored.tobytes() + regions.labels.tobytes())
+        digest.update(record.path.read_bytes())
     return digest.hexdigest()[:16]
 
 

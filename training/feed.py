@@ -53,6 +53,7 @@ class CachedFeed:
     def __init__(
         self,
         cache: FeatureCache,
+        known: int,
         background_label: int,
         settings: BatchSettings,
         *,
@@ -62,7 +63,8 @@ class CachedFeed:
         world: World,
         workers: int = 0,
     ) -> None:
-        """``weights`` [N]: how much more often than others a picture's regions are drawn."""
+        """``known`` rows of the classifier are to be remembered; ``weights`` [N]: how much more often than
+        others a picture's regions are drawn."""
         self._cache, self._device, self._workers = cache, device, workers
         sampler = Sampler(
             cache.labels.numpy(),
@@ -73,7 +75,7 @@ class CachedFeed:
             sure=cache.sure.numpy(),
             weights=weights[cache.pictures.numpy()],
         )
-        self._rows = _CachedRows(cache, sampler, world)
+        self._rows = _CachedRows(cache, known, sampler, world)
         positive = (cache.labels >= 0) & (cache.labels != background_label)
         self.an_epoch = max(int(positive.sum()) // settings.positives, 1)
         self._weights = weights
@@ -97,8 +99,8 @@ class CachedFeed:
 class _CachedRows(Dataset[Minibatch]):
     """This process' share of a minibatch, still in main memory, by the minibatch's number."""
 
-    def __init__(self, cache: FeatureCache, sampler: Sampler, world: World) -> None:
-        self._cache, self._sampler, self._world = cache, sampler, world
+    def __init__(self, cache: FeatureCache, known: int, sampler: Sampler, world: World) -> None:
+        self._cache, self._known, self._sampler, self._world = cache, known, sampler, world
 
     def __getitem__(self, iteration: int) -> Minibatch:
         drawn, pool = self._sampler.draw(iteration), self._sampler.pool(iteration)
@@ -108,7 +110,8 @@ class _CachedRows(Dataset[Minibatch]):
         mine = mine[np.argsort(index[mine], kind="stable")]  # in the file's order: fewer seeks
         rows, cache = torch.from_numpy(index[mine]), self._cache
         targets = Targets(
-            *(part[rows] for part in (cache.labels, cache.overlaps, cache.deltas, cache.sure, cache.teacher))
+            *(part[rows] for part in (cache.labels, cache.overlaps, cache.deltas, cache.sure)),
+            cache.teacher[rows, : self._known],
         )
         return Minibatch(cache.maps[rows], targets, torch.from_numpy(slots[mine]))
 

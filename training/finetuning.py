@@ -2,6 +2,7 @@
 
 import dataclasses
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -11,22 +12,24 @@ from tqdm import tqdm
 from detector.checkpoints import Checkpoint, save_checkpoint
 from detector.classes import ClassList
 from detector.datasets.record import Dataset
-from detector.engine import choose_device
 from detector.errors import ParameterError
-from detector.folding import fold
 from detector.proposals.multibox_head import MultiBoxHead, stages_read
 from detector.region_network import RegionNetwork
-from training.feature_cache import build_feature_cache
+from detector.transfer import transfer
+from training.distributed import join_world
+from training.feeding import Source, choose_feed, held_out_regions
 from training.loop import run_training
-from training.proposal_cache import cached_proposals
+from training.mixing import Ingredient, mix
+from training.proposal_cache import ProposalCache
 from training.recipe import Recipe
+from training.region_learner import RegionLearner
 
 DETECTOR = "detector.safetensors"
 """What the result is called in the run's folder."""
 
 
 def finetune(
-    train: Dataset,
+    train: Dataset | Sequence[Ingredient],
     init: Checkpoint,
     classes: ClassList,
     output: Path,
@@ -37,62 +40,71 @@ def finetune(
     data_name: str,
     held_out: Dataset | None = None,
     device: str = "auto",
+    cache_gib: float = 16.0,
+    workers: int | None = None,
 ) -> Path:
     """Train a detector of ``classes`` and return the path of its checkpoint.
 
-    ``cache`` is the folder for proposals and maps, which several runs may share. ``name`` is the detector's,
-    ``data_name`` says in its metadata what it was trained on. Called again after a kill, it goes on where it
-    was. Raises DetectorError for data, a checkpoint or settings that cannot be used.
+    ``cache`` is the folder for proposals and maps, which several runs may share; maps of up to ``cache_gib``
+    are kept there, else pictures are streamed by ``workers`` processes [as many as there are cores to
+    spare]. ``name`` is the detector's, ``data_name`` says in its metadata what it was trained on.
+    ``held_out`` is measured on the way. Called again after a kill, it goes on where it was; under torchrun
+    the processes share the work, and the first one writes. Raises DetectorError for data, a checkpoint or
+    settings that cannot be used.
     """
     started = time.monotonic()
     frozen = stages_through(init, recipe.frozen_through)
-    records = [record for record in train.records if len(record.boxes)]
-    if not records:
-        raise ParameterError(f"{data_name}: no picture has an object to learn from")
+    mixed = mix(train, classes)
+    world, chosen = join_world(device)
     output.mkdir(parents=True, exist_ok=True)
-    torch.manual_seed(recipe.seed)  # the box head's first weights
-    start = fold(init, own_rows=True)
+    short_side = int(np.median([min(record.width, record.height) for record in mixed.records]))
+    preprocessing = dataclasses.replace(init.metadata.preprocessing, short_side=short_side)
+    torch.manual_seed(recipe.seed)  # the first weights of new heads
+    start = transfer(init, classes)
     assert isinstance(start.network, RegionNetwork)
-    maps = build_feature_cache(
-        cache / "maps",
-        init,
-        frozen,
-        records,
-        cached_proposals(records, cache / "proposals"),
-        recipe.sampling,
-        background_label=len(classes),
-        seed=recipe.seed,
-        device=device,
+    known = start.metadata.classification
+    source = Source(
+        init=start,
+        frozen=frozen,
+        known=len(known) if known is not None and recipe.loss.distillation > 0 else 0,
+        preprocessing=preprocessing,
+        proposals=ProposalCache(cache / "proposals", init, preprocessing, device=str(chosen)),
+        folder=cache / "maps",
+        device=chosen,
+        world=world,
     )
-    averaged = run_training(start.network, frozen, maps, output, recipe, choose_device(device))
-    start.network.load_state_dict({**start.network.state_dict(), **averaged})
+    feed = choose_feed(source, mixed, recipe, cache_gib=cache_gib, workers=workers)
+    measured = held_out_regions(source, held_out, classes, recipe) if held_out is not None else None
+    learner = RegionLearner(start.network, frozen, recipe.loss)
+    result = run_training(learner, feed, output, recipe, chosen, world, measured)
+    start.network.load_state_dict({**start.network.state_dict(), **result})
+    multibox = _kept_multibox(init, frozen)
     training = {
         "init": init.metadata.name,
         "data": data_name,
-        "pictures": len(records),
-        "boxes": sum(len(record.boxes) for record in records),
-        "regions": len(maps.labels),
+        "pictures": len(mixed.records),
+        "boxes": sum(len(record.boxes) for record in mixed.records),
         **dataclasses.asdict(recipe),
     }
-    multibox = _kept_multibox(init, frozen)
     if multibox is not None and "multibox" in init.metadata.training:
         training["multibox"] = init.metadata.training["multibox"]
-    path = output / DETECTOR
-    short_side = int(np.median([min(record.width, record.height) for record in records]))
     metadata = dataclasses.replace(
         start.metadata,
-        preprocessing=dataclasses.replace(start.metadata.preprocessing, short_side=short_side),
+        preprocessing=preprocessing,
         name=name,
         multibox=multibox.spec if multibox is not None else None,
         training=training,
         licence=f"{init.metadata.licence}; the terms of {data_name}",
         source=f"{init.metadata.name} ({init.metadata.source}), fine-tuned on {data_name}",
     )
-    save_checkpoint(path, Checkpoint(start.network.cpu().eval(), metadata, multibox))
-    tqdm.write(
-        f"{training['pictures']} pictures, {training['boxes']} objects, {training['regions']} regions, "
-        f"{recipe.iterations} iterations in {(time.monotonic() - started) / 60:.1f} minutes"
-    )
+    path = output / DETECTOR
+    with world.first_alone():
+        if world.first:
+            save_checkpoint(path, Checkpoint(start.network.cpu().eval(), metadata, multibox))
+            tqdm.write(
+                f"{training['pictures']} pictures, {training['boxes']} objects, {recipe.iterations} "
+                f"iterations in {(time.monotonic() - started) / 60:.1f} minutes"
+            )
     return path
 
 

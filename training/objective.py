@@ -15,7 +15,6 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from detector.region_network import RegionNetwork, RegionOutput
-from training.feature_cache import WHOLE
 from training.sampling import POSITIVE_IOU
 
 
@@ -40,14 +39,16 @@ class LossWeights:
 class Targets(NamedTuple):
     """What is asked of a minibatch.
 
-    labels [B] (whole pictures are :data:`WHOLE`), overlaps [B] the IoU with the nearest object, deltas [B,4]
-    with NaN where there are none, teacher [B,S'] the untrained classifier's first rows (none where nothing
-    is to be remembered).
+    labels [B] (below 0 for whole pictures and objects of unknown class), overlaps [B] the
+    IoU with the nearest object, deltas [B,4] with NaN where there are none, sure [B] bool false for
+    background that may be an object, teacher [B,S'] the untrained classifier's first rows (none where
+    nothing is to be remembered).
     """
 
     labels: Tensor
     overlaps: Tensor
     deltas: Tensor
+    sure: Tensor
     teacher: Tensor
 
 
@@ -77,10 +78,10 @@ def asked(targets: Targets, background: int) -> Asked:
     """What counts for which part.
 
     Whole pictures count for remembering alone. Remembering is asked of them and of objects, not of
-    background, where the old classifier's word means nothing.
+    background, where the old classifier's word means nothing. An object of unknown class is not to be named.
     """
     return Asked(
-        targets.labels != WHOLE,
+        targets.labels >= 0,
         ~targets.deltas.isnan().any(dim=1),
         targets.labels != background,
     )

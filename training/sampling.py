@@ -14,6 +14,12 @@ from detector.datasets.record import Record
 POSITIVE_IOU = 0.5
 """R-CNN (arXiv 1311.2524, section 2.3): from here on a region is its object's class, below background."""
 
+NEAR_IOU = 0.1
+"""A background region that overlaps an object by so much is a part of it, as far as anybody knows."""
+
+UNKNOWN = -2
+"""Label of a region that shows an object whose class is not known."""
+
 REGRESSION_IOU = 0.6
 """Appendix C there: only pairs at least this near have offsets worth learning."""
 
@@ -22,9 +28,11 @@ REGRESSION_IOU = 0.6
 class Regions:
     """Training regions of one picture.
 
-    boxes [R,4] float32; mirrored [R] bool; labels [R] int64, the background label for background; overlaps
-    [R] float32, the IoU with the nearest object; deltas [R,4] float32, the offsets onto that object, NaN
-    where there are none to learn.
+    boxes [R,4] float32; mirrored [R] bool; labels [R] int64, the background label for background and
+    :data:`UNKNOWN` for objects of unknown class; overlaps [R] float32, the IoU with the nearest object;
+    deltas [R,4] float32, the offsets onto that object, NaN where there are none to learn; sure [R] bool,
+    false for background of a partly labelled picture that is far from all objects: it may be an object that
+    nobody labelled.
     """
 
     boxes: Boxes
@@ -32,14 +40,15 @@ class Regions:
     labels: NDArray[np.int64]
     overlaps: NDArray[np.float32]
     deltas: NDArray[np.float32]
+    sure: NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
 class SamplingSettings:
     """How many regions of a picture are kept for training."""
 
-    positives: int = 16
-    background: int = 32
+    positives: int = 12
+    background: int = 24
     jitter: float = 0.15
 
 
@@ -54,17 +63,19 @@ def sample_regions(
 
     Candidates are the proposals, the objects' own boxes, and jittered copies of those: there are few objects
     and many ways to be slightly off. Objects share the positives evenly, so that a picture of one dog and
-    one flea teaches both.
+    one flea teaches both. Objects of unknown class are sampled like the others.
     """
     proposals = proposals[np.lexsort(proposals.T)]  # the choice must not hang on how they are ranked
-    jittered = jitter_boxes(record.boxes, record, settings, rng)
-    candidates = np.concatenate([record.boxes, jittered, proposals])
-    overlaps = iou(candidates, record.boxes)  # R x G
+    objects = np.concatenate([record.boxes, record.unknown])
+    object_labels = np.concatenate([record.labels, np.full(len(record.unknown), UNKNOWN)])
+    jittered = jitter_boxes(objects, record, settings, rng)
+    candidates = np.concatenate([objects, jittered, proposals])
+    overlaps = iou(candidates, objects)  # R x G
     best = overlaps.max(axis=1, initial=0)
     positive = _share_evenly(overlaps, settings.positives, rng)
     rest = np.flatnonzero(best < POSITIVE_IOU)
     # Jittered boxes are no background: the way down from an object is over-represented there already.
-    rest = rest[rest >= len(record.boxes) + len(jittered)]
+    rest = rest[rest >= len(objects) + len(jittered)]
     background = rng.permutation(rest)[: settings.background]
     chosen = np.concatenate([positive, background])
     boxes = candidates[chosen]
@@ -73,11 +84,12 @@ def sample_regions(
     mirrored = rng.random(len(chosen)) < 0.5
     for i in range(len(positive)):
         target = int(overlaps[chosen[i]].argmax())
-        labels[i] = record.labels[target]
+        labels[i] = object_labels[target]
         if overlaps[chosen[i], target] >= REGRESSION_IOU:
-            deltas[i] = encode(boxes[i : i + 1], record.boxes[target : target + 1])[0]
+            deltas[i] = encode(boxes[i : i + 1], objects[target : target + 1])[0]
     deltas[mirrored, 0] *= -1
-    return Regions(boxes, mirrored, labels, best[chosen], deltas)
+    sure = (labels != background_label) | (best[chosen] >= NEAR_IOU) | (not record.partial)
+    return Regions(boxes, mirrored, labels, best[chosen], deltas, sure)
 
 
 def jitter_boxes(

@@ -28,7 +28,8 @@ class Record:
     boxes [G,4] float32, continuous (``xmax`` of a file is ``xmax + 1`` here), in pixels of the upright
     picture of ``width`` x ``height``; labels [G] int64, indices into the data set's class list. ``partial``
     is true where objects of other classes may stand unlabelled, as in most of ILSVRC DET train: such a
-    picture says nothing about classes it does not list.
+    picture says nothing about classes it does not list. ``unknown`` [U,4]: further objects, of which only
+    the place is known and not the class.
     """
 
     image_id: str
@@ -38,6 +39,7 @@ class Record:
     boxes: Boxes
     labels: NDArray[np.int64]
     partial: bool = False
+    unknown: Boxes = field(default_factory=lambda: np.zeros((0, 4), np.float32))
 
 
 @dataclass(frozen=True)

@@ -1,14 +1,23 @@
 """Which regions are trained on, and what they are told."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from detector.boxes import Boxes, as_boxes, decode, flip, iou
-from detector.datasets.record import Record
-from training.minibatch import NEAR_IOU, BatchSettings, Sampler
-from training.sampling import POSITIVE_IOU, REGRESSION_IOU, SamplingSettings, sample_regions
+from detector.datasets.record import Dataset, Record
+from training.minibatch import BatchSettings, Sampler
+from training.sampling import (
+    NEAR_IOU,
+    POSITIVE_IOU,
+    REGRESSION_IOU,
+    UNKNOWN,
+    SamplingSettings,
+    sample_regions,
+)
+from training.unknown_objects import with_unknown_objects
 
 BACKGROUND = 9
 DOG, FLEA = (20, 20, 120, 100), (150, 40, 170, 60)
@@ -107,3 +116,41 @@ def test_rare_classes_are_drawn_more_often(balance: float, share: float) -> None
     sampler = Sampler(labels, np.zeros(len(labels), np.float32), BACKGROUND, settings, seed=0)
     drawn = np.concatenate([labels[sampler.draw(i)][:100] for i in range(200)])
     assert (drawn == 1).mean() == pytest.approx(share, abs=0.02)
+
+
+@pytest.mark.parametrize("partial", [False, True], ids=["fully labelled", "one class labelled"])
+def test_background_is_sure_where_nothing_can_stand_unlabelled(partial: bool) -> None:
+    record = replace(_record(DOG), partial=partial)
+    regions = sample_regions(
+        record, _proposals(), BACKGROUND, SamplingSettings(6, 40), np.random.default_rng(0)
+    )
+    far = (regions.labels == BACKGROUND) & (regions.overlaps < NEAR_IOU)
+    assert far.any()
+    assert regions.sure[~far].all()
+    assert (regions.sure[far] != partial).all()
+
+
+def test_an_object_of_unknown_class_is_no_background() -> None:
+    record = replace(_record(DOG), unknown=as_boxes([FLEA]))
+    regions = sample_regions(
+        record, _proposals(), BACKGROUND, SamplingSettings(12, 60), np.random.default_rng(0)
+    )
+    assert np.unique(regions.labels).tolist() == [UNKNOWN, 3, BACKGROUND]
+    assert (regions.labels == UNKNOWN).sum() == 6  # it shares the positives with the dog
+    background = regions.labels == BACKGROUND
+    assert (iou(regions.boxes[background], as_boxes([FLEA])) < POSITIVE_IOU).all()
+    assert not np.isnan(regions.deltas[regions.labels == UNKNOWN]).all()  # its place can be learnt
+
+
+def test_boxes_without_a_class_complete_a_partly_labelled_picture() -> None:
+    half = [tuple(side / 2 for side in box) for box in (DOG, FLEA)]  # of a copy at half the size
+    known = Record("x/one", Path("x/one.jpg"), 100, 60, as_boxes(half), np.zeros(2, np.int64))
+    partial = replace(_record(DOG), partial=True)
+    other = replace(partial, path=Path("other.jpg"))
+    full = replace(_record(DOG), partial=False)
+    completed, kept, untouched = with_unknown_objects([partial, other, full], Dataset([known], ["object"]))
+    assert completed.unknown.tolist() == [list(FLEA)]
+    assert not completed.partial
+    assert completed.boxes.tolist() == [list(DOG)]  # found in both: it stays the annotated one
+    assert kept is other
+    assert untouched is full
