@@ -46,7 +46,7 @@ class Results:
         self._device, self._world, self._workers = device, world, workers
         self._history = output / "accuracy.jsonl"
 
-    def measure(self, done: int, weights: dict[str, Tensor]) -> None:
+    def measure(self, done: int, weights: dict[str, Tensor]) -> dict[str, float]:
         """Top-1 and top-5 accuracy of the weights after ``done`` iterations, into ``accuracy.jsonl``; the
         checkpoints LAST and, if no top-1 before it was as high, BEST.
 
@@ -59,7 +59,7 @@ class Results:
         network.load_state_dict({name: weights[name] for name in network.state_dict()})
         accuracy, count = self._accuracy(network)
         if not self._world.first:
-            return
+            return accuracy
         tqdm.write(
             f"iteration {done}: "
             + ", ".join(f"{name} {value:.1%}" for name, value in accuracy.items())
@@ -74,6 +74,7 @@ class Results:
             save_checkpoint(self._output / BEST, checkpoint)
         lines = [*before, json.dumps({"iteration": done, **accuracy})]
         write_whole(self._history, "".join(f"{line}\n" for line in lines).encode())
+        return accuracy
 
     def _accuracy(self, network: GoogLeNet) -> tuple[dict[str, float], int]:
         """Accuracy by name, and of how many pictures; the same in every process."""

@@ -11,7 +11,7 @@ from detector.googlenet import GoogLeNet
 from detector.regions import Preprocessing
 
 PREPROCESSING = Preprocessing(mean=(123.675, 116.28, 103.53), std=(58.395, 57.12, 57.375))
-"""ImageNet's mean and deviation of each channel: inputs of about one, which the first weights are made for."""
+"""ImageNet's mean and deviation of each channel: inputs of about one, as the first weights need them."""
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,8 @@ Letters for shapes: N pictures of a piece of a minibatch, C classes.
 """
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
@@ -12,11 +13,14 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+from torch.nn.parallel import DistributedDataParallel
 from tqdm import tqdm
 
 from detector.engine import choose_precision
+from detector.errors import ParameterError
 from detector.googlenet import GoogLeNet
 from detector.regions import Preprocessing
+from training.board import open_board, show
 from training.broken_pictures import BrokenPictures
 from training.distributed import World
 from training.picture_feed import Augmentation, Piece, TrainingPieces, loader
@@ -68,8 +72,11 @@ class ClassifierLosses(NamedTuple):
     aux_4d: Tensor
 
 
-Measure = Callable[[int, dict[str, Tensor]], None]
-"""What is done with the averaged weights, by name, after so many iterations."""
+Measure = Callable[[int, dict[str, Tensor]], Mapping[str, float]]
+"""What is done with the averaged weights, by name, after so many iterations; gives what was measured."""
+
+BOARD = "tensorboard"
+"""The folder of TensorBoard's events in a run's."""
 
 
 def pretrain(
@@ -90,9 +97,9 @@ def pretrain(
     Returns the averaged weights by name, on the CPU. Every iteration depends on its number and on the weights
     alone, so a resumed run does what an undisturbed one does: a measure comes before the state that it
     belongs to is saved, and is taken again where a kill came between. Raises CheckpointError if the state is
-    another run's, DatasetError if too many pictures cannot be read.
+    another run's, DatasetError if too many pictures cannot be read, ParameterError if the loss runs away.
     """
-    network.to(device, memory_format=torch.channels_last).train()
+    network.to(device).to(memory_format=torch.channels_last).train()
     named = dict(network.named_parameters())
     pieces = TrainingPieces(
         pictures,
@@ -115,8 +122,9 @@ def pretrain(
     progress = Progress(
         output / "state.safetensors", run, named, optimizer, average=_keep(recipe, iterations)
     )
-    forward = _Forward(network, preprocessing, recipe, pieces.batch, device)
+    step = _Step(network, preprocessing, recipe, pieces.batch, device, world)
     log = RunLog(output / "log.jsonl", progress.first) if world.first else None
+    board = open_board(output / BOARD, progress.first) if world.first else None
     bar = tqdm(
         range(progress.first, iterations),
         desc="training",
@@ -128,33 +136,29 @@ def pretrain(
     coming = iter(loader(pieces, numbers, device, workers))
     for iteration in bar:
         factor = schedule(iteration, iterations, warmup, recipe.decay, an_epoch=pieces.an_epoch)
-        # Dropout, as a function of the iteration and of the process.
-        torch.manual_seed((recipe.seed * 1_000_003 + iteration) * 1_009 + world.rank)
         progress.clear()
-        parts = torch.zeros(len(ClassifierLosses._fields), device=device)
-        for _ in range(recipe.accumulate):
-            piece: Piece = next(coming)
+        batch: list[Piece] = [next(coming) for _ in range(recipe.accumulate)]
+        for piece in batch:
             broken.report({pictures.name(index): why for index, why in piece.broken.items()})
-            losses = forward(piece)
-            losses.total.backward()
-            parts += torch.stack(losses).detach()
-        _sum_gradients(network, world)
+        part = step.gather(batch, iteration)
+        if not bool(part.total.isfinite()):
+            raise ParameterError(f"the loss is no number any more in iteration {iteration}: lower the rate")
         progress.advance(iteration, factor)
-        parts = world.total(parts)
         if log is not None:
-            log.add(iteration, recipe.rate * factor, ClassifierLosses(*parts)._asdict(), bar)
+            values = log.add(iteration, recipe.rate * factor, part._asdict(), bar)
+            show(board, "train", iteration, {**values, "rate": recipe.rate * factor})
         done = iteration + 1
         epoch, rest = divmod(done, pieces.an_epoch)
         measured = done == iterations or (rest == 0 and epoch % recipe.measure_every == 0)
         if measured:
-            measure(done, progress.averaged())
+            show(board, "val", iteration, measure(done, progress.averaged()))
         if world.first and (measured or done % recipe.save_every == 0):
             progress.save(done)
     return progress.averaged()
 
 
-class _Forward:
-    """From a piece of a minibatch to its share of the loss."""
+class _Step:
+    """Gradients of one minibatch, shared by the processes and run in pieces."""
 
     def __init__(
         self,
@@ -163,35 +167,43 @@ class _Forward:
         recipe: PretrainRecipe,
         batch: int,
         device: torch.device,
+        world: World,
     ) -> None:
-        self._network, self._weight, self._batch, self._device = network, recipe.auxiliary, batch, device
+        self._recipe, self._batch, self._device, self._world = recipe, batch, device, world
         self._precision = choose_precision("auto", device)
         self._mean = torch.tensor(preprocessing.mean, device=device)[:, None, None]
         self._std = torch.tensor(preprocessing.std, device=device)[:, None, None]
+        self._shared: GoogLeNet | DistributedDataParallel = network
+        if world.size > 1:
+            ids = [device.index] if device.type == "cuda" else None
+            self._shared = DistributedDataParallel(network, device_ids=ids, broadcast_buffers=False)
 
-    def __call__(self, piece: Piece) -> ClassifierLosses:
+    def gather(self, pieces: Sequence[Piece], iteration: int) -> ClassifierLosses:
+        """Add the gradients of this process' pieces, and of the others', to the weights; return the losses of
+        the whole minibatch."""
+        # Dropout, as a function of the iteration; other places fall out in each process.
+        torch.manual_seed((self._recipe.seed * 1_000_003 + iteration) * 1009 + self._world.rank)
+        sums = torch.zeros(len(ClassifierLosses._fields), device=self._device)
+        for number, piece in enumerate(pieces, start=1):
+            quiet = isinstance(self._shared, DistributedDataParallel) and number < len(pieces)
+            with self._shared.no_sync() if quiet else nullcontext():  # type: ignore[operator]
+                part = self._losses(piece)
+                (part.total * self._world.size).backward()  # the processes' are averaged: ours sum up
+            sums += torch.stack(part).detach()
+        return ClassifierLosses(*self._world.total(sums).cpu())
+
+    def _losses(self, piece: Piece) -> ClassifierLosses:
         """Sums over the piece's pictures, divided by the pictures of the whole minibatch."""
         pixels = piece.pixels.to(self._device, non_blocking=True).permute(0, 3, 1, 2)  # N x 3 x S x S
         labels = piece.labels.to(self._device, non_blocking=True)
         pixels = (pixels.float() - self._mean) / self._std  # channels_last, as the bytes came
         mixed = self._precision != torch.float32
         with torch.autocast(self._device.type, self._precision, enabled=mixed):
-            output = self._network(pixels)
+            output = self._shared(pixels)
         main, *aux = (
             F.cross_entropy(logits.float(), labels, reduction="sum") / self._batch for logits in output
         )
-        return ClassifierLosses(main + self._weight * sum(aux), main, *aux)
-
-
-@torch.no_grad()
-def _sum_gradients(network: GoogLeNet, world: World) -> None:
-    """Every process' share of the gradient, added up: the same step in all of them."""
-    gradients = [value.grad for value in network.parameters() if value.grad is not None]
-    if world.size == 1 or not gradients:
-        return
-    flat = world.total(torch.cat([gradient.flatten() for gradient in gradients]))
-    for gradient, total in zip(gradients, flat.split([g.numel() for g in gradients]), strict=True):
-        gradient.copy_(total.view_as(gradient))
+        return ClassifierLosses(main + self._recipe.auxiliary * sum(aux), main, *aux)
 
 
 def _keep(recipe: PretrainRecipe, iterations: int) -> Keep:
