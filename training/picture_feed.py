@@ -5,7 +5,7 @@ Letters for shapes: N pictures of a piece of a minibatch; S the side of the netw
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
 import cv2
@@ -117,7 +117,7 @@ class MeasuredPieces(Dataset[Piece]):
 
     def __init__(self, pictures: PictureList, preprocessing: Preprocessing, world: World) -> None:
         """Each process measures its share."""
-        self._pictures, self._preprocessing = pictures, preprocessing
+        self._pictures, self._preprocessing = pictures, replace(preprocessing, context=0)
         self._mine = np.arange(world.rank, len(pictures), world.size)
 
     def __len__(self) -> int:
