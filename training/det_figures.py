@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
@@ -62,13 +62,15 @@ class Speed:
 @dataclass(frozen=True)
 class RunFigures:
     """One run's figures. ``evaluations`` are by the rules other than COCO's, ``errors`` by the first of them
-    (by VOC's where COCO's is the only one); ``speed`` is None where detections came out of a file."""
+    (by VOC's where COCO's is the only one); ``speed`` is None where detections came out of a file.
+    ``settings`` says for programs what was run."""
 
     name: str
     evaluations: Mapping[RuleName, DetEvaluation]
     coco: CocoFigures | None
     errors: ErrorBreakdown
     speed: Speed | None
+    settings: Mapping[str, Any] = field(default_factory=dict)
 
     def mean_ap(self, rule: RuleName) -> float:
         """The figure that a rule sums up in, 0..1."""
@@ -80,6 +82,7 @@ class RunFigures:
         """All figures, NaN as null."""
         figures = {
             "name": self.name,
+            "settings": dict(self.settings),
             "rules": {
                 rule: {"mean_ap": evaluation.mean_ap, "classes": _by_class(evaluation, classes)}
                 for rule, evaluation in self.evaluations.items()

@@ -5,7 +5,7 @@ Letters for shapes: R regions of one profile in one picture, U distinct regions 
 
 import copy
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -15,8 +15,6 @@ from tqdm import tqdm
 from detector.boxes import Boxes, clip
 from detector.datasets.record import Record
 from detector.detection import Detector
-from detector.evaluation.by_class import DetEvaluation
-from detector.evaluation.ilsvrc_det import evaluate_det
 from detector.images import load
 from detector.proposals import Profile, Proposals, Source
 from detector.results import Detections
@@ -34,12 +32,14 @@ CacheOf = Callable[["ProfileRun"], DetectionCache]
 class ProfileRun:
     """What a detector found by one profile: proposals and detections, and the seconds they took a picture.
 
-    ``scoring_name`` tells apart runs of the same weights under several scorings.
+    ``scoring_name`` tells apart runs of the same weights under several scorings, ``title`` those of weights
+    that have one name.
     """
 
     detector: Detector
     profile: Profile
     scoring_name: str = ""
+    title: str = ""
     proposals: list[Boxes] = field(default_factory=list)
     detections: dict[str, Detections] = field(default_factory=dict)
     proposal_seconds: list[float] = field(default_factory=list)
@@ -48,7 +48,8 @@ class ProfileRun:
     @property
     def name(self) -> str:
         """Detector, profile and scoring."""
-        return ", ".join(filter(None, [self.detector.name, str(self.profile), self.scoring_name]))
+        title = self.title or self.detector.name
+        return ", ".join(filter(None, [title, str(self.profile), self.scoring_name]))
 
     @property
     def boxes(self) -> float:
@@ -61,12 +62,6 @@ class ProfileRun:
         self.detections[image_id] = found.detections
         self.proposal_seconds.append(found.proposal_seconds)
         self.seconds.append(found.seconds)
-
-    def evaluate(
-        self, records: Sequence[Record], blacklist: Collection[tuple[str, int]] = frozenset()
-    ) -> DetEvaluation:
-        """The figures by the rule of ILSVRC."""
-        return evaluate_det(records, self.detections, len(self.detector.classes), blacklist)
 
 
 def run_profiles(
@@ -85,6 +80,7 @@ def run_scorings(
     records: Sequence[Record],
     max_proposals: int | None = None,
     cache_of: CacheOf | None = None,
+    title: str = "",
 ) -> list[ProfileRun]:
     """Find objects in every picture by every profile, with as many boxes as it is meant to, or so many.
 
@@ -93,9 +89,9 @@ def run_scorings(
     seconds of a run are those of its proposals, of as many regions as it has, and of all that its scoring
     does to them. With ``cache_of`` what a run finds in a picture is kept, and taken from there if it was.
     """
-    runs = [ProfileRun(one, profile, name) for name, one in detectors.items() for profile in profiles]
+    runs = [ProfileRun(one, profile, name, title) for name, one in detectors.items() for profile in profiles]
     caches = [cache_of(run) if cache_of is not None else None for run in runs]
-    for record in tqdm(records, desc=next(iter(detectors.values())).name, unit="picture"):
+    for record in tqdm(records, desc=title or next(iter(detectors.values())).name, unit="picture"):
         kept = [cache.get(record.path) if cache is not None else None for cache in caches]
         missing = [run for run, found in zip(runs, kept, strict=True) if found is None]
         made = iter(_look(missing, load(record.path), max_proposals) if missing else [])

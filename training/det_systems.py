@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -19,8 +20,12 @@ from training.det_run import MAX_DETECTIONS, SCORE_THRESHOLD, CacheOf, ProfileRu
 
 @dataclass(frozen=True)
 class System:
-    """Weights as they are run: a detector for each scoring, by its name; all the same but for that."""
+    """Weights as they are run: a detector for each scoring, by its name; all the same but for that.
 
+    ``title`` is what a table calls them: a network's name, and its file where others have that name too.
+    """
+
+    title: str
     paths: tuple[Path, ...]
     detectors: dict[str, Detector]
 
@@ -69,8 +74,12 @@ def make_systems(
         if len(dict(named)) < len(named):
             raise ParameterError(f"two scorings have one name: {', '.join(name for name, _ in named)}")
         detectors = {name: Detector(checkpoints, scoring=scoring, device=device) for name, scoring in named}
-        systems.append(System(group, detectors))
-    return systems
+        systems.append(System(_title(checkpoints), group, detectors))
+    times = Counter(system.title for system in systems)
+    return [
+        replace(system, title=f"{system.title} ({system.paths[0]})") if times[system.title] > 1 else system
+        for system in systems
+    ]
 
 
 def parse_scoring(text: str, own: Scoring) -> tuple[str, Scoring]:
@@ -108,6 +117,13 @@ def note_figures(
     }
     metadata = replace(checkpoint.metadata, metrics={**checkpoint.metadata.metrics, **metrics})
     save_checkpoint(path, replace(checkpoint, metadata=metadata))
+
+
+def _title(checkpoints: Sequence[Checkpoint]) -> str:
+    names = list(dict.fromkeys(checkpoint.metadata.name for checkpoint in checkpoints))
+    if len(checkpoints) == 1:
+        return names[0]
+    return f"ensemble of {len(checkpoints)}: {names[0]}{', ...' if len(names) > 1 else ''}"
 
 
 def _detecting(checkpoint: Checkpoint) -> Checkpoint:

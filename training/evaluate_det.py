@@ -14,8 +14,9 @@ than the data's are measured on those that they know, by id, name or alias.
 
 import json
 from collections.abc import Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -101,13 +102,11 @@ def main(
         rules = list(dict.fromkeys(rule or usual_rules(measured.folder.format)))
 
         figures = []
-        detections: dict[str, dict[str, Detections]] = {}
+        detections: dict[str, Detections] = {}
         for path in results or []:
-            detections[path.name] = measured.read_results(path)
+            detections = measured.read_results(path)
             figures.append(
-                measure(
-                    path.name, measured.records, detections[path.name], len(measured.classes), rules, banned
-                )
+                measure(path.name, measured.records, detections, len(measured.classes), rules, banned)
             )
         systems = []
         if not results:
@@ -124,20 +123,23 @@ def main(
         for system, match in zip(systems, matches, strict=True):
             cache_of = system.cache_of(cache, max_proposals, device) if cache is not None else None
             runs = run_scorings(
-                system.detectors, system.profiles(profile), measured.records, max_proposals, cache_of
+                system.detectors,
+                system.profiles(profile),
+                measured.records,
+                max_proposals,
+                cache_of,
+                system.title,
             )
             judged = []
             for run in runs:
-                detections[run.name] = {
-                    image_id: match.detections(found) for image_id, found in run.detections.items()
-                }
-                judged.append(_judge(run, match, detections[run.name], measured, rules, banned))
+                detections = {image_id: match.detections(found) for image_id, found in run.detections.items()}
+                one = _judge(run, match, detections, measured, rules, banned)
+                judged.append(replace(one, settings=_settings(system, run)))
             if record:
                 _record(system, runs, judged, measured, rules)
             figures += judged
         if save_results is not None:
-            ((_, found),) = detections.items()
-            measured.write_results(save_results, found)
+            measured.write_results(save_results, detections)  # of the only run
         if json_file is not None:
             _write_figures(json_file, figures, measured)
     except DetectorError as error:
@@ -193,6 +195,14 @@ def _judge(
         run.proposals,
         (run.seconds, run.proposal_seconds),
     )
+
+
+def _settings(system: System, run: ProfileRun) -> dict[str, Any]:
+    return {
+        "weights": [str(path) for path in system.paths],
+        "profile": str(run.profile),
+        "scoring": asdict(run.detector.scoring),
+    }
 
 
 def _record(

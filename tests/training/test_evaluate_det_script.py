@@ -10,6 +10,7 @@ from small_sets import rectangles, write_coco, write_ilsvrc, write_voc
 from detector.checkpoints import load_checkpoint, read_metadata, save_checkpoint
 from detector.classes import ilsvrc_det
 from detector.datasets.formats import Format, open_data
+from detector.datasets.problems import OnProblem
 from detector.errors import ParameterError
 from detector.evaluation.coco_results import write_coco_results
 from detector.evaluation.ilsvrc_results import write_ilsvrc_results
@@ -64,6 +65,7 @@ def test_it_measures_and_records(ilsvrc: Path, mine: Path, tmp_path: Path, capsy
     (run,) = written["runs"]
     assert (written["data"], written["pictures"]) == ("DET/val", 2)
     assert run["speed"]["proposals"] == 5
+    assert run["settings"]["weights"] == [str(mine)]
     assert run["rules"]["ilsvrc"]["classes"][0]["objects"] == 2
     assert run["errors"]["objects"] == 2
     assert 0 <= run["coco"]["ap"] <= 1
@@ -90,7 +92,17 @@ def test_scorings_ensemble_and_cache(ilsvrc: Path, mine: Path, tmp_path: Path, c
     main(ilsvrc, [mine, other], **options)
     assert capsys.readouterr().out == first, "to the last digit of the seconds"
     assert {path: path.stat().st_mtime_ns for path in (tmp_path / "cache").rglob("*.safetensors")} == kept
-    assert [line.split(", ")[2].split()[0] for line in first.splitlines()[-2:]] == ["own", "far"]
+    rows = [line.split(", ") for line in first.splitlines()[-2:]]
+    assert [row[0] for row in rows] == ["ensemble of 2: untrained-folded"] * 2
+    assert [row[2].split()[0] for row in rows] == ["own", "far"]
+
+
+def test_weights_of_one_name_are_told_apart_by_their_files(
+    ilsvrc: Path, mine: Path, checkpoint_path: Path, capsys: Printed
+) -> None:
+    main(ilsvrc, [mine, checkpoint_path], max_proposals=1, device="cpu", every=3, rule=[RuleName.VOC])
+    for line, path in zip(capsys.readouterr().out.splitlines()[-2:], (mine, checkpoint_path), strict=True):
+        assert line.startswith(f"untrained-folded ({path}), search")
 
 
 def test_files_of_detections(ilsvrc: Path, tmp_path: Path, capsys: Printed) -> None:
@@ -134,7 +146,7 @@ def test_pascal_voc_by_a_detector_of_the_200_classes(mine: Path, tmp_path: Path,
 
 def test_coco_numbers_its_categories(tmp_path: Path, capsys: Printed) -> None:
     write_coco(tmp_path, "val", rectangles(2, seed=3))
-    data = open_measured(tmp_path, format=None, split=None, on_problem="report", every=1)  # type: ignore[arg-type]
+    data = open_measured(tmp_path, format=None, split=None, on_problem=OnProblem.REPORT, every=1)
     assert data.split == "val"
     path = tmp_path / "results.json"
     data.write_results(path, perfect(tmp_path, "val"))
