@@ -33,8 +33,8 @@ def read_voc(
     on_problem, check_pictures:
         As for :func:`detector.datasets.ilsvrc_det.read_ilsvrc_det`.
 
-    Files count pixels from 1. Objects marked ``difficult`` are read like all others: they are objects, to be
-    proposed and learnt; it is VOC's own average precision that leaves them aside.
+    Files count pixels from 1. Objects marked ``difficult`` are read like all others and carry their mark:
+    they are objects, to be proposed and learnt; it is VOC's own average precision that leaves them aside.
 
     Raises DatasetError if the layout is another one, a list cannot be read, or at the first problem with
     ``OnProblem.STOP``.

@@ -37,7 +37,8 @@ class VocRecordReader:
         if voc is None:
             return None
         check = RecordCheck(self.labels, self.log, self.check_pictures, empty_side=1)
-        said = Said(voc.width, voc.height, voc.names, from_corners(voc.corners, self.first_pixel))
+        boxes = from_corners(voc.corners, self.first_pixel)
+        said = Said(voc.width, voc.height, voc.names, boxes, voc.difficult)
         return check.record(image_id, picture, said, partial=partial)
 
     def _parse(self, image_id: str, path: Path, negative: bool) -> VocAnnotation | None:
