@@ -7,7 +7,7 @@ import copy
 import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +21,8 @@ from detector.checkpoints import Checkpoint
 from detector.datasets.record import Record
 from detector.engine import Engine
 from detector.images import load
-from detector.regions import Preprocessing, normalise, reduced, warp
+from detector.regions import Preprocessing, reduced
+from training.crops import crops_of
 from training.proposal_cache import ProposalCache
 from training.sampling import Regions, SamplingSettings, sample_regions
 
@@ -66,7 +67,13 @@ def build_feature_cache(
     key and is never used. ``preprocessing`` is that of the detector in training.
     """
     plan = [
-        _plan(record, index, proposals.of(record).boxes, settings, background_label, seed)
+        plan_picture(
+            record,
+            proposals.of(record).boxes,
+            settings,
+            background_label,
+            np.random.default_rng([seed, index]),
+        )
         for index, record in enumerate(records)
     ]
     folder = folder / _key(checkpoint, frozen, preprocessing, records, plan)
@@ -110,10 +117,14 @@ Plan = tuple[Regions, NDArray[np.bool_]]
 """A picture's regions, and which of them are whole pictures (no context around them)."""
 
 
-def _plan(
-    record: Record, index: int, proposals: Boxes, settings: SamplingSettings, background_label: int, seed: int
+def plan_picture(
+    record: Record,
+    proposals: Boxes,
+    settings: SamplingSettings,
+    background_label: int,
+    rng: np.random.Generator,
 ) -> Plan:
-    rng = np.random.default_rng([seed, index])
+    """The regions of one picture, and twice the whole of it, once mirrored."""
     regions = sample_regions(record, proposals, background_label, settings, rng)
     picture = as_boxes([(0, 0, record.width, record.height)] * 2)
     whole = np.concatenate([np.zeros(len(regions.labels), bool), np.ones(2, bool)])
@@ -138,13 +149,7 @@ def _crops(
     device: torch.device,
 ) -> Tensor:
     image, factors = reduced(load(record.path), preprocessing)
-    picture = normalise(image, preprocessing, device)
-    boxes = regions.boxes * factors
-    tight = replace(preprocessing, context=0)
-    crops = torch.cat([warp(picture, boxes[~whole], preprocessing), warp(picture, boxes[whole], tight)])
-    mirrored = torch.from_numpy(regions.mirrored).to(device)
-    crops[mirrored] = crops[mirrored].flip(3)
-    return crops
+    return crops_of(image, regions.boxes * factors, whole, regions.mirrored, preprocessing, device)
 
 
 def _key(

@@ -1,133 +1,156 @@
-"""The iterations of fine-tuning: minibatches of cached maps through the trained stages and the heads."""
+"""The iterations of fine-tuning: minibatches through the trained stages and the heads, on any number of
+devices."""
 
 import hashlib
-from dataclasses import dataclass, field
+from contextlib import nullcontext
 from pathlib import Path
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
+from torch.nn.parallel import DistributedDataParallel
 from tqdm import tqdm
 
 from detector.engine import choose_precision
-from detector.region_network import RegionNetwork
-from training.feature_cache import FeatureCache
-from training.minibatch import BatchSettings, Sampler
-from training.objective import Losses, LossWeights, Targets, losses
+from detector.errors import ParameterError
+from training.board import open_board, show
+from training.distributed import World
+from training.early_stop import EarlyStop
+from training.feed import Feed, Minibatch
+from training.held_out import HeldOut
+from training.mining import keep_hardest
+from training.objective import Asked, Losses, Targets, asked
 from training.progress import Progress
-from training.run_log import RunLog
-from training.sampling import SamplingSettings
-from training.schedule import schedule
+from training.recipe import Averaging, Recipe
+from training.region_learner import RegionLearner
+from training.run_log import Lines, RunLog
+from training.schedule import Keep, exponential, none, schedule, uniform
+
+_NETWORK = "network."
 
 
-@dataclass(frozen=True)
-class Recipe:
-    """Settings of a run.
-
-    Stages up to ``frozen_through`` keep their weights ("none" trains all). ``rate`` is the trunk's,
-    ``head_rate`` the classifier's and the box head's; both rise over ``warmup`` iterations and fall along a
-    half cosine. Momentum and averaging are the paper's (arXiv 1409.4842, section 6), the averaging
-    exponential.
-    """
-
-    iterations: int = 2000
-    rate: float = 0.002
-    head_rate: float = 0.01
-    warmup: int = 100
-    momentum: float = 0.9
-    weight_decay: float = 5e-4
-    average: float = 0.998
-    frozen_through: str = "pool4"
-    save_every: int = 250
-    seed: int = 0
-    batch: BatchSettings = field(default_factory=BatchSettings)
-    sampling: SamplingSettings = field(default_factory=SamplingSettings)
-    loss: LossWeights = field(default_factory=LossWeights)
-
-
-def train(
-    network: RegionNetwork,
-    split: int,
-    cache: FeatureCache,
+def run_training(
+    learner: RegionLearner,
+    feed: Feed,
     output: Path,
     recipe: Recipe,
     device: torch.device,
+    world: World,
+    held_out: HeldOut | None = None,
 ) -> dict[str, Tensor]:
     """Run the iterations, or go on with them where ``output/state.safetensors`` left off.
 
-    ``split`` is how many stages of the trunk are frozen. Returns the averaged weights of what was trained, by
-    name, on the CPU. Every iteration depends on its number and on the weights alone, so a resumed run does
-    what an undisturbed one does. Raises CheckpointError if the state belongs to another run.
+    Returns the weights that are the result, of what was trained of the network, by name, on the CPU. Every
+    iteration depends on its number and on the weights alone, so a resumed run does what an undisturbed one
+    does. Raises CheckpointError if the state belongs to another run, ParameterError if the loss grows beyond
+    all numbers.
     """
-    network.to(device).train()
-    network.backbone.features[:split].requires_grad_(False)
-    tail = network.backbone.features[split:].to(memory_format=torch.channels_last)
-    named = {name: value for name, value in network.named_parameters() if value.requires_grad}
-    progress = Progress(
-        output / "state.safetensors",
-        _run_id(recipe, cache),
-        named,
-        _optimizer(named, tail, recipe),
-        average=recipe.average,
-    )
-    sampler = Sampler(
-        cache.labels.numpy(), cache.overlaps.numpy(), network.pooling.num_classes, recipe.batch, recipe.seed
-    )
-    precision = choose_precision("auto", device)
-    log = RunLog(output / "log.jsonl", progress.first)
-    bar = tqdm(
-        range(progress.first, recipe.iterations),
-        desc="training",
-        initial=progress.first,
-        total=recipe.iterations,
-    )
-    for iteration in bar:
-        factor = schedule(iteration, recipe.iterations, recipe.warmup)
-        torch.manual_seed(recipe.seed * 1_000_003 + iteration)  # dropout, as a function of the iteration
-        part = _forward(network, tail, cache, sampler.draw(iteration), recipe.loss, device, precision)
-        progress.step(part.total, iteration, factor)
-        log.add(iteration, recipe.rate * factor, part._asdict(), bar)
-        if (iteration + 1) % recipe.save_every == 0 or iteration + 1 == recipe.iterations:
-            progress.save(iteration + 1)
-    return progress.averaged()
-
-
-def _optimizer(named: dict[str, nn.Parameter], tail: nn.Module, recipe: Recipe) -> torch.optim.SGD:
-    trunk = {id(parameter) for parameter in tail.parameters()}
-    return torch.optim.SGD(
-        [
-            {"params": [p for p in named.values() if id(p) in trunk], "rate": recipe.rate},
-            {"params": [p for p in named.values() if id(p) not in trunk], "rate": recipe.head_rate},
-        ],
+    learner.to(device).train()
+    named = {name: value for name, value in learner.named_parameters() if value.requires_grad}
+    optimizer = torch.optim.SGD(
+        learner.rates(recipe.rate, recipe.head_rate, recipe.stage_decay),
         lr=recipe.rate,
         momentum=recipe.momentum,
         weight_decay=recipe.weight_decay,
     )
-
-
-def _forward(
-    network: RegionNetwork,
-    tail: nn.Module,
-    cache: FeatureCache,
-    chosen: NDArray[np.int64],
-    weights: LossWeights,
-    device: torch.device,
-    precision: torch.dtype,
-) -> Losses:
-    index = torch.from_numpy(np.sort(chosen))  # in the file's order: fewer seeks
-    maps = cache.maps[index].to(device, precision, memory_format=torch.channels_last)
-    with torch.autocast(device.type, precision, enabled=precision != torch.float32):
-        last = tail(maps)
-    output = network.heads(last.float())
-    targets = Targets(
-        *(part[index].to(device) for part in (cache.labels, cache.overlaps, cache.deltas, cache.teacher))
+    run = hashlib.sha256(repr(recipe).encode() + feed.digest()).hexdigest()[:16]
+    progress = Progress(output / "state.safetensors", run, named, optimizer, average=_keep(recipe))
+    stop = EarlyStop(recipe.patience)
+    stop.restore(progress.further)
+    step = _Step(learner, recipe, device, world)
+    journal = _Journal(output, progress.first) if world.first else None
+    last = progress.first if stop.over else recipe.iterations
+    bar = tqdm(
+        feed.minibatches(progress.first, last),
+        desc="training",
+        initial=progress.first,
+        total=recipe.iterations,
+        disable=not world.first,
     )
-    return losses(network, output, targets, weights)
+    for iteration, minibatch in enumerate(bar, start=progress.first):
+        factor = schedule(iteration, recipe.iterations, recipe.warmup, recipe.decay, an_epoch=feed.an_epoch)
+        progress.clear()
+        part = step.gather(minibatch, iteration)
+        if not bool(part.total.isfinite()):
+            raise ParameterError(f"the loss is no number any more in iteration {iteration}: lower the rates")
+        progress.advance(iteration, factor)
+        if journal is not None:
+            journal.log(iteration, recipe.rate * factor, part, bar)
+        done = iteration + 1
+        if held_out is not None and (done % recipe.check_every == 0 or done == recipe.iterations):
+            measure = held_out.measure(learner, progress.average)
+            stop.add(measure.loss, progress.average)
+            if journal is not None:
+                journal.held_out(iteration, measure._asdict())
+        if world.first and (done % recipe.save_every == 0 or done == recipe.iterations or stop.over):
+            progress.save(done, stop.state())
+        if stop.over:
+            break
+    result = stop.best or progress.averaged()
+    return {name.removeprefix(_NETWORK): value for name, value in result.items() if name.startswith(_NETWORK)}
 
 
-def _run_id(recipe: Recipe, cache: FeatureCache) -> str:
-    """Digest of all that decides the course of a run, for telling the state file of another."""
-    digest = hashlib.sha256(repr(recipe).encode())
-    digest.update(cache.labels.numpy().tobytes() + cache.deltas.numpy().tobytes())
-    return digest.hexdigest()[:16]
+class _Step:
+    """Gradients of one minibatch, shared by the processes and run in pieces."""
+
+    def __init__(self, learner: RegionLearner, recipe: Recipe, device: torch.device, world: World) -> None:
+        self._learner, self._recipe, self._world = learner, recipe, world
+        self._background = learner.network.pooling.num_classes
+        self._precision = choose_precision("auto", device)
+        self._shared: RegionLearner | DistributedDataParallel = learner
+        if world.size > 1:
+            ids = [device.index] if device.type == "cuda" else None
+            self._shared = DistributedDataParallel(learner, device_ids=ids, broadcast_buffers=False)
+
+    def gather(self, batch: Minibatch, iteration: int) -> Losses:
+        """Add the gradients of the whole minibatch to the weights; return its losses."""
+        recipe, world = self._recipe, self._world
+        # Dropout, as a function of the iteration; other places fall out in each process.
+        torch.manual_seed((recipe.seed * 1_000_003 + iteration) * 1009 + world.rank)
+        if recipe.batch.pool_size:
+            batch = keep_hardest(
+                batch, self._learner, recipe.batch.pool_size, recipe.batch.hardest, world, self._precision
+            )
+        # A part of the loss is a mean over all regions it asks of, wherever they are.
+        counts = Asked(*world.total(torch.stack(asked(batch.targets, self._background).counts())))
+        pieces = _pieces(batch, recipe.accumulate)
+        sums = torch.zeros(len(Losses._fields), device=batch.maps.device)
+        for number, piece in enumerate(pieces, start=1):
+            quiet = isinstance(self._shared, DistributedDataParallel) and number < len(pieces)
+            with self._shared.no_sync() if quiet else nullcontext():  # type: ignore[operator]
+                part, _ = self._shared(piece.maps, piece.targets, counts, self._precision)
+                (part.total * world.size).backward()  # the processes' gradients are averaged: ours sum up
+            sums += torch.stack(part).detach()
+        return Losses(*world.total(sums).cpu())
+
+
+class _Journal:
+    """What a run writes besides its state: log.jsonl, held_out.jsonl, and TensorBoard's events."""
+
+    def __init__(self, output: Path, first: int) -> None:
+        self._log = RunLog(output / "log.jsonl", first)
+        self._held_out = Lines(output / "held_out.jsonl", first)
+        self._board = open_board(output / "tensorboard", first)
+
+    def log(self, iteration: int, rate: float, part: Losses, bar: tqdm) -> None:
+        values = self._log.add(iteration, rate, part._asdict(), bar)
+        show(self._board, "train", iteration, {**values, "rate": rate})
+
+    def held_out(self, iteration: int, values: dict[str, float]) -> None:
+        self._held_out.add({"iteration": iteration, **{name: round(v, 5) for name, v in values.items()}})
+        show(self._board, "held_out", iteration, values)
+
+
+def _pieces(batch: Minibatch, count: int) -> list[Minibatch]:
+    """The minibatch in ``count`` pieces of nearly the same size, or as many as it has regions."""
+    columns = [part.tensor_split(min(count, len(batch.maps))) for part in batch.targets]
+    maps, slots = (part.tensor_split(min(count, len(batch.maps))) for part in (batch.maps, batch.slots))
+    targets = [Targets(*row) for row in zip(*columns, strict=True)]
+    return [Minibatch(*row) for row in zip(maps, targets, slots, strict=True)]
+
+
+def _keep(recipe: Recipe) -> Keep:
+    if recipe.averaging is Averaging.EMA:
+        return exponential(recipe.average)
+    if recipe.averaging is Averaging.POLYAK:
+        return uniform(round(recipe.average_from * recipe.iterations))
+    return none

@@ -17,7 +17,7 @@ from training.multibox_batches import Batches, Minibatch
 from training.multibox_objective import MultiBoxLosses, MultiBoxLossWeights, multibox_losses
 from training.progress import Progress
 from training.run_log import RunLog
-from training.schedule import schedule
+from training.schedule import exponential, schedule
 from training.windows import WindowSettings
 
 
@@ -68,7 +68,9 @@ def train_multibox(
         weight_decay=recipe.weight_decay,
     )
     run = _run_id(recipe, features, batches)
-    progress = Progress(output / "state.safetensors", run, named, optimizer, average=recipe.average)
+    progress = Progress(
+        output / "state.safetensors", run, named, optimizer, average=exponential(recipe.average)
+    )
     log = RunLog(output / "log.jsonl", progress.first)
     bar = tqdm(
         batches.run(progress.first, recipe.iterations),

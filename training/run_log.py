@@ -16,19 +16,32 @@ class RunLog:
 
     def __init__(self, path: Path, first: int) -> None:
         """``first`` is the iteration that the run starts or goes on with."""
-        path.write_text("".join(f"{line}\n" for line in lines_before(path, first)))
-        self._path = path
+        self._lines = Lines(path, first)
         self._mean: dict[str, float] = {}
 
-    def add(self, iteration: int, rate: float, part: Mapping[str, Tensor], bar: tqdm) -> None:
-        """Write one iteration's losses, scalars by name, and show their running mean."""
+    def add(self, iteration: int, rate: float, part: Mapping[str, Tensor], bar: tqdm) -> dict[str, float]:
+        """Write one iteration's losses, scalars by name, and show their running mean; return them."""
         values = {name: value.item() for name, value in part.items()}
         rounded = {name: round(value, 5) for name, value in values.items()}
-        with self._path.open("a") as file:
-            file.write(json.dumps({"iteration": iteration, "rate": round(rate, 8), **rounded}) + "\n")
+        self._lines.add({"iteration": iteration, "rate": round(rate, 8), **rounded})
         for name, value in values.items():
             self._mean[name] = self._mean.get(name, value) + (value - self._mean.get(name, value)) / _SHOWN
         bar.set_postfix({name: f"{value:.3f}" for name, value in self._mean.items()}, refresh=False)
+        return values
+
+
+class Lines:
+    """A file of JSON objects, one a line, each of an ``iteration``, that goes on where a run goes on."""
+
+    def __init__(self, path: Path, first: int) -> None:
+        """What stands there of iteration ``first`` and later is cut off."""
+        path.write_text("".join(f"{line}\n" for line in lines_before(path, first)))
+        self._path = path
+
+    def add(self, entry: Mapping[str, float]) -> None:
+        """Append one line."""
+        with self._path.open("a") as file:
+            file.write(json.dumps(entry) + "\n")
 
 
 def lines_before(path: Path, first: int) -> list[str]:

@@ -18,9 +18,9 @@ from detector.checkpoints import Checkpoint, load_checkpoint, save_checkpoint, v
 from detector.classes import ilsvrc_det
 from detector.errors import CheckpointError, DatasetError, ParameterError
 from detector.proposals.multibox_head import MultiBoxHead, MultiBoxSpec
-from training.finetune_det import finetune
-from training.loop import Recipe
+from training.finetuning import finetune
 from training.minibatch import BatchSettings
+from training.recipe import Recipe
 from training.run_log import RunLog
 from training.sampling import SamplingSettings
 from training.state import load_state, save_state

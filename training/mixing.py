@@ -1,0 +1,77 @@
+"""Several data sets as one, in the labels of one class list, each as often as it is wanted."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from detector.classes import ClassList
+from detector.datasets.record import Dataset, Record
+from detector.errors import ParameterError
+from detector.meanings import meanings
+
+
+@dataclass(frozen=True)
+class Ingredient:
+    """A data set of a mix; ``weight`` is how many times as often as by its size its pictures are drawn."""
+
+    dataset: Dataset
+    weight: float = 1.0
+
+
+@dataclass(frozen=True)
+class Mix:
+    """Records in one list of classes; weights [N]: how many times as often as others each is drawn."""
+
+    records: list[Record]
+    weights: NDArray[np.float64]
+
+
+def mix(train: Dataset | Sequence[Ingredient], classes: ClassList) -> Mix:
+    """The pictures with an object of ``classes``, labelled by it.
+
+    A set that knows only some of the classes is partial: its pictures say nothing of the others. Objects of
+    classes that are not in the list are left out: to this detector they are background. Raises
+    ParameterError if a weight is not positive, or if no picture has an object to learn from.
+    """
+    ingredients = [Ingredient(train)] if isinstance(train, Dataset) else train
+    records: list[Record] = []
+    weights: list[float] = []
+    for ingredient in ingredients:
+        if not ingredient.weight > 0:
+            raise ParameterError(f"the weight of a data set must be positive, got {ingredient.weight}")
+        mine = [r for r in relabelled(ingredient.dataset, classes).records if len(r.boxes)]
+        records += mine
+        weights += [ingredient.weight] * len(mine)
+    if not records:
+        raise ParameterError("no picture of the data has an object of the classes to learn from")
+    return Mix(records, np.array(weights))
+
+
+def relabelled(dataset: Dataset, classes: ClassList) -> Dataset:
+    """The data set in the labels of ``classes``, which are found by their id, name or alias."""
+    if list(classes.ids) == dataset.class_ids:
+        return dataset
+    wanted = [meanings(*pair) for pair in zip(classes.ids, classes.names, strict=True)]
+    label_of = np.full(len(dataset.class_ids), -1)
+    for old, class_id in enumerate(dataset.class_ids):
+        if class_id in classes.ids:
+            label_of[old] = classes.ids.index(class_id)
+            continue
+        mine = meanings(class_id, class_id)
+        label_of[old] = next((new for new, kind in enumerate(wanted) if kind & mine), -1)
+    complete = len(set(label_of.tolist()) - {-1}) == len(classes)
+    records = []
+    for record in dataset.records:
+        labels = label_of[record.labels]
+        known = labels >= 0
+        records.append(
+            replace(
+                record,
+                boxes=record.boxes[known],
+                labels=labels[known],
+                partial=record.partial or not complete,
+            )
+        )
+    return Dataset(records, list(classes.ids), dataset.problems)

@@ -1,0 +1,199 @@
+"""Train GoogLeNet to classify pictures, from scratch or on from a checkpoint.
+
+    python training/pretrain_cls.py --data ilsvrc --output runs/pretrain
+    torchrun --nproc-per-node 8 training/pretrain_cls.py --data ilsvrc --output runs/pretrain
+
+``--data`` holds ILSVRC/ with CLS-LOC in its official layout, or one folder of pictures a class. Run again
+after a kill, it goes on where it was.
+"""
+
+import dataclasses
+import time
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from tqdm import tqdm
+
+from detector.checkpoints import Checkpoint, load_checkpoint
+from detector.errors import DetectorError, ParameterError
+from detector.metadata import Metadata
+from training.augmentation import Distortion, PatchSettings
+from training.broken_pictures import BrokenPictures
+from training.classifier_results import BEST, LAST, Results
+from training.classifier_start import fresh, from_checkpoint
+from training.distributed import join_world, leave_world
+from training.feed import workers_for
+from training.labelled_pictures import LabelledPictures, read_labelled_pictures
+from training.picture_feed import Augmentation
+from training.pretraining import PretrainRecipe, pretrain
+from training.recipe import Averaging
+from training.schedule import Decay
+
+FINE_RATE = 0.001
+"""The rate for weights that can already do something."""
+
+
+def main(
+    data: Annotated[Path, typer.Option(help="The folder that holds ILSVRC/, or one folder a class.")],
+    output: Annotated[Path, typer.Option(help="Folder for the log, the state and the checkpoints.")],
+    init: Annotated[Path | None, typer.Option(help="Checkpoint to go on from [from scratch].")] = None,
+    epochs: Annotated[int, typer.Option(help="How often each picture is seen.", min=1)] = (
+        PretrainRecipe.epochs
+    ),
+    batch: Annotated[int, typer.Option(help="Pictures a minibatch, over all devices.", min=1)] = (
+        PretrainRecipe.batch
+    ),
+    accumulate: Annotated[int, typer.Option(help="Pieces a minibatch is run in, to save memory.", min=1)] = (
+        PretrainRecipe.accumulate
+    ),
+    rate: Annotated[
+        float | None, typer.Option(help=f"Learning rate [{PretrainRecipe.rate}; with --init {FINE_RATE}].")
+    ] = None,
+    decay: Annotated[Decay, typer.Option(help="How the rate falls.")] = PretrainRecipe.decay,
+    averaging: Annotated[Averaging, typer.Option(help="Which average of the weights is the result.")] = (
+        PretrainRecipe.averaging
+    ),
+    least_area: Annotated[float, typer.Option(help="Least share of a picture that a patch shows.")] = (
+        PatchSettings.least
+    ),
+    distortion: Annotated[bool, typer.Option(help="Change light and colours.")] = True,
+    overfit: Annotated[
+        int,
+        typer.Option(help="To check a set-up: learn so many pictures by heart, and measure on these.", min=0),
+    ] = 0,
+    measure_every: Annotated[int, typer.Option(help="Epochs between measures.", min=1)] = (
+        PretrainRecipe.measure_every
+    ),
+    save_every: Annotated[int, typer.Option(help="Iterations between saved states.", min=1)] = (
+        PretrainRecipe.save_every
+    ),
+    max_broken: Annotated[
+        int, typer.Option(help="Pictures that may be unreadable (but a tenth of the set at most).", min=0)
+    ] = 100,
+    name: Annotated[str, typer.Option(help="Name of the classifier.")] = "googlenet",
+    seed: Annotated[int, typer.Option(help="One seed, one result.")] = PretrainRecipe.seed,
+    workers: Annotated[
+        int | None, typer.Option(help="Processes that read pictures ahead [by the device].", min=0)
+    ] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
+) -> None:
+    """Train, print top-1 and top-5 accuracy, and write OUTPUT/best.safetensors and last.safetensors."""
+    try:
+        augmentation = Augmentation(PatchSettings(least=least_area), Distortion() if distortion else None)
+        recipe = PretrainRecipe(
+            epochs=epochs,
+            batch=batch,
+            accumulate=accumulate,
+            rate=rate if rate is not None else PretrainRecipe.rate if init is None else FINE_RATE,
+            decay=decay,
+            averaging=averaging,
+            augmentation=None if overfit else augmentation,
+            measure_every=measure_every,
+            save_every=save_every,
+            seed=seed,
+        )
+        found = read_labelled_pictures(data)
+        if overfit:
+            few = found.train.of_few_classes(overfit)
+            found = dataclasses.replace(
+                found, train=few, val=few, how=f"{len(few)} pictures to learn by heart"
+            )
+        pretrain_classifier(
+            found,
+            load_checkpoint(init) if init is not None else None,
+            output,
+            recipe,
+            name=name,
+            data_name=data.absolute().name,
+            max_broken=max_broken,
+            workers=workers,
+            device=device,
+        )
+    except DetectorError as error:
+        raise SystemExit(f"error: {error}") from error
+    finally:
+        leave_world()
+
+
+def pretrain_classifier(
+    found: LabelledPictures,
+    init: Checkpoint | None,
+    output: Path,
+    recipe: PretrainRecipe,
+    *,
+    name: str = "googlenet",
+    data_name: str,
+    max_broken: int = 100,
+    workers: int | None = None,
+    device: str = "auto",
+) -> Path:
+    """Train a classifier of the found pictures' classes; the path of the best checkpoint.
+
+    Without ``init`` the network begins with random weights. Started by torchrun, this is one process of
+    several. Raises DetectorError for data, a checkpoint or settings that cannot be used.
+    """
+    started = time.monotonic()
+    world, chosen = join_world(device)
+    if recipe.batch < world.size * recipe.accumulate:
+        raise ParameterError(
+            f"{recipe.batch} pictures a minibatch are too few for {world.size} processes with "
+            f"{recipe.accumulate} pieces each; give a larger --batch"
+        )
+    classes, seed = found.classes, recipe.seed
+    start = fresh(classes, seed) if init is None else from_checkpoint(init, classes, seed)
+    if world.first:
+        output.mkdir(parents=True, exist_ok=True)
+        for note in found.notes:
+            tqdm.write(note)
+        tqdm.write(
+            f"{len(found.train)} pictures to learn, {len(found.val)} to measure ({found.how}), "
+            f"{len(classes)} classes; {start.how}"
+        )
+    source = (
+        f"{init.metadata.name} ({init.metadata.source}), trained on" if init is not None else "trained on"
+    )
+    metadata = Metadata(
+        name,
+        "googlenet",
+        start.preprocessing,
+        classes,
+        training={
+            "init": init.metadata.name if init is not None else None,
+            "data": data_name,
+            "pictures": len(found.train),
+            **dataclasses.asdict(recipe),
+        },
+        licence=f"{init.metadata.licence}; the terms of {data_name}" if init else f"the terms of {data_name}",
+        source=f"{source} {data_name}",
+    )
+    limit = min(max_broken, max(1, len(found.train) // 10))
+    broken = BrokenPictures(output / "broken.txt", limit)
+    workers = workers_for(chosen, world) if workers is None else workers
+    results = Results(found.val, metadata, output, broken, device=chosen, world=world, workers=workers)
+    pretrain(
+        start.network,
+        found.train,
+        start.preprocessing,
+        output,
+        recipe,
+        results.measure,
+        broken,
+        device=chosen,
+        world=world,
+        workers=workers,
+    )
+    best = output / BEST
+    if world.first:
+        tqdm.write(
+            f"{recipe.epochs} epochs in {(time.monotonic() - started) / 60:.1f} minutes\n"
+            f"log       {output / 'log.jsonl'}, {output / 'accuracy.jsonl'}\n"
+            f"weights   {best}, {output / LAST} ({best.stat().st_size / 2**20:.1f} MiB)\n"
+            f"next      detector classify PICTURE --weights {best}\n"
+            f"          python training/finetune_det.py --data DATA --init {best}"
+        )
+    return best
+
+
+if __name__ == "__main__":
+    typer.run(main)
