@@ -1,4 +1,4 @@
-# make serve     the service on port 8000; WEIGHTS=path and PORT=number choose others
+# make serve     the service on port 8000; WEIGHTS=path (path:path averages several), PORT=number choose others
 # make test      the tests
 # make check     linter, formatter and type checker, all read-only
 # make training  what the scripts of training/ need besides, in .venv (make test brings it too)

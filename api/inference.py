@@ -5,7 +5,7 @@ can take the place of :class:`SingleWorker`.
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,10 +17,9 @@ import torch
 from numpy.typing import NDArray
 
 from api.errors import ApiError, not_ready
-from detector.checkpoints import load_checkpoint
 from detector.classification import Classifier
 from detector.detection import Detector
-from detector.pretrained import SHIPPED
+from detector.loading import load_checkpoints
 from detector.proposals import Profile
 
 T = TypeVar("T")
@@ -76,15 +75,17 @@ class SingleWorker:
 
     def __init__(
         self,
-        weights: Path | None = None,
+        weights: Path | Sequence[Path] | None = None,
         *,
         device: str = "auto",
         profile: Profile | None = None,
         max_proposals: int | None = None,
         threads: int = 0,
     ) -> None:
-        """``threads`` are the CPU threads of the network; 0 leaves their number to torch."""
-        self._weights = weights or SHIPPED
+        """Several ``weights`` make an ensemble, none are the shipped ones. ``threads`` are the CPU threads of
+        the network; 0 leaves their number to torch.
+        """
+        self._weights = weights
         self._device = device
         self._profile = profile
         self._max_proposals = max_proposals
@@ -142,13 +143,13 @@ class SingleWorker:
     def _load(self) -> _Models:
         if self._threads:
             torch.set_num_threads(self._threads)
-        checkpoint = load_checkpoint(self._weights)  # once: both share the backbone's memory
+        checkpoints = load_checkpoints(self._weights)  # once: both share the backbones' memory
         detector = Detector(
-            checkpoint, device=self._device, profile=self._profile, max_proposals=self._max_proposals
+            checkpoints, device=self._device, profile=self._profile, max_proposals=self._max_proposals
         )
         classifier = None
-        if checkpoint.metadata.classification is not None:
-            classifier = Classifier(checkpoint, device=self._device)
+        if all(checkpoint.metadata.classification is not None for checkpoint in checkpoints):
+            classifier = Classifier(checkpoints, device=self._device)
         _warm_up(detector, classifier)
         return _Models(detector, classifier)
 
@@ -163,7 +164,7 @@ def _detect(
     start = perf_counter()
     proposals = detector.propose(image, profile)
     proposed = perf_counter()
-    regions = detector.score(image, proposals)
+    regions = detector.refine(image, detector.score(image, proposals))
     found = detector.select(regions, score_threshold=score_threshold, max_detections=max_detections)
     timing = {
         "proposals": milliseconds(proposed - start),

@@ -4,11 +4,18 @@ import os
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import Field, NonNegativeInt, PositiveInt
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import BeforeValidator, Field, NonNegativeInt, PositiveInt
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from detector.images import Limits
 from detector.proposals import Profile
+
+
+def _paths(value: object) -> object:
+    """The paths that a colon parts, as the environment holds them."""
+    if isinstance(value, Path):
+        return (value,)
+    return value.split(os.pathsep) if isinstance(value, str) else value
 
 
 class Settings(BaseSettings):
@@ -20,8 +27,9 @@ class Settings(BaseSettings):
     """Address to listen on; 0.0.0.0 for all."""
     port: Annotated[int, Field(ge=0, le=65535)] = 8000
     """Port to listen on; 0 for a free one."""
-    weights: Path | None = None
-    """A checkpoint; the shipped weights if not given."""
+    weights: Annotated[tuple[Path, ...] | None, NoDecode, BeforeValidator(_paths)] = None
+    """A checkpoint, or several that make an ensemble, with a colon between them as in PATH; the shipped
+    weights if not given."""
     device: str = "auto"
     """``auto``, ``cpu``, ``cuda`` or ``cuda:N``."""
     profile: Profile | None = None

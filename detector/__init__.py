@@ -12,6 +12,7 @@ from detector.errors import CheckpointError, DatasetError, DetectorError, ImageE
 from detector.images import decode, load
 from detector.loading import load_classifier, load_detector
 from detector.results import Classification, Detections
+from detector.scoring import Scoring
 
 __all__ = [
     "CheckpointError",
@@ -23,6 +24,7 @@ __all__ = [
     "DetectorError",
     "ImageError",
     "ParameterError",
+    "Scoring",
     "decode",
     "load",
     "load_classifier",

@@ -31,7 +31,13 @@ Images = Annotated[list[Path], typer.Argument(help="Pictures, or folders of them
 Json = Annotated[
     Path | None, typer.Option("--json", help="Write the result as JSON; '-' for standard output.")
 ]
-Weights = Annotated[Path | None, typer.Option(help="Checkpoint to use instead of the shipped one.")]
+Weights = Annotated[
+    list[Path] | None,
+    typer.Option(
+        help="Checkpoint to use instead of the shipped one; given several times, an ensemble: the average of "
+        "all."
+    ),
+]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")]
 
 

@@ -1,5 +1,6 @@
 """The commands ``detector weights import|add-multibox|show|verify``."""
 
+from dataclasses import asdict
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
@@ -21,6 +22,7 @@ from detector.head_sharing import with_multibox_of
 from detector.metadata import Metadata
 from detector.pretrained import SHIPPED
 from detector.proposals.multibox_head import MultiBoxSpec
+from detector.scoring import Scoring
 from detector.torchvision_weights import PREPROCESSING as TORCHVISION_PREPROCESSING
 from detector.torchvision_weights import read_torchvision
 
@@ -101,6 +103,7 @@ def show(path: Annotated[Path, typer.Argument(help="Checkpoint.")] = SHIPPED) ->
         "classification": _count(metadata.classification),
         "detection": _count(metadata.detection),
         "MultiBox": _head(metadata.multibox),
+        "scoring": _scoring(metadata.scoring),
         "input": f"{prepare.size}x{prepare.size} RGB, mean {prepare.mean}, std {prepare.std}, "
         f"context {prepare.context}",
         **{f"training {key}": value for key, value in metadata.training.items()},
@@ -130,6 +133,12 @@ def _head(spec: MultiBoxSpec | None) -> str:
     if spec is None:
         return "no"
     return f"{len(spec.priors())} priors, reads {' and '.join(spec.stages)}, input {spec.size}x{spec.size}"
+
+
+def _scoring(scoring: Scoring) -> str:
+    settings, plain = asdict(scoring), asdict(Scoring())
+    changed = [f"{name} {value}" for name, value in settings.items() if value != plain[name]]
+    return ", ".join(changed) or "probabilities alone"
 
 
 def _count(classes: ClassList | None) -> str:

@@ -5,7 +5,7 @@ Letters for shapes: R regions of one profile in one picture, U distinct regions 
 
 import time
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,9 +13,8 @@ from tqdm import tqdm
 
 from detector.boxes import Boxes
 from detector.datasets.record import Record
-from detector.detection import Detector, RegionScores
-from detector.evaluation.by_class import DetEvaluation
-from detector.evaluation.ilsvrc_det import evaluate_det
+from detector.detection import Detector
+from detector.evaluation.ilsvrc_det import DetEvaluation, evaluate_det
 from detector.evaluation.proposal_figures import ALL
 from detector.evaluation.proposal_table import percent
 from detector.evaluation.recall import proposal_recall
@@ -65,14 +64,17 @@ def run_profiles(
     """Find objects in every picture by every profile, with as many boxes as it is meant to, or so many.
 
     The network sees each distinct region of a picture once, whichever profiles propose it; a profile's
-    seconds are those of its proposals, of as many regions as it has, and of the selection among them.
+    seconds are those of its proposals, of as many regions as it has, and of the second look and the selection
+    among them.
     """
     runs = [ProfileRun(detector, profile) for profile in profiles]
     for record in tqdm(records, desc=detector.name, unit="picture"):
         image = load(record.path)
+        proposed = []
         for run in runs:
             start = time.perf_counter()
-            run.proposals.append(detector.propose(image, run.profile, max_proposals).boxes)
+            proposed.append(detector.propose(image, run.profile, max_proposals))
+            run.proposals.append(proposed[-1].boxes)
             run.proposal_seconds.append(time.perf_counter() - start)
 
         boxes, rows = distinct([run.proposals[-1] for run in runs])
@@ -80,10 +82,11 @@ def run_profiles(
         scores = detector.score(image, Proposals.of(boxes, Source.SELECTIVE_SEARCH))
         a_region = (time.perf_counter() - start) / max(len(boxes), 1)
 
-        for run, mine in zip(runs, rows, strict=True):
+        for run, proposals, mine in zip(runs, proposed, rows, strict=True):
             start = time.perf_counter()
+            regions = replace(scores.rows(mine), proposals=proposals)
             run.detections[record.image_id] = detector.select(
-                RegionScores(scores.boxes[mine], scores.probabilities[mine]),
+                detector.refine(image, regions),
                 score_threshold=SCORE_THRESHOLD,
                 max_detections=MAX_DETECTIONS,
             )

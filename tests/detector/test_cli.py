@@ -4,17 +4,20 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from detector.checkpoints import load_checkpoint, save_checkpoint
 from detector.classes import ilsvrc_det
 from detector.cli import main
 from detector.images import load
 from detector.loading import load_detector
 from detector.proposals import Profile
+from detector.scoring import Scoring
 
 Inside = Callable[..., int | str | None]
 """Arguments to what the command ends with: a status, or the text of an error."""
@@ -118,6 +121,32 @@ def test_detect_looks_where_the_profile_says(
     (expected,) = detector.detect([load(pictures / "a.jpg")], score_threshold=0)
     (result,) = json.loads((tmp_path / "found.json").read_text())
     assert result["detections"] == expected.as_dicts(detector.classes)
+
+
+def test_several_weights_are_averaged(
+    inside: Inside, pictures: Path, checkpoint_path: Path, multibox_path: Path, tmp_path: Path
+) -> None:
+    done = inside(
+        "detect", pictures / "a.jpg", "--weights", checkpoint_path, "--weights", multibox_path,
+        "--json", tmp_path / "found.json", "--score-threshold", 0, "--max-proposals", 5, "--device", "cpu",
+    )  # fmt: skip
+    assert done == 0
+    detector = load_detector([checkpoint_path, multibox_path], device="cpu", max_proposals=5)
+    (expected,) = detector.detect([load(pictures / "a.jpg")], score_threshold=0)
+    (result,) = json.loads((tmp_path / "found.json").read_text())
+    assert result["detections"] == expected.as_dicts(detector.classes)
+
+
+def test_weights_show_tells_of_the_scoring(
+    inside: Inside, checkpoint_path: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    whole, path = load_checkpoint(checkpoint_path), tmp_path / "scoring.safetensors"
+    scoring = Scoring(fit_power=0.5, vote_iou=0.5)
+    save_checkpoint(path, replace(whole, metadata=replace(whole.metadata, scoring=scoring)))
+    assert inside("weights", "show", path) == 0
+    assert "scoring         fit_power 0.5, vote_iou 0.5\n" in capsys.readouterr().out
+    assert inside("weights", "show", checkpoint_path) == 0
+    assert "scoring         probabilities alone\n" in capsys.readouterr().out
 
 
 def test_a_profile_that_the_weights_cannot_serve(

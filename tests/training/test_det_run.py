@@ -51,6 +51,9 @@ class FakeDetector:
         sure = (proposals.boxes == A).all(axis=1)
         return RegionScores(proposals.boxes, np.stack([sure, ~sure], axis=1).astype(np.float32))
 
+    def refine(self, image: np.ndarray, regions: RegionScores) -> RegionScores:
+        return regions
+
     def select(self, regions: RegionScores, *, score_threshold: float, max_detections: int) -> Detections:
         return select(regions, score_threshold=score_threshold, max_detections=max_detections)
 
