@@ -1,38 +1,45 @@
-"""Running a detector over a set by each of several profiles, as a user of it would.
+"""Running a detector over a set by several profiles and scorings, as a user of it would.
 
 Letters for shapes: R regions of one profile in one picture, U distinct regions of all profiles there.
 """
 
+import copy
 import time
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from detector.boxes import Boxes
+from detector.boxes import Boxes, clip
 from detector.datasets.record import Record
 from detector.detection import Detector
-from detector.evaluation.ilsvrc_det import DetEvaluation, evaluate_det
-from detector.evaluation.proposal_figures import ALL
-from detector.evaluation.proposal_table import percent
-from detector.evaluation.recall import proposal_recall
-from detector.evaluation.text_table import aligned
 from detector.images import load
 from detector.proposals import Profile, Proposals, Source
 from detector.results import Detections
+from detector.scoring import Scoring
+from detector.selection import RegionScores
+from training.det_cache import DetectionCache, Found
 
 SCORE_THRESHOLD = 0.001
 MAX_DETECTIONS = 1000
 
+CacheOf = Callable[["ProfileRun"], DetectionCache]
+
 
 @dataclass(frozen=True)
 class ProfileRun:
-    """What a detector found by one profile: proposals and detections, and the seconds they took a picture."""
+    """What a detector found by one profile: proposals and detections, and the seconds they took a picture.
+
+    ``scoring_name`` tells apart runs of the same weights under several scorings, ``title`` those of weights
+    that have one name.
+    """
 
     detector: Detector
     profile: Profile
+    scoring_name: str = ""
+    title: str = ""
     proposals: list[Boxes] = field(default_factory=list)
     detections: dict[str, Detections] = field(default_factory=dict)
     proposal_seconds: list[float] = field(default_factory=list)
@@ -40,19 +47,21 @@ class ProfileRun:
 
     @property
     def name(self) -> str:
-        """Detector and profile."""
-        return f"{self.detector.name}, {self.profile}"
+        """Detector, profile and scoring."""
+        title = self.title or self.detector.name
+        return ", ".join(filter(None, [title, str(self.profile), self.scoring_name]))
 
     @property
     def boxes(self) -> float:
         """Proposals a picture."""
         return float(np.mean([len(boxes) for boxes in self.proposals]))
 
-    def evaluate(
-        self, records: Sequence[Record], blacklist: Collection[tuple[str, int]] = frozenset()
-    ) -> DetEvaluation:
-        """The figures by the rule of ILSVRC."""
-        return evaluate_det(records, self.detections, len(self.detector.classes), blacklist)
+    def add(self, image_id: str, found: Found) -> None:
+        """Take note of one more picture."""
+        self.proposals.append(found.proposals)
+        self.detections[image_id] = found.detections
+        self.proposal_seconds.append(found.proposal_seconds)
+        self.seconds.append(found.seconds)
 
 
 def run_profiles(
@@ -61,38 +70,87 @@ def run_profiles(
     records: Sequence[Record],
     max_proposals: int | None = None,
 ) -> list[ProfileRun]:
+    """Find objects in every picture by every profile, as :func:`run_scorings` does by one scoring."""
+    return run_scorings({"": detector}, profiles, records, max_proposals)
+
+
+def run_scorings(
+    detectors: Mapping[str, Detector],
+    profiles: Sequence[Profile],
+    records: Sequence[Record],
+    max_proposals: int | None = None,
+    cache_of: CacheOf | None = None,
+    title: str = "",
+) -> list[ProfileRun]:
     """Find objects in every picture by every profile, with as many boxes as it is meant to, or so many.
 
-    The network sees each distinct region of a picture once, whichever profiles propose it; a profile's
-    seconds are those of its proposals, of as many regions as it has, and of the second look and the selection
-    among them.
+    ``detectors`` are the same weights under scorings with those names. The network sees each distinct region
+    of a picture once (and mirrored, if a scoring wants that, once more), whichever profiles propose it; the
+    seconds of a run are those of its proposals, of as many regions as it has, and of all that its scoring
+    does to them. With ``cache_of`` what a run finds in a picture is kept, and taken from there if it was.
     """
-    runs = [ProfileRun(detector, profile) for profile in profiles]
-    for record in tqdm(records, desc=detector.name, unit="picture"):
-        image = load(record.path)
-        proposed = []
-        for run in runs:
-            start = time.perf_counter()
-            proposed.append(detector.propose(image, run.profile, max_proposals))
-            run.proposals.append(proposed[-1].boxes)
-            run.proposal_seconds.append(time.perf_counter() - start)
-
-        boxes, rows = distinct([run.proposals[-1] for run in runs])
-        start = time.perf_counter()
-        scores = detector.score(image, Proposals.of(boxes, Source.SELECTIVE_SEARCH))
-        a_region = (time.perf_counter() - start) / max(len(boxes), 1)
-
-        for run, proposals, mine in zip(runs, proposed, rows, strict=True):
-            start = time.perf_counter()
-            regions = replace(scores.rows(mine), proposals=proposals)
-            run.detections[record.image_id] = detector.select(
-                detector.refine(image, regions),
-                score_threshold=SCORE_THRESHOLD,
-                max_detections=MAX_DETECTIONS,
-            )
-            selecting = time.perf_counter() - start
-            run.seconds.append(run.proposal_seconds[-1] + len(mine) * a_region + selecting)
+    runs = [ProfileRun(one, profile, name, title) for name, one in detectors.items() for profile in profiles]
+    caches = [cache_of(run) if cache_of is not None else None for run in runs]
+    for record in tqdm(records, desc=title or next(iter(detectors.values())).name, unit="picture"):
+        kept = [cache.get(record.path) if cache is not None else None for cache in caches]
+        missing = [run for run, found in zip(runs, kept, strict=True) if found is None]
+        made = iter(_look(missing, load(record.path), max_proposals) if missing else [])
+        for run, cache, found in zip(runs, caches, kept, strict=True):
+            if found is None:
+                found = next(made)
+                if cache is not None:
+                    cache.put(record.path, found)
+            run.add(record.image_id, found)
     return runs
+
+
+def _look(runs: Sequence[ProfileRun], image: NDArray[np.uint8], max_proposals: int | None) -> list[Found]:
+    """What each run finds in one picture [H,W,3]."""
+    proposals: dict[Profile, tuple[Proposals, float]] = {}
+    for run in runs:
+        if run.profile not in proposals:
+            start = time.perf_counter()
+            mine = run.detector.propose(image, run.profile, max_proposals)
+            proposals[run.profile] = mine, time.perf_counter() - start
+
+    boxes, rows = distinct([mine.boxes for mine, _ in proposals.values()])
+    rows_of = dict(zip(proposals, rows, strict=True))
+    looks: dict[bool, tuple[RegionScores, float]] = {}
+    for flip in {run.detector.scoring.flip for run in runs}:
+        looking = _looking([run.detector for run in runs if run.detector.scoring.flip == flip])
+        start = time.perf_counter()
+        scores = looking.score(image, Proposals.of(boxes, Source.SELECTIVE_SEARCH))
+        looks[flip] = scores, (time.perf_counter() - start) / max(len(boxes), 1)
+
+    found = []
+    for run in runs:
+        scores, a_region = looks[run.detector.scoring.flip]
+        mine, proposing = proposals[run.profile]
+        start = time.perf_counter()
+        detections = _detections(run.detector, image, scores.rows(rows_of[run.profile]), mine)
+        seconds = proposing + len(mine) * a_region + time.perf_counter() - start
+        found.append(Found(detections, mine.boxes, proposing, seconds))
+    return found
+
+
+def _looking(detectors: Sequence[Detector]) -> Detector:
+    """The detector whose word on regions serves all, which are the same but for their scoring."""
+    looking = copy.copy(detectors[0])
+    scorings = [one.scoring for one in detectors]
+    looking.scoring = Scoring(
+        flip=scorings[0].flip, context_power=max(scoring.context_power for scoring in scorings)
+    )
+    return looking
+
+
+def _detections(
+    detector: Detector, image: NDArray[np.uint8], regions: RegionScores, proposals: Proposals
+) -> Detections:
+    """From regions as they were seen and moved to what this detector makes of them."""
+    height, width = image.shape[:2]
+    boxes = regions.boxes if detector.scoring.box_regression else clip(proposals.boxes, width, height)
+    regions = detector.refine(image, replace(regions, boxes=boxes, proposals=proposals))
+    return detector.select(regions, score_threshold=SCORE_THRESHOLD, max_detections=MAX_DETECTIONS)
 
 
 def distinct(parts: Sequence[Boxes]) -> tuple[Boxes, list[NDArray[np.int64]]]:
@@ -100,21 +158,3 @@ def distinct(parts: Sequence[Boxes]) -> tuple[Boxes, list[NDArray[np.int64]]]:
     boxes, rows = np.unique(np.concatenate(parts), axis=0, return_inverse=True)
     ends = np.cumsum([len(part) for part in parts])
     return boxes, np.split(rows.reshape(-1), ends[:-1])
-
-
-def profile_table(measured: Sequence[tuple[ProfileRun, DetEvaluation]], truth: Sequence[Boxes]) -> str:
-    """One line a run: mAP, boxes a picture and what they cover, median seconds, in all and for proposals."""
-    rows = [["", "mAP %", "boxes", "recall@0.5", "recall@0.7", "s/picture", "proposals"]]
-    for run, evaluation in measured:
-        covered = proposal_recall(truth, run.proposals, budgets=[ALL])
-        rows.append(
-            [
-                run.name,
-                f"{100 * evaluation.mean_ap:.2f}",
-                f"{run.boxes:.0f}",
-                *percent([covered.recall_at(0.5)[0], covered.recall_at(0.7)[0]]),
-                f"{np.median(run.seconds):.3f}",
-                f"{np.median(run.proposal_seconds):.3f}",
-            ]
-        )
-    return aligned(rows)

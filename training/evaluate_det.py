@@ -1,36 +1,44 @@
-"""Measure detectors by the ILSVRC detection rule, by one profile or several, in one run.
+"""Measure detectors on any labelled data set: several weights, profiles and scorings in one run.
 
     python training/evaluate_det.py --data ilsvrc --weights bvlc.safetensors --weights detector.safetensors
     python training/evaluate_det.py --data ilsvrc --profile fast --profile balanced --profile paper --every 4
+    python training/evaluate_det.py --data VOCdevkit/VOC2007 --split test --weights mine.safetensors
+    python training/evaluate_det.py --data ilsvrc --scoring plain:box_regression=false --scoring own:
+    python training/evaluate_det.py --data ilsvrc --ensemble --weights a.safetensors --weights b.safetensors
+    python training/evaluate_det.py --data ilsvrc --results theirs.txt
 
-A checkpoint that only classifies is folded onto the 200 classes: what it finds without any training.
+Says mAP by the rule of the data set's benchmark, COCO's measures, and where mAP is lost. A checkpoint that
+only classifies is folded onto the 200 classes: what it finds without any training. Weights of other classes
+than the data's are measured on those that they know, by id, name or alias.
 """
 
+import json
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from detector.checkpoints import load_checkpoint, save_checkpoint
-from detector.datasets.ilsvrc_det import read_ilsvrc_det
+from detector.datasets.formats import Format
 from detector.datasets.problems import OnProblem
 from detector.datasets.record import Record
-from detector.detection import Detector
-from detector.errors import DetectorError
-from detector.evaluation.blacklist import read_blacklist
-from detector.evaluation.by_class import DetEvaluation
-from detector.evaluation.det_table import det_summary, det_table
-from detector.folding import fold
+from detector.errors import DetectorError, ParameterError
+from detector.evaluation.class_match import ClassMatch, match_classes
+from detector.files import write_whole
 from detector.images import load
 from detector.pretrained import SHIPPED
 from detector.proposals import Profile
-from training.det_run import ProfileRun, profile_table, run_profiles
+from detector.results import Detections
+from training.det_data import MeasuredData, open_measured, results_kind
+from training.det_figures import RuleName, RunFigures, measure, usual_rules
+from training.det_run import ProfileRun, run_scorings
+from training.det_systems import System, make_systems, note_figures
+from training.det_table import all_runs_table, run_text
 
 
 def main(
-    data: Annotated[Path, typer.Option(help="The folder that holds ILSVRC/ in its official layout.")],
+    data: Annotated[Path, typer.Option(help="The folder of the data set.")],
     weights: Annotated[list[Path] | None, typer.Option(help="Checkpoint; give it again for more.")] = None,
     profile: Annotated[
         list[Profile] | None,
@@ -40,11 +48,13 @@ def main(
             "each are those of its proposals plus so many regions at the measured seconds a region."
         ),
     ] = None,
-    split: Annotated[str, typer.Option(help="val, or another list of ImageSets/DET.")] = "val",
+    split: Annotated[
+        str | None, typer.Option(help="A split of the data, or a list file [val, else test, else all].")
+    ] = None,
     max_proposals: Annotated[
         int | None, typer.Option(help="Regions a picture; if not given, each profile's own number.", min=1)
     ] = None,
-    blacklist: Annotated[Path | None, typer.Option(help="The official blacklist of the split.")] = None,
+    blacklist: Annotated[Path | None, typer.Option(help="ILSVRC's official blacklist of the split.")] = None,
     on_problem: Annotated[OnProblem, typer.Option(help="At a broken picture: stop, or report and go on.")] = (
         OnProblem.REPORT
     ),
@@ -53,67 +63,184 @@ def main(
         bool, typer.Option(help="Write each detector's mAP into its checkpoint's metadata.")
     ] = False,
     every: Annotated[int, typer.Option(help="Measure every Nth picture only.", min=1)] = 1,
+    format: Annotated[Format | None, typer.Option(help="The data's layout, if looking cannot tell.")] = None,
+    rule: Annotated[
+        list[RuleName] | None,
+        typer.Option(
+            help="By what rule; give it again for more. If not given, that of the data, and COCO's."
+        ),
+    ] = None,
+    scoring: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="How detections are made: NAME:key=value,key=value changes the weights' own scoring "
+            "(box_regression, fit_power, context_power, flip, refine, nms_iou, vote_iou, ...), NAME: leaves "
+            "it. Give it again for more in the same run: regions are looked at once for all."
+        ),
+    ] = None,
+    ensemble: Annotated[bool, typer.Option("--ensemble", help="All weights as one detector.")] = False,
+    results: Annotated[
+        list[Path] | None,
+        typer.Option(help="Detections in a file (.txt: ILSVRC's form, .json: COCO's), run by no weights."),
+    ] = None,
+    save_results: Annotated[
+        Path | None, typer.Option(help="Write the detections there (.txt: ILSVRC's form, .json: COCO's).")
+    ] = None,
+    json_file: Annotated[Path | None, typer.Option("--json", help="Write all figures there.")] = None,
+    cache: Annotated[
+        Path | None,
+        typer.Option(help="Keep the detections of each picture there: a run that is killed goes on."),
+    ] = None,
 ) -> None:
-    """Print AP of every class, and one line a detector and profile."""
+    """Print AP of every class, where mAP is lost, and one line a detector, profile and scoring."""
     try:
-        dataset = read_ilsvrc_det(data, split, on_problem=on_problem)
-        for problem in dataset.problems:
+        _check_options(results, weights, record, ensemble, scoring)
+        measured = open_measured(data, format=format, split=split, on_problem=on_problem, every=every)
+        for problem in measured.problems:
             print(f"{problem.image_id}: {problem.kind}: {problem.message}")
-        records = dataset.records[::every]
-        banned = (
-            read_blacklist(blacklist, data / f"ILSVRC/ImageSets/DET/{split}.txt")
-            if blacklist
-            else frozenset()
-        )
-        paths = weights or [SHIPPED]
-        detectors = [_detector(path, device) for path in paths]
-        chosen = [list(dict.fromkeys(profile or [detector.profile])) for detector in detectors]
-        _warm_up(detectors, chosen, records)
-        measured = []
-        for path, detector, mine in zip(paths, detectors, chosen, strict=True):
-            runs = run_profiles(detector, mine, records, max_proposals)
-            judged = [(run, run.evaluate(records, banned)) for run in runs]
+        banned = measured.blacklist(blacklist) if blacklist else frozenset()
+        rules = list(dict.fromkeys(rule or usual_rules(measured.folder.format)))
+
+        figures = []
+        detections: dict[str, Detections] = {}
+        for path in results or []:
+            detections = measured.read_results(path)
+            figures.append(
+                measure(path.name, measured.records, detections, len(measured.classes), rules, banned)
+            )
+        systems = []
+        if not results:
+            systems = make_systems(
+                weights or [SHIPPED], ensemble=ensemble, scorings=scoring or [], device=device
+            )
+        if save_results is not None:
+            results_kind(save_results)
+            _check_one_run(systems, profile, len(results or []))
+        matches = [match_classes(system.any.classes, measured.classes) for system in systems]
+        for system, match in zip(systems, matches, strict=True):
+            _warm_up(system, system.profiles(profile), measured.records)
+            _say_unknown(system, match)
+        for system, match in zip(systems, matches, strict=True):
+            cache_of = system.cache_of(cache, max_proposals, device) if cache is not None else None
+            runs = run_scorings(
+                system.detectors,
+                system.profiles(profile),
+                measured.records,
+                max_proposals,
+                cache_of,
+                system.title,
+            )
+            judged = []
+            for run in runs:
+                detections = {image_id: match.detections(found) for image_id, found in run.detections.items()}
+                one = _judge(run, match, detections, measured, rules, banned)
+                judged.append(replace(one, settings=_settings(system, run)))
             if record:
-                _record(path, judged, f"DET/{split} mAP", f"{len(records)} pictures")
-            measured += judged
+                _record(system, runs, judged, measured, rules)
+            figures += judged
+        if save_results is not None:
+            measured.write_results(save_results, detections)  # of the only run
+        if json_file is not None:
+            _write_figures(json_file, figures, measured)
     except DetectorError as error:
         raise SystemExit(f"error: {error}") from error
-    _print(measured, records)
+    for one in figures:
+        print(f"\n{run_text(one, measured.classes)}")
+    print(f"\n{len(measured.records)} pictures of {measured.name}\n\n{all_runs_table(figures, rules)}")
 
 
-def _detector(path: Path, device: str) -> Detector:
-    checkpoint = load_checkpoint(path)
-    return Detector(checkpoint if checkpoint.metadata.detection else fold(checkpoint), device=device)
-
-
-def _warm_up(
-    detectors: Sequence[Detector], chosen: Sequence[Sequence[Profile]], records: Sequence[Record]
+def _check_options(
+    results: Sequence[Path] | None,
+    weights: Sequence[Path] | None,
+    record: bool,
+    ensemble: bool,
+    scoring: Sequence[str] | None,
 ) -> None:
+    if results and (weights or scoring or ensemble or record):
+        raise ParameterError(
+            "--results measures a file: leave out --weights, --scoring, --ensemble, --record"
+        )
+    if record and (ensemble or scoring):
+        raise ParameterError("--record notes the figure of one checkpoint as it is: no --ensemble, --scoring")
+
+
+def _warm_up(system: System, profiles: Sequence[Profile], records: Sequence[Record]) -> None:
     """Propose once by all profiles before any time is taken: what is to be compiled is, and weights that
     cannot serve a profile say so at once."""
-    for record in records[:1]:
-        image = load(record.path)
-        for detector, profiles in zip(detectors, chosen, strict=True):
-            for profile in profiles:
-                detector.propose(image, profile)
+    image = load(records[0].path)
+    for profile in profiles:
+        system.any.propose(image, profile)
 
 
-def _record(path: Path, measured: Sequence[tuple[ProfileRun, DetEvaluation]], measure: str, on: str) -> None:
-    """Write mean AP into the checkpoint's metadata, by profile."""
-    checkpoint = load_checkpoint(path)
-    metrics = {
-        f"{measure}, {run.profile}, {run.boxes:.0f} proposals, {on}": round(evaluation.mean_ap, 4)
-        for run, evaluation in measured
+def _say_unknown(system: System, match: ClassMatch) -> None:
+    if match.unknown_names:
+        print(f"{system.any.name} does not know, and is not measured on: {', '.join(match.unknown_names)}")
+
+
+def _judge(
+    run: ProfileRun,
+    match: ClassMatch,
+    detections: dict[str, Detections],
+    measured: MeasuredData,
+    rules: Sequence[RuleName],
+    banned: frozenset[tuple[str, int]],
+) -> RunFigures:
+    return measure(
+        run.name,
+        [match.record(record) for record in measured.records],
+        detections,
+        len(measured.classes),
+        rules,
+        banned,
+        run.proposals,
+        (run.seconds, run.proposal_seconds),
+    )
+
+
+def _settings(system: System, run: ProfileRun) -> dict[str, Any]:
+    return {
+        "weights": [str(path) for path in system.paths],
+        "profile": str(run.profile),
+        "scoring": asdict(run.detector.scoring),
     }
-    metadata = replace(checkpoint.metadata, metrics={**checkpoint.metadata.metrics, **metrics})
-    save_checkpoint(path, replace(checkpoint, metadata=metadata))
 
 
-def _print(measured: Sequence[tuple[ProfileRun, DetEvaluation]], records: Sequence[Record]) -> None:
-    for run, evaluation in measured:
-        print(f"\n{run.name}\n{det_table(evaluation, run.detector.classes)}")
-        print(f"{det_summary(evaluation)}")
-    print(f"\n{len(records)} pictures\n\n{profile_table(measured, [record.boxes for record in records])}")
+def _record(
+    system: System,
+    runs: Sequence[ProfileRun],
+    figures: Sequence[RunFigures],
+    measured: MeasuredData,
+    rules: Sequence[RuleName],
+) -> None:
+    """Note the mAP by each rule but COCO's in the checkpoint."""
+    for rule in rules:
+        if rule is not RuleName.COCO:
+            suffix = "" if rule is RuleName.ILSVRC else f" ({rule})"
+            note_figures(
+                system.paths[0],
+                f"{measured.name} mAP{suffix}",
+                f"{len(measured.records)} pictures",
+                [(run, one.evaluations[rule]) for run, one in zip(runs, figures, strict=True)],
+            )
+
+
+def _check_one_run(systems: Sequence[System], profile: Sequence[Profile] | None, files: int) -> None:
+    """What is to be saved must be of one run: said before hours are spent on several."""
+    runs = files + sum(len(system.detectors) * len(system.profiles(profile)) for system in systems)
+    if runs != 1:
+        raise ParameterError(
+            f"--save-results writes the detections of one run, and there are {runs}: "
+            "give one weights file (or --ensemble), one profile and one scoring"
+        )
+
+
+def _write_figures(path: Path, figures: Sequence[RunFigures], measured: MeasuredData) -> None:
+    document = {
+        "data": measured.name,
+        "pictures": len(measured.records),
+        "runs": [one.as_json(measured.classes) for one in figures],
+    }
+    write_whole(path, json.dumps(document, indent=1, allow_nan=False).encode())
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ from detector.classes import ClassList
 from detector.datasets.coco import CocoFile
 from detector.datasets.entries import Entry, once
 from detector.datasets.folder_tree import FolderTree
+from detector.datasets.problems import ProblemLog
 from detector.datasets.split_names import in_order, role_of, split_of
 from detector.errors import DatasetError
 
@@ -59,6 +60,11 @@ class CocoFolder:
         return once(
             entry for name in chosen for entry in self.files[name].entries(self.images[name], self.classes)
         )
+
+    def strays(self, split: str | None, log: ProblemLog) -> None:
+        """Objects of pictures that their file does not list."""
+        for name in self.files if split is None else [split]:
+            self.files[name].unlisted(log)
 
 
 def _candidates(tree: FolderTree) -> list[Path]:

@@ -7,9 +7,10 @@ from pathlib import Path
 
 from detector.classes import ClassList
 from detector.datasets.coco_folder import CocoFolder
-from detector.datasets.entries import Layout, listed, read_entries
+from detector.datasets.entries import Layout, read_entries
 from detector.datasets.folder_tree import FolderTree
 from detector.datasets.ilsvrc_folder import IlsvrcFolder
+from detector.datasets.list_file import listed
 from detector.datasets.problems import OnProblem, ProblemLog
 from detector.datasets.record import Dataset
 from detector.datasets.voc_folder import VocFolder
@@ -69,6 +70,8 @@ class DataFolder:
                 "give one of the splits, or the path of a text file that names a picture a line"
             )
         records = read_entries(entries, log, check_pictures)
+        if split is None or split in self.splits:
+            self.layout.strays(None if split is None else str(split), log)
         return Dataset(records, list(self.classes.ids), log.problems)
 
 

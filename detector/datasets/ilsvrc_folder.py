@@ -8,6 +8,7 @@ from detector.classes import ClassList, ilsvrc_det
 from detector.datasets.entries import Entry, once
 from detector.datasets.ilsvrc import IlsvrcLayout
 from detector.datasets.ilsvrc_det import det_image_ids, read_det_picture
+from detector.datasets.problems import ProblemLog
 from detector.datasets.split_names import Role, in_order, role_of
 from detector.errors import DatasetError
 
@@ -46,3 +47,6 @@ class IlsvrcFolder:
             for name in chosen
             for image_id in det_image_ids(self.layout, name)
         )
+
+    def strays(self, split: str | None, log: ProblemLog) -> None:
+        """Nothing: the lists name pictures, and what no list names is not of the data set."""

@@ -72,6 +72,9 @@ class VocFolder:
         reader = replace(self.reader, log=log, check_pictures=check_pictures)
         return reader.read(image_id, picture, annotation)
 
+    def strays(self, split: str | None, log: ProblemLog) -> None:
+        """Nothing: every annotation is an entry, with or without its picture."""
+
 
 def _official(home: Path, tree: FolderTree) -> tuple[dict[str, list[Pair]], list[Pair]]:
     """Pairs by list of ImageSets/Main, and all that are annotated."""

@@ -71,6 +71,10 @@ class Picture(NamedTuple):
     difficult: NDArray[np.bool_]
     found: Detections
 
+    def wanted(self, rule: Rule) -> NDArray[np.bool_]:
+        """Which objects [G] are to be found: all but those that the rule leaves aside."""
+        return ~(self.difficult & rule.leaves_difficult)
+
 
 def pictures(
     ground_truth: Sequence[Record],
@@ -127,14 +131,30 @@ def evaluate(
     positives = np.zeros(num_classes, np.int64)
     judged = [_Judged(np.zeros(0, np.int64), np.zeros(0, np.float32), np.zeros(0, np.bool_))]
     for picture in pictures(ground_truth, detections, num_classes, blacklist):
-        wanted = ~(picture.difficult & rule.leaves_difficult)
+        wanted = picture.wanted(rule)
         positives += np.bincount(picture.labels[wanted], minlength=num_classes)
         found = find(picture, rule)
-        aside = ~np.append(wanted, True)[found]  # -1, for none, reads what is appended
+        counts = np.append(wanted, True)[found]  # -1, for none, reads what is appended
         parts = picture.found.labels, picture.found.scores, found >= 0
-        judged.append(_Judged(*(part[~aside] for part in parts)))
+        judged.append(_Judged(*(part[counts] for part in parts)))
+    labels, scores, correct = (np.concatenate(column) for column in zip(*judged, strict=True))
+    return figures(labels, scores, correct, positives, rule)
 
-    curves = _curves(judged, positives)
+
+def figures(
+    labels: NDArray[np.int64],
+    scores: NDArray[np.floating],
+    correct: NDArray[np.bool_],
+    positives: NDArray[np.int64],
+    rule: Rule,
+) -> DetEvaluation:
+    """Figures from the labels, scores and truth, all [*], of every picture's detections, and objects [C]."""
+    by_label = np.argsort(labels, kind="stable")
+    ends = np.cumsum(np.bincount(labels, minlength=len(positives)))
+    curves = tuple(
+        precision_recall(scores[mine], correct[mine], int(count))
+        for mine, count in zip(np.split(by_label, ends[:-1]), positives, strict=True)
+    )
     measured = positives > 0
     return DetEvaluation(
         ap=np.where(measured, [rule.average_precision(curve) for curve in curves], np.nan),
@@ -165,17 +185,6 @@ class _Judged(NamedTuple):
     labels: NDArray[np.int64]
     scores: NDArray[np.float32]
     correct: NDArray[np.bool_]
-
-
-def _curves(judged: Sequence[_Judged], positives: NDArray[np.int64]) -> tuple[PrecisionRecall, ...]:
-    labels, scores, correct = (np.concatenate(column) for column in zip(*judged, strict=True))
-    by_class = np.argsort(labels, kind="stable")
-    ends = np.cumsum(np.bincount(labels, minlength=len(positives)))
-    rows = np.split(by_class, ends[:-1])
-    return tuple(
-        precision_recall(scores[mine], correct[mine], int(count))
-        for mine, count in zip(rows, positives, strict=True)
-    )
 
 
 def _check_ids(ground_truth: Sequence[Record], detections: Mapping[str, Detections]) -> None:

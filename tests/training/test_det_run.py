@@ -1,20 +1,34 @@
-"""Measuring detectors by profile: with a detector that is made up, and the script with a real one."""
+"""Running detectors by profile and scoring: with a detector that is made up, and with a real one."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from detector.boxes import as_boxes
-from detector.checkpoints import read_metadata
-from detector.classes import ClassList, ilsvrc_det
+from detector.checkpoints import load_checkpoint
+from detector.classes import ClassList
 from detector.datasets.record import Record
-from detector.detection import RegionScores, select
+from detector.detection import Detector
+from detector.evaluation.ilsvrc_det import evaluate_det
+from detector.images import load
 from detector.proposals import Profile, Proposals, Source
+from detector.region_network import BoxHead, RegionNetwork
 from detector.results import Detections
-from training.det_run import distinct, profile_table, run_profiles
-from training.evaluate_det import main
+from detector.scoring import Scoring
+from detector.selection import RegionScores, select
+from training.det_cache import DetectionCache, Found
+from training.det_run import (
+    MAX_DETECTIONS,
+    SCORE_THRESHOLD,
+    ProfileRun,
+    distinct,
+    run_profiles,
+    run_scorings,
+)
 
 A, B, C = (0, 0, 40, 40), (50, 0, 90, 40), (5, 5, 45, 45)
 
@@ -39,8 +53,9 @@ class FakeDetector:
     name = "fake"
     classes = ClassList.of(["a", "b"])
 
-    def __init__(self) -> None:
+    def __init__(self, scoring: Scoring = Scoring()) -> None:  # noqa: B008 (frozen)
         self.scored: list[int] = []
+        self.scoring = scoring
 
     def propose(self, image: np.ndarray, profile: Profile, max_proposals: int | None) -> Proposals:
         boxes = {Profile.FAST: [B], Profile.BALANCED: [A, B]}[profile]
@@ -55,7 +70,9 @@ class FakeDetector:
         return regions
 
     def select(self, regions: RegionScores, *, score_threshold: float, max_detections: int) -> Detections:
-        return select(regions, score_threshold=score_threshold, max_detections=max_detections)
+        return select(
+            regions, score_threshold=score_threshold, max_detections=max_detections, scoring=self.scoring
+        )
 
 
 @pytest.fixture
@@ -75,12 +92,7 @@ def test_each_profile_gets_its_own_regions_and_shared_ones_are_scored_once(recor
     assert sorted(balanced.labels.tolist()) == [0, 1]
     assert all(run.seconds[0] > run.proposal_seconds[0] for run in runs)
 
-    measured = [(run, run.evaluate([record])) for run in runs]
-    rows = [line.split()[:6] for line in profile_table(measured, [record.boxes]).splitlines()[1:]]
-    assert rows == [
-        ["fake,", "fast", "0.00", "1", "0.0", "0.0"],
-        ["fake,", "balanced", "100.00", "2", "100.0", "100.0"],
-    ]
+    assert [evaluate_det([record], run.detections, 2).mean_ap for run in runs] == [0, 1]
 
 
 def test_a_budget_of_regions(record: Record) -> None:
@@ -89,39 +101,85 @@ def test_a_budget_of_regions(record: Record) -> None:
 
 
 @pytest.fixture
-def data(tmp_path: Path) -> Path:
-    """Two pictures in the official layout, a bright accordion on noise in each."""
-    home = tmp_path / "ILSVRC"
-    lists = home / "ImageSets/DET"
-    lists.mkdir(parents=True)
-    (lists / "val.txt").write_text("p0 1\np1 2\n")
-    random = np.random.default_rng(0)
-    for kind in ("Data", "Annotations"):
-        (home / kind / "DET/val").mkdir(parents=True)
-    for name in ("p0", "p1"):
-        image = random.integers(60, 110, (60, 80, 3), dtype=np.uint8)
-        image[10:50, 20:60] = 240
-        Image.fromarray(image).save(home / f"Data/DET/val/{name}.JPEG")
-        (home / f"Annotations/DET/val/{name}.xml").write_text(
-            f"<annotation><object><name>{ilsvrc_det().ids[0]}</name><bndbox><xmin>20</xmin><ymin>10</ymin>"
-            "<xmax>59</xmax><ymax>49</ymax></bndbox></object></annotation>"
-        )
-    return tmp_path
+def detectors(checkpoint_path: Path) -> dict[str, Detector]:
+    """An untrained detector under three scorings; its box head moves boxes at random."""
+    checkpoint = load_checkpoint(checkpoint_path)
+    torch.manual_seed(3)
+    network = checkpoint.network
+    assert isinstance(network, RegionNetwork)
+    network.box_head = BoxHead()
+    torch.nn.init.normal_(network.box_head.regress.weight, std=0.02)
+    scorings = {
+        "own": Scoring(),
+        "unmoved": Scoring(box_regression=False),
+        "all": Scoring(context_power=0.5, flip=True, refine=1, vote_iou=0.5),
+    }
+    return {name: Detector(checkpoint, scoring=scoring, device="cpu") for name, scoring in scorings.items()}
 
 
-def test_the_script_measures_and_records(
-    data: Path, checkpoint_path: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+def test_shared_looks_give_what_each_detector_finds_alone(
+    detectors: dict[str, Detector], record: Record
 ) -> None:
-    mine = tmp_path / "mine.safetensors"
-    mine.write_bytes(checkpoint_path.read_bytes())
-    main(data, [mine], max_proposals=5, device="cpu", record=True)
-    printed = capsys.readouterr().out
-    assert "2 pictures" in printed
-    assert "search" in printed.splitlines()[-1]
-    (measure,) = read_metadata(mine).metrics
-    assert measure == "DET/val mAP, search, 5 proposals, 2 pictures"
+    runs = run_scorings(detectors, [Profile.SEARCH], [record], max_proposals=6)
+    for run in runs:
+        detector = detectors[run.scoring_name]
+        detector.max_proposals = 6
+        (alone,) = detector.detect(
+            [load(record.path)], score_threshold=SCORE_THRESHOLD, max_detections=MAX_DETECTIONS
+        )
+        together = run.detections["p"]
+        assert len(together) == len(alone)
+        # Regions come to the network in another order, so that the last bits of a batch may differ.
+        order, other = (
+            np.lexsort((together.labels, -together.scores)),
+            np.lexsort((alone.labels, -alone.scores)),
+        )
+        np.testing.assert_allclose(together.scores[order], alone.scores[other], rtol=0.02)
+        assert abs(together.boxes.mean() - alone.boxes.mean()) < 0.5
+    own, unmoved, _ = (run.detections["p"].boxes for run in runs)
+    assert {tuple(box) for box in unmoved} <= {tuple(box) for box in runs[1].proposals[0]}
+    assert not {tuple(box) for box in own} <= {tuple(box) for box in runs[0].proposals[0]}
 
 
-def test_weights_that_cannot_serve_a_profile_say_so_at_once(data: Path, checkpoint_path: Path) -> None:
-    with pytest.raises(SystemExit, match="paper needs a MultiBox head"):
-        main(data, [checkpoint_path], [Profile.SEARCH, Profile.PAPER], device="cpu")
+def test_what_was_kept_is_not_computed_again(record: Record, tmp_path: Path) -> None:
+    """A killed run goes on with the first picture that is not kept; a changed picture is a new one."""
+    second = replace(record, image_id="q", path=tmp_path / "q.png")
+    Image.new("RGB", (100, 50)).save(second.path)
+
+    def run(records: list[Record], **settings: object) -> tuple[list[int], ProfileRun]:
+        detector = FakeDetector()
+        (done,) = run_scorings(
+            {"": detector},  # type: ignore[dict-item]
+            [Profile.BALANCED],
+            records,
+            cache_of=lambda _: DetectionCache(tmp_path / "cache", settings),
+        )
+        return detector.scored, done
+
+    scored, first = run([record])
+    assert scored == [2]
+    scored, both = run([record, second])
+    assert scored == [2], "the second picture only"
+    assert list(both.detections) == ["p", "q"]
+    for part in ("boxes", "labels", "scores"):
+        before, after = (getattr(one.detections["p"], part) for one in (first, both))
+        np.testing.assert_array_equal(before, after)
+        assert before.dtype == after.dtype
+    assert both.seconds[0] == first.seconds[0]
+    assert both.proposals[0].tolist() == first.proposals[0].tolist()
+
+    assert run([record, second], profile="other")[0] == [2, 2]
+    Image.new("RGB", (120, 50)).save(record.path)
+    assert run([record, second])[0] == [2]
+
+
+def test_a_damaged_file_is_made_again(record: Record, tmp_path: Path) -> None:
+    cache = DetectionCache(tmp_path / "cache", {})
+    boxes = as_boxes([A])
+    cache.put(
+        record.path, Found(Detections(boxes, np.zeros(1, np.int64), np.ones(1, np.float32)), boxes, 1, 2)
+    )
+    assert cache.get(record.path) is not None
+    (path,) = (tmp_path / "cache").rglob("*.safetensors")
+    path.write_bytes(path.read_bytes()[:-5])
+    assert cache.get(record.path) is None

@@ -22,7 +22,7 @@ def record(
     boxes = as_boxes([box for _, box in objects])
     labels = np.array([label for label, _ in objects], np.int64)
     marks = np.isin(np.arange(len(objects)), difficult)
-    return Record(image_id, Path(f"{image_id}.JPEG"), *size, boxes, labels, partial, marks)
+    return Record(image_id, Path(f"{image_id}.JPEG"), *size, boxes, labels, partial, difficult=marks)
 
 
 def found(*detections: tuple[int, float, Box]) -> Detections:

@@ -103,7 +103,7 @@ def test_difficult_objects_are_not_counted() -> None:
 
 
 def test_the_eleven_points_of_a_curve() -> None:
-    """True, false, true, false, false, true, of four objects: precision 1, 2/3, 1/2 at recall 1/4, 2/4, 3/4."""
+    """True, false, true, false, false, true, of four objects: precision 1, 2/3, 1/2 at 1, 2, 3 found."""
     places: list[Box] = [(120 * step, 0, 120 * step + 100, 100) for step in range(4)]
     truth = [record("p", *((0, place) for place in places))]
     boxes = [places[0], FAR, places[1], FAR, FAR, places[2]]

@@ -1,0 +1,95 @@
+"""Files of detections in COCO's results form: a JSON list of one object a detection.
+
+``image_id``, ``category_id``, ``bbox`` (x, y, width, height) and ``score``; https://cocodataset.org/#format-results.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from detector.boxes import Boxes
+from detector.errors import DatasetError, ParameterError
+from detector.files import write_whole
+from detector.results import Detections
+
+
+def write_coco_results(
+    path: Path, detections: Mapping[str, Detections], category_ids: Sequence[int | str]
+) -> None:
+    """Write detections, by image id, with the category id of each label.
+
+    An image id that is the text of a whole number is written as one, as COCO's are; any other as the text
+    that it is. Raises ParameterError for a label without a category id.
+    """
+    entries = []
+    for image_id, found in detections.items():
+        if len(found) and int(found.labels.max()) >= len(category_ids):
+            raise ParameterError(
+                f"picture {image_id} has label {found.labels.max()}, "
+                f"but there are {len(category_ids)} category ids"
+            )
+        for label, score, box in zip(found.labels, found.scores, found.boxes, strict=True):
+            # The shortest text of a float32, which reads back as the same number.
+            x1, y1, x2, y2 = (float(str(side)) for side in box)
+            entries.append(
+                {
+                    "image_id": _number_or_text(image_id),
+                    "category_id": category_ids[label],
+                    "bbox": [x1, y1, x2 - x1, y2 - y1],
+                    "score": float(str(np.float32(score))),
+                }
+            )
+    write_whole(path, json.dumps(entries).encode())
+
+
+def read_coco_results(path: Path, category_ids: Sequence[int | str]) -> dict[str, Detections]:
+    """Detections by image id, those of a picture in the file's order; pictures without any are absent.
+
+    Raises DatasetError if the file cannot be read, is of another form, or names an unknown category.
+    """
+    labels = {category: label for label, category in enumerate(category_ids)}
+    try:
+        entries = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise DatasetError(f"{path} cannot be read: {error}") from error
+    if not isinstance(entries, list):
+        raise DatasetError(f"{path} is no file of results: COCO's are a list, with one object a detection")
+    rows: dict[str, list[tuple[int, float, Boxes]]] = {}
+    for number, entry in enumerate(entries, start=1):
+        try:
+            row = labels[entry["category_id"]], float(entry["score"]), _box(entry["bbox"])
+            if not np.isfinite(row[1]):
+                raise ValueError("score, which must be a finite number")
+            rows.setdefault(str(entry["image_id"]), []).append(row)
+        except (KeyError, TypeError, ValueError) as error:
+            raise DatasetError(
+                f"{path}, detection {number}: it lacks or garbles {error}; known categories are "
+                f"{_some(category_ids)}"
+            ) from error
+    return {
+        image_id: Detections(
+            np.stack([box for *_, box in mine]),
+            np.array([label for label, *_ in mine], np.int64),
+            np.array([score for _, score, _ in mine], np.float32),
+        )
+        for image_id, mine in rows.items()
+    }
+
+
+def _number_or_text(image_id: str) -> int | str:
+    return int(image_id) if image_id.isdecimal() and str(int(image_id)) == image_id else image_id
+
+
+def _box(xywh: Sequence[float]) -> Boxes:
+    x, y, width, height = (float(number) for number in xywh)
+    box = np.array([x, y, x + width, y + height], np.float32)
+    if not np.isfinite(box).all():
+        raise ValueError("bbox, which must be four finite numbers")
+    return box
+
+
+def _some(category_ids: Sequence[int | str]) -> str:
+    shown = ", ".join(map(str, category_ids[:5]))
+    return shown if len(category_ids) <= 5 else f"{shown}, ... ({len(category_ids)} in all)"

@@ -1,0 +1,65 @@
+"""Figures by the size of objects. Letters for shapes: D detections and G objects of one picture."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from detector.boxes import Boxes, area
+from detector.evaluation.by_class import Picture, Rule, figures, find
+
+SIZES = {"small": (0.0, 0.04), "medium": (0.04, 0.25), "large": (0.25, 1.0)}
+"""The share of the picture's area that a box of each size has, from and below (the last ``to``).
+
+A square of 4 % is a fifth as long as the picture's sides, one of 25 % half as long. The share is what tells
+objects apart for a network that sees pictures at whatever size they were kept in; COCO's sizes count pixels.
+"""
+
+
+@dataclass(frozen=True)
+class SizeFigures:
+    """Of the objects of one size: their number, and recall and mean AP in 0..1, NaN without objects."""
+
+    name: str
+    objects: int
+    recall: float
+    mean_ap: float
+
+
+def by_size(seen: Sequence[Picture], num_classes: int, rule: Rule) -> tuple[SizeFigures, ...]:
+    """Figures of each size, small first, as COCO has them by area.
+
+    All objects take part in the matching. Those of another size are not asked for, and a detection that
+    finds one of them, or finds none and is of another size itself, does not count.
+    """
+    found = [find(picture, rule) for picture in seen]
+    return tuple(_of_size(name, seen, found, num_classes, rule) for name in SIZES)
+
+
+def _of_size(
+    name: str, seen: Sequence[Picture], found: Sequence[NDArray[np.int64]], num_classes: int, rule: Rule
+) -> SizeFigures:
+    positives = np.zeros(num_classes, np.int64)
+    labels, scores, correct = [np.zeros(0, np.int64)], [np.zeros(0, np.float32)], [np.zeros(0, np.bool_)]
+    for picture, finds in zip(seen, found, strict=True):
+        mine = _is_of_size(name, picture, picture.boxes) & picture.wanted(rule)
+        positives += np.bincount(picture.labels[mine], minlength=num_classes)
+        is_right = finds >= 0
+        # -1, for none, reads what is appended, and the other branch is taken.
+        counts = np.where(
+            is_right, np.append(mine, False)[finds], _is_of_size(name, picture, picture.found.boxes)
+        )
+        labels.append(picture.found.labels[counts])
+        scores.append(picture.found.scores[counts])
+        correct.append(is_right[counts])
+    parts = np.concatenate(labels), np.concatenate(scores), np.concatenate(correct)
+    objects = int(positives.sum())
+    recall = float(parts[2].sum() / objects) if objects else float("nan")
+    return SizeFigures(name, objects, recall, figures(*parts, positives, rule).mean_ap)
+
+
+def _is_of_size(name: str, picture: Picture, boxes: Boxes) -> NDArray[np.bool_]:
+    low, high = SIZES[name]
+    share = area(boxes) / (picture.record.width * picture.record.height)
+    return (share >= low) & ((share < high) | (high == 1))

@@ -1,0 +1,56 @@
+"""Find everything that is wrong with a data set before hours are spent on it.
+
+    python training/check_data.py ilsvrc
+    python training/check_data.py pictures --format voc --report problems.csv --chart balance.png
+    python training/check_data.py voc07 --split train.txt --split val.txt
+
+Ends with status 1 if something has to be left out, 0 otherwise.
+"""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from detector.datasets.formats import Format, open_data
+from detector.errors import DetectorError
+from detector.files import write_whole
+from training.class_balance import balance_chart
+from training.data_check import check_data
+from training.data_report import as_csv, as_json, summary
+
+
+def main(
+    data: Annotated[Path, typer.Argument(help="Folder of the data set.")],
+    format: Annotated[Format | None, typer.Option(help="Its layout; if not given, it is looked for.")] = None,
+    split: Annotated[
+        list[str] | None,
+        typer.Option(help="A split by name, or a list file by path; give it again for more [all splits]."),
+    ] = None,
+    decode: Annotated[
+        bool, typer.Option(help="Decode every picture wholly, and find near-duplicates.")
+    ] = True,
+    report: Annotated[Path | None, typer.Option(help="File for all findings: .json or .csv.")] = None,
+    chart: Annotated[Path | None, typer.Option(help="File for a chart of the objects a class (PNG).")] = None,
+) -> None:
+    """List every problem of a data set, and say how its classes are balanced."""
+    if report is not None and report.suffix not in (".json", ".csv"):
+        raise SystemExit(f"error: --report {report} must end in .json or .csv")
+    try:
+        folder = open_data(data, format)
+        checked = check_data(folder, split or (), decoded=decode)
+    except DetectorError as error:
+        raise SystemExit(f"error: {error}") from error
+    print(summary(checked))
+    if report is not None:
+        write_whole(report, as_json(checked) if report.suffix == ".json" else as_csv(checked.findings))
+        print(f"all findings  {report}")
+    if chart is not None:
+        write_whole(chart, balance_chart(checked.counts, folder.classes, f"Objects a class in {data}"))
+        print(f"chart         {chart}")
+    if checked.leaves_out:
+        raise typer.Exit(1)
+
+
+if __name__ == "__main__":
+    typer.run(main)
