@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from detector.datasets.folder_tree import PICTURES, FolderTree
+from detector.datasets.folder_tree import PICTURES
 from detector.datasets.formats import DataFolder
 from detector.datasets.record import Dataset
 from detector.datasets.split_names import Role, role_of
@@ -50,7 +50,7 @@ def check_data(folder: DataFolder, splits: Sequence[str] = (), *, decoded: bool 
         findings += check_boxes(split, dataset.records, folder.classes)
     findings += check_classes(counts, train, folder.classes)
     if not splits:
-        findings += _unlisted(folder, read)
+        findings += _unlisted(folder)
     return Checked(folder, counts, findings)
 
 
@@ -98,14 +98,10 @@ def _pictures(read: Mapping[str, Dataset], decoded: bool) -> Iterator[Finding]:
         yield Finding(name, other_split, copy.image_id, message)
 
 
-def _unlisted(folder: DataFolder, read: Mapping[str, Dataset]) -> Iterator[Finding]:
-    """Pictures in the folders of the others that are in no split and have no problem either."""
-    records = [record for dataset in read.values() for record in dataset.records]
-    known = {record.path for record in records}
-    named = " ".join(one.message for dataset in read.values() for one in dataset.problems)
-    for folder_of in sorted({record.path.parent for record in records}):
-        tree = FolderTree.scan(folder_of)
-        for name in tree.files.get(folder_of, ()):
-            path = folder_of / name
-            if name.lower().endswith(PICTURES) and path not in known and str(path) not in named:
-                yield Finding("unlisted_picture", "", tree.image_id(path), f"{path} has no annotation")
+def _unlisted(folder: DataFolder) -> Iterator[Finding]:
+    """Pictures that the data set does not list, in the folders of those that it does."""
+    listed = {entry.picture for entry in folder.layout.entries(None)}
+    for place in sorted({picture.parent for picture in listed}):
+        for path in sorted(place.iterdir() if place.is_dir() else ()):
+            if path.suffix.lower() in PICTURES and path not in listed:
+                yield Finding("unlisted_picture", "", path.stem, f"{path} has no annotation")

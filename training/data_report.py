@@ -42,7 +42,7 @@ def summary(checked: Checked) -> str:
             if len(mine) > _EXAMPLES:
                 lines.append(f"            and {len(mine) - _EXAMPLES:,} more")
     lost = sum(finding.leaves_out for finding in checked.findings)
-    lines += ["", f"{lost:,} problems leave something out." if lost else "Nothing has to be left out."]
+    lines += ["", f"Problems that leave something out: {lost:,}." if lost else "Nothing has to be left out."]
     return "\n".join(lines)
 
 

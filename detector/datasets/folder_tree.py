@@ -13,7 +13,10 @@ _DEPTH = 6  # folders below the root; data sets are shallow, and a home director
 
 @dataclass(frozen=True)
 class FolderTree:
-    """The names of the files in every folder below ``root``, sorted, without hidden ones."""
+    """The names of the files in every folder below ``root``, sorted, without hidden ones.
+
+    Links to folders are followed, each folder once.
+    """
 
     root: Path
     files: Mapping[Path, tuple[str, ...]]
@@ -21,8 +24,14 @@ class FolderTree:
     @classmethod
     def scan(cls, root: Path) -> "FolderTree":
         files = {}
-        for folder, below, names in os.walk(root):
+        seen = set()
+        for folder, below, names in os.walk(root, followlinks=True):
             path = Path(folder)
+            place = os.path.realpath(folder)
+            if place in seen:
+                below.clear()
+                continue
+            seen.add(place)
             deep = len(path.relative_to(root).parts) >= _DEPTH
             below[:] = [] if deep else sorted(name for name in below if not name.startswith((".", "__")))
             files[path] = tuple(sorted(name for name in names if not name.startswith(".")))

@@ -15,6 +15,8 @@ from detector.errors import CheckpointError, ParameterError
 from detector.googlenet import GoogLeNet
 from detector.loading import load_detector
 from detector.proposals import Proposals, Source
+from detector.regions import normalise, warp
+from detector.scoring import Scoring
 
 A, NEAR_A, FAR = (0, 0, 100, 100), (5, 0, 105, 100), (200, 200, 260, 260)
 TOUCHING_A = (60, 0, 160, 100)  # IoU with A is 0.25
@@ -104,6 +106,26 @@ def test_large_pictures_are_seen_at_the_size_of_training(checkpoint_path: Path) 
     assert np.allclose(two.boxes, 2 * one.boxes, atol=1e-3)
     assert np.allclose(two.scores, one.scores, atol=1e-6)
     assert two.boxes[:, 2].max() > 80
+
+
+@pytest.mark.parametrize("asked", [True, False], ids=["scores go by it", "they do not"])
+def test_the_whole_picture_is_one_more_region(checkpoint_path: Path, asked: bool) -> None:
+    """Seen without context around it, for there is none; and only where scores go by it."""
+    checkpoint = load_checkpoint(checkpoint_path)
+    scoring = Scoring(context_power=0.5 if asked else 0)
+    detector = Detector(checkpoint, scoring=scoring, device="cpu", precision="float32")
+    image = np.random.default_rng(0).integers(0, 256, (60, 80, 3), dtype=np.uint8)
+    regions = detector.score(image, Proposals.of(as_boxes([(10, 10, 50, 40)]), Source.SELECTIVE_SEARCH))
+    assert len(regions) == len(regions.probabilities) == 1
+    if not asked:
+        assert regions.picture is None
+        return
+    prepare = replace(checkpoint.metadata.preprocessing, context=0)
+    crop = warp(normalise(image, prepare, torch.device("cpu")), as_boxes([(0, 0, 80, 60)]), prepare)
+    with torch.no_grad():
+        logits = checkpoint.network(crop).logits[0, :-1]
+    assert regions.picture is not None
+    assert np.allclose(regions.picture, logits.softmax(0).numpy(), atol=1e-5)
 
 
 def test_a_mere_classifier_is_refused(classifier_checkpoint: Checkpoint) -> None:
