@@ -74,6 +74,16 @@ def main(
         int, typer.Option(help="Of the pictures held out, measure at most so many.", min=1)
     ] = Plan.measured_pictures,
     cache: Annotated[Path | None, typer.Option(help="Folder for proposals and maps [OUTPUT/cache].")] = None,
+    cache_gib: Annotated[
+        float, typer.Option(help="Keep maps of the frozen stages up to so many GiB; else stream pictures.")
+    ] = Plan.cache_gib,
+    workers: Annotated[
+        int | None, typer.Option(help="Processes that stream pictures [cores to spare].", min=0)
+    ] = None,
+    patience: Annotated[
+        int | None,
+        typer.Option(help="Stop after so many measures without a lower held-out loss; 0 never does."),
+    ] = None,
     on_problem: Annotated[OnProblem, typer.Option(help="At a broken picture: stop, or report and go on.")] = (
         OnProblem.REPORT
     ),
@@ -90,6 +100,7 @@ def main(
             head_rate=head_rate,
             frozen_through=frozen_through,
             iterations=iterations,
+            patience=patience,
         )
         recipe = replace(
             recipe,
@@ -110,6 +121,8 @@ def main(
             members=members,
             measured_pictures=measured_pictures,
             device=device,
+            cache_gib=cache_gib,
+            workers=workers,
         )
         _describe(chosen, recipe)
         make_detector(plan)

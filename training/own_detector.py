@@ -12,9 +12,9 @@ from tqdm import tqdm
 
 from detector.checkpoints import Checkpoint, load_checkpoint
 from detector.datasets.record import Dataset
-from detector.detection import Detector
 from detector.errors import ParameterError
 from detector.files import write_whole
+from detector.loading import load_detector
 from detector.transfer import knows
 from training.chosen_data import ChosenData, check_shown
 from training.finetuning import finetune, stages_through
@@ -31,7 +31,8 @@ class Plan:
 
     ``members`` runs differ in their seed, and so in the regions they sample and in the order they see them
     (arXiv 1409.4842, section 7: six such networks). At most ``measured_pictures`` of those held out are
-    looked at. ``cache`` is the folder for proposals and maps.
+    looked at. ``cache`` is the folder for proposals and maps, which hold ``cache_gib`` at most, or else
+    pictures are streamed by ``workers`` processes.
     """
 
     data: ChosenData
@@ -43,6 +44,8 @@ class Plan:
     members: int = 1
     measured_pictures: int = 1000
     device: str = "auto"
+    cache_gib: float = 16.0
+    workers: int | None = None
 
     def check(self) -> None:
         """Raises DetectorError, before anything is computed, for what could only fail later."""
@@ -86,6 +89,8 @@ def _train(plan: Plan, number: int) -> Path:
         data_name=data.name,
         held_out=Dataset(spread(data.held_out.records, plan.measured_pictures), data.held_out.class_ids),
         device=plan.device,
+        cache_gib=plan.cache_gib,
+        workers=plan.workers,
     )
 
 
@@ -93,19 +98,23 @@ def _measure(plan: Plan, paths: Sequence[Path]) -> list[Measured]:
     records = spread(plan.data.held_out.records, plan.measured_pictures)
     measured = []
     for path in paths:
-        detector = Detector(load_checkpoint(path), device=plan.device)
+        detector = load_detector(path, device=plan.device)
         measured.append(measure(detector, detector.name, records, plan.data.rule))
         note_figure(path, measured[-1])
+    if len(paths) > 1:
+        together = load_detector(paths, device=plan.device)
+        measured.append(measure(together, f"all {len(paths)} together", records, plan.data.rule))
     return measured
 
 
 def _write(plan: Plan, paths: Sequence[Path], measured: Sequence[Measured], minutes: float) -> None:
     """The report, the figures for programs, and what to do next."""
     picture = shlex.quote(str(measured[-1].records[0].path))
-    weights = shlex.quote(str(paths[0]))
+    options = " ".join(f"--weights {shlex.quote(str(path))}" for path in paths)
+    drawn = shlex.quote(str(plan.output / "drawn"))
     commands = [
-        f"detector detect {picture} --weights {weights} --draw {shlex.quote(str(plan.output / 'drawn'))}",
-        f"make serve WEIGHTS={weights}",
+        f"detector detect {picture} {options} --draw {drawn}",
+        f"make serve WEIGHTS={shlex.quote(':'.join(map(str, paths)))}",
         f"curl --data-binary @{picture} -H 'Content-Type: image/jpeg' localhost:8000/detect",
     ]
     training = load_checkpoint(paths[0]).metadata.training

@@ -13,6 +13,8 @@ from PIL import Image
 
 from detector.classes import ClassList
 from detector.evaluation.by_class import DetEvaluation
+from detector.evaluation.error_table import MEANING
+from detector.evaluation.errors import break_down
 from training.chosen_data import ChosenData
 from training.measured import Measured
 from training.mistakes import Mistake, cut_out, worst_false_positives, worst_missed
@@ -67,13 +69,24 @@ def report(data: ChosenData, measured: Sequence[Measured], facts: RunFacts) -> s
         classes=_class_rows(data, last.evaluation),
         curves_shown=shown,
         precision_recall=precision_recall_chart(curves),
-        losses=[],
+        losses=_losses(data, last),
         mistakes=_mistakes(data, last),
         how=f"{facts.training['init']}, fine-tuned on {facts.training['data']}.",
         settings=_flat(facts.training),
         problem_count=len(problems),
         problems=problems[:_PROBLEMS],
     )
+
+
+def _losses(data: ChosenData, measured: Measured) -> list[tuple[str, str, float, float]]:
+    """Kinds of error, the costliest first: name, what it is, points of mAP, and the share of the worst's."""
+    errors = break_down(measured.records, measured.detections, len(data.classes), data.rule)
+    gains = {kind: 100 * float(np.nan_to_num(gain)) for kind, gain in errors.gains.items()}
+    worst = max(*gains.values(), 1e-9)
+    order = sorted(gains, key=lambda kind: -gains[kind])
+    return [
+        (kind.name.lower(), MEANING[kind], gains[kind], 100 * max(gains[kind], 0) / worst) for kind in order
+    ]
 
 
 def _class_rows(data: ChosenData, evaluation: DetEvaluation) -> list[dict[str, Any]]:

@@ -9,7 +9,7 @@ from detector.evaluation.errors import ErrorBreakdown
 from detector.evaluation.sizes import SIZES
 from detector.evaluation.text_table import aligned
 
-_MEANING = {
+MEANING = {
     ErrorKind.CONFUSION: "of another class, in the right place",
     ErrorKind.LOCALISATION: "beside an object of its class",
     ErrorKind.BOTH: "beside an object of another class",
@@ -28,7 +28,7 @@ def error_table(errors: ErrorBreakdown) -> str:
                 kind.name.lower(),
                 _percent(errors.gains[kind], "+.2f"),
                 f"{errors.counts[kind]}",
-                _MEANING[kind],
+                MEANING[kind],
             ]
         )
     lost.append(["all wrong detections", _percent(errors.no_false_positives, "+.2f"), "", ""])
