@@ -21,8 +21,8 @@ from training.sampling import POSITIVE_IOU
 
 @dataclass(frozen=True)
 class LossWeights:
-    """How much offsets, fit, remembering and the side classifiers count beside naming the region, and how it is
-    to be named.
+    """How much offsets, fit, remembering and the side classifiers count beside naming the region, and how it
+    is to be named.
 
     A region is asked to be wholly its object's class from an overlap of ``full_iou`` on, where it shows the
     object as well as the object's own box does, and half of it at :data:`POSITIVE_IOU`; with no more than

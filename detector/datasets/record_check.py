@@ -57,7 +57,9 @@ class RecordCheck:
         boxes = self._on_the_upright_picture(image_id, said.boxes[known], said, header)
         boxes, kept = self._inside(image_id, boxes, header)
         width, height = header.upright_size
-        return Record(image_id, picture, width, height, boxes, labels[kept], partial, difficult[kept])
+        return Record(
+            image_id, picture, width, height, boxes, labels[kept], partial, difficult=difficult[kept]
+        )
 
     def _header(self, image_id: str, path: Path, said: Said) -> PictureHeader | None:
         if not self.check_pictures and said.width > 0 and said.height > 0:
