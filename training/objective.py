@@ -141,7 +141,11 @@ def losses(
         error = F.binary_cross_entropy_with_logits(output.fit.float(), targets.overlaps, reduction="none")
         fit = mean(error, of.fit, counts.fit)
     total = (
-        classification + weights.box * box + weights.distillation * distillation + weights.auxiliary * side
+        classification
+        + weights.box * box
+        + weights.fit * fit
+        + weights.distillation * distillation
+        + weights.auxiliary * side
     )
     return Losses(total, classification, box, fit, distillation, side)
 
