@@ -91,4 +91,8 @@ def test_two_processes_do_what_one_does_though_one_is_killed(
     assert [line["iteration"] for line in lines(tmp_path)] == list(range(len(lines(expected))))
     for mine, other in zip(lines(tmp_path), lines(expected), strict=True):
         assert mine["rate"] == other["rate"]
-        assert mine["total"] == pytest.approx(other["total"], rel=0.1)
+        # These parts do not read what drops out, which for untrained weights outweighs all else.
+        assert mine["box"] == pytest.approx(other["box"], rel=0.02)
+        assert mine["fit"] == pytest.approx(other["fit"], rel=0.02)
+    for mine, other in zip(lines(tmp_path, "held_out.jsonl"), lines(expected, "held_out.jsonl"), strict=True):
+        assert mine["loss"] == pytest.approx(other["loss"], rel=0.02)
