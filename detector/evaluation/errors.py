@@ -57,6 +57,10 @@ def break_down(
     - MISSED objects are not asked for. A class with no others drops out of the mean, as it would in a set
       without them.
 
+    TIDE's published code (tidecv 1.0.1) finds the same errors, but mends otherwise in two places: there a
+    CONFUSION loses its object to a LOCALISATION of a better score, though only one of the kinds is mended;
+    and a class without objects left to ask for counts 0.
+
     ``proposals`` holds the boxes [R,4] of each picture. What is passed over is passed over here too, and
     errors are those of :func:`detector.evaluation.by_class.evaluate`; ParameterError too if proposals lack a
     picture.

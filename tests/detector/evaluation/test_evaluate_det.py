@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from scenes import Box, contested, found, record
 
 from detector.boxes import as_boxes
 from detector.datasets.ilsvrc_det import read_ilsvrc_det
@@ -12,23 +13,6 @@ from detector.datasets.record import Record
 from detector.errors import ParameterError
 from detector.evaluation.ilsvrc_det import evaluate_det, iou_thresholds, match
 from detector.results import Detections
-
-Box = tuple[float, float, float, float]
-
-
-def record(image_id: str, *objects: tuple[int, Box], partial: bool = False) -> Record:
-    boxes = as_boxes([box for _, box in objects])
-    labels = np.array([label for label, _ in objects], np.int64)
-    return Record(image_id, Path(f"{image_id}.JPEG"), 500, 500, boxes, labels, partial)
-
-
-def found(*detections: tuple[int, float, Box]) -> Detections:
-    return Detections(
-        as_boxes([box for _, _, box in detections]),
-        np.array([label for label, _, _ in detections], np.int64),
-        np.array([score for _, score, _ in detections], np.float32),
-    )
-
 
 A: Box = (0, 0, 100, 100)
 FAR: Box = (300, 300, 400, 400)
@@ -270,22 +254,7 @@ def test_against_a_slow_second_writing(seed: int) -> None:
     random = np.random.default_rng(seed)
     classes = 3
 
-    def boxes(count: int) -> np.ndarray:
-        corner = random.integers(0, 12, (count, 2)) * 2
-        return np.concatenate([corner, corner + random.integers(4, 40, (count, 2))], axis=1).astype(
-            np.float32
-        )
-
-    ground_truth, detections = [], {}
-    for number in range(random.integers(1, 6)):
-        count = random.integers(0, 6)
-        name = f"p{number}"
-        labels = random.integers(0, classes, count)
-        ground_truth.append(Record(name, Path(name), 64, 64, boxes(count), labels))
-        if random.random() < 0.8:
-            count = random.integers(0, 20)
-            scores = random.integers(0, 6, count).astype(np.float32) / 5
-            detections[name] = Detections(boxes(count), random.integers(0, classes, count), scores)
+    ground_truth, detections = contested(seed, classes)
     blacklist = {(f"p{random.integers(6)}", int(random.integers(classes))) for _ in range(2)}
 
     result = evaluate_det(ground_truth, detections, classes, blacklist)
