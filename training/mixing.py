@@ -71,6 +71,7 @@ def relabelled(dataset: Dataset, classes: ClassList) -> Dataset:
                 record,
                 boxes=record.boxes[known],
                 labels=labels[known],
+                difficult=record.difficult[known],
                 partial=record.partial or not complete,
             )
         )

@@ -21,8 +21,8 @@ from training.sampling import POSITIVE_IOU
 
 @dataclass(frozen=True)
 class LossWeights:
-    """How much offsets, fit, remembering and the side classifiers count beside naming the region, and how it is
-    to be named.
+    """How much offsets, fit, remembering and the side classifiers count beside naming the region, and how it
+    is to be named.
 
     A region is asked to be wholly its object's class from an overlap of ``full_iou`` on, where it shows the
     object as well as the object's own box does, and half of it at :data:`POSITIVE_IOU`; with no more than
@@ -141,7 +141,11 @@ def losses(
         error = F.binary_cross_entropy_with_logits(output.fit.float(), targets.overlaps, reduction="none")
         fit = mean(error, of.fit, counts.fit)
     total = (
-        classification + weights.box * box + weights.distillation * distillation + weights.auxiliary * side
+        classification
+        + weights.box * box
+        + weights.fit * fit
+        + weights.distillation * distillation
+        + weights.auxiliary * side
     )
     return Losses(total, classification, box, fit, distillation, side)
 
