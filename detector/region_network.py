@@ -41,7 +41,7 @@ class RegionNetwork(nn.Module):
         box_regression: bool = True,
         fit_prediction: bool = False,
     ) -> None:
-        """``row_labels`` [S] int64: each row's label, 0..C-1, or C for background."""
+        """``row_labels`` [S] int64: each row's label, 0..C-1, C for background, -1 to take no part."""
         super().__init__()
         self.backbone = backbone
         self.pooling = RowPooling(row_labels, num_classes)
@@ -61,7 +61,7 @@ class RegionNetwork(nn.Module):
 
 
 class RowPooling(nn.Module):
-    """Log-sum-exp of the rows that share a label: [R,S] -> [R,C+1]."""
+    """Log-sum-exp of the rows that share a label: [R,S] -> [R,C+1]. Rows of label -1 take no part."""
 
     labels: Tensor
 
@@ -72,14 +72,15 @@ class RowPooling(nn.Module):
 
     def forward(self, rows: Tensor) -> Tensor:
         rows = rows.float()
-        labels = self.labels.expand_as(rows)
+        aside = self.num_classes + 1  # one more sum, for the rows that take no part; it is dropped
+        labels = torch.where(self.labels < 0, aside, self.labels).expand_as(rows)
         # Each class's own maximum is taken out first: a class far below the best would underflow to log(0).
-        peak = rows.new_full((len(rows), self.num_classes + 1), -torch.inf)
+        peak = rows.new_full((len(rows), aside + 1), -torch.inf)
         peak = peak.scatter_reduce(1, labels, rows.detach(), "amax")
         peak = peak.clamp_min(-1e4)  # a class without rows: never seen, but its logit stays finite
         shifted = (rows - peak.gather(1, labels)).exp()
         total = torch.zeros_like(peak).scatter_add(1, labels, shifted)
-        return total.clamp_min(1e-30).log() + peak
+        return (total.clamp_min(1e-30).log() + peak)[:, :-1]
 
 
 class BoxHead(nn.Module):

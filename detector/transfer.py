@@ -26,9 +26,10 @@ def transfer(init: Checkpoint, classes: ClassList) -> Checkpoint:
     Where ``init`` knows a class by its id, its name or an alias (:mod:`detector.meanings`), the class pools
     the synsets that belong to it and its own row starts as the one it had; where only synsets know it, as
     their mean; else as the mean of all own rows: an object of no known kind. Synsets of no class of the list
-    are background. Background's row, the heads for boxes and fit, and MultiBox carry over; heads that are
-    missing are new. A classifier is folded first: for the 200 ILSVRC classes the result is that of
-    ``fold(init, own_rows=True)``.
+    are background, as in ``fold``, if every class is known; else they take no part, for they may be what a
+    class unknown by name looks like (a "hard hat" is a crash helmet), and would hold it down. Background's
+    row, the heads for boxes and fit, and MultiBox carry over; heads that are missing are new. A classifier is
+    folded first: for the 200 ILSVRC classes the result is that of ``fold(init, own_rows=True)``.
 
     Raises CheckpointError for a classifier of other than the 1000 ILSVRC classes.
     """
@@ -39,7 +40,7 @@ def transfer(init: Checkpoint, classes: ClassList) -> Checkpoint:
     synsets = start.metadata.classification or ClassList((), ())
     old = network.backbone.classifier
     weight, bias = old.weight.detach(), old.bias.detach()
-    labels = _synset_labels(synsets, classes)
+    labels = _synset_labels(synsets, classes, len(classes) if all(knows(start, classes)) else -1)
     own = _own_rows(weight, bias, network.pooling.labels, len(synsets), known, classes, labels)
     rows = torch.cat([torch.cat([weight[: len(synsets)], bias[: len(synsets), None]], dim=1), own])
 
@@ -73,8 +74,8 @@ def knows(init: Checkpoint, classes: ClassList) -> list[bool]:
     return [bool(meanings(class_id, name) & there) for class_id, name in pairs]
 
 
-def _synset_labels(synsets: ClassList, classes: ClassList) -> Tensor:
-    """The new label of each synset's row [S]; C, background, where it belongs to no class.
+def _synset_labels(synsets: ClassList, classes: ClassList, others: int) -> Tensor:
+    """The new label of each synset's row [S]; ``others`` where it belongs to no class.
 
     A class that is the synset itself comes before one that the synset is a kind of: next to "Chihuahua",
     "dog" pools the other dogs.
@@ -83,7 +84,7 @@ def _synset_labels(synsets: ClassList, classes: ClassList) -> Tensor:
     for label in reversed(range(len(classes))):  # of two names of one thing the first in the list has it
         label_of |= dict.fromkeys(meanings(classes.ids[label], classes.names[label]), label)
     parent = _parents()
-    labels = torch.full((len(synsets),), len(classes))
+    labels = torch.full((len(synsets),), others)
     for row, (wnid, name) in enumerate(zip(synsets.ids, synsets.names, strict=True)):
         for meaning in (*meanings(wnid, name), parent.get(wnid)):
             if meaning in label_of:

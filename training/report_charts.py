@@ -31,6 +31,7 @@ def read_log(path: Path) -> dict[str, tuple[NDArray[np.float64], NDArray[np.floa
     return {
         name: (np.array([x for x, _ in both], float), np.array([y for _, y in both], float))
         for name, both in points.items()
+        if any(y for _, y in both)  # a part of the loss that the recipe leaves out
     }
 
 
@@ -64,7 +65,8 @@ def precision_recall_chart(curves: Sequence[tuple[str, float, PrecisionRecall]])
     figure, panels = _panels(len(curves), columns=4, height=1.9)
     for panel, (name, ap, curve) in zip(panels, curves, strict=True):
         envelope = np.maximum.accumulate(curve.precision[::-1])[::-1]
-        x, y = np.append(0, curve.recall), np.append(envelope[:1], envelope)
+        # From the left edge on; without detections there is nothing to draw.
+        x, y = np.append(np.zeros(len(envelope[:1])), curve.recall), np.append(envelope[:1], envelope)
         panel.step(x, y, where="pre", color=_COLOURS[0], linewidth=1.6)
         panel.fill_between(x, y, step="pre", color=_COLOURS[0], alpha=0.18, linewidth=0)
         panel.set(xlim=(0, 1.02), ylim=(0, 1.05), xticks=(0, 0.5, 1), yticks=(0, 0.5, 1))

@@ -119,6 +119,24 @@ def test_a_list_of_other_classes(shipped: Checkpoint) -> None:
     assert torch.equal(network.box_head.regress.weight, shipped.network.box_head.regress.weight)
 
 
+@pytest.mark.parametrize(
+    ("names", "label"),
+    [
+        pytest.param(["dog", "umbrella"], 2, id="all known: what is something else is background"),
+        pytest.param(["dog", "hard hat"], -1, id="one unknown: it may look like any synset"),
+    ],
+)
+def test_synsets_of_no_class(shipped: Checkpoint, names: list[str], label: int) -> None:
+    network, _, labels = parts(transfer(shipped, ClassList.of(names)))
+    assert labels[SYNSET["crash helmet"]] == label
+    rows = torch.zeros(1, 1003)
+    before = network.pooling(rows)
+    rows[0, SYNSET["crash helmet"]] = 20.0
+    after = network.pooling(rows)
+    assert torch.equal(before[0, :2], after[0, :2])
+    assert (after[0, 2] > before[0, 2] + 5) == (label == 2)
+
+
 def test_a_detector_of_your_own_can_start_another(shipped: Checkpoint) -> None:
     """By name, aliases included, though WordNet knows nothing of it."""
     mine = transfer(shipped, ClassList.of(["widget", "aeroplane"]))
