@@ -188,6 +188,7 @@ def _build(metadata: Metadata, tensors: Mapping[str, Tensor], path: Path) -> Reg
         labels,
         len(metadata.detection),
         box_regression=any(name.startswith("box_head.") for name in tensors),
+        fit_prediction=any(name.startswith("fit_head.") for name in tensors),
     )
 
 

@@ -9,11 +9,13 @@ from dataclasses import replace
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor, nn
 
 from detector.checkpoints import Checkpoint
 from detector.classes import ClassList
 from detector.crops import crops_of
 from detector.engine import Engine
+from detector.ensemble import SharedTrunk, check_members, ensemble_name
 from detector.errors import CheckpointError, ParameterError
 from detector.regions import normalise, warp
 from detector.results import Classification
@@ -25,22 +27,47 @@ class Classifier:
     A detector's checkpoint serves too if it kept the classifier's rows: they stand first.
     """
 
-    def __init__(self, checkpoint: Checkpoint, *, device: str = "auto", precision: str = "auto") -> None:
-        """Raises CheckpointError if the checkpoint holds no classification classes."""
-        metadata, backbone = checkpoint.metadata, checkpoint.backbone
-        if metadata.classification is None:
-            raise CheckpointError(
-                f"{metadata.name} was made for detection alone and has no classes of whole pictures"
-            )
-        self.name = metadata.name
+    def __init__(
+        self,
+        checkpoint: Checkpoint | Sequence[Checkpoint],
+        *,
+        device: str = "auto",
+        precision: str = "auto",
+    ) -> None:
+        """Several checkpoints make an ensemble, whose softmax is averaged.
+
+        Raises CheckpointError if a checkpoint holds no classification classes, or other ones than the first,
+        or sees pictures prepared otherwise.
+        """
+        checkpoints = [checkpoint] if isinstance(checkpoint, Checkpoint) else list(checkpoint)
+        for member in checkpoints:
+            if member.metadata.classification is None:
+                raise CheckpointError(
+                    f"{member.metadata.name} was made for detection alone and has no classes of whole "
+                    "pictures"
+                )
+        check_members(checkpoints, "classification")
+        metadata = checkpoints[0].metadata
+        assert metadata.classification is not None
+        self.name = ensemble_name(checkpoints)
         self.classes: ClassList = metadata.classification
         self.metadata = metadata
         self._preprocessing = replace(metadata.preprocessing, context=0)
         count = len(self.classes)
+        backbones = [member.backbone for member in checkpoints]
+
+        def softmax(maps: Tensor) -> tuple[Tensor, ...]:
+            parts = maps.chunk(len(backbones), dim=1)
+            each = [
+                backbone.pool(part)[:, :count].softmax(dim=1)
+                for backbone, part in zip(backbones, parts, strict=True)
+            ]
+            return (torch.stack(each).mean(dim=0),)
+
         self._engine = Engine(
-            backbone.features,
-            backbone,
-            lambda maps: (backbone.pool(maps)[:, :count].softmax(dim=1),),
+            SharedTrunk([backbone.features for backbone in backbones]),
+            nn.ModuleList(backbones),
+            softmax,
             device=device,
             precision=precision,
         )

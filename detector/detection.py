@@ -4,93 +4,92 @@ Letters for shapes: R regions, C classes (background is the last of C+1), D dete
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
-from torchvision.ops import batched_nms
 
-from detector.boxes import Boxes, clip, decode
+from detector.boxes import Boxes, as_boxes, clip, decode
 from detector.checkpoints import Checkpoint
 from detector.classes import ClassList
-from detector.engine import Engine
+from detector.context import class_posterior
+from detector.ensemble import RegionEnsemble, check_members, ensemble_name
 from detector.errors import CheckpointError, ParameterError
 from detector.proposals import MultiBox, Profile, Proposals, Proposer
 from detector.proposals.multibox import MAX_BOXES
 from detector.region_network import RegionNetwork
 from detector.regions import normalise, reduced, warp
 from detector.results import Detections
+from detector.scoring import Scoring
+from detector.selection import RegionScores, refined, select, worth_a_second_look
+
+__all__ = ["MAX_DETECTIONS", "SCORE_THRESHOLD", "Detector", "RegionScores", "select"]
 
 SCORE_THRESHOLD = 0.3
 """Below this a detection is more often wrong than right; evaluation uses 0."""
 
 MAX_DETECTIONS = 100
-NMS_IOU = 0.3
-
-
-@dataclass(frozen=True)
-class RegionScores:
-    """What the network says of one picture's regions.
-
-    boxes [R,4] float32: each region moved by its offsets and cut to the picture; probabilities [R,C]
-    float32, one column a class, background left out.
-    """
-
-    boxes: Boxes
-    probabilities: NDArray[np.float32]
 
 
 class Detector:
     """Finds objects in pictures: proposals, the network on each region, suppression class by class.
 
-    A picture is uint8 [H,W,3] RGB, upright. Boxes come back in its pixels.
+    The network may be several, whose words are averaged: proposals are made and warped once. A picture is
+    uint8 [H,W,3] RGB, upright. Boxes come back in its pixels.
     """
 
     def __init__(
         self,
-        checkpoint: Checkpoint,
+        checkpoint: Checkpoint | Sequence[Checkpoint],
         *,
+        scoring: Scoring | None = None,
         device: str = "auto",
         precision: str = "auto",
         profile: Profile | str | None = None,
         max_proposals: int | None = None,
+        compile: bool = False,
     ) -> None:
-        """``profile`` and ``max_proposals`` say how pictures are looked at where a call does not; left out,
+        """Several checkpoints make an ensemble; the first with a MultiBox head proposes for all, and
+        ``scoring`` is the first one's unless given.
+
+        ``profile`` and ``max_proposals`` say how pictures are looked at where a call does not; left out,
         the profile is ``balanced`` with a MultiBox head and ``search`` without, and keeps as many boxes as it
-        is meant to. Raises CheckpointError if the checkpoint is a mere classifier, ParameterError for a
-        profile that it cannot serve.
+        is meant to. ``compile`` is for long runs, see :class:`detector.engine.Engine`.
+
+        Raises CheckpointError if a checkpoint is a mere classifier, or unlike the others in its classes or
+        pictures; ParameterError for a profile or scoring that these weights cannot serve.
         """
-        network, metadata = checkpoint.network, checkpoint.metadata
-        if not isinstance(network, RegionNetwork) or metadata.detection is None:
-            raise CheckpointError(
-                f"{metadata.name} classifies whole pictures and cannot detect; "
-                "make a detector of it with training/finetune_det.py --init"
-            )
-        self.name = metadata.name
+        checkpoints = [checkpoint] if isinstance(checkpoint, Checkpoint) else list(checkpoint)
+        networks = [_region_network(member) for member in checkpoints]
+        check_members(checkpoints, "detection")
+        metadata = checkpoints[0].metadata
+        assert metadata.detection is not None
+        self.name = ensemble_name(checkpoints)
         self.classes: ClassList = metadata.detection
         self.metadata = metadata
         self.max_proposals = max_proposals
+        self.scoring = metadata.scoring if scoring is None else scoring
         self._preprocessing = metadata.preprocessing
-        multibox = None
-        if checkpoint.multibox is not None:
-            multibox = MultiBox(
-                network.backbone.features,
-                checkpoint.multibox,
-                metadata.preprocessing,
-                device=device,
-                precision=precision,
+        self._ensemble = RegionEnsemble(networks, device=device, precision=precision, compile=compile)
+        if self.scoring.fit_power and not self._ensemble.predicts_fit:
+            raise ParameterError(
+                f"{self.name} has no fit head to weigh scores by: use a Scoring with fit_power=0, or train "
+                "one with training/finetune_det.py"
             )
+        multibox = None
+        for member in checkpoints:
+            if member.multibox is not None:
+                multibox = MultiBox(
+                    member.backbone.features,
+                    member.multibox,
+                    metadata.preprocessing,
+                    device=device,
+                    precision=precision,
+                )
+                break
         self._proposer = Proposer(metadata.preprocessing, multibox)
         self.profile = self._proposer.check_profile(profile)
-        self._engine = Engine(
-            network.backbone.features,
-            network,
-            lambda maps: _probabilities_and_deltas(network, maps),
-            device=device,
-            precision=precision,
-        )
 
     def detect(
         self,
@@ -104,14 +103,11 @@ class Detector:
 
         Raises ParameterError for a bad picture or setting.
         """
-        return [
-            self.select(
-                self.score(image, self.propose(image, profile)),
-                score_threshold=score_threshold,
-                max_detections=max_detections,
-            )
-            for image in images
-        ]
+        found = []
+        for image in images:
+            regions = self.refine(image, self.score(image, self.propose(image, profile)))
+            found.append(self.select(regions, score_threshold=score_threshold, max_detections=max_detections))
+        return found
 
     @property
     def has_multibox(self) -> bool:
@@ -138,14 +134,17 @@ class Detector:
         return self._proposer.multibox.propose(image, max_boxes)
 
     def score(self, image: NDArray[np.uint8], proposals: Proposals) -> RegionScores:
-        """The network's word on each proposal of a picture [H,W,3]."""
-        work, factors = reduced(image, self._preprocessing)
-        height, width = image.shape[:2]
-        picture = normalise(work, self._preprocessing, self._engine.device)
-        crops = warp(picture, proposals.boxes * factors, self._preprocessing)
-        probabilities, deltas = self._engine.run(crops)
-        boxes = clip(decode(proposals.boxes, deltas.numpy()), width, height)
-        return RegionScores(boxes, probabilities[:, :-1].numpy())
+        """The network's word on each proposal of a picture [H,W,3], and on the whole picture if scores go by
+        that."""
+        regions = self._look(image, proposals.boxes, whole=bool(self.scoring.context_power))
+        return replace(regions, proposals=proposals)
+
+    def refine(self, image: NDArray[np.uint8], regions: RegionScores) -> RegionScores:
+        """The same regions, the best looked at again where they were moved to, if the scoring asks for it."""
+        if not self.scoring.refine or not self._ensemble.moves_boxes or not len(regions):
+            return regions
+        rows = worth_a_second_look(regions, self.scoring)
+        return refined(regions, self._look(image, regions.boxes[rows]), rows)
 
     def select(
         self,
@@ -155,27 +154,35 @@ class Detector:
         max_detections: int = MAX_DETECTIONS,
     ) -> Detections:
         """Regions over the threshold, without those that a better one of the same class overlaps."""
-        return select(regions, score_threshold=score_threshold, max_detections=max_detections)
+        return select(
+            regions, score_threshold=score_threshold, max_detections=max_detections, scoring=self.scoring
+        )
+
+    def _look(self, image: NDArray[np.uint8], boxes: Boxes, *, whole: bool = False) -> RegionScores:
+        """What the networks say of boxes [R,4] of a picture and, if asked for, of the whole of it."""
+        work, factors = reduced(image, self._preprocessing)
+        picture = normalise(work, self._preprocessing, self._ensemble.device)
+        crops = warp(picture, boxes * factors, self._preprocessing)
+        if whole:
+            everything = as_boxes([(0, 0, work.shape[1], work.shape[0])])
+            no_context = replace(self._preprocessing, context=0)
+            crops = torch.cat([crops, warp(picture, everything, no_context)])
+        said = self._ensemble.run(crops, flip=self.scoring.flip)
+        count, (height, width) = len(boxes), image.shape[:2]
+        moved = decode(boxes, said.deltas[:count].numpy()) if self.scoring.box_regression else boxes
+        return RegionScores(
+            clip(moved, width, height),
+            said.probabilities[:count, :-1].numpy(),
+            fit=said.fit[:count].numpy() if said.fit is not None else None,
+            picture=class_posterior(said.probabilities[count].numpy()) if whole else None,
+        )
 
 
-def select(
-    regions: RegionScores, *, score_threshold: float, max_detections: int, nms_iou: float = NMS_IOU
-) -> Detections:
-    """Greedy suppression class by class (R-CNN, arXiv 1311.2524, section 2), then the best of all classes.
-
-    Raises ParameterError for a threshold outside 0..1 or no detections asked for.
-    """
-    if not 0 <= score_threshold <= 1:
-        raise ParameterError(f"score_threshold must lie in 0..1, got {score_threshold}")
-    if max_detections < 1:
-        raise ParameterError(f"max_detections must be at least 1, got {max_detections}")
-    region, label = np.nonzero(regions.probabilities >= score_threshold)
-    boxes = torch.from_numpy(regions.boxes[region])
-    scores = torch.from_numpy(regions.probabilities[region, label])
-    kept = batched_nms(boxes, scores, torch.from_numpy(label), nms_iou)[:max_detections].numpy()
-    return Detections(boxes.numpy()[kept], label[kept], scores.numpy()[kept])
-
-
-def _probabilities_and_deltas(network: RegionNetwork, maps: Tensor) -> tuple[Tensor, Tensor]:
-    output = network.heads(maps)
-    return output.logits.softmax(dim=1), output.deltas
+def _region_network(checkpoint: Checkpoint) -> RegionNetwork:
+    network, metadata = checkpoint.network, checkpoint.metadata
+    if not isinstance(network, RegionNetwork) or metadata.detection is None:
+        raise CheckpointError(
+            f"{metadata.name} classifies whole pictures and cannot detect; "
+            "make a detector of it with training/finetune_det.py --init"
+        )
+    return network

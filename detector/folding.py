@@ -16,7 +16,8 @@ def fold(checkpoint: Checkpoint, *, own_rows: bool = False) -> Checkpoint:
     A detection class pools the rows of its synsets; the 505 synsets that belong to none of the 200 are
     background. With ``own_rows`` the classifier also gets one new row a class and one for background, so that
     training can say what no synset says ("person" is otherwise a groom, a ballplayer or a scuba diver), and a
-    box head. A class's new row starts two logits below the mean of its synsets' rows, background's at zero.
+    box head and a fit head. A class's new row starts two logits below the mean of its synsets' rows,
+    background's at zero.
 
     Raises CheckpointError if the checkpoint is no classifier of the 1000 ILSVRC classes.
     """
@@ -40,6 +41,6 @@ def fold(checkpoint: Checkpoint, *, own_rows: bool = False) -> Checkpoint:
     with torch.no_grad():
         backbone.classifier.weight.copy_(weight)
         backbone.classifier.bias.copy_(bias)
-    network = RegionNetwork(backbone, labels, num_classes, box_regression=own_rows)
+    network = RegionNetwork(backbone, labels, num_classes, box_regression=own_rows, fit_prediction=own_rows)
     folded = replace(metadata, name=f"{metadata.name}-folded", detection=ilsvrc_det(), metrics={})
     return Checkpoint(network.eval(), folded, checkpoint.multibox)

@@ -7,6 +7,7 @@ from typing import Any
 from detector.classes import ClassList
 from detector.proposals.multibox_head import MultiBoxSpec
 from detector.regions import Preprocessing
+from detector.scoring import Scoring
 
 
 @dataclass(frozen=True)
@@ -15,7 +16,8 @@ class Metadata:
 
     ``classification`` are the classes of the classifier's first rows (None if it was not trained on whole
     pictures), ``detection`` those of the region classifier (None for a mere classifier). ``multibox`` says
-    how the MultiBox head is made, if there is one. ``metrics`` maps a measure's name to its value,
+    how the MultiBox head is made, if there is one. ``scoring`` says how a detector makes detections of what
+    the network says, as was found best for these weights. ``metrics`` maps a measure's name to its value,
     ``training`` says how the weights came about.
     """
 
@@ -25,6 +27,7 @@ class Metadata:
     classification: ClassList | None
     detection: ClassList | None = None
     multibox: MultiBoxSpec | None = None
+    scoring: Scoring = field(default_factory=Scoring)
     training: Mapping[str, Any] = field(default_factory=dict)
     metrics: Mapping[str, Any] = field(default_factory=dict)
     licence: str = "unknown"
@@ -53,6 +56,7 @@ class Metadata:
             classification=_class_list(entry["classification"]),
             detection=_class_list(entry["detection"]),
             multibox=MultiBoxSpec.from_json(multibox) if multibox is not None else None,
+            scoring=Scoring.from_json(entry.get("scoring", {})),  # nor this
             training=entry["training"],
             metrics=entry["metrics"],
             licence=entry["licence"],

@@ -5,6 +5,7 @@ Letters for shapes: S rows of whole-picture classes (ILSVRC's 1000 synsets), C c
 
 import copy
 from dataclasses import replace
+from functools import cache
 
 import torch
 from torch import Tensor, nn
@@ -14,7 +15,7 @@ from detector.checkpoints import Checkpoint
 from detector.classes import ClassList, cls_to_det, ilsvrc_cls, ilsvrc_det
 from detector.folding import fold
 from detector.meanings import meanings
-from detector.region_network import BoxHead, RegionNetwork, RowPooling
+from detector.region_network import BoxHead, FitHead, RegionNetwork, RowPooling
 
 
 def transfer(init: Checkpoint, classes: ClassList) -> Checkpoint:
@@ -25,8 +26,9 @@ def transfer(init: Checkpoint, classes: ClassList) -> Checkpoint:
     Where ``init`` knows a class by its id, its name or an alias (:mod:`detector.meanings`), the class pools
     the synsets that belong to it and its own row starts as the one it had; where only synsets know it, as
     their mean; else as the mean of all own rows: an object of no known kind. Synsets of no class of the list
-    are background. Background's row, the box head, MultiBox and every other head carry over. A classifier is
-    folded first: for the 200 ILSVRC classes the result is that of ``fold(init, own_rows=True)``.
+    are background. Background's row, the heads for boxes and fit, and MultiBox carry over; heads that are
+    missing are new. A classifier is folded first: for the 200 ILSVRC classes the result is that of
+    ``fold(init, own_rows=True)``.
 
     Raises CheckpointError for a classifier of other than the 1000 ILSVRC classes.
     """
@@ -49,9 +51,26 @@ def transfer(init: Checkpoint, classes: ClassList) -> Checkpoint:
     network.pooling = RowPooling(torch.cat([labels, torch.arange(len(classes) + 1)]), len(classes))
     if network.box_head is None:
         network.box_head = BoxHead()
+    if network.fit_head is None:
+        network.fit_head = FitHead()
     return Checkpoint(
         network.float().eval(), replace(start.metadata, detection=classes, metrics={}), init.multibox
     )
+
+
+def knows(init: Checkpoint, classes: ClassList) -> list[bool]:
+    """Whether ``init`` has something to start each class [C] from: the class itself, or a synset of it."""
+    known = [known for known in (init.metadata.detection, init.metadata.classification) if known is not None]
+    there = {
+        meaning
+        for known_classes in known
+        for class_id, name in zip(known_classes.ids, known_classes.names, strict=True)
+        for meaning in meanings(class_id, name)
+    }
+    if init.metadata.classification is not None:
+        there |= set(_parents().values())
+    pairs = zip(classes.ids, classes.names, strict=True)
+    return [bool(meanings(class_id, name) & there) for class_id, name in pairs]
 
 
 def _synset_labels(synsets: ClassList, classes: ClassList) -> Tensor:
@@ -63,12 +82,7 @@ def _synset_labels(synsets: ClassList, classes: ClassList) -> Tensor:
     label_of: dict[str, int] = {}
     for label in reversed(range(len(classes))):  # of two names of one thing the first in the list has it
         label_of |= dict.fromkeys(meanings(classes.ids[label], classes.names[label]), label)
-    detection = ilsvrc_det().ids
-    parent = {
-        wnid: detection[label]
-        for wnid, label in zip(ilsvrc_cls().ids, cls_to_det(), strict=True)
-        if label >= 0
-    }
+    parent = _parents()
     labels = torch.full((len(synsets),), len(classes))
     for row, (wnid, name) in enumerate(zip(synsets.ids, synsets.names, strict=True)):
         for meaning in (*meanings(wnid, name), parent.get(wnid)):
@@ -76,6 +90,14 @@ def _synset_labels(synsets: ClassList, classes: ClassList) -> Tensor:
                 labels[row] = label_of[meaning]
                 break
     return labels
+
+
+@cache
+def _parents() -> dict[str, str]:
+    """The detection class of each synset that has one, by WordNet ids."""
+    detection = ilsvrc_det().ids
+    pairs = zip(ilsvrc_cls().ids, cls_to_det(), strict=True)
+    return {wnid: detection[label] for wnid, label in pairs if label >= 0}
 
 
 def _own_rows(

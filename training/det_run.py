@@ -14,7 +14,8 @@ from tqdm import tqdm
 from detector.boxes import Boxes
 from detector.datasets.record import Record
 from detector.detection import Detector, RegionScores
-from detector.evaluation.ilsvrc_det import DetEvaluation, evaluate_det
+from detector.evaluation.by_class import DetEvaluation
+from detector.evaluation.ilsvrc_det import evaluate_det
 from detector.evaluation.proposal_figures import ALL
 from detector.evaluation.proposal_table import percent
 from detector.evaluation.recall import proposal_recall

@@ -81,6 +81,7 @@ def join_world(device: str) -> tuple[World, torch.device]:
         dist.init_process_group("nccl" if chosen.type == "cuda" else "gloo")
     # A group of its own: it may wait for hours, while the others' timeout tells a lost process soon.
     waiting = dist.new_group(backend="gloo", timeout=_PATIENCE)
+    assert not isinstance(waiting, int)  # which it is where a process stays outside the group
     return World(dist.get_rank(), size, waiting), chosen
 
 

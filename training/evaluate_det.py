@@ -20,8 +20,8 @@ from detector.datasets.record import Record
 from detector.detection import Detector
 from detector.errors import DetectorError
 from detector.evaluation.blacklist import read_blacklist
+from detector.evaluation.by_class import DetEvaluation
 from detector.evaluation.det_table import det_summary, det_table
-from detector.evaluation.ilsvrc_det import DetEvaluation
 from detector.folding import fold
 from detector.images import load
 from detector.pretrained import SHIPPED

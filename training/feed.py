@@ -109,10 +109,7 @@ class _CachedRows(Dataset[Minibatch]):
         mine = np.arange(self._world.rank, len(index), self._world.size)
         mine = mine[np.argsort(index[mine], kind="stable")]  # in the file's order: fewer seeks
         rows, cache = torch.from_numpy(index[mine]), self._cache
-        targets = Targets(
-            *(part[rows] for part in (cache.labels, cache.overlaps, cache.deltas, cache.sure)),
-            cache.teacher[rows, : self._known],
-        )
+        targets = cached_targets(cache, rows, self._known)
         return Minibatch(cache.maps[rows], targets, torch.from_numpy(slots[mine]))
 
 
@@ -133,6 +130,17 @@ def loader(
 def workers_for(device: torch.device, world: World) -> int:
     """Processes that make minibatches ahead: a GPU waits for them, a CPU's cores are all taken already."""
     return min(16, max((os.cpu_count() or 1) // world.size - 1, 1)) if device.type == "cuda" else 0
+
+
+def cached_targets(cache: FeatureCache, rows: Tensor, known: int) -> Targets:
+    """What is asked of regions ``rows`` [B] of a cache; ``known`` rows of the classifier are remembered."""
+    return Targets(
+        cache.labels[rows],
+        cache.overlaps[rows],
+        cache.deltas[rows],
+        cache.sure[rows],
+        cache.teacher[rows, :known],
+    )
 
 
 def on_device(targets: Targets, device: torch.device) -> Targets:

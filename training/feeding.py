@@ -13,7 +13,6 @@ from detector.classes import ClassList
 from detector.datasets.record import Dataset, Record
 from detector.engine import choose_precision
 from detector.errors import ParameterError
-from detector.region_network import RegionNetwork
 from detector.regions import Preprocessing
 from training.distributed import World
 from training.feature_cache import FeatureCache, build_feature_cache
@@ -30,24 +29,19 @@ _HELD_OUT = SamplingSettings(positives=6, background=10)
 
 @dataclass(frozen=True)
 class Source:
-    """What feeds need to know of a run: the network before training, how many of its stages stay ``frozen``,
-    how many of its classifier's rows are ``known`` and to be remembered, and where things are kept."""
+    """What feeds need to know of a run: the checkpoint it starts from, how many of its stages stay
+    ``frozen``, how many of its classifier's rows are ``known`` and to be remembered, the label of
+    ``background``, and where things are kept."""
 
     init: Checkpoint
     frozen: int
     known: int
+    background: int
     preprocessing: Preprocessing
     proposals: ProposalCache
     folder: Path
     device: torch.device
     world: World
-
-    @property
-    def background(self) -> int:
-        """The label of background."""
-        network = self.init.network
-        assert isinstance(network, RegionNetwork)
-        return network.pooling.num_classes
 
     def cached(self, records: Sequence[Record], settings: SamplingSettings, seed: int) -> FeatureCache:
         """Maps of the pictures' regions; the first process makes them, the others find them."""

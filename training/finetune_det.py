@@ -1,77 +1,152 @@
-"""Fine-tune a GoogLeNet into a region classifier: R-CNN's recipe on cached maps of the frozen stages.
+"""A detector of your own: from a folder of labelled pictures to weights that serve, with a report.
 
-    python training/finetune_det.py --data ilsvrc --init googlenet.safetensors --output runs/first
+    python training/finetune_det.py --data pictures
+    python training/finetune_det.py --data VOCdevkit/VOC2007 --train trainval --val test --members 6
 
-Run again after a kill, it goes on where it was.
+ILSVRC, PASCAL VOC (also flat), COCO and YOLO layouts are told apart by looking. Run again after a kill, it
+goes on where it was; under torchrun it uses many devices. docs/training.md says more.
 """
 
+from collections import Counter
+from dataclasses import replace
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from tqdm import tqdm
 
 from detector.checkpoints import load_checkpoint
-from detector.classes import ilsvrc_det
-from detector.datasets.ilsvrc_det import read_ilsvrc_det
+from detector.datasets.formats import Format
 from detector.datasets.problems import OnProblem
 from detector.errors import DetectorError
-from training.finetuning import finetune
-from training.objective import LossWeights
+from detector.pretrained import SHIPPED
+from training.chosen_data import ChosenData, choose_data
+from training.own_detector import Plan, make_detector
+from training.presets import preset as named_preset
 from training.recipe import Recipe
+from training.run_length import suggested_iterations
+
+_LISTED = 10  # problems of the data that are printed; the report has more, check_data.py all
 
 
 def main(
-    data: Annotated[Path, typer.Option(help="The folder that holds ILSVRC/ in its official layout.")],
-    init: Annotated[Path, typer.Option(help="Checkpoint of a 1000-class GoogLeNet to start from.")],
-    output: Annotated[Path, typer.Option(help="Folder for the log, the state and the detector.")],
-    iterations: Annotated[int, typer.Option(help="Minibatches of 32 + 96 regions.")] = Recipe.iterations,
-    rate: Annotated[float, typer.Option(help="Learning rate of the trunk.")] = Recipe.rate,
+    data: Annotated[Path, typer.Option(help="The folder of the data set.")],
+    init: Annotated[
+        Path, typer.Option(help="Checkpoint to start from: a detector, or a 1000-class GoogLeNet.")
+    ] = SHIPPED,
+    output: Annotated[
+        Path | None, typer.Option(help="Folder for detector, log, state and report [runs/NAME].")
+    ] = None,
+    name: Annotated[str | None, typer.Option(help="Name of the detector [that of the data].")] = None,
+    format: Annotated[Format | None, typer.Option(help="Layout of the data [found by looking].")] = None,
+    train: Annotated[
+        str | None, typer.Option(help="Split to learn from, or a text file that lists pictures.")
+    ] = None,
+    val: Annotated[
+        str | None, typer.Option(help="Split to measure on, or a text file that lists pictures.")
+    ] = None,
+    preset: Annotated[str, typer.Option(help="Recipe: default, quick, rcnn or paper.")] = "default",
+    iterations: Annotated[
+        int | None, typer.Option(help="Minibatches [as many as suit the size of the data, or the preset's].")
+    ] = None,
+    rate: Annotated[float | None, typer.Option(help="Learning rate of the trunk [the preset's].")] = None,
     head_rate: Annotated[
-        float, typer.Option(help="Rate of the classifier and the box head.")
-    ] = Recipe.head_rate,
+        float | None, typer.Option(help="Rate of the classifier and the other heads [the preset's].")
+    ] = None,
     frozen_through: Annotated[
-        str,
-        typer.Option(help="Last stage that keeps its weights; what it gives is cached. 'none' trains all."),
-    ] = Recipe.frozen_through,
+        str | None,
+        typer.Option(help="Last stage that keeps its weights; 'none' trains all [the preset's]."),
+    ] = None,
     distillation: Annotated[
-        float, typer.Option(help="How much keeping the classifier's knowledge counts in the loss.")
-    ] = LossWeights.distillation,
+        float | None,
+        typer.Option(help="How much keeping the init's knowledge of pictures counts [the preset's]."),
+    ] = None,
+    batch_positives: Annotated[
+        int | None, typer.Option(help="Object regions of a minibatch [the preset's].", min=1)
+    ] = None,
+    batch_background: Annotated[
+        int | None, typer.Option(help="Background regions of a minibatch [the preset's].", min=1)
+    ] = None,
+    members: Annotated[
+        int, typer.Option(help="Networks to train, of other seeds and samplings, for an ensemble.", min=1)
+    ] = 1,
+    measured_pictures: Annotated[
+        int, typer.Option(help="Of the pictures held out, measure at most so many.", min=1)
+    ] = Plan.measured_pictures,
     cache: Annotated[Path | None, typer.Option(help="Folder for proposals and maps [OUTPUT/cache].")] = None,
     on_problem: Annotated[OnProblem, typer.Option(help="At a broken picture: stop, or report and go on.")] = (
         OnProblem.REPORT
     ),
-    name: Annotated[str, typer.Option(help="Name of the detector.")] = "googlenet-ilsvrc-det200",
-    seed: Annotated[int, typer.Option(help="One seed, one result.")] = Recipe.seed,
+    seed: Annotated[int, typer.Option(help="One seed, one result.")] = 0,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
 ) -> None:
-    """Train a detector on DET/train and write OUTPUT/detector.safetensors."""
-    recipe = Recipe(
-        iterations=iterations,
-        rate=rate,
-        head_rate=head_rate,
-        frozen_through=frozen_through,
-        seed=seed,
-        loss=LossWeights(distillation=distillation),
-    )
+    """Train a detector of a data set's classes, measure it, and write weights and a report."""
     try:
-        dataset = read_ilsvrc_det(data, "train", on_problem=on_problem)
-        for problem in dataset.problems:
-            tqdm.write(f"{problem.image_id}: {problem.kind}: {problem.message}")
-        path = finetune(
-            dataset,
-            load_checkpoint(init),
-            ilsvrc_det(),
-            output,
+        start = load_checkpoint(init)
+        recipe = _changed(
+            named_preset(preset),
+            seed=seed,
+            rate=rate,
+            head_rate=head_rate,
+            frozen_through=frozen_through,
+            iterations=iterations,
+        )
+        recipe = replace(
             recipe,
+            batch=_changed(recipe.batch, positives=batch_positives, background=batch_background),
+            loss=_changed(recipe.loss, distillation=distillation),
+        )
+        chosen = choose_data(data, format=format, train=train, held_out=val, on_problem=on_problem)
+        if iterations is None and preset == "default":
+            recipe = _of_suitable_length(recipe, chosen)
+        output = output or Path("runs") / chosen.name
+        plan = Plan(
+            data=chosen,
+            init=start,
+            recipe=recipe,
+            output=output,
             cache=cache or output / "cache",
-            name=name,
-            data_name="ILSVRC DET/train",
+            name=name or chosen.name,
+            members=members,
+            measured_pictures=measured_pictures,
             device=device,
         )
-        print(f"next  python training/evaluate_det.py --data {data} --weights {path}")
+        _describe(chosen, recipe)
+        make_detector(plan)
     except DetectorError as error:
         raise SystemExit(f"error: {error}") from error
+
+
+def _changed(settings: Any, **given: Any) -> Any:
+    """The settings with those that were given."""
+    return replace(settings, **{name: value for name, value in given.items() if value is not None})
+
+
+def _of_suitable_length(recipe: Recipe, chosen: ChosenData) -> Recipe:
+    iterations = suggested_iterations(chosen.train.records, recipe)
+    return replace(recipe, iterations=iterations, warmup=min(recipe.warmup, iterations // 10))
+
+
+def _describe(chosen: ChosenData, recipe: Recipe) -> None:
+    """Say what was found in the data, and what is about to happen."""
+    objects = chosen.objects(chosen.train)
+    shown = ", ".join(
+        f"{name} {count}" for name, count in list(zip(chosen.classes.names, objects, strict=True))[:30]
+    )
+    problems = [*chosen.train.problems, *chosen.held_out.problems]
+    lines = [
+        f"data      {chosen.root}: {chosen.format}, {len(chosen.classes)} classes ({chosen.how})",
+        f"learn     {len(chosen.train.records)} pictures, {sum(objects)} objects: {shown}",
+        f"measure   {len(chosen.held_out.records)} pictures, {sum(chosen.objects(chosen.held_out))} objects",
+        f"train     {recipe.iterations} iterations",
+    ]
+    if problems:
+        kinds = ", ".join(f"{count} {kind}" for kind, count in Counter(p.kind for p in problems).items())
+        lines.append(f"problems  {kinds}")
+        lines += [f"          {problem.message}" for problem in problems[:_LISTED]]
+        if len(problems) > _LISTED:
+            lines.append(f"          and more: python training/check_data.py {chosen.root} lists all")
+    tqdm.write("\n".join(lines))
 
 
 if __name__ == "__main__":

@@ -64,9 +64,10 @@ def finetune(
     assert isinstance(start.network, RegionNetwork)
     known = start.metadata.classification
     source = Source(
-        init=start,
+        init=init,
         frozen=frozen,
         known=len(known) if known is not None and recipe.loss.distillation > 0 else 0,
+        background=len(classes),
         preprocessing=preprocessing,
         proposals=ProposalCache(cache / "proposals", init, preprocessing, device=str(chosen)),
         folder=cache / "maps",

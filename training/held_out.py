@@ -9,8 +9,8 @@ from torch.func import functional_call
 
 from training.distributed import World
 from training.feature_cache import FeatureCache
-from training.feed import on_device
-from training.objective import Asked, Targets, asked
+from training.feed import cached_targets, on_device
+from training.objective import Asked, asked
 from training.region_learner import RegionLearner
 
 PICTURES = 200
@@ -43,7 +43,9 @@ class HeldOut:
         self._cache, self._known = cache, known
         self._device, self._precision, self._world = device, precision, world
         self._mine = torch.arange(world.rank, len(cache.labels), world.size)
-        self._counts = asked(self._targets(torch.arange(len(cache.labels))), background_label).counts()
+        self._counts = asked(
+            cached_targets(cache, torch.arange(len(cache.labels)), known), background_label
+        ).counts()
 
     @torch.no_grad()
     def measure(self, learner: RegionLearner, weights: Mapping[str, Tensor]) -> Measure:
@@ -53,20 +55,10 @@ class HeldOut:
         sums = torch.zeros(3, device=self._device)
         for rows in self._mine.split(_AT_ONCE):
             maps = self._cache.maps[rows].to(self._device, memory_format=torch.channels_last)
-            targets = on_device(self._targets(rows), self._device)
+            targets = on_device(cached_targets(self._cache, rows, self._known), self._device)
             part, logits = functional_call(learner, dict(weights), (maps, targets, counts, self._precision))
             right = ((logits.argmax(dim=1) == targets.labels) & (targets.labels >= 0)).sum()
             sums += torch.stack([part.total, part.classification, right / counts.classification.clamp_min(1)])
         learner.train()
         loss, classification, accuracy = self._world.total(sums).tolist()
         return Measure(loss, classification, accuracy)
-
-    def _targets(self, rows: Tensor) -> Targets:
-        cache = self._cache
-        return Targets(
-            cache.labels[rows],
-            cache.overlaps[rows],
-            cache.deltas[rows],
-            cache.sure[rows],
-            cache.teacher[rows, : self._known],
-        )

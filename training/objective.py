@@ -15,12 +15,13 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from detector.region_network import RegionNetwork, RegionOutput
+from training.feature_cache import WHOLE
 from training.sampling import POSITIVE_IOU
 
 
 @dataclass(frozen=True)
 class LossWeights:
-    """How much offsets, remembering and the side classifiers count beside naming the region, and how it is
+    """How much offsets, fit, remembering and the side classifiers count beside naming the region, and how it is
     to be named.
 
     A region is asked to be wholly its object's class from an overlap of ``full_iou`` on, where it shows the
@@ -30,6 +31,7 @@ class LossWeights:
     """
 
     box: float = 1.0
+    fit: float = 1.0
     distillation: float = 0.5
     auxiliary: float = 0.0
     full_iou: float = 0.8
@@ -57,6 +59,7 @@ class Asked(NamedTuple):
 
     classification: Tensor
     box: Tensor
+    fit: Tensor
     distillation: Tensor
 
     def counts(self) -> "Asked":
@@ -70,6 +73,7 @@ class Losses(NamedTuple):
     total: Tensor
     classification: Tensor
     box: Tensor
+    fit: Tensor
     distillation: Tensor
     auxiliary: Tensor
 
@@ -79,10 +83,12 @@ def asked(targets: Targets, background: int) -> Asked:
 
     Whole pictures count for remembering alone. Remembering is asked of them and of objects, not of
     background, where the old classifier's word means nothing. An object of unknown class is not to be named.
+    How well background fits is asked where it is sure that it shows no object.
     """
     return Asked(
         targets.labels >= 0,
         ~targets.deltas.isnan().any(dim=1),
+        (targets.labels != WHOLE) & targets.sure,
         targets.labels != background,
     )
 
@@ -96,7 +102,8 @@ def losses(
     auxiliary: Sequence[Tensor] = (),
     counts: Asked | None = None,
 ) -> Losses:
-    """Cross entropy of the regions, smooth L1 of the offsets, and divergence from the untrained classifier.
+    """Cross entropy of the regions, smooth L1 of the offsets, binary cross entropy of the fit (the IoU with
+    the nearest object), and divergence from the untrained classifier.
 
     The last part keeps what the backbone knows of the 1000 classes (Hinton et al., arXiv 1503.02531, at
     temperature 1). ``auxiliary`` are the logits [B,C+1] of the side classifiers. ``counts`` says how many
@@ -129,10 +136,14 @@ def losses(
         aim = targets.deltas.nan_to_num() / scale
         error = F.smooth_l1_loss(output.deltas.float() / scale, aim, reduction="none")
         box = mean(error.mean(dim=1), of.box, counts.box)
+    fit = classification.new_zeros(())
+    if output.fit is not None:
+        error = F.binary_cross_entropy_with_logits(output.fit.float(), targets.overlaps, reduction="none")
+        fit = mean(error, of.fit, counts.fit)
     total = (
         classification + weights.box * box + weights.distillation * distillation + weights.auxiliary * side
     )
-    return Losses(total, classification, box, distillation, side)
+    return Losses(total, classification, box, fit, distillation, side)
 
 
 def cross_entropy(

@@ -185,10 +185,8 @@ class _SampledViews(Dataset[Views]):
             of_picture = index[owner[index] == place] - starts[place]
             views.append(self._view(int(chosen[place]), plans[place], of_picture, iteration, int(place)))
         rows = torch.from_numpy(index)
-        targets = Targets(
-            *(torch.from_numpy(part)[rows] for part in (labels, overlaps, deltas, sure)),
-            torch.zeros(len(rows), 0),
-        )
+        asked = [torch.from_numpy(part)[rows] for part in (labels, overlaps, deltas, sure)]
+        targets = Targets(*asked, torch.zeros(len(rows), 0))  # type: ignore[call-arg]
         return Views(views, targets, torch.from_numpy(slots))
 
     def _plan(self, index: int, iteration: int, place: int) -> Plan:

@@ -1,11 +1,12 @@
 """Reader of the ILSVRC detection task (DET) in its official layout."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
 from detector.classes import ClassList, ilsvrc_det
 from detector.datasets.ilsvrc import IlsvrcLayout, read_list
 from detector.datasets.problems import OnProblem, ProblemLog
-from detector.datasets.record import Dataset
+from detector.datasets.record import Dataset, Record
 from detector.datasets.voc_record import VocRecordReader
 
 
@@ -43,23 +44,37 @@ def read_ilsvrc_det(
     """
     classes = ilsvrc_det() if classes is None else classes
     layout = IlsvrcLayout.find(root, "DET")
-    is_train = split.startswith("train")
-    reader = VocRecordReader(classes.index(), ProblemLog(on_problem), check_pictures)
+    log = ProblemLog(on_problem)
+    labels = classes.index()
     found = (
-        reader.read(
-            image_id,
-            layout.picture(split, image_id),
-            layout.annotation(split, image_id),
-            partial=is_train and not _has_all_classes(image_id),
-            negative=is_train and _is_negative(image_id),
-        )
-        for image_id in _image_ids(layout, split)
+        read_det_picture(layout, split, labels, image_id, log, check_pictures)
+        for image_id in det_image_ids(layout, split)
     )
     records = [record for record in found if record is not None]
-    return Dataset(records, list(classes.ids), reader.log.problems)
+    return Dataset(records, list(classes.ids), log.problems)
 
 
-def _image_ids(layout: IlsvrcLayout, split: str) -> list[str]:
+def read_det_picture(
+    layout: IlsvrcLayout,
+    split: str,
+    labels: Mapping[str, int],
+    image_id: str,
+    log: ProblemLog,
+    check_pictures: bool = True,
+) -> Record | None:
+    """The record of one picture of a split, or None where it had to be left out (``log`` says why)."""
+    is_train = split.startswith("train")
+    return VocRecordReader(labels, log, check_pictures).read(
+        image_id,
+        layout.picture(split, image_id),
+        layout.annotation(split, image_id),
+        partial=is_train and not _has_all_classes(image_id),
+        negative=is_train and _is_negative(image_id),
+    )
+
+
+def det_image_ids(layout: IlsvrcLayout, split: str) -> list[str]:
+    """The pictures of a split, as :func:`read_ilsvrc_det` reads them."""
     if split != "train" or not layout.list_file("train_1").exists():
         return layout.image_ids(split)
     # One list a class: the last column is 1 for a positive picture, 0 where not every instance has a box,

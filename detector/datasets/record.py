@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from detector.boxes import Boxes
+from detector.errors import ParameterError
 
 ProblemKind = Literal[
     "missing_image",
@@ -29,7 +30,10 @@ class Record:
     picture of ``width`` x ``height``; labels [G] int64, indices into the data set's class list. ``partial``
     is true where objects of other classes may stand unlabelled, as in most of ILSVRC DET train: such a
     picture says nothing about classes it does not list. ``unknown`` [U,4]: further objects, of which only
-    the place is known and not the class.
+    the place is known and not the class. difficult [G] bool is PASCAL VOC's mark for objects that its measure
+    leaves aside, being too small or too hidden to be asked for; left out, none is.
+
+    Raises ParameterError if ``difficult`` does not hold one mark an object.
     """
 
     image_id: str
@@ -40,6 +44,16 @@ class Record:
     labels: NDArray[np.int64]
     partial: bool = False
     unknown: Boxes = field(default_factory=lambda: np.zeros((0, 4), np.float32))
+    difficult: NDArray[np.bool_] = field(default_factory=lambda: np.zeros(0, np.bool_))
+
+    def __post_init__(self) -> None:
+        if not len(self.difficult):
+            object.__setattr__(self, "difficult", np.zeros(len(self.boxes), np.bool_))
+        if len(self.difficult) != len(self.boxes):
+            raise ParameterError(
+                f"picture {self.image_id} has {len(self.boxes)} boxes but {len(self.difficult)} marks of "
+                "difficulty: give one a box, or none at all"
+            )
 
 
 @dataclass(frozen=True)

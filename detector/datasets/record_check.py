@@ -1,7 +1,7 @@
 """One record from a picture and what was said of it: where every reader has its boxes checked."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -19,13 +19,15 @@ class Said:
     """What an annotation says of one picture.
 
     ``width`` and ``height`` are the size of the picture that was annotated, 0 where that is not stated;
-    names [G] the class of each object; boxes [G,4] float32, continuous, over that picture.
+    names [G] the class of each object; boxes [G,4] float32, continuous, over that picture; difficult [G]
+    bool, empty where nothing is said of it.
     """
 
     width: int
     height: int
     names: Sequence[str]
     boxes: Boxes
+    difficult: NDArray[np.bool_] = field(default_factory=lambda: np.zeros(0, np.bool_))
 
 
 @dataclass(frozen=True)
@@ -51,10 +53,11 @@ class RecordCheck:
             return None
         known = self._known_objects(image_id, said)
         labels = np.array([self.labels[said.names[index]] for index in known], dtype=np.int64)
+        difficult = said.difficult[known] if len(said.difficult) else np.zeros(len(known), np.bool_)
         boxes = self._on_the_upright_picture(image_id, said.boxes[known], said, header)
-        boxes, labels = self._inside(image_id, boxes, labels, header)
+        boxes, kept = self._inside(image_id, boxes, header)
         width, height = header.upright_size
-        return Record(image_id, picture, width, height, boxes, labels, partial)
+        return Record(image_id, picture, width, height, boxes, labels[kept], partial, difficult[kept])
 
     def _header(self, image_id: str, path: Path, said: Said) -> PictureHeader | None:
         if not self.check_pictures and said.width > 0 and said.height > 0:
@@ -108,10 +111,8 @@ class RecordCheck:
         scale = np.array([header.width / said.width, header.height / said.height] * 2)
         return header.upright((boxes * scale).astype(np.float32))
 
-    def _inside(
-        self, image_id: str, boxes: Boxes, labels: NDArray[np.int64], header: PictureHeader
-    ) -> tuple[Boxes, NDArray[np.int64]]:
-        """Boxes [G,4] cut to the picture, without those of which nothing is left."""
+    def _inside(self, image_id: str, boxes: Boxes, header: PictureHeader) -> tuple[Boxes, NDArray[np.bool_]]:
+        """Boxes cut to the picture, without those of which nothing is left; and which [G] were kept."""
         width, height = header.upright_size
         inside = clip(boxes, width, height)
         kept = area(inside) > 0
@@ -122,7 +123,7 @@ class RecordCheck:
                 "box_outside",
                 f"box {_text(boxes[index])} lies {where} outside the {width}x{height} picture",
             )
-        return inside[kept], labels[kept]
+        return inside[kept], kept
 
 
 def _text(box: Boxes) -> str:

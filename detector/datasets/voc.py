@@ -33,14 +33,14 @@ def read_voc(
     on_problem, check_pictures:
         As for :func:`detector.datasets.ilsvrc_det.read_ilsvrc_det`.
 
-    Files count pixels from 1. Objects marked ``difficult`` are read like all others: they are objects, to be
-    proposed and learnt; it is VOC's own average precision that leaves them aside.
+    Files count pixels from 1. Objects marked ``difficult`` are read like all others and carry their mark:
+    they are objects, to be proposed and learnt; it is VOC's own average precision that leaves them aside.
 
     Raises DatasetError if the layout is another one, a list cannot be read, or at the first problem with
     ``OnProblem.STOP``.
     """
     classes = voc() if classes is None else classes
-    home = _home(root)
+    home = voc_home(root)
     reader = VocRecordReader(classes.index(), ProblemLog(on_problem), check_pictures, first_pixel=1)
     found = (
         reader.read(image_id, _picture(home, image_id), home / f"Annotations/{image_id}.xml")
@@ -52,11 +52,12 @@ def read_voc(
 
 def is_voc(root: Path) -> bool:
     """Whether ``root`` or a folder that it holds is in the layout that :func:`read_voc` reads."""
-    return bool(_homes(root))
+    return bool(voc_homes(root))
 
 
-def _home(root: Path) -> Path:
-    homes = _homes(root)
+def voc_home(root: Path) -> Path:
+    """The one folder with ``JPEGImages`` and ``Annotations``; DatasetError if there is none or several."""
+    homes = voc_homes(root)
     if not homes:
         raise DatasetError(
             f"{root} holds no JPEGImages/ and Annotations/: give the folder that does, as PASCAL VOC lays it "
@@ -67,7 +68,8 @@ def _home(root: Path) -> Path:
     return homes[0]
 
 
-def _homes(root: Path) -> list[Path]:
+def voc_homes(root: Path) -> list[Path]:
+    """The folders with ``JPEGImages`` and ``Annotations``: ``root`` itself, or those of one level below."""
     candidates = [root], sorted(root.glob("VOC*")), sorted(root.glob("VOCdevkit/VOC*"))
     for level in candidates:
         homes = [

@@ -1,6 +1,6 @@
 """One record from a picture and its VOC-style annotation."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,13 +17,14 @@ class VocRecordReader:
     """Reads pictures and their annotations one by one, and tells ``log`` what is wrong with them.
 
     ``labels`` and ``check_pictures`` are those of :class:`RecordCheck`. ``first_pixel`` is 0 for ILSVRC, 1
-    for PASCAL VOC.
+    for PASCAL VOC. ``parse`` reads an annotation file, in place of which may stand one that remembers.
     """
 
     labels: Mapping[str, int]
     log: ProblemLog
     check_pictures: bool = True
     first_pixel: int = 0
+    parse: Callable[[Path], VocAnnotation] = parse_voc_xml
 
     def read(
         self, image_id: str, picture: Path, annotation: Path, *, partial: bool = False, negative: bool = False
@@ -36,12 +37,13 @@ class VocRecordReader:
         if voc is None:
             return None
         check = RecordCheck(self.labels, self.log, self.check_pictures, empty_side=1)
-        said = Said(voc.width, voc.height, voc.names, from_corners(voc.corners, self.first_pixel))
+        boxes = from_corners(voc.corners, self.first_pixel)
+        said = Said(voc.width, voc.height, voc.names, boxes, voc.difficult)
         return check.record(image_id, picture, said, partial=partial)
 
     def _parse(self, image_id: str, path: Path, negative: bool) -> VocAnnotation | None:
         try:
-            return parse_voc_xml(path)
+            return self.parse(path)
         except FileNotFoundError:
             if negative:
                 return VocAnnotation.empty()

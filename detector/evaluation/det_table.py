@@ -3,7 +3,7 @@
 import numpy as np
 
 from detector.classes import ClassList
-from detector.evaluation.ilsvrc_det import DetEvaluation
+from detector.evaluation.by_class import DetEvaluation
 
 
 def det_table(evaluation: DetEvaluation, classes: ClassList) -> str:

@@ -26,6 +26,7 @@ from detector.folding import fold
 from detector.googlenet import GoogLeNet
 from detector.proposals.multibox_head import MultiBoxHead, MultiBoxSpec
 from detector.region_network import RegionNetwork
+from detector.scoring import Scoring
 from detector.torchvision_weights import read_torchvision
 
 
@@ -34,7 +35,13 @@ def test_detector_round_trip_keeps_scores_and_metadata(checkpoint_path: Path, tm
     assert isinstance(first.network, RegionNetwork)
     marked = Checkpoint(
         first.network,
-        replace(first.metadata, metrics={"mAP": 0.25}, training={"iterations": 3}, source="here"),
+        replace(
+            first.metadata,
+            metrics={"mAP": 0.25},
+            training={"iterations": 3},
+            source="here",
+            scoring=Scoring(fit_power=0.5, context="regions", flip=True, vote_iou=0.5),
+        ),
     )
     path = tmp_path / "again.safetensors"
     save_checkpoint(path, marked, torch.float32)
@@ -42,8 +49,31 @@ def test_detector_round_trip_keeps_scores_and_metadata(checkpoint_path: Path, tm
     assert second.metadata == marked.metadata == read_metadata(path) == verify_checkpoint(path)
     crops = torch.randn(2, 3, 224, 224) * 50
     with torch.no_grad():
-        for ours, theirs in zip(first.network(crops), second.network(crops), strict=True):
-            assert torch.equal(ours, theirs)
+        outputs = first.network(crops), second.network(crops)
+    assert outputs[0].fit is not None
+    for ours, theirs in zip(*outputs, strict=True):
+        assert torch.equal(ours, theirs)
+
+
+@pytest.mark.parametrize("lacking", [["fit_head"], ["box_head"], ["fit_head", "box_head"]])
+def test_heads_are_optional(checkpoint_path: Path, tmp_path: Path, lacking: list[str]) -> None:
+    """A file without the tensors of a head makes a network without it, which says the rest as before."""
+    path = tmp_path / "fewer.safetensors"
+    whole = load_checkpoint(checkpoint_path).network
+    shutil.copy(checkpoint_path, path)
+
+    def behead(header: dict, tensors: dict) -> None:
+        for name in [name for name in tensors if name.partition(".")[0] in lacking]:
+            del tensors[name]
+
+    _rewritten(behead)(path)
+    network = load_checkpoint(path).network
+    maps = torch.randn(2, 1024, 7, 7)
+    with torch.no_grad():
+        ours, theirs = network.heads(maps), whole.heads(maps)
+    assert torch.equal(ours.logits, theirs.logits)
+    assert (ours.fit is None) == ("fit_head" in lacking)
+    assert bool((ours.deltas == 0).all()) == ("box_head" in lacking)
 
 
 def test_float16_halves_the_file_and_keeps_scores(classifier_checkpoint: Checkpoint, tmp_path: Path) -> None:
@@ -102,6 +132,8 @@ BROKEN = [
     ("later format", _rewritten(lambda h, t: h.update(format="googlenet-detector/9")), "this version reads"),
     ("unknown architecture", _rewritten(lambda h, t: h.update(architecture="vgg16")), "vgg16"),
     ("no preprocessing", _rewritten(lambda h, t: h.pop("preprocessing")), "preprocessing"),
+    ("unknown scoring", _rewritten(lambda h, t: h.update(scoring={"luck": 2})), "luck"),
+    ("scoring out of range", _rewritten(lambda h, t: h.update(scoring={"nms_iou": 2})), "nms_iou must lie"),
     ("a tensor lacks", _rewritten(lambda h, t: t.pop("classifier.bias")), "lacks tensors classifier.bias"),
     ("a tensor too many", _rewritten(lambda h, t: t.update(extra=torch.zeros(1))), "unknown tensors extra"),
     (
@@ -208,10 +240,11 @@ def test_a_checkpoint_without_a_head_says_so(checkpoint_path: Path) -> None:
 
 
 def test_a_file_from_before_multibox_is_read(checkpoint_path: Path, tmp_path: Path) -> None:
-    """Its header has no entry for a head at all."""
+    """Its header has no entry for a head at all, nor for scoring."""
     path = tmp_path / "old.safetensors"
     shutil.copy(checkpoint_path, path)
-    _rewritten(lambda header, tensors: header.pop("multibox"))(path)
+    _rewritten(lambda header, tensors: (header.pop("multibox"), header.pop("scoring")))(path)
+    assert read_metadata(path).scoring == Scoring()
     assert verify_checkpoint(path) == read_metadata(checkpoint_path)
 
 

@@ -27,6 +27,7 @@ def _losses(
         torch.tensor(labels),
         torch.tensor(overlaps),
         torch.tensor(deltas) if deltas else torch.full((count, 4), NAN),
+        torch.ones(count, dtype=torch.bool),
         torch.tensor(logits),
     )
     return losses(network, output, targets, LossWeights(box=1.0, distillation=0.5))
@@ -86,6 +87,7 @@ def test_forgetting_costs(network: RegionNetwork, label: int, expected: float) -
         torch.tensor([label, 0, BACKGROUND]),
         torch.ones(3),
         torch.full((3, 4), NAN),
+        torch.ones(3, dtype=torch.bool),
         torch.tensor([[50.0, 0, 0], [50.0, 0, 0], [0, 0, 0]]),
     )
     output = RegionOutput(logits, torch.zeros(3, 4), logits)

@@ -41,6 +41,7 @@ def test_pixels_count_from_one_and_difficult_objects_stay(tmp_path: Path) -> Non
     assert (empty.image_id, full.image_id) == ("a", "b")
     assert full.boxes.tolist() == [[0, 0, 100, 80], [10, 20, 30, 50]]
     assert full.labels.tolist() == [voc().ids.index("dog"), voc().ids.index("cat")]
+    assert full.difficult.tolist() == [False, True]
     assert not full.partial
     assert found.class_ids == list(voc().ids)
     assert found.problems == []
@@ -61,6 +62,15 @@ def test_lists(tmp_path: Path) -> None:
     assert [record.image_id for record in read_voc(tmp_path, "val").records] == ["c", "a"]
     for split in (mine, str(mine)):
         assert [record.image_id for record in read_voc(tmp_path, split).records] == ["b", "a"]
+
+
+def test_the_mark_stays_with_its_object(tmp_path: Path) -> None:
+    """Objects before it that are no objects, and one wholly outside, take none of the marks with them."""
+    unknown, empty, outside = ("unicorn", 1, 1, 9, 9, 1), ("cat", 5, 5, 5, 9, 1), ("cat", 200, 1, 210, 9, 1)
+    write(tmp_path, "a", unknown, empty, CAT, outside, ("dog", 1, 1, 50, 50, 1))
+    (record,) = read_voc(tmp_path).records
+    assert record.labels.tolist() == [voc().ids.index("cat"), voc().ids.index("dog")]
+    assert record.difficult.tolist() == [False, True]
 
 
 def test_classes_of_your_own_and_png(tmp_path: Path) -> None:

@@ -1,0 +1,50 @@
+"""What lies below a folder, read once, for the readers that find their way by looking."""
+
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+PICTURES = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
+"""Suffixes of pictures that can be decoded, in lower case; the first is tried first."""
+
+_DEPTH = 6  # folders below the root; data sets are shallow, and a home directory given by mistake is not
+
+
+@dataclass(frozen=True)
+class FolderTree:
+    """The names of the files in every folder below ``root``, sorted, without hidden ones."""
+
+    root: Path
+    files: Mapping[Path, tuple[str, ...]]
+
+    @classmethod
+    def scan(cls, root: Path) -> "FolderTree":
+        files = {}
+        for folder, below, names in os.walk(root):
+            path = Path(folder)
+            deep = len(path.relative_to(root).parts) >= _DEPTH
+            below[:] = [] if deep else sorted(name for name in below if not name.startswith((".", "__")))
+            files[path] = tuple(sorted(name for name in names if not name.startswith(".")))
+        return cls(root, files)
+
+    def with_suffix(self, *suffixes: str) -> Iterator[tuple[Path, list[str]]]:
+        """Each folder that has files of these suffixes (in lower case), and their names."""
+        for folder, names in self.files.items():
+            found = [name for name in names if name.lower().endswith(suffixes)]
+            if found:
+                yield folder, found
+
+    def pictures(self, folder: Path) -> dict[str, str]:
+        """The name of each picture in a folder, by its name without suffix; of two, the first of PICTURES."""
+        found: dict[str, str] = {}
+        for suffix in reversed(PICTURES):
+            for name in self.files.get(folder, ()):
+                if name.lower().endswith(suffix):
+                    found[name[: -len(suffix)]] = name
+        return found
+
+    def image_id(self, picture: Path) -> str:
+        """The path of a picture below the root, without suffix: unique, and short enough to read."""
+        path = picture.with_suffix("")
+        return path.relative_to(self.root).as_posix() if path.is_relative_to(self.root) else path.as_posix()

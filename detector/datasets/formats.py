@@ -1,0 +1,123 @@
+"""One door to a data set in any layout: which one it is is found by looking, or said."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from enum import StrEnum
+from pathlib import Path
+
+from detector.classes import ClassList
+from detector.datasets.coco_folder import CocoFolder
+from detector.datasets.entries import Layout, listed, read_entries
+from detector.datasets.folder_tree import FolderTree
+from detector.datasets.ilsvrc_folder import IlsvrcFolder
+from detector.datasets.problems import OnProblem, ProblemLog
+from detector.datasets.record import Dataset
+from detector.datasets.voc_folder import VocFolder
+from detector.datasets.yolo_folder import YoloFolder
+from detector.errors import DatasetError
+
+
+class Format(StrEnum):
+    """The layouts that can be read."""
+
+    ILSVRC = "ilsvrc"
+    VOC = "voc"
+    COCO = "coco"
+    YOLO = "yolo"
+
+
+@dataclass(frozen=True)
+class DataFolder:
+    """A data set that was found: its classes, and the names of its splits (none if it is of one piece)."""
+
+    root: Path
+    format: Format
+    classes: ClassList
+    splits: tuple[str, ...]
+    layout: Layout = field(repr=False)
+
+    def read(
+        self,
+        split: str | Path | None = None,
+        *,
+        on_problem: OnProblem = OnProblem.REPORT,
+        check_pictures: bool = True,
+    ) -> Dataset:
+        """Read a split, or the pictures that a list file names; by default every picture, once.
+
+        split:
+            One of ``splits``, or the path of a list file: a picture a line, by its id, file name or path,
+            further columns are passed over.
+        on_problem:
+            ``REPORT`` leaves out what is broken and names it in ``Dataset.problems``; ``STOP`` raises at
+            once.
+        check_pictures:
+            Open the header of every picture. Without it sizes are those that annotations state, and pictures
+            are taken to be there (YOLO's state none: their headers are read in any case).
+
+        Raises DatasetError for a split that is neither, or at the first problem with ``OnProblem.STOP``.
+        """
+        log = ProblemLog(on_problem)
+        if split is None or split in self.splits:
+            entries = self.layout.entries(None if split is None else str(split))
+        elif Path(split).is_file():
+            entries = listed(self.layout.entries(None), Path(split), log)
+        else:
+            own = ", ".join(self.splits) if self.splits else "none: it is of one piece"
+            raise DatasetError(
+                f"{self.root} has no split {str(split)!r} (its splits are {own}), and no list file is there: "
+                "give one of the splits, or the path of a text file that names a picture a line"
+            )
+        records = read_entries(entries, log, check_pictures)
+        return Dataset(records, list(self.classes.ids), log.problems)
+
+
+def open_data(root: Path, format: Format | None = None) -> DataFolder:
+    """Find out what data set lies in a folder.
+
+    ILSVRC's layout is told by its folders. Of the others each is looked for below the folder, and exactly one
+    must be there, unless ``format`` says which it is.
+
+    Raises DatasetError, saying what was looked for, if there is none or more than one.
+    """
+    if not root.is_dir():
+        raise DatasetError(f"{root} is no folder: give the folder of a data set")
+    ilsvrc = IlsvrcFolder.find(root) if format in (None, Format.ILSVRC) else None
+    if ilsvrc is not None:
+        return _data_folder(root, Format.ILSVRC, ilsvrc)
+    found: dict[Format, Layout] = {}
+    if format is not Format.ILSVRC:
+        tree = FolderTree.scan(root)
+        for one in _FINDERS if format is None else [format]:
+            layout = _FINDERS[one](tree)
+            if layout is not None:
+                found[one] = layout
+    if not found:
+        wanted = list(_SIGNS) if format is None else [format]
+        signs = "".join(f"\n  --format {one}: {_SIGNS[one]}" for one in wanted)
+        raise DatasetError(f"{root} holds no data set of a known layout. Looked for:{signs}")
+    if len(found) > 1:
+        choice = " or ".join(f"--format {one}" for one in found)
+        raise DatasetError(
+            f"{root} holds annotations in more than one layout ({', '.join(found)}): say which with {choice}"
+        )
+    ((which, layout),) = found.items()
+    return _data_folder(root, which, layout)
+
+
+_FINDERS: dict[Format, Callable[[FolderTree], Layout | None]] = {
+    Format.VOC: VocFolder.find,
+    Format.COCO: CocoFolder.find,
+    Format.YOLO: YoloFolder.find,
+}
+
+_SIGNS = {
+    Format.ILSVRC: "ILSVRC/ImageSets/DET, ILSVRC/Data/DET and ILSVRC/Annotations/DET",
+    Format.VOC: "JPEGImages/ and Annotations/, or XML files with <annotation> beside the pictures",
+    Format.COCO: "JSON files with images, annotations and categories (annotations/instances_train.json)",
+    Format.YOLO: "a data.yaml with names, or text files with 'class cx cy w h' and a classes.txt",
+}
+
+
+def _data_folder(root: Path, format: Format, layout: Layout) -> DataFolder:
+    return DataFolder(root, format, layout.classes, layout.splits, layout)

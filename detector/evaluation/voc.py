@@ -1,0 +1,78 @@
+"""Average precision by the rules of PASCAL VOC.
+
+Everingham et al., "The PASCAL Visual Object Classes Challenge", IJCV 2010, section 4.2, and ``VOCevaldet.m``
+of the development kits of 2007 and 2010. Letters for shapes: D detections and G ground truths of one class in
+one picture.
+"""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from detector.boxes import Boxes
+from detector.datasets.record import Record
+from detector.evaluation.by_class import DetEvaluation, Rule, evaluate
+from detector.evaluation.overlaps import exact_iou
+from detector.evaluation.precision_recall import PrecisionRecall, average_precision
+from detector.results import Detections
+
+_IOU = 0.5
+
+
+def evaluate_voc(
+    ground_truth: Sequence[Record],
+    detections: Mapping[str, Detections],
+    num_classes: int,
+    *,
+    eleven_points: bool = False,
+) -> DetEvaluation:
+    """Measure detections by the rule of VOC: the area under the curve, or 2007's eleven points of it.
+
+    Objects marked difficult are left aside, and so are detections of them. Errors and partial records are as
+    for :func:`detector.evaluation.by_class.evaluate`.
+    """
+    return evaluate(ground_truth, detections, num_classes, VOC_2007 if eleven_points else VOC)
+
+
+def iou_thresholds(boxes: Boxes) -> NDArray[np.float64]:
+    """The IoU [G] at which each ground truth counts as found: 0.5, itself included (``ov>=minoverlap``)."""
+    return np.full(len(boxes), _IOU)
+
+
+def match(boxes: Boxes, ground_truth: Boxes, difficult: NDArray[np.bool_]) -> NDArray[np.int64]:
+    """Which ground truth [G,4] each detection [D,4], best first, finds: indices [D], -1 for none.
+
+    Each detection looks at the ground truth that it overlaps most, the first of equals, and at no other: at a
+    taken one it is a duplicate, even if another would do. A ``difficult`` one is never taken.
+    """
+    found = np.full(len(boxes), -1, np.int64)
+    if not len(ground_truth):
+        return found
+    iou = exact_iou(boxes, ground_truth)  # D x G
+    best = iou.argmax(axis=1)
+    free = np.ones(len(ground_truth), np.bool_)
+    for index in np.flatnonzero(iou.max(axis=1) >= _IOU):
+        truth = best[index]
+        if free[truth]:
+            found[index] = truth
+            free[truth] = difficult[truth]
+    return found
+
+
+def eleven_point_precision(curve: PrecisionRecall) -> float:
+    """The mean, over recalls of 0, 0.1 ... 1, of the best precision at that or a higher recall.
+
+    0 without detections; NaN where the recall is.
+    """
+    if np.isnan(curve.recall).any():
+        return float("nan")
+    steps = np.arange(11) / 10
+    return float(np.mean([curve.precision[curve.recall >= step].max(initial=0) for step in steps]))
+
+
+VOC_2007 = Rule("VOC 2007", iou_thresholds, match, eleven_point_precision, leaves_difficult=True)
+"""Eleven points, as published figures on VOC 2007 have it."""
+
+VOC = Rule("VOC", iou_thresholds, match, average_precision, leaves_difficult=True)
+"""The area under the curve, the rule since 2010."""
