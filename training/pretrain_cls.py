@@ -182,6 +182,7 @@ def pretrain_classifier(
         device=chosen,
         world=world,
         workers=workers,
+        fit=init is None,
     )
     best = output / BEST
     if world.first:
