@@ -36,7 +36,7 @@ from training.state import load_state, save_state
 
 MILD = Augmentation(PatchSettings(least=0.7), distortion=None)
 SMALL = PretrainRecipe(epochs=4, batch=3, rate=0.01, measure_every=2, save_every=3, augmentation=MILD)
-LEARNT_AFTER = 40
+LEARNT_AFTER = 10
 """Epochs of one minibatch."""
 
 PLAIN = PretrainRecipe(epochs=2, batch=4, rate=0.01, augmentation=None)
@@ -95,12 +95,12 @@ def undisturbed(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_it_learns_from_nothing(data: Path, tmp_path: Path) -> None:
     """To tell stripes across from stripes down, of two colours."""
     recipe = PretrainRecipe(
-        epochs=LEARNT_AFTER, batch=6, rate=0.03, decay=Decay.CONSTANT, averaging=Averaging.NONE,
+        epochs=LEARNT_AFTER, batch=6, rate=0.01, decay=Decay.CONSTANT, averaging=Averaging.NONE,
         augmentation=None, measure_every=LEARNT_AFTER,
     )  # fmt: skip
     best = train(data, tmp_path, recipe)
     main = [line["main"] for line in log(tmp_path)]
-    assert np.mean(main[:3]) > 0.5
+    assert np.mean(main[:2]) > 0.5
     assert np.mean(main[-3:]) < 0.2
     assert load_checkpoint(best).metadata.metrics["top-1 of 4 pictures"] == 1.0
 
