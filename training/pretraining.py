@@ -66,8 +66,8 @@ Measure = Callable[[int, dict[str, Tensor]], Mapping[str, float]]
 _FITTED = 32
 """Pictures that random first weights are fitted to."""
 
-BOARD = "tensorboard"
-"""The folder of TensorBoard's events in a run's."""
+STATE, BOARD = "state.safetensors", "tensorboard"
+"""What the state and the folder of TensorBoard's events are called in a run's folder."""
 
 
 def pretrain(
@@ -84,7 +84,7 @@ def pretrain(
     workers: int = 0,
     fit: bool = False,
 ) -> dict[str, Tensor]:
-    """Run the iterations, or go on with them where ``output/state.safetensors`` left off.
+    """Run the iterations, or go on with them where ``output/STATE`` left off.
 
     With ``fit`` the first weights, random ones, are fitted to the first pictures before anything is learnt.
     Returns the averaged weights by name, on the CPU. Every iteration depends on its number and on the weights
@@ -111,7 +111,7 @@ def pretrain(
         momentum=recipe.momentum,
         weight_decay=recipe.weight_decay,
     )
-    run, state = _run_id(recipe, pieces, network), output / "state.safetensors"
+    run, state = _run_id(recipe, pieces, network), output / STATE
     if fit and not state.exists():
         first = pictures.chosen(pieces.order(epoch=0)[:_FITTED])
         fit_to(network, MeasuredPieces(first, preprocessing, World())[0].pixels.to(device))
