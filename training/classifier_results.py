@@ -21,8 +21,8 @@ from training.picture_feed import MeasuredPieces, Piece, loader
 from training.picture_list import PictureList
 from training.run_log import lines_before
 
-BEST, LAST = "best.safetensors", "last.safetensors"
-"""What the checkpoints are called in a run's folder."""
+BEST, LAST, ACCURACY = "best.safetensors", "last.safetensors", "accuracy.jsonl"
+"""What the checkpoints and the list of measures are called in a run's folder."""
 
 _KS = (1, 5)
 
@@ -44,10 +44,10 @@ class Results:
         """``metadata`` is the checkpoints', but for the metrics."""
         self._pictures, self._metadata, self._output, self._broken = pictures, metadata, output, broken
         self._device, self._world, self._workers = device, world, workers
-        self._history = output / "accuracy.jsonl"
+        self._history = output / ACCURACY
 
     def measure(self, done: int, weights: dict[str, Tensor]) -> dict[str, float]:
-        """Top-1 and top-5 accuracy of the weights after ``done`` iterations, into ``accuracy.jsonl``; the
+        """Top-1 and top-5 accuracy of the weights after ``done`` iterations, into ACCURACY; the
         checkpoints LAST and, if no top-1 before it was as high, BEST.
 
         Of several processes each measures a share, and the first writes. Raises DatasetError if no picture

@@ -80,7 +80,7 @@ class TrainingPieces(Dataset[Piece]):
     def __getitem__(self, number: int) -> Piece:
         iteration, piece = divmod(number, self._pieces)
         epoch, part = divmod(iteration, self.an_epoch)
-        chosen = self._permutation(epoch)[part * self.batch : (part + 1) * self.batch]
+        chosen = self.order(epoch)[part * self.batch : (part + 1) * self.batch]
         mine = chosen[self._world.rank :: self._world.size]
         return _read(
             self._pictures,
@@ -95,7 +95,8 @@ class TrainingPieces(Dataset[Piece]):
         what = repr((self._augmentation, self._size, self.batch, self._seed))
         return hashlib.sha256(what.encode() + self._pictures.digest()).digest()
 
-    def _permutation(self, epoch: int) -> NDArray[np.int64]:
+    def order(self, epoch: int) -> NDArray[np.int64]:
+        """In which order the pictures come in an epoch, [number of pictures]."""
         if self._order is None or self._order[0] != epoch:  # a million numbers are not drawn for each piece
             self._order = (epoch, generator(self._seed, epoch).permutation(len(self._pictures)))
         return self._order[1]

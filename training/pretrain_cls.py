@@ -20,13 +20,13 @@ from detector.errors import DetectorError, ParameterError
 from detector.metadata import Metadata
 from training.augmentation import Distortion, PatchSettings
 from training.broken_pictures import BrokenPictures
-from training.classifier_results import BEST, LAST, Results
+from training.classifier_results import ACCURACY, BEST, LAST, Results
 from training.classifier_start import fresh, from_checkpoint
 from training.distributed import join_world, leave_world
 from training.feed import workers_for
 from training.labelled_pictures import LabelledPictures, read_labelled_pictures
 from training.picture_feed import Augmentation
-from training.pretraining import PretrainRecipe, pretrain
+from training.pretraining import STATE, PretrainRecipe, pretrain
 from training.recipe import Averaging
 from training.schedule import Decay
 
@@ -144,6 +144,8 @@ def pretrain_classifier(
     start = fresh(classes, seed) if init is None else from_checkpoint(init, classes, seed)
     if world.first:
         output.mkdir(parents=True, exist_ok=True)
+        if not (output / STATE).exists():  # a new run: what an earlier one reached there is none of its own
+            (output / ACCURACY).unlink(missing_ok=True)
         for note in found.notes:
             tqdm.write(note)
         tqdm.write(
@@ -182,12 +184,13 @@ def pretrain_classifier(
         device=chosen,
         world=world,
         workers=workers,
+        fit=init is None,
     )
     best = output / BEST
     if world.first:
         tqdm.write(
             f"{recipe.epochs} epochs in {(time.monotonic() - started) / 60:.1f} minutes\n"
-            f"log       {output / 'log.jsonl'}, {output / 'accuracy.jsonl'}\n"
+            f"log       {output / 'log.jsonl'}, {output / ACCURACY}\n"
             f"weights   {best}, {output / LAST} ({best.stat().st_size / 2**20:.1f} MiB)\n"
             f"next      detector classify PICTURE --weights {best}\n"
             f"          python training/finetune_det.py --data DATA --init {best}"

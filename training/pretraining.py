@@ -1,29 +1,26 @@
 """Training a classifier of whole pictures: GoogLeNet as its paper says, from nothing or from a checkpoint.
 
-Letters for shapes: N pictures of a piece of a minibatch, C classes.
+A step stands in :mod:`training.classifier_step`.
 """
 
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import nullcontext
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
-from torch.nn.parallel import DistributedDataParallel
 from tqdm import tqdm
 
-from detector.engine import choose_precision
 from detector.errors import ParameterError
 from detector.googlenet import GoogLeNet
 from detector.regions import Preprocessing
 from training.board import open_board, show
 from training.broken_pictures import BrokenPictures
+from training.classifier_step import ClassifierStep
 from training.distributed import World
-from training.picture_feed import Augmentation, Piece, TrainingPieces, loader
+from training.first_weights import fit_to
+from training.picture_feed import Augmentation, MeasuredPieces, Piece, TrainingPieces, loader
 from training.picture_list import PictureList
 from training.progress import Progress
 from training.recipe import Averaging
@@ -63,20 +60,14 @@ class PretrainRecipe:
     seed: int = 0
 
 
-class ClassifierLosses(NamedTuple):
-    """Scalars: the weighted sum, and the cross-entropy of the main and of the two side classifiers."""
-
-    total: Tensor
-    main: Tensor
-    aux_4a: Tensor
-    aux_4d: Tensor
-
-
 Measure = Callable[[int, dict[str, Tensor]], Mapping[str, float]]
 """What is done with the averaged weights, by name, after so many iterations; gives what was measured."""
 
-BOARD = "tensorboard"
-"""The folder of TensorBoard's events in a run's."""
+_FITTED = 32
+"""Pictures that random first weights are fitted to."""
+
+STATE, BOARD = "state.safetensors", "tensorboard"
+"""What the state and the folder of TensorBoard's events are called in a run's folder."""
 
 
 def pretrain(
@@ -91,9 +82,11 @@ def pretrain(
     device: torch.device,
     world: World,
     workers: int = 0,
+    fit: bool = False,
 ) -> dict[str, Tensor]:
-    """Run the iterations, or go on with them where ``output/state.safetensors`` left off.
+    """Run the iterations, or go on with them where ``output/STATE`` left off.
 
+    With ``fit`` the first weights, random ones, are fitted to the first pictures before anything is learnt.
     Returns the averaged weights by name, on the CPU. Every iteration depends on its number and on the weights
     alone, so a resumed run does what an undisturbed one does: a measure comes before the state that it
     belongs to is saved, and is taken again where a kill came between. Raises CheckpointError if the state is
@@ -118,11 +111,20 @@ def pretrain(
         momentum=recipe.momentum,
         weight_decay=recipe.weight_decay,
     )
-    run = _run_id(recipe, pieces, network)
-    progress = Progress(
-        output / "state.safetensors", run, named, optimizer, average=_keep(recipe, iterations)
+    run, state = _run_id(recipe, pieces, network), output / STATE
+    if fit and not state.exists():
+        first = pictures.chosen(pieces.order(epoch=0)[:_FITTED])
+        fit_to(network, MeasuredPieces(first, preprocessing, World())[0].pixels.to(device))
+    step = ClassifierStep(
+        network,
+        preprocessing,
+        batch=pieces.batch,
+        auxiliary=recipe.auxiliary,
+        seed=recipe.seed,
+        device=device,
+        world=world,
     )
-    step = _Step(network, preprocessing, recipe, pieces.batch, device, world)
+    progress = Progress(state, run, named, optimizer, average=_keep(recipe, iterations))
     log = RunLog(output / "log.jsonl", progress.first) if world.first else None
     board = open_board(output / BOARD, progress.first) if world.first else None
     bar = tqdm(
@@ -155,55 +157,6 @@ def pretrain(
         if world.first and (measured or done % recipe.save_every == 0):
             progress.save(done)
     return progress.averaged()
-
-
-class _Step:
-    """Gradients of one minibatch, shared by the processes and run in pieces."""
-
-    def __init__(
-        self,
-        network: GoogLeNet,
-        preprocessing: Preprocessing,
-        recipe: PretrainRecipe,
-        batch: int,
-        device: torch.device,
-        world: World,
-    ) -> None:
-        self._recipe, self._batch, self._device, self._world = recipe, batch, device, world
-        self._precision = choose_precision("auto", device)
-        self._mean = torch.tensor(preprocessing.mean, device=device)[:, None, None]
-        self._std = torch.tensor(preprocessing.std, device=device)[:, None, None]
-        self._shared: GoogLeNet | DistributedDataParallel = network
-        if world.size > 1:
-            ids = [device.index] if device.type == "cuda" else None
-            self._shared = DistributedDataParallel(network, device_ids=ids, broadcast_buffers=False)
-
-    def gather(self, pieces: Sequence[Piece], iteration: int) -> ClassifierLosses:
-        """Add the gradients of this process' pieces, and of the others', to the weights; return the losses of
-        the whole minibatch."""
-        # Dropout, as a function of the iteration; other places fall out in each process.
-        torch.manual_seed((self._recipe.seed * 1_000_003 + iteration) * 1009 + self._world.rank)
-        sums = torch.zeros(len(ClassifierLosses._fields), device=self._device)
-        for number, piece in enumerate(pieces, start=1):
-            quiet = isinstance(self._shared, DistributedDataParallel) and number < len(pieces)
-            with self._shared.no_sync() if quiet else nullcontext():  # type: ignore[operator]
-                part = self._losses(piece)
-                (part.total * self._world.size).backward()  # the processes' are averaged: ours sum up
-            sums += torch.stack(part).detach()
-        return ClassifierLosses(*self._world.total(sums).cpu())
-
-    def _losses(self, piece: Piece) -> ClassifierLosses:
-        """Sums over the piece's pictures, divided by the pictures of the whole minibatch."""
-        pixels = piece.pixels.to(self._device, non_blocking=True).permute(0, 3, 1, 2)  # N x 3 x S x S
-        labels = piece.labels.to(self._device, non_blocking=True)
-        pixels = (pixels.float() - self._mean) / self._std  # channels_last, as the bytes came
-        mixed = self._precision != torch.float32
-        with torch.autocast(self._device.type, self._precision, enabled=mixed):
-            output = self._shared(pixels)
-        main, *aux = (
-            F.cross_entropy(logits.float(), labels, reduction="sum") / self._batch for logits in output
-        )
-        return ClassifierLosses(main + self._recipe.auxiliary * sum(aux), main, *aux)
 
 
 def _keep(recipe: PretrainRecipe, iterations: int) -> Keep:

@@ -1,0 +1,153 @@
+"""Training's throughput: this project's GoogLeNet against torchvision's `googlenet`, in the same steps.
+
+    python benchmarks/training_throughput.py --batch 32 --runs 5
+
+Prints the median pictures (or regions) a second of forward, backward and the step of SGD; the two networks
+take turns, so that what else the machine does meets both. torchvision's has batch normalisation where the
+paper's has none, no response normalisation, and 3x3 for 5x5 convolutions. The last line is what one process
+reads, cuts and distorts of JPEG pictures of 500 x 375 pixels.
+"""
+
+import argparse
+import os
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import nn
+from torchvision.models import GoogLeNet as TorchvisionNetwork
+
+from detector.backbone import Backbone
+from detector.bvlc import PREPROCESSING
+from detector.engine import choose_device, choose_precision
+from detector.googlenet import GoogLeNet
+from detector.region_network import RegionNetwork
+from detector.torchvision_googlenet import TorchvisionGoogLeNet
+from training.classifier_step import ClassifierStep
+from training.distributed import World
+from training.objective import LossWeights, Targets
+from training.picture_feed import Augmentation, Piece, TrainingPieces
+from training.picture_list import PictureList
+from training.region_learner import RegionLearner
+
+CLASSES = 200
+
+
+def main() -> None:
+    """One table."""
+    parser = argparse.ArgumentParser(
+        description="Training's throughput, ours against torchvision's googlenet."
+    )
+    parser.add_argument("--batch", type=int, default=32)
+    parser.add_argument("--runs", type=int, default=5)
+    parser.add_argument("--device", default="auto")
+    given = parser.parse_args()
+    device = choose_device(given.device)
+    precision = str(choose_precision("auto", device)).removeprefix("torch.")
+    where = torch.cuda.get_device_name(device) if device.type == "cuda" else f"{os.cpu_count()} CPU cores"
+    print(
+        f"{where}, {torch.get_num_threads()} threads, {precision}, minibatches of {given.batch}, "
+        f"median of {given.runs} runs"
+    )
+    print(f"{'':<44}{'ours':>10}{'torchvision':>13}")
+    cases: list[tuple[str, Callable[[bool], Callable[[], object]]]] = [
+        ("pretraining, pictures/s", lambda peer: pretraining(peer, given.batch, device)),
+        ("fine-tuning all stages, regions/s", lambda peer: finetuning(peer, "", given.batch, device)),
+        ("fine-tuning after pool4, regions/s", lambda peer: finetuning(peer, "pool4", given.batch, device)),
+    ]
+    for name, make in cases:
+        ours, theirs = _rates([make(False), make(True)], given.batch, given.runs, device)
+        print(f"{name:<44}{ours:>10.1f}{theirs:>13.1f}", flush=True)
+    with tempfile.TemporaryDirectory() as folder:
+        (rate,) = _rates([reading(Path(folder), given.batch)], given.batch, given.runs, torch.device("cpu"))
+    print(f"{'reading by one process, pictures/s':<44}{rate:>10.1f}")
+
+
+def pretraining(peer: bool, batch: int, device: torch.device) -> Callable[[], object]:
+    """A step of training the 1000-class classifier with its side classifiers."""
+    network: nn.Module
+    if peer:
+        network = TorchvisionNetwork(aux_logits=True, transform_input=False, init_weights=False)
+    else:
+        network = GoogLeNet(aux=True)
+    network.to(device).to(memory_format=torch.channels_last).train()
+    step = ClassifierStep(
+        network, PREPROCESSING, batch=batch, auxiliary=0.3, seed=0, device=device, world=World()
+    )
+    optimizer = torch.optim.SGD(network.parameters(), lr=1e-5, momentum=0.9)
+    random = torch.Generator().manual_seed(0)
+    pixels = torch.randint(0, 256, (batch, 224, 224, 3), dtype=torch.uint8, generator=random)
+    piece = Piece(pixels, torch.randint(0, 1000, (batch,), generator=random), {})
+
+    def run() -> None:
+        optimizer.zero_grad(set_to_none=True)
+        step.gather([piece], iteration=0)
+        optimizer.step()
+
+    return run
+
+
+def finetuning(peer: bool, frozen_through: str, batch: int, device: torch.device) -> Callable[[], object]:
+    """A step of training the region classifier and the box head on maps of the frozen stages."""
+    backbone: Backbone = TorchvisionGoogLeNet(CLASSES + 1) if peer else GoogLeNet(CLASSES + 1)
+    stages = [name.replace("max", "") for name, _ in backbone.features.named_children()]
+    frozen = stages.index(frozen_through) + 1 if frozen_through else 0
+    network = RegionNetwork(backbone, torch.arange(CLASSES + 1), CLASSES).to(device)
+    learner = RegionLearner(network, frozen, LossWeights()).to(device).train()
+    torch.manual_seed(0)
+    with torch.no_grad():
+        maps = network.backbone.features[:frozen](torch.randn(batch, 3, 224, 224, device=device))
+    targets = Targets(
+        labels=torch.randint(0, CLASSES + 1, (batch,)),
+        overlaps=torch.rand(batch),
+        deltas=torch.randn(batch, 4) / 10,
+        sure=torch.ones(batch, dtype=torch.bool),
+        teacher=torch.empty(batch, 0),
+    )
+    targets = Targets(*(part.to(device) for part in targets))
+    maps = maps.contiguous(memory_format=torch.channels_last)
+    optimizer = torch.optim.SGD([w for w in learner.parameters() if w.requires_grad], lr=1e-5, momentum=0.9)
+    precision = choose_precision("auto", device)
+
+    def run() -> None:
+        optimizer.zero_grad(set_to_none=True)
+        part, _ = learner(maps, targets, None, precision)
+        part.total.backward()
+        optimizer.step()
+
+    return run
+
+
+def reading(folder: Path, batch: int) -> Callable[[], object]:
+    """A minibatch of training pictures, from their files."""
+    random = np.random.default_rng(0)
+    for number in range(batch):
+        coarse = Image.fromarray(random.integers(0, 256, (24, 32, 3), dtype=np.uint8))
+        coarse.resize((500, 375), Image.Resampling.BICUBIC).save(folder / f"{number}.jpg", quality=92)
+    pictures = PictureList(folder, ((f"{number}.jpg", 0) for number in range(batch)))
+    pieces = TrainingPieces(
+        pictures, Augmentation(), size=224, batch=batch, accumulate=1, seed=0, world=World()
+    )
+    return lambda: pieces[0]
+
+
+def _rates(steps: Sequence[Callable[[], object]], batch: int, runs: int, device: torch.device) -> list[float]:
+    """How many pictures a second each makes; they take turns, and the first turn does not count."""
+    seconds: list[list[float]] = [[] for _ in steps]
+    for _ in range(runs + 1):
+        for step, taken in zip(steps, seconds, strict=True):
+            start = time.perf_counter()
+            step()
+            if device.type == "cuda":
+                torch.cuda.synchronize()
+            taken.append(time.perf_counter() - start)
+    return [batch / statistics.median(taken[1:]) for taken in seconds]
+
+
+if __name__ == "__main__":
+    main()
