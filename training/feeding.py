@@ -129,6 +129,7 @@ def held_out_regions(source: Source, held_out: Dataset, classes: ClassList, reci
         source.device,
         choose_precision("auto", source.device),
         source.world,
+        recipe.loss.unsure,
     )
 
 

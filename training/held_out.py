@@ -38,13 +38,14 @@ class HeldOut:
         device: torch.device,
         precision: torch.dtype,
         world: World,
+        unsure: float,
     ) -> None:
-        """``known`` rows of the classifier are to be remembered."""
+        """``known`` rows of the classifier are to be remembered; ``unsure`` is that of the loss."""
         self._cache, self._known = cache, known
         self._device, self._precision, self._world = device, precision, world
         self._mine = torch.arange(world.rank, len(cache.labels), world.size)
         self._counts = asked(
-            cached_targets(cache, torch.arange(len(cache.labels)), known), background_label
+            cached_targets(cache, torch.arange(len(cache.labels)), known), background_label, unsure
         ).counts()
 
     @torch.no_grad()

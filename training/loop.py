@@ -111,7 +111,8 @@ class _Step:
                 batch, self._learner, recipe.batch.pool_size, recipe.batch.hardest, world, self._precision
             )
         # A part of the loss is a mean over all regions it asks of, wherever they are.
-        counts = Asked(*world.total(torch.stack(asked(batch.targets, self._background).counts())))
+        mine = asked(batch.targets, self._background, recipe.loss.unsure).counts()
+        counts = Asked(*world.total(torch.stack(mine)))
         pieces = _pieces(batch, recipe.accumulate)
         sums = torch.zeros(len(Losses._fields), device=batch.maps.device)
         for number, piece in enumerate(pieces, start=1):

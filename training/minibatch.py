@@ -15,7 +15,7 @@ class BatchSettings:
 
     ``near`` is the share of backgrounds that overlap an object, by NEAR_IOU or more: parts of objects are
     what a classifier of pictures takes for the whole. ``balance`` is between 0 (every positive region is
-    equally likely) and 1 (every class is).
+    equally likely) and 1 (every class is). ``unknown`` regions show objects whose class is not known.
 
     ``mined`` is the share of backgrounds that are the hardest ones of a pool ``pool`` times as large
     (Shrivastava et al., arXiv 1604.03540, mine within the minibatch as well): regions that may be an object
@@ -26,6 +26,7 @@ class BatchSettings:
     positives: int = 32
     background: int = 96
     whole: int = 16
+    unknown: int = 8
     near: float = 0.5
     balance: float = 0.5
     mined: float = 0.0
@@ -63,6 +64,7 @@ class Sampler:
         self._settings, self._seed = settings, seed
         self._weights = np.ones(len(labels)) if weights is None else weights
         self._whole = np.flatnonzero(labels == WHOLE)
+        self._unknown = np.flatnonzero(labels == UNKNOWN)
         self._background = np.flatnonzero(labels == background_label)
         near = self._background[overlaps[self._background] >= NEAR_IOU]
         self._near = near if len(near) else self._background
@@ -86,6 +88,7 @@ class Sampler:
                 self._some(rng, self._near, near),
                 self._some(rng, self._background, background - near),
                 self._some(rng, self._whole, settings.whole),
+                self._some(rng, self._unknown, settings.unknown),
             ]
         )
 

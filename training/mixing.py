@@ -32,7 +32,8 @@ def mix(train: Dataset | Sequence[Ingredient], classes: ClassList) -> Mix:
     """The pictures with an object of ``classes``, labelled by it.
 
     A set that knows only some of the classes is partial: its pictures say nothing of the others. Objects of
-    classes that are not in the list are left out: to this detector they are background. Raises
+    classes that are not in the list become objects of unknown class: they are neither named nor background,
+    for the list may hold them in other words or parts. Raises
     ParameterError if a weight is not positive, or if no picture has an object to learn from.
     """
     ingredients = [Ingredient(train)] if isinstance(train, Dataset) else train
@@ -72,6 +73,7 @@ def relabelled(dataset: Dataset, classes: ClassList) -> Dataset:
                 boxes=record.boxes[known],
                 labels=labels[known],
                 difficult=record.difficult[known],
+                unknown=np.concatenate([record.unknown, record.boxes[~known]]),
                 partial=record.partial or not complete,
             )
         )

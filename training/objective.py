@@ -16,7 +16,7 @@ from torch.nn import functional as F
 
 from detector.region_network import RegionNetwork, RegionOutput
 from training.feature_cache import WHOLE
-from training.sampling import POSITIVE_IOU
+from training.sampling import POSITIVE_IOU, UNKNOWN
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,8 @@ class LossWeights:
     A region is asked to be wholly its object's class from an overlap of ``full_iou`` on, where it shows the
     object as well as the object's own box does, and half of it at :data:`POSITIVE_IOU`; with no more than
     that it is R-CNN's rule. ``label_smoothing`` is the share of what is asked that goes to all classes alike
-    (Szegedy et al., arXiv 1512.00567, section 7).
+    (Szegedy et al., arXiv 1512.00567, section 7). ``unsure`` is how much background counts that may be an
+    object which nobody labelled.
     """
 
     box: float = 1.0
@@ -36,6 +37,7 @@ class LossWeights:
     auxiliary: float = 0.0
     full_iou: float = 0.8
     label_smoothing: float = 0.0
+    unsure: float = 0.25
 
 
 class Targets(NamedTuple):
@@ -55,7 +57,7 @@ class Targets(NamedTuple):
 
 
 class Asked(NamedTuple):
-    """Which regions a part of the loss asks something of, [B] bool each; or how many, a scalar each."""
+    """How much each region counts for a part of the loss, [B] in 0..1 each; or their sums, a scalar each."""
 
     classification: Tensor
     box: Tensor
@@ -64,7 +66,7 @@ class Asked(NamedTuple):
 
     def counts(self) -> "Asked":
         """How many regions each part is a mean over."""
-        return Asked(*(mask.sum().float() for mask in self))
+        return Asked(*(share.sum() for share in self))
 
 
 class Losses(NamedTuple):
@@ -78,19 +80,21 @@ class Losses(NamedTuple):
     auxiliary: Tensor
 
 
-def asked(targets: Targets, background: int) -> Asked:
+def asked(targets: Targets, background: int, unsure: float) -> Asked:
     """What counts for which part.
 
     Whole pictures count for remembering alone. Remembering is asked of them and of objects, not of
-    background, where the old classifier's word means nothing. An object of unknown class is not to be named.
-    How well background fits is asked where it is sure that it shows no object.
+    background, where the old classifier's word means nothing. How well background fits is asked where it is
+    sure that it shows no object; that it is background counts less where it is not (``unsure``).
     """
-    return Asked(
-        targets.labels >= 0,
+    named = torch.where(targets.sure, 1.0, unsure) * (targets.labels != WHOLE)
+    parts = (
+        named,
         ~targets.deltas.isnan().any(dim=1),
         (targets.labels != WHOLE) & targets.sure,
         targets.labels != background,
     )
+    return Asked(*(part.float() for part in parts))
 
 
 def losses(
@@ -111,11 +115,11 @@ def losses(
     in the minibatch: each device has gradients of the same weights.
     """
     background = network.pooling.num_classes
-    of = asked(targets, background)
+    of = asked(targets, background, weights.unsure)
     counts = counts or of.counts()
 
-    def mean(values: Tensor, mask: Tensor, count: Tensor) -> Tensor:
-        return torch.where(mask, values, 0).sum() / count.clamp_min(1)
+    def mean(values: Tensor, share: Tensor, count: Tensor) -> Tensor:
+        return torch.where(share > 0, values * share, 0).sum() / count.clamp_min(1)
 
     def named(logits: Tensor) -> Tensor:
         values = cross_entropy(logits.float(), targets.labels, targets.overlaps, background, weights)
@@ -157,8 +161,9 @@ def cross_entropy(
 
     A positive region that barely fits is asked to be half its class; from ``full_iou`` on it is its class
     wholly. So the score tells a tight box from a loose one, which is what suppression goes by. R-CNN reaches
-    the same with a second classifier whose positives are the objects' own boxes (appendix B there). Whole
-    pictures, which have no label, get a number without meaning.
+    the same with a second classifier whose positives are the objects' own boxes (appendix B there). A region
+    of an object of unknown class is asked to be anything but background. Whole pictures, which have no label,
+    get a number without meaning.
     """
     fit = torch.ones_like(overlaps)
     if weights.full_iou > POSITIVE_IOU:
@@ -168,4 +173,6 @@ def cross_entropy(
     own = log_posterior.gather(1, labels.clamp_min(0)[:, None])[:, 0]
     asked_for = fit * own + (1 - fit) * log_posterior[:, background]
     smooth = weights.label_smoothing
-    return -((1 - smooth) * asked_for + smooth * log_posterior.mean(dim=1))
+    named = -((1 - smooth) * asked_for + smooth * log_posterior.mean(dim=1))
+    something = -log_posterior[:, :background].logsumexp(dim=1)
+    return torch.where(labels == UNKNOWN, something, named)
