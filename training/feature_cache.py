@@ -39,13 +39,50 @@ class FeatureCache:
     are none), sure [M] bool (false for background that may be an object), pictures [M] int64 (the record).
     """
 
-    maps: Tensor
-    teacher: Tensor
+    maps: "Rows"
+    teacher: "Rows"
     labels: Tensor
     overlaps: Tensor
     deltas: Tensor
     sure: Tensor
     pictures: Tensor
+
+
+class Rows:
+    """Tensors of the same kind of rows, most often on disk, as if they were one: [M,...]."""
+
+    def __init__(self, parts: Sequence[Tensor]) -> None:
+        self.parts = list(parts)
+        self._starts = np.cumsum([0] + [len(part) for part in parts])
+
+    def __len__(self) -> int:
+        return int(self._starts[-1])
+
+    def __getitem__(self, rows: Tensor) -> Tensor:
+        """Rows [B] int64 -> [B,...]."""
+        if len(self.parts) == 1:
+            return self.parts[0][rows]
+        first = self.parts[0]
+        found = first.new_empty(len(rows), *first.shape[1:])
+        part_of = np.searchsorted(self._starts, rows.numpy(), side="right") - 1
+        for number, part in enumerate(self.parts):
+            mine = torch.from_numpy(part_of == number)
+            found[mine] = part[rows[mine] - int(self._starts[number])]
+        return found
+
+
+def joined(caches: Sequence[FeatureCache]) -> FeatureCache:
+    """Caches one after the other, their pictures numbered through."""
+    firsts = np.cumsum([0] + [int(cache.pictures.max()) + 1 for cache in caches[:-1]])
+    return FeatureCache(
+        Rows([part for cache in caches for part in cache.maps.parts]),
+        Rows([part for cache in caches for part in cache.teacher.parts]),
+        torch.cat([cache.labels for cache in caches]),
+        torch.cat([cache.overlaps for cache in caches]),
+        torch.cat([cache.deltas for cache in caches]),
+        torch.cat([cache.sure for cache in caches]),
+        torch.cat([cache.pictures + int(first) for cache, first in zip(caches, firsts, strict=True)]),
+    )
 
 
 def build_feature_cache(
@@ -58,7 +95,6 @@ def build_feature_cache(
     *,
     preprocessing: Preprocessing,
     background_label: int,
-    seed: int,
     device: str,
 ) -> FeatureCache:
     """Sample every picture's regions and run the first ``frozen`` stages over them.
@@ -72,7 +108,7 @@ def build_feature_cache(
             proposals.of(record).boxes,
             settings,
             background_label,
-            np.random.default_rng([seed, index]),
+            np.random.default_rng([settings.seed, index]),
         )
         for index, record in enumerate(records)
     ]
@@ -103,8 +139,8 @@ def build_feature_cache(
         if index % 50 == 49 or index + 1 == len(records):
             progress.write_text(str(index + 1))
     return FeatureCache(
-        maps,
-        teacher,
+        Rows([maps]),
+        Rows([teacher]),
         torch.from_numpy(np.concatenate([regions.labels for regions, _ in plan])),
         torch.from_numpy(np.concatenate([regions.overlaps for regions, _ in plan])),
         torch.from_numpy(np.concatenate([regions.deltas for regions, _ in plan])),

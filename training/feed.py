@@ -139,7 +139,7 @@ def cached_targets(cache: FeatureCache, rows: Tensor, known: int) -> Targets:
         cache.overlaps[rows],
         cache.deltas[rows],
         cache.sure[rows],
-        cache.teacher[rows, :known],
+        cache.teacher[rows][:, :known],
     )
 
 

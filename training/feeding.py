@@ -15,7 +15,7 @@ from detector.engine import choose_precision
 from detector.errors import ParameterError
 from detector.regions import Preprocessing
 from training.distributed import World
-from training.feature_cache import FeatureCache, build_feature_cache
+from training.feature_cache import FeatureCache, build_feature_cache, joined
 from training.feed import CachedFeed, Feed, workers_for
 from training.held_out import PICTURES, HeldOut
 from training.mixing import Mix, relabelled
@@ -43,7 +43,7 @@ class Source:
     device: torch.device
     world: World
 
-    def cached(self, records: Sequence[Record], settings: SamplingSettings, seed: int) -> FeatureCache:
+    def cached(self, records: Sequence[Record], settings: SamplingSettings) -> FeatureCache:
         """Maps of the pictures' regions; the first process makes them, the others find them."""
         with self.world.first_alone():
             return build_feature_cache(
@@ -55,14 +55,14 @@ class Source:
                 settings,
                 preprocessing=self.preprocessing,
                 background_label=self.background,
-                seed=seed,
                 device=str(self.device),
             )
 
 
 def choose_feed(source: Source, mixed: Mix, recipe: Recipe, *, cache_gib: float, workers: int | None) -> Feed:
     """The cached feed if stages are frozen, pictures are not to be distorted and the maps fit ``cache_gib``;
-    else the stream. Proposals are made first, by the first process.
+    else the stream, which samples every picture by the recipe. Proposals are made first, by the first
+    process.
 
     Raises ParameterError for a number of workers below 0.
     """
@@ -72,11 +72,13 @@ def choose_feed(source: Source, mixed: Mix, recipe: Recipe, *, cache_gib: float,
     with source.world.first_alone():
         if source.world.first:
             source.proposals.prepare(mixed.records)
-    needed = cache_size(source, len(mixed.records), recipe.sampling)
+    needed = sum(
+        cache_size(source, len(part.records), part.sampling or recipe.sampling) for part in mixed.parts
+    )
     if source.frozen and not recipe.distortion and needed <= cache_gib * 2**30:
-        cache = source.cached(mixed.records, recipe.sampling, recipe.seed)
+        caches = [source.cached(part.records, part.sampling or recipe.sampling) for part in mixed.parts]
         return CachedFeed(
-            cache,
+            joined(caches),
             source.known,
             source.background,
             recipe.batch,
@@ -123,7 +125,7 @@ def held_out_regions(source: Source, held_out: Dataset, classes: ClassList, reci
         if source.world.first:
             source.proposals.prepare(chosen)
     return HeldOut(
-        source.cached(chosen, _HELD_OUT, recipe.seed),
+        source.cached(chosen, _HELD_OUT),
         source.known,
         source.background,
         source.device,

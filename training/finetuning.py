@@ -5,7 +5,6 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
 import torch
 from tqdm import tqdm
 
@@ -57,8 +56,7 @@ def finetune(
     mixed = mix(train, classes)
     world, chosen = join_world(device)
     output.mkdir(parents=True, exist_ok=True)
-    short_side = int(np.median([min(record.width, record.height) for record in mixed.records]))
-    preprocessing = dataclasses.replace(init.metadata.preprocessing, short_side=short_side)
+    preprocessing = dataclasses.replace(init.metadata.preprocessing, short_side=mixed.short_side)
     torch.manual_seed(recipe.seed)  # the first weights of new heads
     start = transfer(init, classes)
     assert isinstance(start.network, RegionNetwork)

@@ -10,22 +10,56 @@ from detector.classes import ClassList
 from detector.datasets.record import Dataset, Record
 from detector.errors import ParameterError
 from detector.meanings import meanings
+from training.sampling import SamplingSettings
 
 
 @dataclass(frozen=True)
 class Ingredient:
-    """A data set of a mix; ``weight`` is how many times as often as by its size its pictures are drawn."""
+    """A data set of a mix; ``weight`` is how many times as often as by its size its pictures are drawn.
+
+    ``sampling`` says how many regions of each picture are kept on disk, where that is not the recipe's.
+    """
 
     dataset: Dataset
     weight: float = 1.0
+    sampling: SamplingSettings | None = None
+
+
+@dataclass(frozen=True)
+class Part:
+    """The pictures of one data set of a mix."""
+
+    records: list[Record]
+    weight: float
+    sampling: SamplingSettings | None
 
 
 @dataclass(frozen=True)
 class Mix:
-    """Records in one list of classes; weights [N]: how many times as often as others each is drawn."""
+    """Data sets in one list of classes."""
 
-    records: list[Record]
-    weights: NDArray[np.float64]
+    parts: list[Part]
+
+    @property
+    def records(self) -> list[Record]:
+        """The pictures of all parts, in their order."""
+        return [record for part in self.parts for record in part.records]
+
+    @property
+    def weights(self) -> NDArray[np.float64]:
+        """How many times as often as others each picture is drawn [N]."""
+        return np.repeat([part.weight for part in self.parts], [len(part.records) for part in self.parts])
+
+    @property
+    def short_side(self) -> int:
+        """The shorter side of pictures in pixels: the median of the data set whose pictures are largest.
+
+        Smaller pictures stay as they are, so that nothing is lost of any.
+        """
+        return max(
+            int(np.median([min(record.width, record.height) for record in part.records]))
+            for part in self.parts
+        )
 
 
 def mix(train: Dataset | Sequence[Ingredient], classes: ClassList) -> Mix:
@@ -37,17 +71,16 @@ def mix(train: Dataset | Sequence[Ingredient], classes: ClassList) -> Mix:
     ParameterError if a weight is not positive, or if no picture has an object to learn from.
     """
     ingredients = [Ingredient(train)] if isinstance(train, Dataset) else train
-    records: list[Record] = []
-    weights: list[float] = []
+    parts: list[Part] = []
     for ingredient in ingredients:
         if not ingredient.weight > 0:
             raise ParameterError(f"the weight of a data set must be positive, got {ingredient.weight}")
         mine = [r for r in relabelled(ingredient.dataset, classes).records if len(r.boxes)]
-        records += mine
-        weights += [ingredient.weight] * len(mine)
-    if not records:
+        if mine:
+            parts.append(Part(mine, float(ingredient.weight), ingredient.sampling))
+    if not parts:
         raise ParameterError("no picture of the data has an object of the classes to learn from")
-    return Mix(records, np.array(weights))
+    return Mix(parts)
 
 
 def relabelled(dataset: Dataset, classes: ClassList) -> Dataset:

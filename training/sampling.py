@@ -45,11 +45,12 @@ class Regions:
 
 @dataclass(frozen=True)
 class SamplingSettings:
-    """How many regions of a picture are kept for training."""
+    """How many regions of a picture are kept for training, and the ``seed`` of their choice."""
 
     positives: int = 12
     background: int = 24
     jitter: float = 0.15
+    seed: int = 0
 
 
 def sample_regions(
