@@ -215,7 +215,7 @@ def test_settings_are_checked_before_anything_is_computed(
 )
 def test_length_of_a_run(made: Plan, pictures: int, iterations: int) -> None:
     records = made.data.train.records[:1] * pictures
-    assert suggested_iterations(records, Recipe()) == iterations
+    assert suggested_iterations(records) == iterations
 
 
 def test_the_layout_decides_the_rule(tmp_path: Path) -> None:
