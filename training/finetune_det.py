@@ -136,7 +136,7 @@ def _changed(settings: Any, **given: Any) -> Any:
 
 
 def _of_suitable_length(recipe: Recipe, chosen: ChosenData) -> Recipe:
-    iterations = suggested_iterations(chosen.train.records, recipe)
+    iterations = suggested_iterations(chosen.train.records)
     return replace(recipe, iterations=iterations, warmup=min(recipe.warmup, iterations // 10))
 
 

@@ -198,7 +198,7 @@ def test_settings_are_checked_before_anything_is_computed(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     Path("taken").write_text("a file")
-    one = plan(flat_voc(tmp_path / "set"), init_path, tmp_path / "run", **changes)
+    one = replace(plan(flat_voc(tmp_path / "set"), init_path, tmp_path / "run"), **changes)  # type: ignore[arg-type]
     with pytest.raises(ParameterError, match=says):
         make_detector(one)
     assert not list((tmp_path / "run").rglob("*.npy"))
@@ -215,7 +215,7 @@ def test_settings_are_checked_before_anything_is_computed(
 )
 def test_length_of_a_run(made: Plan, pictures: int, iterations: int) -> None:
     records = made.data.train.records[:1] * pictures
-    assert suggested_iterations(records, Recipe()) == iterations
+    assert suggested_iterations(records) == iterations
 
 
 def test_the_layout_decides_the_rule(tmp_path: Path) -> None:
