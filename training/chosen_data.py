@@ -1,12 +1,13 @@
 """Which pictures a run learns from and which it is measured on, checked before anything is computed."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
 from detector.classes import ClassList
+from detector.datasets.agnostic import agnostic_file, read_agnostic
 from detector.datasets.formats import Format, open_data
 from detector.datasets.problems import OnProblem
 from detector.datasets.record import Dataset
@@ -15,6 +16,7 @@ from detector.errors import DatasetError
 from detector.evaluation.by_class import Rule
 from detector.evaluation.ilsvrc_det import ILSVRC
 from detector.evaluation.voc import VOC
+from training.unknown_objects import with_unknown_objects
 
 
 @dataclass(frozen=True)
@@ -50,8 +52,9 @@ def choose_data(
 ) -> ChosenData:
     """Open a data set, read both parts, and check that one can be learned from and the other measured.
 
-    ``train`` and ``held_out`` are those of :func:`detector.datasets.splitting.train_and_held_out`. Raises
-    DatasetError for a set that cannot be used, saying why.
+    ``train`` and ``held_out`` are those of :func:`detector.datasets.splitting.train_and_held_out`. Beside
+    ILSVRC, ``agnostic_boxes.json`` says where further objects are in pictures of which one class was
+    annotated. Raises DatasetError for a set that cannot be used, saying why.
     """
     folder = open_data(root, format)
     split = train_and_held_out(folder, train=train, held_out=held_out, on_problem=on_problem)
@@ -62,8 +65,12 @@ def choose_data(
                 "one picture with boxes is needed to learn from and one to measure on; "
                 f"python training/check_data.py {root} lists what is wrong"
             )
+    learned = split.train
+    if folder.format is Format.ILSVRC and agnostic_file(root).is_file():
+        completed = with_unknown_objects(learned.records, read_agnostic(root, on_problem=on_problem))
+        learned = replace(learned, records=completed)
     return ChosenData(
-        root.resolve().name, root, folder.format, folder.classes, split.train, split.held_out, split.how
+        root.resolve().name, root, folder.format, folder.classes, learned, split.held_out, split.how
     )
 
 

@@ -21,6 +21,7 @@ from detector.datasets.problems import OnProblem
 from detector.errors import DetectorError
 from detector.pretrained import SHIPPED
 from training.chosen_data import ChosenData, choose_data
+from training.further_data import further_data
 from training.own_detector import Plan, make_detector
 from training.presets import preset as named_preset
 from training.recipe import Recipe
@@ -66,6 +67,14 @@ def main(
     ] = None,
     batch_background: Annotated[
         int | None, typer.Option(help="Background regions of a minibatch [the preset's].", min=1)
+    ] = None,
+    also: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="A further data set to learn from: FOLDER, or FOLDER:split=...,weight=...,positives=...,"
+            "background=... (a split or list file, how often its pictures come, regions kept of each). Its "
+            "classes are found by name; what it does not label is not taken for background."
+        ),
     ] = None,
     members: Annotated[
         int, typer.Option(help="Networks to train, of other seeds and samplings, for an ensemble.", min=1)
@@ -123,6 +132,7 @@ def main(
             device=device,
             cache_gib=cache_gib,
             workers=workers,
+            also=[further_data(text, recipe.sampling, on_problem) for text in also or []],
         )
         _describe(chosen, recipe)
         make_detector(plan)

@@ -91,6 +91,7 @@ def finetune(
         start.metadata,
         preprocessing=preprocessing,
         name=name,
+        scoring=recipe.scoring,
         multibox=multibox.spec if multibox is not None else None,
         training=training,
         licence=f"{init.metadata.licence}; the terms of {data_name}",

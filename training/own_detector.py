@@ -18,7 +18,9 @@ from detector.loading import load_detector
 from detector.transfer import knows
 from training.chosen_data import ChosenData, check_shown
 from training.finetuning import finetune, stages_through
+from training.further_data import FurtherData
 from training.measured import Measured, measure, note_figure, spread
+from training.mixing import Ingredient
 from training.recipe import Recipe
 from training.report import RunFacts, report
 
@@ -32,7 +34,7 @@ class Plan:
     ``members`` runs differ in their seed, and so in the regions they sample and in the order they see them
     (arXiv 1409.4842, section 7: six such networks). At most ``measured_pictures`` of those held out are
     looked at. ``cache`` is the folder for proposals and maps, which hold ``cache_gib`` at most, or else
-    pictures are streamed by ``workers`` processes.
+    pictures are streamed by ``workers`` processes. ``also`` are data sets that join.
     """
 
     data: ChosenData
@@ -46,6 +48,12 @@ class Plan:
     device: str = "auto"
     cache_gib: float = 16.0
     workers: int | None = None
+    also: Sequence[FurtherData] = ()
+
+    @property
+    def data_name(self) -> str:
+        """What it is trained on, in words."""
+        return ", ".join([self.data.name, *(one.name for one in self.also)])
 
     def check(self) -> None:
         """Raises DetectorError, before anything is computed, for what could only fail later."""
@@ -79,14 +87,14 @@ def _train(plan: Plan, number: int) -> Path:
     alone = plan.members == 1
     data = plan.data
     return finetune(
-        data.train,
+        [Ingredient(data.train), *(one.ingredient for one in plan.also)],
         plan.init,
         data.classes,
         plan.output if alone else plan.output / f"member-{number + 1}",
         replace(plan.recipe, seed=plan.recipe.seed + number),
         cache=plan.cache,
         name=plan.name if alone else f"{plan.name}-{number + 1}",
-        data_name=data.name,
+        data_name=plan.data_name,
         held_out=Dataset(spread(data.held_out.records, plan.measured_pictures), data.held_out.class_ids),
         device=plan.device,
         cache_gib=plan.cache_gib,

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 
 from detector.errors import ParameterError
+from detector.scoring import Scoring
 from training.minibatch import BatchSettings
 from training.objective import LossWeights
 from training.recipe import Averaging, Recipe
@@ -24,7 +25,8 @@ PRESETS: Mapping[str, Recipe] = {
         save_every=1000,
         check_every=1000,
         batch=BatchSettings(positives=32, background=96, whole=0, near=0.0, balance=0.0),
-        loss=LossWeights(distillation=0.0, full_iou=0.5),
+        loss=LossWeights(distillation=0.0, fit=0.0, full_iou=0.5),
+        scoring=Scoring(),
     ),
     # GoogLeNet (arXiv 1409.4842, section 6): momentum 0.9, 4 % less every 8 epochs, Polyak averaging, the
     # side classifiers at 0.3, dropout as the network has it. The first rate is not in the paper.

@@ -3,10 +3,14 @@
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from detector.scoring import Scoring
 from training.minibatch import BatchSettings
 from training.objective import LossWeights
 from training.sampling import SamplingSettings
 from training.schedule import Decay
+
+SCORING = Scoring(fit_power=0.5, objectness_power=1.0, context_power=0.5, context_floor=0.05, vote_iou=0.5)
+"""How a trained detector scores: chosen on validation pictures (docs/training.md, "What moved it")."""
 
 
 class Averaging(StrEnum):
@@ -34,6 +38,8 @@ class Recipe:
     Every ``check_every`` iterations the averaged weights are measured on held-out regions, where there are
     any. With a ``patience`` the weights of the lowest held-out loss are the result, and the run ends after so
     many measures without a lower one; 0 runs to the end and takes the last.
+
+    ``scoring`` is how the result makes detections of what it sees.
     """
 
     iterations: int = 2000
@@ -57,3 +63,4 @@ class Recipe:
     batch: BatchSettings = field(default_factory=BatchSettings)
     sampling: SamplingSettings = field(default_factory=SamplingSettings)
     loss: LossWeights = field(default_factory=LossWeights)
+    scoring: Scoring = field(default_factory=lambda: SCORING)

@@ -25,6 +25,11 @@ _LISTS: tuple[tuple[Task, str, str], ...] = (
 )
 
 
+def agnostic_file(root: Path) -> Path:
+    """Where the file lies, for the folder that holds ``ILSVRC`` or for that folder itself."""
+    return (root.parent if root.name == "ILSVRC" else root) / FILE_NAME
+
+
 def read_agnostic(
     root: Path, *, on_problem: OnProblem = OnProblem.REPORT, check_pictures: bool = True
 ) -> Dataset:
@@ -39,7 +44,7 @@ def read_agnostic(
     problem with ``OnProblem.STOP``.
     """
     classes = ClassList.of(["object"])
-    path = (root.parent if root.name == "ILSVRC" else root) / FILE_NAME
+    path = agnostic_file(root)
     pictures = _pictures(root)
     log = ProblemLog(on_problem)
     check = RecordCheck(classes.index(), log, check_pictures, empty_side=1)
