@@ -31,10 +31,12 @@ class Context(StrEnum):
 class Scoring:
     """How detections are made of what the network says of regions; part of a detector's checkpoint.
 
-    The score of a region for a class is ``p * fit ** fit_power * objectness ** objectness_power * prior **
-    context_power``: the class's probability, the predicted IoU of the region and its object, MultiBox's
-    confidence, and how likely the picture shows the class at all (``context``, with ``context_floor`` for
-    classes it gives no sign of). A power of 0 leaves a factor out. The defaults are those of R-CNN (arXiv
+    The score of a region for a class is ``(p * fit ** fit_power * objectness ** objectness_power * prior **
+    context_power) ** score_power``: the class's probability, the predicted IoU of the region and its object,
+    MultiBox's confidence, and how likely the picture shows the class at all (``context``, with
+    ``context_floor`` for classes it gives no sign of). A power of 0 leaves a factor out. A product of several
+    factors is small where each of them is good; ``score_power`` brings it back to where a threshold is
+    expected, and changes no order. The defaults are those of R-CNN (arXiv
     1311.2524): the probability alone, greedy suppression from ``nms_iou`` on, boxes moved by their offsets.
 
     ``flip`` looks at every region mirrored as well and averages. ``refine`` is how often (0 or 1) moved boxes
@@ -49,6 +51,7 @@ class Scoring:
     context_power: float = 0.0
     context: Context = Context.PICTURE
     context_floor: float = 0.1
+    score_power: float = 1.0
     flip: bool = False
     box_regression: bool = True
     refine: int = 0
@@ -60,6 +63,7 @@ class Scoring:
         """Raises ParameterError for a setting outside its range."""
         for name in ("fit_power", "objectness_power", "context_power"):
             _check_range(name, getattr(self, name), 0, 10)
+        _check_range("score_power", self.score_power, 0.01, 10)
         for name in ("context_floor", "nms_iou"):
             _check_range(name, getattr(self, name), 0, 1)
         if self.vote_iou is not None:
@@ -115,6 +119,8 @@ def region_scores(
         scores = scores * (objectness**scoring.objectness_power)[:, None]
     if prior is not None and scoring.context_power:
         scores = scores * (prior**scoring.context_power)[None, :]
+    if scoring.score_power != 1:
+        scores = scores**scoring.score_power
     return scores.astype(np.float32, copy=False)
 
 

@@ -68,6 +68,12 @@ def main(
     batch_background: Annotated[
         int | None, typer.Option(help="Background regions of a minibatch [the preset's].", min=1)
     ] = None,
+    kept_positives: Annotated[
+        int | None, typer.Option(help="Object regions kept of each picture [the preset's].", min=1)
+    ] = None,
+    kept_background: Annotated[
+        int | None, typer.Option(help="Background regions kept of each picture [the preset's].", min=1)
+    ] = None,
     also: Annotated[
         list[str] | None,
         typer.Option(
@@ -115,6 +121,7 @@ def main(
             recipe,
             batch=_changed(recipe.batch, positives=batch_positives, background=batch_background),
             loss=_changed(recipe.loss, distillation=distillation),
+            sampling=_changed(recipe.sampling, positives=kept_positives, background=kept_background),
         )
         chosen = choose_data(data, format=format, train=train, held_out=val, on_problem=on_problem)
         if iterations is None and preset == "default":

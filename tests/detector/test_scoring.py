@@ -18,7 +18,8 @@ NAN = float("nan")
     [
         pytest.param(Scoring(), id="plain"),
         pytest.param(
-            Scoring(0.5, 1, 2.0, Context.REGIONS, 0.2, True, True, 1, 7, 0.4, 0.5), id="everything changed"
+            Scoring(0.5, 1, 2.0, Context.REGIONS, 0.2, 0.5, True, True, 1, 7, 0.4, 0.5),
+            id="everything changed",
         ),
     ],
 )
@@ -37,6 +38,7 @@ def test_a_setting_that_is_left_out_has_its_default() -> None:
         ({"context_power": NAN}, "context_power must lie"),
         ({"objectness_power": "much"}, "objectness_power must lie"),
         ({"context_floor": 1.5}, "context_floor must lie in 0..1"),
+        ({"score_power": 0}, "score_power must lie in 0.01..10"),
         ({"nms_iou": True}, "nms_iou must lie"),
         ({"vote_iou": -0.5}, "vote_iou must lie"),
         ({"context": "dream"}, "context must be one of picture, regions"),
@@ -60,6 +62,11 @@ FIT, OBJECTNESS, PRIOR = [0.25, 1.0], [0.5, 0.2], [1.0, 0.1]
 SCORES = [
     ("the probability alone", {}, P),
     ("fit tells a tight box from a loose one", {"fit_power": 1}, [[0.2, 0.025], [0.5, 0.4]]),
+    (
+        "the product of all, brought back to where a threshold is expected",
+        {"fit_power": 1, "score_power": 0.5},
+        [[0.2**0.5, 0.025**0.5], [0.5**0.5, 0.4**0.5]],
+    ),
     ("half the power is the root", {"fit_power": 0.5}, [[0.4, 0.05], [0.5, 0.4]]),
     ("objectness", {"objectness_power": 2}, [[0.2, 0.025], [0.02, 0.016]]),
     ("what the picture does not show", {"context_power": 1}, [[0.8, 0.01], [0.5, 0.04]]),
