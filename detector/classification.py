@@ -49,7 +49,7 @@ class Classifier:
         check_members(checkpoints, "classification")
         metadata = checkpoints[0].metadata
         assert metadata.classification is not None
-        self.name = ensemble_name(checkpoints)
+        self.name = ensemble_name([member.metadata.name for member in checkpoints])
         self.classes: ClassList = metadata.classification
         self.metadata = metadata
         self._preprocessing = replace(metadata.preprocessing, context=0)
@@ -57,7 +57,7 @@ class Classifier:
         backbones = [member.backbone for member in checkpoints]
 
         def softmax(maps: Tensor) -> tuple[Tensor, ...]:
-            parts = maps.chunk(len(backbones), dim=1)
+            parts = maps.chunk(len(backbones))
             each = [
                 backbone.pool(part)[:, :count].softmax(dim=1)
                 for backbone, part in zip(backbones, parts, strict=True)

@@ -3,18 +3,20 @@
 Letters for shapes: R regions, C classes (background is the last of C+1), D detections.
 """
 
+import copy
 from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import nn
 
 from detector.boxes import Boxes, as_boxes, clip, decode
 from detector.checkpoints import Checkpoint
 from detector.classes import ClassList
 from detector.context import class_posterior
-from detector.ensemble import RegionEnsemble, check_members, ensemble_name
+from detector.ensemble import RegionEnsemble, RegionPrediction, averaged, check_members, ensemble_name
 from detector.errors import CheckpointError, ParameterError
 from detector.proposals import MultiBox, Profile, Proposals, Proposer
 from detector.proposals.multibox import MAX_BOXES
@@ -65,7 +67,7 @@ class Detector:
         check_members(checkpoints, "detection")
         metadata = checkpoints[0].metadata
         assert metadata.detection is not None
-        self.name = ensemble_name(checkpoints)
+        self.members = tuple(member.metadata.name for member in checkpoints)
         self.classes: ClassList = metadata.detection
         self.metadata = metadata
         self.max_proposals = max_proposals
@@ -110,6 +112,23 @@ class Detector:
         return found
 
     @property
+    def name(self) -> str:
+        """The members' names, as replies state them."""
+        return ensemble_name(self.members)
+
+    @property
+    def tails(self) -> list[nn.Module]:
+        """The stages of the trunk that each member has for itself."""
+        return self._ensemble.tails
+
+    def first(self, count: int) -> "Detector":
+        """The first ``count`` members as a detector that proposes as this one does; weights are shared."""
+        part = copy.copy(self)
+        part.members = self.members[:count]
+        part._ensemble = self._ensemble.first(count)
+        return part
+
+    @property
     def has_multibox(self) -> bool:
         """Whether the weights hold a MultiBox head: without one, ``search`` is the only profile."""
         return self._proposer.multibox is not None
@@ -136,15 +155,23 @@ class Detector:
     def score(self, image: NDArray[np.uint8], proposals: Proposals) -> RegionScores:
         """The network's word on each proposal of a picture [H,W,3], and on the whole picture if scores go by
         that."""
-        regions = self._look(image, proposals.boxes, whole=bool(self.scoring.context_power))
-        return replace(regions, proposals=proposals)
+        (regions,) = self.score_first([len(self.members)], image, proposals)
+        return regions
+
+    def score_first(
+        self, counts: Sequence[int], image: NDArray[np.uint8], proposals: Proposals
+    ) -> list[RegionScores]:
+        """As :meth:`score`, by the first so many members for each of ``counts``: every member looks once."""
+        looks = self._look(image, proposals.boxes, counts, whole=bool(self.scoring.context_power))
+        return [replace(regions, proposals=proposals) for regions in looks]
 
     def refine(self, image: NDArray[np.uint8], regions: RegionScores) -> RegionScores:
         """The same regions, the best looked at again where they were moved to, if the scoring asks for it."""
         if not self.scoring.refine or not self._ensemble.moves_boxes or not len(regions):
             return regions
         rows = worth_a_second_look(regions, self.scoring)
-        return refined(regions, self._look(image, regions.boxes[rows]), rows)
+        (second,) = self._look(image, regions.boxes[rows], [len(self.members)])
+        return refined(regions, second, rows)
 
     def select(
         self,
@@ -158,8 +185,11 @@ class Detector:
             regions, score_threshold=score_threshold, max_detections=max_detections, scoring=self.scoring
         )
 
-    def _look(self, image: NDArray[np.uint8], boxes: Boxes, *, whole: bool = False) -> RegionScores:
-        """What the networks say of boxes [R,4] of a picture and, if asked for, of the whole of it."""
+    def _look(
+        self, image: NDArray[np.uint8], boxes: Boxes, counts: Sequence[int], *, whole: bool = False
+    ) -> list[RegionScores]:
+        """What the first so many networks say of boxes [R,4] of a picture and, if asked for, of the whole of
+        it."""
         work, factors = reduced(image, self._preprocessing)
         picture = normalise(work, self._preprocessing, self._ensemble.device)
         crops = warp(picture, boxes * factors, self._preprocessing)
@@ -167,11 +197,19 @@ class Detector:
             everything = as_boxes([(0, 0, work.shape[1], work.shape[0])])
             no_context = replace(self._preprocessing, context=0)
             crops = torch.cat([crops, warp(picture, everything, no_context)])
-        said = self._ensemble.run(crops, flip=self.scoring.flip)
-        count, (height, width) = len(boxes), image.shape[:2]
-        moved = decode(boxes, said.deltas[:count].numpy()) if self.scoring.box_regression else boxes
+        each = self._ensemble.run_each(crops, flip=self.scoring.flip)
+        size = image.shape[1], image.shape[0]
+        return [self._region_scores(averaged(each[:count]), boxes, size, whole=whole) for count in counts]
+
+    def _region_scores(
+        self, said: RegionPrediction, boxes: Boxes, size: tuple[int, int], *, whole: bool
+    ) -> RegionScores:
+        """A prediction of boxes [R,4], with ``whole`` one row longer, in a picture of a width and height."""
+        count = len(boxes)
+        if said.deltas is not None and self.scoring.box_regression:
+            boxes = decode(boxes, said.deltas[:count].numpy())
         return RegionScores(
-            clip(moved, width, height),
+            clip(boxes, *size),
             said.probabilities[:count, :-1].numpy(),
             fit=said.fit[:count].numpy() if said.fit is not None else None,
             picture=class_posterior(said.probabilities[count].numpy()) if whole else None,

@@ -18,11 +18,26 @@ from detector.region_network import RegionNetwork
 
 
 class RegionPrediction(NamedTuple):
-    """probabilities [R,C+1], deltas [R,4], fit [R] in 0..1 (None where a member has no fit head)."""
+    """probabilities [R,C+1], deltas [R,4] (None without a box head), fit [R] in 0..1 (None without a fit
+    head)."""
 
     probabilities: Tensor
-    deltas: Tensor
+    deltas: Tensor | None
     fit: Tensor | None
+
+
+def averaged(predictions: Sequence[RegionPrediction]) -> RegionPrediction:
+    """What several predictions say on average, of the same regions in the same order.
+
+    Boxes are moved by those who can, and there is a fit only if all predict it.
+    """
+    deltas = [one.deltas for one in predictions if one.deltas is not None]
+    fits = [one.fit for one in predictions if one.fit is not None]
+    return RegionPrediction(
+        _mean([one.probabilities for one in predictions]),
+        _mean(deltas) if deltas else None,
+        _mean(fits) if len(fits) == len(predictions) else None,
+    )
 
 
 class RegionEnsemble:
@@ -33,10 +48,12 @@ class RegionEnsemble:
     ) -> None:
         """The networks are moved and converted in place, and made to share the stages they have in common."""
         self._networks = list(networks)
+        self._trunk = SharedTrunk([network.backbone.features for network in networks])
+        self._device_name, self._precision, self._compile = device, precision, compile
         self.predicts_fit = all(network.fit_head is not None for network in networks)
         self.moves_boxes = any(network.box_head is not None for network in networks)
         self._engine = Engine(
-            SharedTrunk([network.backbone.features for network in networks]),
+            self._trunk,
             nn.ModuleList(networks),
             self._heads,
             device=device,
@@ -45,49 +62,63 @@ class RegionEnsemble:
         )
         self.device = self._engine.device
 
+    def __len__(self) -> int:
+        return len(self._networks)
+
+    @property
+    def tails(self) -> list[nn.Module]:
+        """The stages that each member has for itself, which run once for each batch of crops."""
+        return list(self._trunk.tails)
+
+    def first(self, count: int) -> "RegionEnsemble":
+        """The first so many members as an ensemble, their weights in memory once."""
+        return RegionEnsemble(
+            self._networks[:count], device=self._device_name, precision=self._precision, compile=self._compile
+        )
+
     def run(self, crops: Tensor, *, flip: bool = False) -> RegionPrediction:
         """Crops [R,3,224,224] on the device -> what the members say on average, on the CPU.
 
         With ``flip`` every crop is also seen mirrored, and both are averaged.
         """
-        prediction = self._predict(crops)
-        if not flip:
-            return prediction
-        mirrored = self._predict(crops, mirrored=True)
-        fit = None
-        if prediction.fit is not None and mirrored.fit is not None:
-            fit = (prediction.fit + mirrored.fit) / 2
-        back = torch.tensor([-1.0, 1.0, 1.0, 1.0])  # only dx has a sign that mirroring turns
-        return RegionPrediction(
-            (prediction.probabilities + mirrored.probabilities) / 2,
-            (prediction.deltas + mirrored.deltas * back) / 2,
-            fit,
-        )
+        return averaged(self.run_each(crops, flip=flip))
 
-    def _predict(self, crops: Tensor, *, mirrored: bool = False) -> RegionPrediction:
-        probabilities, deltas, *fit = self._engine.run(crops, mirrored=mirrored)
-        return RegionPrediction(probabilities, deltas, fit[0] if fit else None)
+    def run_each(self, crops: Tensor, *, flip: bool = False) -> list[RegionPrediction]:
+        """As :meth:`run`, but what each member says, in their order."""
+        plain = self._predict(crops)
+        if not flip:
+            return plain
+        mirrored = self._predict(crops, mirrored=True)
+        return [averaged([one, _turned_back(other)]) for one, other in zip(plain, mirrored, strict=True)]
+
+    def _predict(self, crops: Tensor, *, mirrored: bool = False) -> list[RegionPrediction]:
+        columns = iter(self._engine.run(crops, mirrored=mirrored))
+        return [
+            RegionPrediction(
+                next(columns),
+                next(columns) if network.box_head is not None else None,
+                next(columns) if network.fit_head is not None else None,
+            )
+            for network in self._networks
+        ]
 
     def _heads(self, maps: Tensor) -> tuple[Tensor, ...]:
-        """Maps [R,M*1024,7,7] of all members -> probabilities, deltas and, if all predict it, fit."""
-        parts = maps.chunk(len(self._networks), dim=1)
-        outputs = [network.heads(part) for network, part in zip(self._networks, parts, strict=True)]
-        moving = [
-            output.deltas
-            for network, output in zip(self._networks, outputs, strict=True)
-            if network.box_head is not None or not self.moves_boxes
-        ]
-        means = [_mean([output.logits.softmax(dim=1) for output in outputs]), _mean(moving)]
-        fits = [output.fit.sigmoid() for output in outputs if output.fit is not None]
-        if self.predicts_fit:
-            means.append(_mean(fits))
-        return tuple(means)
+        """Maps [M*R,1024,7,7] of all members -> of each in turn the probabilities, deltas and fit it has."""
+        columns = []
+        for network, part in zip(self._networks, maps.chunk(len(self._networks)), strict=True):
+            output = network.heads(part)
+            columns.append(output.logits.softmax(dim=1))
+            if network.box_head is not None:
+                columns.append(output.deltas)
+            if output.fit is not None:
+                columns.append(output.fit.sigmoid())
+        return tuple(columns)
 
 
 class SharedTrunk(nn.Module):
     """The trunks of several networks, the stages they have in common run once.
 
-    Crops [R,3,224,224] -> the members' maps one after the other, [R,M*1024,7,7].
+    Crops [R,3,224,224] -> the members' maps one after the other, [M*R,1024,7,7].
     """
 
     def __init__(self, trunks: Sequence[nn.Sequential]) -> None:
@@ -105,7 +136,7 @@ class SharedTrunk(nn.Module):
         maps = self.shared(crops)
         if len(self.tails) == 1:
             return self.tails[0](maps)
-        return torch.cat([tail(maps) for tail in self.tails], dim=1)
+        return torch.cat([tail(maps) for tail in self.tails])
 
 
 def count_shared_stages(trunks: Sequence[nn.Sequential]) -> int:
@@ -139,9 +170,9 @@ def check_members(checkpoints: Sequence[Checkpoint], task: str) -> None:
             )
 
 
-def ensemble_name(checkpoints: Sequence[Checkpoint]) -> str:
-    """The members' names, as replies state them."""
-    return " + ".join(checkpoint.metadata.name for checkpoint in checkpoints)
+def ensemble_name(members: Sequence[str]) -> str:
+    """The members' names as one, as replies state it."""
+    return " + ".join(members)
 
 
 def _same(a: tuple[str, nn.Module], b: tuple[str, nn.Module]) -> bool:
@@ -157,5 +188,12 @@ def _same(a: tuple[str, nn.Module], b: tuple[str, nn.Module]) -> bool:
     )
 
 
+def _turned_back(mirrored: RegionPrediction) -> RegionPrediction:
+    """What was said of mirrored crops, as said of the crops: only dx has a sign that mirroring turns."""
+    if mirrored.deltas is None:
+        return mirrored
+    return mirrored._replace(deltas=mirrored.deltas * torch.tensor([-1.0, 1.0, 1.0, 1.0]))
+
+
 def _mean(values: Sequence[Tensor]) -> Tensor:
-    return values[0] if len(values) == 1 else torch.stack(list(values)).mean(dim=0)
+    return sum(values[1:], start=values[0]) / len(values) if len(values) > 1 else values[0]

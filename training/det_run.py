@@ -1,4 +1,4 @@
-"""Running a detector over a set by several profiles and scorings, as a user of it would.
+"""Running a detector over a set by several profiles, scorings and sizes of an ensemble, as a user would.
 
 Letters for shapes: R regions of one profile in one picture, U distinct regions of all profiles there.
 """
@@ -21,6 +21,7 @@ from detector.results import Detections
 from detector.scoring import Scoring
 from detector.selection import RegionScores
 from training.det_cache import DetectionCache, Found
+from training.tail_clock import TailClock
 
 SCORE_THRESHOLD = 0.001
 MAX_DETECTIONS = 1000
@@ -33,7 +34,7 @@ class ProfileRun:
     """What a detector found by one profile: proposals and detections, and the seconds they took a picture.
 
     ``scoring_name`` tells apart runs of the same weights under several scorings, ``title`` those of weights
-    that have one name.
+    that have one name, and of the first so many members of an ensemble.
     """
 
     detector: Detector
@@ -80,18 +81,28 @@ def run_scorings(
     records: Sequence[Record],
     max_proposals: int | None = None,
     cache_of: CacheOf | None = None,
-    title: str = "",
+    titles: Mapping[int, str] | None = None,
 ) -> list[ProfileRun]:
     """Find objects in every picture by every profile, with as many boxes as it is meant to, or so many.
 
-    ``detectors`` are the same weights under scorings with those names. The network sees each distinct region
-    of a picture once (and mirrored, if a scoring wants that, once more), whichever profiles propose it; the
-    seconds of a run are those of its proposals, of as many regions as it has, and of all that its scoring
-    does to them. With ``cache_of`` what a run finds in a picture is kept, and taken from there if it was.
+    ``detectors`` are the same weights under scorings with those names. ``titles`` says how many of their
+    first members are run as an ensemble, and what a run of so many is called; if not given, all members are.
+    Every network sees each distinct region of a picture once (and mirrored, if a scoring wants that, once
+    more), whichever profiles propose it and in whichever ensembles the network is. Only second looks
+    (``Scoring.refine``) are each run's own, for each has moved its boxes elsewhere.
+
+    The seconds of a run are those of its proposals, of as many regions as it has, and of all that its scoring
+    does to them; a region's seconds are those measured, less the stages of members that the run leaves out.
+    With ``cache_of`` what a run finds in a picture is kept, and taken from there if it was.
     """
-    runs = [ProfileRun(one, profile, name, title) for name, one in detectors.items() for profile in profiles]
+    runs = [
+        ProfileRun(part, profile, name, title)
+        for name, detector in detectors.items()
+        for title, part in _parts(detector, titles)
+        for profile in profiles
+    ]
     caches = [cache_of(run) if cache_of is not None else None for run in runs]
-    for record in tqdm(records, desc=title or next(iter(detectors.values())).name, unit="picture"):
+    for record in tqdm(records, desc=runs[-1].title or runs[-1].detector.name, unit="picture"):
         kept = [cache.get(record.path) if cache is not None else None for cache in caches]
         missing = [run for run, found in zip(runs, kept, strict=True) if found is None]
         made = iter(_look(missing, load(record.path), max_proposals) if missing else [])
@@ -102,6 +113,16 @@ def run_scorings(
                     cache.put(record.path, found)
             run.add(record.image_id, found)
     return runs
+
+
+def _parts(detector: Detector, titles: Mapping[int, str] | None) -> list[tuple[str, Detector]]:
+    """Title and detector for every number of members, the detector itself for all."""
+    if titles is None:
+        return [("", detector)]
+    return [
+        (title, detector if count == len(detector.members) else detector.first(count))
+        for count, title in titles.items()
+    ]
 
 
 def _look(runs: Sequence[ProfileRun], image: NDArray[np.uint8], max_proposals: int | None) -> list[Found]:
@@ -115,16 +136,16 @@ def _look(runs: Sequence[ProfileRun], image: NDArray[np.uint8], max_proposals: i
 
     boxes, rows = distinct([mine.boxes for mine, _ in proposals.values()])
     rows_of = dict(zip(proposals, rows, strict=True))
-    looks: dict[bool, tuple[RegionScores, float]] = {}
+    seen = Proposals.of(boxes, Source.SELECTIVE_SEARCH)
+    looks: dict[tuple[bool, int], tuple[RegionScores, float]] = {}
     for flip in {run.detector.scoring.flip for run in runs}:
-        looking = _looking([run.detector for run in runs if run.detector.scoring.flip == flip])
-        start = time.perf_counter()
-        scores = looking.score(image, Proposals.of(boxes, Source.SELECTIVE_SEARCH))
-        looks[flip] = scores, (time.perf_counter() - start) / max(len(boxes), 1)
+        alike = [run.detector for run in runs if run.detector.scoring.flip == flip]
+        for count, regions, seconds in _each_size(alike, image, seen):
+            looks[flip, count] = regions, seconds / max(len(boxes), 1)
 
     found = []
     for run in runs:
-        scores, a_region = looks[run.detector.scoring.flip]
+        scores, a_region = looks[run.detector.scoring.flip, len(run.detector.members)]
         mine, proposing = proposals[run.profile]
         start = time.perf_counter()
         detections = _detections(run.detector, image, scores.rows(rows_of[run.profile]), mine)
@@ -133,9 +154,26 @@ def _look(runs: Sequence[ProfileRun], image: NDArray[np.uint8], max_proposals: i
     return found
 
 
+def _each_size(
+    detectors: Sequence[Detector], image: NDArray[np.uint8], regions: Proposals
+) -> list[tuple[int, RegionScores, float]]:
+    """How many members, what so many say of all regions of a picture [H,W,3], and the seconds they need."""
+    counts = sorted({len(one.members) for one in detectors})
+    looking = _looking(detectors)
+    with TailClock(looking.tails if len(counts) > 1 else []) as clock:
+        start = time.perf_counter()
+        scores = looking.score_first(counts, image, regions)
+        seconds = time.perf_counter() - start
+    return [
+        (count, mine, seconds - sum(clock.seconds[count:]))
+        for count, mine in zip(counts, scores, strict=True)
+    ]
+
+
 def _looking(detectors: Sequence[Detector]) -> Detector:
-    """The detector whose word on regions serves all, which are the same but for their scoring."""
-    looking = copy.copy(detectors[0])
+    """The detector whose word on regions serves all, which are the same but for their scoring, or the first
+    members of it."""
+    looking = copy.copy(max(detectors, key=lambda one: len(one.members)))
     scorings = [one.scoring for one in detectors]
     looking.scoring = Scoring(
         flip=scorings[0].flip, context_power=max(scoring.context_power for scoring in scorings)

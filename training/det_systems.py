@@ -22,12 +22,18 @@ from training.det_run import MAX_DETECTIONS, SCORE_THRESHOLD, CacheOf, ProfileRu
 class System:
     """Weights as they are run: a detector for each scoring, by its name; all the same but for that.
 
-    ``title`` is what a table calls them: a network's name, and its file where others have that name too.
+    ``titles`` are what a table calls the runs, by how many of the first members they are of: a network's
+    name, and its file where others have that name too.
     """
 
-    title: str
+    titles: dict[int, str]
     paths: tuple[Path, ...]
     detectors: dict[str, Detector]
+
+    @property
+    def title(self) -> str:
+        """What all members together are called."""
+        return self.titles[len(self.paths)]
 
     @property
     def any(self) -> Detector:
@@ -44,7 +50,8 @@ class System:
 
         def of(run: ProfileRun) -> DetectionCache:
             settings = {
-                "weights": weights,
+                "weights": weights,  # of all members, since any of them may propose
+                "members": len(run.detector.members),
                 "profile": run.profile,
                 "max_proposals": max_proposals,
                 "scoring": asdict(run.detector.scoring),
@@ -59,7 +66,7 @@ class System:
 def make_systems(
     paths: Sequence[Path], *, ensemble: bool, scorings: Sequence[str], device: str
 ) -> list[System]:
-    """A system for each weights file, or one of all as an ensemble.
+    """A system for each weights file, or one of all as an ensemble, to be run at every size up to its own.
 
     A checkpoint that only classifies is folded onto the 200 classes. ``scorings`` are texts for
     :func:`parse_scoring`; without any each system runs under its own. Raises the errors of loading and of
@@ -74,10 +81,12 @@ def make_systems(
         if len(dict(named)) < len(named):
             raise ParameterError(f"two scorings have one name: {', '.join(name for name, _ in named)}")
         detectors = {name: Detector(checkpoints, scoring=scoring, device=device) for name, scoring in named}
-        systems.append(System(_title(checkpoints), group, detectors))
+        systems.append(System(_titles(checkpoints), group, detectors))
     times = Counter(system.title for system in systems)
     return [
-        replace(system, title=f"{system.title} ({system.paths[0]})") if times[system.title] > 1 else system
+        replace(system, titles={1: f"{system.title} ({system.paths[0]})"})
+        if times[system.title] > 1
+        else system
         for system in systems
     ]
 
@@ -119,11 +128,14 @@ def note_figures(
     save_checkpoint(path, replace(checkpoint, metadata=metadata))
 
 
-def _title(checkpoints: Sequence[Checkpoint]) -> str:
-    names = list(dict.fromkeys(checkpoint.metadata.name for checkpoint in checkpoints))
-    if len(checkpoints) == 1:
-        return names[0]
-    return f"ensemble of {len(checkpoints)}: {names[0]}{', ...' if len(names) > 1 else ''}"
+def _titles(checkpoints: Sequence[Checkpoint]) -> dict[int, str]:
+    names = [checkpoint.metadata.name for checkpoint in checkpoints]
+    count = len(names)
+    if count == 1:
+        return {1: names[0]}
+    joining = {size: f"{size} of {count}: with {names[size - 1]}" for size in range(2, count)}
+    more = ", ..." if len(set(names)) > 1 else ""
+    return {1: f"1 of {count}: {names[0]}", **joining, count: f"ensemble of {count}: {names[0]}{more}"}
 
 
 def _detecting(checkpoint: Checkpoint) -> Checkpoint:

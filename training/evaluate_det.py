@@ -36,6 +36,11 @@ from training.det_run import ProfileRun, run_scorings
 from training.det_systems import System, make_systems, note_figures
 from training.det_table import all_runs_table, run_text
 
+_SECONDS_OF_A_PART = (
+    "s/picture of the first members: that of all, less the measured time of the stages that only the others "
+    "have; all propose as the whole ensemble does.\n"
+)
+
 
 def main(
     data: Annotated[Path, typer.Option(help="The folder of the data set.")],
@@ -78,7 +83,14 @@ def main(
             "it. Give it again for more in the same run: regions are looked at once for all."
         ),
     ] = None,
-    ensemble: Annotated[bool, typer.Option("--ensemble", help="All weights as one detector.")] = False,
+    ensemble: Annotated[
+        bool,
+        typer.Option(
+            "--ensemble",
+            help="All weights as one detector: the first alone, the first two, ... up to all, in one run. "
+            "Each network sees a region once, and what networks have in common runs once for all.",
+        ),
+    ] = False,
     results: Annotated[
         list[Path] | None,
         typer.Option(help="Detections in a file (.txt: ILSVRC's form, .json: COCO's), run by no weights."),
@@ -128,7 +140,7 @@ def main(
                 measured.records,
                 max_proposals,
                 cache_of,
-                system.title,
+                system.titles,
             )
             judged = []
             for run in runs:
@@ -139,14 +151,17 @@ def main(
                 _record(system, runs, judged, measured, rules)
             figures += judged
         if save_results is not None:
-            measured.write_results(save_results, detections)  # of the only run
+            measured.write_results(save_results, detections)  # of the only run, or of all members
         if json_file is not None:
             _write_figures(json_file, figures, measured)
     except DetectorError as error:
         raise SystemExit(f"error: {error}") from error
     for one in figures:
         print(f"\n{run_text(one, measured.classes)}")
-    print(f"\n{len(measured.records)} pictures of {measured.name}\n\n{all_runs_table(figures, rules)}")
+    print(f"\n{len(measured.records)} pictures of {measured.name}\n")
+    if any(len(system.titles) > 1 for system in systems):
+        print(_SECONDS_OF_A_PART)
+    print(all_runs_table(figures, rules))
 
 
 def _check_options(
@@ -199,7 +214,7 @@ def _judge(
 
 def _settings(system: System, run: ProfileRun) -> dict[str, Any]:
     return {
-        "weights": [str(path) for path in system.paths],
+        "weights": [str(path) for path in system.paths[: len(run.detector.members)]],
         "profile": str(run.profile),
         "scoring": asdict(run.detector.scoring),
     }

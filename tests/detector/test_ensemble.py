@@ -15,7 +15,7 @@ from detector.checkpoints import Checkpoint, load_checkpoint
 from detector.classes import ClassList
 from detector.classification import Classifier
 from detector.detection import Detector
-from detector.ensemble import RegionEnsemble, RegionPrediction, SharedTrunk, count_shared_stages
+from detector.ensemble import RegionEnsemble, RegionPrediction, SharedTrunk, averaged, count_shared_stages
 from detector.errors import CheckpointError, ParameterError
 from detector.loading import load_classifier, load_detector
 from detector.metadata import Metadata
@@ -62,6 +62,49 @@ def test_two_say_the_mean_of_each(members: list[Checkpoint], flip: bool) -> None
         assert torch.allclose(both, (one + other) / 2, rtol=1e-4, atol=1e-5), name
 
 
+def _prediction(probability: float, delta: float | None, fit: float | None) -> RegionPrediction:
+    return RegionPrediction(
+        torch.full((2, 3), probability),
+        torch.full((2, 4), delta) if delta is not None else None,
+        torch.full((2,), fit) if fit is not None else None,
+    )
+
+
+@pytest.mark.parametrize(
+    ("members", "mean"),
+    [
+        pytest.param([(0.5, 1, 0.5)], (0.5, 1, 0.5), id="one"),
+        pytest.param([(0.5, 1, 0.5), (0.25, 2, 1), (0, 6, 0)], (0.25, 3, 0.5), id="three"),
+        pytest.param([(0.5, 1, 0.5), (0.25, None, 1)], (0.375, 1, 0.75), id="boxes move by who can"),
+        pytest.param([(0.5, None, None), (0.25, None, 1)], (0.375, None, None), id="a fit if all know it"),
+    ],
+)
+def test_what_several_say_on_average(members: list[tuple], mean: tuple) -> None:
+    got = averaged([_prediction(*member) for member in members])
+    for name, value, wanted in zip(RegionPrediction._fields, got, _prediction(*mean), strict=True):
+        assert (value is None) == (wanted is None), name
+        assert value is None or torch.equal(value, wanted), name
+
+
+@pytest.mark.parametrize("flip", [False, True])
+def test_the_first_members_are_an_ensemble_of_the_same_weights(members: list[Checkpoint], flip: bool) -> None:
+    networks = [member.network for member in members]
+    crops = torch.randn(3, 3, 224, 224) * 50
+    alone = RegionEnsemble([copy.deepcopy(networks[0])], **CPU).run(crops, flip=flip)
+    both = RegionEnsemble(networks, **CPU)
+    first = both.first(1)
+    assert (len(first), len(both)) == (1, 2)
+    for name, *said in zip(
+        RegionPrediction._fields,
+        alone,
+        first.run(crops, flip=flip),
+        both.run_each(crops, flip=flip)[0],
+        strict=True,
+    ):
+        assert torch.equal(said[0], said[1]), name
+        assert torch.equal(said[0], said[2]), name
+
+
 def test_an_ensemble_names_its_members(members: list[Checkpoint]) -> None:
     assert Detector(members, **CPU).name == f"{members[0].metadata.name} + second"
 
@@ -77,7 +120,7 @@ def test_what_members_share_is_found_and_shared(members: list[Checkpoint]) -> No
     assert all(trunks[0][i] is trunks[1][i] for i in range(count))
     x = torch.randn(1, 3, 64, 64)
     with torch.no_grad():
-        assert torch.equal(shared(x), torch.cat([trunk(x) for trunk in trunks], dim=1))
+        assert torch.equal(shared(x), torch.cat([trunk(x) for trunk in trunks]))
 
 
 def test_a_difference_in_the_first_stage_leaves_nothing_to_share(members: list[Checkpoint]) -> None:

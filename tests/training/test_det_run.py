@@ -1,5 +1,8 @@
 """Running detectors by profile and scoring: with a detector that is made up, and with a real one."""
 
+import copy
+import time
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -7,9 +10,10 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torch import nn
 
 from detector.boxes import as_boxes
-from detector.checkpoints import load_checkpoint
+from detector.checkpoints import Checkpoint, load_checkpoint
 from detector.classes import ClassList
 from detector.datasets.record import Record
 from detector.detection import Detector
@@ -29,6 +33,7 @@ from training.det_run import (
     run_profiles,
     run_scorings,
 )
+from training.tail_clock import TailClock
 
 A, B, C = (0, 0, 40, 40), (50, 0, 90, 40), (5, 5, 45, 45)
 
@@ -51,6 +56,7 @@ class FakeDetector:
     """Proposes one box fast and two balanced; is sure of A."""
 
     name = "fake"
+    members = ("fake",)
     classes = ClassList.of(["a", "b"])
 
     def __init__(self, scoring: Scoring = Scoring()) -> None:  # noqa: B008 (frozen)
@@ -61,10 +67,12 @@ class FakeDetector:
         boxes = {Profile.FAST: [B], Profile.BALANCED: [A, B]}[profile]
         return Proposals.of(as_boxes(boxes)[:max_proposals], Source.MULTIBOX)
 
-    def score(self, image: np.ndarray, proposals: Proposals) -> RegionScores:
+    def score_first(
+        self, counts: Sequence[int], image: np.ndarray, proposals: Proposals
+    ) -> list[RegionScores]:
         self.scored.append(len(proposals))
         sure = (proposals.boxes == A).all(axis=1)
-        return RegionScores(proposals.boxes, np.stack([sure, ~sure], axis=1).astype(np.float32))
+        return [RegionScores(proposals.boxes, np.stack([sure, ~sure], axis=1).astype(np.float32))]
 
     def refine(self, image: np.ndarray, regions: RegionScores) -> RegionScores:
         return regions
@@ -139,6 +147,95 @@ def test_shared_looks_give_what_each_detector_finds_alone(
     own, unmoved, _ = (run.detections["p"].boxes for run in runs)
     assert {tuple(box) for box in unmoved} <= {tuple(box) for box in runs[1].proposals[0]}
     assert not {tuple(box) for box in own} <= {tuple(box) for box in runs[0].proposals[0]}
+
+
+@pytest.fixture
+def three(checkpoint_path: Path) -> list[Checkpoint]:
+    """Untrained detectors with one trunk up to stage 5a, whose box heads move boxes at random; the first two
+    differ in 5b alone, and the second cannot move boxes."""
+    members = []
+    for seed in range(3):
+        torch.manual_seed(seed)
+        checkpoint = load_checkpoint(checkpoint_path)
+        network = checkpoint.network
+        assert isinstance(network, RegionNetwork)
+        network.box_head = BoxHead() if seed != 1 else None
+        if network.box_head is not None:
+            torch.nn.init.normal_(network.box_head.regress.weight, std=0.02)
+        with torch.no_grad():
+            for name, value in network.named_parameters():
+                if "5b" in name or "classifier" in name or (seed == 2 and "5a" in name):
+                    value.mul_(1 + 0.2 * seed)
+        metadata = replace(checkpoint.metadata, name=f"m{seed}")
+        members.append(replace(checkpoint, metadata=metadata))
+    return members
+
+
+@pytest.mark.parametrize(
+    "scoring",
+    [
+        pytest.param(Scoring(), id="plain"),
+        pytest.param(Scoring(flip=True, fit_power=0.5), id="mirrored too, weighed by the mean fit"),
+        pytest.param(Scoring(context_power=0.5, vote_iou=0.5), id="each size by its own word on the whole"),
+        pytest.param(Scoring(refine=1), id="each size looks again where it moved boxes to"),
+        pytest.param(Scoring(box_regression=False), id="boxes stay"),
+    ],
+)
+def test_the_first_of_an_ensemble_find_what_they_find_without_the_rest(
+    three: list[Checkpoint], record: Record, scoring: Scoring
+) -> None:
+    titles = {1: "one", 2: "two", 3: "three"}
+    whole = {"": Detector(copy.deepcopy(three), scoring=scoring, device="cpu")}
+    runs = run_scorings(whole, [Profile.SEARCH], [record], 6, titles=titles)
+    assert [run.title for run in runs] == list(titles.values())
+    scores = []
+    for run, count in zip(runs, titles, strict=True):
+        alone = {"": Detector(copy.deepcopy(three[:count]), scoring=scoring, device="cpu")}
+        (wanted,) = run_scorings(alone, [Profile.SEARCH], [record], 6)
+        assert run.detector.name == wanted.detector.name
+        for part in ("boxes", "labels", "scores"):
+            got, expected = (getattr(one.detections["p"], part) for one in (run, wanted))
+            np.testing.assert_array_equal(got, expected, err_msg=part)
+        scores.append(run.detections["p"].scores[:5].tolist())
+    assert scores[0] != scores[1] != scores[2], "or sizes that are mixed up would not show"
+    assert runs[0].seconds[0] > runs[0].proposal_seconds[0]
+
+
+def test_each_network_looks_once_for_all_sizes(three: list[Checkpoint], record: Record) -> None:
+    """And what they share looks once for all networks."""
+    whole = Detector(three, device="cpu")
+    looks: list[nn.Module] = []
+    stages = {
+        "shared": three[0].backbone.features[0],
+        **{f"of {i}": one.backbone.features[-1] for i, one in enumerate(three)},
+    }
+    for stage in stages.values():
+        stage.register_forward_hook(lambda module, *_: looks.append(module))
+    run_scorings({"": whole}, [Profile.SEARCH], [record], 6, titles={1: "", 2: "", 3: ""})
+    assert {name: sum(one is stage for one in looks) for name, stage in stages.items()} == dict.fromkeys(
+        stages, 1
+    )
+
+
+def test_a_clock_counts_each_module_while_it_is_entered() -> None:
+    class Slow(nn.Module):
+        def __init__(self, seconds: float) -> None:
+            super().__init__()
+            self.seconds = seconds
+
+        def forward(self, maps: torch.Tensor) -> torch.Tensor:
+            time.sleep(self.seconds)
+            return maps
+
+    tails, maps = [Slow(0), Slow(0.02)], torch.zeros(1)
+    with TailClock(tails) as clock:
+        for tail in (*tails, *tails):
+            tail(maps)
+    first, second = clock.seconds
+    tails[0](maps)
+    assert first > 0
+    assert second > 0.039
+    assert clock.seconds == [first, second]
 
 
 def test_what_was_kept_is_not_computed_again(record: Record, tmp_path: Path) -> None:

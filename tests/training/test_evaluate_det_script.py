@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from small_sets import rectangles, write_coco, write_ilsvrc, write_voc
 
 from detector.checkpoints import load_checkpoint, read_metadata, save_checkpoint
@@ -73,7 +74,7 @@ def test_it_measures_and_records(ilsvrc: Path, mine: Path, tmp_path: Path, capsy
 
 
 def test_scorings_ensemble_and_cache(ilsvrc: Path, mine: Path, tmp_path: Path, capsys: Printed) -> None:
-    """Two networks as one under two scorings; done once more, every picture comes out of the cache."""
+    """One and two networks as one under two scorings; once more, every picture comes out of the cache."""
     other = tmp_path / "other.safetensors"
     save_checkpoint(other, load_checkpoint(mine))
     options = {
@@ -88,13 +89,31 @@ def test_scorings_ensemble_and_cache(ilsvrc: Path, mine: Path, tmp_path: Path, c
     main(ilsvrc, [mine, other], **options)
     first = capsys.readouterr().out
     kept = {path: path.stat().st_mtime_ns for path in (tmp_path / "cache").rglob("*.safetensors")}
-    assert len(kept) == 2
+    assert len(kept) == 4
     main(ilsvrc, [mine, other], **options)
     assert capsys.readouterr().out == first, "to the last digit of the seconds"
     assert {path: path.stat().st_mtime_ns for path in (tmp_path / "cache").rglob("*.safetensors")} == kept
-    rows = [line.split(", ") for line in first.splitlines()[-2:]]
-    assert [row[0] for row in rows] == ["ensemble of 2: untrained-folded"] * 2
-    assert [row[2].split()[0] for row in rows] == ["own", "far"]
+    rows = [line.split(", ") for line in first.splitlines()[-4:]]
+    sizes = ["1 of 2: untrained-folded", "ensemble of 2: untrained-folded"]
+    assert [row[0] for row in rows] == sizes * 2
+    assert [row[2].split()[0] for row in rows] == ["own", "own", "far", "far"]
+
+
+def test_what_is_saved_of_an_ensemble_is_of_all(ilsvrc: Path, mine: Path, tmp_path: Path) -> None:
+    """And JSON says of every row which weights it is of."""
+    other, figures, saved = (tmp_path / name for name in ("other.safetensors", "all.json", "det.json"))
+    checkpoint = load_checkpoint(mine)
+    with torch.no_grad():
+        for value in checkpoint.network.parameters():
+            value.mul_(0.8)
+    save_checkpoint(other, checkpoint)
+    options = {"max_proposals": 4, "device": "cpu", "every": 3, "rule": [RuleName.ILSVRC]}
+    main(ilsvrc, [mine, other], ensemble=True, save_results=saved, json_file=figures, **options)
+    rows = json.loads(figures.read_text())["runs"]
+    assert [row["settings"]["weights"] for row in rows] == [[str(mine)], [str(mine), str(other)]]
+    main(ilsvrc, results=[saved], json_file=figures, **options)
+    (again,) = json.loads(figures.read_text())["runs"]
+    assert again["errors"]["counts"] == rows[1]["errors"]["counts"] != rows[0]["errors"]["counts"]
 
 
 def test_weights_of_one_name_are_told_apart_by_their_files(
