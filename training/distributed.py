@@ -78,11 +78,23 @@ def join_world(device: str) -> tuple[World, torch.device]:
         chosen = torch.device("cuda", local)
         torch.cuda.set_device(chosen)
     if not dist.is_initialized():
-        dist.init_process_group("nccl" if chosen.type == "cuda" else "gloo")
+        _meet("nccl" if chosen.type == "cuda" else "gloo")
     # A group of its own: it may wait for hours, while the others' timeout tells a lost process soon.
     waiting = dist.new_group(backend="gloo", timeout=_PATIENCE)
     assert not isinstance(waiting, int)  # which it is where a process stays outside the group
     return World(dist.get_rank(), size, waiting), chosen
+
+
+def _meet(backend: str) -> None:
+    """Join the others that torchrun started at the same time.
+
+    After a restart the store still holds the addresses of the processes before, and whoever comes first would
+    call those: each start has keys of its own.
+    """
+    store, rank, size = next(dist.rendezvous("env://"))
+    start = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
+    own = dist.PrefixStore(f"start-{start}-of-{size}", store)
+    dist.init_process_group(backend, store=own, rank=rank, world_size=size)
 
 
 def leave_world() -> None:

@@ -31,7 +31,9 @@ def maps_of(logits: Tensor) -> Tensor:
     return maps
 
 
-def targets_of(labels: list[int], *, overlaps: list[float] | None = None, sure: list[bool] | None = None) -> Targets:
+def targets_of(
+    labels: list[int], *, overlaps: list[float] | None = None, sure: list[bool] | None = None
+) -> Targets:
     """What is asked of regions with these labels: no offsets, nothing to be remembered."""
     count = len(labels)
     return Targets(

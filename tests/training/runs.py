@@ -54,7 +54,15 @@ def small_set(data: Path) -> Dataset:
     return Dataset(records, ["dog"])
 
 
-def train(data: Path, init: Checkpoint, output: Path, recipe: Recipe, *, held_out: bool = True) -> Path:
+def train(
+    data: Path,
+    init: Checkpoint,
+    output: Path,
+    recipe: Recipe,
+    *,
+    cache: Path | None = None,
+    held_out: bool = True,
+) -> Path:
     """Learn from three pictures, and be measured on another one."""
     records = small_set(data).records
     return finetune(
@@ -63,7 +71,7 @@ def train(data: Path, init: Checkpoint, output: Path, recipe: Recipe, *, held_ou
         CLASSES,
         output,
         recipe,
-        cache=output / "cache",
+        cache=cache or output / "cache",
         name="small",
         data_name="rectangles",
         held_out=Dataset(records[3:4], ["dog"]) if held_out else None,

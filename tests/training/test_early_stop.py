@@ -26,7 +26,9 @@ def told(patience: int, losses: list[float]) -> EarlyStop:
         pytest.param(2, [3, 1, 2, 0.5, 2], False, 3, id="a lower one restores patience"),
         pytest.param(2, [3, 1, 1, 1], True, 1, id="as low is not lower"),
         pytest.param(1, [3, 1, NAN], True, 1, id="no number is not lower"),
-        pytest.param(0, [1, 2, 3, 4], False, None, id="without a patience it never ends, and the last weights count"),
+        pytest.param(
+            0, [1, 2, 3, 4], False, None, id="without a patience it never ends, and the last weights count"
+        ),
     ],
 )
 def test_patience(patience: int, losses: list[float], over: bool, best: int | None) -> None:

@@ -1,172 +1,112 @@
-"""Fine-tuning for real, on a few pictures that the test makes: it learns, and a killed run goes on."""
+"""Fine-tuning for real, on a few pictures that the test makes: what it learns, keeps and leaves behind."""
 
 import json
-import os
-import signal
-import subprocess
-import sys
-import time
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from runs import CLASSES, SMALL, small_set, train
+from safetensors import safe_open
 
-from detector.checkpoints import Checkpoint, load_checkpoint, save_checkpoint, verify_checkpoint
-from detector.classes import ilsvrc_det
-from detector.errors import CheckpointError, DatasetError, ParameterError
+from detector.checkpoints import Checkpoint, load_checkpoint, verify_checkpoint
+from detector.datasets.record import Dataset
+from detector.errors import CheckpointError, DetectorError, ParameterError
 from detector.proposals.multibox_head import MultiBoxHead, MultiBoxSpec
 from training.finetuning import finetune
 from training.minibatch import BatchSettings
-from training.recipe import Recipe
+from training.objective import LossWeights
+from training.recipe import Averaging, Recipe
 from training.run_log import RunLog
 from training.sampling import SamplingSettings
 from training.state import load_state, save_state
 
-SMALL = Recipe(
-    iterations=8, warmup=2, batch=BatchSettings(4, 8, 2), sampling=SamplingSettings(4, 6), save_every=3
+LEARNING = replace(
+    SMALL,
+    iterations=24,
+    rate=3e-4,
+    head_rate=3e-4,
+    averaging=Averaging.NONE,
+    batch=BatchSettings(positives=4, background=6, whole=1, mined=0.0),
+    loss=LossWeights(distillation=0.0),
 )
-ANNOTATION = (
-    "<annotation><size><width>96</width><height>80</height><depth>3</depth></size><object><name>{wnid}</name>"
-    "<bndbox><xmin>{x1}</xmin><xmax>{x2}</xmax><ymin>{y1}</ymin><ymax>{y2}</ymax></bndbox></object></annotation>"
+SHORT = replace(
+    SMALL, iterations=1, batch=BatchSettings(2, 2, 1, pictures=1), sampling=SamplingSettings(2, 2)
 )
 
 
 @pytest.fixture(scope="module")
-def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Six pictures in the official layout: a bright square (an accordion) or a striped one (an airplane)."""
-    root = tmp_path_factory.mktemp("ilsvrc")
-    images, annotations = (
-        root / "ILSVRC" / kind / "DET" / "train" / "made" for kind in ("Data", "Annotations")
-    )
-    lists = root / "ILSVRC" / "ImageSets" / "DET"
-    for folder in (images, annotations, lists):
-        folder.mkdir(parents=True)
-    rng = np.random.default_rng(0)
-    names = []
-    for index in range(6):
-        image = rng.integers(60, 110, (80, 96, 3), dtype=np.uint8)
-        x, y = (int(v) for v in rng.integers(5, 40, 2))
-        image[y : y + 36, x : x + 40] = 240
-        if index % 2:
-            image[y : y + 36 : 4, x : x + 40] = 10
-        Image.fromarray(image).save(images / f"p{index}.JPEG", quality=95)
-        box = {"x1": x, "x2": x + 39, "y1": y, "y2": y + 35}
-        text = ANNOTATION.format(wnid=ilsvrc_det().ids[index % 2], **box)
-        (annotations / f"p{index}.xml").write_text(text)
-        names.append(f"made/p{index} {index + 1}\n")
-    (lists / "train.txt").write_text("".join(names))
-    return root
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Proposals and maps, which all runs of this file may share: their keys tell them apart."""
+    return tmp_path_factory.mktemp("cache")
 
 
 @pytest.fixture(scope="module")
-def init_path(untrained: Checkpoint, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("init") / "init.safetensors"
-    save_checkpoint(path, untrained, torch.float32)
-    return path
-
-
-@pytest.fixture(scope="module")
-def undisturbed(data: Path, init_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    output = tmp_path_factory.mktemp("undisturbed")
-    finetune(data, load_checkpoint(init_path), output, SMALL, device="cpu")
+def learnt(data: Path, init_path: Path, cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What a run leaves that sees its pictures often enough to know them."""
+    output = tmp_path_factory.mktemp("learnt")
+    train(data, load_checkpoint(init_path), output, LEARNING, cache=cache, held_out=False)
     return output
 
 
-def test_writes_a_detector_and_a_log(undisturbed: Path) -> None:
-    metadata = verify_checkpoint(undisturbed / "detector.safetensors")
-    assert metadata.detection == ilsvrc_det()
-    assert metadata.training["iterations"] == 8
-    assert metadata.training["pictures"] == 6
+def test_a_run_leaves_a_detector_and_a_log(learnt: Path) -> None:
+    metadata = verify_checkpoint(learnt / "detector.safetensors")
+    assert metadata.detection == CLASSES
+    assert metadata.name == "small"
+    assert metadata.training["iterations"] == 24
+    assert (metadata.training["pictures"], metadata.training["boxes"]) == (3, 3)
+    assert metadata.training["batch"]["positives"] == 4
+    assert metadata.metrics == {}, "what the init was measured at is not the new detector's"
+    assert metadata.licence == "of a test; the terms of rectangles"
     assert metadata.preprocessing.short_side == 80
-    lines = [json.loads(line) for line in (undisturbed / "log.jsonl").read_text().splitlines()]
-    assert [line["iteration"] for line in lines] == list(range(8))
-    assert all(np.isfinite(line["total"]) for line in lines)
+    lines = [json.loads(line) for line in (learnt / "log.jsonl").read_text().splitlines()]
+    assert [line["iteration"] for line in lines] == list(range(24))
 
 
-def test_what_is_frozen_stays(undisturbed: Path, init_path: Path) -> None:
+def test_the_loss_falls(learnt: Path) -> None:
+    lines = [json.loads(line) for line in (learnt / "log.jsonl").read_text().splitlines()]
+    total = [line["total"] for line in lines]
+    assert np.mean(total[-6:]) < 0.7 * np.mean(total[:3])
+
+
+def test_what_is_frozen_stays(learnt: Path, init_path: Path) -> None:
     before = load_checkpoint(init_path).backbone.features.state_dict()
-    after = load_checkpoint(undisturbed / "detector.safetensors").backbone.features.state_dict()
+    after = load_checkpoint(learnt / "detector.safetensors").backbone.features.state_dict()
     changed = {
         name.split(".")[0] for name in before if not torch.equal(before[name].half(), after[name].half())
     }
     assert changed == {"inception_5a", "inception_5b"}
 
 
-def test_loss_falls(data: Path, init_path: Path, tmp_path: Path) -> None:
-    recipe = Recipe(
-        iterations=40,
-        warmup=2,
-        rate=0.005,
-        batch=SMALL.batch,
-        sampling=SMALL.sampling,
-        frozen_through="pool4",
-    )
-    finetune(data, load_checkpoint(init_path), tmp_path, recipe, device="cpu")
-    total = [json.loads(line)["classification"] for line in (tmp_path / "log.jsonl").read_text().splitlines()]
-    assert np.mean(total[-8:]) < 0.5 * np.mean(total[:4])
-
-
-def test_killed_and_resumed_equals_undisturbed(
-    data: Path, init_path: Path, undisturbed: Path, tmp_path: Path
+def test_all_stages_can_train_and_side_classifiers_are_not_kept(
+    data: Path, init_path: Path, cache: Path, tmp_path: Path
 ) -> None:
-    """kill -9 at some moment of the iterations, then the same command again."""
-    script = (
-        "import sys; from pathlib import Path; sys.path.insert(0, sys.argv[4]);"
-        "from test_finetune_det import SMALL; from training.finetune_det import finetune;"
-        "from detector.checkpoints import load_checkpoint;"
-        "finetune(Path(sys.argv[1]), load_checkpoint(Path(sys.argv[2])), Path(sys.argv[3]), SMALL, "
-        "device='cpu')"
-    )
-    command = [
-        sys.executable,
-        "-c",
-        script,
-        str(data),
-        str(init_path),
-        str(tmp_path),
-        str(Path(__file__).parent),
-    ]
-    process = subprocess.Popen(command, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
-    deadline = time.monotonic() + 240
-    while not (tmp_path / "state.safetensors").exists() and time.monotonic() < deadline:
-        time.sleep(0.02)
-    os.kill(process.pid, signal.SIGKILL)
-    process.wait()
-    assert not (tmp_path / "detector.safetensors").exists()
-    subprocess.run(command, check=True, capture_output=True)
-    resumed = load_checkpoint(tmp_path / "detector.safetensors").network.state_dict()
-    expected = load_checkpoint(undisturbed / "detector.safetensors").network.state_dict()
-    for name, value in expected.items():
-        assert torch.allclose(resumed[name].float(), value.float(), rtol=1e-3, atol=1e-4), name
-    log = [json.loads(line)["iteration"] for line in (tmp_path / "log.jsonl").read_text().splitlines()]
-    assert log == list(range(8))
-
-
-def test_all_stages_can_train(data: Path, init_path: Path, tmp_path: Path) -> None:
-    recipe = Recipe(
-        iterations=2, frozen_through="none", batch=BatchSettings(2, 2, 1), sampling=SamplingSettings(2, 2)
-    )
-    finetune(data, load_checkpoint(init_path), tmp_path, recipe, device="cpu")
+    recipe = replace(SHORT, frozen_through="none", rate=1e-3, loss=LossWeights(auxiliary=0.3))
+    path = train(data, load_checkpoint(init_path), tmp_path, recipe, cache=cache, held_out=False)
     before = load_checkpoint(init_path).backbone.features.state_dict()
-    after = load_checkpoint(tmp_path / "detector.safetensors").backbone.features.state_dict()
+    after = load_checkpoint(path).backbone.features.state_dict()
     assert not torch.equal(before["conv1.conv.weight"].half(), after["conv1.conv.weight"].half())
+    [line] = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
+    assert line["auxiliary"] > 0
+    with safe_open(path, framework="pt") as file, safe_open(init_path, framework="pt") as init:
+        assert {name.split(".")[0] for name in file.keys()} <= (  # noqa: SIM118
+            {name.split(".")[0] for name in init.keys()} | {"box_head", "fit_head"}  # noqa: SIM118
+        )
 
 
 @pytest.mark.parametrize(
     ("frozen_through", "kept"),
     [
-        pytest.param("pool4", True, id="all that it reads keeps its weights"),
         pytest.param("inception_4e", True, id="the last stage that it reads is the last frozen one"),
         pytest.param("inception_4d", False, id="the last stage that it reads is trained"),
     ],
 )
 def test_a_multibox_head_stays_while_what_it_reads_does(
     data: Path,
-    untrained: Checkpoint,
+    init_path: Path,
     multibox_spec: MultiBoxSpec,
+    cache: Path,
     tmp_path: Path,
     frozen_through: str,
     kept: bool,
@@ -174,48 +114,72 @@ def test_a_multibox_head_stays_while_what_it_reads_does(
     torch.manual_seed(3)
     head = MultiBoxHead(multibox_spec)
     how = {"multibox": {"pictures": 3}}
-    init = Checkpoint(
-        untrained.network, replace(untrained.metadata, multibox=multibox_spec, training=how), head
-    )
-    recipe = Recipe(
-        iterations=2,
-        frozen_through=frozen_through,
-        batch=BatchSettings(2, 2, 1),
-        sampling=SamplingSettings(2, 2),
-    )
-    finetune(data, init, tmp_path, recipe, device="cpu")
-    result = load_checkpoint(tmp_path / "detector.safetensors")
+    bare = load_checkpoint(init_path)
+    init = Checkpoint(bare.network, replace(bare.metadata, multibox=multibox_spec, training=how), head)
+    recipe = replace(SHORT, frozen_through=frozen_through)
+    result = load_checkpoint(train(data, init, tmp_path, recipe, cache=cache, held_out=False))
     assert result.metadata.multibox == (multibox_spec if kept else None)
     assert (result.multibox is not None) is kept
     assert result.metadata.training.get("multibox") == (how["multibox"] if kept else None)
-    assert result.metadata.training["iterations"] == 2
+    assert result.metadata.training["iterations"] == 1
     if result.multibox is not None:
         for name, value in head.state_dict().items():
             assert torch.equal(result.multibox.state_dict()[name].half(), value.half()), name
 
 
 @pytest.mark.parametrize(
-    ("recipe", "where", "error", "says"),
+    ("recipe", "pictures", "held_out", "says"),
     [
-        (Recipe(frozen_through="conv9"), None, ParameterError, "conv9"),
-        (SMALL, "nowhere", DatasetError, "nowhere"),
+        pytest.param(Recipe(frozen_through="conv9"), 2, 0, "conv9", id="no such stage"),
+        pytest.param(SMALL, 0, 0, "no picture of the data has an object", id="nothing to learn from"),
+        pytest.param(SMALL, 2, 1, "no held-out picture has an object", id="nothing to measure by"),
     ],
-    ids=["unknown stage", "no data"],
 )
 def test_unusable_input_is_named(
-    data: Path, init_path: Path, tmp_path: Path, recipe: Recipe, where: str | None, error: type, says: str
+    data: Path,
+    init_path: Path,
+    cache: Path,
+    tmp_path: Path,
+    recipe: Recipe,
+    pictures: int,
+    held_out: int,
+    says: str,
 ) -> None:
-    with pytest.raises(error, match=says):
-        finetune(Path(where) if where else data, load_checkpoint(init_path), tmp_path, recipe)
+    whole = small_set(data)
+    nothing = {part: getattr(whole.records[0], part)[:0] for part in ("boxes", "labels", "difficult")}
+    empty = [replace(record, **nothing) for record in whole.records]
+    with pytest.raises(DetectorError, match=says) as caught:
+        finetune(
+            Dataset(whole.records[:pictures], ["dog"]),
+            load_checkpoint(init_path),
+            CLASSES,
+            tmp_path,
+            recipe,
+            cache=cache,
+            name="none",
+            data_name="rectangles",
+            held_out=Dataset(empty[:held_out], ["dog"]) if held_out else None,
+            device="cpu",
+        )
+    assert isinstance(caught.value, ParameterError)
+    assert not (tmp_path / "detector.safetensors").exists()
 
 
-def test_another_runs_state_is_refused(tmp_path: Path) -> None:
+def test_another_runs_state_is_refused(
+    data: Path, init_path: Path, learnt: Path, cache: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "state.safetensors").write_bytes((learnt / "state.safetensors").read_bytes())
+    with pytest.raises(CheckpointError, match="other data or settings"):
+        train(
+            data, load_checkpoint(init_path), tmp_path, replace(LEARNING, seed=1), cache=cache, held_out=False
+        )
+
+
+def test_what_is_no_state_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "state.safetensors"
     save_state(path, 3, "this", {"weights": {"a.b": torch.ones(2)}})
     iteration, parts = load_state(path, "this")
     assert (iteration, parts["weights"]["a.b"].tolist()) == (3, [1.0, 1.0])
-    with pytest.raises(CheckpointError, match="other data or settings"):
-        load_state(path, "that")
     path.write_bytes(path.read_bytes()[:20])
     with pytest.raises(CheckpointError, match="no training state"):
         load_state(path, "this")

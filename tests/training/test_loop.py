@@ -92,7 +92,11 @@ def test_side_classifiers_learn_and_are_left_out_of_the_result(tmp_path: Path) -
     [line] = log(tmp_path)
     assert line["auxiliary"] > 0
     assert line["total"] == pytest.approx(
-        line["classification"] + line["box"] + line["fit"] + 0.5 * line["distillation"] + 0.3 * line["auxiliary"],
+        line["classification"]
+        + line["box"]
+        + line["fit"]
+        + 0.5 * line["distillation"]
+        + 0.3 * line["auxiliary"],
         rel=1e-4,
     )
     trained = {name for name, value in learner.network.named_parameters() if value.requires_grad}
@@ -125,7 +129,9 @@ def test_each_stage_has_its_rate() -> None:
     assert [group["rate"] for group in groups] == [0.1, 0.025, 0.5]  # 5b, 5a, heads; pool4 has no weights
     network = heads_that_tell()
     sizes = [sum(weight.numel() for weight in group["params"]) for group in groups]
-    stages = [sum(weight.numel() for weight in network.backbone.features[stage].parameters()) for stage in (17, 16)]
+    stages = [
+        sum(weight.numel() for weight in network.backbone.features[stage].parameters()) for stage in (17, 16)
+    ]
     rest = sum(weight.numel() for weight in network.parameters()) - sum(
         weight.numel() for weight in network.backbone.features.parameters()
     )
@@ -136,7 +142,9 @@ def test_what_drops_out_hangs_on_the_iteration_alone(tmp_path: Path) -> None:
     """Whatever random numbers were drawn before."""
     found = []
     for name in ("one", "other"):
-        weights, _ = run(tmp_path / name, replace(PLAIN, iterations=2, rate=0.01, head_rate=0.01), dropout=0.5)
+        weights, _ = run(
+            tmp_path / name, replace(PLAIN, iterations=2, rate=0.01, head_rate=0.01), dropout=0.5
+        )
         found.append(weights["backbone.classifier.weight"])
         torch.rand(7)
     assert torch.equal(*found)

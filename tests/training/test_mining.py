@@ -23,7 +23,9 @@ OBJECT = -1
         pytest.param([OBJECT, 2, 0, 1], [9, 1, 3, 2], 3, 2, [0, 2, 3], id="places in another order"),
         pytest.param([0, 1, 2, 3], [-9, -8, -7, -6], 4, 2, [2, 3], id="all are easy: the least easy"),
         pytest.param([OBJECT, OBJECT], [5, 6], 4, 2, [0, 1], id="no background that could be mined"),
-        pytest.param([OBJECT, 0], [5, -99], 4, 2, [0, 1], id="fewer than are to be kept: an empty place loses"),
+        pytest.param(
+            [OBJECT, 0], [5, -99], 4, 2, [0, 1], id="fewer than are to be kept: an empty place loses"
+        ),
     ],
 )
 def test_the_hardest_are_kept(

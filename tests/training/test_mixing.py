@@ -41,7 +41,9 @@ def dataset(class_ids: list[str], *pictures: list[int], side: int = 80, partial:
         pytest.param(["n02084071", "n02691156"], [0, 1], [DOG, AIRPLANE], 0, False, id="WordNet ids"),
         pytest.param(["aeroplane", "Dogs"], [0, 1], [AIRPLANE, DOG], 0, False, id="an alias, a plural"),
         pytest.param(["dog"], [0], [DOG], 0, True, id="nothing is known of airplanes: partial"),
-        pytest.param(["dog", "kite", "aeroplane"], [1, 0, 2], [DOG, AIRPLANE], 1, False, id="a further class"),
+        pytest.param(
+            ["dog", "kite", "aeroplane"], [1, 0, 2], [DOG, AIRPLANE], 1, False, id="a further class"
+        ),
         pytest.param(["kite", "dog"], [0, 0, 1], [DOG], 2, True, id="a further one and a missing one"),
     ],
 )
@@ -54,7 +56,11 @@ def test_labels_by_meaning(
     [record] = result.records
     assert record.labels.tolist() == found
     assert record.partial is partial
-    assert (len(record.boxes), len(record.difficult), len(record.unknown)) == (len(found), len(found), unknown)
+    assert (len(record.boxes), len(record.difficult), len(record.unknown)) == (
+        len(found),
+        len(found),
+        unknown,
+    )
     boxes = np.concatenate([record.boxes, record.unknown])
     assert sorted(boxes[:, 0]) == sorted(given.records[0].boxes[:, 0]), "every object is somewhere"
 
@@ -90,8 +96,12 @@ def test_weights_and_samplings_are_those_of_the_data_sets() -> None:
 @pytest.mark.parametrize(
     ("ingredients", "says"),
     [
-        pytest.param([Ingredient(dataset(["dog"], [0]), weight=0.0)], "must be positive, got 0", id="no weight"),
-        pytest.param([Ingredient(dataset(["dog"], [0]), weight=float("nan"))], "must be positive", id="no number"),
+        pytest.param(
+            [Ingredient(dataset(["dog"], [0]), weight=0.0)], "must be positive, got 0", id="no weight"
+        ),
+        pytest.param(
+            [Ingredient(dataset(["dog"], [0]), weight=float("nan"))], "must be positive", id="no number"
+        ),
         pytest.param([Ingredient(dataset(["kite"], [0]))], "no picture of the data", id="other classes only"),
         pytest.param([], "no picture of the data", id="no data at all"),
     ],

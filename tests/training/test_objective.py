@@ -6,7 +6,8 @@ import torch
 from detector.googlenet import GoogLeNet
 from detector.region_network import RegionNetwork, RegionOutput
 from training.feature_cache import WHOLE
-from training.objective import Losses, LossWeights, Targets, losses
+from training.objective import Losses, LossWeights, Targets, asked, cross_entropy, losses
+from training.sampling import UNKNOWN
 
 CLASSES = 2
 BACKGROUND = CLASSES
@@ -94,3 +95,127 @@ def test_forgetting_costs(network: RegionNetwork, label: int, expected: float) -
     assert losses(network, output, targets, LossWeights()).distillation.item() == pytest.approx(
         expected, abs=1e-3
     )
+
+
+@pytest.mark.parametrize(
+    ("label", "sure", "parts"),
+    [
+        pytest.param(0, True, (1, 1, 1, 1), id="an object: everything"),
+        pytest.param(UNKNOWN, True, (1, 1, 1, 1), id="of unknown class: everything as well"),
+        pytest.param(BACKGROUND, True, (1, 0, 1, 0), id="background: to be named, and that it fits nothing"),
+        pytest.param(BACKGROUND, False, (0.25, 0, 0, 0), id="perhaps background: named, for a quarter"),
+        pytest.param(WHOLE, True, (0, 0, 0, 1), id="a whole picture: remembered"),
+    ],
+)
+def test_what_is_asked(label: int, sure: bool, parts: tuple[float, ...]) -> None:
+    """Classification, box, fit, distillation; a second region alone makes up the counts' other half."""
+    has_offsets = label not in (BACKGROUND, WHOLE)
+    targets = Targets(
+        torch.tensor([label, 0]),
+        torch.zeros(2),
+        torch.tensor([[0.0 if has_offsets else NAN] * 4, [0.0] * 4]),
+        torch.tensor([sure, True]),
+        torch.zeros(2, 0),
+    )
+    found = asked(targets, BACKGROUND, 0.25)
+    assert tuple(share[0].item() for share in found) == parts
+    assert tuple(count.item() for count in found.counts()) == tuple(part + 1 for part in parts)
+
+
+@pytest.mark.parametrize(
+    ("unsure", "expected"),
+    [
+        pytest.param(1.0, (8.0 + 0.0) / 2, id="as much as what is sure"),
+        pytest.param(0.25, (0.25 * 8.0 + 0.0) / 1.25, id="a quarter"),
+        pytest.param(0.0, 0.0, id="not at all"),
+    ],
+)
+def test_unsure_background_counts_less(network: RegionNetwork, unsure: float, expected: float) -> None:
+    """Two backgrounds: one taken for class 0 that may be one, one known for what it is."""
+    logits = torch.tensor([SURE_OF_0, [0.0, 0.0, 8.0]])
+    targets = Targets(
+        torch.tensor([BACKGROUND, BACKGROUND]),
+        torch.zeros(2),
+        torch.full((2, 4), NAN),
+        torch.tensor([False, True]),
+        torch.zeros(2, 0),
+    )
+    output = RegionOutput(logits, torch.zeros(2, 4), logits)
+    found = losses(network, output, targets, LossWeights(unsure=unsure)).classification
+    assert found.item() == pytest.approx(expected, abs=2e-3)
+
+
+@pytest.mark.parametrize(
+    ("logits", "label", "overlap", "smoothing", "expected"),
+    [
+        # The posterior of SURE_OF_0 is nearly 1, e-8, e-8; of no idea a third each.
+        pytest.param(SURE_OF_0, 0, 1.0, 0.0, 0.00067, id="no smoothing"),
+        pytest.param(SURE_OF_0, 0, 1.0, 0.3, 0.3 * 16 / 3 + 0.00067, id="a tenth each for two others"),
+        pytest.param(
+            SURE_OF_0, BACKGROUND, 0.0, 0.3, 0.7 * 8 + 0.3 * 16 / 3 + 0.00067, id="of background too"
+        ),
+        pytest.param(SURE_OF_0, 0, 0.5, 0.3, 0.7 * 4 + 0.3 * 16 / 3 + 0.00067, id="of a loose region too"),
+        pytest.param(UNSURE, 0, 1.0, 0.3, 1.0986, id="no idea: all are asked alike anyway"),
+        pytest.param(SURE_OF_0, UNKNOWN, 0.6, 0.0, 0.00034, id="unknown class: some object it is"),
+        pytest.param(
+            [0.0, 0.0, 8.0], UNKNOWN, 0.9, 0.0, 8.00067 - 0.6931, id="unknown, taken for background"
+        ),
+        pytest.param(UNSURE, UNKNOWN, 0.9, 0.0, 0.4055, id="unknown, no idea: two thirds are objects"),
+        pytest.param(UNSURE, UNKNOWN, 0.9, 0.3, 0.4055, id="nothing to smooth where no class is asked"),
+    ],
+)
+def test_smoothed_and_unknown(
+    logits: list, label: int, overlap: float, smoothing: float, expected: float
+) -> None:
+    weights = LossWeights(label_smoothing=smoothing)
+    found = cross_entropy(
+        torch.tensor([logits]), torch.tensor([label]), torch.tensor([overlap]), BACKGROUND, weights
+    )
+    assert found.item() == pytest.approx(expected, abs=1e-4)
+
+
+def test_side_classifiers_are_asked_the_same(network: RegionNetwork) -> None:
+    logits = torch.tensor([SURE_OF_0, UNSURE])
+    targets = Targets(
+        torch.tensor([0, BACKGROUND]),
+        torch.ones(2),
+        torch.full((2, 4), NAN),
+        torch.ones(2, dtype=torch.bool),
+        torch.zeros(2, 0),
+    )
+    output = RegionOutput(logits, torch.zeros(2, 4), logits)
+    weights = LossWeights(auxiliary=0.3)
+    none = losses(network, output, targets, weights)
+    two = losses(network, output, targets, weights, auxiliary=[logits, 0 * logits])
+    assert none.auxiliary.item() == 0
+    assert two.auxiliary.item() == pytest.approx(none.classification.item() + 1.0986, abs=1e-4)
+    assert two.total.item() == pytest.approx(none.total.item() + 0.3 * two.auxiliary.item(), abs=1e-4)
+
+
+def test_pieces_add_up_to_the_whole(network: RegionNetwork) -> None:
+    """Each part is a mean over the whole minibatch's regions, also of a piece that has none of them."""
+    logits = torch.tensor([SURE_OF_0, UNSURE, [0.0, 3.0, 1.0], UNSURE])
+    targets = Targets(
+        torch.tensor([0, BACKGROUND, 1, WHOLE]),
+        torch.tensor([0.6, 0.0, 0.9, 0.0]),
+        torch.tensor([[0.1] * 4, [NAN] * 4, [0.3] * 4, [NAN] * 4]),
+        torch.tensor([True, False, True, True]),
+        torch.tensor([UNSURE, UNSURE, SURE_OF_0, SURE_OF_0]),
+    )
+    output = RegionOutput(logits, torch.zeros(4, 4), logits, torch.zeros(4))
+    whole = losses(network, output, targets, LossWeights())
+    counts = asked(targets, BACKGROUND, LossWeights().unsure).counts()
+    rows = [[0, 1], [2], [3]]
+    pieces = [
+        losses(
+            network,
+            RegionOutput(*(part[piece] for part in output)),
+            Targets(*(part[piece] for part in targets)),
+            LossWeights(),
+            counts=counts,
+        )
+        for piece in rows
+    ]
+    for name, expected in whole._asdict().items():
+        found = sum(getattr(piece, name).item() for piece in pieces)
+        assert found == pytest.approx(expected.item(), rel=1e-5), name
