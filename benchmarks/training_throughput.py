@@ -28,12 +28,12 @@ from detector.engine import choose_device, choose_precision
 from detector.googlenet import GoogLeNet
 from detector.region_network import RegionNetwork
 from detector.torchvision_googlenet import TorchvisionGoogLeNet
-from training.classifier_step import ClassifierStep
-from training.distributed import World
-from training.objective import LossWeights, Targets
-from training.picture_feed import Augmentation, Piece, TrainingPieces
-from training.picture_list import PictureList
-from training.region_learner import RegionLearner
+from training.classifier.classifier_step import ClassifierStep
+from training.classifier.picture_feed import Augmentation, Piece, TrainingPieces
+from training.classifier.picture_list import PictureList
+from training.regions.objective import LossWeights, Targets
+from training.regions.region_learner import RegionLearner
+from training.running.distributed import World
 
 CLASSES = 200
 

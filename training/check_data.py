@@ -15,9 +15,9 @@ import typer
 from detector.datasets.formats import Format, open_data
 from detector.errors import DetectorError
 from detector.files import write_whole
-from training.class_balance import balance_chart
-from training.data_check import check_data
-from training.data_report import as_csv, as_json, summary
+from training.checking.class_balance import balance_chart
+from training.checking.data_check import check_data
+from training.checking.data_report import as_csv, as_json, summary
 
 
 def main(

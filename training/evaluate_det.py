@@ -30,11 +30,11 @@ from detector.images import load
 from detector.pretrained import SHIPPED
 from detector.proposals import Profile
 from detector.results import Detections
-from training.det_data import MeasuredData, open_measured, results_kind
-from training.det_figures import RuleName, RunFigures, measure, usual_rules
-from training.det_run import ProfileRun, run_scorings
-from training.det_systems import System, make_systems, note_figures
-from training.det_table import all_runs_table, run_text
+from training.evaluating.det_data import MeasuredData, open_measured, results_kind
+from training.evaluating.det_figures import RuleName, RunFigures, measure, usual_rules
+from training.evaluating.det_run import ProfileRun, run_scorings
+from training.evaluating.det_systems import System, make_systems, note_figures
+from training.evaluating.det_table import all_runs_table, run_text
 
 _SECONDS_OF_A_PART = (
     "s/picture of the first members: that of all, less the measured time of the stages that only the others "

@@ -34,7 +34,7 @@ from detector.evaluation.proposal_table import comparison_table, coverage_table,
 from detector.evaluation.sources import found_by
 from detector.files import write_whole
 from detector.loading import load_detector
-from training.proposal_plot import curve_budgets, proposal_plot
+from training.evaluating.proposal_plot import curve_budgets, proposal_plot
 
 PLAIN = "search-fast"
 

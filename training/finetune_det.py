@@ -20,12 +20,12 @@ from detector.datasets.formats import Format
 from detector.datasets.problems import OnProblem
 from detector.errors import DetectorError
 from detector.pretrained import SHIPPED
-from training.chosen_data import ChosenData, choose_data
-from training.further_data import further_data
-from training.own_detector import Plan, make_detector
-from training.presets import preset as named_preset
-from training.recipe import Recipe
-from training.run_length import suggested_iterations
+from training.own.chosen_data import ChosenData, choose_data
+from training.own.further_data import further_data
+from training.own.own_detector import Plan, make_detector
+from training.own.run_length import suggested_iterations
+from training.regions.presets import preset as named_preset
+from training.regions.recipe import Recipe
 
 _LISTED = 10  # problems of the data that are printed; the report has more, check_data.py all
 

@@ -18,17 +18,17 @@ from tqdm import tqdm
 from detector.checkpoints import Checkpoint, load_checkpoint
 from detector.errors import DetectorError, ParameterError
 from detector.metadata import Metadata
-from training.augmentation import Distortion, PatchSettings
-from training.broken_pictures import BrokenPictures
-from training.classifier_results import ACCURACY, BEST, LAST, Results
-from training.classifier_start import fresh, from_checkpoint
-from training.distributed import join_world, leave_world
-from training.feed import workers_for
-from training.labelled_pictures import LabelledPictures, read_labelled_pictures
-from training.picture_feed import Augmentation
-from training.pretraining import STATE, PretrainRecipe, pretrain
-from training.recipe import Averaging
-from training.schedule import Decay
+from training.classifier.augmentation import Distortion, PatchSettings
+from training.classifier.broken_pictures import BrokenPictures
+from training.classifier.classifier_results import ACCURACY, BEST, LAST, Results
+from training.classifier.classifier_start import fresh, from_checkpoint
+from training.classifier.labelled_pictures import LabelledPictures, read_labelled_pictures
+from training.classifier.picture_feed import Augmentation
+from training.classifier.pretraining import STATE, PretrainRecipe, pretrain
+from training.regions.feed import workers_for
+from training.regions.recipe import Averaging
+from training.running.distributed import join_world, leave_world
+from training.running.schedule import Decay
 
 FINE_RATE = 0.001
 """The rate for weights that can already do something."""

@@ -33,10 +33,10 @@ from detector.proposals.multibox import MultiBox
 from detector.proposals.multibox_head import MultiBoxHead, MultiBoxSpec, stages_read
 from detector.proposals.priors import cluster_sides, place_on_grids
 from detector.regions import Preprocessing
-from training.multibox_batches import Batches
-from training.multibox_loop import MultiBoxRecipe, train_multibox
-from training.object_pictures import read_object_pictures
-from training.run_log import lines_before
+from training.multibox.multibox_batches import Batches
+from training.multibox.multibox_loop import MultiBoxRecipe, train_multibox
+from training.multibox.object_pictures import read_object_pictures
+from training.running.run_log import lines_before
 
 STAGES = {
     "googlenet": ("inception_3b", "inception_4e"),

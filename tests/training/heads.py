@@ -5,8 +5,8 @@ from torch import Tensor
 
 from detector.googlenet import GoogLeNet
 from detector.region_network import RegionNetwork
-from training.feed import Minibatch
-from training.objective import Targets
+from training.regions.feed import Minibatch
+from training.regions.objective import Targets
 
 CLASSES = 2
 BACKGROUND = CLASSES

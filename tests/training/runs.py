@@ -19,12 +19,12 @@ from torch import nn
 from detector.checkpoints import Checkpoint, load_checkpoint
 from detector.classes import ClassList
 from detector.datasets.record import Dataset
-from training.distributed import leave_world
-from training.finetuning import finetune
-from training.minibatch import BatchSettings
-from training.object_pictures import read_object_pictures
-from training.recipe import Recipe
-from training.sampling import SamplingSettings
+from training.multibox.object_pictures import read_object_pictures
+from training.regions.finetuning import finetune
+from training.regions.minibatch import BatchSettings
+from training.regions.recipe import Recipe
+from training.regions.sampling import SamplingSettings
+from training.running.distributed import leave_world
 
 CLASSES = ClassList.of(["dog"])
 

@@ -8,7 +8,7 @@ import pytest
 
 from detector.errors import ParameterError
 from detector.images import RGB
-from training.augmentation import (
+from training.classifier.augmentation import (
     INTERPOLATIONS,
     Distortion,
     Patch,

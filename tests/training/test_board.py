@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from training.board import open_board, show
+from training.running.board import open_board, show
 
 
 def written(folder: Path, iterations: range, value: float) -> None:

@@ -14,10 +14,10 @@ from typer.testing import CliRunner
 
 from detector.datasets.formats import open_data
 from training.check_data import main
-from training.data_check import check_data, whole_splits
-from training.data_findings import LEFT_OUT, TITLES
-from training.duplicate_pictures import near_duplicates, same_bytes
-from training.picture_scan import Seen, scan_pictures
+from training.checking.data_check import check_data, whole_splits
+from training.checking.data_findings import LEFT_OUT, TITLES
+from training.checking.duplicate_pictures import near_duplicates, same_bytes
+from training.checking.picture_scan import Seen, scan_pictures
 
 SIZE = (100, 80)
 OBJECT = ("nut", 11, 11, 50, 60)

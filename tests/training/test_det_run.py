@@ -24,8 +24,8 @@ from detector.region_network import BoxHead, RegionNetwork
 from detector.results import Detections
 from detector.scoring import Scoring
 from detector.selection import RegionScores, select
-from training.det_cache import DetectionCache, Found
-from training.det_run import (
+from training.evaluating.det_cache import DetectionCache, Found
+from training.evaluating.det_run import (
     MAX_DETECTIONS,
     SCORE_THRESHOLD,
     ProfileRun,
@@ -33,7 +33,7 @@ from training.det_run import (
     run_profiles,
     run_scorings,
 )
-from training.tail_clock import TailClock
+from training.evaluating.tail_clock import TailClock
 
 A, B, C = (0, 0, 40, 40), (50, 0, 90, 40), (5, 5, 45, 45)
 

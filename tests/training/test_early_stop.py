@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from training.early_stop import EarlyStop
+from training.regions.early_stop import EarlyStop
 
 NAN = float("nan")
 

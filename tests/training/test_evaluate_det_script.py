@@ -18,10 +18,10 @@ from detector.evaluation.ilsvrc_results import write_ilsvrc_results
 from detector.proposals import Profile
 from detector.results import Detections
 from detector.scoring import Scoring
-from training.det_data import open_measured
-from training.det_figures import RuleName, usual_rules
-from training.det_systems import parse_scoring
 from training.evaluate_det import main
+from training.evaluating.det_data import open_measured
+from training.evaluating.det_figures import RuleName, usual_rules
+from training.evaluating.det_systems import parse_scoring
 
 Printed = pytest.CaptureFixture[str]
 

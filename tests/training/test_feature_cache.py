@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from training.feature_cache import FeatureCache, Rows, joined
+from training.regions.feature_cache import FeatureCache, Rows, joined
 
 
 def _cache(rows: int, pictures: list[int], first: int) -> FeatureCache:

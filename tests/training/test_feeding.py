@@ -10,12 +10,12 @@ from runs import CLASSES, SMALL, small_set
 
 from detector.checkpoints import Checkpoint, load_checkpoint
 from detector.errors import ParameterError
-from training.distributed import World
-from training.feed import CachedFeed, Feed, Minibatch
-from training.feeding import Source, cache_size, choose_feed
-from training.mixing import Ingredient, Mix, mix
-from training.proposal_cache import ProposalCache
-from training.stream import StreamFeed
+from training.regions.feed import CachedFeed, Feed, Minibatch
+from training.regions.feeding import Source, cache_size, choose_feed
+from training.regions.mixing import Ingredient, Mix, mix
+from training.regions.proposal_cache import ProposalCache
+from training.regions.stream import StreamFeed
+from training.running.distributed import World
 
 FROZEN = 16
 """Stages up to pool4: a map is 832 x 7 x 7."""

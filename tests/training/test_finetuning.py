@@ -14,13 +14,13 @@ from detector.checkpoints import Checkpoint, load_checkpoint, verify_checkpoint
 from detector.datasets.record import Dataset
 from detector.errors import CheckpointError, DetectorError, ParameterError
 from detector.proposals.multibox_head import MultiBoxHead, MultiBoxSpec
-from training.finetuning import finetune
-from training.minibatch import BatchSettings
-from training.objective import LossWeights
-from training.recipe import Averaging, Recipe
-from training.run_log import RunLog
-from training.sampling import SamplingSettings
-from training.state import load_state, save_state
+from training.regions.finetuning import finetune
+from training.regions.minibatch import BatchSettings
+from training.regions.objective import LossWeights
+from training.regions.recipe import Averaging, Recipe
+from training.regions.sampling import SamplingSettings
+from training.running.run_log import RunLog
+from training.running.state import load_state, save_state
 
 LEARNING = replace(
     SMALL,

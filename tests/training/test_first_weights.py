@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 
 from detector.googlenet import GoogLeNet
-from training.first_weights import fit_to
+from training.classifier.first_weights import fit_to
 
 
 def pictures(count: int) -> Tensor:

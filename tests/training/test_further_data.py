@@ -7,8 +7,8 @@ from small_sets import rectangles, write_voc
 
 from detector.datasets.problems import OnProblem
 from detector.errors import DatasetError, DetectorError, ParameterError
-from training.further_data import further_data
-from training.sampling import SamplingSettings
+from training.own.further_data import further_data
+from training.regions.sampling import SamplingSettings
 
 SAMPLING = SamplingSettings(positives=9, background=20, jitter=0.2, seed=3)
 

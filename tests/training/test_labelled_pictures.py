@@ -9,8 +9,8 @@ from labelled_sets import write_folders, write_ilsvrc_cls
 
 from detector.classes import ilsvrc_cls
 from detector.errors import DatasetError
-from training.labelled_pictures import read_labelled_pictures
-from training.picture_list import PictureList
+from training.classifier.labelled_pictures import read_labelled_pictures
+from training.classifier.picture_list import PictureList
 
 NAMES = [("b/é ü.jpg", 3), ("a.jpg", 0), ("c/d/e.png", 3), ("f.jpg", 1), ("g.jpg", 3), ("h.jpg", 0)]
 

@@ -12,14 +12,14 @@ from safetensors import safe_open
 from torch import Tensor
 
 from detector.errors import ParameterError
-from training.distributed import World
-from training.feed import Feed, Minibatch
-from training.loop import run_training
-from training.minibatch import BatchSettings
-from training.objective import LossWeights
-from training.recipe import Averaging, Recipe
-from training.region_learner import RegionLearner
-from training.schedule import Decay
+from training.regions.feed import Feed, Minibatch
+from training.regions.loop import run_training
+from training.regions.minibatch import BatchSettings
+from training.regions.objective import LossWeights
+from training.regions.recipe import Averaging, Recipe
+from training.regions.region_learner import RegionLearner
+from training.running.distributed import World
+from training.running.schedule import Decay
 
 STAGES = 18
 PLAIN = Recipe(
@@ -155,5 +155,5 @@ def test_what_drops_out_hangs_on_the_iteration_alone(tmp_path: Path) -> None:
 
 
 def test_a_loss_that_runs_away_is_an_error(tmp_path: Path) -> None:
-    with pytest.raises(ParameterError, match="iteration [1-9]: lower the rates"):
+    with pytest.raises(ParameterError, match=r"iteration [1-9]: lower the rates"):
         run(tmp_path, replace(PLAIN, iterations=20, rate=1e30, head_rate=1e30))

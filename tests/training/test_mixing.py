@@ -9,8 +9,8 @@ from detector.boxes import as_boxes
 from detector.classes import ClassList
 from detector.datasets.record import Dataset, Record
 from detector.errors import ParameterError
-from training.mixing import Ingredient, mix, relabelled
-from training.sampling import SamplingSettings
+from training.regions.mixing import Ingredient, mix, relabelled
+from training.regions.sampling import SamplingSettings
 
 WANTED = ClassList.of(["dog", "airplane"])
 DOG, AIRPLANE = 0, 1

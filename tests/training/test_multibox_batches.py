@@ -16,8 +16,8 @@ from detector.boxes import as_boxes
 from detector.datasets.record import Record
 from detector.errors import ImageError
 from detector.regions import Preprocessing
-from training.multibox_batches import Batches, Minibatch
-from training.windows import WindowSettings
+from training.multibox.multibox_batches import Batches, Minibatch
+from training.multibox.windows import WindowSettings
 
 PREPARE = Preprocessing((100.0, 100.0, 100.0), (1.0, 1.0, 1.0), size=64, short_side=20)
 USUAL = WindowSettings()

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from detector.boxes import Boxes, as_boxes, encode, iou
 from detector.proposals.multibox_head import SCALE
-from training.multibox_objective import MultiBoxLosses, MultiBoxLossWeights, match, multibox_losses
+from training.multibox.multibox_objective import MultiBoxLosses, MultiBoxLossWeights, match, multibox_losses
 
 ALONE = MultiBoxLossWeights(positive=2.0, ignored=2.0)
 """Only the prior that is matched to an object answers for it: no IoU reaches 2."""

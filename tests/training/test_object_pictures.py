@@ -14,7 +14,7 @@ from detector.classes import ilsvrc_cls, ilsvrc_det
 from detector.datasets.problems import OnProblem
 from detector.datasets.record import Dataset, Record
 from detector.errors import DatasetError
-from training.object_pictures import SAME_IOU, merged, read_object_pictures
+from training.multibox.object_pictures import SAME_IOU, merged, read_object_pictures
 
 A, B, C = (10, 10, 60, 60), (50, 20, 95, 70), (5, 50, 40, 78)
 NEAR_A = (10, 10, 60, 50)  # IoU with A is 0.8

@@ -5,9 +5,9 @@ import torch
 
 from detector.googlenet import GoogLeNet
 from detector.region_network import RegionNetwork, RegionOutput
-from training.feature_cache import WHOLE
-from training.objective import Losses, LossWeights, Targets, asked, cross_entropy, losses
-from training.sampling import UNKNOWN
+from training.regions.feature_cache import WHOLE
+from training.regions.objective import Losses, LossWeights, Targets, asked, cross_entropy, losses
+from training.regions.sampling import UNKNOWN
 
 CLASSES = 2
 BACKGROUND = CLASSES

@@ -13,13 +13,13 @@ from typer.testing import CliRunner
 from detector.checkpoints import load_checkpoint, verify_checkpoint
 from detector.datasets.formats import Format
 from detector.errors import DatasetError, DetectorError, ParameterError
-from training.chosen_data import choose_data
 from training.finetune_det import main
-from training.minibatch import BatchSettings
-from training.own_detector import FIGURES, REPORT, Plan, make_detector
-from training.recipe import Recipe
-from training.run_length import suggested_iterations
-from training.sampling import SamplingSettings
+from training.own.chosen_data import choose_data
+from training.own.own_detector import FIGURES, REPORT, Plan, make_detector
+from training.own.run_length import suggested_iterations
+from training.regions.minibatch import BatchSettings
+from training.regions.recipe import Recipe
+from training.regions.sampling import SamplingSettings
 
 SMALL = Recipe(
     iterations=4,

@@ -13,7 +13,7 @@ from detector.classes import ClassList, ilsvrc_cls
 from detector.folding import fold
 from detector.metadata import Metadata
 from detector.torchvision_googlenet import TorchvisionGoogLeNet
-from training.classifier_start import PREPROCESSING, fresh, from_checkpoint
+from training.classifier.classifier_start import PREPROCESSING, fresh, from_checkpoint
 from training.pretrain_cls import main
 
 

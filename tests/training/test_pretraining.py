@@ -21,18 +21,18 @@ from detector.checkpoints import load_checkpoint
 from detector.errors import CheckpointError, DatasetError, ParameterError
 from detector.images import load
 from detector.loading import load_classifier
-from training.augmentation import PatchSettings
-from training.broken_pictures import BrokenPictures
-from training.classifier_results import ACCURACY, BEST, LAST
-from training.classifier_start import fresh
-from training.distributed import join_world, leave_world
-from training.labelled_pictures import read_labelled_pictures
-from training.picture_feed import Augmentation
+from training.classifier.augmentation import PatchSettings
+from training.classifier.broken_pictures import BrokenPictures
+from training.classifier.classifier_results import ACCURACY, BEST, LAST
+from training.classifier.classifier_start import fresh
+from training.classifier.labelled_pictures import read_labelled_pictures
+from training.classifier.picture_feed import Augmentation
+from training.classifier.pretraining import PretrainRecipe, pretrain
 from training.pretrain_cls import pretrain_classifier
-from training.pretraining import PretrainRecipe, pretrain
-from training.recipe import Averaging
-from training.schedule import Decay
-from training.state import load_state, save_state
+from training.regions.recipe import Averaging
+from training.running.distributed import join_world, leave_world
+from training.running.schedule import Decay
+from training.running.state import load_state, save_state
 
 MILD = Augmentation(PatchSettings(least=0.7), distortion=None)
 SMALL = PretrainRecipe(epochs=4, batch=3, rate=0.01, measure_every=2, save_every=3, augmentation=MILD)

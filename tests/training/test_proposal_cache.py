@@ -12,7 +12,7 @@ from detector.checkpoints import Checkpoint, load_checkpoint
 from detector.datasets.record import Record
 from detector.datasets.voc import read_voc
 from detector.proposals import Source
-from training.proposal_cache import ProposalCache
+from training.regions.proposal_cache import ProposalCache
 
 
 @pytest.fixture(scope="module")

@@ -12,8 +12,8 @@ from detector.datasets.record import Record
 from detector.evaluation.precision_recall import precision_recall
 from detector.evaluation.voc import VOC
 from detector.results import Detections
-from training.mistakes import cut_out, worst_false_positives, worst_missed
-from training.report_charts import curves_chart, precision_recall_chart, read_log
+from training.own.mistakes import cut_out, worst_false_positives, worst_missed
+from training.own.report_charts import curves_chart, precision_recall_chart, read_log
 
 CLASSES = ClassList.of(["cat", "dog"])
 CAT, DOG = (10, 10, 50, 50), (60, 10, 90, 70)

@@ -30,7 +30,7 @@ def start(data: Path, init_path: Path) -> Iterator[Start]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("OMP_NUM_THREADS", "1")
         context = multiprocessing.get_context("forkserver")
-        context.set_forkserver_preload(["training.finetuning", "training.object_pictures"])
+        context.set_forkserver_preload(["training.regions.finetuning", "training.multibox.object_pictures"])
 
         def process(kind: str, output: Path) -> multiprocessing.process.BaseProcess:
             started = context.Process(target=train_kind, args=(data, init_path, output, kind))

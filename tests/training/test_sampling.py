@@ -8,8 +8,8 @@ import pytest
 
 from detector.boxes import Boxes, as_boxes, decode, flip, iou
 from detector.datasets.record import Dataset, Record
-from training.minibatch import BatchSettings, Sampler
-from training.sampling import (
+from training.regions.minibatch import BatchSettings, Sampler
+from training.regions.sampling import (
     NEAR_IOU,
     POSITIVE_IOU,
     REGRESSION_IOU,
@@ -17,7 +17,7 @@ from training.sampling import (
     SamplingSettings,
     sample_regions,
 )
-from training.unknown_objects import with_unknown_objects
+from training.regions.unknown_objects import with_unknown_objects
 
 BACKGROUND = 9
 DOG, FLEA = (20, 20, 120, 100), (150, 40, 170, 60)

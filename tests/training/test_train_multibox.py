@@ -31,11 +31,11 @@ from detector.loading import load_detector
 from detector.proposals import Source
 from detector.torchvision_googlenet import TorchvisionGoogLeNet
 from detector.torchvision_weights import PREPROCESSING as TORCHVISION_PREPROCESSING
-from training.multibox_batches import Batches
-from training.multibox_loop import MultiBoxRecipe
-from training.object_pictures import read_object_pictures
+from training.multibox.multibox_batches import Batches
+from training.multibox.multibox_loop import MultiBoxRecipe
+from training.multibox.object_pictures import read_object_pictures
+from training.multibox.windows import WindowSettings
 from training.train_multibox import add_multibox
-from training.windows import WindowSettings
 
 SMALL = MultiBoxRecipe(iterations=8, batch=4, warmup=2, shapes=5, size=96, save_every=4)
 """At 96 pixels the trunk costs a fifth of what it costs at 224."""
@@ -133,7 +133,7 @@ def test_killed_and_resumed_equals_undisturbed(
     script = (
         "import sys; from pathlib import Path; sys.path.insert(0, sys.argv[4]);"
         "from test_train_multibox import SMALL; from training.train_multibox import add_multibox;"
-        "from training.object_pictures import read_object_pictures;"
+        "from training.multibox.object_pictures import read_object_pictures;"
         "from detector.checkpoints import load_checkpoint;"
         "records = read_object_pictures([Path(sys.argv[1])], frozenset()).records;"
         "add_multibox(load_checkpoint(Path(sys.argv[2])), records, records[:4], Path(sys.argv[3]), SMALL, "

@@ -15,8 +15,8 @@ from detector.classes import ilsvrc_det
 from detector.errors import ImageError
 from detector.images import load
 from detector.loading import load_detector
-from training.multibox_loop import MultiBoxRecipe
-from training.object_pictures import read_object_pictures
+from training.multibox.multibox_loop import MultiBoxRecipe
+from training.multibox.object_pictures import read_object_pictures
 from training.train_multibox import add_multibox, main
 
 

@@ -1,0 +1,1 @@
+"""Running detectors over a set, and what is printed of it."""

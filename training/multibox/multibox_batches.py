@@ -1,0 +1,112 @@
+"""Minibatches for MultiBox: windows of pictures, made ahead of their use on a thread.
+
+Letters for shapes: N pictures of a minibatch, G objects of one.
+"""
+
+import hashlib
+from collections import deque
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from detector.boxes import Boxes
+from detector.datasets.record import Record
+from detector.images import load
+from detector.regions import Preprocessing, normalise, reduced, warp
+from training.multibox.windows import Window, WindowSettings, draw_window
+
+_AHEAD = 3
+
+
+@dataclass(frozen=True)
+class Minibatch:
+    """pictures [N,3,size,size] float32; the boxes [G,4] of each, in pixels of the input; whether each picture
+    may hold objects that nobody labelled."""
+
+    pictures: Tensor
+    objects: list[Boxes]
+    partial: list[bool]
+
+
+class Batches:
+    """Minibatch ``i`` is a function of the seed and ``i`` alone: a resumed run sees what it would have.
+
+    Every picture comes once an epoch, in another order and another window each time; what does not fill a
+    minibatch, other pictures each time, is left out.
+    """
+
+    def __init__(
+        self,
+        records: Sequence[Record],
+        preprocessing: Preprocessing,
+        settings: WindowSettings,
+        *,
+        batch: int,
+        seed: int,
+    ) -> None:
+        """``preprocessing.size`` is the side of the network's input."""
+        self._records = records
+        self._preprocessing = replace(preprocessing, context=0)
+        self._settings = settings
+        self._batch, self._seed = batch, seed
+        self.an_epoch = max(len(records) // batch, 1)
+
+    def window(self, record: int, epoch: int) -> Window:
+        """What is seen of a picture in an epoch."""
+        rng = np.random.default_rng([self._seed, epoch, record])
+        one = self._records[record]
+        return draw_window(one.width, one.height, one.boxes, self._preprocessing.size, self._settings, rng)
+
+    def sides(self, epoch: int) -> NDArray[np.float32]:
+        """Widths and heights [G,2] of all objects of an epoch, in pixels of the input."""
+        objects = [self.window(index, epoch).objects for index in range(len(self._records))]
+        boxes = np.concatenate(objects)
+        return boxes[:, 2:] - boxes[:, :2]
+
+    def digest(self) -> bytes:
+        """What tells these minibatches from others."""
+        digest = hashlib.sha256(repr((self._preprocessing, self._settings, self._batch, self._seed)).encode())
+        for record in self._records:
+            digest.update(record.path.name.encode() + record.boxes.tobytes() + bytes([record.partial]))
+        return digest.digest()
+
+    def make(self, iteration: int) -> Minibatch:
+        """The minibatch of an iteration."""
+        epoch, part = divmod(iteration, self.an_epoch)
+        order = np.random.default_rng([self._seed, epoch]).permutation(len(self._records))
+        chosen = [int(index) for index in order[part * self._batch : (part + 1) * self._batch]]
+        windows = [self.window(index, epoch) for index in chosen]
+        pictures = [self._pixels(self._records[i], window) for i, window in zip(chosen, windows, strict=True)]
+        return Minibatch(
+            torch.cat(pictures),
+            [window.objects for window in windows],
+            [self._records[index].partial for index in chosen],
+        )
+
+    def run(self, first: int, last: int) -> Iterator[Minibatch]:
+        """The minibatches from ``first`` to before ``last``, a few of them made ahead on a thread."""
+        with ThreadPoolExecutor(1) as pool:
+            coming: deque[Future[Minibatch]] = deque()
+            for iteration in range(first, last + _AHEAD):
+                if iteration < last:
+                    coming.append(pool.submit(self.make, iteration))
+                if iteration - first >= _AHEAD or iteration >= last:
+                    if not coming:
+                        return
+                    yield coming.popleft().result()
+
+    def _pixels(self, record: Record, window: Window) -> Tensor:
+        """The window [1,3,size,size], read from a picture no larger than it needs."""
+        image = load(record.path)
+        sides = window.box[2:] - window.box[:2]
+        shrink = self._preprocessing.size / float(sides.min())
+        fitting = max(1, round(min(image.shape[:2]) * shrink))
+        work, factors = reduced(image, replace(self._preprocessing, short_side=fitting))
+        picture = normalise(work, self._preprocessing, torch.device("cpu"))
+        crop = warp(picture, window.box[None] * factors, self._preprocessing)
+        return crop.flip(3) if window.mirrored else crop

@@ -1,0 +1,1 @@
+"""A detector of your own by one command: data, training, figures, report."""

@@ -1,0 +1,68 @@
+"""What a finished detector finds in the pictures held out, and how that figure gets into its checkpoint."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from detector.checkpoints import load_checkpoint, save_checkpoint
+from detector.datasets.record import Record
+from detector.detection import Detector
+from detector.evaluation.by_class import DetEvaluation, Rule, evaluate
+from detector.results import Detections
+from training.evaluating.det_run import run_profiles
+
+
+@dataclass(frozen=True)
+class Measured:
+    """Figures of one detector on the pictures held out, and the detections they come from.
+
+    ``boxes`` and ``seconds`` are proposals and median seconds a picture.
+    """
+
+    name: str
+    rule: str
+    profile: str
+    records: Sequence[Record]
+    detections: Mapping[str, Detections]
+    evaluation: DetEvaluation
+    boxes: float
+    seconds: float
+
+    @property
+    def measure(self) -> str:
+        """What its mean AP is a measure of, in words."""
+        return (
+            f"held-out mAP by the {self.rule} rule, {self.profile}, {self.boxes:.0f} proposals, "
+            f"{len(self.records)} pictures"
+        )
+
+
+def measure(detector: Detector, name: str, records: Sequence[Record], rule: Rule) -> Measured:
+    """Look at every picture as the service would, by the detector's own profile, and judge the result."""
+    (run,) = run_profiles(detector, [detector.profile], records)
+    evaluation = evaluate(records, run.detections, len(detector.classes), rule)
+    return Measured(
+        name,
+        rule.name,
+        str(run.profile),
+        records,
+        run.detections,
+        evaluation,
+        run.boxes,
+        float(np.median(run.seconds)),
+    )
+
+
+def spread(records: Sequence[Record], most: int) -> list[Record]:
+    """At most so many records, evenly from the whole list."""
+    every = np.linspace(0, len(records) - 1, min(most, len(records))).round().astype(int)
+    return [records[index] for index in every]
+
+
+def note_figure(path: Path, measured: Measured) -> None:
+    """Write the mean AP into the checkpoint's metadata."""
+    checkpoint = load_checkpoint(path)
+    metrics = {**checkpoint.metadata.metrics, measured.measure: round(measured.evaluation.mean_ap, 4)}
+    save_checkpoint(path, replace(checkpoint, metadata=replace(checkpoint.metadata, metrics=metrics)))

@@ -1,0 +1,144 @@
+"""Which feed a run gets: maps from disk where they fit, pictures as they come where they do not."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from detector.checkpoints import Checkpoint
+from detector.classes import ClassList
+from detector.datasets.record import Dataset, Record
+from detector.engine import choose_precision
+from detector.errors import ParameterError
+from detector.regions import Preprocessing
+from training.regions.feature_cache import FeatureCache, build_feature_cache, joined
+from training.regions.feed import CachedFeed, Feed, workers_for
+from training.regions.held_out import PICTURES, HeldOut
+from training.regions.mixing import Mix, relabelled
+from training.regions.proposal_cache import ProposalCache
+from training.regions.recipe import Recipe
+from training.regions.sampling import SamplingSettings
+from training.regions.stream import Pictures, StreamFeed
+from training.running.distributed import World
+
+_HELD_OUT = SamplingSettings(positives=6, background=10)
+
+
+@dataclass(frozen=True)
+class Source:
+    """What feeds need to know of a run: the checkpoint it starts from, how many of its stages stay
+    ``frozen``, how many of its classifier's rows are ``known`` and to be remembered, the label of
+    ``background``, and where things are kept."""
+
+    init: Checkpoint
+    frozen: int
+    known: int
+    background: int
+    preprocessing: Preprocessing
+    proposals: ProposalCache
+    folder: Path
+    device: torch.device
+    world: World
+
+    def cached(self, records: Sequence[Record], settings: SamplingSettings) -> FeatureCache:
+        """Maps of the pictures' regions; the first process makes them, the others find them."""
+        with self.world.first_alone():
+            return build_feature_cache(
+                self.folder,
+                self.init,
+                self.frozen,
+                records,
+                self.proposals,
+                settings,
+                preprocessing=self.preprocessing,
+                background_label=self.background,
+                device=str(self.device),
+            )
+
+
+def choose_feed(source: Source, mixed: Mix, recipe: Recipe, *, cache_gib: float, workers: int | None) -> Feed:
+    """The cached feed if stages are frozen, pictures are not to be distorted and the maps fit ``cache_gib``;
+    else the stream, which samples every picture by the recipe. Proposals are made first, by the first
+    process.
+
+    Raises ParameterError for a number of workers below 0.
+    """
+    if workers is not None and workers < 0:
+        raise ParameterError(f"there cannot be {workers} processes that make minibatches")
+    workers = workers_for(source.device, source.world) if workers is None else workers
+    with source.world.first_alone():
+        if source.world.first:
+            source.proposals.prepare(mixed.records)
+    needed = sum(
+        cache_size(source, len(part.records), part.sampling or recipe.sampling) for part in mixed.parts
+    )
+    if source.frozen and not recipe.distortion and needed <= cache_gib * 2**30:
+        caches = [source.cached(part.records, part.sampling or recipe.sampling) for part in mixed.parts]
+        return CachedFeed(
+            joined(caches),
+            source.known,
+            source.background,
+            recipe.batch,
+            seed=recipe.seed,
+            weights=mixed.weights,
+            device=source.device,
+            world=source.world,
+            workers=workers,
+        )
+    if source.frozen and not recipe.distortion and source.world.first:
+        tqdm.write(
+            f"maps of the frozen stages would take up to {needed / 2**30:.1f} GiB, more than the "
+            f"{cache_gib:g} GiB allowed (--cache-gib): pictures are streamed instead"
+        )
+    pictures = Pictures(
+        mixed.records, mixed.weights, source.proposals, source.preprocessing, source.background
+    )
+    return StreamFeed(
+        pictures,
+        source.init.backbone,
+        source.frozen,
+        source.known,
+        recipe.sampling,
+        recipe.batch,
+        distorted=recipe.distortion,
+        seed=recipe.seed,
+        device=source.device,
+        world=source.world,
+        workers=workers,
+    )
+
+
+def held_out_regions(source: Source, held_out: Dataset, classes: ClassList, recipe: Recipe) -> HeldOut:
+    """Regions of at most :data:`PICTURES` held-out pictures, spread over the set.
+
+    Raises ParameterError if none has an object.
+    """
+    records = [record for record in relabelled(held_out, classes).records if len(record.boxes)]
+    if not records:
+        raise ParameterError("no held-out picture has an object to measure by")
+    spread = np.linspace(0, len(records) - 1, min(PICTURES, len(records))).round().astype(int)
+    chosen = [records[index] for index in spread]
+    with source.world.first_alone():
+        if source.world.first:
+            source.proposals.prepare(chosen)
+    return HeldOut(
+        source.cached(chosen, _HELD_OUT),
+        source.known,
+        source.background,
+        source.device,
+        choose_precision("auto", source.device),
+        source.world,
+        recipe.loss.unsure,
+    )
+
+
+@torch.no_grad()
+def cache_size(source: Source, pictures: int, sampling: SamplingSettings) -> int:
+    """Bytes that the maps of so many pictures take at most."""
+    size = source.preprocessing.size
+    maps = source.init.backbone.features[: source.frozen](torch.zeros(1, 3, size, size))
+    regions = sampling.positives + sampling.background + 2
+    return pictures * regions * maps.numel() * 2

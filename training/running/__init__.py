@@ -1,0 +1,1 @@
+"""What every training shares: processes, schedules, state, logs."""
