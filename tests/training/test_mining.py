@@ -7,8 +7,8 @@ from heads import BACKGROUND, heads_that_tell, maps_of, targets_of
 
 from training.distributed import World
 from training.feed import Minibatch
-from training.mining import keep_hardest
 from training.minibatch import BatchSettings, Sampler
+from training.mining import keep_hardest
 from training.objective import LossWeights
 from training.region_learner import RegionLearner
 
