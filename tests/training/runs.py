@@ -79,13 +79,18 @@ def train(
     )
 
 
+def keep_all(init: Checkpoint) -> None:
+    """Let nothing drop out of a network, nor of one made from it."""
+    for part in init.network.modules():
+        if isinstance(part, nn.Dropout):
+            part.p = 0.0
+
+
 def train_kind(data: Path, init: Path, output: Path, kind: str) -> None:
     """A run by its name, as one of the processes of the environment."""
     start = load_checkpoint(init)
     if kind == STEADY:
-        for part in start.network.modules():
-            if isinstance(part, nn.Dropout):
-                part.p = 0.0
+        keep_all(start)
     train(data, start, output, KINDS[kind])
     leave_world()
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from runs import CLASSES, SMALL, small_set, train
+from runs import CLASSES, SMALL, keep_all, small_set, train
 from safetensors import safe_open
 
 from detector.checkpoints import Checkpoint, load_checkpoint, verify_checkpoint
@@ -25,8 +25,9 @@ from training.running.state import load_state, save_state
 LEARNING = replace(
     SMALL,
     iterations=24,
-    rate=3e-4,
-    head_rate=3e-4,
+    rate=1e-3,
+    head_rate=1e-3,
+    momentum=0.5,
     averaging=Averaging.NONE,
     batch=BatchSettings(positives=4, background=6, whole=1, mined=0.0),
     loss=LossWeights(distillation=0.0),
@@ -44,9 +45,14 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def learnt(data: Path, init_path: Path, cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What a run leaves that sees its pictures often enough to know them."""
+    """What a run leaves that sees its pictures often enough to know them.
+
+    Nothing drops out: of untrained weights that would be noise above all else.
+    """
     output = tmp_path_factory.mktemp("learnt")
-    train(data, load_checkpoint(init_path), output, LEARNING, cache=cache, held_out=False)
+    init = load_checkpoint(init_path)
+    keep_all(init)
+    train(data, init, output, LEARNING, cache=cache, held_out=False)
     return output
 
 
@@ -67,7 +73,7 @@ def test_a_run_leaves_a_detector_and_a_log(learnt: Path) -> None:
 def test_the_loss_falls(learnt: Path) -> None:
     lines = [json.loads(line) for line in (learnt / "log.jsonl").read_text().splitlines()]
     total = [line["total"] for line in lines]
-    assert np.mean(total[-6:]) < 0.7 * np.mean(total[:3])
+    assert np.mean(total[-6:]) < 0.4 * np.mean(total[:3])
 
 
 def test_what_is_frozen_stays(learnt: Path, init_path: Path) -> None:
