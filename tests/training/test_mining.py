@@ -5,21 +5,12 @@ import pytest
 import torch
 from heads import BACKGROUND, heads_that_tell, maps_of, targets_of
 
-<<<<<<< HEAD
 from training.regions.feed import Minibatch
 from training.regions.minibatch import BatchSettings, Sampler
 from training.regions.mining import keep_hardest
 from training.regions.objective import LossWeights
 from training.regions.region_learner import RegionLearner
 from training.running.distributed import World
-=======
-from training.running.distributed import World
-from training.regions.feed import Minibatch
-from training.regions.minibatch import BatchSettings, Sampler
-from training.regions.mining import keep_hardest
-from training.regions.objective import LossWeights
-from training.regions.region_learner import RegionLearner
->>>>>>> core2
 
 OBJECT = -1
 """The slot of a region that is not of the pool."""
