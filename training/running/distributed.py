@@ -13,6 +13,7 @@ from datetime import timedelta
 import torch
 import torch.distributed as dist
 from torch import Tensor
+from torch.distributed.rendezvous import rendezvous
 
 from detector.engine import choose_device
 from detector.errors import ParameterError
@@ -91,7 +92,7 @@ def _meet(backend: str) -> None:
     After a restart the store still holds the addresses of the processes before, and whoever comes first would
     call those: each start has keys of its own.
     """
-    store, rank, size = next(dist.rendezvous("env://"))  # type: ignore[attr-defined]
+    store, rank, size = next(rendezvous("env://"))
     start = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
     own = dist.PrefixStore(f"start-{start}-of-{size}", store)  # type: ignore[attr-defined]
     dist.init_process_group(backend, store=own, rank=rank, world_size=size)
