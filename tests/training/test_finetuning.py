@@ -171,14 +171,19 @@ def test_unusable_input_is_named(
     assert not (tmp_path / "detector.safetensors").exists()
 
 
+@pytest.mark.parametrize("what", ["another seed", "other weights to start from"])
 def test_another_runs_state_is_refused(
-    data: Path, init_path: Path, learnt: Path, cache: Path, tmp_path: Path
+    data: Path, init_path: Path, learnt: Path, cache: Path, tmp_path: Path, what: str
 ) -> None:
     (tmp_path / "state.safetensors").write_bytes((learnt / "state.safetensors").read_bytes())
+    init, recipe = load_checkpoint(init_path), LEARNING
+    if what == "another seed":
+        recipe = replace(LEARNING, seed=1)
+    else:
+        with torch.no_grad():
+            init.backbone.classifier.bias += 0.1
     with pytest.raises(CheckpointError, match="other data or settings"):
-        train(
-            data, load_checkpoint(init_path), tmp_path, replace(LEARNING, seed=1), cache=cache, held_out=False
-        )
+        train(data, init, tmp_path, recipe, cache=cache, held_out=False)
 
 
 def test_what_is_no_state_is_refused(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 devices."""
 
 import hashlib
+from collections.abc import Mapping
 from contextlib import nullcontext
 from pathlib import Path
 
@@ -52,7 +53,7 @@ def run_training(
         momentum=recipe.momentum,
         weight_decay=recipe.weight_decay,
     )
-    run = hashlib.sha256(repr(recipe).encode() + feed.digest()).hexdigest()[:16]
+    run = _run_id(recipe, feed, named)
     progress = Progress(output / "state.safetensors", run, named, optimizer, average=_keep(recipe))
     stop = EarlyStop(recipe.patience)
     stop.restore(progress.further)
@@ -87,6 +88,14 @@ def run_training(
             break
     result = stop.best or progress.averaged()
     return {name.removeprefix(_NETWORK): value for name, value in result.items() if name.startswith(_NETWORK)}
+
+
+def _run_id(recipe: Recipe, feed: Feed, start: Mapping[str, Tensor]) -> str:
+    """Digest of all that decides the course of a run, the weights it starts from included."""
+    digest = hashlib.sha256(repr(recipe).encode() + feed.digest())
+    for name, value in start.items():
+        digest.update(name.encode() + value.detach().float().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()[:16]
 
 
 class _Step:
