@@ -61,9 +61,10 @@ def _joined(a: Record, b: Record) -> Record:
         a, b = b, a
     scale = np.array([a.width / b.width, a.height / b.height] * 2, np.float32)
     boxes = b.boxes * scale
-    new = boxes[(iou(boxes, a.boxes) < SAME_IOU).all(axis=1)]
-    boxes = np.concatenate([a.boxes, new])
-    return replace(a, boxes=boxes, labels=np.zeros(len(boxes), np.int64))
+    new = (iou(boxes, a.boxes) < SAME_IOU).all(axis=1)
+    boxes = np.concatenate([a.boxes, boxes[new]])
+    difficult = np.concatenate([a.difficult, b.difficult[new]])
+    return replace(a, boxes=boxes, labels=np.zeros(len(boxes), np.int64), difficult=difficult)
 
 
 def _read(root: Path, on_problem: OnProblem) -> list[Dataset]:
