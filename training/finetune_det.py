@@ -25,7 +25,8 @@ from training.own.further_data import further_data
 from training.own.own_detector import Plan, make_detector
 from training.own.run_length import suggested_iterations
 from training.regions.presets import preset as named_preset
-from training.regions.recipe import Recipe
+from training.regions.recipe import Averaging, Recipe
+from training.running.schedule import Decay
 
 _LISTED = 10  # problems of the data that are printed; the report has more, check_data.py all
 
@@ -67,6 +68,35 @@ def main(
     ] = None,
     batch_background: Annotated[
         int | None, typer.Option(help="Background regions of a minibatch [the preset's].", min=1)
+    ] = None,
+    decay: Annotated[
+        Decay | None, typer.Option(help="How rates fall: cosine, paper (-4 % every 8 epochs) or constant.")
+    ] = None,
+    stage_decay: Annotated[
+        float | None, typer.Option(help="A stage's rate, as a share of that of the stage above it.")
+    ] = None,
+    averaging: Annotated[
+        Averaging | None, typer.Option(help="What the result is: ema, polyak or none (the last weights).")
+    ] = None,
+    accumulate: Annotated[
+        int | None,
+        typer.Option(help="Run a minibatch in so many pieces: less memory, the same result.", min=1),
+    ] = None,
+    distortion: Annotated[
+        bool | None,
+        typer.Option(help="Change light and colour of the pictures: they are streamed, not cached."),
+    ] = None,
+    auxiliary: Annotated[
+        float | None, typer.Option(help="Weight of the side classifiers, where their stages are trained.")
+    ] = None,
+    label_smoothing: Annotated[
+        float | None, typer.Option(help="Share of what is asked that goes to all classes alike.")
+    ] = None,
+    balance: Annotated[
+        float | None, typer.Option(help="0: all object regions are as likely; 1: all classes are.")
+    ] = None,
+    mined: Annotated[
+        float | None, typer.Option(help="Share of the backgrounds that are the hardest of a larger pool.")
     ] = None,
     kept_positives: Annotated[
         int | None, typer.Option(help="Object regions kept of each picture [the preset's].", min=1)
@@ -116,11 +146,27 @@ def main(
             frozen_through=frozen_through,
             iterations=iterations,
             patience=patience,
+            decay=decay,
+            stage_decay=stage_decay,
+            averaging=averaging,
+            accumulate=accumulate,
+            distortion=distortion,
         )
         recipe = replace(
             recipe,
-            batch=_changed(recipe.batch, positives=batch_positives, background=batch_background),
-            loss=_changed(recipe.loss, distillation=distillation),
+            batch=_changed(
+                recipe.batch,
+                positives=batch_positives,
+                background=batch_background,
+                balance=balance,
+                mined=mined,
+            ),
+            loss=_changed(
+                recipe.loss,
+                distillation=distillation,
+                auxiliary=auxiliary,
+                label_smoothing=label_smoothing,
+            ),
             sampling=_changed(recipe.sampling, positives=kept_positives, background=kept_background),
         )
         chosen = choose_data(data, format=format, train=train, held_out=val, on_problem=on_problem)
