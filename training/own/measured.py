@@ -55,12 +55,6 @@ def measure(detector: Detector, name: str, records: Sequence[Record], rule: Rule
     )
 
 
-def spread(records: Sequence[Record], most: int) -> list[Record]:
-    """At most so many records, evenly from the whole list."""
-    every = np.linspace(0, len(records) - 1, min(most, len(records))).round().astype(int)
-    return [records[index] for index in every]
-
-
 def note_figure(path: Path, measured: Measured) -> None:
     """Write the mean AP into the checkpoint's metadata."""
     checkpoint = load_checkpoint(path)

@@ -18,9 +18,10 @@ from detector.loading import load_detector
 from detector.transfer import knows
 from training.own.chosen_data import ChosenData, check_shown
 from training.own.further_data import FurtherData
-from training.own.measured import Measured, measure, note_figure, spread
+from training.own.measured import Measured, measure, note_figure
 from training.own.report import RunFacts, report
 from training.regions.finetuning import finetune, stages_through
+from training.regions.held_out import spread
 from training.regions.mixing import Ingredient
 from training.regions.recipe import Recipe
 

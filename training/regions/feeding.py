@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import torch
 from tqdm import tqdm
 
@@ -16,7 +15,7 @@ from detector.errors import ParameterError
 from detector.regions import Preprocessing
 from training.regions.feature_cache import FeatureCache, build_feature_cache, joined
 from training.regions.feed import CachedFeed, Feed, workers_for
-from training.regions.held_out import PICTURES, HeldOut
+from training.regions.held_out import PICTURES, HeldOut, spread
 from training.regions.mixing import Mix, relabelled
 from training.regions.proposal_cache import ProposalCache
 from training.regions.recipe import Recipe
@@ -119,8 +118,7 @@ def held_out_regions(source: Source, held_out: Dataset, classes: ClassList, reci
     records = [record for record in relabelled(held_out, classes).records if len(record.boxes)]
     if not records:
         raise ParameterError("no held-out picture has an object to measure by")
-    spread = np.linspace(0, len(records) - 1, min(PICTURES, len(records))).round().astype(int)
-    chosen = [records[index] for index in spread]
+    chosen = spread(records, PICTURES)
     with source.world.first_alone():
         if source.world.first:
             source.proposals.prepare(chosen)

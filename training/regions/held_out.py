@@ -1,12 +1,14 @@
 """How well a network in training does on pictures that it does not learn from."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.func import functional_call
 
+from detector.datasets.record import Record
 from training.regions.feature_cache import FeatureCache
 from training.regions.feed import cached_targets, on_device
 from training.regions.objective import Asked, asked
@@ -17,6 +19,12 @@ PICTURES = 200
 """Held-out pictures that are looked at: enough to tell whether the loss still falls."""
 
 _AT_ONCE = 64
+
+
+def spread(records: Sequence[Record], most: int) -> list[Record]:
+    """At most so many records, evenly from the whole list."""
+    every = np.linspace(0, len(records) - 1, min(most, len(records))).round().astype(int)
+    return [records[index] for index in every]
 
 
 class Measure(NamedTuple):

@@ -9,7 +9,14 @@ from training.regions.objective import LossWeights
 from training.regions.sampling import SamplingSettings
 from training.running.schedule import Decay
 
-SCORING = Scoring(fit_power=0.5, objectness_power=1.0, context_power=0.5, context_floor=0.05, vote_iou=0.5)
+SCORING = Scoring(
+    fit_power=0.5,
+    objectness_power=1.0,
+    context_power=0.5,
+    context_floor=0.05,
+    score_power=0.4,
+    vote_iou=0.5,
+)
 """How a trained detector scores: chosen on validation pictures (docs/training.md, "What moved it")."""
 
 
