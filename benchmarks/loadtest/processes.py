@@ -1,6 +1,7 @@
 """Servers as processes of their own: started, waited for, watched, ended."""
 
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -53,6 +54,7 @@ def running(
 
     Raises SystemExit with the end of its log if it does not become ready.
     """
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("error: ended by SIGTERM"))  # and so end the server
     port = _free_port()
     with tempfile.TemporaryFile() as log:
         start = time.monotonic()
