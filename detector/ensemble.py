@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from detector.checkpoints import Checkpoint
 from detector.engine import Engine
 from detector.errors import CheckpointError
+from detector.looks import Crops, Look, Steps, complete, with_mirrored
 from detector.region_network import RegionNetwork
 
 
@@ -81,18 +82,20 @@ class RegionEnsemble:
 
         With ``flip`` every crop is also seen mirrored, and both are averaged.
         """
-        return averaged(self.run_each(crops, flip=flip))
+        return averaged(complete(self.looking(len(crops), lambda a, b: crops[a:b], flip=flip)))
 
-    def run_each(self, crops: Tensor, *, flip: bool = False) -> list[RegionPrediction]:
-        """As :meth:`run`, but what each member says, in their order."""
-        plain = self._predict(crops)
+    def looking(self, rows: int, crops: Crops, *, flip: bool = False) -> Steps[list[RegionPrediction]]:
+        """Steps to what each member says of some rows of crops, in their order; ``flip`` as above."""
         if not flip:
-            return plain
-        mirrored = self._predict(crops, mirrored=True)
+            return self._predictions((yield Look(self._engine, rows, crops)))
+        said = yield Look(self._engine, 2 * rows, with_mirrored(crops, rows))
+        plain = self._predictions([column[:rows] for column in said])
+        mirrored = self._predictions([column[rows:] for column in said])
         return [averaged([one, _turned_back(other)]) for one, other in zip(plain, mirrored, strict=True)]
 
-    def _predict(self, crops: Tensor, *, mirrored: bool = False) -> list[RegionPrediction]:
-        columns = iter(self._engine.run(crops, mirrored=mirrored))
+    def _predictions(self, said: Sequence[Tensor]) -> list[RegionPrediction]:
+        """What the heads gave of R rows, member by member."""
+        columns = iter(said)
         return [
             RegionPrediction(
                 next(columns),
