@@ -81,6 +81,11 @@ class Running:
             self._done.record(torch.cuda.current_stream(device))
         self._columns = columns
 
+    @property
+    def done(self) -> bool:
+        """Whether :meth:`finish` would not wait."""
+        return self._done is None or self._done.query()
+
     def finish(self) -> tuple[Tensor, ...]:
         """The head's tensors of R rows, on the CPU, once they are there."""
         if self._done is not None:
