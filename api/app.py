@@ -12,6 +12,7 @@ from fastapi import FastAPI
 from api.documentation import DESCRIPTION
 from api.errors import install_error_handlers
 from api.inference import Inference, SingleWorker
+from api.pages import router as pages
 from api.routes import router
 from api.service import Service
 from api.settings import Settings
@@ -58,6 +59,7 @@ def create_app(
         redirect_slashes=False,
     )
     app.include_router(router)
+    app.include_router(pages)
     install_error_handlers(app)
     return app
 

@@ -50,20 +50,6 @@ async def ready() -> Response:
     return json_reply({"status": "ready"})
 
 
-@router.get("/", include_in_schema=False)
-async def index() -> Response:
-    """Where to go from here."""
-    return json_reply(
-        {
-            "service": "Object detection and classification with GoogLeNet",
-            "detect": "POST /detect",
-            "classify": "POST /classify",
-            "health": ["/health/live", "/health/ready"],
-            "docs": "/docs",
-        }
-    )
-
-
 def _reply(picture: Picture, kind: str, answer: Answer, start: float) -> Response:
     height, width = picture.pixels.shape[:2]
     return json_reply(
