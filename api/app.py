@@ -9,9 +9,12 @@ from importlib.metadata import version
 
 from fastapi import FastAPI
 
+from api import docs_page, metrics_route, models
 from api.documentation import DESCRIPTION
 from api.errors import install_error_handlers
 from api.inference import Inference, SingleWorker
+from api.metrics import Metrics
+from api.middleware import Watch
 from api.routes import router
 from api.service import Service
 from api.settings import Settings
@@ -54,11 +57,15 @@ def create_app(
         description=DESCRIPTION,
         version=version("googlenet-detector"),
         lifespan=lifespan,
+        docs_url=None,  # ours needs no internet
         redoc_url=None,
         redirect_slashes=False,
     )
-    app.include_router(router)
+    for part in (router, models.router, metrics_route.router, docs_page.router):
+        app.include_router(part)
     install_error_handlers(app)
+    app.state.metrics = Metrics()
+    app.middleware_stack = Watch(app.build_middleware_stack(), app.state.metrics)
     return app
 
 
