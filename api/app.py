@@ -9,9 +9,12 @@ from importlib.metadata import version
 
 from fastapi import FastAPI
 
+from api import docs_page, metrics_route, models
 from api.documentation import DESCRIPTION
 from api.errors import install_error_handlers
 from api.inference import Inference, SingleWorker
+from api.metrics import Metrics
+from api.middleware import Watch
 from api.pages import router as pages
 from api.routes import router
 from api.service import Service
@@ -55,12 +58,15 @@ def create_app(
         description=DESCRIPTION,
         version=version("googlenet-detector"),
         lifespan=lifespan,
+        docs_url=None,  # ours needs no internet
         redoc_url=None,
         redirect_slashes=False,
     )
-    app.include_router(router)
-    app.include_router(pages)
+    for part in (router, models.router, metrics_route.router, docs_page.router, pages):
+        app.include_router(part)
     install_error_handlers(app)
+    app.state.metrics = Metrics()
+    app.middleware_stack = Watch(app.build_middleware_stack(), app.state.metrics)
     return app
 
 

@@ -16,10 +16,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from api.describing import describe
 from api.errors import ApiError, not_ready
 from detector.classification import Classifier
 from detector.detection import Detector
 from detector.loading import load_checkpoints
+from detector.pretrained import SHIPPED
 from detector.proposals import Profile
 
 T = TypeVar("T")
@@ -60,6 +62,9 @@ class Inference(Protocol):
     async def classify(self, image: NDArray[np.uint8], *, top: int, crops: int) -> Answer:
         """Classes of one picture; timing of ``classify``. Raises ApiError if the weights detect only."""
 
+    def models(self) -> list[dict[str, Any]]:
+        """The models loaded, as /models shows them. Raises ApiError until they are."""
+
     def close(self) -> None:
         """Finish the work under way, refuse the rest."""
 
@@ -68,6 +73,7 @@ class Inference(Protocol):
 class _Models:
     detector: Detector
     classifier: Classifier | None  # None: the weights were made for detection alone
+    description: dict[str, Any]
 
 
 class SingleWorker:
@@ -129,6 +135,9 @@ class SingleWorker:
             )
         return await self._in_thread(lambda: _classify(classifier, image, top, crops))
 
+    def models(self) -> list[dict[str, Any]]:
+        return [self._ready_models().description]
+
     def close(self) -> None:
         self._thread.shutdown(cancel_futures=True)
 
@@ -151,7 +160,10 @@ class SingleWorker:
         if all(checkpoint.metadata.classification is not None for checkpoint in checkpoints):
             classifier = Classifier(checkpoints, device=self._device)
         _warm_up(detector, classifier)
-        return _Models(detector, classifier)
+        paths = [SHIPPED] if self._weights is None else self._weights
+        paths = [paths] if isinstance(paths, Path) else list(paths)
+        metadata = [checkpoint.metadata for checkpoint in checkpoints]
+        return _Models(detector, classifier, describe("default", paths, metadata, detector, classifier))
 
 
 def _detect(

@@ -4,6 +4,7 @@ import asyncio
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from time import perf_counter
+from typing import Any
 
 import numpy as np
 from fastapi import Request
@@ -41,6 +42,10 @@ class Service:
         content_type = request.headers["content-type"]
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(self.decoders, _decode, content_type, body, self.limits)
+
+    def models(self) -> list[dict[str, Any]]:
+        """The models loaded, the default one first. Raises ApiError 503 until they are."""
+        return self.inference.models()
 
 
 def _decode(content_type: str, body: bytes, limits: Limits) -> Picture:
