@@ -43,7 +43,7 @@ def create_app(
             max_proposals=settings.max_proposals,
             threads=settings.threads,
         )
-        decoders = ThreadPoolExecutor(settings.decode_threads, thread_name_prefix="decode")
+        decoders = ThreadPoolExecutor(settings.prepare_threads, thread_name_prefix="decode")
         app.state.service = Service(settings.limits, decoders, inference)
         loading = asyncio.create_task(_load(inference, on_load_failure))
         try:
