@@ -38,8 +38,10 @@ class Classifier:
         *,
         device: str = "auto",
         precision: str = "auto",
+        batch: int | None = None,
     ) -> None:
-        """Several checkpoints make an ensemble, whose softmax is averaged.
+        """Several checkpoints make an ensemble, whose softmax is averaged; ``batch`` is how many crops the
+        network takes at once, if not as many as are best for the device.
 
         Raises CheckpointError if a checkpoint holds no classification classes, or other ones than the first,
         or sees pictures prepared otherwise.
@@ -75,6 +77,7 @@ class Classifier:
             softmax,
             device=device,
             precision=precision,
+            batch=batch,
         )
 
     def classify(

@@ -51,6 +51,7 @@ class Detector:
         precision: str = "auto",
         profile: Profile | str | None = None,
         max_proposals: int | None = None,
+        batch: int | None = None,
         compile: bool = False,
     ) -> None:
         """Several checkpoints make an ensemble; the first with a MultiBox head proposes for all, and
@@ -58,7 +59,8 @@ class Detector:
 
         ``profile`` and ``max_proposals`` say how pictures are looked at where a call does not; left out,
         the profile is ``balanced`` with a MultiBox head and ``search`` without, and keeps as many boxes as it
-        is meant to. ``compile`` is for long runs, see :class:`detector.engine.Engine`.
+        is meant to. ``batch`` is how many regions the network takes at once, if not as many as are best for
+        the device; ``compile`` is for long runs, see :class:`detector.engine.Engine`.
 
         Raises CheckpointError if a checkpoint is a mere classifier, or unlike the others in its classes or
         pictures; ParameterError for a profile or scoring that these weights cannot serve.
@@ -74,7 +76,9 @@ class Detector:
         self.max_proposals = max_proposals
         self.scoring = metadata.scoring if scoring is None else scoring
         self._preprocessing = metadata.preprocessing
-        self._ensemble = RegionEnsemble(networks, device=device, precision=precision, compile=compile)
+        self._ensemble = RegionEnsemble(
+            networks, device=device, precision=precision, batch=batch, compile=compile
+        )
         if self.scoring.fit_power and not self._ensemble.predicts_fit:
             raise ParameterError(
                 f"{self.name} has no fit head to weigh scores by: use a Scoring with fit_power=0, or train "
@@ -195,10 +199,16 @@ class Detector:
         *,
         score_threshold: float = SCORE_THRESHOLD,
         max_detections: int = MAX_DETECTIONS,
+        classes: Sequence[int] | None = None,
     ) -> Detections:
-        """Regions over the threshold, without those that a better one of the same class overlaps."""
+        """Regions over the threshold, without those that a better one of the same class overlaps; of some
+        ``classes`` alone, if their labels are given."""
         return select(
-            regions, score_threshold=score_threshold, max_detections=max_detections, scoring=self.scoring
+            regions,
+            score_threshold=score_threshold,
+            max_detections=max_detections,
+            scoring=self.scoring,
+            classes=classes,
         )
 
     def _looking_first(

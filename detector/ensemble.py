@@ -6,7 +6,7 @@ run once. Letters for shapes: M members, R regions, C classes.
 """
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -45,12 +45,18 @@ class RegionEnsemble:
     """One or more region networks on one device."""
 
     def __init__(
-        self, networks: Sequence[RegionNetwork], *, device: str, precision: str, compile: bool = False
+        self,
+        networks: Sequence[RegionNetwork],
+        *,
+        device: str,
+        precision: str,
+        batch: int | None = None,
+        compile: bool = False,
     ) -> None:
         """The networks are moved and converted in place, and made to share the stages they have in common."""
         self._networks = list(networks)
         self._trunk = SharedTrunk([network.backbone.features for network in networks])
-        self._device_name, self._precision, self._compile = device, precision, compile
+        self._how: dict[str, Any] = {"device": device, "precision": precision, "batch": batch, "compile": compile}
         self.predicts_fit = all(network.fit_head is not None for network in networks)
         self.moves_boxes = any(network.box_head is not None for network in networks)
         self._engine = Engine(
@@ -59,6 +65,7 @@ class RegionEnsemble:
             self._heads,
             device=device,
             precision=precision,
+            batch=batch,
             compile=compile,
         )
         self.device = self._engine.device
@@ -73,9 +80,7 @@ class RegionEnsemble:
 
     def first(self, count: int) -> "RegionEnsemble":
         """The first so many members as an ensemble, their weights in memory once."""
-        return RegionEnsemble(
-            self._networks[:count], device=self._device_name, precision=self._precision, compile=self._compile
-        )
+        return RegionEnsemble(self._networks[:count], **self._how)
 
     def run(self, crops: Tensor, *, flip: bool = False) -> RegionPrediction:
         """Crops [R,3,224,224] on the device -> what the members say on average, on the CPU.
