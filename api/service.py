@@ -9,9 +9,9 @@ import numpy as np
 from fastapi import Request
 from numpy.typing import NDArray
 
-from api.body import extract, read_body
 from api.errors import not_ready
 from api.inference import Inference, milliseconds
+from api.uploads import Upload, UploadLimits, read_uploads
 from detector.images import Limits, decode
 
 
@@ -37,15 +37,13 @@ class Service:
 
         Raises ApiError or ImageError for what is no picture or too large a one.
         """
-        body = await read_body(request, self.limits.max_bytes)
-        content_type = request.headers["content-type"]
+        uploads = await read_uploads(request, UploadLimits(self.limits.max_bytes, 1), None)
         loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self.decoders, _decode, content_type, body, self.limits)
+        return await loop.run_in_executor(self.decoders, _decode, uploads.items[0], self.limits)
 
 
-def _decode(content_type: str, body: bytes, limits: Limits) -> Picture:
+def _decode(upload: Upload, limits: Limits) -> Picture:
     start = perf_counter()
-    upload = extract(content_type, body)
     pixels = decode(upload.data, limits)
     return Picture(pixels, upload.name, milliseconds(perf_counter() - start))
 
