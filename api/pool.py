@@ -254,7 +254,8 @@ class Pool:
         self._ready = [*workers, *self._ready]
         self._count()
         self._keepers = [
-            asyncio.create_task(self._keep(worker, one)) for worker, one in zip(workers, settings, strict=True)
+            asyncio.create_task(self._keep(worker, one))
+            for worker, one in zip(workers, settings, strict=True)
         ]
 
     async def _started(self, settings: WorkerSettings) -> Worker:

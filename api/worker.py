@@ -153,7 +153,9 @@ class Worker:
     def _memory(self) -> int:
         if self._device.type == "cuda":
             return torch.cuda.memory_reserved(self._device)
-        pages = int(Path("/proc/self/statm").read_text().split()[1]) if Path("/proc/self/statm").exists() else 0
+        pages = (
+            int(Path("/proc/self/statm").read_text().split()[1]) if Path("/proc/self/statm").exists() else 0
+        )
         return pages * resource.getpagesize()
 
     def _send(self, header: wire.Header, body: bytes = b"") -> None:

@@ -56,7 +56,12 @@ class RegionEnsemble:
         """The networks are moved and converted in place, and made to share the stages they have in common."""
         self._networks = list(networks)
         self._trunk = SharedTrunk([network.backbone.features for network in networks])
-        self._how: dict[str, Any] = {"device": device, "precision": precision, "batch": batch, "compile": compile}
+        self._how: dict[str, Any] = {
+            "device": device,
+            "precision": precision,
+            "batch": batch,
+            "compile": compile,
+        }
         self.predicts_fit = all(network.fit_head is not None for network in networks)
         self.moves_boxes = any(network.box_head is not None for network in networks)
         self._engine = Engine(
