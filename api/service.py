@@ -62,7 +62,7 @@ class Service:
         """End the workers at once."""
         await self.pool.close()
         if self._fetcher is not None:
-            await self._fetcher.close()
+            self._fetcher.close()
 
     @property
     def ready(self) -> bool:
@@ -183,8 +183,8 @@ class Service:
             raise ApiError(
                 504,
                 "deadline_exceeded",
-                f"There was no answer in time. Ask for more time with {TIMEOUT_HEADER}, or for less work with "
-                "profile=fast.",
+                f"There was no answer in time. Ask for more of it with {TIMEOUT_HEADER}, or for less work "
+                "with profile=fast.",
             )
         finally:
             leaving.cancel()

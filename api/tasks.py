@@ -110,7 +110,7 @@ class DetectTask:
         )
         if picture is not None:
             drawn = as_picture(picture, found, detector.classes, self.format)
-            return Result(about, drawn.media_type, drawn.body)
+            return Result(about, self.format, drawn)
         if self.format == "coco":
             return Result(about, JSON, as_coco(found, detector.classes, self.name, width, height))
         return Result(about, JSON, as_json(found, detector.classes))

@@ -8,7 +8,6 @@ what its device does. It ends when the front says so or is gone.
 import argparse
 import logging
 import os
-import resource
 import socket
 import sys
 import threading
@@ -19,6 +18,7 @@ from time import perf_counter
 from typing import Any
 
 import numpy as np
+import psutil
 import torch
 
 from api import logs, wire
@@ -153,10 +153,7 @@ class Worker:
     def _memory(self) -> int:
         if self._device.type == "cuda":
             return torch.cuda.memory_reserved(self._device)
-        pages = (
-            int(Path("/proc/self/statm").read_text().split()[1]) if Path("/proc/self/statm").exists() else 0
-        )
-        return pages * resource.getpagesize()
+        return int(psutil.Process().memory_info().rss)
 
     def _send(self, header: wire.Header, body: bytes = b"") -> None:
         with self._sending:
