@@ -16,7 +16,7 @@ CAMERA = ["--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream"
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    """One Chromium for the tests of a file: Playwright's event loop, while it runs, would be in others' way."""
+    """One Chromium for the tests of a file. Playwright's event loop must end before others' tests."""
     if CHROMIUM is None:
         pytest.skip("no Chromium in PATH to open the page with")
     with sync_playwright() as playwright:
