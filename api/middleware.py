@@ -49,14 +49,17 @@ class Watch:
             await self._app(scope, receive, send)
             return
         exchange = _Exchange(scope, receive, send, self._metrics)
-        # Never reset: a request has its task for itself, and the server logs its exception after this.
+        # Never reset: a request has its task for itself, and the server may log its exception after this.
         REQUEST_ID.set(exchange.request_id)
-        failed = True
         try:
             await self._app(scope, exchange.receive, exchange.send)
-            failed = False
+        except Exception:
+            if not exchange.answered:
+                raise  # the server cuts the connection, which tells the client
+            # Answered as internal_error. Passed on, it would still cost the client its connection.
+            logger.exception("%s %s failed", scope["method"], _shown_path(scope))
         finally:
-            exchange.finish(failed)
+            exchange.finish()
 
 
 class _Exchange:
@@ -72,13 +75,14 @@ class _Exchange:
         self._bytes_in = self._bytes_out = 0
         self._status: int | None = None
         self._left = self._finished = False
+        self.answered = False
 
     async def receive(self) -> Message:
         message = await self._receive()
         if message["type"] == "http.request":
             self._bytes_in += len(message.get("body", b""))
         elif message["type"] == "http.disconnect":
-            self._left = not self._finished  # a server also says so once all is sent
+            self._left = not self.answered  # a server also says so once all is sent
         return message
 
     async def send(self, message: Message) -> None:
@@ -90,10 +94,11 @@ class _Exchange:
             self._bytes_out += len(message.get("body", b""))
         await self._send(message)
         if message["type"] == "http.response.body" and not message.get("more_body", False):
-            self.finish(failed=False)  # at once: whoever got the answer may ask for the metrics next
+            self.answered = True
+            self.finish()  # at once: whoever got the answer may ask for the metrics next
 
-    def finish(self, failed: bool) -> None:
-        """Log and count, once; ``failed``: the app raised before its answer was complete."""
+    def finish(self) -> None:
+        """Log and count, once."""
         if self._finished:
             return
         self._finished = True
@@ -102,7 +107,7 @@ class _Exchange:
             status = CLIENT_LEFT
             self._metrics.abandoned()
         else:
-            status = 500 if failed or self._status is None else self._status
+            status = self._status if self.answered and self._status is not None else 500
         endpoint = _endpoint(self._scope)
         self._metrics.request_done(endpoint, status, seconds)
         code = self._state.get("error_code")
