@@ -24,7 +24,8 @@ WORK = ("/detect", "/classify")
 """Where a refusal counts by its reason."""
 
 _KNOWN = (*WORK, "/models")  # so named even where a request is refused before it meets its route
-_POLLED = ("/health/live", "/health/ready", "/metrics")  # every few seconds, and of interest only if it fails
+_POLLED = ("/health/live", "/health/ready", "/metrics")  # every few seconds
+_POLLS = (200, 503)  # and these are what is expected; the service logs by itself when it becomes ready
 _ID = re.compile(rb"[A-Za-z0-9._-]{1,128}")
 _MAX_PATH = 256
 
@@ -87,7 +88,7 @@ class _Exchange:
 
     async def send(self, message: Message) -> None:
         if message["type"] == "http.response.start":
-            self._status = message["status"]
+            self._status = int(message["status"])  # Starlette may give an HTTPStatus
             header = (b"x-request-id", self.request_id.encode("ascii"))
             message = {**message, "headers": [*message.get("headers", ()), header]}
         elif message["type"] == "http.response.body":
@@ -116,10 +117,8 @@ class _Exchange:
         self._log(endpoint, status, seconds, code)
 
     def _log(self, endpoint: str, status: int, seconds: float, code: str | None) -> None:
-        level = logging.INFO
-        if status >= 500:
-            level = logging.WARNING
-        elif status < 400 and endpoint in _POLLED:
+        level = logging.WARNING if status >= 500 else logging.INFO
+        if endpoint in _POLLED and status in _POLLS:
             level = logging.DEBUG
         if not logger.isEnabledFor(level):
             return
