@@ -137,7 +137,14 @@ logging.getLogger("uvicorn.access").info("GET /?key=secret")
 
 
 def test_text() -> None:
-    code = "REQUEST_ID.set('r-1'); log.info('a\\nforged line')\ntry:\n    1 / 0\nexcept Exception:\n    log.exception('x')"
+    code = """
+REQUEST_ID.set("r-1")
+log.info("a\\nforged line")
+try:
+    1 / 0
+except Exception:
+    log.exception("x")
+"""
     first, second, *traceback = run(code, "text")
     assert first.endswith("INFO     api.test: a\\nforged line [r-1]")
     assert second.endswith("ERROR    api.test: x [r-1]")

@@ -93,14 +93,11 @@ def test_an_ensemble_names_its_members(checkpoint_path: Path, multibox_path: Pat
 
 def test_weights_of_one_task(untrained: Checkpoint, checkpoint_path: Path) -> None:
     [checkpoint] = load_checkpoints([checkpoint_path])
-    detects = describe(
-        "a", [checkpoint_path], [checkpoint.metadata], Detector(checkpoint, device="cpu"), None
-    )
+    paths = [checkpoint_path]
+    detects = describe("a", paths, [checkpoint.metadata], Detector(checkpoint, device="cpu"), None)
     Model.model_validate(detects)
     assert (detects["tasks"], detects["classification_classes"]) == (["detect"], [])
-    classifies = describe(
-        "b", [checkpoint_path], [untrained.metadata], None, Classifier(checkpoint, device="cpu")
-    )
+    classifies = describe("b", paths, [untrained.metadata], None, Classifier(checkpoint, device="cpu"))
     Model.model_validate(classifies)
     assert (classifies["tasks"], classifies["profiles"], classifies["scoring"]) == (["classify"], [], None)
 
