@@ -1,4 +1,4 @@
-"""From the body of a request to the bytes of the picture in it.
+"""What the body of a request may be, and reading it within its limits.
 
 A body is read no further than its limit: what is too large is refused before it is in memory.
 """
@@ -8,94 +8,151 @@ from dataclasses import dataclass
 from fastapi import Request
 
 from api.errors import ApiError
-from api.multipart import parse_form
 
 RAW_TYPES = ("image/jpeg", "image/png", "image/webp", "image/bmp")
+FORM_TYPE = "multipart/form-data"
+JSON_TYPE = "application/json"
 FIELD = "file"
 
-_ALIASES = ("image/jpg", "image/x-ms-bmp")  # not registered, yet often sent
-_MULTIPART = "multipart/form-data"
-_MULTIPART_FRAMING = 16 * 1024  # boundaries and part headers around a picture
+_ALIASES = ("image/jpg", "image/pjpeg", "image/x-ms-bmp")  # not registered, yet often sent
+_FRAMING = 16 * 1024  # braces and keys of JSON; a form's boundary after the last part
+_PART_FRAMING = 5 * 1024  # the boundary and the headers of one part
 
 
 @dataclass(frozen=True)
 class Upload:
-    """The bytes of a picture, and the name that a multipart form gave it."""
+    """One picture of a request: its bytes, and the name that a form or an address gave it.
+
+    ``refusal``, where there is one, is what the picture is refused for before anybody looks at its bytes,
+    which are empty then: one of several pictures that is too large costs its neighbours nothing.
+    """
 
     data: bytes
     name: str | None = None
+    refusal: ApiError | None = None
 
 
-async def read_body(request: Request, max_bytes: int) -> bytes:
-    """The whole body of a request that carries a picture of at most ``max_bytes``.
+@dataclass(frozen=True)
+class UploadLimits:
+    """How much a request may bring: bytes of one picture, pictures of one request."""
 
-    Raises ApiError: 400 without a body, 415 for a content type that cannot carry a picture, 413 for a body
-    over the limit, from its Content-Length if it has one and else as soon as the limit is passed.
+    max_bytes: int
+    max_pictures: int
+
+    def body_bytes(self, media_type: str, pictures: int) -> int:
+        """Most bytes of a body of that type with so many pictures (a raw body is always one)."""
+        if media_type == FORM_TYPE:
+            return pictures * (self.max_bytes + _PART_FRAMING) + _FRAMING
+        if media_type == JSON_TYPE:  # base64, in lines of 76 characters at the worst
+            return pictures * (self.max_bytes * 4 // 3 * 39 // 38) + _FRAMING
+        return self.max_bytes
+
+
+def media_type_of(request: Request) -> str:
+    """The content type without its parameters, in lower case; empty if there is none."""
+    return request.headers.get("content-type", "").partition(";")[0].strip().lower()
+
+
+def check_headers(request: Request, limits: UploadLimits) -> None:
+    """Refuse by its headers what cannot be a picture, before anything is read.
+
+    Raises ApiError: 400 ``empty`` without a body, 415 for a content type or a compression that is not read,
+    413 for a stated length over the limit.
     """
-    length = request.headers.get("content-length")
-    if length == "0" or (length is None and "transfer-encoding" not in request.headers):
+    length = _stated_length(request)
+    if length == 0 or (length is None and "transfer-encoding" not in request.headers):
         raise ApiError(
             400,
             "empty",
             f"The request has no body. Send the picture as the body or as the form field {FIELD!r}.",
         )
-    media_type = _media_type(request.headers.get("content-type", ""))
-    if media_type != _MULTIPART and media_type not in RAW_TYPES + _ALIASES:
+    media_type = media_type_of(request)
+    if media_type not in (*RAW_TYPES, *_ALIASES, FORM_TYPE, JSON_TYPE):
         raise ApiError(
             415,
             "unsupported_media_type",
-            f"The Content-Type is {media_type or 'missing'}. Send {', '.join(RAW_TYPES)}, or {_MULTIPART} "
-            f"with the field {FIELD!r}.",
+            f"The Content-Type is {media_type[:80] or 'missing'}. Send {', '.join(RAW_TYPES)}, {FORM_TYPE} "
+            f"with the field {FIELD!r}, or {JSON_TYPE}.",
         )
-    limit = max_bytes + (_MULTIPART_FRAMING if media_type == _MULTIPART else 0)
-    if length is not None and length.isdecimal() and int(length) > limit:
-        raise _too_many_bytes(max_bytes)
+    encoding = request.headers.get("content-encoding", "identity").strip().lower()
+    if encoding != "identity":
+        raise ApiError(
+            415,
+            "unsupported_media_type",
+            f"The Content-Encoding is {encoding[:80]}. Send the body as it is: it is compressed already.",
+        )
+    if length is not None and length > limits.body_bytes(media_type, limits.max_pictures):
+        raise _body_too_large(media_type, limits)
+
+
+def declared_bytes(request: Request, limits: UploadLimits) -> int:
+    """What a request will take at most, by its headers: its stated length, or else that of one picture.
+
+    A body that does not state its length is not read any further than this. Raises ApiError as
+    :func:`check_headers` does.
+    """
+    check_headers(request, limits)
+    length = _stated_length(request)
+    return length if length is not None else limits.body_bytes(media_type_of(request), 1)
+
+
+async def read_body(request: Request, limits: UploadLimits) -> bytearray:
+    """The whole body of a request.
+
+    Raises ApiError as :func:`check_headers` does, and 413 as soon as the body passes its limit: that of as
+    many pictures as are allowed if its length was stated, that of one picture if it was not.
+    """
+    check_headers(request, limits)
+    media_type = media_type_of(request)
+    pictures = 1 if _stated_length(request) is None else limits.max_pictures
+    most = limits.body_bytes(media_type, pictures)
     body = bytearray()
     async for chunk in request.stream():
-        if len(body) + len(chunk) > limit:
-            raise _too_many_bytes(max_bytes)
+        if len(body) + len(chunk) > most:
+            raise _body_too_large(media_type, limits, stated=pictures > 1)
         body += chunk
-    return bytes(body)
+    if not body:
+        raise ApiError(400, "empty", "The body is empty. Send the content of a picture file.")
+    return body
 
 
-def extract(content_type: str, body: bytes) -> Upload:
-    """The picture in a body: the body itself, or the field ``file`` of a multipart form.
-
-    Raises ApiError: 400 for a malformed form or one without that field, 422 for another field, which would
-    otherwise be ignored in silence.
-    """
-    if _media_type(content_type) != _MULTIPART:
-        return Upload(body)
-    try:
-        parts = parse_form(content_type, body)
-    except ValueError as error:
-        raise ApiError(
-            400,
-            "malformed_form",
-            f"The multipart form is malformed: {error}. Let your HTTP library write it.",
-        ) from error
-    files = [part for part in parts if part.name == FIELD]
-    if len(files) != 1:
-        raise ApiError(
-            400, "missing_file", f"The form has {len(files)} fields {FIELD!r}. Send exactly one, the picture."
-        )
-    others = [part.name for part in parts if part.name != FIELD]
-    if others:
-        raise ApiError(
-            422,
-            "invalid_parameter",
-            f"There is no form field {others[0]!r}. The picture goes in {FIELD!r}, all else in the query.",
-        )
-    return Upload(bytes(files[0].data), files[0].filename)
-
-
-def _media_type(content_type: str) -> str:
-    return content_type.partition(";")[0].strip().lower()
-
-
-def _too_many_bytes(max_bytes: int) -> ApiError:
+def too_many_bytes(limits: UploadLimits) -> ApiError:
+    """The refusal of one picture for its size."""
     return ApiError(
         413,
         "too_many_bytes",
-        f"The picture has more than the {max_bytes:,} bytes allowed. Scale it down or compress it more.",
+        f"The picture has more than the {limits.max_bytes:,} bytes allowed. Scale it down or compress it "
+        "more.",
+    )
+
+
+def too_many_pictures(limits: UploadLimits) -> ApiError:
+    """The refusal of a request for the number of its pictures."""
+    return ApiError(
+        413,
+        "too_many_pictures",
+        f"The request has more than the {limits.max_pictures} pictures allowed. Send several requests.",
+    )
+
+
+def _stated_length(request: Request) -> int | None:
+    length = request.headers.get("content-length", "")
+    return int(length) if length.isdecimal() and len(length) < 20 else None
+
+
+def _body_too_large(media_type: str, limits: UploadLimits, stated: bool = True) -> ApiError:
+    if media_type not in (FORM_TYPE, JSON_TYPE):
+        return too_many_bytes(limits)
+    if not stated:
+        return ApiError(
+            413,
+            "too_many_bytes",
+            f"The body has more than the {limits.max_bytes:,} bytes of one picture and states no length. "
+            "Send a Content-Length, or one picture a request.",
+        )
+    return ApiError(
+        413,
+        "too_many_bytes",
+        f"The body is larger than {limits.max_pictures} pictures of {limits.max_bytes:,} bytes, the most "
+        "that is allowed. Send fewer or smaller pictures a request.",
     )

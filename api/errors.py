@@ -24,15 +24,30 @@ _IMAGE_STATUS = {
 class ApiError(Exception):
     """A request that is refused. ``code`` is stable and meant for programs, the message for people."""
 
-    def __init__(self, status: int, code: str, message: str) -> None:
+    def __init__(
+        self, status: int, code: str, message: str, headers: Mapping[str, str] | None = None
+    ) -> None:
+        """``headers`` go with the reply; a 503 without any says when to try again."""
         super().__init__(message)
         self.status = status
         self.code = code
+        if headers is None and status == HTTPStatus.SERVICE_UNAVAILABLE:
+            headers = {"Retry-After": "1"}
+        self.headers = headers
+
+
+class ClientLeft(Exception):
+    """The client is gone: there is nobody to answer."""
 
 
 def not_ready() -> ApiError:
     """The refusal until the weights are there."""
     return ApiError(503, "not_ready", "The weights are not loaded yet. Try again in a moment.")
+
+
+def image_error(error: ImageError) -> ApiError:
+    """The refusal of a picture that cannot be read."""
+    return ApiError(_IMAGE_STATUS[error.code], error.code, str(error))
 
 
 def error_reply(status: int, code: str, message: str, headers: Mapping[str, str] | None = None) -> Response:
@@ -50,22 +65,16 @@ def _refused(
 def install_error_handlers(app: FastAPI) -> None:
     """Answer every exception of the app in the one shape."""
     app.add_exception_handler(ApiError, _api_error)
-    app.add_exception_handler(ImageError, _image_error)
     app.add_exception_handler(RequestValidationError, _invalid_parameters)
     app.add_exception_handler(HTTPException, _http_error)
     app.add_exception_handler(ClientDisconnect, _client_left)
+    app.add_exception_handler(ClientLeft, _client_left)
     app.add_exception_handler(Exception, _internal_error)
 
 
 async def _api_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, ApiError)
-    headers = {"Retry-After": "1"} if error.status == HTTPStatus.SERVICE_UNAVAILABLE else None
-    return _refused(request, error.status, error.code, str(error), headers)
-
-
-async def _image_error(request: Request, error: Exception) -> Response:
-    assert isinstance(error, ImageError)
-    return _refused(request, _IMAGE_STATUS[error.code], error.code, str(error))
+    return _refused(request, error.status, error.code, str(error), error.headers)
 
 
 async def _invalid_parameters(request: Request, error: Exception) -> Response:

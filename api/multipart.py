@@ -3,7 +3,7 @@
 Starlette's own form reading would spool a picture to disk, and has no limit for the size of a file.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from python_multipart.exceptions import FormParserError
@@ -13,35 +13,48 @@ if TYPE_CHECKING:
     from python_multipart.multipart import MultipartCallbacks
 
 
-@dataclass
+@dataclass(frozen=True)
 class Part:
     """One field of a form: its name, the file name if it has one, and its bytes."""
 
     name: str
     filename: str | None
-    data: bytearray = field(default_factory=bytearray)
+    data: bytes
 
 
-def parse_form(content_type: str, body: bytes) -> list[Part]:
-    """The fields of a form. Raises ValueError if it is malformed or lacks its end."""
+class TooManyParts(ValueError):
+    """A form of more fields than are wanted."""
+
+
+def parse_form(content_type: str, body: bytes | bytearray, max_parts: int) -> list[Part]:
+    """The fields of a form.
+
+    Raises TooManyParts at the first field beyond ``max_parts``, and ValueError if the form is malformed or
+    lacks its end.
+    """
     boundary = parse_options_header(content_type)[1].get(b"boundary")
     if not boundary:
         raise ValueError("the content type states no boundary")
-    form = _Form()
+    form = _Form(max_parts)
     try:
-        MultipartParser(boundary, form.callbacks()).write(body)
+        MultipartParser(boundary, form.callbacks()).write(body)  # type: ignore[arg-type]  # bytes-like will do
     except FormParserError as error:
         raise ValueError(str(error)) from error
     if not form.complete:
         raise ValueError("the form lacks its closing boundary")
-    return form.parts
+    return [
+        Part(name, filename, b"".join(pieces))
+        for (name, filename), pieces in zip(form.heads, form.pieces, strict=True)
+    ]
 
 
 class _Form:
     """Collects what the parser calls out."""
 
-    def __init__(self) -> None:
-        self.parts: list[Part] = []
+    def __init__(self, max_parts: int) -> None:
+        self.heads: list[tuple[str, str | None]] = []
+        self.pieces: list[list[memoryview]] = []
+        self._max_parts = max_parts
         self.complete = False
         self._header = bytearray()
         self._value = bytearray()
@@ -77,11 +90,14 @@ class _Form:
         options = parse_options_header(self._disposition)[1]
         if b"name" not in options:
             raise FormParserError("a part of the form has no name")
+        if len(self.heads) == self._max_parts:
+            raise TooManyParts
         filename = options.get(b"filename")
-        self.parts.append(Part(_text(options[b"name"]), None if filename is None else _text(filename)))
+        self.heads.append((_text(options[b"name"]), None if filename is None else _text(filename)))
+        self.pieces.append([])
 
     def _data_continues(self, data: bytes, start: int, end: int) -> None:
-        self.parts[-1].data += memoryview(data)[start:end]
+        self.pieces[-1].append(memoryview(data)[start:end])
 
     def _form_ends(self) -> None:
         self.complete = True

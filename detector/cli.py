@@ -2,7 +2,8 @@
 
 import json
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -12,7 +13,7 @@ from detector.detection import MAX_DETECTIONS, SCORE_THRESHOLD
 from detector.drawing import draw, save
 from detector.errors import DetectorError, ImageError
 from detector.files import write_whole
-from detector.images import RGB, load
+from detector.images import Decoded, read_file
 from detector.loading import load_classifier, load_detector
 from detector.proposals import Profile
 from detector.weights_cli import weights
@@ -67,9 +68,10 @@ def detect(
     detector = load_detector(weights, device=device, profile=profile, max_proposals=max_proposals)
     results: list[dict[str, Any]] = []
     unreadable: list[Path] = []
-    for path, image in _pictures(images, unreadable):
+    for path, picture in _pictures(images, unreadable):
+        image = picture.pixels
         (found,) = detector.detect([image], score_threshold=score_threshold, max_detections=max_detections)
-        results.append({**_about(path, image), "detections": found.as_dicts(detector.classes)})
+        results.append({**_about(path, picture), "detections": found.as_dicts(detector.classes)})
         if draw_folder is not None:
             draw_folder.mkdir(parents=True, exist_ok=True)
             drawn = draw(image, found, detector.classes)
@@ -90,34 +92,51 @@ def classify(
     classifier = load_classifier(weights, device=device)
     results: list[dict[str, Any]] = []
     unreadable: list[Path] = []
-    for path, image in _pictures(images, unreadable):
-        (found,) = classifier.classify([image], top=top, crops=crops)
-        results.append({**_about(path, image), "classes": found.as_dicts(classifier.classes)})
+    for path, picture in _pictures(images, unreadable):
+        (found,) = classifier.classify([picture.pixels], top=top, crops=crops)
+        results.append({**_about(path, picture), "classes": found.as_dicts(classifier.classes)})
     _report(results, "classes", json_file, unreadable)
 
 
 def main() -> None:
     """Entry point: an error of this library is one line on standard error and exit status 1."""
+    for command in entry_points(group="detector.commands"):
+        _add_command(command.name, command.load())
     try:
         app()
     except DetectorError as error:
         raise SystemExit(f"error: {error}") from error
 
 
-def _pictures(images: Sequence[Path], unreadable: list[Path]) -> Iterator[tuple[Path, RGB]]:
+def _add_command(name: str, run: Callable[[Sequence[str]], int]) -> None:
+    """A command of another package, which reads its arguments itself, ``--help`` among them."""
+
+    def command(context: typer.Context) -> None:
+        raise typer.Exit(run(context.args))
+
+    app.command(
+        name,
+        help=run.__doc__,
+        add_help_option=False,
+        context_settings={"allow_extra_args": True, "ignore_unknown_options": True},
+    )(command)
+
+
+def _pictures(images: Sequence[Path], unreadable: list[Path]) -> Iterator[tuple[Path, Decoded]]:
     """Each picture that can be read; one that cannot is named on standard error and noted."""
     for path in images:
         files = sorted(f for f in path.iterdir() if f.suffix.lower() in SUFFIXES) if path.is_dir() else [path]
         for file in files:
             try:
-                yield file, load(file)
+                yield file, read_file(file)
             except ImageError as error:
                 unreadable.append(file)
                 print(f"error: {file}: {error}", file=sys.stderr)
 
 
-def _about(path: Path, image: RGB) -> dict[str, Any]:
-    return {"image": str(path), "width": image.shape[1], "height": image.shape[0]}
+def _about(path: Path, picture: Decoded) -> dict[str, Any]:
+    height, width = picture.pixels.shape[:2]
+    return {"image": str(path), "width": width, "height": height, "frames": picture.frames}
 
 
 def _report(

@@ -5,19 +5,29 @@ costs no more than its header. Nothing here touches Pillow's global settings: an
 decode at once, each with its own limits.
 """
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from io import BytesIO
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import ExifTags, Image, ImageFile
+from PIL import Image, ImageFile
 from PIL.BmpImagePlugin import BmpImageFile
 from PIL.JpegImagePlugin import JpegImageFile
 from PIL.PngImagePlugin import PngImageFile
 from PIL.WebPImagePlugin import WebPImageFile
 
 from detector.errors import ImageError
+from detector.picture_files import (
+    Contents,
+    is_cut_off,
+    jpeg_contents,
+    orientation,
+    png_contents,
+    sniff,
+    webp_size,
+)
 
 RGB = NDArray[np.uint8]
 """An upright picture [H,W,3], red first."""
@@ -30,6 +40,16 @@ _READERS: dict[str, type[ImageFile.ImageFile]] = {
     "WebP": WebPImageFile,
     "BMP": BmpImageFile,
 }
+
+_CONTENTS: dict[str, Callable[[bytes], Contents]] = {
+    "JPEG": jpeg_contents,
+    "PNG": png_contents,
+    "WebP": Contents,
+    "BMP": Contents,
+}
+
+_RUN_LENGTH = (BmpImageFile.COMPRESSIONS["RLE8"], BmpImageFile.COMPRESSIONS["RLE4"])
+_MAX_RUN_LENGTH = 1_000_000
 
 # What brings a picture stored with this EXIF orientation upright (Exif 2.32, tag 274).
 _UPRIGHT = {
@@ -51,8 +71,21 @@ class Limits:
     max_pixels: int = 50_000_000
 
 
+@dataclass(frozen=True)
+class Decoded:
+    """An upright picture [H,W,3], and of how many frames it is the first: 1 for a still."""
+
+    pixels: RGB
+    frames: int = 1
+
+
 def decode(data: bytes, limits: Limits = Limits()) -> RGB:
-    """The picture in ``data`` as upright RGB, uint8 [H,W,3].
+    """The picture in ``data`` as upright RGB, uint8 [H,W,3]; see :func:`read`."""
+    return read(data, limits).pixels
+
+
+def read(data: bytes, limits: Limits = Limits()) -> Decoded:
+    """The picture in ``data`` as upright RGB, uint8 [H,W,3], and its number of frames.
 
     JPEG, PNG, WebP and BMP are told by their content. Grey, palette, CMYK and 16-bit pictures become
     8-bit RGB, transparent ones are laid on white, of an animation the first frame is taken, and the
@@ -65,7 +98,7 @@ def decode(data: bytes, limits: Limits = Limits()) -> RGB:
         raise ImageError("empty", "The picture is empty (0 bytes). Send the content of a picture file.")
     if len(data) > limits.max_bytes:
         raise _too_many_bytes(len(data), limits)
-    kind = _sniff(data)
+    kind = sniff(data)
     if kind is None:
         raise ImageError(
             "unsupported_format",
@@ -73,11 +106,16 @@ def decode(data: bytes, limits: Limits = Limits()) -> RGB:
         )
     try:
         if kind == "WebP":  # its reader takes memory for the whole canvas before it tells the size
-            _check_pixels(*_webp_size(data), limits)
-        picture = _READERS[kind](BytesIO(data))
+            _check_pixels(*webp_size(data), limits)
+        contents = _CONTENTS[kind](data)
+        picture = _READERS[kind](BytesIO(contents.pixels))
         _check_pixels(*picture.size, limits)
+        if kind == "BMP":
+            _check_runs(picture, len(data))
         picture.load()
-        return _to_rgb(picture)
+        if isinstance(picture, WebPImageFile):
+            contents = replace(contents, exif=picture.info.get("exif", b""), frames=picture.n_frames)
+        return Decoded(_to_rgb(picture, orientation(contents.exif)), contents.frames)
     except (ImageError, MemoryError):
         raise
     except Exception as error:  # a broken file makes Pillow's readers raise nearly anything
@@ -85,7 +123,12 @@ def decode(data: bytes, limits: Limits = Limits()) -> RGB:
 
 
 def load(path: str | Path, limits: Limits = Limits()) -> RGB:
-    """The picture in a file as upright RGB, uint8 [H,W,3]; see :func:`decode`.
+    """The picture in a file as upright RGB, uint8 [H,W,3]; see :func:`read_file`."""
+    return read_file(path, limits).pixels
+
+
+def read_file(path: str | Path, limits: Limits = Limits()) -> Decoded:
+    """The picture in a file and its number of frames; see :func:`read`.
 
     Raises ImageError with the path in its message, and OSError where the file cannot be opened.
     """
@@ -94,32 +137,9 @@ def load(path: str | Path, limits: Limits = Limits()) -> RGB:
         size = path.stat().st_size
         if size > limits.max_bytes:
             raise _too_many_bytes(size, limits)
-        return decode(path.read_bytes(), limits)
+        return read(path.read_bytes(), limits)
     except ImageError as error:
         raise ImageError(error.code, f"{path}: {error}") from error
-
-
-def _sniff(data: bytes) -> str | None:
-    if data.startswith(b"\xff\xd8\xff"):
-        return "JPEG"
-    if data.startswith(b"\x89PNG\r\n\x1a\n"):
-        return "PNG"
-    if data.startswith(b"RIFF") and data[8:12] == b"WEBP":
-        return "WebP"
-    if data.startswith(b"BM"):
-        return "BMP"
-    return None
-
-
-def _webp_size(data: bytes) -> tuple[int, int]:
-    """Width and height of the canvas that a WebP header states (RFC 9649, sections 2.5 to 2.7)."""
-    if data[12:16] == b"VP8X":
-        return int.from_bytes(data[24:27], "little") + 1, int.from_bytes(data[27:30], "little") + 1
-    if data[12:16] == b"VP8L":
-        bits = int.from_bytes(data[21:25], "little")
-        return (bits & 0x3FFF) + 1, (bits >> 14 & 0x3FFF) + 1
-    bits = int.from_bytes(data[26:30], "little")
-    return bits & 0x3FFF, bits >> 16 & 0x3FFF
 
 
 def _check_pixels(width: int, height: int, limits: Limits) -> None:
@@ -131,25 +151,31 @@ def _check_pixels(width: int, height: int, limits: Limits) -> None:
         )
 
 
-def _to_rgb(picture: Image.Image) -> RGB:
-    upright = _UPRIGHT.get(_orientation(picture))
+def _check_runs(picture: Image.Image, size: int) -> None:
+    """Refuse a run-length coded BMP of a size that Pillow, which decodes it in Python, takes long for."""
+    width, height = picture.size
+    if picture.info["compression"] in _RUN_LENGTH and (
+        width * height > _MAX_RUN_LENGTH or size > 4 * _MAX_RUN_LENGTH
+    ):
+        raise ImageError(
+            "too_many_pixels",
+            f"The picture is a run-length coded BMP of {width} x {height} pixels; such may have "
+            f"{_MAX_RUN_LENGTH:,}. Save it as PNG.",
+        )
+
+
+def _to_rgb(picture: Image.Image, stored: int) -> RGB:
     if picture.mode.startswith("I"):
         picture = _eight_bits(picture)
     if picture.has_transparency_data:
         layer = picture.convert("RGBA")
         picture = Image.new("RGB", layer.size, "white")
         picture.paste(layer, mask=layer.getchannel("A"))
-    picture = picture.convert("RGB")
-    if upright is not None:
-        picture = picture.transpose(upright)
+    if picture.mode != "RGB":
+        picture = picture.convert("RGB")
+    if stored in _UPRIGHT:
+        picture = picture.transpose(_UPRIGHT[stored])
     return np.array(picture)  # H x W x 3
-
-
-def _orientation(picture: Image.Image) -> int:
-    try:
-        return int(picture.getexif().get(ExifTags.Base.Orientation, 1))
-    except Exception:  # EXIF that cannot be read must not cost a picture that can
-        return 1
 
 
 def _eight_bits(picture: Image.Image) -> Image.Image:
@@ -171,21 +197,9 @@ def _too_many_bytes(size: int, limits: Limits) -> ImageError:
 
 
 def _broken(data: bytes, kind: str) -> ImageError:
-    if _is_cut_off(data, kind):
+    if is_cut_off(data, kind):
         return ImageError("truncated", f"The {kind} picture ends before all of it was there. Send it again.")
     return ImageError(
         "unreadable",
         f"The {kind} picture is damaged or has no pixels. Open it in an image program and save it anew.",
     )
-
-
-def _is_cut_off(data: bytes, kind: str) -> bool:
-    """Whether a file that could not be read lacks its end, by what its format says of its end."""
-    if kind == "JPEG":
-        return b"\xff\xd9" not in data[-64:]
-    if kind == "PNG":
-        return b"IEND" not in data[-64:]
-    stated = (
-        int.from_bytes(data[4:8], "little") + 8 if kind == "WebP" else int.from_bytes(data[2:6], "little")
-    )
-    return len(data) < max(stated, 30)  # 30: no header is shorter

@@ -30,10 +30,17 @@ class Detections:
             {
                 "label": classes.names[label],
                 "wnid": classes.ids[label],
-                "score": round(float(score), 4),
-                "box": dict(zip(("xmin", "ymin", "xmax", "ymax"), _pixels(box), strict=True)),
+                "score": round(score, 4),
+                "box": {
+                    "xmin": round(x1, 1),
+                    "ymin": round(y1, 1),
+                    "xmax": round(x2, 1),
+                    "ymax": round(y2, 1),
+                },
             }
-            for box, label, score in zip(self.boxes, self.labels, self.scores, strict=True)
+            for (x1, y1, x2, y2), label, score in zip(
+                self.boxes.tolist(), self.labels.tolist(), self.scores.tolist(), strict=True
+            )
         ]
 
 
@@ -50,7 +57,3 @@ class Classification:
             {"label": classes.names[label], "wnid": classes.ids[label], "score": round(float(score), 4)}
             for label, score in zip(self.labels, self.scores, strict=True)
         ]
-
-
-def _pixels(box: NDArray[np.float32]) -> list[float]:
-    return [round(float(value), 1) for value in box]

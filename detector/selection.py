@@ -4,6 +4,7 @@ Pure functions of arrays, so that settings can be compared without running the n
 shapes: R regions, C classes, D detections.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -73,17 +74,23 @@ def select(
     score_threshold: float,
     max_detections: int,
     scoring: Scoring = Scoring(),  # noqa: B008 (frozen)
+    classes: Sequence[int] | None = None,
 ) -> Detections:
     """Greedy suppression class by class (R-CNN, arXiv 1311.2524, section 2), then the best of all classes.
 
-    Raises ParameterError for a threshold outside 0..1 or no detections asked for.
+    With ``classes``, labels, the best of these classes only; their scores are the same as without.
+
+    Raises ParameterError for a threshold outside 0..1, no detections asked for, or an unknown label.
     """
     if not 0 <= score_threshold <= 1:
         raise ParameterError(f"score_threshold must lie in 0..1, got {score_threshold}")
     if max_detections < 1:
         raise ParameterError(f"max_detections must be at least 1, got {max_detections}")
     scores = class_scores(regions, scoring)
-    region, label = np.nonzero(scores >= score_threshold)
+    wanted = scores >= score_threshold  # R x C
+    if classes is not None:
+        wanted &= _chosen(classes, scores.shape[1])
+    region, label = np.nonzero(wanted)
     kept = _suppress(regions.boxes, scores, region, label, scoring.nms_iou)[:max_detections]
     region, label = region[kept], label[kept]
     boxes = regions.boxes[region]
@@ -127,6 +134,16 @@ def refined(first: RegionScores, second: RegionScores, rows: NDArray[np.integer]
         fit = fit.copy()
         fit[rows] = (fit[rows] + second.fit) / 2
     return RegionScores(boxes, probabilities, first.proposals, fit, first.picture)
+
+
+def _chosen(classes: Sequence[int], count: int) -> NDArray[np.bool_]:
+    """Which of ``count`` labels [C] are among ``classes``. Raises ParameterError for one beyond them."""
+    unknown = [label for label in classes if not 0 <= label < count]
+    if unknown:
+        raise ParameterError(f"classes must be labels in 0..{count - 1}, got {unknown[0]}")
+    chosen = np.zeros(count, np.bool_)
+    chosen[list(classes)] = True
+    return chosen
 
 
 def _suppress(

@@ -74,7 +74,7 @@ def error_of(reply: httpx.Response) -> dict[str, Any]:
         pytest.param(part("file") + END, NO_BOUNDARY, 400, "malformed_form", id="no boundary"),
         pytest.param(END, FORM, 400, "missing_file", id="a form without parts"),
         pytest.param(part("picture") + END, FORM, 400, "missing_file", id="another field"),
-        pytest.param(part("file") * 2 + END, FORM, 400, "missing_file", id="two files"),
+        pytest.param(part("file") * 17 + END, FORM, 413, "too_many_pictures", id="too many files"),
         pytest.param(LARGE, PNG, 413, "too_many_bytes", id="a byte too many"),
         pytest.param((LARGE,), PNG, 413, "too_many_bytes", id="a byte too many, length unknown"),
         pytest.param(part("file", LARGE) + END, FORM, 413, "too_many_bytes", id="a byte too many, in a form"),

@@ -1,0 +1,98 @@
+"""JSON that carries pictures: ``{"image": base64}``, ``{"images": [base64, ...]}`` or ``{"url": "https://..."}``."""
+
+import binascii
+import re
+from dataclasses import dataclass
+
+import orjson
+
+from api.body import Upload, UploadLimits, too_many_bytes, too_many_pictures
+from api.errors import ApiError
+
+# Objects of Python take up to 24 times the bytes of the JSON they come from. The JSON of pictures is a few
+# long texts: a large body of many small values is refused before they are made.
+_LARGE = 64 * 1024
+_MOST_VALUES = 10_000
+
+_DATA_URL = re.compile(r"data:[^,]{0,200};base64,", re.ASCII | re.IGNORECASE)
+_URL_SAFE = bytes.maketrans(b"-_", b"+/")
+_WHITESPACE = b" \t\r\n"
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """The pictures of ``image`` or ``images``; ``many``: whether they came as a list."""
+
+    items: tuple[Upload, ...]
+    many: bool
+
+
+def parse_json(body: bytes | bytearray, limits: UploadLimits) -> Pictures | str:
+    """The pictures in a JSON body, or the address in one.
+
+    Base64 may be of the standard or the URL-safe alphabet, with or without its padding, broken into lines,
+    and begin as a data URL (``data:image/png;base64,``). One bad picture of several is an Upload with a
+    refusal.
+
+    Raises ApiError: 400 ``malformed_json`` or ``bad_base64``, 413 for too many or too large pictures.
+    """
+    if len(body) > _LARGE and sum(map(body.count, (b"{", b"[", b","))) > _MOST_VALUES:
+        raise _malformed("it has far more values than pictures")
+    try:
+        content = orjson.loads(body)
+    except orjson.JSONDecodeError as error:
+        raise _malformed(f"{error}") from error
+    if not isinstance(content, dict) or len(content) != 1:
+        raise _malformed("it is not an object with exactly one key")
+    [(key, value)] = content.items()
+    match key, value:
+        case "image", str():
+            upload = _upload(value, limits)
+            if upload.refusal is not None:
+                raise upload.refusal
+            return Pictures((upload,), many=False)
+        case "images", list() if value and all(isinstance(item, str) for item in value):
+            if len(value) > limits.max_pictures:
+                raise too_many_pictures(limits)
+            return Pictures(tuple(_upload(text, limits) for text in value), many=True)
+        case "url", str():
+            return value
+    if key in ("image", "images", "url"):
+        raise _malformed(f"{key!r} is not what belongs there")
+    raise _malformed(f"there is no key {key[:40]!r}")
+
+
+def _upload(text: str, limits: UploadLimits) -> Upload:
+    try:
+        data = _from_base64(text)
+    except ValueError as error:
+        bad = ApiError(
+            400, "bad_base64", f"The picture is not base64: {error}. Encode the bytes of its file."
+        )
+        return Upload(b"", refusal=bad)
+    return Upload(data) if len(data) <= limits.max_bytes else Upload(b"", refusal=too_many_bytes(limits))
+
+
+def _from_base64(text: str) -> bytes:
+    prefix = _DATA_URL.match(text)
+    if prefix is not None:
+        text = text[prefix.end() :]
+    if not text.isascii():
+        raise ValueError("it has characters beyond ASCII")
+    encoded = text.encode().translate(_URL_SAFE, delete=_WHITESPACE).rstrip(b"=")
+    if len(encoded) % 4 == 1:
+        raise ValueError("its length is that of no base64")
+    encoded += b"=" * (-len(encoded) % 4)
+    try:
+        return binascii.a2b_base64(encoded, strict_mode=True)
+    except binascii.Error as error:
+        raise ValueError(str(error).lower()) from error
+
+
+def _malformed(problem: str) -> ApiError:
+    return ApiError(
+        400,
+        "malformed_json",
+        f"The JSON cannot be used: {problem}. Send "
+        '{"image": "<base64>"}, {"images": ["<base64>", ...]} or {"url": "https://..."}.',
+    )

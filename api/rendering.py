@@ -1,0 +1,79 @@
+"""What was found in a picture as the bytes that go into a reply; runs in the worker, beside the network."""
+
+from dataclasses import dataclass
+from io import BytesIO
+from typing import Any
+
+import numpy as np
+import orjson
+from numpy.typing import NDArray
+from PIL import Image
+
+from detector.classes import ClassList
+from detector.drawing import draw
+from detector.results import Detections
+
+JSON = "application/json"
+PNG = "image/png"
+JPEG = "image/jpeg"
+
+
+@dataclass(frozen=True)
+class Rendered:
+    """A body, or a part of one, and what it is."""
+
+    media_type: str
+    body: bytes
+
+
+def as_json(found: Detections, classes: ClassList) -> bytes:
+    """The objects as a JSON list, best first: what :meth:`Detections.as_dicts` says."""
+    return orjson.dumps(found.as_dicts(classes))
+
+
+def as_coco(
+    found: Detections,
+    classes: ClassList,
+    image_name: str | None,
+    width: int,
+    height: int,
+    image_id: int = 1,
+) -> bytes:
+    """The objects as a JSON object of COCO's keys ``images``, ``categories`` and ``annotations``.
+
+    It is a data set of one picture that pycocotools loads (cocodataset.org/#format-data): ``bbox`` is x, y,
+    width and height in pixels, rounded as in :func:`as_json`; categories are those of the objects found, a
+    category's id is its label + 1, as in files that this project writes.
+    """
+    annotations: list[dict[str, Any]] = []
+    rows = zip(found.boxes.tolist(), found.labels.tolist(), found.scores.tolist(), strict=True)
+    for number, (box, label, score) in enumerate(rows, start=1):
+        x1, y1, x2, y2 = (round(side, 1) for side in box)
+        annotations.append(
+            {
+                "id": number,
+                "image_id": image_id,
+                "category_id": label + 1,
+                "category_name": classes.names[label],
+                "bbox": [x1, y1, round(x2 - x1, 1), round(y2 - y1, 1)],
+                "area": round((x2 - x1) * (y2 - y1), 1),
+                "score": round(score, 4),
+                "iscrowd": 0,
+            }
+        )
+    categories = [
+        {"id": label + 1, "name": classes.names[label]} for label in np.unique(found.labels).tolist()
+    ]
+    images = [{"id": image_id, "file_name": image_name or "", "width": width, "height": height}]
+    return orjson.dumps({"images": images, "categories": categories, "annotations": annotations})
+
+
+def as_picture(image: NDArray[np.uint8], found: Detections, classes: ClassList, media_type: str) -> bytes:
+    """The picture [H,W,3] with the objects drawn on it, as ``image/jpeg`` or ``image/png``."""
+    drawn = Image.fromarray(draw(image, found, classes))
+    buffer = BytesIO()
+    if media_type == JPEG:
+        drawn.save(buffer, "JPEG", quality=90)
+    else:
+        drawn.save(buffer, "PNG", compress_level=1)
+    return buffer.getvalue()

@@ -1,0 +1,162 @@
+"""What stands in the file of a picture besides pixels: format, orientation, frames. No pixel is decoded here.
+
+Decoders read far more than pixels, and some of it costs more than any picture: an EXIF block of 32 MB can
+make 65,535 copies of itself, a million empty comments are a million objects, a PNG's texts are decompressed.
+So a decoder is handed the segments that pixels need and no others, and what is wanted of the others is read
+here, in place.
+"""
+
+import re
+import struct
+from dataclasses import dataclass
+
+MAX_SEGMENTS = 65_536
+"""Segments of a JPEG before its pixels, or chunks of a PNG: encoders write one in 8 KB of pixels."""
+
+MAX_SCANS = 64
+"""Scans of a JPEG. Each costs a pass over all its pixels, however few bytes it has; encoders write 10 or so
+(libjpeg-turbo.org/pmwiki/uploads/About/TwoIssueswiththeJPEGStandard.pdf)."""
+
+_PNG_CHUNKS = (b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND")
+_JPEG_APPS = (0xE0, 0xEE)  # JFIF and Adobe: what the colours mean
+_JPEG_SCAN, _JPEG_END, _JPEG_EXIF = 0xDA, 0xD9, 0xE1
+_JPEG_MARKER = re.compile(rb"\xff+([^\x00\xff\xd0-\xd7])")  # in a scan: all but stuffing and restarts
+_EXIF_HEAD = b"Exif\0\0"
+_ORIENTATION = 0x0112
+_LONG = 4  # the standard's is 3, a short number; some write this
+
+
+@dataclass(frozen=True)
+class Contents:
+    """``pixels``: a file of the same format with what a decoder needs; ``exif``: the TIFF structure, or
+    empty; ``frames``: how many an animation says it has, 1 for a still.
+    """
+
+    pixels: bytes
+    exif: bytes = b""
+    frames: int = 1
+
+
+def sniff(data: bytes) -> str | None:
+    """``JPEG``, ``PNG``, ``WebP`` or ``BMP``, by the first bytes."""
+    if data.startswith(b"\xff\xd8\xff"):
+        return "JPEG"
+    if data.startswith(b"\x89PNG\r\n\x1a\n"):
+        return "PNG"
+    if data.startswith(b"RIFF") and data[8:12] == b"WEBP":
+        return "WebP"
+    if data.startswith(b"BM"):
+        return "BMP"
+    return None
+
+
+def png_contents(data: bytes) -> Contents:
+    """The chunks of a PNG (W3C PNG, sections 5 and 11). Of an animation its first frame, the default image,
+    stays.
+
+    Raises ValueError for more chunks than any picture has.
+    """
+    kept, exif, frames = [data[:8]], b"", 1
+    at = 8
+    for _ in range(MAX_SEGMENTS):
+        length, name = int.from_bytes(data[at : at + 4]), data[at + 4 : at + 8]
+        end = at + 12 + length
+        if name in _PNG_CHUNKS:
+            kept.append(data[at:end])
+        elif name == b"eXIf":
+            exif = data[at + 8 : end - 4]
+        elif name == b"acTL" and frames == 1:
+            frames = max(1, int.from_bytes(data[at + 8 : at + 12]))
+        at = end
+        if name == b"IEND" or at >= len(data):
+            return Contents(b"".join(kept), exif, frames)
+    raise ValueError("more chunks than any picture has")
+
+
+def jpeg_contents(data: bytes) -> Contents:
+    """The segments of a JPEG (ITU T.81, annex B) before its first scan, and that scan and all after it.
+
+    Raises ValueError for more segments or scans than any picture has.
+    """
+    kept, exif = [data[:2]], b""
+    at = 2
+    for _ in range(MAX_SEGMENTS):
+        at = data.find(b"\xff", at)  # bytes between segments are skipped, as decoders do
+        while at >= 0 and data[at + 1 : at + 2] == b"\xff":  # a marker may be padded with its first byte
+            at += 1
+        if at < 0 or at + 4 > len(data):
+            break
+        marker = data[at + 1]
+        if marker == _JPEG_SCAN:
+            if data.count(b"\xff\xda", at) > MAX_SCANS:  # a film behind the picture may hold these bytes too
+                _check_scans(data, at)
+            return Contents(b"".join([*kept, data[at:]]), exif)
+        if marker == 0 or 0xD0 <= marker <= 0xD9:  # no segment: nothing follows the two bytes
+            at += 2
+            continue
+        end = at + 2 + int.from_bytes(data[at + 2 : at + 4])
+        if marker < 0xE0 or marker in _JPEG_APPS:
+            kept.append(data[at:end])
+        elif marker == _JPEG_EXIF and not exif and data.startswith(_EXIF_HEAD, at + 4):
+            exif = data[at + 4 + len(_EXIF_HEAD) : end]
+        at = max(end, at + 2)
+    else:
+        raise ValueError("more segments than any picture has")
+    return Contents(b"".join(kept), exif)  # there is no scan: the decoder says so
+
+
+def webp_size(data: bytes) -> tuple[int, int]:
+    """Width and height of the canvas that a WebP header states (RFC 9649, sections 2.5 to 2.7)."""
+    if data[12:16] == b"VP8X":
+        return int.from_bytes(data[24:27], "little") + 1, int.from_bytes(data[27:30], "little") + 1
+    if data[12:16] == b"VP8L":
+        bits = int.from_bytes(data[21:25], "little")
+        return (bits & 0x3FFF) + 1, (bits >> 14 & 0x3FFF) + 1
+    bits = int.from_bytes(data[26:30], "little")
+    return bits & 0x3FFF, bits >> 16 & 0x3FFF
+
+
+def orientation(exif: bytes) -> int:
+    """The orientation, 1 to 8, that an EXIF block states (Exif 2.32, sections 4.5 and 4.6.4), or 1.
+
+    Only the first directory's entries are looked at, nothing that they point to.
+    """
+    exif = exif.removeprefix(_EXIF_HEAD)
+    order = {b"II*\0": "<", b"MM\0*": ">"}.get(exif[:4])
+    try:
+        if order is not None:
+            (directory,) = struct.unpack_from(f"{order}L", exif, 4)
+            (entries,) = struct.unpack_from(f"{order}H", exif, directory)
+            for at in range(directory + 2, directory + 2 + 12 * entries, 12):
+                tag, kind = struct.unpack_from(f"{order}HH", exif, at)
+                if tag == _ORIENTATION:
+                    (value,) = struct.unpack_from(f"{order}{'L' if kind == _LONG else 'H'}", exif, at + 8)
+                    return value if 1 <= value <= 8 else 1
+    except struct.error:  # it is cut off: a broken block must not cost the picture
+        pass
+    return 1
+
+
+def is_cut_off(data: bytes, kind: str) -> bool:
+    """Whether a file that could not be read lacks its end, by what its format says of its end."""
+    if kind == "JPEG":
+        return b"\xff\xd9" not in data[-64:]
+    if kind == "PNG":
+        return b"IEND" not in data[-64:]
+    stated = (
+        int.from_bytes(data[4:8], "little") + 8 if kind == "WebP" else int.from_bytes(data[2:6], "little")
+    )
+    return len(data) < max(stated, 30)  # 30: no header is shorter
+
+
+def _check_scans(data: bytes, first: int) -> None:
+    scans, at = 1, first + 2 + int.from_bytes(data[first + 2 : first + 4])
+    for _ in range(MAX_SEGMENTS):
+        found = _JPEG_MARKER.search(data, at)
+        if found is None or found[1][0] == _JPEG_END:
+            return
+        scans += found[1][0] == _JPEG_SCAN
+        if scans > MAX_SCANS:
+            break
+        at = found.end() + max(2, int.from_bytes(data[found.end() : found.end() + 2]))
+    raise ValueError("more scans than any picture has")
