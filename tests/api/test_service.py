@@ -62,7 +62,10 @@ def worker_of(client: httpx.Client) -> psutil.Process:
 
 def sent_and_left(client: httpx.Client, picture: bytes, share: float) -> None:
     """A client that sends so much of a request, and vanishes."""
-    head = f"POST {SLOW} HTTP/1.1\r\nHost: x\r\nContent-Type: image/png\r\nContent-Length: {len(picture)}\r\n\r\n"
+    head = (
+        f"POST {SLOW} HTTP/1.1\r\nHost: x\r\nContent-Type: image/png\r\n"
+        f"Content-Length: {len(picture)}\r\n\r\n"
+    )
     with socket.create_connection((client.base_url.host, client.base_url.port or 0)) as connection:
         connection.sendall(head.encode() + picture[: round(len(picture) * share)])
         eventually(lambda: metric(client, "detector_pending_requests") == 1)
