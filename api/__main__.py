@@ -1,47 +1,8 @@
-"""``python -m api``: the service under uvicorn."""
+"""``python -m api``: the same as ``detector serve``."""
 
-import logging
-import signal
 import sys
 
-import uvicorn
-from pydantic import ValidationError
-
-from api.app import create_app
-from api.settings import Settings
-
-
-def main() -> int:
-    """Serve until SIGTERM or SIGINT. 0: a clean end; 1: the weights or the port failed; 2: bad settings."""
-    try:
-        settings = Settings()
-    except ValidationError as error:
-        for problem in error.errors():
-            print(f"DETECTOR_{str(problem['loc'][0]).upper()}: {problem['msg']}", file=sys.stderr)
-        return 2
-
-    logging.getLogger("python_multipart").setLevel(logging.ERROR)  # a malformed form is told to its sender
-    failed = False
-
-    def give_up() -> None:
-        nonlocal failed
-        failed = True
-        server.should_exit = True
-
-    server = uvicorn.Server(
-        uvicorn.Config(
-            create_app(settings, on_load_failure=give_up),
-            host=settings.host,
-            port=settings.port,
-            timeout_graceful_shutdown=settings.drain_seconds,
-        )
-    )
-    # Once drained, uvicorn raises the signal again: let it be a clean exit.
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: sys.exit(0))
-    server.run()
-    return 1 if failed or not server.started else 0
-
+from api.command import serve
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(serve(sys.argv[1:], name="python -m api"))

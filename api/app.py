@@ -3,21 +3,22 @@
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from importlib.metadata import version
 
 from fastapi import FastAPI
 
+from api import docs_page, metrics_route, models, pages, routes
 from api.documentation import DESCRIPTION
 from api.errors import install_error_handlers
-from api.inference import Inference, SingleWorker
-from api.routes import router
+from api.keys import ApiKeys, document_keys
+from api.metrics import Metrics
+from api.middleware import Watch
+from api.pool import WorkerFailed
 from api.service import Service
 from api.settings import Settings
-from detector.errors import DetectorError
 
-logger = logging.getLogger("uvicorn.error")  # the server's own log, which every installation shows
+logger = logging.getLogger("api")
 
 
 def create_app(
@@ -25,50 +26,52 @@ def create_app(
 ) -> FastAPI:
     """The application; settings come from the environment unless given.
 
-    It answers at once and loads the weights meanwhile: /health/ready tells when they are there. Should they
-    not load, that is logged, ``on_load_failure`` is called, and the service stays unready.
+    It answers at once and starts its workers meanwhile: /health/ready tells when they are ready. Should their
+    weights not load, that is logged, ``on_load_failure`` is called, and the service stays unready.
     """
     settings = settings or Settings()
+    metrics = Metrics()
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        inference = SingleWorker(
-            settings.weights,
-            device=settings.device,
-            profile=settings.profile,
-            max_proposals=settings.max_proposals,
-            threads=settings.threads,
-        )
-        decoders = ThreadPoolExecutor(settings.decode_threads, thread_name_prefix="decode")
-        app.state.service = Service(settings.limits, decoders, inference)
-        loading = asyncio.create_task(_load(inference, on_load_failure))
+        service = Service(settings, metrics)
+        app.state.service = service
+        loading = asyncio.create_task(_load(service, on_load_failure))
         try:
             yield
         finally:
             loading.cancel()
-            inference.close()
-            decoders.shutdown()
+            await asyncio.gather(loading, return_exceptions=True)
+            await service.close()
 
     app = FastAPI(
         title="GoogLeNet detector",
         description=DESCRIPTION,
         version=version("googlenet-detector"),
         lifespan=lifespan,
+        docs_url=None,  # ours needs no internet
         redoc_url=None,
         redirect_slashes=False,
     )
-    app.include_router(router)
+    for part in (routes, models, metrics_route, docs_page, pages):
+        app.include_router(part.router)
     install_error_handlers(app)
+    keys = settings.keys
+    if keys:
+        app.add_middleware(ApiKeys, keys=keys)
+        document_keys(app)
+    app.state.metrics = metrics
+    app.middleware_stack = Watch(app.build_middleware_stack(), metrics)
     return app
 
 
-async def _load(inference: Inference, on_failure: Callable[[], None] | None) -> None:
+async def _load(service: Service, on_failure: Callable[[], None] | None) -> None:
     try:
-        await inference.load()
-    except DetectorError as error:
+        await service.pool.start()
+    except WorkerFailed as error:
         logger.error("The weights cannot be used: %s", error)
     except Exception:
-        logger.exception("Loading the weights failed")
+        logger.exception("Starting the workers failed")
     else:
         logger.info("Ready")
         return

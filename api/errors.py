@@ -24,10 +24,20 @@ _IMAGE_STATUS = {
 class ApiError(Exception):
     """A request that is refused. ``code`` is stable and meant for programs, the message for people."""
 
-    def __init__(self, status: int, code: str, message: str) -> None:
+    def __init__(
+        self, status: int, code: str, message: str, headers: Mapping[str, str] | None = None
+    ) -> None:
+        """``headers`` go with the reply; a 503 without any says when to try again."""
         super().__init__(message)
         self.status = status
         self.code = code
+        if headers is None and status == HTTPStatus.SERVICE_UNAVAILABLE:
+            headers = {"Retry-After": "1"}
+        self.headers = headers
+
+
+class ClientLeft(Exception):
+    """The client is gone: there is nobody to answer."""
 
 
 def not_ready() -> ApiError:
@@ -35,30 +45,36 @@ def not_ready() -> ApiError:
     return ApiError(503, "not_ready", "The weights are not loaded yet. Try again in a moment.")
 
 
+def image_error(error: ImageError) -> ApiError:
+    """The refusal of a picture that cannot be read."""
+    return ApiError(_IMAGE_STATUS[error.code], error.code, str(error))
+
+
 def error_reply(status: int, code: str, message: str, headers: Mapping[str, str] | None = None) -> Response:
     """The one shape of every error."""
     return json_reply({"error": {"code": code, "message": message}}, status, headers)
 
 
+def _refused(
+    request: Request, status: int, code: str, message: str, headers: Mapping[str, str] | None = None
+) -> Response:
+    request.state.error_code = code  # for the log and the metrics
+    return error_reply(status, code, message, headers)
+
+
 def install_error_handlers(app: FastAPI) -> None:
     """Answer every exception of the app in the one shape."""
     app.add_exception_handler(ApiError, _api_error)
-    app.add_exception_handler(ImageError, _image_error)
     app.add_exception_handler(RequestValidationError, _invalid_parameters)
     app.add_exception_handler(HTTPException, _http_error)
     app.add_exception_handler(ClientDisconnect, _client_left)
+    app.add_exception_handler(ClientLeft, _client_left)
     app.add_exception_handler(Exception, _internal_error)
 
 
 async def _api_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, ApiError)
-    headers = {"Retry-After": "1"} if error.status == HTTPStatus.SERVICE_UNAVAILABLE else None
-    return error_reply(error.status, error.code, str(error), headers)
-
-
-async def _image_error(request: Request, error: Exception) -> Response:
-    assert isinstance(error, ImageError)
-    return error_reply(_IMAGE_STATUS[error.code], error.code, str(error))
+    return _refused(request, error.status, error.code, str(error), error.headers)
 
 
 async def _invalid_parameters(request: Request, error: Exception) -> Response:
@@ -66,7 +82,7 @@ async def _invalid_parameters(request: Request, error: Exception) -> Response:
     problems = (
         f"{problem['loc'][-1]}: {_in_words(problem['type'], problem['msg'])}" for problem in error.errors()
     )
-    return error_reply(422, "invalid_parameter", "; ".join(problems) + ". See /docs.")
+    return _refused(request, 422, "invalid_parameter", "; ".join(problems) + ". See /docs.")
 
 
 def _in_words(kind: str, message: str) -> str:
@@ -77,13 +93,17 @@ async def _http_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     status = HTTPStatus(error.status_code)
     if status == HTTPStatus.NOT_FOUND:
-        return error_reply(status, "not_found", f"There is nothing at {request.url.path}. See /docs.")
+        return _refused(request, status, "not_found", f"There is nothing at {request.url.path}. See /docs.")
     if status == HTTPStatus.METHOD_NOT_ALLOWED:
         allowed = (error.headers or {}).get("Allow", "another method")
-        return error_reply(
-            status, "method_not_allowed", f"{request.url.path} answers {allowed} only.", error.headers
+        return _refused(
+            request,
+            status,
+            "method_not_allowed",
+            f"{request.url.path} answers {allowed} only.",
+            error.headers,
         )
-    return error_reply(status, status.name.lower(), f"{status.phrase}.", error.headers)
+    return _refused(request, status, status.name.lower(), f"{status.phrase}.", error.headers)
 
 
 async def _client_left(request: Request, error: Exception) -> Response:
@@ -92,4 +112,4 @@ async def _client_left(request: Request, error: Exception) -> Response:
 
 async def _internal_error(request: Request, error: Exception) -> Response:
     # Starlette raises the error again once this is sent, and the server logs it with its traceback.
-    return error_reply(500, "internal_error", "Something went wrong here. It is in the service's log.")
+    return _refused(request, 500, "internal_error", "Something went wrong here. It is in the service's log.")

@@ -1,41 +1,55 @@
-"""The routes: a picture in, JSON out."""
+"""The routes: pictures in, JSON or a drawn picture out."""
 
+from collections.abc import Callable, Sequence
 from time import perf_counter
-from typing import Annotated
+from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Query, Request, Response
+import orjson
+from fastapi import APIRouter, Query, Request, Response
 
 from api.documentation import CLASSIFY, DETECT, HEALTH, PICTURE_BODY
-from api.inference import Answer, milliseconds
+from api.errors import ApiError
+from api.pool import Answer
 from api.replies import json_reply
-from api.schemas import ClassifyQuery, ClassifyReply, DetectQuery, DetectReply, Health
-from api.service import Picture, Service, ready_service
+from api.schemas import ClassifyQuery, DetectQuery, Format, Health
+from api.service import Service
+from api.tasks import ClassifyTask, DetectTask
+from api.uploads import Upload, Uploads
 
 router = APIRouter()
-Ready = Annotated[Service, Depends(ready_service)]
+
+Place = Callable[[Upload, Answer], dict[str, Any]]
+"""What was found, as it stands in the reply."""
 
 
-@router.post("/detect", response_model=DetectReply, responses=DETECT, openapi_extra=PICTURE_BODY)
-async def detect(request: Request, query: Annotated[DetectQuery, Query()], service: Ready) -> Response:
-    """Find the objects of a picture."""
+@router.post("/detect", responses=DETECT, openapi_extra=PICTURE_BODY)
+async def detect(request: Request, query: Annotated[DetectQuery, Query()]) -> Response:
+    """Find the objects in one or several pictures."""
     start = perf_counter()
-    picture = await service.picture(request)
-    answer = await service.inference.detect(
-        picture.pixels,
-        profile=query.profile,
-        score_threshold=query.score_threshold,
-        max_detections=query.max_detections,
+    form = _drawn_as(request) if query.format is Format.IMAGE else query.format.value
+
+    def task(upload: Upload) -> DetectTask:
+        return DetectTask(
+            query.score_threshold, query.max_detections, query.profile, query.classes, form, upload.name
+        )
+
+    service: Service = request.app.state.service
+    uploads, answers = await service.answer(request, query.model, task)
+    if query.format is Format.IMAGE:
+        return _picture(uploads, answers)
+    place = _coco if query.format is Format.COCO else _listed("detections")
+    return _reply(request, uploads, answers, place, start)
+
+
+@router.post("/classify", responses=CLASSIFY, openapi_extra=PICTURE_BODY)
+async def classify(request: Request, query: Annotated[ClassifyQuery, Query()]) -> Response:
+    """Say what one or several pictures show as a whole."""
+    start = perf_counter()
+    service: Service = request.app.state.service
+    uploads, answers = await service.answer(
+        request, query.model, lambda _: ClassifyTask(query.top, query.crops)
     )
-    return _reply(picture, "detections", answer, start)
-
-
-@router.post("/classify", response_model=ClassifyReply, responses=CLASSIFY, openapi_extra=PICTURE_BODY)
-async def classify(request: Request, query: Annotated[ClassifyQuery, Query()], service: Ready) -> Response:
-    """Say what a picture shows as a whole."""
-    start = perf_counter()
-    picture = await service.picture(request)
-    answer = await service.inference.classify(picture.pixels, top=query.top, crops=query.crops)
-    return _reply(picture, "classes", answer, start)
+    return _reply(request, uploads, answers, _listed("classes"), start)
 
 
 @router.get("/health/live", response_model=Health)
@@ -44,39 +58,63 @@ async def live() -> Response:
     return json_reply({"status": "live"})
 
 
-@router.get("/health/ready", response_model=Health, responses=HEALTH, dependencies=[Depends(ready_service)])
-async def ready() -> Response:
-    """Whether the weights are loaded and a first picture went through them."""
+@router.get("/health/ready", response_model=Health, responses=HEALTH)
+async def ready(request: Request) -> Response:
+    """Whether the weights are loaded, a first picture went through them, and the service is not ending."""
+    service: Service = request.app.state.service
+    service.check_ready()
     return json_reply({"status": "ready"})
 
 
-@router.get("/", include_in_schema=False)
-async def index() -> Response:
-    """Where to go from here."""
-    return json_reply(
-        {
-            "service": "Object detection and classification with GoogLeNet",
-            "detect": "POST /detect",
-            "classify": "POST /classify",
-            "health": ["/health/live", "/health/ready"],
-            "docs": "/docs",
-        }
-    )
+def _drawn_as(request: Request) -> str:
+    """The media type of a drawn picture: PNG unless JPEG is asked for."""
+    accepted = request.headers.get("accept", "")
+    wants_jpeg = "image/jpeg" in accepted and "image/png" not in accepted
+    return "image/jpeg" if wants_jpeg else "image/png"
 
 
-def _reply(picture: Picture, kind: str, answer: Answer, start: float) -> Response:
-    height, width = picture.pixels.shape[:2]
-    return json_reply(
-        {
-            "image": picture.name,
-            "width": width,
-            "height": height,
-            kind: answer.items,
-            "model": answer.model,
-            "timing_ms": {
-                "decode": picture.decode_ms,
-                **answer.timing_ms,
-                "total": milliseconds(perf_counter() - start),
-            },
-        }
-    )
+def _listed(kind: str) -> Place:
+    return lambda upload, answer: {kind: orjson.Fragment(answer.body)}
+
+
+def _coco(upload: Upload, answer: Answer) -> dict[str, Any]:
+    found: dict[str, Any] = orjson.loads(answer.body)
+    return found
+
+
+def _reply(
+    request: Request, uploads: Uploads, answers: Sequence[Answer | ApiError], place: Place, start: float
+) -> Response:
+    """One picture's reply, or the list of all. A single picture's error is the request's."""
+    if not uploads.many and isinstance(answers[0], ApiError):
+        raise answers[0]
+    total = round((perf_counter() - start) * 1000, 1)
+    entries = [
+        _entry(upload, answer, place, total) for upload, answer in zip(uploads.items, answers, strict=True)
+    ]
+    if uploads.many:
+        refused = [answer for answer in answers if isinstance(answer, ApiError)]
+        for answer in refused:
+            request.app.state.metrics.refused(answer.code)
+        request.state.log.update(pictures=len(entries), refused=len(refused))
+        return json_reply({"results": entries})
+    request.state.log["timing_ms"] = entries[0]["timing_ms"]
+    return json_reply(entries[0])
+
+
+def _entry(upload: Upload, answer: Answer | ApiError, place: Place, total: float) -> dict[str, Any]:
+    if isinstance(answer, ApiError):
+        return {"image": upload.name, "error": {"code": answer.code, "message": str(answer)}}
+    about = dict(answer.about)
+    model = about.pop("model")
+    timing = {**answer.timing_ms, "total": total}
+    return {"image": upload.name, **about, **place(upload, answer), "model": model, "timing_ms": timing}
+
+
+def _picture(uploads: Uploads, answers: Sequence[Answer | ApiError]) -> Response:
+    if uploads.many:
+        raise ApiError(422, "invalid_parameter", "format: an image answers one picture only. Send one.")
+    [answer] = answers
+    if isinstance(answer, ApiError):
+        raise answer
+    return Response(answer.body, media_type=answer.media_type)

@@ -1,6 +1,6 @@
 """What goes in by the query and what comes out as JSON, as /docs shows it."""
 
-from enum import IntEnum
+from enum import IntEnum, StrEnum
 from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -15,6 +15,14 @@ class Crops(IntEnum):
     ONE = 1
     TEN = 10
     ALL = 144
+
+
+class Format(StrEnum):
+    """How detections come back."""
+
+    JSON = "json"
+    COCO = "coco"
+    IMAGE = "image"
 
 
 class DetectQuery(BaseModel):
@@ -36,6 +44,9 @@ class DetectQuery(BaseModel):
             "service is set to"
         ),
     ] = None
+    classes: Annotated[str | None, Field(description="names or ids, with commas between them")] = None
+    model: Annotated[str | None, Field(description="name of a model that is loaded")] = None
+    format: Format = Format.JSON
 
 
 class ClassifyQuery(BaseModel):
@@ -47,6 +58,7 @@ class ClassifyQuery(BaseModel):
     crops: Annotated[Crops, Field(description="more crops are more accurate, and as many times slower")] = (
         Crops.ONE
     )
+    model: Annotated[str | None, Field(description="name of a model that is loaded")] = None
 
 
 class _Reply(BaseModel):

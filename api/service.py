@@ -1,56 +1,214 @@
-"""What the routes share: limits, threads that decode, and whoever runs the network."""
+"""What the routes share: admission, the workers, and the way of a request between them."""
 
 import asyncio
-from concurrent.futures import Executor
-from dataclasses import dataclass
-from time import perf_counter
+from collections.abc import Callable, Sequence
+from time import monotonic
+from typing import Any, TypeVar
 
-import numpy as np
 from fastapi import Request
-from numpy.typing import NDArray
 
-from api.errors import not_ready
-from api.inference import Inference, milliseconds
-from api.uploads import Upload, UploadLimits, read_uploads
-from detector.images import Limits, decode
+from api.admission import Admission, Ticket
+from api.errors import ApiError, ClientLeft, not_ready
+from api.metrics import Metrics
+from api.models import unknown_model
+from api.pool import Answer, Pool
+from api.remote import Fetcher
+from api.settings import Settings
+from api.tasks import ClassifyTask, Task
+from api.uploads import Upload, UploadLimits, Uploads, check_headers, declared_bytes, read_uploads
+from api.worker_settings import worker_settings
+
+T = TypeVar("T")
+
+TIMEOUT_HEADER = "X-Timeout-Ms"
+
+_EVERY_BOX = 800
+"""An estimate of the regions of a picture where the profile keeps all there are (``paper``)."""
+
+_FAREWELL = 0.5
+"""Seconds before the end at which what is not done is refused, so that the refusals still get out."""
+
+_BESIDES = 2
+"""Rows of a picture besides its proposals: MultiBox's look at it, and the context's."""
 
 
-@dataclass(frozen=True)
-class Picture:
-    """A decoded upload: upright pixels [H,W,3], its name if it has one, milliseconds of decoding."""
-
-    pixels: NDArray[np.uint8]
-    name: str | None
-    decode_ms: float
-
-
-@dataclass(frozen=True)
 class Service:
     """One for the life of the app, at ``app.state.service``."""
 
-    limits: Limits
-    decoders: Executor
-    inference: Inference
+    def __init__(self, settings: Settings, metrics: Metrics) -> None:
+        """Nothing is started yet: :meth:`start` does."""
+        self.pool = Pool(lambda: worker_settings(settings), metrics, stall_seconds=settings.stall_seconds)
+        self.draining = False
+        self._last_call = asyncio.Event()
+        self._settings = settings
+        self._metrics = metrics
+        self._limits = UploadLimits(settings.max_bytes, settings.max_pictures)
+        self._admission = Admission(
+            max_requests=settings.max_pending_requests,
+            max_bytes=settings.max_pending_bytes,
+            stated_rate=lambda: self.pool.rate,
+            metrics=metrics,
+        )
+        self._fetcher = (
+            Fetcher(settings.max_bytes, settings.url_timeout_seconds) if settings.allow_urls else None
+        )
 
-    async def picture(self, request: Request) -> Picture:
-        """The picture that a request carries, decoded off the event loop.
+    def drain(self, seconds: float) -> None:
+        """Take no more requests. Those under way have so long; what is not done by then is refused."""
+        self.draining = True
+        asyncio.get_running_loop().call_later(max(0.0, seconds - _FAREWELL), self._last_call.set)
 
-        Raises ApiError or ImageError for what is no picture or too large a one.
+    async def close(self) -> None:
+        """End the workers at once."""
+        await self.pool.close()
+        if self._fetcher is not None:
+            self._fetcher.close()
+
+    @property
+    def ready(self) -> bool:
+        """Whether requests are served: the workers are warm, and the service is not about to end."""
+        return self.pool.ready and not self.draining
+
+    def check_ready(self) -> None:
+        """Raises ApiError 503 unless requests are served."""
+        if self.draining:
+            raise _draining()
+        if not self.pool.ready:
+            raise not_ready()
+
+    def models(self) -> list[dict[str, Any]]:
+        """The models loaded, the default one first. Raises ApiError 503 until they are."""
+        if not self.pool.ready:
+            raise not_ready()
+        return self.pool.models
+
+    async def answer(
+        self, request: Request, model: str | None, task_of: Callable[[Upload], Task]
+    ) -> tuple[Uploads, list[Answer | ApiError]]:
+        """The pictures of a request, and what is to be said of each.
+
+        ``task_of`` makes the task of a picture. Raises ApiError for what concerns the request as a whole, and
+        ClientLeft.
         """
-        uploads = await read_uploads(request, UploadLimits(self.limits.max_bytes, 1), None)
-        loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self.decoders, _decode, uploads.items[0], self.limits)
+        self.check_ready()
+        described = self._model(model)
+        seconds = self._seconds(request)
+        check_headers(request, self._limits)
+        regions = _regions(task_of(Upload(b"")), described)
+        size = declared_bytes(request, self._limits)
+        with self._admission.admit(regions, size, seconds) as ticket:
+            request.state.log.update(model=described["name"], regions=regions)
+            uploads = await self._read(request, ticket)
+            pictures = [upload for upload in uploads.items if upload.refusal is None]
+            if len(pictures) > 1:
+                ticket.grow(regions * (len(pictures) - 1))
+            answers = await self._ask(request, described["name"], uploads.items, task_of, ticket, regions)
+            ticket.answered = True
+        return uploads, answers
+
+    def _model(self, name: str | None) -> dict[str, Any]:
+        models = self.models()
+        if name is None:
+            return models[0]
+        for model in models:
+            if model["name"] == name:
+                return model
+        raise unknown_model(name, [model["name"] for model in models])
+
+    def _seconds(self, request: Request) -> float:
+        """How long the request may take."""
+        text = request.headers.get(TIMEOUT_HEADER)
+        if text is None:
+            return self._settings.timeout_seconds
+        most = self._settings.max_timeout_seconds
+        if not (text.isascii() and text.isdigit() and len(text) < 10 and 0 < int(text) <= most * 1000):
+            raise ApiError(
+                422,
+                "invalid_parameter",
+                f"{TIMEOUT_HEADER}: must be a whole number of milliseconds from 1 to {most * 1000:.0f}.",
+            )
+        return int(text) / 1000
+
+    async def _read(self, request: Request, ticket: Ticket) -> Uploads:
+        try:
+            async with asyncio.timeout(ticket.deadline - monotonic()):
+                return await read_uploads(request, self._limits, self._fetcher)
+        except TimeoutError as error:
+            raise ApiError(
+                408,
+                "slow_body",
+                f"The request was not all here when its time was over. Send it faster, or ask for more time "
+                f"with {TIMEOUT_HEADER}.",
+            ) from error
+
+    async def _ask(
+        self,
+        request: Request,
+        model: str,
+        uploads: Sequence[Upload],
+        task_of: Callable[[Upload], Task],
+        ticket: Ticket,
+        regions: int,
+    ) -> list[Answer | ApiError]:
+        async def one(upload: Upload) -> Answer | ApiError:
+            if upload.refusal is not None:
+                return upload.refusal
+            try:
+                answer = await self.pool.ask(model, task_of(upload), upload.data, ticket.deadline, regions)
+            except ApiError as error:
+                return error
+            self._metrics.stages(answer.timing_ms)
+            return answer
+
+        asking = asyncio.gather(*(one(upload) for upload in uploads))
+        return await self._while_client_waits(request, asking, ticket.deadline)
+
+    async def _while_client_waits(self, request: Request, work: "asyncio.Future[T]", deadline: float) -> T:
+        """The result of work, which is cancelled if the client leaves, the deadline passes or the service
+        ends. Raises ClientLeft, or ApiError 504 or 503."""
+        leaving = asyncio.ensure_future(_left(request))
+        ending = asyncio.ensure_future(self._last_call.wait())
+        try:
+            await asyncio.wait(
+                (work, leaving, ending),
+                timeout=max(0.0, deadline - monotonic()),
+                return_when=asyncio.FIRST_COMPLETED,
+            )
+            if work.done():
+                return work.result()
+            if leaving.done():
+                raise ClientLeft
+            if ending.done():
+                raise _draining()
+            raise ApiError(
+                504,
+                "deadline_exceeded",
+                f"There was no answer in time. Ask for more of it with {TIMEOUT_HEADER}, or for less work "
+                "with profile=fast.",
+            )
+        finally:
+            leaving.cancel()
+            ending.cancel()
+            if not work.done():
+                work.cancel()
 
 
-def _decode(upload: Upload, limits: Limits) -> Picture:
-    start = perf_counter()
-    pixels = decode(upload.data, limits)
-    return Picture(pixels, upload.name, milliseconds(perf_counter() - start))
+def _draining() -> ApiError:
+    return ApiError(503, "draining", "The service is about to end. Ask another one.")
 
 
-async def ready_service(request: Request) -> Service:
-    """The service, for a route that needs the network. Raises ApiError 503 until it is ready."""
-    service: Service = request.app.state.service
-    if not service.inference.ready:
-        raise not_ready()
-    return service
+async def _left(request: Request) -> None:
+    """Returns when the client has closed the connection. The body must have been read."""
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
+
+
+def _regions(task: Task, model: dict[str, Any]) -> int:
+    """An estimate of the rows that a picture's task gives the device."""
+    if isinstance(task, ClassifyTask):
+        return task.crops
+    wanted = task.profile or model["default_profile"]
+    for profile in model["profiles"]:
+        if profile["name"] == wanted:
+            return (profile["max_regions"] or _EVERY_BOX) + _BESIDES
+    return _BESIDES  # the worker refuses it

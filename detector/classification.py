@@ -13,12 +13,17 @@ from torch import Tensor, nn
 
 from detector.checkpoints import Checkpoint
 from detector.classes import ClassList
-from detector.crops import crops_of
+from detector.crops import SCALES, crops_of
 from detector.engine import Engine
 from detector.ensemble import SharedTrunk, check_members, ensemble_name
 from detector.errors import CheckpointError, ParameterError
-from detector.regions import normalise, warp
+from detector.looks import Look, Steps, complete
 from detector.results import Classification
+from detector.view import View
+
+# Twice what the largest of the scales of 144 crops asks for: nothing that a crop shows is lost, and a
+# photograph of 50 megapixels takes no more memory than another.
+_SHORT_SIDE = 2 * SCALES[-1]
 
 
 class Classifier:
@@ -33,8 +38,10 @@ class Classifier:
         *,
         device: str = "auto",
         precision: str = "auto",
+        batch: int | None = None,
     ) -> None:
-        """Several checkpoints make an ensemble, whose softmax is averaged.
+        """Several checkpoints make an ensemble, whose softmax is averaged; ``batch`` is how many crops the
+        network takes at once, if not as many as are best for the device.
 
         Raises CheckpointError if a checkpoint holds no classification classes, or other ones than the first,
         or sees pictures prepared otherwise.
@@ -52,7 +59,7 @@ class Classifier:
         self.name = ensemble_name([member.metadata.name for member in checkpoints])
         self.classes: ClassList = metadata.classification
         self.metadata = metadata
-        self._preprocessing = replace(metadata.preprocessing, context=0)
+        self._preprocessing = replace(metadata.preprocessing, context=0, short_side=_SHORT_SIDE)
         count = len(self.classes)
         backbones = [member.backbone for member in checkpoints]
 
@@ -70,6 +77,7 @@ class Classifier:
             softmax,
             device=device,
             precision=precision,
+            batch=batch,
         )
 
     def classify(
@@ -78,19 +86,30 @@ class Classifier:
         """The ``top`` likeliest classes of each picture; ``crops`` is 1, 10 or 144."""
         if not 1 <= top <= len(self.classes):
             raise ParameterError(f"top must lie in 1..{len(self.classes)}, got {top}")
-        return [_best(self.probabilities(image, crops=crops), top) for image in images]
+        return [best(self.probabilities(image, crops=crops), top) for image in images]
 
     def probabilities(self, image: NDArray[np.uint8], *, crops: int = 1) -> NDArray[np.float32]:
         """Softmax [C] of one picture [H,W,3], averaged over its crops (arXiv 1409.4842, section 7)."""
-        chosen = crops_of(image.shape[1], image.shape[0], crops)
-        picture = normalise(image, self._preprocessing, self._engine.device)
-        pixels = warp(picture, chosen.boxes, self._preprocessing)  # K x 3 x 224 x 224
-        mirrored = torch.from_numpy(chosen.mirrored).to(pixels.device)
-        pixels[mirrored] = pixels[mirrored].flip(3)
-        (softmax,) = self._engine.run(pixels)
+        return complete(self.looking(image, crops=crops))
+
+    def looking(self, image: NDArray[np.uint8], *, crops: int = 1) -> Steps[NDArray[np.float32]]:
+        """Steps to the same."""
+        view = View(image, self._preprocessing)
+        height, width = view.pixels.shape[:2]
+        chosen = crops_of(width, height, crops)
+        size, device = self._preprocessing.size, self._engine.device
+
+        def views(first: int, last: int) -> Tensor:
+            pixels = view.crops(chosen.boxes[first:last], size, device)  # n x 3 x 224 x 224
+            mirrored = torch.from_numpy(chosen.mirrored[first:last]).to(device)
+            pixels[mirrored] = pixels[mirrored].flip(3)
+            return pixels
+
+        (softmax,) = yield Look(self._engine, len(chosen.boxes), views)
         return softmax.mean(dim=0).numpy()
 
 
-def _best(probabilities: NDArray[np.float32], top: int) -> Classification:
+def best(probabilities: NDArray[np.float32], top: int) -> Classification:
+    """The ``top`` likeliest classes of probabilities [C]."""
     order = np.argsort(-probabilities, kind="stable")[:top]
     return Classification(order, probabilities[order])

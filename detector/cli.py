@@ -2,7 +2,8 @@
 
 import json
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -99,10 +100,26 @@ def classify(
 
 def main() -> None:
     """Entry point: an error of this library is one line on standard error and exit status 1."""
+    for command in entry_points(group="detector.commands"):
+        _add_command(command.name, command.load())
     try:
         app()
     except DetectorError as error:
         raise SystemExit(f"error: {error}") from error
+
+
+def _add_command(name: str, run: Callable[[Sequence[str]], int]) -> None:
+    """A command of another package, which reads its arguments itself, ``--help`` among them."""
+
+    def command(context: typer.Context) -> None:
+        raise typer.Exit(run(context.args))
+
+    app.command(
+        name,
+        help=run.__doc__,
+        add_help_option=False,
+        context_settings={"allow_extra_args": True, "ignore_unknown_options": True},
+    )(command)
 
 
 def _pictures(images: Sequence[Path], unreadable: list[Path]) -> Iterator[tuple[Path, Decoded]]:

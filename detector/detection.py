@@ -8,23 +8,24 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from detector.boxes import Boxes, as_boxes, clip, decode
+from detector.boxes import Boxes, clip, decode
 from detector.checkpoints import Checkpoint
 from detector.classes import ClassList
 from detector.context import class_posterior
 from detector.ensemble import RegionEnsemble, RegionPrediction, averaged, check_members, ensemble_name
 from detector.errors import CheckpointError, ParameterError
+from detector.looks import Steps, complete
 from detector.proposals import MultiBox, Profile, Proposals, Proposer
 from detector.proposals.multibox import MAX_BOXES
 from detector.region_network import RegionNetwork
-from detector.regions import normalise, reduced, warp
+from detector.regions import add_context
 from detector.results import Detections
 from detector.scoring import Scoring
 from detector.selection import RegionScores, refined, select, worth_a_second_look
+from detector.view import View
 
 __all__ = ["MAX_DETECTIONS", "SCORE_THRESHOLD", "Detector", "RegionScores", "select"]
 
@@ -50,6 +51,7 @@ class Detector:
         precision: str = "auto",
         profile: Profile | str | None = None,
         max_proposals: int | None = None,
+        batch: int | None = None,
         compile: bool = False,
     ) -> None:
         """Several checkpoints make an ensemble; the first with a MultiBox head proposes for all, and
@@ -57,7 +59,8 @@ class Detector:
 
         ``profile`` and ``max_proposals`` say how pictures are looked at where a call does not; left out,
         the profile is ``balanced`` with a MultiBox head and ``search`` without, and keeps as many boxes as it
-        is meant to. ``compile`` is for long runs, see :class:`detector.engine.Engine`.
+        is meant to. ``batch`` is how many regions the network takes at once, if not as many as are best for
+        the device; ``compile`` is for long runs, see :class:`detector.engine.Engine`.
 
         Raises CheckpointError if a checkpoint is a mere classifier, or unlike the others in its classes or
         pictures; ParameterError for a profile or scoring that these weights cannot serve.
@@ -73,7 +76,9 @@ class Detector:
         self.max_proposals = max_proposals
         self.scoring = metadata.scoring if scoring is None else scoring
         self._preprocessing = metadata.preprocessing
-        self._ensemble = RegionEnsemble(networks, device=device, precision=precision, compile=compile)
+        self._ensemble = RegionEnsemble(
+            networks, device=device, precision=precision, batch=batch, compile=compile
+        )
         if self.scoring.fit_power and not self._ensemble.predicts_fit:
             raise ParameterError(
                 f"{self.name} has no fit head to weigh scores by: use a Scoring with fit_power=0, or train "
@@ -107,9 +112,33 @@ class Detector:
         """
         found = []
         for image in images:
-            regions = self.refine(image, self.score(image, self.propose(image, profile)))
+            regions = complete(self._to_regions(self.view(image), profile))
             found.append(self.select(regions, score_threshold=score_threshold, max_detections=max_detections))
         return found
+
+    def view(self, image: NDArray[np.uint8]) -> View:
+        """A picture [H,W,3] as the steps below look at it. Raises ParameterError for what is none."""
+        return View(image, self._preprocessing)
+
+    def proposing(
+        self, view: View, profile: Profile | str | None = None, max_proposals: int | None = None
+    ) -> Steps[Proposals]:
+        """Steps to where to look. Raises ParameterError for a profile that cannot be served."""
+        return self._proposer.proposing(
+            view,
+            self.profile if profile is None else profile,
+            self.max_proposals if max_proposals is None else max_proposals,
+        )
+
+    def scoring_regions(self, view: View, proposals: Proposals) -> Steps[RegionScores]:
+        """Steps to the network's last word on each proposal: the second look included, if scores ask for
+        one."""
+        (regions,) = yield from self._looking_first([len(self.members)], view, proposals)
+        return (yield from self._refining(view, regions))
+
+    def _to_regions(self, view: View, profile: Profile | str | None) -> Steps[RegionScores]:
+        proposals = yield from self.proposing(view, profile)
+        return (yield from self.scoring_regions(view, proposals))
 
     @property
     def name(self) -> str:
@@ -140,11 +169,7 @@ class Detector:
         max_proposals: int | None = None,
     ) -> Proposals:
         """Where to look in a picture [H,W,3]. Raises ParameterError for a profile that cannot be served."""
-        return self._proposer.propose(
-            image,
-            self.profile if profile is None else profile,
-            self.max_proposals if max_proposals is None else max_proposals,
-        )
+        return complete(self.proposing(self.view(image), profile, max_proposals))
 
     def multibox(self, image: NDArray[np.uint8], max_boxes: int = MAX_BOXES) -> Proposals:
         """The proposals of MultiBox alone. Raises ParameterError where the weights hold no head."""
@@ -162,16 +187,11 @@ class Detector:
         self, counts: Sequence[int], image: NDArray[np.uint8], proposals: Proposals
     ) -> list[RegionScores]:
         """As :meth:`score`, by the first so many members for each of ``counts``: every member looks once."""
-        looks = self._look(image, proposals.boxes, counts, whole=bool(self.scoring.context_power))
-        return [replace(regions, proposals=proposals) for regions in looks]
+        return complete(self._looking_first(counts, self.view(image), proposals))
 
     def refine(self, image: NDArray[np.uint8], regions: RegionScores) -> RegionScores:
         """The same regions, the best looked at again where they were moved to, if the scoring asks for it."""
-        if not self.scoring.refine or not self._ensemble.moves_boxes or not len(regions):
-            return regions
-        rows = worth_a_second_look(regions, self.scoring)
-        (second,) = self._look(image, regions.boxes[rows], [len(self.members)])
-        return refined(regions, second, rows)
+        return complete(self._refining(self.view(image), regions))
 
     def select(
         self,
@@ -179,27 +199,51 @@ class Detector:
         *,
         score_threshold: float = SCORE_THRESHOLD,
         max_detections: int = MAX_DETECTIONS,
+        classes: Sequence[int] | None = None,
     ) -> Detections:
-        """Regions over the threshold, without those that a better one of the same class overlaps."""
+        """Regions over the threshold, without those that a better one of the same class overlaps; of some
+        ``classes`` alone, if their labels are given."""
         return select(
-            regions, score_threshold=score_threshold, max_detections=max_detections, scoring=self.scoring
+            regions,
+            score_threshold=score_threshold,
+            max_detections=max_detections,
+            scoring=self.scoring,
+            classes=classes,
         )
 
-    def _look(
-        self, image: NDArray[np.uint8], boxes: Boxes, counts: Sequence[int], *, whole: bool = False
-    ) -> list[RegionScores]:
-        """What the first so many networks say of boxes [R,4] of a picture and, if asked for, of the whole of
-        it."""
-        work, factors = reduced(image, self._preprocessing)
-        picture = normalise(work, self._preprocessing, self._ensemble.device)
-        crops = warp(picture, boxes * factors, self._preprocessing)
+    def _looking_first(
+        self, counts: Sequence[int], view: View, proposals: Proposals
+    ) -> Steps[list[RegionScores]]:
+        looks = yield from self._looking(
+            view, proposals.boxes, counts, whole=bool(self.scoring.context_power)
+        )
+        return [replace(regions, proposals=proposals) for regions in looks]
+
+    def _refining(self, view: View, regions: RegionScores) -> Steps[RegionScores]:
+        if not self.scoring.refine or not self._ensemble.moves_boxes or not len(regions):
+            return regions
+        rows = worth_a_second_look(regions, self.scoring)
+        (second,) = yield from self._looking(view, regions.boxes[rows], [len(self.members)])
+        return refined(regions, second, rows)
+
+    def _looking(
+        self, view: View, boxes: Boxes, counts: Sequence[int], *, whole: bool = False
+    ) -> Steps[list[RegionScores]]:
+        """Steps to what the first so many networks say of boxes [R,4] of a picture and, if asked for, of the
+        whole of it."""
+        windows = add_context(boxes * view.factors, self._preprocessing)
         if whole:
-            everything = as_boxes([(0, 0, work.shape[1], work.shape[0])])
-            no_context = replace(self._preprocessing, context=0)
-            crops = torch.cat([crops, warp(picture, everything, no_context)])
-        each = self._ensemble.run_each(crops, flip=self.scoring.flip)
-        size = image.shape[1], image.shape[0]
-        return [self._region_scores(averaged(each[:count]), boxes, size, whole=whole) for count in counts]
+            windows = np.concatenate([windows, view.whole])
+        size, device = self._preprocessing.size, self._ensemble.device
+        each = yield from self._ensemble.looking(
+            len(windows),
+            lambda first, last: view.crops(windows[first:last], size, device),
+            flip=self.scoring.flip,
+        )
+        picture_size = view.width, view.height
+        return [
+            self._region_scores(averaged(each[:count]), boxes, picture_size, whole=whole) for count in counts
+        ]
 
     def _region_scores(
         self, said: RegionPrediction, boxes: Boxes, size: tuple[int, int], *, whole: bool

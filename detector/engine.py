@@ -47,18 +47,50 @@ class Engine:
         self._head = head
 
     @torch.inference_mode()
-    def run(self, crops: Tensor, *, mirrored: bool = False) -> tuple[Tensor, ...]:
-        """Crops [R,3,224,224] float32 on the device -> the head's tensors of R rows, on the CPU.
+    def run(self, crops: Tensor) -> tuple[Tensor, ...]:
+        """Crops [R,3,224,224] float32 on the device -> the head's tensors of R rows, on the CPU."""
+        running = [self.start(part) for part in crops.split(self.batch)]
+        parts = [one.finish() for one in running]
+        return tuple(torch.cat(column) for column in zip(*parts, strict=True))
 
-        With ``mirrored`` the crops are turned left to right first.
+    @torch.inference_mode()
+    def start(self, crops: Tensor) -> "Running":
+        """One batch of crops [R,3,224,224], at most ``batch`` of them, on its way.
+
+        A CUDA device works while the caller goes on; on a CPU all is done when this returns.
         """
-        parts = [self._forward(part.flip(3) if mirrored else part) for part in crops.split(self.batch)]
-        return tuple(torch.cat(column).cpu() for column in zip(*parts, strict=True))
-
-    def _forward(self, crops: Tensor) -> tuple[Tensor, ...]:
         trunk = self._whole_batch if len(crops) == self.batch else self._features
         maps = trunk(crops.to(self.dtype, memory_format=torch.channels_last))
-        return self._head(maps.float())
+        return Running(self._head(maps.float()), self.device)
+
+
+class Running:
+    """A batch that was started."""
+
+    def __init__(self, columns: tuple[Tensor, ...], device: torch.device) -> None:
+        self._done: torch.cuda.Event | None = None
+        if device.type == "cuda":
+            # Into pinned memory, so that the copies too run while the caller goes on.
+            columns = tuple(
+                torch.empty(column.shape, dtype=column.dtype, pin_memory=True).copy_(
+                    column, non_blocking=True
+                )
+                for column in columns
+            )
+            self._done = torch.cuda.Event()
+            self._done.record(torch.cuda.current_stream(device))
+        self._columns = columns
+
+    @property
+    def done(self) -> bool:
+        """Whether :meth:`finish` would not wait."""
+        return self._done is None or self._done.query()
+
+    def finish(self) -> tuple[Tensor, ...]:
+        """The head's tensors of R rows, on the CPU, once they are there."""
+        if self._done is not None:
+            self._done.synchronize()
+        return self._columns
 
 
 def choose_device(name: str) -> torch.device:

@@ -6,7 +6,7 @@ run once. Letters for shapes: M members, R regions, C classes.
 """
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from detector.checkpoints import Checkpoint
 from detector.engine import Engine
 from detector.errors import CheckpointError
+from detector.looks import Crops, Look, Steps, complete, with_mirrored
 from detector.region_network import RegionNetwork
 
 
@@ -44,12 +45,23 @@ class RegionEnsemble:
     """One or more region networks on one device."""
 
     def __init__(
-        self, networks: Sequence[RegionNetwork], *, device: str, precision: str, compile: bool = False
+        self,
+        networks: Sequence[RegionNetwork],
+        *,
+        device: str,
+        precision: str,
+        batch: int | None = None,
+        compile: bool = False,
     ) -> None:
         """The networks are moved and converted in place, and made to share the stages they have in common."""
         self._networks = list(networks)
         self._trunk = SharedTrunk([network.backbone.features for network in networks])
-        self._device_name, self._precision, self._compile = device, precision, compile
+        self._how: dict[str, Any] = {
+            "device": device,
+            "precision": precision,
+            "batch": batch,
+            "compile": compile,
+        }
         self.predicts_fit = all(network.fit_head is not None for network in networks)
         self.moves_boxes = any(network.box_head is not None for network in networks)
         self._engine = Engine(
@@ -58,6 +70,7 @@ class RegionEnsemble:
             self._heads,
             device=device,
             precision=precision,
+            batch=batch,
             compile=compile,
         )
         self.device = self._engine.device
@@ -72,27 +85,27 @@ class RegionEnsemble:
 
     def first(self, count: int) -> "RegionEnsemble":
         """The first so many members as an ensemble, their weights in memory once."""
-        return RegionEnsemble(
-            self._networks[:count], device=self._device_name, precision=self._precision, compile=self._compile
-        )
+        return RegionEnsemble(self._networks[:count], **self._how)
 
     def run(self, crops: Tensor, *, flip: bool = False) -> RegionPrediction:
         """Crops [R,3,224,224] on the device -> what the members say on average, on the CPU.
 
         With ``flip`` every crop is also seen mirrored, and both are averaged.
         """
-        return averaged(self.run_each(crops, flip=flip))
+        return averaged(complete(self.looking(len(crops), lambda a, b: crops[a:b], flip=flip)))
 
-    def run_each(self, crops: Tensor, *, flip: bool = False) -> list[RegionPrediction]:
-        """As :meth:`run`, but what each member says, in their order."""
-        plain = self._predict(crops)
+    def looking(self, rows: int, crops: Crops, *, flip: bool = False) -> Steps[list[RegionPrediction]]:
+        """Steps to what each member says of some rows of crops, in their order; ``flip`` as above."""
         if not flip:
-            return plain
-        mirrored = self._predict(crops, mirrored=True)
+            return self._predictions((yield Look(self._engine, rows, crops)))
+        said = yield Look(self._engine, 2 * rows, with_mirrored(crops, rows))
+        plain = self._predictions([column[:rows] for column in said])
+        mirrored = self._predictions([column[rows:] for column in said])
         return [averaged([one, _turned_back(other)]) for one, other in zip(plain, mirrored, strict=True)]
 
-    def _predict(self, crops: Tensor, *, mirrored: bool = False) -> list[RegionPrediction]:
-        columns = iter(self._engine.run(crops, mirrored=mirrored))
+    def _predictions(self, said: Sequence[Tensor]) -> list[RegionPrediction]:
+        """What the heads gave of R rows, member by member."""
+        columns = iter(said)
         return [
             RegionPrediction(
                 next(columns),

@@ -78,29 +78,41 @@ def add_context(boxes: Boxes, preprocessing: Preprocessing) -> Boxes:
     return np.concatenate([centre - half, centre + half], axis=1).astype(np.float32)
 
 
+class Pyramid:
+    """A picture [3,H,W], and the same halved once, twice and so on, each made when first asked for."""
+
+    def __init__(self, picture: Tensor) -> None:
+        """``picture`` comes from :func:`normalise`."""
+        self._levels = [picture]
+
+    def level(self, times: int) -> Tensor:
+        """The picture halved so many times, [3,H/2^times,W/2^times], sides rounded up."""
+        while len(self._levels) <= times:
+            self._levels.append(F.avg_pool2d(self._levels[-1], 2, ceil_mode=True))
+        return self._levels[times]
+
+
 def warp(picture: Tensor, boxes: Boxes, preprocessing: Preprocessing) -> Tensor:
-    """Crops [R,3,224,224] of the regions around boxes [R,4], float32, on the picture's device.
+    """Crops [R,3,224,224] of the regions around boxes [R,4] of a picture [3,H,W] from :func:`normalise`."""
+    return sample(Pyramid(picture), add_context(boxes, preprocessing), preprocessing.size)
 
-    ``picture`` [3,H,W] comes from :func:`normalise`. Each region (a box with its context) is stretched to the
-    crop whatever its aspect, by bilinear interpolation; what lies outside the picture is the mean colour,
-    which is zero here. A region more than twice the crop's size is read from a halved picture (or one
-    halved again), so that large objects are not aliased.
+
+def sample(picture: Pyramid, windows: Boxes, size: int) -> Tensor:
+    """Crops [R,3,size,size] of windows [R,4] of a picture, float32, on the picture's device.
+
+    Each window is stretched to the crop whatever its aspect, by bilinear interpolation; what lies outside the
+    picture is the mean colour, which is zero here. A window more than twice the crop's size is read from a
+    halved picture (or one halved again), so that large objects are not aliased.
     """
-    regions = torch.from_numpy(add_context(boxes, preprocessing)).to(picture.device)
-    size = preprocessing.size
-    crops = picture.new_empty(len(boxes), 3, size, size)
-    sides = (regions[:, 2:] - regions[:, :2]).amin(dim=1)
-    levels = (sides / size).clamp_min(1).log2().floor().int().tolist()
-    for level in sorted(set(levels)):
-        chosen = torch.tensor([i for i, other in enumerate(levels) if other == level], device=picture.device)
-        crops[chosen] = _sample(_halved(picture, level), regions[chosen] / 2**level, size)
+    whole = picture.level(0)
+    regions = torch.from_numpy(np.ascontiguousarray(windows, np.float32)).to(whole.device)
+    crops = whole.new_empty(len(windows), 3, size, size)
+    sides = (windows[:, 2:] - windows[:, :2]).min(axis=1, initial=np.inf)
+    levels = np.floor(np.log2(np.maximum(sides / size, 1))).astype(int)
+    for level in np.unique(levels).tolist():
+        chosen = torch.from_numpy(np.flatnonzero(levels == level)).to(whole.device)
+        crops[chosen] = _sample(picture.level(level), regions[chosen] / 2**level, size)
     return crops
-
-
-def _halved(picture: Tensor, times: int) -> Tensor:
-    for _ in range(times):
-        picture = F.avg_pool2d(picture, 2, ceil_mode=True)
-    return picture
 
 
 def _sample(picture: Tensor, regions: Tensor, size: int) -> Tensor:

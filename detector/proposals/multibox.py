@@ -12,13 +12,15 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torchvision.ops import nms
 
-from detector.boxes import Boxes, as_boxes, clip, decode
+from detector.boxes import Boxes, clip, decode
 from detector.engine import Engine
 from detector.errors import ParameterError
+from detector.looks import Look, Steps, complete
 from detector.proposals.multibox_head import MultiBoxHead, MultiBoxNetwork, split_output
 from detector.proposals.ranking import placed_by_coverage
 from detector.proposals.result import Proposals, Source
-from detector.regions import Preprocessing, normalise, reduced, warp
+from detector.regions import Preprocessing
+from detector.view import View
 
 MAX_BOXES = 200
 """As many as GoogLeNet's detector took (arXiv 1409.4842, section 8)."""
@@ -59,22 +61,25 @@ class MultiBox:
         covered, so that a prefix is a good budget: a second box around a sure object comes after the first
         around a doubtful one. Raises ParameterError for no boxes asked for, or an array that is no picture.
         """
+        return complete(self.proposing(View(image, self._preprocessing), max_boxes))
+
+    def proposing(self, view: View, max_boxes: int = MAX_BOXES) -> Steps[Proposals]:
+        """Steps to the same, of a picture that others look at as well."""
         if max_boxes < 1:
             raise ParameterError(f"max_boxes must be at least 1, got {max_boxes}")
-        objectness, offsets = self._engine.run(self._view(image))
-        height, width = image.shape[:2]
+        size, device = self._preprocessing.size, self._engine.device
+
+        def crop(first: int, last: int) -> Tensor:
+            """The whole picture stretched to the head's square input."""
+            return view.crops(view.whole[first:last], size, device)
+
+        objectness, offsets = yield Look(self._engine, 1, crop)
         boxes, confidence = likeliest(self.priors, offsets[0], objectness[0])
-        scale = np.array([width, height] * 2, np.float32) / np.float32(self._preprocessing.size)
-        boxes = clip(boxes * scale, width, height)
+        scale = np.array([view.width, view.height] * 2, np.float32) / np.float32(size)
+        boxes = clip(boxes * scale, view.width, view.height)
         kept = without_near_duplicates(boxes, confidence)[:_CANDIDATES]
         kept = kept[by_coverage(boxes[kept], confidence[kept], max_boxes)]
         return Proposals(boxes[kept], np.full(len(kept), Source.MULTIBOX, np.int8), confidence[kept])
-
-    def _view(self, image: NDArray[np.uint8]) -> Tensor:
-        """The whole picture stretched to the head's square input [1,3,size,size]."""
-        work, _ = reduced(image, self._preprocessing)
-        picture = normalise(work, self._preprocessing, self._engine.device)
-        return warp(picture, as_boxes([(0, 0, work.shape[1], work.shape[0])]), self._preprocessing)
 
 
 def likeliest(priors: Boxes, offsets: Tensor, objectness: Tensor) -> tuple[Boxes, NDArray[np.float32]]:

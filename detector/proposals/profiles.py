@@ -9,11 +9,13 @@ from numpy.typing import NDArray
 
 from detector.boxes import clip
 from detector.errors import ParameterError
+from detector.looks import Steps, complete
 from detector.proposals.multibox import MAX_BOXES, MultiBox
 from detector.proposals.result import Proposals
 from detector.proposals.selective_search import selective_search
 from detector.proposals.union import union
-from detector.regions import Preprocessing, reduced
+from detector.regions import Preprocessing
+from detector.view import View
 
 UNION_SUPERPIXEL_SCALE = 2.0
 """GoogLeNet (arXiv 1409.4842, section 8) doubled the superpixels, and so halved the boxes."""
@@ -64,17 +66,23 @@ class Proposer:
 
         Raises ParameterError for an unknown profile, or one that needs a MultiBox head where there is none.
         """
+        return complete(self.proposing(View(image, self._preprocessing), profile, max_boxes))
+
+    def proposing(
+        self, view: View, profile: Profile | str | None = None, max_boxes: int | None = None
+    ) -> Steps[Proposals]:
+        """Steps to the same, of a picture that others look at as well."""
         profile = self.check_profile(profile)
         if max_boxes is not None and max_boxes < 1:
             raise ParameterError(f"max_boxes must be at least 1, got {max_boxes}")
         budget = max_boxes or BUDGETS[profile]
         if profile is Profile.SEARCH:
-            return self._search(image, 1.0, budget)
+            return _search(view, 1.0, budget)
         assert self.multibox is not None
         if profile is Profile.FAST:
-            return self.multibox.propose(image, budget or MAX_BOXES)
-        search = self._search(image, UNION_SUPERPIXEL_SCALE, budget)
-        return union(search, self.multibox.propose(image)).first(budget)
+            return (yield from self.multibox.proposing(view, budget or MAX_BOXES))
+        search = _search(view, UNION_SUPERPIXEL_SCALE, budget)
+        return union(search, (yield from self.multibox.proposing(view))).first(budget)
 
     def check_profile(self, profile: Profile | str | None) -> Profile:
         """The profile that is meant, the default one for None. Raises ParameterError as :meth:`propose`."""
@@ -90,9 +98,8 @@ class Proposer:
             )
         return profile
 
-    def _search(self, image: NDArray[np.uint8], scale: float, budget: int | None) -> Proposals:
-        work, factors = reduced(image, self._preprocessing)
-        threads = min(torch.get_num_threads(), _MAX_THREADS)
-        found = selective_search(work, superpixel_scale=scale, max_boxes=budget, threads=threads)
-        height, width = image.shape[:2]
-        return replace(found, boxes=clip(found.boxes / factors, width, height))
+
+def _search(view: View, scale: float, budget: int | None) -> Proposals:
+    threads = min(torch.get_num_threads(), _MAX_THREADS)
+    found = selective_search(view.pixels, superpixel_scale=scale, max_boxes=budget, threads=threads)
+    return replace(found, boxes=clip(found.boxes / view.factors, view.width, view.height))

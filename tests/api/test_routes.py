@@ -181,12 +181,6 @@ def test_health(client: httpx.Client, path: str, expected: dict[str, str]) -> No
     assert (reply.status_code, reply.json()) == (200, expected)
 
 
-def test_the_index_points_to_the_documentation(client: httpx.Client) -> None:
-    docs = client.get(client.get("/").json()["docs"])
-    assert docs.status_code == 200
-    assert "text/html" in docs.headers["content-type"]
-
-
 def test_a_real_photograph(client: httpx.Client, shared: Path) -> None:
     path = shared / "voc100" / "JPEGImages" / "2007_000027.jpg"
     height, width = load(path).shape[:2]

@@ -18,6 +18,7 @@ from detector.detection import Detector
 from detector.ensemble import RegionEnsemble, RegionPrediction, SharedTrunk, averaged, count_shared_stages
 from detector.errors import CheckpointError, ParameterError
 from detector.loading import load_classifier, load_detector
+from detector.looks import complete
 from detector.metadata import Metadata
 from detector.proposals import Proposals, Source
 from detector.region_network import BoxHead, RegionNetwork
@@ -98,7 +99,7 @@ def test_the_first_members_are_an_ensemble_of_the_same_weights(members: list[Che
         RegionPrediction._fields,
         alone,
         first.run(crops, flip=flip),
-        both.run_each(crops, flip=flip)[0],
+        complete(both.looking(len(crops), lambda a, b: crops[a:b], flip=flip))[0],
         strict=True,
     ):
         assert torch.equal(said[0], said[1]), name

@@ -1,0 +1,415 @@
+// The page: what it knows, what the user does, what it shows.
+
+import { Camera, available as cameraAvailable } from "./camera.js";
+import { draw, png, screenStyle } from "./drawing.js";
+import { intake } from "./intake.js";
+import { fillChips, fillList, fillTiming, shown, updateChips } from "./results.js";
+import { ServiceError, address, detect, models, ready } from "./service.js";
+import { copy, curl, json, tally } from "./texts.js";
+
+// Once a picture is sent, the sliders choose among all of these without another request.
+const ASKED = { score_threshold: 0.05, max_detections: 300 };
+const COUNTS = [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 12, 15, 20, 25, 30, 40, 50, 75, 100, 150, 200, 300];
+const KEY = "api-key";
+
+const HINTS = {
+  "": "What this service is set to.",
+  fast: "Only where MultiBox looks at a glance.",
+  balanced: "Adds the best boxes of selective search: slower, finds more.",
+  paper: "All boxes of both methods, as in the paper: slowest, finds most.",
+};
+
+const at = Object.fromEntries([...document.querySelectorAll("[id]")].map((one) => [one.id, one]));
+
+const state = {
+  file: null,
+  request: null, // the AbortController of the request under way
+  reply: null,
+  asked: "", // the query that `reply` answers
+  profile: "",
+  model: "",
+  threshold: 0.3,
+  count: 100,
+  classes: new Set(),
+  visible: [],
+  active: null, // index into `visible`
+  pinned: null,
+};
+
+// A picture comes
+
+intake(at.file, take, complain);
+
+function take(file, note = "") {
+  if (at.camera.contains(document.activeElement)) at.file.focus();
+  camera.stop();
+  state.request?.abort();
+  Object.assign(state, { file, reply: null, visible: [], active: null, pinned: null });
+  state.classes.clear();
+  URL.revokeObjectURL(at.picture.src);
+  at.picture.src = URL.createObjectURL(file);
+  at.picture.alt = file.name;
+  at.name.textContent = file.name;
+  at.caption.textContent = note;
+  document.body.dataset.state = "picture";
+  at.frame.classList.remove("unseen");
+  renderReply();
+  ask();
+}
+
+at.picture.addEventListener("load", () => {
+  if (!state.reply) proportion(at.picture.naturalWidth, at.picture.naturalHeight);
+  renderDrawing();
+});
+at.picture.addEventListener("error", () => at.frame.classList.add("unseen")); // the service says what is wrong
+
+function proportion(width, height) {
+  at.frame.style.setProperty("--w", width);
+  at.frame.style.setProperty("--h", height);
+}
+
+// It is sent
+
+function query(settings) {
+  return {
+    ...settings,
+    ...(state.profile && { profile: state.profile }),
+    ...(state.model && { model: state.model }),
+  };
+}
+
+async function ask() {
+  if (!state.file) return;
+  state.request?.abort();
+  const request = (state.request = new AbortController());
+  const asked = query(ASKED);
+  clearNotice();
+  at.status.textContent = `Looking at ${state.file.name}.`;
+  busy("Looking");
+  renderStale();
+  try {
+    const reply = await detectOnceReady(asked, request.signal);
+    if (request !== state.request) return;
+    state.reply = reply;
+    state.asked = new URLSearchParams(asked).toString();
+    state.active = state.pinned = null;
+    for (const label of state.classes) {
+      if (!reply.detections.some((one) => one.label === label)) state.classes.delete(label);
+    }
+    renderReply();
+    at.status.textContent = state.visible.length ? `Found ${tally(state.visible)}.` : "Nothing was found.";
+  } catch (error) {
+    if (request !== state.request) return;
+    if (error.name === "AbortError") complain("Cancelled.", 0); // by hand: a new picture has a request of its own
+    else fail(error);
+  } finally {
+    if (request === state.request) {
+      state.request = null;
+      idle();
+      renderStale();
+    }
+  }
+}
+
+/** A service that has just been started loads its weights first: the picture waits for that. */
+async function detectOnceReady(asked, signal) {
+  for (;;) {
+    try {
+      return await detect(state.file, asked, sessionStorage.getItem(KEY), signal);
+    } catch (error) {
+      if (error.code !== "not_ready") throw error;
+    }
+    at.status.textContent = at.phase.textContent = "The service is starting";
+    await ready(signal);
+    at.phase.textContent = "Looking";
+  }
+}
+
+let clock;
+
+function busy(phase) {
+  at.busy.hidden = false;
+  at.phase.textContent = phase;
+  clearInterval(clock);
+  const start = performance.now();
+  const tick = () => (at.elapsed.textContent = `${((performance.now() - start) / 1000).toFixed(1)} s`);
+  tick();
+  clock = setInterval(tick, 100);
+}
+
+function idle() {
+  clearInterval(clock);
+  const focused = at.busy.contains(document.activeElement);
+  at.busy.hidden = true;
+  if (focused) (at.retry.hidden || at.retry.disabled ? at.summary : at.retry).focus();
+}
+
+at.cancel.addEventListener("click", () => state.request?.abort());
+
+// Something goes wrong
+
+let countdown;
+
+function fail(error) {
+  const known = error instanceof ServiceError;
+  if (!known) console.error(error);
+  at.status.textContent = "";
+  if (error.code === "unauthorized") {
+    sessionStorage.removeItem(KEY);
+    complain(error.message);
+    at["key-form"].hidden = false;
+    at.key.focus();
+  } else {
+    complain(known ? error.message : `The page has failed: ${error.message}`, known ? error.retry : 0);
+  }
+}
+
+/** Says what is wrong; `retry` is null (trying again is of no use) or the seconds to wait before it is. */
+function complain(message, retry = null) {
+  clearNotice();
+  const soon = retry ? ` It may be tried again in ${retry} ${retry === 1 ? "second" : "seconds"}.` : "";
+  at.alert.textContent = message + soon;
+  at.notice.classList.add("shown");
+  at.retry.hidden = retry === null;
+  if (retry === null) return;
+  const until = performance.now() + retry * 1000;
+  const tick = () => {
+    const left = Math.ceil((until - performance.now()) / 1000);
+    at.retry.disabled = left > 0;
+    at.retry.textContent = left > 0 ? `Try again in ${left} s` : "Try again";
+    if (left <= 0) clearInterval(countdown);
+  };
+  countdown = setInterval(tick, 250);
+  tick();
+}
+
+function clearNotice() {
+  clearInterval(countdown);
+  at.notice.classList.remove("shown");
+  at.alert.textContent = "";
+  at.retry.hidden = at["key-form"].hidden = true;
+}
+
+at.retry.addEventListener("click", () => {
+  ask();
+  at.cancel.focus();
+});
+at["key-form"].addEventListener("submit", async (event) => {
+  event.preventDefault();
+  sessionStorage.setItem(KEY, at.key.value.trim());
+  at.key.value = "";
+  offerModels();
+  renderCode();
+  ask();
+});
+
+// The reply is shown
+
+function renderReply() {
+  const { reply } = state;
+  fillChips(at.chips, reply?.detections ?? [], toggleClass);
+  at.timing.hidden = !reply;
+  if (reply) {
+    proportion(reply.width, reply.height);
+    fillTiming(at["timing-bar"], at["timing-list"], reply.timing_ms);
+    const frames = reply.frames > 1 ? [`first of ${reply.frames} frames`] : [];
+    at.caption.textContent = [`${reply.width} × ${reply.height}`, ...frames, reply.model].join(" · ");
+  }
+  renderChoice();
+}
+
+/** Everything that the sliders and the filter change. */
+function renderChoice() {
+  const all = state.reply?.detections ?? [];
+  state.visible = shown(all, state);
+  state.active = state.pinned = null;
+  updateChips(at.chips, all, state);
+  fillList(at.list, state.visible, (index) => activate(index ?? state.pinned), pin);
+
+  const found = state.visible.length;
+  const objects = found === 1 ? "1 object" : `${found || "No"} objects`;
+  at.summary.textContent = state.reply ? objects : "Nothing yet";
+  const more = all.length === ASKED.max_detections ? "the best " : "";
+  at["summary-more"].textContent = all.length ? `of ${more}${all.length} that score ${ASKED.score_threshold} or more` : "";
+  at.nothing.hidden = !state.reply || found > 0;
+  at.nothing.textContent = all.length
+    ? `Nothing scores ${state.threshold.toFixed(2)} or more; the best has ${all[0].score.toFixed(2)}. Lower the score.`
+    : "The detector knows nothing in this picture.";
+  at.threshold.setAttribute("aria-valuetext", `${state.threshold.toFixed(2)}${state.reply ? `, ${objects}` : ""}`);
+  at.count.setAttribute("aria-valuetext", `${state.count}${state.reply ? `, ${objects}` : ""}`);
+  at.download.disabled = !state.reply;
+  if (state.reply) at.picture.alt = `${state.file.name}: ${tally(state.visible) || "nothing found"}`;
+  renderDrawing();
+  renderCode();
+}
+
+function renderDrawing() {
+  const { width } = at.overlay.getBoundingClientRect();
+  if (!state.reply || !width) return at.overlay.replaceChildren();
+  const scale = width / state.reply.width;
+  at.overlay.replaceChildren(draw(state.visible, width, state.reply.height * scale, scale, screenStyle(width)));
+  activate(state.active);
+}
+
+function renderCode() {
+  const choice = { score_threshold: state.threshold, max_detections: state.count };
+  const settings = { ...query(choice), ...(state.classes.size && { classes: [...state.classes].join(",") }) };
+  const key = Boolean(sessionStorage.getItem(KEY));
+  at.curl.textContent = curl(address("detect", settings), state.file?.name ?? "picture.jpg", key);
+  at["json-block"].hidden = !state.reply;
+  at.json.textContent = state.reply ? json(state.reply, state.visible) : "";
+}
+
+/** A result that is not of the present settings says so, until there is one or for good. */
+function renderStale() {
+  const old = Boolean(state.reply) && state.asked !== new URLSearchParams(query(ASKED)).toString();
+  document.body.classList.toggle("old", old);
+  at.stale.hidden = !old;
+}
+
+// Boxes and entries point at each other
+
+function activate(index) {
+  state.active = index;
+  for (const one of document.querySelectorAll("#overlay [data-index], #list [data-index]")) {
+    one.classList.toggle("active", Number(one.dataset.index) === index);
+  }
+  at.overlay.classList.toggle("pointing", index !== null);
+}
+
+function pin(index) {
+  state.pinned = state.pinned === index ? null : index;
+  activate(state.pinned ?? index);
+  at.overlay.scrollIntoView({ block: "nearest" }); // on a phone, the list lies below the picture
+}
+
+/** The smallest box under the pointer: a larger one can be pointed at beside it. */
+function under(event) {
+  const { left, top, width } = at.overlay.getBoundingClientRect();
+  const scale = state.reply.width / width;
+  const [x, y] = [(event.clientX - left) * scale, (event.clientY - top) * scale];
+  const area = ({ box }) => (box.xmax - box.xmin) * (box.ymax - box.ymin);
+  const hit = state.visible.filter(({ box }) => box.xmin <= x && x <= box.xmax && box.ymin <= y && y <= box.ymax);
+  return hit.length ? state.visible.indexOf(hit.reduce((a, b) => (area(b) < area(a) ? b : a))) : null;
+}
+
+at.overlay.addEventListener("pointermove", (event) => {
+  if (state.reply && event.pointerType === "mouse") activate(under(event) ?? state.pinned);
+});
+at.overlay.addEventListener("pointerleave", () => activate(state.pinned));
+at.overlay.addEventListener("click", (event) => {
+  if (!state.reply) return;
+  const index = under(event);
+  state.pinned = index === state.pinned ? null : index;
+  activate(state.pinned);
+  const beside = matchMedia("(min-width: 900px)").matches; // else the picture would be scrolled away
+  if (state.pinned !== null && beside) at.list.children[index].scrollIntoView({ block: "nearest" });
+});
+
+// Settings
+
+function slider(input, output, write) {
+  const update = () => {
+    output.textContent = write(Number(input.value));
+    input.style.setProperty("--fill", (input.value - input.min) / (input.max - input.min));
+  };
+  input.addEventListener("input", () => {
+    update();
+    renderChoice();
+  });
+  update();
+}
+
+at.count.max = COUNTS.length - 1;
+at.count.value = COUNTS.indexOf(state.count);
+slider(at.threshold, at["threshold-value"], (value) => (state.threshold = value).toFixed(2));
+slider(at.count, at["count-value"], (value) => (state.count = COUNTS[value]));
+
+function toggleClass(label) {
+  if (!state.classes.delete(label)) state.classes.add(label);
+  renderChoice();
+}
+
+for (const radio of document.querySelectorAll("input[name=profile]")) {
+  radio.addEventListener("change", () => {
+    state.profile = radio.value;
+    at["profile-hint"].textContent = HINTS[state.profile];
+    renderCode();
+    ask();
+  });
+}
+
+at.model.addEventListener("change", () => {
+  state.model = at.model.value;
+  renderCode();
+  ask();
+});
+
+async function offerModels() {
+  const offered = await models(sessionStorage.getItem(KEY));
+  at["model-field"].hidden = offered.length < 2;
+  if (offered.length < 2 || at.model.options.length === offered.length) return;
+  at.model.replaceChildren(...offered.map(({ name }) => new Option(name, name)));
+  state.model = at.model.value;
+  renderCode();
+}
+
+// Webcam, download, copying
+
+const camera = new Camera(at.video, (on) => {
+  at.camera.hidden = !on;
+  at["camera-start"].hidden = on || !cameraAvailable;
+  at["camera-take"].disabled = true;
+  if (on) at["camera-stop"].focus();
+  document.body.classList.toggle("filming", on);
+});
+at["camera-start"].hidden = !cameraAvailable;
+at["camera-start"].addEventListener("click", async () => {
+  clearNotice();
+  try {
+    await camera.start();
+  } catch (error) {
+    complain(error.message);
+  }
+});
+at.video.addEventListener("playing", () => {
+  at["camera-take"].disabled = false;
+  at["camera-take"].focus();
+});
+at["camera-take"].addEventListener("click", async () => take(await camera.take()));
+at["camera-stop"].addEventListener("click", () => {
+  camera.stop();
+  at["camera-start"].focus();
+});
+
+at.download.addEventListener("click", async () => {
+  try {
+    const blob = await png(at.picture, state.visible, state.reply);
+    const link = Object.assign(document.createElement("a"), {
+      href: URL.createObjectURL(blob),
+      download: `${state.file.name.replace(/\.[^.]*$/, "")}-detected.png`,
+    });
+    link.click();
+    setTimeout(() => URL.revokeObjectURL(link.href), 60_000); // by then the browser has it
+  } catch (error) {
+    complain(`The picture cannot be saved: ${error.message}`);
+  }
+});
+
+for (const button of document.querySelectorAll("[data-copy]")) {
+  button.addEventListener("click", async () => {
+    try {
+      await copy(at[button.dataset.copy]);
+      button.textContent = "Copied";
+      at.status.textContent = "Copied.";
+    } catch {
+      button.textContent = "Select it and copy";
+    }
+    setTimeout(() => (button.textContent = "Copy"), 2000);
+  });
+}
+
+new ResizeObserver(renderDrawing).observe(at.overlay);
+at["profile-hint"].textContent = HINTS[""];
+renderChoice();
+offerModels();

@@ -1,0 +1,97 @@
+// The list of detections, the classes to filter by, and the timings.
+
+import { colour } from "./drawing.js";
+
+const STEPS = ["queue", "decode", "proposals", "classify"];
+
+/** What is shown of a reply: its chosen classes (none chosen: all), over the threshold, the best `count`. */
+export function shown(detections, { threshold, count, classes }) {
+  return detections
+    .filter(({ label, score }) => score >= threshold && (!classes.size || classes.has(label)))
+    .slice(0, count);
+}
+
+/** One button a class, the best first; made once a reply, so that the focus stays where it is. */
+export function fillChips(parent, detections, toggle) {
+  const ids = new Map(detections.map(({ label, wnid }) => [label, wnid]));
+  parent.hidden = ids.size < 2; // nothing to choose between
+  parent.replaceChildren(
+    ...[...ids].map(([label, wnid]) => {
+      const chip = element("button", "chip");
+      chip.type = "button";
+      chip.dataset.label = label;
+      chip.append(swatch(wnid), label, element("span", "number"));
+      chip.addEventListener("click", () => toggle(label));
+      return chip;
+    }),
+  );
+}
+
+/** Counts and states of these buttons; a class with nothing over the threshold has none. */
+export function updateChips(parent, detections, { threshold, classes }) {
+  for (const chip of parent.children) {
+    const { label } = chip.dataset;
+    const count = detections.filter((one) => one.label === label && one.score >= threshold).length;
+    chip.hidden = !count && !classes.has(label);
+    chip.setAttribute("aria-pressed", classes.has(label));
+    chip.lastChild.textContent = count;
+  }
+}
+
+/** An entry for each detection. `activate(index)` is called as one is pointed at or focused, with null after. */
+export function fillList(parent, detections, activate, pin) {
+  parent.replaceChildren(
+    ...detections.map(({ label, wnid, score, box }, index) => {
+      const entry = element("button", "entry");
+      entry.type = "button";
+      entry.dataset.index = index;
+      const corners = [box.xmin, box.ymin, box.xmax, box.ymax].map(Math.round);
+      entry.title = `${corners.slice(0, 2).join(", ")} to ${corners.slice(2).join(", ")} (pixels)`;
+      const meter = element("span", "meter");
+      meter.style.setProperty("--score", score);
+      meter.style.setProperty("--tint", colour(wnid));
+      entry.append(swatch(wnid), element("span", "label", label), element("span", "number", score.toFixed(2)), meter);
+      entry.addEventListener("focus", () => activate(index));
+      entry.addEventListener("blur", () => activate(null));
+      entry.addEventListener("pointerenter", (event) => event.pointerType === "mouse" && activate(index));
+      entry.addEventListener("pointerleave", (event) => event.pointerType === "mouse" && activate(null));
+      entry.addEventListener("click", () => pin(index));
+      const item = element("li");
+      item.append(entry);
+      return item;
+    }),
+  );
+}
+
+/** Where the time went, as a bar and as figures. */
+export function fillTiming(bar, list, timing) {
+  const steps = STEPS.filter((step) => step in timing);
+  bar.replaceChildren(
+    ...steps.map((step) => {
+      const part = element("span", step);
+      part.style.flexGrow = timing[step] / Math.max(timing.total, 1e-6);
+      return part;
+    }),
+  );
+  list.replaceChildren(
+    ...["total", ...steps].map((step) => {
+      const row = element("div", step);
+      row.append(element("dt", "", step), element("dd", "number", duration(timing[step])));
+      return row;
+    }),
+  );
+}
+
+function duration(milliseconds) {
+  return milliseconds < 10 ? `${milliseconds.toFixed(1)} ms` : `${Math.round(milliseconds).toLocaleString("en")} ms`;
+}
+
+function swatch(id) {
+  const mark = element("span", "swatch");
+  mark.style.background = colour(id);
+  return mark;
+}
+
+function element(name, className = "", text = "") {
+  return Object.assign(document.createElement(name), { className, textContent: text });
+}

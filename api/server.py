@@ -1,0 +1,98 @@
+"""The application under uvicorn, from its first request to its last."""
+
+import asyncio
+import logging
+import signal
+import socket
+from types import FrameType
+
+import uvicorn
+
+from api import logs
+from api.app import create_app
+from api.pool import WorkerFailed
+from api.service import Service
+from api.settings import Settings
+
+logger = logging.getLogger("api")
+
+
+def run(settings: Settings) -> int:
+    """Serve until SIGTERM or SIGINT. 0: a clean end; 1: the weights or the port could not be used.
+
+    SIGHUP switches to the weights files as they are by then.
+    """
+    logs.configure(settings.log_format, settings.log_level)
+    logging.getLogger("python_multipart").setLevel(logging.ERROR)  # a malformed form is told to its sender
+    failed = False
+
+    def give_up() -> None:
+        nonlocal failed
+        failed = True
+        server.should_exit = True
+
+    app = create_app(settings, on_load_failure=give_up)
+    config = uvicorn.Config(
+        app,
+        host=settings.host,
+        port=settings.port,
+        timeout_graceful_shutdown=settings.drain_seconds,
+        log_config=None,
+        access_log=False,
+    )
+    server = _Server(config, settings)
+    server.run()
+    return 1 if failed or not server.started else 0
+
+
+class _Server(uvicorn.Server):
+    """Is unready before it ends, and switches weights when told to."""
+
+    def __init__(self, config: uvicorn.Config, settings: Settings) -> None:
+        super().__init__(config)
+        self._settings = settings
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._told_to_end = False
+        self._switching: asyncio.Task[None] | None = None
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """As uvicorn's."""
+        self._loop = asyncio.get_running_loop()
+        self._loop.add_signal_handler(signal.SIGHUP, self._switch)
+        await super().startup(sockets)
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Unready at once, so that load balancers look elsewhere; after a delay no connections are taken any
+        more and requests under way are finished. Told again, it ends at once."""
+        if self._loop is None or self._told_to_end:
+            self.should_exit = self.force_exit = True
+            return
+        self._told_to_end = True
+        self._loop.call_soon_threadsafe(self._drain)
+
+    def _drain(self) -> None:
+        assert self._loop is not None
+        delay = self._settings.shutdown_delay_seconds
+        service = self._service
+        if service is not None:
+            service.drain(delay + self._settings.drain_seconds)
+        self._loop.call_later(delay, setattr, self, "should_exit", True)
+
+    def _switch(self) -> None:
+        if self._service is not None and (self._switching is None or self._switching.done()):
+            self._switching = asyncio.create_task(_switch(self._service))
+
+    @property
+    def _service(self) -> Service | None:
+        """The service, once the application has started."""
+        return getattr(self.config.app.state, "service", None)  # type: ignore[union-attr]
+
+
+async def _switch(service: Service) -> None:
+    logger.info("Switching to the weights as they are now")
+    try:
+        await service.pool.switch()
+    except WorkerFailed as error:
+        logger.error("The weights stay as they were; the new ones cannot be used: %s", error)
+    else:
+        logger.info("The weights are switched")

@@ -1,0 +1,169 @@
+"""``python -m api.worker``: the process that owns one device. The front starts it, and speaks to it by a
+socket (:mod:`api.wire`).
+
+It is sent its settings, then tasks; it answers that it is ready, then each task, and reports twice a second
+what its device does. It ends when the front says so or is gone.
+"""
+
+import argparse
+import logging
+import os
+import socket
+import sys
+import threading
+from dataclasses import asdict
+
+import psutil
+import torch
+
+from api import logs, wire
+from api.errors import ApiError
+from api.jobs import Job
+from api.loaded_model import load_model
+from api.preparers import Preparers
+from api.scheduler import Scheduler
+from api.tasks import Clock, Result, task_of
+from api.worker_settings import WorkerSettings
+from detector.engine import choose_device
+from detector.errors import DetectorError
+from detector.images import Limits
+
+logger = logging.getLogger("api.worker")
+
+REPORT_SECONDS = 0.5
+FAULT = 70
+"""Exit status of a worker whose device failed."""
+
+# How long an idle GPU waits for company: far less than a batch takes. On a CPU, rows gain nothing from it.
+_LINGER = {"cuda": 0.002}
+
+# How many pictures may be ready before their turn, for each thread that makes them ready.
+_AHEAD = {"cpu": 1, "cuda": 4}
+
+
+class Worker:
+    """One device, its models, and the tasks that it was given."""
+
+    def __init__(self, connection: socket.socket, settings: WorkerSettings) -> None:
+        """Loads the models and runs a picture through each. Raises DetectorError where that cannot be."""
+        self._connection = connection
+        self._sending = threading.Lock()
+        self._limits = Limits(settings.max_bytes, settings.max_pixels)
+        self._device = choose_device(settings.device)
+        self._jobs: dict[int, Job] = {}
+        self._models = {name: load_model(name, settings) for name in settings.models}
+        # Preparing threads leave the other CPUs to the network and to each other; torch's setting is a
+        # thread's own, so the device's thread comes last and has its own.
+        self._preparers = Preparers(
+            settings.prepare_threads,
+            settings.prepare_threads * _AHEAD.get(self._device.type, 1),
+            on_start=lambda: torch.set_num_threads(1),
+        )
+        threads = settings.threads or torch.get_num_threads()
+        self._scheduler = Scheduler(
+            linger=_LINGER.get(self._device.type, 0.0),
+            on_start=lambda: torch.set_num_threads(threads),
+            on_fault=self._die,
+        )
+
+    def run(self) -> None:
+        """Serve until the front says ``stop`` or is gone."""
+        models = list(self._models.values())
+        self._send(
+            {
+                "op": "ready",
+                "models": [model.described for model in models],
+                "device": str(self._device),
+                "rate": models[0].rate,
+            }
+        )
+        threading.Thread(target=self._report, name="report", daemon=True).start()
+        try:
+            while True:
+                header, body = wire.receive_blocking(self._connection)
+                if header["op"] == "task":
+                    self._begin(header, body)
+                elif header["op"] == "cancel":
+                    job = self._jobs.get(header["id"])
+                    if job is not None:
+                        job.cancel()
+                else:
+                    return
+        except (EOFError, ConnectionError):
+            logger.info("The front is gone")
+
+    def _begin(self, header: wire.Header, data: bytes) -> None:
+        number, task = header["id"], task_of(header)
+        model = self._models[header["model"]]
+
+        def answered(answer: Result | ApiError, clock: Clock) -> None:
+            self._jobs.pop(number, None)
+            reply = {"op": "answer", "id": number, "timing_ms": clock.timing_ms}
+            if isinstance(answer, ApiError):
+                error = {"status": answer.status, "code": answer.code, "message": str(answer)}
+                self._send({**reply, "error": error})
+            else:
+                self._send({**reply, "about": answer.about, "media_type": answer.media_type}, answer.body)
+
+        self._jobs[number] = Job(
+            lambda clock: task.steps(model, data, self._limits, clock),
+            header["deadline"],
+            self._scheduler,
+            self._preparers,
+            answered,
+        )
+
+    def _report(self) -> None:
+        pause = threading.Event()
+        while not pause.wait(REPORT_SECONDS):
+            self._send({"op": "report", **asdict(self._scheduler.load()), "memory": self._memory()})
+
+    def _memory(self) -> int:
+        if self._device.type == "cuda":
+            return torch.cuda.memory_reserved(self._device)
+        return int(psutil.Process().memory_info().rss)
+
+    def _send(self, header: wire.Header, body: bytes = b"") -> None:
+        with self._sending:
+            try:
+                for part in wire.packed(header, body):
+                    self._connection.sendall(part)
+            except OSError:  # the front is gone, which its reader notices as well
+                pass
+
+    def _die(self, error: Exception) -> None:
+        """The device failed for good: a new process may find it well again."""
+        logging.shutdown()
+        os._exit(FAULT)
+
+
+def main() -> int:
+    """Serve the front at the other end of the socket ``--fd``. 0: a clean end; 1: the models do not load."""
+    parser = argparse.ArgumentParser(description="A worker of the service; the service starts it.")
+    parser.add_argument("--fd", type=int, required=True, help="socket that the front holds the other end of")
+    connection = socket.socket(fileno=parser.parse_args().fd)
+    header, _ = wire.receive_blocking(connection)
+    settings = WorkerSettings(**header)
+    logs.configure(settings.log_format, settings.log_level)
+    if settings.threads:
+        torch.set_num_threads(settings.threads)
+    try:
+        worker = Worker(connection, settings)
+    except DetectorError as error:
+        return _failed(connection, str(error))
+    except Exception as error:
+        logger.exception("Loading the models failed")
+        return _failed(connection, f"{type(error).__name__}: {error}")
+    worker.run()
+    logging.shutdown()
+    os._exit(0)  # nobody waits for what the threads may still be doing
+
+
+def _failed(connection: socket.socket, message: str) -> int:
+    for part in wire.packed({"op": "failed", "message": message}):
+        connection.sendall(part)
+    return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
