@@ -2,7 +2,7 @@
 # make test      the tests
 # make check     linter, formatter and type checker, all read-only
 # make training  what the scripts of training/ need besides, in .venv (make test brings it too)
-# make peers     OpenCV's contrib build in .venv/peers, which benchmarks/proposals.py measures against
+# make peers     what benchmarks measure against: OpenCV's contrib build in .venv/peers, LitServe
 # make clean     remove .venv and everything else that these made
 #
 # .venv is set up when first needed and again when pyproject.toml or constraints.txt change.
@@ -58,6 +58,7 @@ $(VENV)/.peers: $(VENV)/.dev
 	rm -rf $(VENV)/peers
 	$(BIN)/python -m pip install --quiet --no-deps --target $(VENV)/peers \
 	  opencv-contrib-python-headless==$$(sed -n 's/^opencv-python-headless==//p' constraints.txt)
+	$(PIP_INSTALL) -e '.[peers]'
 	@touch $@
 
 $(VENV)/.made:

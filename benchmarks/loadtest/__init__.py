@@ -1,0 +1,1 @@
+"""What the benchmarks of the service share: clients, servers as processes, figures."""

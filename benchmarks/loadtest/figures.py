@@ -1,0 +1,71 @@
+"""Figures that the benchmarks of the service print."""
+
+import math
+import os
+import resource
+import time
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from loadtest.client import Answer
+
+
+def percentile(values: Sequence[float], percent: float) -> float:
+    """The smallest value that at least ``percent`` of the values do not exceed; nan of none."""
+    if not values:
+        return math.nan
+    return sorted(values)[max(0, math.ceil(len(values) * percent / 100) - 1)]
+
+
+def milliseconds(seconds: float) -> str:
+    """``12.3`` for small ones, whole ones above a hundred, ``-`` for nan."""
+    if math.isnan(seconds):
+        return "-"
+    return f"{seconds * 1e3:.1f}" if seconds < 0.1 else f"{seconds * 1e3:.0f}"
+
+
+def outcomes(answers: Iterable[Answer]) -> Counter[str]:
+    """How many requests ended in which way: "200", "429 overloaded", "reset"."""
+    return Counter(
+        f"{one.outcome} {one.code}" if one.outcome >= "4" and one.code else one.outcome for one in answers
+    )
+
+
+def in_words(counts: Counter[str]) -> str:
+    """``200: 31, 429 overloaded: 5``."""
+    return ", ".join(f"{name}: {count}" for name, count in sorted(counts.items())) or "none"
+
+
+class OwnTime:
+    """The share of one core that this process, the client, takes."""
+
+    def __init__(self) -> None:
+        self._wall = time.monotonic()
+        self._cpu = self._used()
+
+    def share(self) -> float:
+        """Since this was made."""
+        return (self._used() - self._cpu) / (time.monotonic() - self._wall)
+
+    @staticmethod
+    def _used() -> float:
+        usage = resource.getrusage(resource.RUSAGE_SELF)
+        return usage.ru_utime + usage.ru_stime
+
+
+def read_pictures(folder: Path, count: int) -> dict[str, bytes]:
+    """At most ``count`` JPEG files under a folder, by name, spread evenly over all there are.
+
+    Raises SystemExit where there are none.
+    """
+    paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in (".jpg", ".jpeg"))
+    if not paths:
+        raise SystemExit(f"error: {folder} holds no JPEG files: name another folder with --data")
+    step = max(1, len(paths) // count)
+    return {path.name: path.read_bytes() for path in paths[::step][:count]}
+
+
+def machine() -> str:
+    """What the figures were measured on, for their first line."""
+    return f"{os.cpu_count()} CPU cores"

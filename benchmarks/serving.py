@@ -1,0 +1,220 @@
+"""The service against the same Detector without it: bare, behind plain FastAPI, behind LitServe.
+
+    make peers
+    python benchmarks/serving.py --profile fast --max-proposals 20 --data VOCdevkit/VOC2007
+
+Prints pictures a second and percentiles of latency for 1, 8 and 64 clients that each wait for their answer
+before they send the next picture. Every contender gets the same multipart forms with the same pictures in
+the same order, runs alone on the machine, and is started anew for each round; rounds begin with another
+contender each, and the medians over the rounds are printed. ``bare`` is the Detector in a process of its own
+without any server: decoding, detecting, results as dicts; one picture at a time for the latency, calls of
+``--batch`` pictures for the throughput. The clients are this process: what share of a core it takes is
+printed. The other contenders are in serving_peers.py and serving_litserve.py.
+"""
+
+import asyncio
+import json
+import statistics
+import subprocess
+import sys
+import time
+from collections import Counter
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from loadtest.client import Answer, form, request
+from loadtest.figures import OwnTime, in_words, machine, milliseconds, outcomes, percentile, read_pictures
+from loadtest.loops import closed_loop
+from loadtest.processes import ROOT, Server, running, service
+from serving_peers import WARM_UP_PICTURES
+
+from detector.evaluation.text_table import aligned
+from detector.files import write_whole
+
+PEERS = ROOT / "benchmarks" / "serving_peers.py"
+LITSERVE = ROOT / "benchmarks" / "serving_litserve.py"
+NAMES = {
+    "bare": "bare Detector in process",
+    "ours": "this service",
+    "plain": "FastAPI, def endpoint",
+    "locked": "FastAPI, def endpoint, lock",
+    "litserve": "LitServe, batching",
+}
+
+
+@dataclass(frozen=True)
+class Options:
+    """What all contenders share."""
+
+    weights: Path | None
+    device: str
+    profile: str
+    max_proposals: int | None
+    batch: int
+
+    def arguments(self) -> list[str]:
+        """For serving_peers.py."""
+        given = {f"--{name.replace('_', '-')}": value for name, value in asdict(self).items()}
+        return [word for name, value in given.items() if value is not None for word in (name, str(value))]
+
+
+@dataclass(frozen=True)
+class Cell:
+    """What one contender did for one number of clients in one round; seconds."""
+
+    contender: str
+    clients: int
+    pictures: int
+    rate: float
+    p50: float
+    p99: float
+    detections: int
+    outcomes: dict[str, int]
+    client_share: float
+
+
+def main(
+    data: Annotated[Path, typer.Option(help="A folder with JPEG files.")] = ROOT / "examples",
+    contender: Annotated[
+        list[str] | None, typer.Option(help=f"One of {', '.join(NAMES)}, several times; all if not given.")
+    ] = None,
+    clients: Annotated[str, typer.Option(help="Numbers of clients, with commas.")] = "1,8,64",
+    requests: Annotated[int, typer.Option(help="Pictures a cell, at least two for each client.", min=1)] = 24,
+    pictures: Annotated[int, typer.Option(help="Different pictures.", min=1)] = 24,
+    rounds: Annotated[int, typer.Option(min=1)] = 3,
+    profile: str = "fast",
+    max_proposals: Annotated[int | None, typer.Option(help="20 makes a quick run on a CPU.")] = None,
+    device: str = "auto",
+    weights: Annotated[Path | None, typer.Option(help="A checkpoint; the shipped one if not given.")] = None,
+    batch: Annotated[int, typer.Option(help="Pictures a call for bare and LitServe.", min=1)] = 16,
+    json_file: Annotated[Path | None, typer.Option("--json", help="Write every cell of every round.")] = None,
+) -> None:
+    """Print a table a number of clients, and ratios to the bare Detector."""
+    names = contender or list(NAMES)
+    if unknown := set(names) - set(NAMES):
+        raise SystemExit(f"error: unknown contender {unknown.pop()!r}: use {', '.join(NAMES)}")
+    options = Options(weights, device, profile, max_proposals, batch)
+    numbers = [int(number) for number in clients.split(",")]
+    counts = {number: max(requests, 2 * number) for number in numbers}
+    paths = picked(data, pictures)
+    proposals = f"at most {max_proposals} regions" if max_proposals else "as many regions as it takes"
+    print(f"{machine()}, device {device}, profile {profile}, {proposals}, {len(paths)} different pictures")
+    cells: list[Cell] = []
+    for number in range(rounds):
+        turn = number % len(names)
+        for name in names[turn:] + names[:turn]:
+            cells += measure(name, paths, counts, options)
+            print(f"round {number + 1}: {NAMES[name]} done", file=sys.stderr, flush=True)
+            if json_file:
+                write_whole(json_file, json.dumps([asdict(cell) for cell in cells], indent=1).encode())
+    for number in numbers:
+        of_bare = [cell for cell in cells if cell.contender == "bare" and cell.pictures == counts[number]]
+        print(f"\n{number} clients, {counts[number]} pictures, medians of {rounds} rounds\n")
+        print(table([cell for cell in cells if cell.clients == number], of_bare, names))
+
+
+def picked(data: Path, count: int) -> list[Path]:
+    """The paths of the pictures that are sent."""
+    by_name = {path.name: path for path in data.rglob("*")}
+    return [by_name[name] for name in read_pictures(data, count)]
+
+
+def measure(name: str, paths: list[Path], counts: dict[int, int], options: Options) -> list[Cell]:
+    """All cells of one contender in one round."""
+    if name == "bare":
+        return [bare(paths, count, options) for count in sorted(set(counts.values()))]
+    bodies = [form({path.name: path.read_bytes()}) for path in paths]
+    # The others know no deadline: nor shall ours be one that many clients on a small machine meet.
+    messages = [request("/detect", *body, headers={"X-Timeout-Ms": "300000"}) for body in bodies]
+    if name == "ours":
+        settings = asdict(options) | {"batch": None}
+        server = service(settings)
+    else:
+        script = [str(LITSERVE)] if name == "litserve" else [str(PEERS), name]
+        command = [sys.executable, *script, *options.arguments()]
+        server = running(command, {}, "/health")
+    with server as ready:
+        asyncio.run(closed_loop(ready.port, messages[:WARM_UP_PICTURES], 1))
+        return [loaded(name, ready, messages, number, count) for number, count in counts.items()]
+
+
+def loaded(name: str, server: Server, messages: list[bytes], clients: int, count: int) -> Cell:
+    """One cell: so many clients, until ``count`` pictures are answered."""
+    own, start = OwnTime(), time.monotonic()
+    work = [messages[number % len(messages)] for number in range(count)]
+    answers = asyncio.run(closed_loop(server.port, work, clients))
+    wall, share = time.monotonic() - start, own.share()
+    good = [one for one in answers if one.outcome == "200"]
+    return Cell(
+        name,
+        clients,
+        count,
+        rate=len(good) / wall,
+        p50=percentile([one.seconds for one in good], 50),
+        p99=percentile([one.seconds for one in good], 99),
+        detections=sum(found(one) for one in good),
+        outcomes=dict(outcomes(answers)),
+        client_share=share,
+    )
+
+
+def bare(paths: list[Path], count: int, options: Options) -> Cell:
+    """The Detector over the same pictures in a process of its own."""
+    work = [str(paths[number % len(paths)]) for number in range(count)]
+    command = [sys.executable, str(PEERS), "bare", *options.arguments(), *work]
+    done = subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.PIPE)
+    took: dict[str, Any] = json.loads(done.stdout)
+    return Cell(
+        "bare",
+        0,
+        count,
+        rate=count / took["together"],
+        p50=percentile(took["singly"], 50),
+        p99=percentile(took["singly"], 99),
+        detections=took["detections"],
+        outcomes={"200": count},
+        client_share=0.0,
+    )
+
+
+def found(answer: Answer) -> int:
+    """How many detections an answer has."""
+    return len(json.loads(answer.body)["detections"])
+
+
+def table(cells: list[Cell], of_bare: list[Cell], names: list[str]) -> str:
+    """A row a contender; ratios are to the bare Detector's throughput and to its latency of one picture."""
+    head = ["", "pictures/s", "of bare", "p50 ms", "less bare's", "p99 ms", "detections", "client", "errors"]
+    rows = [head]
+    base_rate = statistics.median([cell.rate for cell in of_bare]) if of_bare else None
+    base_p50 = statistics.median([cell.p50 for cell in of_bare]) if of_bare else None
+    for name in names:
+        mine = of_bare if name == "bare" else [cell for cell in cells if cell.contender == name]
+        if not mine:
+            continue
+        rate, p50, p99 = (
+            statistics.median([getattr(cell, field) for cell in mine]) for field in ("rate", "p50", "p99")
+        )
+        errors = Counter[str]()
+        for cell in mine:
+            errors.update({key: count for key, count in cell.outcomes.items() if key != "200"})
+        rows.append(
+            [
+                NAMES[name],
+                f"{rate:.2f}",
+                f"{rate / base_rate:.3f}" if base_rate else "-",
+                milliseconds(p50),
+                f"{(p50 - base_p50) * 1e3:+.1f}" if base_p50 is not None else "-",
+                milliseconds(p99),
+                "/".join(str(count) for count in sorted({cell.detections for cell in mine})),
+                f"{100 * max(cell.client_share for cell in mine):.1f} %",
+                in_words(errors),
+            ]
+        )
+    return aligned(rows)
+
+
+if __name__ == "__main__":
+    typer.run(main)
