@@ -1,10 +1,11 @@
 """Whose turn it is: fair between requests, deadline first.
 
 Every request has a right to an equal share of the device. A request that took its quantum of rows waits until
-the others had theirs; among those whose turn it is, the earliest deadline goes first. An ordinary request
-fits one quantum, so that ordinary requests run whole, one after the other, while a huge one neither holds
-them up for longer than its quantum nor is starved by them. (Virtual time as in Stoica and Abdel-Wahab,
-"Earliest Eligible Virtual Deadline First", 1995.)
+the others had theirs; among those whose turn it is, the earliest deadline goes first, and one that was passed
+over for a whole quantum before all of them. An ordinary request fits one quantum, so that ordinary requests
+run whole, one after the other, while a huge one neither holds them up for longer than its quantum nor is
+starved by them. (Virtual time as in Stoica and Abdel-Wahab, "Earliest Eligible Virtual Deadline First",
+1995.)
 """
 
 from collections.abc import Callable, Iterator
@@ -13,6 +14,8 @@ from itertools import count
 from typing import Generic, Protocol, TypeVar
 
 _numbers = count()
+
+_ROUNDING = 1e-9  # virtual time is a sum of fractions
 
 
 @dataclass(eq=False)
@@ -50,6 +53,7 @@ class FairQueue(Generic[W]):
         self._quantum = quantum
         self._now = 0.0  # virtual time: how many quanta a request that always waited would have had
         self._waiting: list[W] = []
+        self._served: Requester | None = None  # whose quantum is not over
 
     def __len__(self) -> int:
         return len(self._waiting)
@@ -69,13 +73,19 @@ class FairQueue(Generic[W]):
     def next(self, wanted: Callable[[W], bool]) -> W | None:
         """Of those that are ``wanted``, the one whose turn it is; it stays in the queue."""
         candidates = [one for one in self._waiting if wanted(one)]
-        if not candidates:
-            return None
-        now = self._now + 1e-9  # sums of fractions
-        turn = [one for one in candidates if one.requester.turn <= now]
-        if turn:
-            return min(turn, key=lambda one: (one.requester.deadline, one.requester.number))
-        return min(candidates, key=lambda one: (one.requester.turn, one.requester.number))
+        for one in candidates:
+            if one.requester is self._served:
+                return one  # to the end of its quantum
+        return min(candidates, key=self._rank, default=None)
+
+    def _rank(self, one: W) -> tuple[int, float, int]:
+        requester = one.requester
+        ahead = requester.turn - self._now
+        if ahead <= -1:  # passed over
+            return 0, requester.turn, requester.number
+        if ahead <= _ROUNDING:
+            return 1, requester.deadline, requester.number
+        return 2, requester.turn, requester.number
 
     def left_of_quantum(self, one: W) -> int:
         """Rows that one may take before it is another's turn."""
@@ -87,6 +97,8 @@ class FairQueue(Generic[W]):
         requesters = {id(other.requester) for other in self._waiting}
         self._now += rows / (self._quantum * len(requesters))
         requester.taken += rows
+        self._served = requester
         if requester.taken >= self._quantum:
+            self._served = None
             requester.taken = 0
             requester.turn += 1

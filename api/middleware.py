@@ -24,7 +24,8 @@ WORK = ("/detect", "/classify")
 """Where a refusal counts by its reason."""
 
 _KNOWN = (*WORK, "/models")  # so named even where a request is refused before it meets its route
-_POLLED = ("/health/live", "/health/ready", "/metrics")  # every few seconds, and of interest only if it fails
+_POLLED = ("/health/live", "/health/ready", "/metrics")  # every few seconds
+_POLLS = (200, 503)  # and these are what is expected; the service logs by itself when it becomes ready
 _ID = re.compile(rb"[A-Za-z0-9._-]{1,128}")
 _MAX_PATH = 256
 
@@ -49,14 +50,17 @@ class Watch:
             await self._app(scope, receive, send)
             return
         exchange = _Exchange(scope, receive, send, self._metrics)
-        # Never reset: a request has its task for itself, and the server logs its exception after this.
+        # Never reset: a request has its task for itself, and the server may log its exception after this.
         REQUEST_ID.set(exchange.request_id)
-        failed = True
         try:
             await self._app(scope, exchange.receive, exchange.send)
-            failed = False
+        except Exception:
+            if not exchange.answered:
+                raise  # the server cuts the connection, which tells the client
+            # Answered as internal_error. Passed on, it would still cost the client its connection.
+            logger.exception("%s %s failed", scope["method"], _shown_path(scope))
         finally:
-            exchange.finish(failed)
+            exchange.finish()
 
 
 class _Exchange:
@@ -72,28 +76,30 @@ class _Exchange:
         self._bytes_in = self._bytes_out = 0
         self._status: int | None = None
         self._left = self._finished = False
+        self.answered = False
 
     async def receive(self) -> Message:
         message = await self._receive()
         if message["type"] == "http.request":
             self._bytes_in += len(message.get("body", b""))
         elif message["type"] == "http.disconnect":
-            self._left = not self._finished  # a server also says so once all is sent
+            self._left = not self.answered  # a server also says so once all is sent
         return message
 
     async def send(self, message: Message) -> None:
         if message["type"] == "http.response.start":
-            self._status = message["status"]
+            self._status = int(message["status"])  # Starlette may give an HTTPStatus
             header = (b"x-request-id", self.request_id.encode("ascii"))
             message = {**message, "headers": [*message.get("headers", ()), header]}
         elif message["type"] == "http.response.body":
             self._bytes_out += len(message.get("body", b""))
         await self._send(message)
         if message["type"] == "http.response.body" and not message.get("more_body", False):
-            self.finish(failed=False)  # at once: whoever got the answer may ask for the metrics next
+            self.answered = True
+            self.finish()  # at once: whoever got the answer may ask for the metrics next
 
-    def finish(self, failed: bool) -> None:
-        """Log and count, once; ``failed``: the app raised before its answer was complete."""
+    def finish(self) -> None:
+        """Log and count, once."""
         if self._finished:
             return
         self._finished = True
@@ -102,7 +108,7 @@ class _Exchange:
             status = CLIENT_LEFT
             self._metrics.abandoned()
         else:
-            status = 500 if failed or self._status is None else self._status
+            status = self._status if self.answered and self._status is not None else 500
         endpoint = _endpoint(self._scope)
         self._metrics.request_done(endpoint, status, seconds)
         code = self._state.get("error_code")
@@ -111,10 +117,8 @@ class _Exchange:
         self._log(endpoint, status, seconds, code)
 
     def _log(self, endpoint: str, status: int, seconds: float, code: str | None) -> None:
-        level = logging.INFO
-        if status >= 500:
-            level = logging.WARNING
-        elif status < 400 and endpoint in _POLLED:
+        level = logging.WARNING if status >= 500 else logging.INFO
+        if endpoint in _POLLED and status in _POLLS:
             level = logging.DEBUG
         if not logger.isEnabledFor(level):
             return

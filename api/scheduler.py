@@ -135,18 +135,18 @@ class Scheduler:
         """What to start next. While the device is busy only a whole batch, for any other may still grow; None
         if there is none. While it is idle this waits; None means that the scheduler is closed."""
         with self._changed:
-            lingered = not self._linger
+            until = None  # when waiting for company ends
             while True:
                 self._drop_what_nobody_waits_for()
-                batch = self._backlog.form(whole=busy or not lingered)
+                now = monotonic()
+                if self._backlog and until is None:
+                    until = now + self._linger
+                batch = self._backlog.form(whole=busy or (until is not None and now < until))
                 if batch is not None or busy or self._closed:
                     return batch
-                if self._backlog:
-                    self._changed.wait(self._linger)
-                    lingered = True
-                else:
-                    self._changed.wait()
-                    lingered = not self._linger
+                if not self._backlog:
+                    until = None
+                self._changed.wait(until - now if until is not None else None)
 
     def _start(self, batch: Batch) -> tuple[Batch, Running] | None:
         """A batch on its way; None if it failed."""

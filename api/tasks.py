@@ -8,20 +8,12 @@ import orjson
 
 from api.class_filter import labels_of
 from api.errors import ApiError
+from api.loaded_model import LoadedModel
 from api.rendering import JSON, as_coco, as_json, as_picture
-from detector.classification import Classifier, best
-from detector.detection import Detector
+from detector.classification import best
 from detector.images import Limits, read
 from detector.looks import Steps
 from detector.proposals import Profile
-
-
-@dataclass(frozen=True)
-class Models:
-    """What one name stands for; ``classifier`` is None for weights that were made for detection alone."""
-
-    detector: Detector
-    classifier: Classifier | None
 
 
 class Clock:
@@ -81,9 +73,9 @@ class DetectTask:
     format: str
     name: str | None
 
-    def steps(self, models: Models, data: bytes, limits: Limits, clock: Clock) -> Steps[Result]:
+    def steps(self, model: LoadedModel, data: bytes, limits: Limits, clock: Clock) -> Steps[Result]:
         """Raises ApiError for a profile or class that the model lacks, ImageError for a bad picture."""
-        detector = models.detector
+        detector = model.detector
         if self.profile not in (None, Profile.SEARCH) and not detector.has_multibox:
             raise ApiError(
                 501,
@@ -123,9 +115,9 @@ class ClassifyTask:
     top: int
     crops: int
 
-    def steps(self, models: Models, data: bytes, limits: Limits, clock: Clock) -> Steps[Result]:
+    def steps(self, model: LoadedModel, data: bytes, limits: Limits, clock: Clock) -> Steps[Result]:
         """Raises ApiError if the model detects only, ImageError for a bad picture."""
-        classifier = models.classifier
+        classifier = model.classifier
         if classifier is None:
             raise ApiError(
                 501,

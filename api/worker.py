@@ -11,31 +11,23 @@ import os
 import socket
 import sys
 import threading
-from collections.abc import Sequence
+from contextvars import copy_context
 from dataclasses import asdict
-from pathlib import Path
-from time import perf_counter
-from typing import Any
 
-import numpy as np
 import psutil
 import torch
 
 from api import logs, wire
-from api.describing import describe
 from api.errors import ApiError
 from api.jobs import Job
+from api.loaded_model import load_model
 from api.preparers import Preparers
 from api.scheduler import Scheduler
-from api.tasks import Clock, Models, Result, task_of
+from api.tasks import Clock, Result, task_of
 from api.worker_settings import WorkerSettings
-from detector.classification import Classifier
-from detector.detection import Detector
 from detector.engine import choose_device
 from detector.errors import DetectorError
 from detector.images import Limits
-from detector.loading import load_checkpoints
-from detector.pretrained import SHIPPED
 
 logger = logging.getLogger("api.worker")
 
@@ -60,11 +52,7 @@ class Worker:
         self._limits = Limits(settings.max_bytes, settings.max_pixels)
         self._device = choose_device(settings.device)
         self._jobs: dict[int, Job] = {}
-        self._models: dict[str, Models] = {}
-        self.described: list[dict[str, Any]] = []
-        self.rate = 0.0  # regions a second, measured with the last model
-        for name, paths in settings.models.items():
-            self._load(name, [Path(path) for path in paths] if paths else [SHIPPED], settings)
+        self._models = {name: load_model(name, settings) for name in settings.models}
         # Preparing threads leave the other CPUs to the network and to each other; torch's setting is a
         # thread's own, so the device's thread comes last and has its own.
         self._preparers = Preparers(
@@ -79,36 +67,17 @@ class Worker:
             on_fault=self._die,
         )
 
-    def _load(self, name: str, paths: Sequence[Path], settings: WorkerSettings) -> None:
-        checkpoints = load_checkpoints(paths)  # once: detector and classifier share the backbones' memory
-        device = str(self._device)
-        detector = Detector(
-            checkpoints,
-            device=device,
-            profile=settings.profile,
-            max_proposals=settings.max_proposals,
-            batch=settings.batch,
-            compile=settings.compile,
-        )
-        classifier = None
-        if all(checkpoint.metadata.classification is not None for checkpoint in checkpoints):
-            classifier = Classifier(checkpoints, device=device, batch=settings.batch)
-        # One picture all the way: compiled code and memory pools are in place before the first request.
-        picture = np.random.default_rng(0).integers(0, 256, (240, 320, 3), np.uint8)
-        regions = len(detector.propose(picture).boxes) + 1
-        detector.detect([picture], score_threshold=0, max_detections=1)
-        start = perf_counter()
-        detector.detect([picture], score_threshold=0, max_detections=1)
-        self.rate = regions / (perf_counter() - start)
-        if classifier is not None:
-            classifier.classify([picture], top=1)
-        self._models[name] = Models(detector, classifier)
-        metadata = [checkpoint.metadata for checkpoint in checkpoints]
-        self.described.append(describe(name, paths, metadata, detector, classifier))
-
     def run(self) -> None:
         """Serve until the front says ``stop`` or is gone."""
-        self._send({"op": "ready", "models": self.described, "device": str(self._device), "rate": self.rate})
+        models = list(self._models.values())
+        self._send(
+            {
+                "op": "ready",
+                "models": [model.described for model in models],
+                "device": str(self._device),
+                "rate": models[0].rate,
+            }
+        )
         threading.Thread(target=self._report, name="report", daemon=True).start()
         try:
             while True:
@@ -126,7 +95,7 @@ class Worker:
 
     def _begin(self, header: wire.Header, data: bytes) -> None:
         number, task = header["id"], task_of(header)
-        models = self._models[header["model"]]
+        model = self._models[header["model"]]
 
         def answered(answer: Result | ApiError, clock: Clock) -> None:
             self._jobs.pop(number, None)
@@ -137,12 +106,16 @@ class Worker:
             else:
                 self._send({**reply, "about": answer.about, "media_type": answer.media_type}, answer.body)
 
+        # Read by all steps of the job, whichever thread takes them: its records carry the request's id.
+        context = copy_context()
+        context.run(logs.REQUEST_ID.set, header["request_id"])
         self._jobs[number] = Job(
-            lambda clock: task.steps(models, data, self._limits, clock),
+            lambda clock: task.steps(model, data, self._limits, clock),
             header["deadline"],
             self._scheduler,
             self._preparers,
             answered,
+            context,
         )
 
     def _report(self) -> None:

@@ -50,6 +50,9 @@ _CONTENTS: dict[str, Callable[[bytes], Contents]] = {
 
 _RUN_LENGTH = (BmpImageFile.COMPRESSIONS["RLE8"], BmpImageFile.COMPRESSIONS["RLE4"])
 _MAX_RUN_LENGTH = 1_000_000
+_MAX_SIDE = 65_535  # as JPEG has it; each row costs Pillow some bytes of its own, however short it is
+_BAND = 256 * 1024  # pixels
+_EIGHT_BITS = ((np.arange(65536, dtype=np.uint32) * 255 + 32767) // 65535).astype(np.uint8)
 
 # What brings a picture stored with this EXIF orientation upright (Exif 2.32, tag 274).
 _UPRIGHT = {
@@ -149,6 +152,11 @@ def _check_pixels(width: int, height: int, limits: Limits) -> None:
             f"The picture has {width} x {height} = {width * height:,} pixels, more than the "
             f"{limits.max_pixels:,} allowed. Scale it down; nothing is gained by more.",
         )
+    if max(width, height) > _MAX_SIDE:
+        raise ImageError(
+            "too_many_pixels",
+            f"The picture has {width} x {height} pixels, a side of more than {_MAX_SIDE:,}. Cut it into parts.",
+        )
 
 
 def _check_runs(picture: Image.Image, size: int) -> None:
@@ -168,20 +176,33 @@ def _to_rgb(picture: Image.Image, stored: int) -> RGB:
     if picture.mode.startswith("I"):
         picture = _eight_bits(picture)
     if picture.has_transparency_data:
-        layer = picture.convert("RGBA")
+        layer = picture if picture.mode == "RGBA" else picture.convert("RGBA")
         picture = Image.new("RGB", layer.size, "white")
         picture.paste(layer, mask=layer.getchannel("A"))
     if picture.mode != "RGB":
         picture = picture.convert("RGB")
     if stored in _UPRIGHT:
         picture = picture.transpose(_UPRIGHT[stored])
-    return np.array(picture)  # H x W x 3
+    return _pixels(picture)
+
+
+def _pixels(picture: Image.Image) -> RGB:
+    """The pixels [H,W,3] of an RGB picture, copied band by band: in one go there would be three of them."""
+    width, height = picture.size
+    rows = max(1, _BAND // width)
+    if rows >= height:
+        return np.array(picture)
+    pixels = np.empty((height, width, 3), np.uint8)
+    for top in range(0, height, rows):
+        bottom = min(height, top + rows)
+        pixels[top:bottom] = np.asarray(picture.crop((0, top, width, bottom)))
+    return pixels
 
 
 def _eight_bits(picture: Image.Image) -> Image.Image:
     """A 16-bit grey picture scaled to 8 bits; Pillow's own conversion would clip at 255."""
-    wide = np.asarray(picture, dtype=np.uint32)  # H x W
-    grey = Image.fromarray(((wide * 255 + 32767) // 65535).astype(np.uint8))
+    wide = np.asarray(picture)  # H x W
+    grey = Image.fromarray(_EIGHT_BITS[wide])
     transparent = picture.info.get("transparency")  # one grey level, of the 16-bit scale
     if transparent is not None:
         grey.putalpha(Image.fromarray(np.where(wide == transparent, 0, 255).astype(np.uint8)))

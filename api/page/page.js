@@ -4,7 +4,7 @@ import { Camera, available as cameraAvailable } from "./camera.js";
 import { draw, png, screenStyle } from "./drawing.js";
 import { intake } from "./intake.js";
 import { fillChips, fillList, fillTiming, shown, updateChips } from "./results.js";
-import { ServiceError, address, detect, models } from "./service.js";
+import { ServiceError, address, detect, models, ready } from "./service.js";
 import { copy, curl, json, tally } from "./texts.js";
 
 // Once a picture is sent, the sliders choose among all of these without another request.
@@ -41,6 +41,7 @@ const state = {
 intake(at.file, take, complain);
 
 function take(file, note = "") {
+  if (at.camera.contains(document.activeElement)) at.file.focus();
   camera.stop();
   state.request?.abort();
   Object.assign(state, { file, reply: null, visible: [], active: null, pinned: null });
@@ -84,10 +85,10 @@ async function ask() {
   const asked = query(ASKED);
   clearNotice();
   at.status.textContent = `Looking at ${state.file.name}.`;
-  busy(true);
+  busy("Looking");
   renderStale();
   try {
-    const reply = await detect(state.file, asked, sessionStorage.getItem(KEY), request.signal);
+    const reply = await detectOnceReady(asked, request.signal);
     if (request !== state.request) return;
     state.reply = reply;
     state.asked = new URLSearchParams(asked).toString();
@@ -99,33 +100,51 @@ async function ask() {
     at.status.textContent = state.visible.length ? `Found ${tally(state.visible)}.` : "Nothing was found.";
   } catch (error) {
     if (request !== state.request) return;
-    if (error.name === "AbortError") complain("Cancelled.", 0);
+    if (error.name === "AbortError") complain("Cancelled.", 0); // by hand: a new picture has a request of its own
     else fail(error);
   } finally {
     if (request === state.request) {
       state.request = null;
-      busy(false);
+      idle();
       renderStale();
     }
   }
 }
 
+/** A service that has just been started loads its weights first: the picture waits for that. */
+async function detectOnceReady(asked, signal) {
+  for (;;) {
+    try {
+      return await detect(state.file, asked, sessionStorage.getItem(KEY), signal);
+    } catch (error) {
+      if (error.code !== "not_ready") throw error;
+    }
+    at.status.textContent = at.phase.textContent = "The service is starting";
+    await ready(signal);
+    at.phase.textContent = "Looking";
+  }
+}
+
 let clock;
-function busy(on) {
-  at.busy.hidden = !on;
-  at.frame.toggleAttribute("aria-busy", on);
+
+function busy(phase) {
+  at.busy.hidden = false;
+  at.phase.textContent = phase;
   clearInterval(clock);
-  if (!on) return;
   const start = performance.now();
   const tick = () => (at.elapsed.textContent = `${((performance.now() - start) / 1000).toFixed(1)} s`);
   tick();
   clock = setInterval(tick, 100);
 }
 
-at.cancel.addEventListener("click", () => {
-  state.request?.abort();
-  at.retry.focus();
-});
+function idle() {
+  clearInterval(clock);
+  const focused = at.busy.contains(document.activeElement);
+  at.busy.hidden = true;
+  if (focused) (at.retry.hidden || at.retry.disabled ? at.summary : at.retry).focus();
+}
+
+at.cancel.addEventListener("click", () => state.request?.abort());
 
 // Something goes wrong
 
@@ -137,7 +156,7 @@ function fail(error) {
   at.status.textContent = "";
   if (error.code === "unauthorized") {
     sessionStorage.removeItem(KEY);
-    complain(`${error.message} Enter an API key of this service.`);
+    complain(error.message);
     at["key-form"].hidden = false;
     at.key.focus();
   } else {
@@ -171,7 +190,10 @@ function clearNotice() {
   at.retry.hidden = at["key-form"].hidden = true;
 }
 
-at.retry.addEventListener("click", ask);
+at.retry.addEventListener("click", () => {
+  ask();
+  at.cancel.focus();
+});
 at["key-form"].addEventListener("submit", async (event) => {
   event.preventDefault();
   sessionStorage.setItem(KEY, at.key.value.trim());
@@ -205,7 +227,7 @@ function renderChoice() {
   fillList(at.list, state.visible, (index) => activate(index ?? state.pinned), pin);
 
   const found = state.visible.length;
-  const objects = found === 1 ? "1 object" : `${found} objects`;
+  const objects = found === 1 ? "1 object" : `${found || "No"} objects`;
   at.summary.textContent = state.reply ? objects : "Nothing yet";
   const more = all.length === ASKED.max_detections ? "the best " : "";
   at["summary-more"].textContent = all.length ? `of ${more}${all.length} that score ${ASKED.score_threshold} or more` : "";
@@ -243,7 +265,6 @@ function renderStale() {
   const old = Boolean(state.reply) && state.asked !== new URLSearchParams(query(ASKED)).toString();
   document.body.classList.toggle("old", old);
   at.stale.hidden = !old;
-  at.stale.textContent = old ? "Old result, of the settings before." : "";
 }
 
 // Boxes and entries point at each other
@@ -259,6 +280,7 @@ function activate(index) {
 function pin(index) {
   state.pinned = state.pinned === index ? null : index;
   activate(state.pinned ?? index);
+  at.overlay.scrollIntoView({ block: "nearest" }); // on a phone, the list lies below the picture
 }
 
 /** The smallest box under the pointer: a larger one can be pointed at beside it. */
@@ -280,7 +302,8 @@ at.overlay.addEventListener("click", (event) => {
   const index = under(event);
   state.pinned = index === state.pinned ? null : index;
   activate(state.pinned);
-  if (state.pinned !== null) at.list.children[index].scrollIntoView({ block: "nearest" });
+  const beside = matchMedia("(min-width: 900px)").matches; // else the picture would be scrolled away
+  if (state.pinned !== null && beside) at.list.children[index].scrollIntoView({ block: "nearest" });
 });
 
 // Settings

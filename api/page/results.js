@@ -14,6 +14,7 @@ export function shown(detections, { threshold, count, classes }) {
 /** One button a class, the best first; made once a reply, so that the focus stays where it is. */
 export function fillChips(parent, detections, toggle) {
   const ids = new Map(detections.map(({ label, wnid }) => [label, wnid]));
+  parent.hidden = ids.size < 2; // nothing to choose between
   parent.replaceChildren(
     ...[...ids].map(([label, wnid]) => {
       const chip = element("button", "chip");
@@ -73,7 +74,7 @@ export function fillTiming(bar, list, timing) {
     }),
   );
   list.replaceChildren(
-    ...[...steps, "total"].map((step) => {
+    ...["total", ...steps].map((step) => {
       const row = element("div", step);
       row.append(element("dt", "", step), element("dd", "number", duration(timing[step])));
       return row;

@@ -42,6 +42,18 @@ export async function detect(file, query, key, signal) {
   return reply;
 }
 
+/** Returns once the service is ready. Throws AbortError once `signal` fires, ServiceError where nobody answers. */
+export async function ready(signal) {
+  while (!(await fetch(address("health/ready"), { signal }).catch(lost)).ok) {
+    await new Promise((resolve) => setTimeout(resolve, 1000));
+  }
+}
+
+function lost(error) {
+  if (error.name === "AbortError") throw error;
+  throw new ServiceError("network", "The service has gone while it was starting. Its log says why.", 0);
+}
+
 /** The models that can be asked for, the default first; none if the service does not say. */
 export async function models(key) {
   try {

@@ -4,7 +4,7 @@
 export function curl(url, name, hasKey) {
   const path = /[;,"\\]/.test(name) ? `"${name.replaceAll(/["\\]/g, "\\$&")}"` : name; // curl's own quoting
   const key = hasKey ? ` -H "X-API-Key: $API_KEY"` : "";
-  return `curl -F ${quoted(`file=@${path}`)}${key} ${quoted(url)}`;
+  return `curl -F ${quoted(`file=@${path}`)}${key} \\\n  ${quoted(url)}`;
 }
 
 /** The reply, indented, with a line for each detection. */

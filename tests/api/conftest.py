@@ -2,8 +2,9 @@
 
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from PIL import Image
 
 from api.app import create_app
 from api.settings import Settings
+from detector.checkpoints import Checkpoint, load_checkpoint, save_checkpoint
 from detector.proposals import Profile
 
 
@@ -35,6 +37,12 @@ def serve(app: FastAPI) -> Iterator[httpx.Client]:
     finally:
         server.should_exit = True
         thread.join()
+
+
+@pytest.fixture(scope="session")
+def serving() -> Callable[[FastAPI], AbstractContextManager[httpx.Client]]:
+    """What serves an app of the test's own: :func:`serve`."""
+    return serve
 
 
 def wait_until_ready(client: httpx.Client, seconds: float = 600) -> None:
@@ -60,6 +68,19 @@ def client(checkpoint_path: Path) -> Iterator[httpx.Client]:
 def fast_client(multibox_path: Path) -> Iterator[httpx.Client]:
     """A client of a service whose weights have a MultiBox head, and which is set to ``fast``."""
     settings = Settings(weights=multibox_path, device="cpu", profile=Profile.FAST, max_proposals=7)
+    with serve(create_app(settings)) as client:
+        wait_until_ready(client)
+        yield client
+
+
+@pytest.fixture(scope="session")
+def eager_client(multibox_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx.Client]:
+    """A client of a service whose untrained detector finds dozens of things: a power raises its scores."""
+    whole = load_checkpoint(multibox_path)
+    eager = replace(whole.metadata, scoring=replace(whole.metadata.scoring, score_power=0.1))
+    path = tmp_path_factory.mktemp("weights") / "eager.safetensors"
+    save_checkpoint(path, Checkpoint(whole.network, eager, whole.multibox))
+    settings = Settings(weights=path, device="cpu", profile=Profile.FAST, max_proposals=3)
     with serve(create_app(settings)) as client:
         wait_until_ready(client)
         yield client

@@ -1,0 +1,133 @@
+"""What is found is drawn, listed and chosen from, in a real browser."""
+
+import re
+from typing import Any
+
+import httpx
+import pytest
+from driving import choose, refusal, scoring, settle, told
+from playwright.sync_api import Page, expect
+
+
+def test_it_draws_what_the_service_finds(
+    page: Page, requests: list[str], picture: bytes, reply: dict[str, Any], eager_client: httpx.Client
+) -> None:
+    choose(page, picture)
+    assert requests == [eager_client.base_url.join("/detect?score_threshold=0.05&max_detections=300")]
+    found = scoring(reply, 0.3)[:100]
+    assert found
+    expect(page.locator("#overlay .box")).to_have_count(len(found))
+    texts = [f"{one['label']}{one['score']:.2f}" for one in found]
+    assert page.locator("#list .entry").all_text_contents() == texts
+    expect(page.locator("#status")).to_contain_text("Found ")
+    expect(page.locator("#timing-list")).to_contain_text("classify")
+
+    picture_box, box = page.locator("#picture").bounding_box(), found[0]["box"]
+    drawn = page.locator('#overlay .box[data-index="0"]').bounding_box()
+    assert picture_box is not None
+    assert drawn is not None
+    scale = picture_box["width"] / reply["width"]
+    assert drawn["x"] - picture_box["x"] == pytest.approx(box["xmin"] * scale, abs=3)
+    assert drawn["y"] - picture_box["y"] == pytest.approx(box["ymin"] * scale, abs=3)
+    assert drawn["width"] == pytest.approx((box["xmax"] - box["xmin"]) * scale, abs=6)
+    assert drawn["height"] == pytest.approx((box["ymax"] - box["ymin"]) * scale, abs=6)
+
+
+@pytest.mark.parametrize(
+    ("slider", "key", "threshold", "count"),
+    [
+        pytest.param("#threshold", "Home", 0.05, 100, id="lowest score"),
+        pytest.param("#threshold", "ArrowRight", 0.31, 100, id="a step up"),
+        pytest.param("#threshold", "End", 1.0, 100, id="nothing scores so much"),
+        pytest.param("#count", "Home", 0.3, 1, id="the best alone"),
+    ],
+)
+def test_sliders_choose_without_asking_again(
+    page: Page,
+    requests: list[str],
+    picture: bytes,
+    reply: dict[str, Any],
+    slider: str,
+    key: str,
+    threshold: float,
+    count: int,
+) -> None:
+    choose(page, picture)
+    page.locator(slider).press(key)
+    expected = len(scoring(reply, threshold)[:count])
+    expect(page.locator("#overlay .box")).to_have_count(expected)
+    expect(page.locator("#list li")).to_have_count(expected)
+    expect(page.locator("#nothing")).to_be_visible(visible=expected == 0)
+    assert len(told(page)["detections"]) == expected
+    assert len(requests) == 1
+
+
+def test_a_class_is_chosen_by_its_label(
+    page: Page, requests: list[str], picture: bytes, reply: dict[str, Any]
+) -> None:
+    choose(page, picture)
+    label = scoring(reply, 0.3)[0]["label"]
+    expected = sum(one["label"] == label for one in scoring(reply, 0.3))
+    chip = page.locator(f'.chip[data-label="{label}"]')
+    chip.click()
+    expect(chip).to_have_attribute("aria-pressed", "true")
+    expect(page.locator("#overlay .box")).to_have_count(expected)
+    assert set(page.locator("#list .label").all_text_contents()) == {label}
+    chip.click()
+    expect(page.locator("#overlay .box")).to_have_count(len(scoring(reply, 0.3)[:100]))
+    assert len(requests) == 1
+
+
+def test_boxes_and_entries_point_at_each_other(page: Page, picture: bytes) -> None:
+    choose(page, picture)
+    page.locator("#list .entry").nth(1).hover()
+    expect(page.locator('#overlay .box[data-index="1"]')).to_have_class(re.compile("active"))
+    page.locator("#list .entry").first.focus()
+    expect(page.locator('#overlay .box[data-index="0"]')).to_have_class(re.compile("active"))
+    page.locator("#count").press("Home")
+    page.locator('#overlay .box[data-index="0"]').hover()
+    expect(page.locator("#list .entry.active")).to_have_count(1)
+    page.mouse.move(0, 0)
+    expect(page.locator("#list .entry.active")).to_have_count(0)
+
+
+def test_a_profile_asks_again_and_a_failure_marks_the_result_as_old(
+    page: Page, requests: list[str], picture: bytes
+) -> None:
+    choose(page, picture)
+    page.get_by_role("radio", name="Fast").check()
+    settle(page)
+    assert requests[-1].endswith("&profile=fast")
+    expect(page.locator("#stale")).to_be_hidden()
+    page.route("**/detect?*", refusal(503, "worker_lost"))
+    page.get_by_role("radio", name="Paper").check()
+    expect(page.locator("#stale")).to_contain_text("Old result")
+    expect(page.locator("#overlay .box")).not_to_have_count(0)
+    page.unroute("**/detect?*")
+    page.get_by_role("radio", name="Fast").check()
+    expect(page.locator("#stale")).to_be_hidden()
+
+
+@pytest.mark.parametrize(
+    ("names", "offered"),
+    [
+        pytest.param(["only"], None, id="nothing to choose"),
+        pytest.param(["b", "a"], ["a", "b"], id="the default first"),
+    ],
+)
+def test_models_are_offered_where_there_are_several(
+    page: Page, requests: list[str], picture: bytes, names: list[str], offered: list[str] | None
+) -> None:
+    listed = {"models": [{"name": name, "default": name == "a"} for name in names]}
+    page.route("**/models", lambda route: route.fulfill(json=listed))
+    page.route("**/detect?*", refusal(404, "unknown_model"))
+    page.reload()
+    choose(page, picture)
+    if offered is None:
+        expect(page.locator("#model")).to_be_hidden()
+        assert "model=" not in requests[-1]
+        return
+    assert page.locator("#model option").all_text_contents() == offered
+    page.get_by_label("Model").select_option("b")
+    settle(page)
+    assert requests[-1].endswith("&model=b")
