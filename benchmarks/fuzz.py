@@ -44,6 +44,7 @@ def main(
             f"--max-examples={examples}",
             f"--max-time={max(1, round(minutes * 60))}",
             f"--seed={seed}",
+            "--request-timeout=100",
             "--continue-on-failure",
             "--no-color",
         ]
