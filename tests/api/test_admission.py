@@ -28,9 +28,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Iterator[Clock]:
 
 
 def books(*, rate: float = 100.0, requests: int = 10, size: int = 1000) -> Admission:
-    return Admission(
-        max_requests=requests, max_bytes=size, stated_rate=lambda: rate, metrics=Metrics()
-    )
+    return Admission(max_requests=requests, max_bytes=size, stated_rate=lambda: rate, metrics=Metrics())
 
 
 @pytest.mark.parametrize(
