@@ -9,7 +9,8 @@ the same order, runs alone on the machine, and is started anew for each round; r
 contender each, and the medians over the rounds are printed. ``bare`` is the Detector in a process of its own
 without any server: decoding, detecting, results as dicts; one picture at a time for the latency, calls of
 ``--batch`` pictures for the throughput. The clients are this process: what share of a core it takes is
-printed. The other contenders are in serving_peers.py and serving_litserve.py.
+printed. So is how many cores were busy with things that have no part in this, at worst: where "others" is not
+near zero, the figures say little. The other contenders are in serving_peers.py and serving_litserve.py.
 """
 
 import asyncio
@@ -23,9 +24,19 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
+import psutil
 import typer
 from loadtest.client import Answer, form, request
-from loadtest.figures import OwnTime, in_words, machine, milliseconds, outcomes, percentile, read_pictures
+from loadtest.figures import (
+    OthersTime,
+    OwnTime,
+    in_words,
+    machine,
+    milliseconds,
+    outcomes,
+    percentile,
+    read_pictures,
+)
 from loadtest.loops import closed_loop
 from loadtest.processes import ROOT, Server, running, service
 from serving_peers import WARM_UP_PICTURES
@@ -73,6 +84,8 @@ class Cell:
     detections: int
     outcomes: dict[str, int]
     client_share: float
+    others: float
+    """Cores that were busy with something else meanwhile."""
 
 
 def main(
@@ -143,6 +156,7 @@ def measure(name: str, paths: list[Path], counts: dict[int, int], options: Optio
 def loaded(name: str, server: Server, messages: list[bytes], clients: int, count: int) -> Cell:
     """One cell: so many clients, until ``count`` pictures are answered."""
     own, start = OwnTime(), time.monotonic()
+    others = OthersTime(psutil.Process(server.process.pid))
     work = [messages[number % len(messages)] for number in range(count)]
     answers = asyncio.run(closed_loop(server.port, work, clients))
     wall, share = time.monotonic() - start, own.share()
@@ -157,6 +171,7 @@ def loaded(name: str, server: Server, messages: list[bytes], clients: int, count
         detections=sum(found(one) for one in good),
         outcomes=dict(outcomes(answers)),
         client_share=share,
+        others=others.cores(),
     )
 
 
@@ -176,6 +191,7 @@ def bare(paths: list[Path], count: int, options: Options) -> Cell:
         detections=took["detections"],
         outcomes={"200": count},
         client_share=0.0,
+        others=took["others"],
     )
 
 
@@ -186,7 +202,18 @@ def found(answer: Answer) -> int:
 
 def table(cells: list[Cell], of_bare: list[Cell], names: list[str]) -> str:
     """A row a contender; ratios are to the bare Detector's throughput and to its latency of one picture."""
-    head = ["", "pictures/s", "of bare", "p50 ms", "less bare's", "p99 ms", "detections", "client", "errors"]
+    head = [
+        "",
+        "pictures/s",
+        "of bare",
+        "p50 ms",
+        "less bare's",
+        "p99 ms",
+        "detections",
+        "client",
+        "others",
+        "errors",
+    ]
     rows = [head]
     base_rate = statistics.median([cell.rate for cell in of_bare]) if of_bare else None
     base_p50 = statistics.median([cell.p50 for cell in of_bare]) if of_bare else None
@@ -210,6 +237,7 @@ def table(cells: list[Cell], of_bare: list[Cell], names: list[str]) -> str:
                 milliseconds(p99),
                 "/".join(str(count) for count in sorted({cell.detections for cell in mine})),
                 f"{100 * max(cell.client_share for cell in mine):.1f} %",
+                f"{max(cell.others for cell in mine):.2f}",
                 in_words(errors),
             ]
         )

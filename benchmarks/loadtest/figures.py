@@ -8,6 +8,8 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+import psutil
+
 from loadtest.client import Answer
 
 
@@ -52,6 +54,33 @@ class OwnTime:
     def _used() -> float:
         usage = resource.getrusage(resource.RUSAGE_SELF)
         return usage.ru_utime + usage.ru_stime
+
+
+class OthersTime:
+    """How many cores' time processes take that have no part in a measurement: it shares the machine with
+    them, and figures of two contenders only compare where this is small."""
+
+    def __init__(self, *family: psutil.Process) -> None:
+        """``family``: those that have a part, besides this process and the children they all have by now."""
+        self._family = {
+            one
+            for parent in (psutil.Process(), *family)
+            for one in (parent, *parent.children(recursive=True))
+        }
+        self._wall, self._busy, self._own = time.monotonic(), _busy(), self._used()
+
+    def cores(self) -> float:
+        """Since this was made."""
+        others = (_busy() - self._busy) - (self._used() - self._own)
+        return max(0.0, others) / (time.monotonic() - self._wall)
+
+    def _used(self) -> float:
+        return sum(sum(one.cpu_times()[:2]) for one in self._family if one.is_running())
+
+
+def _busy() -> float:
+    times = psutil.cpu_times()
+    return float(sum(times) - times.idle - getattr(times, "iowait", 0.0) - getattr(times, "guest", 0.0))
 
 
 def read_pictures(folder: Path, count: int) -> dict[str, bytes]:
