@@ -1,7 +1,5 @@
 """Who is let in: the books, without a service around them."""
 
-from collections.abc import Iterator
-
 import pytest
 
 from api import admission
@@ -21,16 +19,14 @@ class Clock:
 
 
 @pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> Iterator[Clock]:
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     clock = Clock()
     monkeypatch.setattr(admission, "monotonic", clock)
-    yield clock
+    return clock
 
 
 def books(*, rate: float = 100.0, requests: int = 10, size: int = 1000) -> Admission:
-    return Admission(
-        max_requests=requests, max_bytes=size, stated_rate=lambda: rate, metrics=Metrics()
-    )
+    return Admission(max_requests=requests, max_bytes=size, stated_rate=lambda: rate, metrics=Metrics())
 
 
 @pytest.mark.parametrize(
