@@ -12,7 +12,7 @@ from api.fair_queue import Requester
 from api.faults import Cancelled, DeviceFault, Expired, OutOfMemory
 from api.preparers import Preparers
 from api.scheduler import Scheduler
-from api.tasks import Clock, Result
+from api.steps import Clock, Result
 from detector.errors import ImageError
 from detector.looks import Said, Steps
 

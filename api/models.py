@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from api.errors import ApiError
 from api.replies import json_reply
 from api.schemas import ErrorReply
-from detector.proposals import Profile
+from detector.options import Profile
 
 router = APIRouter()
 

@@ -5,8 +5,7 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from detector.detection import MAX_DETECTIONS, SCORE_THRESHOLD
-from detector.proposals import Profile
+from detector.options import MAX_DETECTIONS, SCORE_THRESHOLD, Profile
 
 
 class Crops(IntEnum):

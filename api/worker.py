@@ -23,7 +23,8 @@ from api.jobs import Job
 from api.loaded_model import load_model
 from api.preparers import Preparers
 from api.scheduler import Scheduler
-from api.tasks import Clock, Result, task_of
+from api.steps import Clock, Result, steps_of
+from api.tasks import task_of
 from api.worker_settings import WorkerSettings
 from detector.engine import choose_device
 from detector.errors import DetectorError
@@ -110,7 +111,7 @@ class Worker:
         context = copy_context()
         context.run(logs.REQUEST_ID.set, header["request_id"])
         self._jobs[number] = Job(
-            lambda clock: task.steps(model, data, self._limits, clock),
+            lambda clock: steps_of(task, model, data, self._limits, clock),
             header["deadline"],
             self._scheduler,
             self._preparers,

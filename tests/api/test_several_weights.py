@@ -9,7 +9,8 @@ import pytest
 
 from api.loaded_model import load_model
 from api.settings import Settings
-from api.tasks import ClassifyTask, Clock, DetectTask, Result
+from api.steps import Clock, Result, steps_of
+from api.tasks import ClassifyTask, DetectTask
 from api.worker_settings import worker_settings
 from detector import Scoring, load_classifier, load_detector
 from detector.checkpoints import load_checkpoint, save_checkpoint
@@ -36,7 +37,7 @@ def _answers(weights: list[Path], picture: bytes) -> tuple[Result, Result]:
     settings = worker_settings(Settings(weights=tuple(weights), device="cpu", max_proposals=6))[0]
     model = load_model("default", settings)
     tasks = (DetectTask(0.0, 5, None, None, "json", None), ClassifyTask(top=2, crops=1))
-    detected, classified = (complete(task.steps(model, picture, Limits(), Clock())) for task in tasks)
+    detected, classified = (complete(steps_of(task, model, picture, Limits(), Clock())) for task in tasks)
     return detected, classified
 
 
