@@ -30,6 +30,8 @@ examples:
   detector serve --model tools=tools.safetensors --model birds=a.safetensors:b.safetensors
   DETECTOR_API_KEYS_FILE=keys.txt detector serve --host 0.0.0.0
 
+SIGHUP switches to the weights files as they are by then; requests under way are answered by the old ones.
+
 exit status: 0 after SIGTERM or SIGINT, 1 if weights or port cannot be used, 2 for settings that cannot be"""
 
 SECTIONS = {

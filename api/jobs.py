@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Callable
+from contextvars import Context
 from functools import partial
 from time import monotonic
 
@@ -30,13 +31,15 @@ class Job:
         scheduler: Scheduler,
         preparers: Preparers,
         answered: Answered,
+        context: Context,
     ) -> None:
-        """``answered`` is called once, on a preparing thread."""
+        """``answered`` is called once, on a preparing thread, as all steps are; they run in ``context``."""
         self.clock = Clock()
         self._steps = steps(self.clock)
         self._scheduler = scheduler
         self._preparers = preparers
         self._answered = answered
+        self._context = context
         self._requester = Requester(deadline, on_first_row=self._let_another)
         self._asked = monotonic()
         self._counts = False  # among those that were begun and wait for their first turn
@@ -49,6 +52,9 @@ class Job:
             self._end(_refusal(Cancelled()))
 
     def _begin(self) -> None:
+        self._context.run(self._first)
+
+    def _first(self) -> None:
         self._counts = True
         self.clock.add(monotonic() - self._asked, "queue")
         if self._requester.cancelled:
@@ -60,7 +66,7 @@ class Job:
 
     def _went(self, outcome: Outcome) -> None:
         """On the device's thread: go on elsewhere."""
-        self._preparers.proceed(partial(self._go_on, outcome, monotonic()))
+        self._preparers.proceed(partial(self._context.run, self._go_on, outcome, monotonic()))
 
     def _go_on(self, outcome: Outcome, told: float) -> None:
         self.clock.add(outcome.waited + monotonic() - told, "queue")

@@ -20,7 +20,7 @@ class LoadedModel:
     """What one name stands for.
 
     ``classifier`` is None for weights made for detection alone. ``described`` is what ``GET /models``
-    tells, ``rate`` how many regions a second it looks at, proposals included.
+    tells, ``rate`` how many regions a second it may look at, if what prepares them keeps up.
     """
 
     detector: Detector
@@ -51,11 +51,16 @@ def load_model(name: str, settings: WorkerSettings) -> LoadedModel:
         classifier = Classifier(checkpoints, device=settings.device, batch=settings.batch)
 
     picture = np.random.default_rng(0).integers(0, 256, (240, 320, 3), np.uint8)
-    regions = len(detector.propose(picture).boxes) + 1
     detector.detect([picture])
     start = perf_counter()
-    detector.detect([picture])
-    rate = regions / (perf_counter() - start)
+    proposals = detector.propose(picture)
+    proposed = perf_counter()
+    detector.score(picture, proposals)
+    regions = len(proposals.boxes) + 1
+    rate = min(
+        regions / (perf_counter() - proposed),
+        settings.prepare_threads * regions / (proposed - start),
+    )
     if classifier is not None:
         classifier.classify([picture], top=1)
     metadata = [checkpoint.metadata for checkpoint in checkpoints]

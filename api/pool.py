@@ -11,6 +11,7 @@ from typing import Any
 
 from api import wire
 from api.errors import ApiError
+from api.logs import REQUEST_ID
 from api.metrics import DeviceReport, Metrics
 from api.tasks import Task, task_header
 from api.worker_settings import WorkerSettings
@@ -108,6 +109,7 @@ class Worker:
         except (EOFError, ConnectionError):
             pass
         finally:
+            self._metrics.device_report(self.device, DeviceReport(0, 0, 0, (), 0))
             lost = ApiError(503, "worker_lost", "The worker was lost and is started again. Send it again.")
             for future in self._asked.values():
                 if not future.done():
@@ -127,7 +129,15 @@ class Worker:
         self._work[number] = work
         future.add_done_callback(lambda _: self._done(number))
         self._send(
-            {"op": "task", "id": number, "model": model, "deadline": deadline, **task_header(task)}, data
+            {
+                "op": "task",
+                "id": number,
+                "model": model,
+                "deadline": deadline,
+                "request_id": REQUEST_ID.get(),
+                **task_header(task),
+            },
+            data,
         )
         return future
 

@@ -72,6 +72,7 @@ class _Server(uvicorn.Server):
 
     def _drain(self) -> None:
         assert self._loop is not None
+        logger.info("Told to end: no more requests are taken")
         delay = self._settings.shutdown_delay_seconds
         service = self._service
         if service is not None:

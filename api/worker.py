@@ -11,6 +11,7 @@ import os
 import socket
 import sys
 import threading
+from contextvars import copy_context
 from dataclasses import asdict
 
 import psutil
@@ -105,12 +106,16 @@ class Worker:
             else:
                 self._send({**reply, "about": answer.about, "media_type": answer.media_type}, answer.body)
 
+        # Read by all steps of the job, whichever thread takes them: its records carry the request's id.
+        context = copy_context()
+        context.run(logs.REQUEST_ID.set, header["request_id"])
         self._jobs[number] = Job(
             lambda clock: task.steps(model, data, self._limits, clock),
             header["deadline"],
             self._scheduler,
             self._preparers,
             answered,
+            context,
         )
 
     def _report(self) -> None:
