@@ -63,7 +63,7 @@ async def read_uploads(request: Request, limits: UploadLimits, fetcher: Fetcher 
         raise ApiError(
             403,
             "url_disabled",
-            "This service fetches no addresses. Send the picture itself, or set DETECTOR_ALLOW_URLS=true.",
+            "This service fetches no addresses. Send the picture itself.",
         )
     return Uploads((await fetcher.fetch(content),), many=False)
 
