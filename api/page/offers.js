@@ -23,9 +23,9 @@ export async function offer(key) {
   offerProfiles();
 }
 
-/** The model and the profile that are chosen, as part of a query. */
+/** The model and the profile that are chosen, as part of a query; nothing for what is the default. */
 export function chosen() {
-  const model = offered.length > 1 && at.model.value;
+  const model = at.model.selectedIndex > 0 && at.model.value;
   const profile = profiles.find((radio) => radio.checked).value;
   return { ...(profile && { profile }), ...(model && { model }) };
 }
