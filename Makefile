@@ -3,6 +3,7 @@
 # make check     linter, formatter and type checker, all read-only
 # make training  what the scripts of training/ need besides, in .venv (make test brings it too)
 # make peers     what benchmarks measure against: OpenCV's contrib build in .venv/peers, LitServe
+# make fuzz      schemathesis against a running service for five minutes
 # make clean     remove .venv and everything else that these made
 #
 # .venv is set up when first needed and again when pyproject.toml or constraints.txt change.
@@ -14,7 +15,7 @@ BIN := $(VENV)/bin
 PIP_INSTALL := $(BIN)/python -m pip install --quiet -c constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help serve test check training peers clean
+.PHONY: help serve test check training peers fuzz clean
 .NOTPARALLEL:
 
 help:
@@ -32,6 +33,9 @@ check: $(VENV)/.dev
 	$(BIN)/mypy
 
 training: $(VENV)/.training
+
+fuzz: $(VENV)/.dev
+	$(BIN)/python benchmarks/fuzz.py
 
 peers: $(VENV)/.peers
 
