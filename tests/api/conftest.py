@@ -54,6 +54,19 @@ def wait_until_ready(client: httpx.Client, seconds: float = 600) -> None:
 
 
 @pytest.fixture(scope="session")
+def ready() -> Callable[[Settings], AbstractContextManager[httpx.Client]]:
+    """What serves with settings of the test's own, and waits until it is ready."""
+
+    @contextmanager
+    def start(settings: Settings) -> Iterator[httpx.Client]:
+        with serve(create_app(settings)) as client:
+            wait_until_ready(client)
+            yield client
+
+    return start
+
+
+@pytest.fixture(scope="session")
 def client(checkpoint_path: Path) -> Iterator[httpx.Client]:
     """A client of a ready service: 20 proposals a picture, at most 300,000 bytes and a million pixels."""
     settings = Settings(
