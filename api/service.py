@@ -190,6 +190,7 @@ class Service:
             leaving.cancel()
             ending.cancel()
             if not work.done():
+                work.add_done_callback(lambda done: done.cancelled() or done.exception())  # or it is logged
                 work.cancel()
 
 
