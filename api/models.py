@@ -1,4 +1,4 @@
-"""What is loaded: ``GET /models`` and ``GET /models/{name}``, of what :mod:`api.describing` wrote down."""
+"""What is loaded: ``GET /models`` and ``GET /models/{name}``, of what a worker wrote down of it."""
 
 import difflib
 from collections.abc import Sequence

@@ -11,10 +11,10 @@ from typing import Any
 
 from api import wire
 from api.errors import ApiError
-from api.logs import REQUEST_ID
-from api.metrics import DeviceReport, Metrics
 from api.tasks import Task, task_header
-from api.worker_settings import WorkerSettings
+from api.watching.logs import REQUEST_ID
+from api.watching.metrics import DeviceReport, Metrics
+from api.worker.settings import WorkerSettings
 from detector.errors import DetectorError
 
 logger = logging.getLogger("api.pool")

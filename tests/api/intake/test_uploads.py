@@ -10,8 +10,8 @@ import pytest
 from fastapi import Request
 
 from api.errors import ApiError
-from api.multipart import TooManyParts, parse_form
-from api.uploads import Upload, UploadLimits, Uploads, declared_bytes, read_uploads
+from api.intake.multipart import TooManyParts, parse_form
+from api.intake.uploads import Upload, UploadLimits, Uploads, declared_bytes, read_uploads
 
 FORM = "multipart/form-data; boundary=xx"
 JSON = "application/json"

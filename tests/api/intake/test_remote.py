@@ -10,11 +10,11 @@ import pytest
 import trustme
 from fastapi import Request
 
-from api.addresses import Address, is_public
-from api.body import Upload
 from api.errors import ApiError
-from api.remote import Fetcher
-from api.uploads import UploadLimits, Uploads, read_uploads
+from api.intake.addresses import Address, is_public
+from api.intake.body import Upload
+from api.intake.remote import Fetcher
+from api.intake.uploads import UploadLimits, Uploads, read_uploads
 
 HOME, ELSEWHERE = IPv4Address("127.0.0.1"), IPv4Address("127.0.0.2")
 PICTURE = bytes(range(256))
