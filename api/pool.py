@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from itertools import count
+from time import monotonic
 from typing import Any
 
 from api import wire
@@ -49,7 +50,7 @@ class Worker:
         self._metrics = metrics
         self._asked: dict[int, asyncio.Future[Answer]] = {}
         self._work: dict[int, int] = {}
-        self._stuck = 0.0
+        self._stuck, self._heard = 0.0, monotonic()
         self._process: asyncio.subprocess.Process | None = None
         self.models: list[dict[str, Any]] = []
         self.device = settings.device
@@ -83,6 +84,7 @@ class Worker:
         if header["op"] == "failed":
             await self._process.wait()
             raise WorkerFailed(header["message"])
+        self._heard = monotonic()
         self.models, self.device, self.rate = header["models"], header["device"], header["rate"]
         self._serving = asyncio.create_task(self._serve())
 
@@ -148,8 +150,8 @@ class Worker:
 
     @property
     def stuck(self) -> float:
-        """For how many seconds its device has been busy with one batch, when it last said so."""
-        return self._stuck
+        """For how many seconds its device has been busy with one batch, or nothing was heard of it."""
+        return max(self._stuck, monotonic() - self._heard)
 
     def _done(self, number: int) -> None:
         if self._asked.pop(number, None) is not None:  # not answered: cancelled
@@ -172,7 +174,7 @@ class Worker:
             future.set_result(Answer(header["about"], header["media_type"], body, header["timing_ms"]))
 
     def _reported(self, header: wire.Header) -> None:
-        self._stuck = header["stuck"]
+        self._stuck, self._heard = header["stuck"], monotonic()
         fills = tuple(header["fills"])
         report = DeviceReport(header["queued"], len(fills), header["regions"], fills, header["memory"])
         self._metrics.device_report(self.device, report)
@@ -303,7 +305,7 @@ class Pool:
         """End a worker whose device hangs, so that another takes its place."""
         while worker.stuck < self._stall_seconds:
             await asyncio.sleep(min(1.0, self._stall_seconds / 4))
-        logger.error("The device %s has hung for %.0f s: its worker is ended", worker.device, worker.stuck)
+        logger.error("The worker for %s has hung for %.0f s: it is ended", worker.device, worker.stuck)
         worker.kill()
 
     def _forget(self, worker: Worker) -> None:

@@ -43,7 +43,10 @@ class Job:
         self._requester = Requester(deadline, on_first_row=self._let_another)
         self._asked = monotonic()
         self._counts = False  # among those that were begun and wait for their first turn
-        preparers.begin(deadline, self._begin)
+
+    def start(self) -> None:
+        """Take the first step when its time comes."""
+        self._preparers.begin(self._requester.deadline, self._begin)
 
     def cancel(self) -> None:
         """Do no more: nobody waits for the answer."""

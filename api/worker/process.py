@@ -109,7 +109,7 @@ class Worker:
         # Read by all steps of the job, whichever thread takes them: its records carry the request's id.
         context = copy_context()
         context.run(logs.REQUEST_ID.set, header["request_id"])
-        self._jobs[number] = Job(
+        job = self._jobs[number] = Job(
             lambda clock: steps_of(task, model, data, self._limits, clock),
             header["deadline"],
             self._scheduler,
@@ -117,6 +117,7 @@ class Worker:
             answered,
             context,
         )
+        job.start()
 
     def _report(self) -> None:
         pause = threading.Event()

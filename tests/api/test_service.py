@@ -165,6 +165,17 @@ def test_a_lost_worker_costs_what_it_had_and_no_more(narrow: httpx.Client, pictu
     assert not psutil.pid_exists(worker.pid), "it was reaped"
 
 
+def test_a_worker_that_hangs_is_replaced(checkpoint_path: Path, picture: bytes, ready: Ready) -> None:
+    settings = Settings(weights=checkpoint_path, device="cpu", max_proposals=5, stall_seconds=2)
+    with ready(settings) as client:
+        worker = worker_of(client)
+        worker.suspend()
+        reply = client.post("/classify", content=picture, headers=PNG)
+        assert (reply.status_code, reply.json()["error"]["code"]) == (503, "worker_lost")
+        eventually(lambda: client.get("/health/ready").status_code == 200, seconds=600)
+        assert client.post("/classify", content=picture, headers=PNG).status_code == 200
+
+
 def test_one_bad_picture_costs_its_neighbours_nothing(client: httpx.Client, picture: bytes) -> None:
     files = [
         ("file", ("good.png", picture)),
