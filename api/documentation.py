@@ -6,7 +6,7 @@ from typing import Any
 
 import orjson
 
-from api.body import FIELD, FORM_TYPE, JSON_TYPE, RAW_TYPES
+from api.intake.body import FIELD, FORM_TYPE, JSON_TYPE, RAW_TYPES
 from api.schemas import ClassifyReply, CocoReply, DetectReply, ErrorReply, ManyClassifyReply, ManyReply
 
 DESCRIPTION = """

@@ -11,10 +11,10 @@ from typing import Any
 
 from api import wire
 from api.errors import ApiError
-from api.logs import REQUEST_ID
-from api.metrics import DeviceReport, Metrics
 from api.tasks import Task, task_header
-from api.worker_settings import WorkerSettings
+from api.watching.logs import REQUEST_ID
+from api.watching.metrics import DeviceReport, Metrics
+from api.worker.settings import WorkerSettings
 from detector.errors import DetectorError
 
 logger = logging.getLogger("api.pool")
@@ -40,8 +40,12 @@ class Answer:
 class Worker:
     """One process, from its start to its end."""
 
-    def __init__(self, settings: WorkerSettings, metrics: Metrics) -> None:
+    def __init__(
+        self, settings: WorkerSettings, metrics: Metrics, on_end: "Callable[[Worker], None]"
+    ) -> None:
+        """``on_end`` is called as soon as it is known that nobody is there any more to be asked."""
         self._settings = settings
+        self._on_end = on_end
         self._metrics = metrics
         self._asked: dict[int, asyncio.Future[Answer]] = {}
         self._work: dict[int, int] = {}
@@ -86,11 +90,6 @@ class Worker:
         """Returns once the process has ended, of itself or not. What it then owed was answered 503."""
         await asyncio.shield(self._serving)
 
-    @property
-    def ended(self) -> bool:
-        """Whether the process is gone."""
-        return self._serving.done()
-
     async def retire(self) -> None:
         """End it once it owes nothing."""
         await asyncio.gather(*self._asked.values(), return_exceptions=True)
@@ -109,6 +108,7 @@ class Worker:
         except (EOFError, ConnectionError):
             pass
         finally:
+            self._on_end(self)
             self._metrics.device_report(self.device, DeviceReport(0, 0, 0, (), 0))
             lost = ApiError(503, "worker_lost", "The worker was lost and is started again. Send it again.")
             for future in self._asked.values():
@@ -227,7 +227,7 @@ class Pool:
             keeper.cancel()
         for worker in old:
             self._ready.remove(worker)
-            self._in_background(self._retire(worker))
+            self._in_background(worker.retire())
         self._count()
 
     def ask(self, model: str, task: Task, data: bytes, deadline: float, work: int) -> asyncio.Future[Answer]:
@@ -242,11 +242,10 @@ class Pool:
         for task in (*self._keepers, *self._background):
             task.cancel()
         await asyncio.gather(*self._keepers, *self._background, return_exceptions=True)
-        for worker in self._alive:
+        alive = list(self._alive)
+        for worker in alive:
             worker.kill()
-        await asyncio.gather(*(worker.end() for worker in self._alive))
-        self._alive.clear()
-        self._ready.clear()
+        await asyncio.gather(*(worker.end() for worker in alive))
 
     async def _start_generation(self) -> None:
         """One more worker for each device, kept from now on."""
@@ -269,7 +268,7 @@ class Pool:
         ]
 
     async def _started(self, settings: WorkerSettings) -> Worker:
-        worker = Worker(settings, self._metrics)
+        worker = Worker(settings, self._metrics, self._forget)
         await worker.start()
         self._alive.add(worker)
         return worker
@@ -307,15 +306,10 @@ class Pool:
         logger.error("The device %s has hung for %.0f s: its worker is ended", worker.device, worker.stuck)
         worker.kill()
 
-    async def _retire(self, worker: Worker) -> None:
-        await worker.retire()
-        self._alive.discard(worker)
-
     def _forget(self, worker: Worker) -> None:
         if worker in self._ready:
             self._ready.remove(worker)
-        if worker.ended:
-            self._alive.discard(worker)
+        self._alive.discard(worker)
         self._count()
 
     def _in_background(self, work: Any) -> None:

@@ -8,11 +8,11 @@ from types import FrameType
 
 import uvicorn
 
-from api import logs
 from api.app import create_app
 from api.pool import WorkerFailed
 from api.service import Service
 from api.settings import Settings
+from api.watching import logs
 
 logger = logging.getLogger("api")
 

@@ -9,14 +9,14 @@ from fastapi import Request
 
 from api.admission import Admission, Ticket
 from api.errors import ApiError, ClientLeft, not_ready
-from api.metrics import Metrics
+from api.intake.remote import Fetcher
+from api.intake.uploads import Upload, UploadLimits, Uploads, check_headers, declared_bytes, read_uploads
 from api.models import unknown_model
 from api.pool import Answer, Pool
-from api.remote import Fetcher
 from api.settings import Settings
 from api.tasks import ClassifyTask, Task
-from api.uploads import Upload, UploadLimits, Uploads, check_headers, declared_bytes, read_uploads
-from api.worker_settings import worker_settings
+from api.watching.metrics import Metrics
+from api.worker.settings import worker_settings
 
 T = TypeVar("T")
 
@@ -190,6 +190,7 @@ class Service:
             leaving.cancel()
             ending.cancel()
             if not work.done():
+                work.add_done_callback(lambda done: done.cancelled() or done.exception())  # or it is logged
                 work.cancel()
 
 

@@ -54,6 +54,7 @@ def main(
     sizes = []
     with service(settings) as server:
         before = said(server, good)
+        print(f"before: {server.memory() / 2**20:.0f} MiB", flush=True)
         for number in range(passes):
             problems |= one_pass(server, sent, asked, clients, most_seconds)
             time.sleep(SETTLE)

@@ -277,6 +277,22 @@ def _raw() -> Iterator[HostileRequest]:
         "OPTIONS *": b"OPTIONS * HTTP/1.1\r\nHost: a\r\n\r\n",
         "empty lines first": b"\r\n\r\n" + head + length + b"\r\n" + PICTURE,
     }
-    fine = {"200", "400", "404", "405", "411", "413", "414", "415", "422", "426", "431", "501", "505", CLOSED}
+    fine = {
+        "200",
+        "400",
+        "404",
+        "405",
+        "408",
+        "411",
+        "413",
+        "414",
+        "415",
+        "422",
+        "426",
+        "431",
+        "501",
+        "505",
+        CLOSED,
+    }
     for name, message in messages.items():
         yield _one(f"raw: {name}", message, *fine, is_http=False)

@@ -5,7 +5,7 @@ import pytest
 from api import admission
 from api.admission import Admission, Rate
 from api.errors import ApiError
-from api.metrics import Metrics
+from api.watching.metrics import Metrics
 
 
 class Clock:

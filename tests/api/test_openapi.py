@@ -7,8 +7,8 @@ import pytest
 from pydantic import BaseModel
 
 from api.app import create_app
-from api.body import JSON_TYPE, UploadLimits
-from api.json_body import parse_json
+from api.intake.body import JSON_TYPE, UploadLimits
+from api.intake.json_body import parse_json
 from api.schemas import (
     ClassifyReply,
     CocoReply,

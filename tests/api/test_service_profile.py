@@ -8,9 +8,9 @@ import pytest
 from pydantic import ValidationError
 
 from api.command import serve
-from api.loaded_model import load_model
 from api.settings import Settings
-from api.worker_settings import worker_settings
+from api.worker.loaded_model import load_model
+from api.worker.settings import worker_settings
 from detector import Detector, load_detector
 from detector.errors import ParameterError
 from detector.proposals import Profile

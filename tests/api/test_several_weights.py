@@ -7,11 +7,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from api.loaded_model import load_model
 from api.settings import Settings
-from api.steps import Clock, Result, steps_of
 from api.tasks import ClassifyTask, DetectTask
-from api.worker_settings import worker_settings
+from api.worker.loaded_model import load_model
+from api.worker.settings import worker_settings
+from api.worker.steps import Clock, Result, steps_of
 from detector import Scoring, load_classifier, load_detector
 from detector.checkpoints import load_checkpoint, save_checkpoint
 from detector.images import Limits

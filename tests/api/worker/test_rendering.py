@@ -10,8 +10,8 @@ import pytest
 from PIL import Image
 from pycocotools.coco import COCO
 
-from api.rendering import as_coco, as_json, as_picture
 from api.schemas import DetectedObject
+from api.worker.rendering import as_coco, as_json, as_picture
 from detector.boxes import as_boxes
 from detector.classes import ClassList, ilsvrc_det
 from detector.drawing import draw

@@ -6,11 +6,11 @@ from typing import Any
 
 import orjson
 
-from api.class_filter import labels_of
 from api.errors import ApiError
-from api.loaded_model import LoadedModel
-from api.rendering import JSON, as_coco, as_json, as_picture
 from api.tasks import ClassifyTask, DetectTask, Task
+from api.worker.class_filter import labels_of
+from api.worker.loaded_model import LoadedModel
+from api.worker.rendering import JSON, as_coco, as_json, as_picture
 from detector.classification import best
 from detector.images import Limits, read
 from detector.looks import Steps

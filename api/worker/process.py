@@ -1,5 +1,4 @@
-"""``python -m api.worker``: the process that owns one device. The front starts it, and speaks to it by a
-socket (:mod:`api.wire`).
+"""The process that owns one device. The front starts it, and speaks to it by a socket (:mod:`api.wire`).
 
 It is sent its settings, then tasks; it answers that it is ready, then each task, and reports twice a second
 what its device does. It ends when the front says so or is gone.
@@ -9,7 +8,6 @@ import argparse
 import logging
 import os
 import socket
-import sys
 import threading
 from contextvars import copy_context
 from dataclasses import asdict
@@ -17,15 +15,16 @@ from dataclasses import asdict
 import psutil
 import torch
 
-from api import logs, wire
+from api import wire
 from api.errors import ApiError
-from api.jobs import Job
-from api.loaded_model import load_model
-from api.preparers import Preparers
 from api.scheduler import Scheduler
-from api.steps import Clock, Result, steps_of
 from api.tasks import task_of
-from api.worker_settings import WorkerSettings
+from api.watching import logs
+from api.worker.jobs import Job
+from api.worker.loaded_model import load_model
+from api.worker.preparers import Preparers
+from api.worker.settings import WorkerSettings
+from api.worker.steps import Clock, Result, steps_of
 from detector.engine import choose_device
 from detector.errors import DetectorError
 from detector.images import Limits
@@ -169,7 +168,3 @@ def _failed(connection: socket.socket, message: str) -> int:
     for part in wire.packed({"op": "failed", "message": message}):
         connection.sendall(part)
     return 1
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -10,9 +10,9 @@ from api.backlog import Outcome
 from api.errors import ApiError, image_error
 from api.fair_queue import Requester
 from api.faults import Cancelled, DeviceFault, Expired, OutOfMemory
-from api.preparers import Preparers
 from api.scheduler import Scheduler
-from api.steps import Clock, Result
+from api.worker.preparers import Preparers
+from api.worker.steps import Clock, Result
 from detector.errors import ImageError
 from detector.looks import Said, Steps
 
