@@ -38,7 +38,9 @@ class Service:
     def __init__(self, settings: Settings, metrics: Metrics) -> None:
         """Nothing is started yet: :meth:`start` does."""
         self.pool = Pool(lambda: worker_settings(settings), metrics, stall_seconds=settings.stall_seconds)
-        self.draining = False
+        self.ending = False
+        """Whether load balancers should ask elsewhere; requests are served all the same."""
+        self._draining = False
         self._last_call = asyncio.Event()
         self._settings = settings
         self._metrics = metrics
@@ -55,7 +57,7 @@ class Service:
 
     def drain(self, seconds: float) -> None:
         """Take no more requests. Those under way have so long; what is not done by then is refused."""
-        self.draining = True
+        self.ending = self._draining = True
         asyncio.get_running_loop().call_later(max(0.0, seconds - _FAREWELL), self._last_call.set)
 
     async def close(self) -> None:
@@ -64,14 +66,14 @@ class Service:
         if self._fetcher is not None:
             self._fetcher.close()
 
-    @property
-    def ready(self) -> bool:
-        """Whether requests are served: the workers are warm, and the service is not about to end."""
-        return self.pool.ready and not self.draining
-
     def check_ready(self) -> None:
-        """Raises ApiError 503 unless requests are served."""
-        if self.draining:
+        """Raises ApiError 503 unless the workers are warm and the service is not about to end."""
+        if self.ending:
+            raise _draining()
+        self._check_serving()
+
+    def _check_serving(self) -> None:
+        if self._draining:
             raise _draining()
         if not self.pool.ready:
             raise not_ready()
@@ -90,7 +92,7 @@ class Service:
         ``task_of`` makes the task of a picture. Raises ApiError for what concerns the request as a whole, and
         ClientLeft.
         """
-        self.check_ready()
+        self._check_serving()
         described = self._model(model)
         seconds = self._seconds(request)
         check_headers(request, self._limits)

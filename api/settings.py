@@ -172,8 +172,8 @@ class Settings(BaseSettings):
     drain_seconds: NonNegativeInt = Field(30, description="How long SIGTERM waits for requests under way.")
     shutdown_delay_seconds: Annotated[float, Field(ge=0, allow_inf_nan=False)] = Field(
         0,
-        description="After SIGTERM, how long to keep the port open, no longer ready, before that: the time a "
-        "load balancer takes to notice.",
+        description="After SIGTERM, how long to go on serving, no longer ready, before that: the time a load "
+        "balancer takes to notice.",
     )
 
     @field_validator("port", mode="before")
