@@ -12,12 +12,12 @@ from api import docs_page, models, pages, routes
 from api.documentation import DESCRIPTION
 from api.errors import install_error_handlers
 from api.keys import ApiKeys, document_keys
-from api.pool import WorkerFailed
 from api.service import Service
 from api.settings import Settings
 from api.watching import metrics_route
 from api.watching.metrics import Metrics
 from api.watching.middleware import Watch
+from api.workers import WorkerFailed
 
 logger = logging.getLogger("api")
 

@@ -9,10 +9,10 @@ from types import FrameType
 import uvicorn
 
 from api.app import create_app
-from api.pool import WorkerFailed
 from api.service import Service
 from api.settings import Settings
 from api.watching import logs
+from api.workers import WorkerFailed
 
 logger = logging.getLogger("api")
 

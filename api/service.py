@@ -12,11 +12,12 @@ from api.errors import ApiError, ClientLeft, not_ready
 from api.intake.remote import Fetcher
 from api.intake.uploads import Upload, UploadLimits, Uploads, check_headers, declared_bytes, read_uploads
 from api.models import unknown_model
-from api.pool import Answer, Pool
+from api.pool import Pool
 from api.settings import Settings
 from api.tasks import ClassifyTask, Task
 from api.watching.metrics import Metrics
 from api.worker.settings import worker_settings
+from api.workers import Answer
 
 T = TypeVar("T")
 
