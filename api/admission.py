@@ -10,7 +10,7 @@ from collections.abc import Callable
 from time import monotonic
 
 from api.errors import ApiError
-from api.metrics import Metrics
+from api.watching.metrics import Metrics
 
 _MARGIN = 0.85
 """The share of a request's time that may be planned for: the rest is for what the estimate does not know."""

@@ -8,15 +8,16 @@ from importlib.metadata import version
 
 from fastapi import FastAPI
 
-from api import docs_page, metrics_route, models, pages, routes
+from api import docs_page, models, pages, routes
 from api.documentation import DESCRIPTION
 from api.errors import install_error_handlers
 from api.keys import ApiKeys, document_keys
-from api.metrics import Metrics
-from api.middleware import Watch
-from api.pool import WorkerFailed
 from api.service import Service
 from api.settings import Settings
+from api.watching import metrics_route
+from api.watching.metrics import Metrics
+from api.watching.middleware import Watch
+from api.workers import WorkerFailed
 
 logger = logging.getLogger("api")
 

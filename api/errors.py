@@ -21,6 +21,9 @@ _IMAGE_STATUS = {
 }
 
 
+_MAX_PATH = 200  # of a path in a message
+
+
 class ApiError(Exception):
     """A request that is refused. ``code`` is stable and meant for programs, the message for people."""
 
@@ -93,7 +96,9 @@ async def _http_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     status = HTTPStatus(error.status_code)
     if status == HTTPStatus.NOT_FOUND:
-        return _refused(request, status, "not_found", f"There is nothing at {request.url.path}. See /docs.")
+        path = request.url.path
+        shown = path if len(path) <= _MAX_PATH else path[:_MAX_PATH] + "..."
+        return _refused(request, status, "not_found", f"There is nothing at {shown}. See /docs.")
     if status == HTTPStatus.METHOD_NOT_ALLOWED:
         allowed = (error.headers or {}).get("Allow", "another method")
         return _refused(

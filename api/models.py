@@ -1,4 +1,4 @@
-"""What is loaded: ``GET /models`` and ``GET /models/{name}``, of what :mod:`api.describing` wrote down."""
+"""What is loaded: ``GET /models`` and ``GET /models/{name}``, of what a worker wrote down of it."""
 
 import difflib
 from collections.abc import Sequence
@@ -8,10 +8,10 @@ from typing import Any
 from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
 
+from api.documentation import MODEL, MODELS
 from api.errors import ApiError
 from api.replies import json_reply
-from api.schemas import ErrorReply
-from detector.proposals import Profile
+from detector.options import Profile
 
 router = APIRouter()
 
@@ -88,17 +88,13 @@ class ModelList(_Described):
     models: list[ModelSummary]
 
 
-_NOT_READY: dict[int | str, dict[str, Any]] = {503: {"model": ErrorReply, "description": "Not ready"}}
-_UNKNOWN: dict[int | str, dict[str, Any]] = {404: {"model": ErrorReply, "description": "No such model"}}
-
-
-@router.get("/models", response_model=ModelList, responses=_NOT_READY)
+@router.get("/models", response_model=ModelList, responses=MODELS)
 async def models(request: Request) -> Response:
     """Which models are loaded, the default one first, and what each can do."""
     return json_reply({"models": [_counted(one) for one in request.app.state.service.models()]})
 
 
-@router.get("/models/{name}", response_model=Model, responses=_NOT_READY | _UNKNOWN)
+@router.get("/models/{name}", response_model=Model, responses=MODEL)
 async def model(request: Request, name: str) -> Response:
     """One model, with all its classes."""
     described: list[dict[str, Any]] = request.app.state.service.models()

@@ -1,181 +1,19 @@
-"""The workers: processes that own a device each, started, asked, watched and replaced."""
+"""The workers: a process for each device, started, asked, and replaced."""
 
 import asyncio
 import logging
-import socket
-import sys
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
-from itertools import count
+from collections.abc import Callable, Coroutine
 from typing import Any
 
-from api import wire
 from api.errors import ApiError
-from api.logs import REQUEST_ID
-from api.metrics import DeviceReport, Metrics
-from api.tasks import Task, task_header
-from api.worker_settings import WorkerSettings
-from detector.errors import DetectorError
+from api.tasks import Task
+from api.watching.metrics import Metrics
+from api.worker.settings import WorkerSettings
+from api.workers import Answer, Worker, WorkerFailed
 
 logger = logging.getLogger("api.pool")
 
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.5, 30.0
-_numbers = count(1)
-
-
-class WorkerFailed(DetectorError):
-    """A worker could not load its models, or ended while it did."""
-
-
-@dataclass(frozen=True)
-class Answer:
-    """What a worker found in a picture: parts of the reply, and milliseconds in each stage."""
-
-    about: dict[str, Any]
-    media_type: str
-    body: bytes
-    timing_ms: dict[str, float]
-
-
-class Worker:
-    """One process, from its start to its end."""
-
-    def __init__(self, settings: WorkerSettings, metrics: Metrics) -> None:
-        self._settings = settings
-        self._metrics = metrics
-        self._asked: dict[int, asyncio.Future[Answer]] = {}
-        self._work: dict[int, int] = {}
-        self._stuck = 0.0
-        self._process: asyncio.subprocess.Process | None = None
-        self.models: list[dict[str, Any]] = []
-        self.device = settings.device
-        self.rate = 0.0
-
-    @property
-    def pending(self) -> int:
-        """Estimated regions of what it was asked for."""
-        return sum(self._work.values())
-
-    async def start(self) -> None:
-        """Start the process; returns once it is ready. Raises WorkerFailed."""
-        ours, theirs = socket.socketpair()
-        with theirs:
-            self._process = await asyncio.create_subprocess_exec(
-                *(sys.executable, "-m", "api.worker", "--fd", str(theirs.fileno())),
-                pass_fds=[theirs.fileno()],
-                stdin=asyncio.subprocess.DEVNULL,
-                start_new_session=True,  # Ctrl-C is for the front, which lets requests under way finish
-            )
-        self._reader, self._writer = await asyncio.open_connection(sock=ours)
-        try:
-            self._send(asdict(self._settings))
-            header, _ = await wire.receive(self._reader)
-        except (EOFError, ConnectionError) as error:
-            status = await self._process.wait()
-            raise WorkerFailed(f"the worker for {self.device} ended with status {status}") from error
-        except asyncio.CancelledError:
-            self.kill()
-            raise
-        if header["op"] == "failed":
-            await self._process.wait()
-            raise WorkerFailed(header["message"])
-        self.models, self.device, self.rate = header["models"], header["device"], header["rate"]
-        self._serving = asyncio.create_task(self._serve())
-
-    async def end(self) -> None:
-        """Returns once the process has ended, of itself or not. What it then owed was answered 503."""
-        await asyncio.shield(self._serving)
-
-    @property
-    def ended(self) -> bool:
-        """Whether the process is gone."""
-        return self._serving.done()
-
-    async def retire(self) -> None:
-        """End it once it owes nothing."""
-        await asyncio.gather(*self._asked.values(), return_exceptions=True)
-        self._send({"op": "stop"})
-        await self.end()
-
-    async def _serve(self) -> None:
-        """Pass on its answers until it is gone."""
-        try:
-            while True:
-                header, body = await wire.receive(self._reader)
-                if header["op"] == "answer":
-                    self._answered(header, body)
-                else:
-                    self._reported(header)
-        except (EOFError, ConnectionError):
-            pass
-        finally:
-            self._metrics.device_report(self.device, DeviceReport(0, 0, 0, (), 0))
-            lost = ApiError(503, "worker_lost", "The worker was lost and is started again. Send it again.")
-            for future in self._asked.values():
-                if not future.done():
-                    future.set_exception(lost)
-            self._asked.clear()
-            self._work.clear()
-            self._writer.close()
-            self.kill()
-            assert self._process is not None
-            await self._process.wait()
-
-    def ask(self, model: str, task: Task, data: bytes, deadline: float, work: int) -> asyncio.Future[Answer]:
-        """Have a task done; the future's exception is an ApiError. Cancel it where nobody waits any more."""
-        number = next(_numbers)
-        future: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
-        self._asked[number] = future
-        self._work[number] = work
-        future.add_done_callback(lambda _: self._done(number))
-        self._send(
-            {
-                "op": "task",
-                "id": number,
-                "model": model,
-                "deadline": deadline,
-                "request_id": REQUEST_ID.get(),
-                **task_header(task),
-            },
-            data,
-        )
-        return future
-
-    def kill(self) -> None:
-        """End it at once."""
-        if self._process is not None and self._process.returncode is None:
-            self._process.kill()
-
-    @property
-    def stuck(self) -> float:
-        """For how many seconds its device has been busy with one batch, when it last said so."""
-        return self._stuck
-
-    def _done(self, number: int) -> None:
-        if self._asked.pop(number, None) is not None:  # not answered: cancelled
-            self._send({"op": "cancel", "id": number})
-        self._work.pop(number, None)
-
-    def _send(self, header: wire.Header, body: bytes = b"") -> None:
-        if not self._writer.is_closing():
-            # Not awaited: what waits in the buffer is bounded by the bytes that admission lets in.
-            self._writer.writelines(wire.packed(header, body))
-
-    def _answered(self, header: wire.Header, body: bytes) -> None:
-        future = self._asked.pop(header["id"], None)
-        if future is None or future.done():
-            return
-        error = header.get("error")
-        if error is not None:
-            future.set_exception(ApiError(error["status"], error["code"], error["message"]))
-        else:
-            future.set_result(Answer(header["about"], header["media_type"], body, header["timing_ms"]))
-
-    def _reported(self, header: wire.Header) -> None:
-        self._stuck = header["stuck"]
-        fills = tuple(header["fills"])
-        report = DeviceReport(header["queued"], len(fills), header["regions"], fills, header["memory"])
-        self._metrics.device_report(self.device, report)
 
 
 class Pool:
@@ -227,7 +65,7 @@ class Pool:
             keeper.cancel()
         for worker in old:
             self._ready.remove(worker)
-            self._in_background(self._retire(worker))
+            self._in_background(worker.retire())
         self._count()
 
     def ask(self, model: str, task: Task, data: bytes, deadline: float, work: int) -> asyncio.Future[Answer]:
@@ -242,11 +80,10 @@ class Pool:
         for task in (*self._keepers, *self._background):
             task.cancel()
         await asyncio.gather(*self._keepers, *self._background, return_exceptions=True)
-        for worker in self._alive:
+        alive = list(self._alive)
+        for worker in alive:
             worker.kill()
-        await asyncio.gather(*(worker.end() for worker in self._alive))
-        self._alive.clear()
-        self._ready.clear()
+        await asyncio.gather(*(worker.end() for worker in alive))
 
     async def _start_generation(self) -> None:
         """One more worker for each device, kept from now on."""
@@ -269,7 +106,7 @@ class Pool:
         ]
 
     async def _started(self, settings: WorkerSettings) -> Worker:
-        worker = Worker(settings, self._metrics)
+        worker = Worker(settings, self._metrics, self._forget)
         await worker.start()
         self._alive.add(worker)
         return worker
@@ -304,21 +141,16 @@ class Pool:
         """End a worker whose device hangs, so that another takes its place."""
         while worker.stuck < self._stall_seconds:
             await asyncio.sleep(min(1.0, self._stall_seconds / 4))
-        logger.error("The device %s has hung for %.0f s: its worker is ended", worker.device, worker.stuck)
+        logger.error("The worker for %s has hung for %.0f s: it is ended", worker.device, worker.stuck)
         worker.kill()
-
-    async def _retire(self, worker: Worker) -> None:
-        await worker.retire()
-        self._alive.discard(worker)
 
     def _forget(self, worker: Worker) -> None:
         if worker in self._ready:
             self._ready.remove(worker)
-        if worker.ended:
-            self._alive.discard(worker)
+        self._alive.discard(worker)
         self._count()
 
-    def _in_background(self, work: Any) -> None:
+    def _in_background(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.create_task(work)
         self._background.add(task)
         task.add_done_callback(self._background.discard)

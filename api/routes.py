@@ -9,12 +9,12 @@ from fastapi import APIRouter, Query, Request, Response
 
 from api.documentation import CLASSIFY, DETECT, HEALTH, PICTURE_BODY
 from api.errors import ApiError
-from api.pool import Answer
+from api.intake.uploads import Upload, Uploads
 from api.replies import json_reply
 from api.schemas import ClassifyQuery, DetectQuery, Format, Health
 from api.service import Service
 from api.tasks import ClassifyTask, DetectTask
-from api.uploads import Upload, Uploads
+from api.workers import Answer
 
 router = APIRouter()
 

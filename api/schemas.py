@@ -5,8 +5,7 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from detector.detection import MAX_DETECTIONS, SCORE_THRESHOLD
-from detector.proposals import Profile
+from detector.options import MAX_DETECTIONS, SCORE_THRESHOLD, Profile
 
 
 class Crops(IntEnum):
@@ -23,6 +22,11 @@ class Format(StrEnum):
     JSON = "json"
     COCO = "coco"
     IMAGE = "image"
+
+
+_ModelName = Annotated[
+    str | None, Field(description="name of a model, as `GET /models` lists them; left out, the first")
+]
 
 
 class DetectQuery(BaseModel):
@@ -44,9 +48,22 @@ class DetectQuery(BaseModel):
             "service is set to"
         ),
     ] = None
-    classes: Annotated[str | None, Field(description="names or ids, with commas between them")] = None
-    model: Annotated[str | None, Field(description="name of a model that is loaded")] = None
-    format: Format = Format.JSON
+    classes: Annotated[
+        str | None,
+        Field(
+            description="only objects of these classes: names or ids, with commas between them, whatever "
+            "their case; `GET /models/{name}` lists them",
+            examples=["dog, domestic cat"],
+        ),
+    ] = None
+    model: _ModelName = None
+    format: Annotated[
+        Format,
+        Field(
+            description="`json`; `coco`, a data set of one picture as pycocotools loads it; `image`, the "
+            "picture with the objects drawn on it, PNG unless `Accept` asks for image/jpeg (one picture only)"
+        ),
+    ] = Format.JSON
 
 
 class ClassifyQuery(BaseModel):
@@ -58,7 +75,7 @@ class ClassifyQuery(BaseModel):
     crops: Annotated[Crops, Field(description="more crops are more accurate, and as many times slower")] = (
         Crops.ONE
     )
-    model: Annotated[str | None, Field(description="name of a model that is loaded")] = None
+    model: _ModelName = None
 
 
 class _Reply(BaseModel):
@@ -92,23 +109,27 @@ class LikelyClass(_Reply):
 
 
 class ClassifyTiming(_Reply):
-    """Milliseconds; ``total`` also counts receiving the picture and waiting for a turn."""
+    """Milliseconds; ``queue`` is all waiting for a turn, ``total`` the whole request, its body included."""
 
+    queue: float
     decode: float
     classify: float
     total: float
 
 
 class DetectTiming(ClassifyTiming):
-    """Milliseconds; ``total`` also counts receiving the picture and waiting for a turn."""
+    """Milliseconds; ``queue`` is all waiting for a turn, ``total`` the whole request, its body included."""
 
     proposals: float
 
 
 class _PictureReply(_Reply):
-    image: str | None = Field(description="file name in the multipart form; null for a raw body")
+    image: str | None = Field(
+        description="file name in the multipart form, or last part of the address; null for other bodies"
+    )
     width: int = Field(description="of the picture, upright")
     height: int
+    frames: int = Field(ge=1, description="1 for a still; of an animation the first frame is looked at")
     model: str
 
 
@@ -126,10 +147,42 @@ class ClassifyReply(_PictureReply):
     timing_ms: ClassifyTiming
 
 
-class Health(_Reply):
-    """``live`` or ``ready``."""
+class CocoImage(_Reply):
+    """The picture, as COCO's data sets list it."""
 
-    status: str
+    id: int
+    file_name: str
+    width: int
+    height: int
+
+
+class CocoCategory(_Reply):
+    """A class that was found."""
+
+    id: int = Field(description="its label + 1")
+    name: str
+
+
+class CocoAnnotation(_Reply):
+    """One object."""
+
+    id: int
+    image_id: int
+    category_id: int
+    category_name: str
+    bbox: tuple[float, float, float, float] = Field(description="x, y, width, height in pixels")
+    area: float
+    score: float = Field(ge=0, le=1)
+    iscrowd: int
+
+
+class CocoReply(_PictureReply):
+    """Objects in the manner of COCO (cocodataset.org/#format-data): with ``format=coco``."""
+
+    images: list[CocoImage]
+    categories: list[CocoCategory]
+    annotations: list[CocoAnnotation]
+    timing_ms: DetectTiming
 
 
 class ErrorDetail(_Reply):
@@ -143,3 +196,27 @@ class ErrorReply(_Reply):
     """Every error looks like this."""
 
     error: ErrorDetail
+
+
+class RefusedPicture(ErrorReply):
+    """What is wrong with one of several pictures."""
+
+    image: str | None
+
+
+class ManyReply(_Reply):
+    """Replies to several pictures in their order: to a form of several files, or to ``images``."""
+
+    results: list[DetectReply | CocoReply | RefusedPicture]
+
+
+class ManyClassifyReply(_Reply):
+    """Replies to several pictures in their order: to a form of several files, or to ``images``."""
+
+    results: list[ClassifyReply | RefusedPicture]
+
+
+class Health(_Reply):
+    """``live`` or ``ready``."""
+
+    status: str

@@ -8,11 +8,11 @@ from types import FrameType
 
 import uvicorn
 
-from api import logs
 from api.app import create_app
-from api.pool import WorkerFailed
 from api.service import Service
 from api.settings import Settings
+from api.watching import logs
+from api.workers import WorkerFailed
 
 logger = logging.getLogger("api")
 
@@ -62,21 +62,25 @@ class _Server(uvicorn.Server):
         await super().startup(sockets)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """Unready at once, so that load balancers look elsewhere; after a delay no connections are taken any
-        more and requests under way are finished. Told again, it ends at once."""
+        """Unready at once, so that load balancers look elsewhere; after a delay, in which requests are still
+        served, no more are taken and those under way are finished. Told again, it ends at once."""
         if self._loop is None or self._told_to_end:
             self.should_exit = self.force_exit = True
             return
         self._told_to_end = True
-        self._loop.call_soon_threadsafe(self._drain)
+        self._loop.call_soon_threadsafe(self._end)
+
+    def _end(self) -> None:
+        assert self._loop is not None
+        logger.info("Told to end: not ready any more")
+        if self._service is not None:
+            self._service.ending = True
+        self._loop.call_later(self._settings.shutdown_delay_seconds, self._drain)
 
     def _drain(self) -> None:
-        assert self._loop is not None
-        delay = self._settings.shutdown_delay_seconds
-        service = self._service
-        if service is not None:
-            service.drain(delay + self._settings.drain_seconds)
-        self._loop.call_later(delay, setattr, self, "should_exit", True)
+        if self._service is not None:
+            self._service.drain(self._settings.drain_seconds)
+        self.should_exit = True
 
     def _switch(self) -> None:
         if self._service is not None and (self._switching is None or self._switching.done()):

@@ -9,14 +9,15 @@ from fastapi import Request
 
 from api.admission import Admission, Ticket
 from api.errors import ApiError, ClientLeft, not_ready
-from api.metrics import Metrics
+from api.intake.remote import Fetcher
+from api.intake.uploads import Upload, UploadLimits, Uploads, check_headers, declared_bytes, read_uploads
 from api.models import unknown_model
-from api.pool import Answer, Pool
-from api.remote import Fetcher
+from api.pool import Pool
 from api.settings import Settings
 from api.tasks import ClassifyTask, Task
-from api.uploads import Upload, UploadLimits, Uploads, check_headers, declared_bytes, read_uploads
-from api.worker_settings import worker_settings
+from api.watching.metrics import Metrics
+from api.worker.settings import worker_settings
+from api.workers import Answer
 
 T = TypeVar("T")
 
@@ -38,7 +39,9 @@ class Service:
     def __init__(self, settings: Settings, metrics: Metrics) -> None:
         """Nothing is started yet: :meth:`start` does."""
         self.pool = Pool(lambda: worker_settings(settings), metrics, stall_seconds=settings.stall_seconds)
-        self.draining = False
+        self.ending = False
+        """Whether load balancers should ask elsewhere; requests are served all the same."""
+        self._draining = False
         self._last_call = asyncio.Event()
         self._settings = settings
         self._metrics = metrics
@@ -55,7 +58,7 @@ class Service:
 
     def drain(self, seconds: float) -> None:
         """Take no more requests. Those under way have so long; what is not done by then is refused."""
-        self.draining = True
+        self.ending = self._draining = True
         asyncio.get_running_loop().call_later(max(0.0, seconds - _FAREWELL), self._last_call.set)
 
     async def close(self) -> None:
@@ -64,14 +67,14 @@ class Service:
         if self._fetcher is not None:
             self._fetcher.close()
 
-    @property
-    def ready(self) -> bool:
-        """Whether requests are served: the workers are warm, and the service is not about to end."""
-        return self.pool.ready and not self.draining
-
     def check_ready(self) -> None:
-        """Raises ApiError 503 unless requests are served."""
-        if self.draining:
+        """Raises ApiError 503 unless the workers are warm and the service is not about to end."""
+        if self.ending:
+            raise _draining()
+        self._check_serving()
+
+    def _check_serving(self) -> None:
+        if self._draining:
             raise _draining()
         if not self.pool.ready:
             raise not_ready()
@@ -90,7 +93,7 @@ class Service:
         ``task_of`` makes the task of a picture. Raises ApiError for what concerns the request as a whole, and
         ClientLeft.
         """
-        self.check_ready()
+        self._check_serving()
         described = self._model(model)
         seconds = self._seconds(request)
         check_headers(request, self._limits)
@@ -190,6 +193,7 @@ class Service:
             leaving.cancel()
             ending.cancel()
             if not work.done():
+                work.add_done_callback(lambda done: done.cancelled() or done.exception())  # or it is logged
                 work.cancel()
 
 

@@ -23,7 +23,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from api.key_list import read_keys, split_keys
 from detector.images import Limits
-from detector.proposals import Profile
+from detector.options import Profile
 
 MODEL_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 DEVICE = re.compile(r"auto|cpu|cuda(:[0-9]+)?")

@@ -6,13 +6,18 @@
 >>> detections.as_dicts(detector.classes)
 """
 
-from detector.classification import Classifier
-from detector.detection import Detector
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
 from detector.errors import CheckpointError, DatasetError, DetectorError, ImageError, ParameterError
-from detector.images import decode, load
-from detector.loading import load_classifier, load_detector
-from detector.results import Classification, Detections
-from detector.scoring import Scoring
+
+if TYPE_CHECKING:
+    from detector.classification import Classifier
+    from detector.detection import Detector
+    from detector.images import decode, load
+    from detector.loading import load_classifier, load_detector
+    from detector.results import Classification, Detections
+    from detector.scoring import Scoring
 
 __all__ = [
     "CheckpointError",
@@ -30,3 +35,23 @@ __all__ = [
     "load_classifier",
     "load_detector",
 ]
+
+# Imported when first asked for: torch takes seconds, and half a gigabyte, which decoding pictures and serving
+# HTTP do without.
+_HOMES = {
+    "Classification": "results",
+    "Classifier": "classification",
+    "Detections": "results",
+    "Detector": "detection",
+    "Scoring": "scoring",
+    "decode": "images",
+    "load": "images",
+    "load_classifier": "loading",
+    "load_detector": "loading",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'detector' has no attribute {name!r}")
+    return getattr(import_module(f"detector.{_HOMES[name]}"), name)

@@ -18,7 +18,8 @@ from detector.context import class_posterior
 from detector.ensemble import RegionEnsemble, RegionPrediction, averaged, check_members, ensemble_name
 from detector.errors import CheckpointError, ParameterError
 from detector.looks import Steps, complete
-from detector.proposals import MultiBox, Profile, Proposals, Proposer
+from detector.options import MAX_DETECTIONS, SCORE_THRESHOLD, Profile
+from detector.proposals import MultiBox, Proposals, Proposer
 from detector.proposals.multibox import MAX_BOXES
 from detector.region_network import RegionNetwork
 from detector.regions import add_context
@@ -28,11 +29,6 @@ from detector.selection import RegionScores, refined, select, worth_a_second_loo
 from detector.view import View
 
 __all__ = ["MAX_DETECTIONS", "SCORE_THRESHOLD", "Detector", "RegionScores", "select"]
-
-SCORE_THRESHOLD = 0.3
-"""About where precision and recall of the shipped weights balance best on DET/val; evaluation uses 0.001."""
-
-MAX_DETECTIONS = 100
 
 
 class Detector:

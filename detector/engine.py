@@ -1,6 +1,6 @@
 """How a network is run: device, precision, memory format, batches."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -12,6 +12,9 @@ Head = Callable[[Tensor], tuple[Tensor, ...]]
 
 _BATCH = {"cpu": 16, "cuda": 256}
 """Crops a forward. On a CPU small ones win: a large batch's maps leave the cache and cost fresh memory."""
+
+_BUCKETS = {"cuda": (8, 16, 32, 64, 128)}
+"""Sizes of batches below that."""
 
 
 class Engine:
@@ -30,10 +33,13 @@ class Engine:
         device: str = "auto",
         precision: str = "auto",
         batch: int | None = None,
+        buckets: Sequence[int] | None = None,
         compile: bool = False,
     ) -> None:
         """``head`` turns what ``features`` gives of R crops, in float32, into tensors of R rows; ``heads``
-        holds its weights and those of ``features``. ``compile`` makes a faster program of the trunk for whole
+        holds its weights and those of ``features``. Batches of fewer crops than ``batch`` are filled up with
+        blanks to the next of ``buckets``; none by default on a CPU, where blanks cost what crops do.
+        ``compile`` makes a faster program of the trunk for whole
         batches, which takes half a minute at the first one: for runs of thousands of crops.
 
         Raises ParameterError for a device or precision that is not there.
@@ -41,6 +47,7 @@ class Engine:
         self.device = choose_device(device)
         self.dtype = choose_precision(precision, self.device)
         self.batch = batch or _BATCH.get(self.device.type, 64)
+        self._buckets = sorted(buckets if buckets is not None else _BUCKETS.get(self.device.type, ()))
         heads.to(self.device).eval()
         self._features = features.to(self.dtype).to(memory_format=torch.channels_last)
         self._whole_batch = CompiledTrunk(self._features) if compile else self._features
@@ -59,9 +66,19 @@ class Engine:
 
         A CUDA device works while the caller goes on; on a CPU all is done when this returns.
         """
+        rows = len(crops)
+        crops = self._filled_up(crops)
         trunk = self._whole_batch if len(crops) == self.batch else self._features
         maps = trunk(crops.to(self.dtype, memory_format=torch.channels_last))
-        return Running(self._head(maps.float()), self.device)
+        return Running(tuple(column[:rows] for column in self._head(maps.float())), self.device)
+
+    def _filled_up(self, crops: Tensor) -> Tensor:
+        """Crops [R,3,224,224] with blanks behind them: a GPU chooses its programs by the size of a batch, and
+        does so once for each."""
+        size = next((bucket for bucket in self._buckets if bucket >= len(crops)), self.batch)
+        if not self._buckets or size <= len(crops):
+            return crops
+        return torch.cat([crops, crops.new_zeros(size - len(crops), *crops.shape[1:])])
 
 
 class Running:

@@ -155,7 +155,7 @@ def _check_pixels(width: int, height: int, limits: Limits) -> None:
     if max(width, height) > _MAX_SIDE:
         raise ImageError(
             "too_many_pixels",
-            f"The picture has {width} x {height} pixels, a side of more than {_MAX_SIDE:,}. Cut it into parts.",
+            f"The picture has {width} x {height} pixels; a side may have {_MAX_SIDE:,}. Cut it into parts.",
         )
 
 

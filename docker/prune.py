@@ -1,6 +1,6 @@
 """Delete what serving never opens from the environment that runs this: ``python prune.py cpu|gpu``.
 
-The image is a third smaller for it. What has to go is told in two ways:
+The image is a quarter smaller for it. What has to go is told in two ways:
 
 - files that are for building or testing, by their names;
 - of NVIDIA's libraries, on CPU, every one that a network's run does not map into memory. torch's builds for

@@ -10,14 +10,26 @@ const MOST_PIXELS = 4096 * 4096; // a canvas of more comes out empty in some bro
 
 const pen = document.createElement("canvas").getContext("2d");
 
-/** The colour of a class, the same in every picture: its id stands for its number in the list of classes. */
+let labels = new Map();
+
+/** The ids of all classes, label by label, which give them their colours from now on. */
+export function enumerate(ids) {
+  labels = new Map(ids.map((id, label) => [id, label]));
+}
+
+/** The colour of a class, the same in every picture. */
 export function colour(id) {
-  let number = 0x811c9dc5; // FNV-1a
-  for (const letter of id) number = Math.imul(number ^ letter.codePointAt(0), 0x01000193) >>> 0;
-  number %= 997;
-  const lightness = [76, 66, 86][number % 3];
-  const hue = 360 * ((0.08 + number * GOLDEN_RATIO) % 1);
-  return `oklch(${lightness}% 0.15 ${hue.toFixed(1)})`;
+  const label = labels.get(id) ?? hashed(id);
+  const lightness = [76, 66, 86][label % 3];
+  const hue = 360 * ((0.08 + label * GOLDEN_RATIO) % 1);
+  return `oklch(${lightness}% 0.15 ${hue.toFixed(2)})`;
+}
+
+/** A number in place of an unknown label (FNV-1a). */
+function hashed(id) {
+  let hash = 0x811c9dc5;
+  for (const letter of id) hash = Math.imul(hash ^ letter.codePointAt(0), 0x01000193) >>> 0;
+  return hash % 997;
 }
 
 /** What is drawn how large on the screen, in CSS pixels, whatever the size of the picture. */

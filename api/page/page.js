@@ -1,10 +1,15 @@
-// The page: what it knows, what the user does, what it shows.
+// The page: what the user does, and what it shows then.
 
 import { Camera, available as cameraAvailable } from "./camera.js";
-import { draw, png, screenStyle } from "./drawing.js";
+import { draw, enumerate, png, screenStyle } from "./drawing.js";
+import { at } from "./elements.js";
 import { intake } from "./intake.js";
+import { clearNotice, complain } from "./notice.js";
+import { chosen, chosenClasses, offer, onChoice } from "./offers.js";
+import { activate, pin } from "./pointing.js";
 import { fillChips, fillList, fillTiming, shown, updateChips } from "./results.js";
-import { ServiceError, address, detect, models, ready } from "./service.js";
+import { ServiceError, address, detect, ready } from "./service.js";
+import { state } from "./state.js";
 import { copy, curl, json, tally } from "./texts.js";
 
 // Once a picture is sent, the sliders choose among all of these without another request.
@@ -12,29 +17,7 @@ const ASKED = { score_threshold: 0.05, max_detections: 300 };
 const COUNTS = [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 12, 15, 20, 25, 30, 40, 50, 75, 100, 150, 200, 300];
 const KEY = "api-key";
 
-const HINTS = {
-  "": "What this service is set to.",
-  fast: "Only where MultiBox looks at a glance.",
-  balanced: "Adds the best boxes of selective search: slower, finds more.",
-  paper: "All boxes of both methods, as in the paper: slowest, finds most.",
-};
-
-const at = Object.fromEntries([...document.querySelectorAll("[id]")].map((one) => [one.id, one]));
-
-const state = {
-  file: null,
-  request: null, // the AbortController of the request under way
-  reply: null,
-  asked: "", // the query that `reply` answers
-  profile: "",
-  model: "",
-  threshold: 0.3,
-  count: 100,
-  classes: new Set(),
-  visible: [],
-  active: null, // index into `visible`
-  pinned: null,
-};
+const key = () => sessionStorage.getItem(KEY);
 
 // A picture comes
 
@@ -70,25 +53,18 @@ function proportion(width, height) {
 
 // It is sent
 
-function query(settings) {
-  return {
-    ...settings,
-    ...(state.profile && { profile: state.profile }),
-    ...(state.model && { model: state.model }),
-  };
-}
-
 async function ask() {
   if (!state.file) return;
   state.request?.abort();
   const request = (state.request = new AbortController());
-  const asked = query(ASKED);
+  const asked = { ...ASKED, ...chosen() };
   clearNotice();
   at.status.textContent = `Looking at ${state.file.name}.`;
   busy("Looking");
   renderStale();
   try {
     const reply = await detectOnceReady(asked, request.signal);
+    enumerate(await chosenClasses(key()));
     if (request !== state.request) return;
     state.reply = reply;
     state.asked = new URLSearchParams(asked).toString();
@@ -115,12 +91,13 @@ async function ask() {
 async function detectOnceReady(asked, signal) {
   for (;;) {
     try {
-      return await detect(state.file, asked, sessionStorage.getItem(KEY), signal);
+      return await detect(state.file, asked, key(), signal);
     } catch (error) {
       if (error.code !== "not_ready") throw error;
     }
     at.status.textContent = at.phase.textContent = "The service is starting";
     await ready(signal);
+    offerChoices();
     at.phase.textContent = "Looking";
   }
 }
@@ -148,11 +125,9 @@ at.cancel.addEventListener("click", () => state.request?.abort());
 
 // Something goes wrong
 
-let countdown;
-
 function fail(error) {
-  const known = error instanceof ServiceError;
-  if (!known) console.error(error);
+  const told = error instanceof ServiceError;
+  if (!told) console.error(error);
   at.status.textContent = "";
   if (error.code === "unauthorized") {
     sessionStorage.removeItem(KEY);
@@ -160,34 +135,8 @@ function fail(error) {
     at["key-form"].hidden = false;
     at.key.focus();
   } else {
-    complain(known ? error.message : `The page has failed: ${error.message}`, known ? error.retry : 0);
+    complain(told ? error.message : `The page has failed: ${error.message}`, told ? error.retry : 0);
   }
-}
-
-/** Says what is wrong; `retry` is null (trying again is of no use) or the seconds to wait before it is. */
-function complain(message, retry = null) {
-  clearNotice();
-  const soon = retry ? ` It may be tried again in ${retry} ${retry === 1 ? "second" : "seconds"}.` : "";
-  at.alert.textContent = message + soon;
-  at.notice.classList.add("shown");
-  at.retry.hidden = retry === null;
-  if (retry === null) return;
-  const until = performance.now() + retry * 1000;
-  const tick = () => {
-    const left = Math.ceil((until - performance.now()) / 1000);
-    at.retry.disabled = left > 0;
-    at.retry.textContent = left > 0 ? `Try again in ${left} s` : "Try again";
-    if (left <= 0) clearInterval(countdown);
-  };
-  countdown = setInterval(tick, 250);
-  tick();
-}
-
-function clearNotice() {
-  clearInterval(countdown);
-  at.notice.classList.remove("shown");
-  at.alert.textContent = "";
-  at.retry.hidden = at["key-form"].hidden = true;
 }
 
 at.retry.addEventListener("click", () => {
@@ -198,7 +147,7 @@ at["key-form"].addEventListener("submit", async (event) => {
   event.preventDefault();
   sessionStorage.setItem(KEY, at.key.value.trim());
   at.key.value = "";
-  offerModels();
+  offerChoices();
   renderCode();
   ask();
 });
@@ -253,58 +202,18 @@ function renderDrawing() {
 
 function renderCode() {
   const choice = { score_threshold: state.threshold, max_detections: state.count };
-  const settings = { ...query(choice), ...(state.classes.size && { classes: [...state.classes].join(",") }) };
-  const key = Boolean(sessionStorage.getItem(KEY));
-  at.curl.textContent = curl(address("detect", settings), state.file?.name ?? "picture.jpg", key);
+  const settings = { ...choice, ...chosen(), ...(state.classes.size && { classes: [...state.classes].join(",") }) };
+  at.curl.textContent = curl(address("detect", settings), state.file?.name ?? "picture.jpg", Boolean(key()));
   at["json-block"].hidden = !state.reply;
   at.json.textContent = state.reply ? json(state.reply, state.visible) : "";
 }
 
 /** A result that is not of the present settings says so, until there is one or for good. */
 function renderStale() {
-  const old = Boolean(state.reply) && state.asked !== new URLSearchParams(query(ASKED)).toString();
+  const old = Boolean(state.reply) && state.asked !== new URLSearchParams({ ...ASKED, ...chosen() }).toString();
   document.body.classList.toggle("old", old);
   at.stale.hidden = !old;
 }
-
-// Boxes and entries point at each other
-
-function activate(index) {
-  state.active = index;
-  for (const one of document.querySelectorAll("#overlay [data-index], #list [data-index]")) {
-    one.classList.toggle("active", Number(one.dataset.index) === index);
-  }
-  at.overlay.classList.toggle("pointing", index !== null);
-}
-
-function pin(index) {
-  state.pinned = state.pinned === index ? null : index;
-  activate(state.pinned ?? index);
-  at.overlay.scrollIntoView({ block: "nearest" }); // on a phone, the list lies below the picture
-}
-
-/** The smallest box under the pointer: a larger one can be pointed at beside it. */
-function under(event) {
-  const { left, top, width } = at.overlay.getBoundingClientRect();
-  const scale = state.reply.width / width;
-  const [x, y] = [(event.clientX - left) * scale, (event.clientY - top) * scale];
-  const area = ({ box }) => (box.xmax - box.xmin) * (box.ymax - box.ymin);
-  const hit = state.visible.filter(({ box }) => box.xmin <= x && x <= box.xmax && box.ymin <= y && y <= box.ymax);
-  return hit.length ? state.visible.indexOf(hit.reduce((a, b) => (area(b) < area(a) ? b : a))) : null;
-}
-
-at.overlay.addEventListener("pointermove", (event) => {
-  if (state.reply && event.pointerType === "mouse") activate(under(event) ?? state.pinned);
-});
-at.overlay.addEventListener("pointerleave", () => activate(state.pinned));
-at.overlay.addEventListener("click", (event) => {
-  if (!state.reply) return;
-  const index = under(event);
-  state.pinned = index === state.pinned ? null : index;
-  activate(state.pinned);
-  const beside = matchMedia("(min-width: 900px)").matches; // else the picture would be scrolled away
-  if (state.pinned !== null && beside) at.list.children[index].scrollIntoView({ block: "nearest" });
-});
 
 // Settings
 
@@ -330,27 +239,13 @@ function toggleClass(label) {
   renderChoice();
 }
 
-for (const radio of document.querySelectorAll("input[name=profile]")) {
-  radio.addEventListener("change", () => {
-    state.profile = radio.value;
-    at["profile-hint"].textContent = HINTS[state.profile];
-    renderCode();
-    ask();
-  });
-}
-
-at.model.addEventListener("change", () => {
-  state.model = at.model.value;
+onChoice(() => {
   renderCode();
   ask();
 });
 
-async function offerModels() {
-  const offered = await models(sessionStorage.getItem(KEY));
-  at["model-field"].hidden = offered.length < 2;
-  if (offered.length < 2 || at.model.options.length === offered.length) return;
-  at.model.replaceChildren(...offered.map(({ name }) => new Option(name, name)));
-  state.model = at.model.value;
+async function offerChoices() {
+  await offer(key());
   renderCode();
 }
 
@@ -410,6 +305,5 @@ for (const button of document.querySelectorAll("[data-copy]")) {
 }
 
 new ResizeObserver(renderDrawing).observe(at.overlay);
-at["profile-hint"].textContent = HINTS[""];
 renderChoice();
-offerModels();
+offerChoices();

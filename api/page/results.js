@@ -14,7 +14,6 @@ export function shown(detections, { threshold, count, classes }) {
 /** One button a class, the best first; made once a reply, so that the focus stays where it is. */
 export function fillChips(parent, detections, toggle) {
   const ids = new Map(detections.map(({ label, wnid }) => [label, wnid]));
-  parent.hidden = ids.size < 2; // nothing to choose between
   parent.replaceChildren(
     ...[...ids].map(([label, wnid]) => {
       const chip = element("button", "chip");
@@ -36,6 +35,8 @@ export function updateChips(parent, detections, { threshold, classes }) {
     chip.setAttribute("aria-pressed", classes.has(label));
     chip.lastChild.textContent = count;
   }
+  const choice = [...parent.children].filter((chip) => !chip.hidden).length;
+  parent.hidden = choice < 2 && !classes.size; // nothing to choose between
 }
 
 /** An entry for each detection. `activate(index)` is called as one is pointed at or focused, with null after. */

@@ -54,15 +54,21 @@ function lost(error) {
   throw new ServiceError("network", "The service has gone while it was starting. Its log says why.", 0);
 }
 
-/** The models that can be asked for, the default first; none if the service does not say. */
+/** The models that can be asked for, the default first; none while the service does not say. */
 export async function models(key) {
-  try {
-    const response = await fetch(address("models"), { headers: keyed(key) });
-    const { models } = await response.json();
-    return models.toSorted((a, b) => Boolean(b.default) - Boolean(a.default));
-  } catch {
-    return []; // the page works without a choice
-  }
+  return (await told("models", key))?.models ?? [];
+}
+
+/** The ids of the classes that a model detects, label by label; none if the service does not say. */
+export async function classes(model, key) {
+  const description = await told(`models/${encodeURIComponent(model)}`, key);
+  return description?.detection_classes.map(({ id }) => id) ?? [];
+}
+
+/** What the page can do without: null where it is not to be had. */
+async function told(endpoint, key) {
+  const response = await fetch(address(endpoint), { headers: keyed(key) }).catch(() => null);
+  return response?.ok ? response.json() : null;
 }
 
 function keyed(key) {

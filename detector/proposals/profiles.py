@@ -1,7 +1,6 @@
 """Ways to propose: how much time is spent on where to look."""
 
 from dataclasses import replace
-from enum import StrEnum
 
 import numpy as np
 import torch
@@ -10,6 +9,7 @@ from numpy.typing import NDArray
 from detector.boxes import clip
 from detector.errors import ParameterError
 from detector.looks import Steps, complete
+from detector.options import Profile
 from detector.proposals.multibox import MAX_BOXES, MultiBox
 from detector.proposals.result import Proposals
 from detector.proposals.selective_search import selective_search
@@ -23,19 +23,6 @@ UNION_SUPERPIXEL_SCALE = 2.0
 
 # Selective search has as many independent parts; threads are as many as the network may use.
 _MAX_THREADS = 4
-
-
-class Profile(StrEnum):
-    """Which methods propose, and how many of their boxes are looked at.
-
-    ``fast``: MultiBox alone. ``balanced``: both, the best boxes. ``paper``: both, all boxes. ``search``:
-    selective search alone, for weights without a MultiBox head.
-    """
-
-    FAST = "fast"
-    BALANCED = "balanced"
-    PAPER = "paper"
-    SEARCH = "search"
 
 
 BUDGETS: dict[Profile, int | None] = {

@@ -54,6 +54,19 @@ def wait_until_ready(client: httpx.Client, seconds: float = 600) -> None:
 
 
 @pytest.fixture(scope="session")
+def ready() -> Callable[[Settings], AbstractContextManager[httpx.Client]]:
+    """What serves with settings of the test's own, and waits until it is ready."""
+
+    @contextmanager
+    def start(settings: Settings) -> Iterator[httpx.Client]:
+        with serve(create_app(settings)) as client:
+            wait_until_ready(client)
+            yield client
+
+    return start
+
+
+@pytest.fixture(scope="session")
 def client(checkpoint_path: Path) -> Iterator[httpx.Client]:
     """A client of a ready service: 20 proposals a picture, at most 300,000 bytes and a million pixels."""
     settings = Settings(
@@ -75,12 +88,20 @@ def fast_client(multibox_path: Path) -> Iterator[httpx.Client]:
 
 @pytest.fixture(scope="session")
 def eager_client(multibox_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx.Client]:
-    """A client of a service whose untrained detector finds dozens of things: a power raises its scores."""
+    """A client of a service whose untrained detector finds dozens of things: a power raises its scores.
+
+    The same without that power is a second model, ``plain``.
+    """
     whole = load_checkpoint(multibox_path)
     eager = replace(whole.metadata, scoring=replace(whole.metadata.scoring, score_power=0.1))
     path = tmp_path_factory.mktemp("weights") / "eager.safetensors"
     save_checkpoint(path, Checkpoint(whole.network, eager, whole.multibox))
-    settings = Settings(weights=path, device="cpu", profile=Profile.FAST, max_proposals=3)
+    settings = Settings(
+        model={"eager": (path,), "plain": (multibox_path,)},
+        device="cpu",
+        profile=Profile.FAST,
+        max_proposals=3,
+    )
     with serve(create_app(settings)) as client:
         wait_until_ready(client)
         yield client
@@ -90,6 +111,15 @@ def eager_client(multibox_path: Path, tmp_path_factory: pytest.TempPathFactory) 
 def unready_client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx.Client]:
     """A client of a service whose weights are not there, and which therefore never is ready."""
     settings = Settings(weights=tmp_path_factory.mktemp("empty") / "absent.safetensors", device="cpu")
+    with serve(create_app(settings)) as client:
+        yield client
+
+
+@pytest.fixture(scope="session")
+def guarded_client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx.Client]:
+    """A client, which has no key, of a service that asks for ``the-key-of-this-service``; never ready."""
+    absent = tmp_path_factory.mktemp("empty") / "absent.safetensors"
+    settings = Settings(weights=absent, device="cpu", api_keys="the-key-of-this-service")
     with serve(create_app(settings)) as client:
         yield client
 

@@ -1,13 +1,11 @@
 """Who is let in: the books, without a service around them."""
 
-from collections.abc import Iterator
-
 import pytest
 
 from api import admission
 from api.admission import Admission, Rate
 from api.errors import ApiError
-from api.metrics import Metrics
+from api.watching.metrics import Metrics
 
 
 class Clock:
@@ -21,10 +19,10 @@ class Clock:
 
 
 @pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> Iterator[Clock]:
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     clock = Clock()
     monkeypatch.setattr(admission, "monotonic", clock)
-    yield clock
+    return clock
 
 
 def books(*, rate: float = 100.0, requests: int = 10, size: int = 1000) -> Admission:

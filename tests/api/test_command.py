@@ -8,6 +8,7 @@ import pytest
 
 from api.command import METAVARS, SECTIONS, read_settings, serve
 from api.settings import Settings
+from detector.cli import main
 
 KEY = "k3y-of-some-client"
 
@@ -135,16 +136,36 @@ def run(*command: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-def test_the_command_line_has_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Through the entry point, as installed; its options are its own."""
+@pytest.mark.parametrize(
+    ("arguments", "status", "said"),
+    [
+        pytest.param(["--help"], 0, ["Serve detection and classification over HTTP"], id="it is listed"),
+        pytest.param(["serve", "--help"], 0, ["usage: detector serve [OPTIONS]"], id="its own help"),
+        pytest.param(
+            ["serve", "--port", "x"],
+            2,
+            ["--port: ", "DETECTOR_API_KEYS: key 1 of 1 has a space"],
+            id="mistakes",
+        ),
+    ],
+)
+def test_the_command_line_has_it(
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    arguments: list[str],
+    status: int,
+    said: list[str],
+) -> None:
+    """Through the entry point, as installed."""
     monkeypatch.setenv("DETECTOR_API_KEYS", f"{KEY} {KEY}")
-    assert "Serve detection and classification over HTTP" in run("-m", "detector.cli", "--help").stdout
-    wrong = run("-m", "detector.cli", "serve", "--port", "x")
-    assert wrong.returncode == 2
-    assert "--port: " in wrong.stderr
-    assert "DETECTOR_API_KEYS: key 1 of 1 has a space" in wrong.stderr
-    assert KEY not in wrong.stderr
-    assert "Traceback" not in wrong.stderr
+    monkeypatch.setattr(sys, "argv", ["detector", *arguments])
+    with pytest.raises(SystemExit) as done:
+        main()
+    assert done.value.code == status
+    captured = capsys.readouterr()
+    text = captured.out + captured.err
+    assert all(words in text for words in said)
+    assert KEY not in text
 
 
 def test_without_its_packages_it_says_what_to_install() -> None:

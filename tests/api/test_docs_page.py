@@ -15,7 +15,7 @@ CHROMIUM = Path("/usr/bin/chromium")
 def page() -> Iterator[Any]:
     """A page of headless Chromium."""
     if not CHROMIUM.exists():
-        pytest.skip("Chromium is not installed")
+        pytest.skip("no Chromium in PATH to open the page with")
     with sync_api.sync_playwright() as playwright:
         browser = playwright.chromium.launch(
             executable_path=str(CHROMIUM), args=["--no-sandbox", "--disable-gpu"]

@@ -12,9 +12,9 @@ from starlette.types import Message
 
 from api.errors import install_error_handlers
 from api.keys import ApiKeys, document_keys
-from api.metrics import Metrics
-from api.middleware import Watch
 from api.schemas import ErrorReply
+from api.watching.metrics import Metrics
+from api.watching.middleware import Watch
 
 Serving = Callable[[FastAPI], AbstractContextManager[httpx.Client]]
 KEYS = ("sesame-1", "sesame-2")

@@ -8,12 +8,15 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from itertools import count
 from pathlib import Path
 
 import httpx
+import psutil
 import pytest
 
 from detector.checkpoints import Checkpoint, load_checkpoint, save_checkpoint
@@ -25,37 +28,73 @@ def environment(**settings: object) -> dict[str, str]:
     return others | {f"DETECTOR_{name.upper()}": str(value) for name, value in settings.items()}
 
 
+@dataclass
+class Running:
+    """The service as a process of its own, and a client of it."""
+
+    process: "subprocess.Popen[str]"
+    client: httpx.Client
+    log: "Log"
+
+
+class Log:
+    """What a process says on standard error, read as it comes: a full pipe would stop it."""
+
+    def __init__(self, process: "subprocess.Popen[str]") -> None:
+        self._lines: list[str] = []
+        self._changed = threading.Condition()
+        self._ended = False
+        threading.Thread(target=self._read, args=(process.stderr,), daemon=True).start()
+
+    def wait_for(self, pattern: str) -> re.Match[str]:
+        """The first match of a pattern in a line, once there is one."""
+        with self._changed:
+            for number in count():
+                while number >= len(self._lines):
+                    assert not self._ended, f"it ended without saying {pattern}: {self._lines}"
+                    assert self._changed.wait(600), f"it never said {pattern}: {self._lines}"
+                found = re.search(pattern, self._lines[number])
+                if found:
+                    return found
+        raise AssertionError("unreachable")
+
+    def _read(self, stream: Iterable[str]) -> None:
+        for line in stream:
+            with self._changed:
+                self._lines.append(line)
+                self._changed.notify_all()
+        with self._changed:
+            self._ended = True
+            self._changed.notify_all()
+
+
 @contextmanager
-def running(**settings: object) -> Iterator[tuple[subprocess.Popen[str], httpx.Client]]:
-    """The service as a process of its own, ready, and a client of it."""
+def running(**settings: object) -> Iterator[Running]:
+    """The service, ready."""
     process = subprocess.Popen(
         [sys.executable, "-m", "api"],
-        env=environment(port=0, device="cpu", max_proposals=5, drain_seconds=600, **settings),
+        env=environment(**{"port": 0, "device": "cpu", "max_proposals": 5, "drain_seconds": 600, **settings}),
         stderr=subprocess.PIPE,
         text=True,
     )
     try:
-        assert process.stderr is not None
-        address = None
-        for line in process.stderr:  # until it says where it listens and that it is ready
-            found = re.search(r"running on (http://\S+)", line)
-            address = found[1] if found else address
-            if address and "Ready" in line:
-                break
-        assert address is not None, "the service did not start"
-        threading.Thread(target=process.stderr.read, daemon=True).start()  # or a full pipe would stop it
+        log = Log(process)
+        address = log.wait_for(r"running on (http://[0-9.:]+)")[1]
+        log.wait_for("Ready")
         with httpx.Client(base_url=address, timeout=6000) as client:
-            yield process, client
+            yield Running(process, client, log)
     finally:
         process.kill()
         process.wait()
 
 
 def test_sigterm_lets_a_request_under_way_finish(checkpoint_path: Path, picture: bytes) -> None:
-    with running(weights=checkpoint_path) as (process, client):
+    with running(weights=checkpoint_path) as service:
+        process, client = service.process, service.client
 
         def body() -> Iterator[bytes]:
             yield picture[:50]
+            until_admitted(client)
             process.send_signal(signal.SIGTERM)
             while accepts_connections(client.base_url):
                 time.sleep(0.01)
@@ -64,6 +103,12 @@ def test_sigterm_lets_a_request_under_way_finish(checkpoint_path: Path, picture:
         reply = client.post("/detect", content=body(), headers={"Content-Type": "image/png"})
         assert reply.status_code == 200
         assert process.wait(timeout=600) == 0
+
+
+def until_admitted(client: httpx.Client) -> None:
+    """Returns once a request was let in; asks by another connection."""
+    while "detector_pending_requests 1.0" not in httpx.get(f"{client.base_url}/metrics").text:
+        time.sleep(0.02)
 
 
 def accepts_connections(address: httpx.URL) -> bool:
@@ -78,10 +123,73 @@ def test_weights_for_detection_alone(checkpoint_path: Path, picture: bytes, tmp_
     whole = load_checkpoint(checkpoint_path)
     path = tmp_path / "detector.safetensors"
     save_checkpoint(path, Checkpoint(whole.network, replace(whole.metadata, classification=None)))
-    with running(weights=path) as (_, client):
+    with running(weights=path) as service:
+        client = service.client
         assert client.post("/detect", files={"file": ("a", picture)}).status_code == 200
         refused = client.post("/classify", files={"file": ("a", picture)})
         assert (refused.status_code, refused.json()["error"]["code"]) == (501, "not_supported")
+
+
+def test_weights_are_switched_without_losing_a_request(
+    checkpoint_path: Path, picture: bytes, tmp_path: Path
+) -> None:
+    """SIGHUP: every request is answered, the first by the old weights and the last by the new."""
+    first = load_checkpoint(checkpoint_path)
+    path, next_path = tmp_path / "weights.safetensors", tmp_path / "next.safetensors"
+    for one, name in ((path, "before"), (next_path, "after")):
+        save_checkpoint(one, replace(first, metadata=replace(first.metadata, name=name)))
+    with running(weights=path) as service:
+        answered = []
+        for number in range(10_000):
+            reply = service.client.post("/classify", files={"file": ("a", picture)})
+            answered.append((reply.status_code, reply.json().get("model")))
+            if number == 0:
+                next_path.replace(path)
+                service.process.send_signal(signal.SIGHUP)
+            if answered[-1][1] == "after":
+                break
+    assert {status for status, _ in answered} == {200}
+    assert (answered[0][1], answered[-1][1]) == ("before", "after")
+
+
+def test_weights_that_cannot_be_used_change_nothing(
+    checkpoint_path: Path, picture: bytes, tmp_path: Path
+) -> None:
+    path = tmp_path / "weights.safetensors"
+    path.write_bytes(checkpoint_path.read_bytes())
+    with running(weights=path) as service:
+        path.unlink()
+        service.process.send_signal(signal.SIGHUP)
+        service.log.wait_for("stay as they were.*weights.safetensors does not exist")
+        assert service.client.post("/classify", files={"file": ("a", picture)}).status_code == 200
+
+
+def test_sigterm_first_says_that_it_is_not_ready(checkpoint_path: Path, picture: bytes) -> None:
+    """For so long as a load balancer takes to notice, it still serves whoever has not noticed."""
+    with running(weights=checkpoint_path, shutdown_delay_seconds=4) as service:
+        assert service.client.get("/health/ready").status_code == 200
+        service.process.send_signal(signal.SIGTERM)
+        service.log.wait_for("Told to end")
+        unready = service.client.get("/health/ready")
+        assert (unready.status_code, unready.json()["error"]["code"]) == (503, "draining")
+        assert service.client.post("/classify", files={"file": ("a", picture)}).status_code == 200
+        assert service.process.wait(timeout=600) == 0
+
+
+def test_what_is_not_done_when_the_time_is_over_is_answered(checkpoint_path: Path, picture: bytes) -> None:
+    with running(weights=checkpoint_path, drain_seconds=1) as service, ThreadPoolExecutor(1) as pool:
+        slow = pool.submit(service.client.post, "/classify?crops=144", files=[("file", picture)] * 4)
+        until_admitted(service.client)
+        service.process.send_signal(signal.SIGTERM)
+        assert (slow.result().status_code, slow.result().json()["error"]["code"]) == (503, "draining")
+        assert service.process.wait(timeout=600) == 0
+
+
+def test_a_worker_does_not_outlive_its_front(checkpoint_path: Path) -> None:
+    with running(weights=checkpoint_path) as service:
+        [worker] = psutil.Process(service.process.pid).children()
+        service.process.kill()
+        worker.wait(timeout=60)
 
 
 @pytest.mark.parametrize(

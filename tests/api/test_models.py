@@ -13,9 +13,9 @@ import orjson
 import pytest
 from fastapi import FastAPI
 
-from api.describing import describe
 from api.errors import install_error_handlers
 from api.models import Model, ModelList, router
+from api.worker.describing import describe
 from detector.checkpoints import Checkpoint, load_checkpoint, save_checkpoint
 from detector.classification import Classifier
 from detector.detection import Detector

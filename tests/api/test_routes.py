@@ -108,8 +108,8 @@ def test_a_body_of_unknown_length(client: httpx.Client, picture: bytes) -> None:
 @pytest.mark.parametrize(
     ("path", "schema", "steps"),
     [
-        ("/detect?score_threshold=0", DetectReply, ["decode", "proposals", "classify"]),
-        ("/classify", ClassifyReply, ["decode", "classify"]),
+        ("/detect?score_threshold=0", DetectReply, ["queue", "decode", "proposals", "classify"]),
+        ("/classify", ClassifyReply, ["queue", "decode", "classify"]),
     ],
 )
 def test_replies_keep_to_their_schema(

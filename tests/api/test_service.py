@@ -5,15 +5,16 @@ import socket
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import httpx
 import psutil
 import pytest
-from conftest import serve, wait_until_ready
 
-from api.app import create_app
 from api.settings import Settings
+
+Ready = Callable[[Settings], AbstractContextManager[httpx.Client]]
 
 PNG = {"Content-Type": "image/png"}
 PATIENT = {**PNG, "X-Timeout-Ms": "300000"}
@@ -22,7 +23,7 @@ SLOW = "/classify?crops=144"
 
 
 @pytest.fixture(scope="module")
-def narrow(checkpoint_path: Path) -> Iterator[httpx.Client]:
+def narrow(checkpoint_path: Path, ready: Ready) -> Iterator[httpx.Client]:
     """A client of a service that lets two requests wait, and no more bytes than of one large picture."""
     settings = Settings(
         weights=checkpoint_path,
@@ -33,8 +34,7 @@ def narrow(checkpoint_path: Path) -> Iterator[httpx.Client]:
         max_pending_requests=2,
         max_timeout_seconds=300,
     )
-    with serve(create_app(settings)) as client:
-        wait_until_ready(client)
+    with ready(settings) as client:
         yield client
 
 
@@ -159,10 +159,21 @@ def test_a_lost_worker_costs_what_it_had_and_no_more(narrow: httpx.Client, pictu
     unready = narrow.post("/detect", content=picture, headers=PNG)
     assert (unready.status_code, unready.json()["error"]["code"]) == (503, "not_ready")
     assert narrow.get("/health/live").status_code == 200
-    wait_until_ready(narrow)
+    eventually(lambda: narrow.get("/health/ready").status_code == 200, seconds=600)
     assert narrow.post("/detect", content=picture, headers=PNG).status_code == 200
     assert metric(narrow, "detector_worker_restarts_total") == restarts + 1
     assert not psutil.pid_exists(worker.pid), "it was reaped"
+
+
+def test_a_worker_that_hangs_is_replaced(checkpoint_path: Path, picture: bytes, ready: Ready) -> None:
+    settings = Settings(weights=checkpoint_path, device="cpu", max_proposals=5, stall_seconds=2)
+    with ready(settings) as client:
+        worker = worker_of(client)
+        worker.suspend()
+        reply = client.post("/classify", content=picture, headers=PNG)
+        assert (reply.status_code, reply.json()["error"]["code"]) == (503, "worker_lost")
+        eventually(lambda: client.get("/health/ready").status_code == 200, seconds=600)
+        assert client.post("/classify", content=picture, headers=PNG).status_code == 200
 
 
 def test_one_bad_picture_costs_its_neighbours_nothing(client: httpx.Client, picture: bytes) -> None:

@@ -1,6 +1,5 @@
 """Where the service looks: as the request says, else as it is set, else as its weights allow."""
 
-import asyncio
 from pathlib import Path
 
 import httpx
@@ -8,9 +7,10 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
-from api.__main__ import main
-from api.inference import SingleWorker
+from api.command import serve
 from api.settings import Settings
+from api.worker.loaded_model import load_model
+from api.worker.settings import worker_settings
 from detector import Detector, load_detector
 from detector.errors import ParameterError
 from detector.proposals import Profile
@@ -55,7 +55,7 @@ def test_weights_without_a_head_say_so(client: httpx.Client, picture: bytes, pro
     assert reply.status_code == 501
     assert reply.json()["error"] == {
         "code": "not_supported",
-        "message": "The loaded weights have no MultiBox head. Leave profile out, or ask for profile=search.",
+        "message": "The model's weights have no MultiBox head. Leave profile out, or ask for profile=search.",
     }
 
 
@@ -71,11 +71,9 @@ def test_weights_without_a_head_can_be_searched_with(client: httpx.Client, pictu
 @pytest.mark.parametrize("profile", NEED_A_HEAD)
 def test_a_service_cannot_be_set_to_what_its_weights_lack(checkpoint_path: Path, profile: Profile) -> None:
     """It does not start, instead of refusing every request."""
-    worker = SingleWorker(checkpoint_path, device="cpu", profile=profile)
+    settings = Settings(weights=checkpoint_path, device="cpu", profile=profile)
     with pytest.raises(ParameterError, match=f"profile {profile} needs a MultiBox head"):
-        asyncio.run(worker.load())
-    assert not worker.ready
-    worker.close()
+        load_model("default", worker_settings(settings)[0])
 
 
 @pytest.mark.parametrize(
@@ -101,7 +99,7 @@ def test_an_unknown_profile_in_the_settings_ends_at_once(
     monkeypatch.setenv("DETECTOR_PROFILE", "turbo")
     with pytest.raises(ValidationError):
         Settings()
-    assert main() == 2
+    assert serve([]) == 2
     said = capsys.readouterr().err
     assert said.startswith("DETECTOR_PROFILE: ")
     assert all(profile in said for profile in Profile)

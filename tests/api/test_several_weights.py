@@ -1,16 +1,21 @@
 """A service of several weights, and one whose weights ask for a second look."""
 
-import asyncio
+import json
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from api.inference import Answer, SingleWorker
 from api.settings import Settings
+from api.tasks import ClassifyTask, DetectTask
+from api.worker.loaded_model import load_model
+from api.worker.settings import worker_settings
+from api.worker.steps import Clock, Result, steps_of
 from detector import Scoring, load_classifier, load_detector
 from detector.checkpoints import load_checkpoint, save_checkpoint
+from detector.images import Limits
+from detector.looks import complete
 
 
 @pytest.mark.parametrize(
@@ -27,42 +32,40 @@ def test_the_setting(monkeypatch: pytest.MonkeyPatch, value: str, paths: tuple[s
     assert Settings().weights == (tuple(map(Path, paths)) if paths else None)
 
 
-def _answers(weights: list[Path], pixels: np.ndarray) -> tuple[Answer, Answer]:
-    async def ask() -> tuple[Answer, Answer]:
-        await worker.load()
-        return (
-            await worker.detect(pixels, profile=None, score_threshold=0.0, max_detections=5),
-            await worker.classify(pixels, top=2, crops=1),
-        )
-
-    worker = SingleWorker(weights, device="cpu", max_proposals=6)
-    try:
-        return asyncio.run(ask())
-    finally:
-        worker.close()
+def _answers(weights: list[Path], picture: bytes) -> tuple[Result, Result]:
+    """What a worker with these weights says of a picture."""
+    settings = worker_settings(Settings(weights=tuple(weights), device="cpu", max_proposals=6))[0]
+    model = load_model("default", settings)
+    tasks = (DetectTask(0.0, 5, None, None, "json", None), ClassifyTask(top=2, crops=1))
+    detected, classified = (complete(steps_of(task, model, picture, Limits(), Clock())) for task in tasks)
+    return detected, classified
 
 
-def test_two_weights_answer_as_one(checkpoint_path: Path, multibox_path: Path, pixels: np.ndarray) -> None:
+def test_two_weights_answer_as_one(
+    checkpoint_path: Path, multibox_path: Path, pixels: np.ndarray, picture: bytes
+) -> None:
     both = [checkpoint_path, multibox_path]
-    detected, classified = _answers(both, pixels)
+    detected, classified = _answers(both, picture)
     detector = load_detector(both, device="cpu", max_proposals=6)
-    assert detected.model == classified.model == detector.name
-    assert detected.model.count(" + ") == 1
+    assert detected.about["model"] == classified.about["model"] == detector.name
+    assert detector.name.count(" + ") == 1
     [expected] = detector.detect([pixels], score_threshold=0.0, max_detections=5)
-    assert detected.items == expected.as_dicts(detector.classes)
+    assert json.loads(detected.body) == expected.as_dicts(detector.classes)
     classifier = load_classifier(both, device="cpu")
-    assert classified.items == classifier.classify([pixels], top=2)[0].as_dicts(classifier.classes)
+    assert json.loads(classified.body) == classifier.classify([pixels], top=2)[0].as_dicts(classifier.classes)
 
 
-def test_the_weights_scoring_is_used(checkpoint_path: Path, pixels: np.ndarray, tmp_path: Path) -> None:
+def test_the_weights_scoring_is_used(
+    checkpoint_path: Path, pixels: np.ndarray, picture: bytes, tmp_path: Path
+) -> None:
     """All of it: the service answers as the library does, and otherwise than without."""
     whole, path = load_checkpoint(checkpoint_path), tmp_path / "scoring.safetensors"
     scoring = Scoring(fit_power=0.5, context_power=0.5, refine=1, vote_iou=0.5, flip=True)
     save_checkpoint(path, replace(whole, metadata=replace(whole.metadata, scoring=scoring)))
-    detected, _ = _answers([path], pixels)
+    detected, _ = _answers([path], picture)
     detector = load_detector(path, device="cpu", max_proposals=6)
     assert detector.scoring == scoring
     [expected] = detector.detect([pixels], score_threshold=0.0, max_detections=5)
-    assert detected.items == expected.as_dicts(detector.classes)
-    plain, _ = _answers([checkpoint_path], pixels)
-    assert detected.items != plain.items
+    assert json.loads(detected.body) == expected.as_dicts(detector.classes)
+    plain, _ = _answers([checkpoint_path], picture)
+    assert detected.body != plain.body

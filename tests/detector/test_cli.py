@@ -59,6 +59,7 @@ def test_detect_writes_json_and_drawings(pictures: Path, checkpoint_path: Path, 
     assert done.returncode == 0, done.stderr
     first, second = json.loads((tmp_path / "found.json").read_text())
     assert (first["image"], first["width"], first["height"]) == (str(pictures / "a.jpg"), 80, 60)
+    assert first["frames"] == second["frames"] == 1
     assert (second["width"], second["height"]) == (40, 50)
     assert len(first["detections"]) == 3
     for entry in first["detections"]:

@@ -133,8 +133,9 @@ def test_a_mere_classifier_is_refused(classifier_checkpoint: Checkpoint) -> None
         Detector(classifier_checkpoint)
 
 
-@pytest.mark.parametrize("count", [0, 1, 4, 5, 9], ids=lambda n: f"{n} crops")
-def test_engine_batches_do_not_change_results(count: int) -> None:
+@pytest.mark.parametrize("buckets", [None, (1, 3)], ids=["as they are", "filled up"])
+@pytest.mark.parametrize("count", [0, 1, 4, 5, 6, 9], ids=lambda n: f"{n} crops")
+def test_engine_batches_do_not_change_results(count: int, buckets: tuple[int, ...] | None) -> None:
     torch.manual_seed(0)
     network = GoogLeNet(10)
     engine = Engine(
@@ -144,6 +145,7 @@ def test_engine_batches_do_not_change_results(count: int) -> None:
         device="cpu",
         precision="float32",
         batch=4,
+        buckets=buckets,
     )
     crops = torch.randn(count, 3, 224, 224) * 50
     with torch.no_grad():
@@ -151,6 +153,30 @@ def test_engine_batches_do_not_change_results(count: int) -> None:
     (got,) = engine.run(crops)
     assert got.shape == expected.shape
     assert torch.allclose(got, expected, atol=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("rows", "seen"),
+    [
+        pytest.param(0, 1, id="none"),
+        pytest.param(1, 1, id="as many as the smallest"),
+        pytest.param(2, 4, id="filled up to the next"),
+        pytest.param(5, 9, id="filled up to a whole batch"),
+        pytest.param(9, 9, id="a whole batch"),
+    ],
+)
+def test_an_engine_fills_batches_up(rows: int, seen: int) -> None:
+    sizes: list[int] = []
+
+    def head(maps: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        sizes.append(len(maps))
+        return (maps.sum(dim=(1, 2, 3)),)
+
+    trunk = torch.nn.Identity()
+    engine = Engine(trunk, trunk, head, device="cpu", precision="float32", batch=9, buckets=(4, 1))
+    (sums,) = engine.start(torch.ones(rows, 3, 2, 2)).finish()
+    assert sizes == [seen]
+    assert sums.tolist() == [12.0] * rows
 
 
 def test_bfloat16_scores_are_close(classifier_checkpoint: Checkpoint) -> None:

@@ -1,6 +1,7 @@
 """Pictures of every kind come out as upright RGB; everything else is refused with its code."""
 
 import struct
+import tracemalloc
 import zlib
 from concurrent.futures import ThreadPoolExecutor
 from io import BytesIO
@@ -11,7 +12,7 @@ import pytest
 from PIL import Image
 
 from detector.errors import ImageError
-from detector.images import Limits, decode, load
+from detector.images import Limits, decode, load, read, read_file
 
 
 def encoded(picture: Image.Image, kind: str, **options: object) -> bytes:
@@ -30,19 +31,38 @@ def corners(width: int = 48, height: int = 32) -> Image.Image:
     return Image.fromarray(pixels)
 
 
+def chunk(name: bytes, data: bytes = b"") -> bytes:
+    """A chunk of a PNG."""
+    return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
+
+
 def png(width: int, height: int, rows: bytes, depth: int = 8, colour: int = 2, extra: bytes = b"") -> bytes:
     """A PNG written chunk by chunk, for headers that no encoder would write."""
-
-    def chunk(name: bytes, data: bytes) -> bytes:
-        return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
-
     header = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, depth, colour, 0, 0, 0))
     return b"\x89PNG\r\n\x1a\n" + header + extra + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
 
 
 def transparency(value: bytes) -> bytes:
-    body = b"tRNS" + value
-    return struct.pack(">I", len(value)) + body + struct.pack(">I", zlib.crc32(body))
+    return chunk(b"tRNS", value)
+
+
+def segment(marker: int, data: bytes = b"") -> bytes:
+    """A segment of a JPEG."""
+    return struct.pack(">BBH", 0xFF, marker, len(data) + 2) + data
+
+
+def exif(entries: list[tuple[int, int, int, bytes]], order: str = "<", tail: bytes = b"") -> bytes:
+    """An EXIF block of one directory: tag, type, count and four bytes of value or offset each."""
+    head = {"<": b"II*\0", ">": b"MM\0*"}[order] + struct.pack(f"{order}LH", 8, len(entries))
+    return head + b"".join(struct.pack(f"{order}HHL", *entry[:3]) + entry[3] for entry in entries) + tail
+
+
+def bmp_runs(width: int, height: int, runs: bytes) -> bytes:
+    """A BMP of 256 shades of red, run-length coded."""
+    palette = b"".join(bytes((0, 0, shade, 0)) for shade in range(256))
+    header = struct.pack("<IiiHHIIiiII", 40, width, height, 1, 8, 1, len(runs), 0, 0, 256, 0)
+    start = 14 + len(header) + len(palette)
+    return b"BM" + struct.pack("<IHHI", start + len(runs), 0, 0, start) + header + palette + runs
 
 
 JPEG = encoded(corners(), "JPEG", quality=95)
@@ -63,6 +83,10 @@ BMP = encoded(corners(), "BMP")
         pytest.param(encoded(corners().quantize(8), "PNG"), 0, id="palette"),
         pytest.param(encoded(corners().convert("RGBA"), "PNG"), 0, id="opaque alpha"),
         pytest.param(encoded(corners().convert("RGBA"), "BMP"), 0, id="bmp with alpha"),
+        pytest.param(PNG[:33] + chunk(b"zTXt", b"k") + PNG[33:], 0, id="png with a broken text"),
+        pytest.param(PNG + b"something behind it", 0, id="png with something behind it"),
+        pytest.param(JPEG + b"\xff\xda" * 100, 6, id="jpeg with what looks like scans behind it"),
+        pytest.param(JPEG[:2] + b"\xff\xff" + JPEG[2:], 6, id="jpeg with padded markers"),
     ],
 )
 def test_every_format_gives_the_same_rgb(data: bytes, tolerance: int) -> None:
@@ -110,6 +134,23 @@ def red_then_blue(kind: str, **options: object) -> bytes:
         pytest.param(pixel("RGBA", (200, 0, 0, 0)), (255, 255, 255), id="transparent is white"),
         pytest.param(pixel("RGBA", (255, 0, 0, 51)), (255, 204, 204), id="a fifth of red on white"),
         pytest.param(pixel("LA", (0, 51)), (204, 204, 204), id="grey with alpha"),
+        pytest.param(
+            png(1, 1, b"\0\0\0\x33\x33", depth=16, colour=4), (204, 204, 204), id="16-bit grey with alpha"
+        ),
+        pytest.param(
+            png(1, 1, b"\0\xff\xff\0\0\0\0\x33\x33", depth=16, colour=6), (255, 204, 204), id="16-bit alpha"
+        ),
+        pytest.param(
+            png(1, 1, b"\0\1", colour=3, extra=chunk(b"PLTE", bytes(6)) + transparency(b"\xff\x33")),
+            (204, 204, 204),
+            id="palette with alpha",
+        ),
+        pytest.param(
+            png(1, 1, b"\0\1", colour=3, extra=chunk(b"PLTE", bytes(6)) + transparency(b"\xff\0")),
+            (255, 255, 255),
+            id="palette with a transparent colour",
+        ),
+        pytest.param(bmp_runs(1, 1, b"\1\xc8\0\1"), (200, 0, 0), id="run-length coded bmp"),
         pytest.param(red_then_blue("WEBP", lossless=True), (255, 0, 0), id="animated webp: first frame"),
         pytest.param(red_then_blue("PNG"), (255, 0, 0), id="animated png: first frame"),
     ],
@@ -135,7 +176,31 @@ def test_the_exif_orientation_is_applied(orientation: int, kind: str) -> None:
     assert np.abs(np.array(quarters, int) - expected).max() <= 30  # chroma of JPEG and WebP is coarse
 
 
-@pytest.mark.filterwarnings("ignore:Corrupt EXIF")
+ROTATED = (0x0112, 3, 1)
+
+
+@pytest.mark.parametrize(
+    ("block", "turned"),
+    [
+        pytest.param(exif([(*ROTATED, b"\6\0\0\0")]), True, id="little-endian"),
+        pytest.param(exif([(*ROTATED, b"\0\6\0\0")], ">"), True, id="big-endian"),
+        pytest.param(exif([(0x0112, 4, 1, b"\0\0\0\6")], ">"), True, id="as a long number"),
+        pytest.param(exif([(1, 2, 9, bytes(4)), (*ROTATED, b"\6\0\0\0")]), True, id="not the first"),
+        pytest.param(exif([(*ROTATED, b"\x09\0\0\0")]), False, id="nine is none"),
+        pytest.param(exif([(*ROTATED, b"\0\0\0\0")]), False, id="nor is zero"),
+        pytest.param(exif([(*ROTATED, b"\6\0\0\0")])[:16], False, id="cut off"),
+        pytest.param(b"II*\0" + b"\xff" * 4, False, id="a directory outside"),
+        pytest.param(b"II*\0\4\0\0\0", False, id="a directory over its own offset"),
+        pytest.param(b"", False, id="empty"),
+        pytest.param(b"no TIFF at all", False, id="something else"),
+    ],
+)
+def test_orientations_as_they_are_written(block: bytes, turned: bool) -> None:
+    shape = (48, 32, 3) if turned else (32, 48, 3)
+    assert decode(PNG[:33] + chunk(b"eXIf", block) + PNG[33:]).shape == shape
+    assert decode(JPEG[:2] + segment(0xE1, b"Exif\0\0" + block) + JPEG[2:]).shape == shape
+
+
 def test_unreadable_exif_does_not_cost_the_picture() -> None:
     data = encoded(corners(), "PNG", exif=b"Exif\0\0MM\0\x2a\xff\xff\xff\xff")
     assert np.array_equal(decode(data), np.asarray(corners()))
@@ -166,6 +231,15 @@ WEBP_BOMB = b"RIFF\x1a\0\0\0WEBPVP8L\x0e\0\0\0/\xfe\xbf\xff\x0f\x07\x10\x11\xfd\
         pytest.param(png(5, 0, b""), "unreadable", id="png of height zero"),
         pytest.param(PNG.replace(b"IDAT", b"IDXX"), "unreadable", id="png without pixels"),
         pytest.param(b"\xff\xd8\xff\xd9", "unreadable", id="jpeg of start and end only"),
+        pytest.param(
+            png(1, 65_536, bytes(2), 1, 0), "too_many_pixels", id="one pixel wide, and far too high"
+        ),
+        pytest.param(
+            png(65_536, 1, bytes(2), 1, 0), "too_many_pixels", id="one pixel high, and far too wide"
+        ),
+        pytest.param(bmp_runs(1001, 1000, b"\0\1"), "too_many_pixels", id="too large a run-length coded bmp"),
+        pytest.param(bmp_runs(9, 9, b"\1\1" * 2_000_000), "too_many_pixels", id="runs that lead nowhere"),
+        pytest.param(bmp_runs(-9, 9, b"\0\1"), "too_many_pixels", id="bmp of negative width"),
     ],
 )
 def test_refused(data: bytes, code: str) -> None:
@@ -173,6 +247,103 @@ def test_refused(data: bytes, code: str) -> None:
         decode(data)
     assert caught.value.code == code
     assert str(caught.value).endswith(".")
+
+
+def animated(kind: str, frames: int) -> bytes:
+    pictures = [Image.new("RGB", (4, 4), (2 * shade, 0, 0)) for shade in range(frames)]
+    return encoded(pictures[0], kind, save_all=True, append_images=pictures[1:], lossless=True)
+
+
+@pytest.mark.parametrize(
+    ("data", "frames"),
+    [
+        pytest.param(PNG, 1, id="png"),
+        pytest.param(JPEG, 1, id="jpeg"),
+        pytest.param(WEBP, 1, id="webp"),
+        pytest.param(BMP, 1, id="bmp"),
+        pytest.param(animated("PNG", 2), 2, id="png of two"),
+        pytest.param(animated("WEBP", 3), 3, id="webp of three"),
+        pytest.param(animated("PNG", 100), 100, id="png of a hundred"),
+        pytest.param(animated("PNG", 100)[:400], 100, id="the first is there, the others are cut off"),
+        pytest.param(PNG[:33] + chunk(b"acTL", bytes(8)) + PNG[33:], 1, id="an animation of none"),
+        pytest.param(
+            PNG[:33] + chunk(b"acTL", b"\x7f" * 8) + PNG[33:], 0x7F7F7F7F, id="as it says, not as it is"
+        ),
+    ],
+)
+def test_frames(data: bytes, frames: int, tmp_path: Path) -> None:
+    path = tmp_path / "picture"
+    path.write_bytes(data)
+    assert read(data).frames == read_file(path).frames == frames
+
+
+TAGS = [(tag, 7, 1 << 20, struct.pack("<L", 8)) for tag in range(1000, 6000)]  # each points to a megabyte
+TEXT = chunk(b"zTXt", b"k\0\0" + zlib.compress(bytes(1 << 20)))
+HEAD, BODY = JPEG[:2], JPEG[2:]
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        pytest.param(PNG[:33] + TEXT * 100 + PNG[33:], id="texts of a megabyte each"),
+        pytest.param(PNG[:-12] + TEXT * 100 + PNG[-12:], id="the same behind the pixels"),
+        pytest.param(
+            PNG[:33] + chunk(b"iCCP", b"k\0\0" + zlib.compress(bytes(64 << 20))) + PNG[33:],
+            id="colour profile",
+        ),
+        pytest.param(
+            PNG[:33] + chunk(b"eXIf", exif(TAGS, tail=bytes(1 << 20))) + PNG[33:], id="exif of a png"
+        ),
+        pytest.param(HEAD + segment(0xE1, b"Exif\0\0" + exif(TAGS)) + BODY, id="exif of a jpeg"),
+        pytest.param(
+            HEAD + segment(0xE1, b"Exif\0\0" + bytes(60_000)) * 60 + BODY,
+            id="exif in parts, each copying all",
+        ),
+        pytest.param(HEAD + segment(0xFE) * 60_000 + BODY, id="sixty thousand comments"),
+        pytest.param(PNG[:33] + chunk(b"teSt") * 60_000 + PNG[33:], id="sixty thousand chunks"),
+    ],
+)
+def test_what_is_no_pixel_costs_nothing(data: bytes) -> None:
+    """Neither the picture nor memory beyond a copy of the file."""
+    tracemalloc.start()
+    try:
+        image = decode(data)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert np.abs(image[4:12, 4:20].astype(int) - (255, 0, 0)).max() <= 6
+    assert peak < 2 * len(data) + (1 << 20)
+
+
+def scans(count: int) -> bytes:
+    """A progressive JPEG whose last scan is there several times."""
+    data = encoded(corners(), "JPEG", quality=95, progressive=True)
+    last = data.rindex(b"\xff\xda")
+    return data[:last] + data[last:-2] * (count - data.count(b"\xff\xda") + 1) + data[-2:]
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        pytest.param(scans(65), id="scans, each of which is a pass over all pixels"),
+        pytest.param(HEAD + segment(0xFE) * 70_000 + BODY, id="comments"),
+        pytest.param(PNG[:33] + chunk(b"IDAT") * 70_000 + PNG[33:], id="empty chunks of pixels"),
+    ],
+)
+def test_more_parts_than_any_picture_has(data: bytes) -> None:
+    with pytest.raises(ImageError) as caught:
+        decode(data)
+    assert caught.value.code == "unreadable"
+
+
+def test_as_many_scans_as_are_allowed() -> None:
+    assert decode(scans(64)).shape == (32, 48, 3)
+
+
+def test_large_pictures_are_copied_without_a_seam() -> None:
+    """Their pixels are taken over band by band."""
+    noise = np.random.default_rng(0).integers(0, 256, (523, 1021, 3), np.uint8)
+    assert np.array_equal(decode(encoded(Image.fromarray(noise), "BMP")), noise)
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from detector.boxes import as_boxes
+from detector.errors import ParameterError
 from detector.proposals import Proposals, Source
 from detector.scoring import Scoring
 from detector.selection import RegionScores, class_scores, refined, select, vote, worth_a_second_look
@@ -67,6 +68,53 @@ def test_suppression_goes_by_the_setting(nms_iou: float, left: int) -> None:
     regions = _regions([A, NEAR_A], [(0.6, 0), (0.5, 0)])
     found = select(regions, score_threshold=0.1, max_detections=9, scoring=Scoring(nms_iou=nms_iou))
     assert len(found) == left
+
+
+# Scores of two classes for A, NEAR_A and FAR; classes, how many at most; boxes and labels found.
+FILTERS = [
+    ("all", [(0.9, 0), (0, 0.8), (0, 0.7)], None, 9, [(A, 0), (NEAR_A, 1), (FAR, 1)]),
+    ("one class", [(0.9, 0), (0, 0.8), (0, 0.7)], [1], 9, [(NEAR_A, 1), (FAR, 1)]),
+    ("filtered before the best are taken", [(0.9, 0), (0, 0.8), (0, 0.7)], [1], 1, [(NEAR_A, 1)]),
+    ("both, in any order", [(0.9, 0), (0, 0.8), (0, 0.7)], (1, 0), 1, [(A, 0)]),
+    ("one that is not there", [(0.9, 0), (0.8, 0), (0.7, 0)], [1], 9, []),
+    ("none", [(0.9, 0), (0, 0.8), (0, 0.7)], [], 9, []),
+]
+
+
+@pytest.mark.parametrize(
+    ("scores", "classes", "most", "expected"), [f[1:] for f in FILTERS], ids=[f[0] for f in FILTERS]
+)
+def test_only_some_classes(scores: list, classes: list | None, most: int, expected: list) -> None:
+    found = select(
+        _regions([A, NEAR_A, FAR], scores), score_threshold=0.1, max_detections=most, classes=classes
+    )
+    assert [
+        (tuple(box), label) for box, label in zip(found.boxes.tolist(), found.labels, strict=True)
+    ] == expected
+
+
+def test_a_filter_leaves_scores_and_boxes_as_they_are() -> None:
+    """Context and votes weigh all classes and all boxes, whichever are asked for."""
+    regions = _regions(
+        [A, NEAR_A, FAR], [(0.5, 0.2), (0.3, 0.1), (0, 0.6)], picture=np.array([1, 0.2], np.float32)
+    )
+    settings = {
+        "score_threshold": 0.1,
+        "max_detections": 9,
+        "scoring": Scoring(context_power=1, vote_iou=0.5),
+    }
+    every, some = select(regions, **settings), select(regions, classes=[0], **settings)
+    mine = every.labels == 0
+    assert mine.any()
+    assert not mine.all()
+    assert some.boxes.tolist() == every.boxes[mine].tolist()
+    assert some.scores.tolist() == every.scores[mine].tolist()
+
+
+@pytest.mark.parametrize("label", [-1, 2])
+def test_a_label_that_is_none(label: int) -> None:
+    with pytest.raises(ParameterError, match=rf"0\.\.1, got {label}"):
+        select(_regions([A], [(0.9, 0)]), score_threshold=0.1, max_detections=9, classes=[0, label])
 
 
 def test_context_lowers_what_the_picture_does_not_show() -> None:

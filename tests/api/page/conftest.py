@@ -6,7 +6,7 @@ from typing import Any
 
 import httpx
 import pytest
-from playwright.sync_api import Browser, Page, Request, sync_playwright
+from playwright.sync_api import Browser, Page, sync_playwright
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 
@@ -30,14 +30,16 @@ def open_page(browser: Browser, eager_client: httpx.Client) -> Iterator[Callable
     """Opens the page in a fresh profile. No request may leave the service, no script may fail."""
     contexts, strangers, failures = [], [], []
 
-    def watch(request: Request) -> None:
-        if not request.url.startswith((str(eager_client.base_url), "blob:", "data:")):
-            strangers.append(request.url)
-
-    def open_page(**options: Any) -> Page:
-        context = browser.new_context(base_url=str(eager_client.base_url), **options)
+    def open_page(client: httpx.Client = eager_client, **options: Any) -> Page:
+        own = str(client.base_url)
+        context = browser.new_context(**{"base_url": own, "reduced_motion": "reduce"} | options)
         contexts.append(context)
-        context.on("request", watch)
+        context.on(
+            "request",
+            lambda request: (
+                strangers.append(request.url) if not request.url.startswith((own, "blob:", "data:")) else None
+            ),
+        )
         page = context.new_page()
         page.on("pageerror", lambda error: failures.append(str(error)))
         page.on("console", lambda line: failures.append(line.text) if "Policy" in line.text else None)

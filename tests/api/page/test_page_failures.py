@@ -75,26 +75,41 @@ def test_a_request_is_cancelled_by_hand_and_by_a_new_picture(
     assert len(aborted) == 2
 
 
-def test_a_key_is_asked_for_and_kept_for_the_tab_alone(page: Page, picture: bytes) -> None:
-    def guard(route: Route) -> None:
-        if route.request.headers.get("x-api-key") == "secret":
-            route.continue_()
-        else:
-            refusal(401, "unauthorized")(route)
+def test_a_picture_waits_for_a_service_that_is_starting(
+    open_page: Callable[..., Page], unready_client: httpx.Client, picture: bytes
+) -> None:
+    page = open_page(unready_client)
+    hand_over(page, "drop", picture)
+    expect(page.locator("#phase")).to_have_text("The service is starting")
+    page.get_by_role("button", name="Cancel").click()
+    expect(page.get_by_role("button", name="Try again")).to_be_focused()
 
-    page.route("**/detect?*", guard)
+
+def test_it_is_sent_once_the_service_is_ready(
+    page: Page, requests: list[str], picture: bytes, reply: dict[str, Any]
+) -> None:
+    page.route("**/detect?*", refusal(503, "not_ready"), times=1)
     choose(page, picture)
-    expect(page.get_by_label("API key")).to_be_focused()
-    page.keyboard.type("wrong")
-    page.keyboard.press("Enter")
-    expect(page.get_by_role("alert")).to_contain_text("API key")
-    expect(page.get_by_label("API key")).to_be_focused()
-    page.keyboard.type("secret")
-    page.keyboard.press("Enter")
-    settle(page)
-    expect(page.locator("#overlay .box")).not_to_have_count(0)
+    expect(page.locator("#overlay .box")).to_have_count(len(scoring(reply, 0.3)[:100]))
+    assert len(requests) == 2
+
+
+def test_a_key_is_asked_for_and_kept_for_the_tab_alone(
+    open_page: Callable[..., Page], guarded_client: httpx.Client, picture: bytes
+) -> None:
+    """The service has no weights: behind the key, it is starting for ever."""
+    page = open_page(guarded_client)
+    choose(page, picture)
+    field = page.get_by_label("API key")
+    for key in ("wrong", "the-key-of-this-service"):
+        expect(page.get_by_role("alert")).to_contain_text("key")
+        expect(field).to_be_focused()
+        page.keyboard.type(key)
+        page.keyboard.press("Enter")
+    expect(page.locator("#phase")).to_have_text("The service is starting")
+    expect(page.locator("#curl")).to_contain_text('-H "X-API-Key: $API_KEY"')
+    assert "the-key-of" not in (page.locator("body").text_content() or "")
     page.reload()
-    choose(page, picture)
-    expect(page.locator("#overlay .box")).not_to_have_count(0)
+    hand_over(page, "drop", picture)
+    expect(page.locator("#phase")).to_have_text("The service is starting")
     assert page.evaluate("localStorage.length") == 0
-    assert "secret" not in (page.locator("body").text_content() or "")

@@ -4,9 +4,13 @@ import re
 from typing import Any
 
 import httpx
+import numpy as np
 import pytest
 from driving import choose, refusal, scoring, settle, told
 from playwright.sync_api import Page, expect
+
+from detector.classes import ilsvrc_det
+from detector.drawing import colour
 
 
 def test_it_draws_what_the_service_finds(
@@ -108,26 +112,31 @@ def test_a_profile_asks_again_and_a_failure_marks_the_result_as_old(
     expect(page.locator("#stale")).to_be_hidden()
 
 
-@pytest.mark.parametrize(
-    ("names", "offered"),
-    [
-        pytest.param(["only"], None, id="nothing to choose"),
-        pytest.param(["b", "a"], ["a", "b"], id="the default first"),
-    ],
-)
-def test_models_are_offered_where_there_are_several(
-    page: Page, requests: list[str], picture: bytes, names: list[str], offered: list[str] | None
+def test_another_model_is_asked_and_the_default_comes_first(
+    page: Page, requests: list[str], picture: bytes, reply: dict[str, Any]
 ) -> None:
-    listed = {"models": [{"name": name, "default": name == "a"} for name in names]}
-    page.route("**/models", lambda route: route.fulfill(json=listed))
-    page.route("**/detect?*", refusal(404, "unknown_model"))
-    page.reload()
+    model = page.get_by_label("Model")
+    assert model.locator("option").all_text_contents() == ["eager", "plain"]
     choose(page, picture)
-    if offered is None:
-        expect(page.locator("#model")).to_be_hidden()
-        assert "model=" not in requests[-1]
-        return
-    assert page.locator("#model option").all_text_contents() == offered
-    page.get_by_label("Model").select_option("b")
+    model.select_option("plain")
     settle(page)
-    assert requests[-1].endswith("&model=b")
+    assert requests[-1].endswith("&model=plain")
+    assert 0 < len(told(page)["detections"]) < len(scoring(reply, 0.3))  # its scores are lower
+
+
+def test_classes_have_the_colours_of_drawn_pictures(
+    page: Page, picture: bytes, reply: dict[str, Any]
+) -> None:
+    choose(page, picture)
+    ids = ilsvrc_det().ids
+    drawn = page.locator("#overlay .line").evaluate_all(
+        """(lines) => lines.map((line) => {
+          const pen = document.createElement("canvas").getContext("2d");
+          pen.fillStyle = line.getAttribute("stroke");
+          pen.fillRect(0, 0, 1, 1);
+          return [...pen.getImageData(0, 0, 1, 1).data.slice(0, 3)];
+        })"""
+    )
+    found = scoring(reply, 0.3)[:100]
+    expected = [colour(ids.index(one["wnid"])) for one in reversed(found)]  # the best lies on top
+    assert drawn == pytest.approx(np.array(expected), abs=24)

@@ -91,7 +91,7 @@ CONTRAST = """() => {
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_text_stands_out_in_both_schemes(open_page: Callable[..., Page], picture: bytes, scheme: str) -> None:
     """WCAG 2.2, 1.4.3: a contrast of 4.5 at least."""
-    page = open_page(color_scheme=scheme, reduced_motion="reduce")
+    page = open_page(color_scheme=scheme)
     texts = page.evaluate(CONTRAST)
     choose(page, picture)
     page.locator(".chip").first.click()

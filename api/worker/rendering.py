@@ -1,6 +1,5 @@
 """What was found in a picture as the bytes that go into a reply; runs in the worker, beside the network."""
 
-from dataclasses import dataclass
 from io import BytesIO
 from typing import Any
 
@@ -16,14 +15,6 @@ from detector.results import Detections
 JSON = "application/json"
 PNG = "image/png"
 JPEG = "image/jpeg"
-
-
-@dataclass(frozen=True)
-class Rendered:
-    """A body, or a part of one, and what it is."""
-
-    media_type: str
-    body: bytes
 
 
 def as_json(found: Detections, classes: ClassList) -> bytes:

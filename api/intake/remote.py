@@ -16,9 +16,9 @@ from urllib.parse import unquote
 import httpcore
 import httpx
 
-from api.addresses import Address, is_public
-from api.body import Upload
 from api.errors import ApiError
+from api.intake.addresses import Address, is_public
+from api.intake.body import Upload
 
 Resolver = Callable[[str, int], Awaitable[Sequence[Address]]]
 """From a host and a port to all addresses of the host. Raises OSError where it has none."""

@@ -1,5 +1,4 @@
-"""``python -m api.worker``: the process that owns one device. The front starts it, and speaks to it by a
-socket (:mod:`api.wire`).
+"""The process that owns one device. The front starts it, and speaks to it by a socket (:mod:`api.wire`).
 
 It is sent its settings, then tasks; it answers that it is ready, then each task, and reports twice a second
 what its device does. It ends when the front says so or is gone.
@@ -9,7 +8,6 @@ import argparse
 import logging
 import os
 import socket
-import sys
 import threading
 from contextvars import copy_context
 from dataclasses import asdict
@@ -17,14 +15,16 @@ from dataclasses import asdict
 import psutil
 import torch
 
-from api import logs, wire
+from api import wire
 from api.errors import ApiError
-from api.jobs import Job
-from api.loaded_model import load_model
-from api.preparers import Preparers
 from api.scheduler import Scheduler
-from api.tasks import Clock, Result, task_of
-from api.worker_settings import WorkerSettings
+from api.tasks import task_of
+from api.watching import logs
+from api.worker.jobs import Job
+from api.worker.loaded_model import load_model
+from api.worker.preparers import Preparers
+from api.worker.settings import WorkerSettings
+from api.worker.steps import Clock, Result, steps_of
 from detector.engine import choose_device
 from detector.errors import DetectorError
 from detector.images import Limits
@@ -109,14 +109,15 @@ class Worker:
         # Read by all steps of the job, whichever thread takes them: its records carry the request's id.
         context = copy_context()
         context.run(logs.REQUEST_ID.set, header["request_id"])
-        self._jobs[number] = Job(
-            lambda clock: task.steps(model, data, self._limits, clock),
+        job = self._jobs[number] = Job(
+            lambda clock: steps_of(task, model, data, self._limits, clock),
             header["deadline"],
             self._scheduler,
             self._preparers,
             answered,
             context,
         )
+        job.start()
 
     def _report(self) -> None:
         pause = threading.Event()
@@ -168,7 +169,3 @@ def _failed(connection: socket.socket, message: str) -> int:
     for part in wire.packed({"op": "failed", "message": message}):
         connection.sendall(part)
     return 1
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -30,7 +30,7 @@ def configure(log_format: str = "auto", log_level: str = "info") -> None:
     prints becomes records as well, so that no line is anything but JSON.
 
     Uvicorn must be told ``log_config=None, access_log=False``: requests are logged by
-    :class:`api.middleware.Watch`.
+    :class:`api.watching.middleware.Watch`.
     """
     as_json = log_format == "json" or (log_format == "auto" and not sys.stderr.isatty())
     handler = logging.StreamHandler(sys.stderr)

@@ -11,7 +11,7 @@ from detector.classes import ClassList
 from detector.classification import Classifier
 from detector.detection import Detector
 from detector.metadata import Metadata
-from detector.proposals import Profile
+from detector.options import Profile
 from detector.proposals.profiles import BUDGETS
 
 

@@ -2,7 +2,7 @@
 
 from fastapi import APIRouter, Request, Response
 
-from api.metrics import Metrics
+from api.watching.metrics import Metrics
 
 router = APIRouter()
 

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from api.describing import describe
-from api.worker_settings import WorkerSettings
+from api.worker.describing import describe
+from api.worker.settings import WorkerSettings
 from detector.classification import Classifier
 from detector.detection import Detector
 from detector.loading import load_checkpoints

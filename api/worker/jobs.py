@@ -10,9 +10,9 @@ from api.backlog import Outcome
 from api.errors import ApiError, image_error
 from api.fair_queue import Requester
 from api.faults import Cancelled, DeviceFault, Expired, OutOfMemory
-from api.preparers import Preparers
 from api.scheduler import Scheduler
-from api.tasks import Clock, Result
+from api.worker.preparers import Preparers
+from api.worker.steps import Clock, Result
 from detector.errors import ImageError
 from detector.looks import Said, Steps
 
@@ -43,7 +43,10 @@ class Job:
         self._requester = Requester(deadline, on_first_row=self._let_another)
         self._asked = monotonic()
         self._counts = False  # among those that were begun and wait for their first turn
-        preparers.begin(deadline, self._begin)
+
+    def start(self) -> None:
+        """Take the first step when its time comes."""
+        self._preparers.begin(self._requester.deadline, self._begin)
 
     def cancel(self) -> None:
         """Do no more: nobody waits for the answer."""

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 
 from fastapi import Request
 
-from api.body import (
+from api.errors import ApiError
+from api.intake.body import (
     FIELD,
     FORM_TYPE,
     JSON_TYPE,
@@ -18,10 +19,9 @@ from api.body import (
     too_many_bytes,
     too_many_pictures,
 )
-from api.errors import ApiError
-from api.json_body import Pictures, parse_json
-from api.multipart import TooManyParts, parse_form
-from api.remote import Fetcher
+from api.intake.json_body import Pictures, parse_json
+from api.intake.multipart import TooManyParts, parse_form
+from api.intake.remote import Fetcher
 
 __all__ = ["Upload", "UploadLimits", "Uploads", "check_headers", "declared_bytes", "read_uploads"]
 
@@ -63,7 +63,7 @@ async def read_uploads(request: Request, limits: UploadLimits, fetcher: Fetcher 
         raise ApiError(
             403,
             "url_disabled",
-            "This service fetches no addresses. Send the picture itself, or set DETECTOR_ALLOW_URLS=true.",
+            "This service fetches no addresses. Send the picture itself.",
         )
     return Uploads((await fetcher.fetch(content),), many=False)
 

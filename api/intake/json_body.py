@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 import orjson
 
-from api.body import Upload, UploadLimits, too_many_bytes, too_many_pictures
 from api.errors import ApiError
+from api.intake.body import Upload, UploadLimits, too_many_bytes, too_many_pictures
 
 # Objects of Python take up to 24 times the bytes of the JSON they come from. The JSON of pictures is a few
 # long texts: a large body of many small values is refused before they are made.

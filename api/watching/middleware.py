@@ -12,8 +12,8 @@ from urllib.parse import quote
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from api.logs import FIELDS, REQUEST_ID
-from api.metrics import Metrics
+from api.watching.logs import FIELDS, REQUEST_ID
+from api.watching.metrics import Metrics
 
 logger = logging.getLogger("api.access")
 

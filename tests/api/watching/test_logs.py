@@ -11,7 +11,7 @@ import pytest
 
 PRELUDE = """
 import contextvars, logging, sys, threading, warnings
-from api.logs import FIELDS, REQUEST_ID, configure
+from api.watching.logs import FIELDS, REQUEST_ID, configure
 log = logging.getLogger("api.test")
 """
 

@@ -10,8 +10,8 @@ import pytest
 from fastapi import Request
 
 from api.errors import ApiError
-from api.multipart import TooManyParts, parse_form
-from api.uploads import Upload, UploadLimits, Uploads, declared_bytes, read_uploads
+from api.intake.multipart import TooManyParts, parse_form
+from api.intake.uploads import Upload, UploadLimits, Uploads, declared_bytes, read_uploads
 
 FORM = "multipart/form-data; boundary=xx"
 JSON = "application/json"
@@ -196,10 +196,18 @@ def test_malformed_forms(content_type: str, body: bytes) -> None:
         parse_form(content_type, body, max_parts=3)
 
 
-def test_a_form_is_read_no_further_than_its_most_fields() -> None:
-    """What follows would be malformed, if anybody got there."""
+@pytest.mark.parametrize(
+    "body",
+    [
+        pytest.param(A * 4 + b"--xx\r\nbroken", id="what follows would be malformed, if anybody got there"),
+        pytest.param(
+            part('name="file"', b"\r\n--xxZ" * 9) + END, id="what is nearly a boundary takes as long"
+        ),
+    ],
+)
+def test_more_fields_than_are_wanted_are_not_taken_apart(body: bytes) -> None:
     with pytest.raises(TooManyParts):
-        parse_form(FORM, A * 4 + b"--xx\r\nbroken", max_parts=3)
+        parse_form(FORM, body, max_parts=3)
 
 
 def test_parts_come_in_order() -> None:

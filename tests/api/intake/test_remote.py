@@ -5,13 +5,16 @@ import ssl
 from collections.abc import Awaitable, Callable, Sequence
 from ipaddress import IPv4Address, ip_address
 
+import orjson
 import pytest
 import trustme
+from fastapi import Request
 
-from api.addresses import Address, is_public
-from api.body import Upload
 from api.errors import ApiError
-from api.remote import Fetcher
+from api.intake.addresses import Address, is_public
+from api.intake.body import Upload
+from api.intake.remote import Fetcher
+from api.intake.uploads import UploadLimits, Uploads, read_uploads
 
 HOME, ELSEWHERE = IPv4Address("127.0.0.1"), IPv4Address("127.0.0.2")
 PICTURE = bytes(range(256))
@@ -321,3 +324,26 @@ def test_https_verifies_the_name(host: str, trusted: bool, expected: object) -> 
         client_tls=client_tls,
     )
     assert got == expected
+
+
+def test_a_request_that_names_an_address() -> None:
+    """From the body to the picture."""
+    server = Server({"/photos/cat.jpg": OK})
+
+    async def run() -> Uploads:
+        async with await asyncio.start_server(server.handle, str(HOME), 0) as listening:
+            server.port = listening.sockets[0].getsockname()[1]
+            fetcher = Fetcher(256, allowed=lambda address: address == HOME, ports={server.port})
+            body = orjson.dumps({"url": f"http://127.0.0.1:{server.port}/photos/cat.jpg"})
+
+            async def receive() -> dict[str, object]:
+                return {"type": "http.request", "body": body, "more_body": False}
+
+            headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
+            request = Request({"type": "http", "method": "POST", "headers": headers}, receive)
+            try:
+                return await read_uploads(request, UploadLimits(256, 1), fetcher)
+            finally:
+                fetcher.close()
+
+    assert asyncio.run(run()) == Uploads((Upload(PICTURE, "cat.jpg"),), many=False)

@@ -17,9 +17,9 @@ from fastapi.responses import StreamingResponse
 from prometheus_client.parser import text_string_to_metric_families
 
 from api.errors import ApiError, install_error_handlers, not_ready
-from api.logs import FIELDS, REQUEST_ID
-from api.metrics import Metrics
-from api.middleware import Watch
+from api.watching.logs import FIELDS, REQUEST_ID
+from api.watching.metrics import Metrics
+from api.watching.middleware import Watch
 
 Serving = Callable[[FastAPI], AbstractContextManager[httpx.Client]]
 GENERATED = re.compile(r"[0-9a-f]{32}")

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from api.preparers import Preparers
+from api.worker.preparers import Preparers
 
 
 class Diary:

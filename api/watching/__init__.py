@@ -1,0 +1,1 @@
+"""What is known of the service from outside: logs and metrics."""

@@ -1,0 +1,176 @@
+"""A worker as the front knows it: a process at the other end of a socket, asked and watched."""
+
+import asyncio
+import socket
+import sys
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from itertools import count
+from time import monotonic
+from typing import Any
+
+from api import wire
+from api.errors import ApiError
+from api.tasks import Task, task_header
+from api.watching.logs import REQUEST_ID
+from api.watching.metrics import DeviceReport, Metrics
+from api.worker.settings import WorkerSettings
+from detector.errors import DetectorError
+
+_numbers = count(1)
+
+
+class WorkerFailed(DetectorError):
+    """A worker could not load its models, or ended while it did."""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a worker found in a picture: parts of the reply, and milliseconds in each stage."""
+
+    about: dict[str, Any]
+    media_type: str
+    body: bytes
+    timing_ms: dict[str, float]
+
+
+class Worker:
+    """One process, from its start to its end."""
+
+    def __init__(
+        self, settings: WorkerSettings, metrics: Metrics, on_end: "Callable[[Worker], None]"
+    ) -> None:
+        """``on_end`` is called as soon as it is known that nobody is there any more to be asked."""
+        self._settings = settings
+        self._on_end = on_end
+        self._metrics = metrics
+        self._asked: dict[int, asyncio.Future[Answer]] = {}
+        self._work: dict[int, int] = {}
+        self._stuck, self._heard = 0.0, monotonic()
+        self._process: asyncio.subprocess.Process | None = None
+        self.models: list[dict[str, Any]] = []
+        self.device = settings.device
+        self.rate = 0.0
+
+    @property
+    def pending(self) -> int:
+        """Estimated regions of what it was asked for."""
+        return sum(self._work.values())
+
+    async def start(self) -> None:
+        """Start the process; returns once it is ready. Raises WorkerFailed."""
+        ours, theirs = socket.socketpair()
+        with theirs:
+            self._process = await asyncio.create_subprocess_exec(
+                *(sys.executable, "-m", "api.worker", "--fd", str(theirs.fileno())),
+                pass_fds=[theirs.fileno()],
+                stdin=asyncio.subprocess.DEVNULL,
+                start_new_session=True,  # Ctrl-C is for the front, which lets requests under way finish
+            )
+        self._reader, self._writer = await asyncio.open_connection(sock=ours)
+        try:
+            self._send(asdict(self._settings))
+            header, _ = await wire.receive(self._reader)
+        except (EOFError, ConnectionError) as error:
+            status = await self._process.wait()
+            raise WorkerFailed(f"the worker for {self.device} ended with status {status}") from error
+        except asyncio.CancelledError:
+            self.kill()
+            raise
+        if header["op"] == "failed":
+            await self._process.wait()
+            raise WorkerFailed(header["message"])
+        self._heard = monotonic()
+        self.models, self.device, self.rate = header["models"], header["device"], header["rate"]
+        self._serving = asyncio.create_task(self._serve())
+
+    async def end(self) -> None:
+        """Returns once the process has ended, of itself or not. What it then owed was answered 503."""
+        await asyncio.shield(self._serving)
+
+    async def retire(self) -> None:
+        """End it once it owes nothing."""
+        await asyncio.gather(*self._asked.values(), return_exceptions=True)
+        self._send({"op": "stop"})
+        await self.end()
+
+    async def _serve(self) -> None:
+        """Pass on its answers until it is gone."""
+        try:
+            while True:
+                header, body = await wire.receive(self._reader)
+                if header["op"] == "answer":
+                    self._answered(header, body)
+                else:
+                    self._reported(header)
+        except (EOFError, ConnectionError):
+            pass
+        finally:
+            self._on_end(self)
+            self._metrics.device_report(self.device, DeviceReport(0, 0, 0, (), 0))
+            lost = ApiError(503, "worker_lost", "The worker was lost and is started again. Send it again.")
+            for future in self._asked.values():
+                if not future.done():
+                    future.set_exception(lost)
+            self._asked.clear()
+            self._work.clear()
+            self._writer.close()
+            self.kill()
+            assert self._process is not None
+            await self._process.wait()
+
+    def ask(self, model: str, task: Task, data: bytes, deadline: float, work: int) -> asyncio.Future[Answer]:
+        """Have a task done; the future's exception is an ApiError. Cancel it where nobody waits any more."""
+        number = next(_numbers)
+        future: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
+        self._asked[number] = future
+        self._work[number] = work
+        future.add_done_callback(lambda _: self._done(number))
+        self._send(
+            {
+                "op": "task",
+                "id": number,
+                "model": model,
+                "deadline": deadline,
+                "request_id": REQUEST_ID.get(),
+                **task_header(task),
+            },
+            data,
+        )
+        return future
+
+    def kill(self) -> None:
+        """End it at once."""
+        if self._process is not None and self._process.returncode is None:
+            self._process.kill()
+
+    @property
+    def stuck(self) -> float:
+        """For how many seconds its device has been busy with one batch, or nothing was heard of it."""
+        return max(self._stuck, monotonic() - self._heard)
+
+    def _done(self, number: int) -> None:
+        if self._asked.pop(number, None) is not None:  # not answered: cancelled
+            self._send({"op": "cancel", "id": number})
+        self._work.pop(number, None)
+
+    def _send(self, header: wire.Header, body: bytes = b"") -> None:
+        if not self._writer.is_closing():
+            # Not awaited: what waits in the buffer is bounded by the bytes that admission lets in.
+            self._writer.writelines(wire.packed(header, body))
+
+    def _answered(self, header: wire.Header, body: bytes) -> None:
+        future = self._asked.pop(header["id"], None)
+        if future is None or future.done():
+            return
+        error = header.get("error")
+        if error is not None:
+            future.set_exception(ApiError(error["status"], error["code"], error["message"]))
+        else:
+            future.set_result(Answer(header["about"], header["media_type"], body, header["timing_ms"]))
+
+    def _reported(self, header: wire.Header) -> None:
+        self._stuck, self._heard = header["stuck"], monotonic()
+        fills = tuple(header["fills"])
+        report = DeviceReport(header["queued"], len(fills), header["regions"], fills, header["memory"])
+        self._metrics.device_report(self.device, report)

@@ -1,0 +1,24 @@
+"""What a caller may choose, and what is taken where he does not.
+
+Nothing here needs the network's library: whoever only passes choices on starts at once.
+"""
+
+from enum import StrEnum
+
+SCORE_THRESHOLD = 0.3
+"""About where precision and recall of the shipped weights balance best on DET/val; evaluation uses 0.001."""
+
+MAX_DETECTIONS = 100
+
+
+class Profile(StrEnum):
+    """Which methods propose, and how many of their boxes are looked at.
+
+    ``fast``: MultiBox alone. ``balanced``: both, the best boxes. ``paper``: both, all boxes. ``search``:
+    selective search alone, for weights without a MultiBox head.
+    """
+
+    FAST = "fast"
+    BALANCED = "balanced"
+    PAPER = "paper"
+    SEARCH = "search"

@@ -1,0 +1,123 @@
+"""Every way to send pictures, and every form of the answer, through the real service."""
+
+import base64
+from io import BytesIO
+
+import httpx
+import numpy as np
+import pytest
+from PIL import Image
+
+from api.schemas import ClassifyReply, CocoReply, DetectReply, ManyClassifyReply, ManyReply
+from detector.images import decode
+
+ALL = "score_threshold=0&max_detections=5"
+
+
+def text(data: bytes) -> str:
+    return base64.b64encode(data).decode()
+
+
+@pytest.fixture(scope="module")
+def animation(pixels: np.ndarray) -> bytes:
+    """An animated WebP of two frames, the picture the first of them."""
+    first, second = Image.fromarray(pixels), Image.fromarray(255 - pixels)
+    buffer = BytesIO()
+    first.save(buffer, "WEBP", save_all=True, append_images=[second], lossless=True)
+    return buffer.getvalue()
+
+
+def test_one_picture_in_every_way_gives_the_same(
+    client: httpx.Client, picture: bytes, animation: bytes
+) -> None:
+    replies = [
+        client.post(f"/detect?{ALL}", content=picture, headers={"Content-Type": "image/png"}),
+        client.post(f"/detect?{ALL}", files={"file": ("a.png", picture)}),
+        client.post(f"/detect?{ALL}", json={"image": text(picture)}),
+        client.post(f"/detect?{ALL}", json={"image": f"data:image/png;base64,{text(picture)}"}),
+        client.post(f"/detect?{ALL}", content=animation, headers={"Content-Type": "image/webp"}),
+    ]
+    bodies = [DetectReply.model_validate_json(reply.content) for reply in replies]
+    assert len(bodies[0].detections) == 5
+    assert all(body.detections == bodies[0].detections for body in bodies)
+    assert [body.frames for body in bodies] == [1, 1, 1, 1, 2]
+    assert [body.image for body in bodies] == [None, "a.png", None, None, None]
+
+
+@pytest.mark.parametrize("query", [ALL, f"{ALL}&format=coco"])
+def test_one_bad_picture_does_not_fail_its_neighbours(
+    client: httpx.Client, picture: bytes, query: str
+) -> None:
+    files = [("a.png", picture), ("b.txt", b"no picture"), ("c.png", picture), ("d.png", bytes(300_001))]
+    reply = client.post(f"/detect?{query}", files=[("file", file) for file in files])
+    assert reply.status_code == 200
+    entries = ManyReply.model_validate_json(reply.content).results
+    assert [entry.image for entry in entries] == ["a.png", "b.txt", "c.png", "d.png"]
+    results = reply.json()["results"]
+    assert [entry.get("error", {}).get("code") for entry in results] == [
+        *(None, "unsupported_format", None, "too_many_bytes")
+    ]
+    kind = "annotations" if "coco" in query else "detections"
+    assert results[0][kind] == results[2][kind] != []
+
+
+def test_several_pictures_as_base64(client: httpx.Client, picture: bytes) -> None:
+    reply = client.post("/classify?top=1", json={"images": [text(picture), "?"]})
+    assert reply.status_code == 200
+    good, bad = ManyClassifyReply.model_validate_json(reply.content).results
+    assert isinstance(good, ClassifyReply)
+    assert not isinstance(bad, ClassifyReply)
+    assert bad.error.code == "bad_base64"
+    [alone] = client.post("/classify?top=1", json={"images": [text(picture)]}).json()["results"]
+    assert alone["classes"] == good.model_dump()["classes"], "a list of one is answered by a list of one"
+
+
+def test_an_address_where_none_are_allowed(client: httpx.Client) -> None:
+    reply = client.post("/detect", json={"url": "https://example.org/a.jpg"})
+    assert (reply.status_code, reply.json()["error"]["code"]) == (403, "url_disabled")
+
+
+def test_coco(client: httpx.Client, picture: bytes) -> None:
+    """The same objects in another form."""
+    files = {"file": ("a.png", picture)}
+    plain = DetectReply.model_validate_json(client.post(f"/detect?{ALL}", files=files).content)
+    coco = CocoReply.model_validate_json(client.post(f"/detect?{ALL}&format=coco", files=files).content)
+    names = {category.id: category.name for category in coco.categories}
+    assert [(names[one.category_id], one.score) for one in coco.annotations] == [
+        (one.label, one.score) for one in plain.detections
+    ]
+    assert [one.bbox[:2] for one in coco.annotations] == [
+        (one.box.xmin, one.box.ymin) for one in plain.detections
+    ]
+    [image] = coco.images
+    assert (image.file_name, image.width, image.height) == ("a.png", 128, 96)
+
+
+def test_only_some_classes(client: httpx.Client, picture: bytes) -> None:
+    def found(query: str) -> list[tuple[str, float]]:
+        reply = client.post(f"/detect?score_threshold=0&{query}", files={"file": ("a.png", picture)})
+        return [(one["label"], one["score"]) for one in reply.json()["detections"]]
+
+    every = found("max_detections=1000")
+    label = every[0][0]
+    mine = found(f"max_detections=1000&classes={label.upper()}")
+    assert mine
+    assert {name for name, _ in mine} == {label}
+    assert [one for one in every if one[0] == label] == mine[: sum(one[0] == label for one in every)]
+
+
+@pytest.mark.parametrize(
+    ("accept", "media_type"),
+    [("*/*", "image/png"), ("image/jpeg", "image/jpeg"), ("image/png, image/jpeg", "image/png")],
+)
+def test_a_drawn_picture(client: httpx.Client, picture: bytes, accept: str, media_type: str) -> None:
+    reply = client.post(
+        f"/detect?{ALL}&format=image", files={"file": ("a.png", picture)}, headers={"Accept": accept}
+    )
+    assert (reply.status_code, reply.headers["content-type"]) == (200, media_type)
+    assert decode(reply.content).shape == (540, 720, 3), "a small picture is enlarged for the text's sake"
+
+
+def test_several_pictures_cannot_be_drawn(client: httpx.Client, picture: bytes) -> None:
+    reply = client.post("/detect?format=image", files=[("file", ("a.png", picture))] * 2)
+    assert (reply.status_code, reply.json()["error"]["code"]) == (422, "invalid_parameter")

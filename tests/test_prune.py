@@ -1,0 +1,37 @@
+"""docker/prune.py, which makes the images small, on a folder of empty files."""
+
+import runpy
+from pathlib import Path
+
+import pytest
+
+PRUNE = Path(__file__).resolve().parents[1] / "docker/prune.py"
+
+FILES = {
+    "torch/lib/libtorch_cpu.so": "both",
+    "torch/testing/__init__.py": "both",  # torch imports it
+    "torch/include/ATen/ATen.h": "none",
+    "torch/bin/protoc": "none",
+    "numpy/_core/tests/test_api.py": "none",
+    "numpy/testing/__init__.py": "both",
+    "nvidia/cu13/include/cublas.h": "none",
+    "nvidia/cu13/lib/libcudart_static.a": "none",
+    "nvidia/cu13/lib/libcublas.so.13": "gpu",
+    "nvidia/cu13/lib/libcusolver.so.12": "gpu",
+    "nvidia/cu13/lib/libcusolverMg.so.12": "none",
+    "nvidia/cudnn/lib/libcudnn_engines_precompiled.so.9": "gpu",
+    "nvidia/nvshmem/lib/libnvshmem_host.so.3": "gpu",
+    "nvidia/nvshmem/lib/libnvshmem_device_sm_90.bc": "none",
+    "nvidia/nvshmem/lib/nvshmem_transport_ibrc.so.6": "none",
+}
+"""Which images keep what; on CPU nothing of NVIDIA's here, since none of it is in use by a run."""
+
+
+@pytest.mark.parametrize("target", ["cpu", "gpu"])
+def test_what_stays(target: str, tmp_path: Path) -> None:
+    for name in FILES:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    runpy.run_path(str(PRUNE))["main"](target, tmp_path)
+    kept = {str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*") if path.is_file()}
+    assert kept == {name for name, images in FILES.items() if images in ("both", target)}
