@@ -13,6 +13,9 @@ from api.fair_queue import FairQueue, Requester
 from detector.engine import Engine
 from detector.looks import Look, Said
 
+_LEAST_SHARE = 4
+"""Rows that are not shared out any further: below that a batch costs more than it does."""
+
 
 @dataclass(frozen=True)
 class Outcome:
@@ -132,9 +135,13 @@ class Backlog:
         """Make no batch for an engine of more rows any more."""
         self._limits[engine] = min(rows, self._limits.get(engine, engine.batch))
 
-    def form(self, *, whole: bool = False) -> Batch | None:
+    def form(self, *, whole: bool = False, lanes: int = 1) -> Batch | None:
         """Take rows for one batch out of what waits; None if there are none, or, with ``whole``, too few to
-        fill it."""
+        fill it.
+
+        Where ``lanes`` run at once, a batch is no more than its share of what waits: the last rows of a
+        request are done by all of them together, not by one while the others look on.
+        """
         first = self._urgent[0] if self._urgent else self._queue.next(lambda one: True)
         if first is None:
             return None
@@ -147,8 +154,10 @@ class Backlog:
             return other.look.engine is engine
 
         waiting = self._urgent if first.urgent else self._queue
-        if whole and sum(one.rows_to_do for one in waiting if may_join(one)) < room:
+        available = sum(one.rows_to_do for one in waiting if may_join(one))
+        if whole and available < room:
             return None
+        room = min(room, max(_LEAST_SHARE, -(-available // lanes)))
         take = self._take_urgent if first.urgent else self._take_by_turns
         return Batch(engine, tuple(take(may_join, room)))
 

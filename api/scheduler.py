@@ -1,8 +1,11 @@
 """The scheduler: rows of many requests share the batches of one device.
 
-One thread owns the device. Whoever needs a network submits a :class:`detector.looks.Look` and is told when
+Whoever needs a network submits a :class:`detector.looks.Look` and is told when
 all its rows are done. While the device works, what is submitted waits and forms the next batch; nothing is
 polled, and the one timer is that of an idle device which waits a moment for company (``linger``).
+
+A GPU has one lane: a thread that owns it. A CPU has one for each of its threads, and a batch runs on one of
+them alone: whole batches beside each other cost less than one batch whose every layer is shared out.
 """
 
 import logging
@@ -31,33 +34,35 @@ QUANTUM = 256
 class Load:
     """What the device did since it was last asked for, and what waits now.
 
-    ``fills`` has a number for each batch: its rows by how many an engine takes. ``busy`` seconds for
-    ``regions`` rows give the device's rate. The batch under way has been there for ``stuck`` seconds.
+    ``fills`` has a number for each batch: its rows by how many an engine takes. The oldest batch under way
+    has been there for ``stuck`` seconds.
     """
 
     queued: int
     regions: int
     fills: tuple[float, ...]
-    busy: float
     stuck: float
 
 
 class Scheduler:
-    """Runs looks on one device, in batches, in a thread of its own."""
+    """Runs looks on one device, in batches, in threads of its own."""
 
     def __init__(
         self,
         *,
+        lanes: int = 1,
         quantum: int = QUANTUM,
         linger: float = 0.0,
         on_start: Callable[[], None] | None = None,
         on_fault: Callable[[Exception], None] | None = None,
     ) -> None:
-        """``linger``: seconds that an idle device waits for company if there is less than a batch.
+        """``lanes``: how many batches run at once. ``linger``: seconds that an idle lane waits for company if
+        there is less than a batch.
 
-        ``on_start`` is called in the device's thread before all else, ``on_fault`` when the device failed for
+        ``on_start`` is called in each lane's thread before all else, ``on_fault`` when the device failed for
         good.
         """
+        self._lanes = lanes
         self._linger = linger
         self._on_start = on_start
         self._on_fault = on_fault
@@ -67,17 +72,20 @@ class Scheduler:
         self._fault: DeviceFault | None = None
         self._fills: list[float] = []
         self._regions = 0
-        self._busy = 0.0
-        self._batch_since: float | None = None
-        self._thread = threading.Thread(target=self._serve, name="device", daemon=True)
-        self._thread.start()
+        self._since: dict[int, float] = {}  # when the batch under way was started, by lane
+        self._threads = [
+            threading.Thread(target=self._serve, args=(lane,), name=f"device-{lane}", daemon=True)
+            for lane in range(lanes)
+        ]
+        for thread in self._threads:
+            thread.start()
 
     def submit(
         self, look: Look, requester: Requester, done: Callable[[Outcome], None], *, urgent: bool = False
     ) -> None:
         """Have a look run.
 
-        ``done`` is called once, in the device's thread: it must not take time, nor call the scheduler. An
+        ``done`` is called once, in a lane's thread: it must not take time, nor call the scheduler. An
         ``urgent`` look goes before all that are not: for single rows on which other work depends.
         """
         one = Pending(look, requester, done, urgent, monotonic(), deque([(0, look.rows)]))
@@ -85,7 +93,7 @@ class Scheduler:
             refusal = self._fault or (Cancelled("the scheduler is closed") if self._closed else None)
             if refusal is None:
                 self._backlog.add(one)
-                self._changed.notify()
+                self._changed.notify_all()
                 return
         one.conclude(refusal, one.asked)
 
@@ -93,27 +101,28 @@ class Scheduler:
         """Run nothing more of a requester; its looks that wait are told so."""
         with self._changed:
             requester.cancelled = True
-            self._changed.notify()
+            self._changed.notify_all()
 
     def close(self) -> None:
         """Tell all looks that wait that they will not be run, and end once the batch under way is done."""
         with self._changed:
             self._closed = True
-            self._changed.notify()
-        self._thread.join()
+            self._changed.notify_all()
+        for thread in self._threads:
+            thread.join()
 
     def load(self) -> Load:
         """What was done since the last call, and what waits."""
         now = monotonic()
         with self._changed:
-            stuck = now - self._batch_since if self._batch_since is not None else 0.0
-            load = Load(self._backlog.rows, self._regions, tuple(self._fills), self._busy, stuck)
-            self._regions, self._fills, self._busy = 0, [], 0.0
+            stuck = now - min(self._since.values(), default=now)
+            load = Load(self._backlog.rows, self._regions, tuple(self._fills), stuck)
+            self._regions, self._fills = 0, []
         return load
 
-    def _serve(self) -> None:
-        """The device's thread. One batch is on the device, and one more is started behind it if it is whole;
-        a device that does not work by itself (a CPU) is done with a batch when it was started."""
+    def _serve(self, lane: int) -> None:
+        """A lane's thread. One batch is on the device, and one more is started behind it if it is whole; a
+        device that does not work by itself (a CPU) is done with a batch when it was started."""
         if self._on_start is not None:
             self._on_start()
         running: tuple[Batch, Running] | None = None
@@ -121,15 +130,26 @@ class Scheduler:
             batch = self._next_batch(busy=running is not None)
             if batch is None and running is None:
                 return  # closed
+            if running is None:
+                self._note(lane, monotonic())
             started = self._start(batch) if batch is not None else None
             if running is not None:
                 self._finish(*running)
+                self._note(lane, monotonic())
             running = started
             if running is not None and running[1].done:
                 self._finish(*running)
                 running = None
-            with self._changed:
-                self._batch_since = monotonic() if running is not None else None
+            if running is None:
+                self._note(lane, None)
+
+    def _note(self, lane: int, since: float | None) -> None:
+        """Since when a lane has been busy with its batch."""
+        with self._changed:
+            if since is None:
+                self._since.pop(lane, None)
+            else:
+                self._since[lane] = since
 
     def _next_batch(self, *, busy: bool) -> Batch | None:
         """What to start next. While the device is busy only a whole batch, for any other may still grow; None
@@ -141,7 +161,8 @@ class Scheduler:
                 now = monotonic()
                 if self._backlog and until is None:
                     until = now + self._linger
-                batch = self._backlog.form(whole=busy or (until is not None and now < until))
+                lingering = until is not None and now < until
+                batch = self._backlog.form(whole=busy or lingering, lanes=self._lanes)
                 if batch is not None or busy or self._closed:
                     return batch
                 if not self._backlog:
@@ -151,14 +172,12 @@ class Scheduler:
     def _start(self, batch: Batch) -> tuple[Batch, Running] | None:
         """A batch on its way; None if it failed."""
         now = monotonic()
-        for one in batch.looks:
-            if one.started is None:
-                one.started = now
-            if not one.urgent and one.requester.on_first_row is not None:
-                one.requester.on_first_row()
-                one.requester.on_first_row = None
         with self._changed:
-            self._batch_since = self._batch_since or now
+            for one in batch.looks:
+                one.started = one.started or now
+                if not one.urgent and one.requester.on_first_row is not None:
+                    one.requester.on_first_row()
+                    one.requester.on_first_row = None
         with self._failures_of(batch), torch.inference_mode():
             crops = [part.one.look.crops(part.first, part.last) for part in batch.slices]
             return batch, batch.engine.start(torch.cat(crops) if len(crops) > 1 else crops[0])
@@ -167,21 +186,19 @@ class Scheduler:
     def _finish(self, batch: Batch, running: Running) -> None:
         with self._failures_of(batch):
             said = running.finish()
-            now = monotonic()
+            now, row = monotonic(), 0
             with self._changed:
                 self._regions += batch.rows
                 self._fills.append(batch.rows / batch.engine.batch)
-                if self._batch_since is not None:
-                    self._busy += now - self._batch_since
-            row = 0
-            for part in batch.slices:
-                # Copies: views would keep the rows of all others in memory.
-                part.one.said[part.first] = tuple(column[row : row + part.rows].clone() for column in said)
-                part.one.under_way -= 1
-                row += part.rows
-            for one in batch.looks:
-                if not one.todo and not one.under_way:
-                    one.conclude(None, now)
+                for part in batch.slices:
+                    # Copies: views would keep the rows of all others in memory.
+                    rows = tuple(column[row : row + part.rows].clone() for column in said)
+                    part.one.said[part.first] = rows
+                    part.one.under_way -= 1
+                    row += part.rows
+                for one in batch.looks:
+                    if not one.todo and not one.under_way:
+                        one.conclude(None, now)
 
     @contextmanager
     def _failures_of(self, batch: Batch) -> Iterator[None]:
@@ -198,6 +215,7 @@ class Scheduler:
             else:  # nobody fails for the fault of a neighbour: find out whose it is
                 with self._changed:
                     self._backlog.put_back(batch, alone=True)
+                    self._changed.notify_all()
 
     def _give_up(self, batch: Batch, error: Exception) -> None:
         logger.error("The device failed", exc_info=error)
@@ -221,11 +239,12 @@ class Scheduler:
         with self._changed:
             self._backlog.limit(batch.engine, rows)
             self._backlog.put_back(batch)
+            self._changed.notify_all()
 
     def _fail(self, one: Pending, error: Exception) -> None:
         with self._changed:
             self._backlog.remove(one)
-        one.conclude(error, monotonic())
+            one.conclude(error, monotonic())
 
     def _drop_what_nobody_waits_for(self) -> None:
         now = monotonic()

@@ -4,6 +4,7 @@ Letters for shapes: R regions; a crop is 224x224.
 """
 
 from dataclasses import dataclass
+from threading import Lock
 
 import cv2
 import numpy as np
@@ -84,12 +85,14 @@ class Pyramid:
     def __init__(self, picture: Tensor) -> None:
         """``picture`` comes from :func:`normalise`."""
         self._levels = [picture]
+        self._growing = Lock()  # several threads may ask for crops of one picture
 
     def level(self, times: int) -> Tensor:
         """The picture halved so many times, [3,H/2^times,W/2^times], sides rounded up."""
-        while len(self._levels) <= times:
-            self._levels.append(F.avg_pool2d(self._levels[-1], 2, ceil_mode=True))
-        return self._levels[times]
+        with self._growing:
+            while len(self._levels) <= times:
+                self._levels.append(F.avg_pool2d(self._levels[-1], 2, ceil_mode=True))
+            return self._levels[times]
 
 
 def warp(picture: Tensor, boxes: Boxes, preprocessing: Preprocessing) -> Tensor:

@@ -3,6 +3,8 @@
 Letters for shapes: H and W of the picture, R windows.
 """
 
+from threading import Lock
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -17,7 +19,7 @@ class View:
 
     ``pixels`` [H,W,3] uint8 is the reduced picture, ``factors`` [1,4] what to multiply boxes of the picture
     with to have them in it, ``width`` and ``height`` are the picture's own. It keeps bytes until its first
-    crop is wanted: many may wait for their turn.
+    crop is wanted: many may wait for their turn. Several threads may ask for crops.
     """
 
     def __init__(self, image: NDArray[np.uint8], preprocessing: Preprocessing) -> None:
@@ -26,6 +28,7 @@ class View:
         self.height, self.width = image.shape[:2]
         self._preprocessing = preprocessing
         self._pyramid: Pyramid | None = None
+        self._making = Lock()
 
     @property
     def whole(self) -> Boxes:
@@ -35,6 +38,7 @@ class View:
 
     def crops(self, windows: Boxes, size: int, device: torch.device) -> Tensor:
         """Crops [R,3,size,size] of windows [R,4] of ``pixels``, float32, on a device: always the same one."""
-        if self._pyramid is None:
-            self._pyramid = Pyramid(normalise(self.pixels, self._preprocessing, device))
+        with self._making:
+            if self._pyramid is None:
+                self._pyramid = Pyramid(normalise(self.pixels, self._preprocessing, device))
         return sample(self._pyramid, windows, size)

@@ -52,18 +52,20 @@ class Worker:
         self._limits = Limits(settings.max_bytes, settings.max_pixels)
         self._device = choose_device(settings.device)
         self._jobs: dict[int, Job] = {}
-        self._models = {name: load_model(name, settings) for name in settings.models}
-        # Preparing threads leave the other CPUs to the network and to each other; torch's setting is a
-        # thread's own, so the device's thread comes last and has its own.
+        lanes = 1
+        if self._device.type == "cpu":
+            lanes = torch.get_num_threads()
+            torch.set_num_threads(1)  # in this thread and all to come: the lanes are what runs side by side
+        self._models = {name: load_model(name, settings, lanes) for name in settings.models}
         self._preparers = Preparers(
             settings.prepare_threads,
             settings.prepare_threads * _AHEAD.get(self._device.type, 1),
             on_start=lambda: torch.set_num_threads(1),
         )
-        threads = settings.threads or torch.get_num_threads()
         self._scheduler = Scheduler(
+            lanes=lanes,
             linger=_LINGER.get(self._device.type, 0.0),
-            on_start=lambda: torch.set_num_threads(threads),
+            on_start=lambda: torch.set_num_threads(1),
             on_fault=self._die,
         )
 

@@ -311,13 +311,13 @@ def test_the_load(doubling: Doubling, asking: Asking) -> None:
     asking.ask("a", [1.0] * 11)
     time.sleep(0.02)
     load = asking.scheduler.load()
-    assert (load.queued, load.regions, load.fills, load.busy) == (11, 0, (), 0)
+    assert (load.queued, load.regions, load.fills) == (11, 0, ())
     assert load.stuck >= 0.02
     doubling.go_on()
     asking.outcomes()
     load = asking.scheduler.load()
     assert (load.queued, load.regions, load.fills) == (0, 12, (1 / 8, 1, 3 / 8))
-    assert load.busy >= 0.02
+    assert load.stuck == 0
     assert asking.scheduler.load().fills == (), "what was told once is not told again"
 
 
@@ -342,6 +342,40 @@ def test_the_first_row_is_told_once(asking: Asking) -> None:
     asking.ask("second look", [1.0], requester=requester)
     asking.outcomes()
     assert told == ["first row"]
+
+
+@pytest.mark.parametrize("rows", [1, 3, 13, 40], ids=lambda rows: f"{rows} rows")
+def test_lanes_share_what_there_is(doubling: Doubling, rows: int) -> None:
+    """No batch is more than a lane's share of what waits, but for the last few rows."""
+    scheduler = Scheduler(lanes=2)
+    asking = Asking(scheduler, engine_of(doubling))
+    asking.ask("a", [float(i) for i in range(rows)])
+    asking.ask("b", [1.0])
+    said = asking.said()
+    assert said == {"a": [2.0 * i for i in range(rows)], "b": [2.0]}
+    assert max(map(len, doubling.batches)) <= min(BATCH, max(4, -(-(rows + 1) // 2)))
+    assert sum(map(len, doubling.batches)) == rows + 1
+    scheduler.close()
+
+
+def test_lanes_run_side_by_side() -> None:
+    """Two batches are under way at once: each waits for the other."""
+    both = threading.Barrier(2)
+
+    class Meeting(nn.Module):
+        def forward(self, rows: Tensor) -> Tensor:
+            both.wait(60)
+            return 2 * rows
+
+    meeting = Meeting()
+    engine = Engine(
+        meeting, nn.Identity(), lambda rows: (rows,), device="cpu", precision="float32", batch=BATCH
+    )
+    scheduler = Scheduler(lanes=2)
+    asking = Asking(scheduler, engine)
+    asking.ask("a", [1.0] * BATCH)
+    assert asking.said() == {"a": [2.0] * BATCH}
+    scheduler.close()
 
 
 def test_an_idle_device_may_wait_for_company(doubling: Doubling) -> None:
