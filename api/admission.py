@@ -31,7 +31,7 @@ class Rate:
         return self._measured or stated
 
     def done(self, regions: int, pending: int) -> None:
-        """So many regions were answered; ``pending`` requests wait besides."""
+        """So many regions were answered, or given up (0); ``pending`` requests wait besides."""
         now = monotonic()
         if pending < 2:  # the devices may soon have nothing to do: what is measured now says nothing
             self._since = None
