@@ -19,6 +19,7 @@ MAX_SCANS = 64
 
 _PNG_CHUNKS = (b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND")
 _JPEG_APPS = (0xE0, 0xEE)  # JFIF and Adobe: what the colours mean
+_JPEG_PADDING = re.compile(rb"\xff+")  # a marker may be padded with its first byte
 _JPEG_SCAN, _JPEG_END, _JPEG_EXIF = 0xDA, 0xD9, 0xE1
 _JPEG_MARKER = re.compile(rb"\xff+([^\x00\xff\xd0-\xd7])")  # in a scan: all but stuffing and restarts
 _EXIF_HEAD = b"Exif\0\0"
@@ -82,8 +83,9 @@ def jpeg_contents(data: bytes) -> Contents:
     at = 2
     for _ in range(MAX_SEGMENTS):
         at = data.find(b"\xff", at)  # bytes between segments are skipped, as decoders do
-        while at >= 0 and data[at + 1 : at + 2] == b"\xff":  # a marker may be padded with its first byte
-            at += 1
+        padding = _JPEG_PADDING.match(data, at) if at >= 0 else None
+        if padding is not None:
+            at = padding.end() - 1
         if at < 0 or at + 4 > len(data):
             break
         marker = data[at + 1]
