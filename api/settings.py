@@ -113,7 +113,8 @@ class Settings(BaseSettings):
         description="Compile the network at the start: ready half a minute later or more, faster then.",
     )
     threads: NonNegativeInt = Field(
-        0, description="CPU threads of the network; 0 leaves their number to torch."
+        0,
+        description="CPU threads of the network, each with a batch of its own; 0 leaves their number to torch.",
     )
     prepare_threads: PositiveInt = Field(
         min(16, _usable_cpus()),
