@@ -114,7 +114,8 @@ class Settings(BaseSettings):
     )
     threads: NonNegativeInt = Field(
         0,
-        description="CPU threads of the network, each with a batch of its own; 0 leaves their number to torch.",
+        description="CPU threads of the network, each with a batch of its own; 0 leaves their number to "
+        "torch.",
     )
     prepare_threads: PositiveInt = Field(
         min(16, _usable_cpus()),
