@@ -2,6 +2,7 @@
 
 import asyncio
 import socket
+import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -47,7 +48,7 @@ class Worker:
         self._asked: dict[int, asyncio.Future[Answer]] = {}
         self._work: dict[int, int] = {}
         self._stuck, self._heard = 0.0, monotonic()
-        self._process: asyncio.subprocess.Process | None = None
+        self._process: subprocess.Popen[bytes] | None = None
         self.models: list[dict[str, Any]] = []
         self.device = settings.device
         self.rate = 0.0
@@ -61,10 +62,12 @@ class Worker:
         """Start the process; returns once it is ready. Raises WorkerFailed."""
         ours, theirs = socket.socketpair()
         with theirs:
-            self._process = await asyncio.create_subprocess_exec(
-                *(sys.executable, "-m", "api.worker", "--fd", str(theirs.fileno())),
+            # Not asyncio's own subprocesses: these learn of an end by a signal, which is easily lost where
+            # several loops run; here the end of the socket tells.
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "api.worker", "--fd", str(theirs.fileno())],
                 pass_fds=[theirs.fileno()],
-                stdin=asyncio.subprocess.DEVNULL,
+                stdin=subprocess.DEVNULL,
                 start_new_session=True,  # Ctrl-C is for the front, which lets requests under way finish
             )
         self._reader, self._writer = await asyncio.open_connection(sock=ours)
@@ -72,13 +75,13 @@ class Worker:
             self._send(asdict(self._settings))
             header, _ = await wire.receive(self._reader)
         except (EOFError, ConnectionError) as error:
-            status = await self._process.wait()
+            status = await asyncio.to_thread(self._process.wait)
             raise WorkerFailed(f"the worker for {self.device} ended with status {status}") from error
         except asyncio.CancelledError:
             self.kill()
             raise
         if header["op"] == "failed":
-            await self._process.wait()
+            await asyncio.to_thread(self._process.wait)
             raise WorkerFailed(header["message"])
         self._heard = monotonic()
         self.models, self.device, self.rate = header["models"], header["device"], header["rate"]
@@ -117,7 +120,7 @@ class Worker:
             self._writer.close()
             self.kill()
             assert self._process is not None
-            await self._process.wait()
+            await asyncio.to_thread(self._process.wait)
 
     def ask(self, model: str, task: Task, data: bytes, deadline: float, work: int) -> asyncio.Future[Answer]:
         """Have a task done; the future's exception is an ApiError. Cancel it where nobody waits any more."""
@@ -141,7 +144,7 @@ class Worker:
 
     def kill(self) -> None:
         """End it at once."""
-        if self._process is not None and self._process.returncode is None:
+        if self._process is not None:
             self._process.kill()
 
     @property
