@@ -72,20 +72,28 @@ class Worker:
             )
         self._reader, self._writer = await asyncio.open_connection(sock=ours)
         try:
-            self._send(asdict(self._settings))
+            header = await self._first_word()
+        except BaseException:
+            self._writer.close()  # left to the garbage collector, it would close what is another's by then
+            self.kill()
+            await asyncio.to_thread(self._process.wait)
+            raise
+        self._heard = monotonic()
+        self.models, self.device, self.rate = header["models"], header["device"], header["rate"]
+        self._serving = asyncio.create_task(self._serve())
+
+    async def _first_word(self) -> wire.Header:
+        """What the process says when it is ready."""
+        assert self._process is not None
+        self._send(asdict(self._settings))
+        try:
             header, _ = await wire.receive(self._reader)
         except (EOFError, ConnectionError) as error:
             status = await asyncio.to_thread(self._process.wait)
             raise WorkerFailed(f"the worker for {self.device} ended with status {status}") from error
-        except asyncio.CancelledError:
-            self.kill()
-            raise
         if header["op"] == "failed":
-            await asyncio.to_thread(self._process.wait)
             raise WorkerFailed(header["message"])
-        self._heard = monotonic()
-        self.models, self.device, self.rate = header["models"], header["device"], header["rate"]
-        self._serving = asyncio.create_task(self._serve())
+        return header
 
     async def end(self) -> None:
         """Returns once the process has ended, of itself or not. What it then owed was answered 503."""
