@@ -48,6 +48,11 @@ def not_ready() -> ApiError:
     return ApiError(503, "not_ready", "The weights are not loaded yet. Try again in a moment.")
 
 
+def about_to_end() -> ApiError:
+    """The refusal once the service was told to end."""
+    return ApiError(503, "draining", "The service is about to end. Ask another one.")
+
+
 def image_error(error: ImageError) -> ApiError:
     """The refusal of a picture that cannot be read."""
     return ApiError(_IMAGE_STATUS[error.code], error.code, str(error))

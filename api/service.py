@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 from fastapi import Request
 
 from api.admission import Admission, Ticket
-from api.errors import ApiError, ClientLeft, not_ready
+from api.errors import ApiError, ClientLeft, about_to_end, not_ready
 from api.intake.remote import Fetcher
 from api.intake.uploads import Upload, UploadLimits, Uploads, check_headers, declared_bytes, read_uploads
 from api.models import unknown_model
@@ -70,12 +70,12 @@ class Service:
     def check_ready(self) -> None:
         """Raises ApiError 503 unless the workers are warm and the service is not about to end."""
         if self.ending:
-            raise _draining()
+            raise about_to_end()
         self._check_serving()
 
     def _check_serving(self) -> None:
         if self._draining:
-            raise _draining()
+            raise about_to_end()
         if not self.pool.ready:
             raise not_ready()
 
@@ -182,7 +182,7 @@ class Service:
             if leaving.done():
                 raise ClientLeft
             if ending.done():
-                raise _draining()
+                raise about_to_end()
             raise ApiError(
                 504,
                 "deadline_exceeded",
@@ -195,10 +195,6 @@ class Service:
             if not work.done():
                 work.add_done_callback(lambda done: done.cancelled() or done.exception())  # or it is logged
                 work.cancel()
-
-
-def _draining() -> ApiError:
-    return ApiError(503, "draining", "The service is about to end. Ask another one.")
 
 
 async def _left(request: Request) -> None:
