@@ -6,12 +6,12 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from importlib.metadata import version
 
-from fastapi import FastAPI
+from fastapi import Depends, FastAPI
 
-from api import docs_page, models, pages, routes
-from api.documentation import DESCRIPTION
+from api import docs_page, health, models, pages, routes
+from api.documentation import DESCRIPTION, UNAUTHORIZED
 from api.errors import install_error_handlers
-from api.keys import ApiKeys, document_keys
+from api.keys import RequireKey
 from api.service import Service
 from api.settings import Settings
 from api.watching import metrics_route
@@ -54,13 +54,15 @@ def create_app(
         redoc_url=None,
         redirect_slashes=False,
     )
-    for part in (routes, models, metrics_route, docs_page, pages):
+    keys = settings.keys
+    for part in (routes, models):
+        if keys:
+            app.include_router(part.router, dependencies=[Depends(RequireKey(keys))], responses=UNAUTHORIZED)
+        else:
+            app.include_router(part.router)
+    for part in (health, metrics_route, docs_page, pages):  # open, with keys or without
         app.include_router(part.router)
     install_error_handlers(app)
-    keys = settings.keys
-    if keys:
-        app.add_middleware(ApiKeys, keys=keys)
-        document_keys(app)
     app.state.metrics = metrics
     app.middleware_stack = Watch(app.build_middleware_stack(), metrics)
     return app

@@ -184,6 +184,8 @@ CLASSIFY: Responses = {
     501: _error(501, "not_supported"),
 }
 
+UNAUTHORIZED: Responses = {401: _error(401)}
+
 HEALTH: Responses = {503: _error(503, "not_ready", "draining")}
 
 MODELS: Responses = {503: _error(503, "not_ready")}

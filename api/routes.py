@@ -7,11 +7,11 @@ from typing import Annotated, Any
 import orjson
 from fastapi import APIRouter, Query, Request, Response
 
-from api.documentation import CLASSIFY, DETECT, HEALTH, PICTURE_BODY
+from api.documentation import CLASSIFY, DETECT, PICTURE_BODY
 from api.errors import ApiError
 from api.intake.uploads import Upload, Uploads
 from api.replies import json_reply
-from api.schemas import ClassifyQuery, DetectQuery, Format, Health
+from api.schemas import ClassifyQuery, DetectQuery, Format
 from api.service import Service
 from api.tasks import ClassifyTask, DetectTask
 from api.workers import Answer
@@ -50,20 +50,6 @@ async def classify(request: Request, query: Annotated[ClassifyQuery, Query()]) -
         request, query.model, lambda _: ClassifyTask(query.top, query.crops)
     )
     return _reply(request, uploads, answers, _listed("classes"), start)
-
-
-@router.get("/health/live", response_model=Health)
-async def live() -> Response:
-    """Whether the process answers at all."""
-    return json_reply({"status": "live"})
-
-
-@router.get("/health/ready", response_model=Health, responses=HEALTH)
-async def ready(request: Request) -> Response:
-    """Whether the weights are loaded, a first picture went through them, and the service is not ending."""
-    service: Service = request.app.state.service
-    service.check_ready()
-    return json_reply({"status": "ready"})
 
 
 def _drawn_as(request: Request) -> str:
