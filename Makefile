@@ -22,7 +22,7 @@ help:
 	@sed -n 's/^# \(make .*\)/\1/p' Makefile
 
 serve: $(VENV)/.serve
-	$(if $(WEIGHTS),DETECTOR_WEIGHTS='$(WEIGHTS)') $(if $(PORT),DETECTOR_PORT='$(PORT)') $(BIN)/python -m api
+	$(if $(WEIGHTS),DETECTOR_WEIGHTS='$(WEIGHTS)') $(if $(PORT),DETECTOR_PORT='$(PORT)') $(BIN)/python -P -m api
 
 test: $(VENV)/.dev
 	$(BIN)/python -m pytest

@@ -1,4 +1,4 @@
-"""``python -m api``: the same as ``detector serve``."""
+"""``python -P -m api``: the same as ``detector serve``."""
 
 import sys
 

@@ -72,7 +72,7 @@ async def _load(service: Service, on_failure: Callable[[], None] | None) -> None
     try:
         await service.pool.start()
     except WorkerFailed as error:
-        logger.error("The weights cannot be used: %s", error)
+        logger.error("The service cannot start: %s", error)
     except Exception:
         logger.exception("Starting the workers failed")
     else:

@@ -97,6 +97,6 @@ async def _switch(service: Service) -> None:
     try:
         await service.pool.switch()
     except WorkerFailed as error:
-        logger.error("The weights stay as they were; the new ones cannot be used: %s", error)
+        logger.error("The weights stay as they were: %s", error)
     else:
         logger.info("The weights are switched")

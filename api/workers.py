@@ -1,6 +1,8 @@
 """A worker as the front knows it: a process at the other end of a socket, asked and watched."""
 
 import asyncio
+import os
+import signal
 import socket
 import subprocess
 import sys
@@ -63,10 +65,12 @@ class Worker:
         ours, theirs = socket.socketpair()
         with theirs:
             # Not asyncio's own subprocesses: these learn of an end by a signal, which is easily lost where
-            # several loops run; here the end of the socket tells.
+            # several loops run; here the end of the socket tells. PYTHONSAFEPATH keeps files of the
+            # current folder that are named like a module from being imported, here and in its own children.
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "api.worker", "--fd", str(theirs.fileno())],
                 pass_fds=[theirs.fileno()],
+                env={**os.environ, "PYTHONSAFEPATH": "1"},
                 stdin=subprocess.DEVNULL,
                 start_new_session=True,  # Ctrl-C is for the front, which lets requests under way finish
             )
@@ -90,7 +94,7 @@ class Worker:
             header, _ = await wire.receive(self._reader)
         except (EOFError, ConnectionError) as error:
             status = await asyncio.to_thread(self._process.wait)
-            raise WorkerFailed(f"the worker for {self.device} ended with status {status}") from error
+            raise WorkerFailed(_early_end(self.device, status)) from error
         if header["op"] == "failed":
             raise WorkerFailed(header["message"])
         return header
@@ -185,3 +189,11 @@ class Worker:
         fills = tuple(header["fills"])
         report = DeviceReport(header["queued"], len(fills), header["regions"], fills, header["memory"])
         self._metrics.device_report(self.device, report)
+
+
+def _early_end(device: str, status: int) -> str:
+    """Why a process that never was ready is gone, from its exit status as subprocess gives it."""
+    if status >= 0:
+        return f"the worker for {device} ended with status {status}; its last words stand above"
+    name = signal.strsignal(-status) or f"signal {-status}"
+    return f"the worker for {device} was ended from outside ({name}); where nobody did that, memory is short"

@@ -1,8 +1,23 @@
-"""``python -m api.worker``: started by the front, never by hand."""
+"""``python -m api.worker --fd N``: started by the front, never by hand."""
 
 import sys
 
-from api.worker.process import main
+
+def run() -> int:
+    """The worker's exit status; 1, and the front is told why, where its modules cannot even be imported."""
+    try:
+        from api.worker.process import main
+    except Exception as error:  # torch without its libraries, a package shadowed by another of its name
+        import socket
+
+        from api import wire
+
+        message = f"the worker's modules cannot be imported: {type(error).__name__}: {error}"
+        with socket.socket(fileno=int(sys.argv[-1])) as connection:
+            connection.sendall(b"".join(wire.packed({"op": "failed", "message": message})))
+        return 1
+    return main()
+
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run())

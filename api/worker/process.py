@@ -158,10 +158,10 @@ def main() -> int:
     try:
         worker = Worker(connection, settings)
     except DetectorError as error:
-        return _failed(connection, str(error))
+        return _failed(connection, f"the weights cannot be used: {error}")
     except Exception as error:
         logger.exception("Loading the models failed")
-        return _failed(connection, f"{type(error).__name__}: {error}")
+        return _failed(connection, f"the models do not load: {type(error).__name__}: {error}")
     worker.run()
     logging.shutdown()
     os._exit(0)  # nobody waits for what the threads may still be doing

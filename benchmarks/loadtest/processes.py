@@ -77,7 +77,7 @@ def service(settings: Mapping[str, object], *, seconds: float = 300) -> Abstract
     environment = {
         f"DETECTOR_{name.upper()}": str(value) for name, value in settings.items() if value is not None
     }
-    command = [sys.executable, "-m", "api"]
+    command = [sys.executable, "-P", "-m", "api"]
     return running(command, environment, "/health/ready", seconds=seconds)
 
 

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 
 import cv2
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
 from detector.proposals.colour import Planes
+from detector.proposals.jit_cache import cached_njit
 
 COLOUR_BINS = 25
 TEXTURE_BINS = 10
@@ -85,7 +85,7 @@ def describe(planes: Planes, steep: Slopes, labels: NDArray[np.int32], count: in
     return Segments(sizes, boxes, colours, textures, neighbours)
 
 
-@njit(nogil=True, cache=True)
+@cached_njit(nogil=True)
 def _binned_slopes(across, down, bins_a_unit):  # type: ignore[no-untyped-def]
     channels, height, width = across.shape
     diagonal = np.float32(np.sqrt(0.5))
@@ -112,7 +112,7 @@ def _binned_slopes(across, down, bins_a_unit):  # type: ignore[no-untyped-def]
     return pixels[:found].copy(), bins[:found].copy()
 
 
-@njit(nogil=True, cache=True)
+@cached_njit(nogil=True)
 def _mark_steep(steep, across, down, bins_a_unit):  # type: ignore[no-untyped-def]
     """Where along a line some orientation may reach bin 1. Without branches: many pixels at once."""
     # No orientation sees more than the two slopes together.
@@ -120,7 +120,7 @@ def _mark_steep(steep, across, down, bins_a_unit):  # type: ignore[no-untyped-de
         steep[x] = abs(across[x] * bins_a_unit) + abs(down[x] * bins_a_unit) >= 1
 
 
-@njit(nogil=True, cache=True)
+@cached_njit(nogil=True)
 def _counts(planes, labels, count):  # type: ignore[no-untyped-def]
     """Sizes, boxes, colours, and keys ``lower * count + upper`` of segments that touch, some repeated."""
     channels, height, width = planes.shape
@@ -167,7 +167,7 @@ def _counts(planes, labels, count):  # type: ignore[no-untyped-def]
     return sizes, boxes, colours, touching[:touches].copy()
 
 
-@njit(nogil=True, cache=True)
+@cached_njit(nogil=True)
 def _texture_counts(pixel, bin_, label_of, sizes, channels):  # type: ignore[no-untyped-def]
     orientations = channels * ORIENTATIONS
     textures = np.zeros((len(sizes), orientations * TEXTURE_BINS), np.int32)

@@ -8,10 +8,10 @@ superpixels, T = 2 S - 1 segments of the hierarchy, E pairs of neighbours.
 from dataclasses import dataclass
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
 from detector.proposals.features import Segments
+from detector.proposals.jit_cache import cached_njit
 
 # The sum of a histogram's shares still fits 16 bits, in which a processor adds most of them at once.
 ONE = 1 << 15
@@ -65,7 +65,7 @@ def group(segments: Segments, strategy: Strategy) -> Hierarchy:
     return Hierarchy(boxes, merges)
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@cached_njit(nogil=True, error_model="numpy")
 def _grouped(  # type: ignore[no-untyped-def]
     sizes, boxes, colours, textures, neighbours, by_colour, by_texture, by_size, by_fill
 ):
@@ -136,7 +136,7 @@ def _grouped(  # type: ignore[no-untyped-def]
     return box, merges
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@cached_njit(nogil=True, error_model="numpy")
 def _similarity(  # type: ignore[no-untyped-def]
     size, box, colour_share, texture_share, by_size, by_fill, area, a, b
 ):
@@ -155,14 +155,14 @@ def _similarity(  # type: ignore[no-untyped-def]
     return value
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@cached_njit(nogil=True, error_model="numpy")
 def _ranked(similarity, low, high):  # type: ignore[no-untyped-def]
     """A pair's similarity and place as one number that is greater for the better pair."""
     place = (np.int64(_LAST_INDEX - low) << _INDEX_BITS) | np.int64(_LAST_INDEX - high)
     return (np.int64(similarity) << (2 * _INDEX_BITS)) | place
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@cached_njit(nogil=True, error_model="numpy")
 def _overlap(a, b):  # type: ignore[no-untyped-def]
     """The intersection of two histograms, given as shares."""
     total = np.uint16(0)
@@ -171,7 +171,7 @@ def _overlap(a, b):  # type: ignore[no-untyped-def]
     return np.int64(total)
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@cached_njit(nogil=True, error_model="numpy")
 def _with_shares(histograms, rows):  # type: ignore[no-untyped-def]
     """Histograms with room for the segments to come, and their shares, in ``rows`` rows; 0: none at all."""
     bins = histograms.shape[1]
@@ -185,14 +185,14 @@ def _with_shares(histograms, rows):  # type: ignore[no-untyped-def]
     return counts, shares
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@cached_njit(nogil=True, error_model="numpy")
 def _join(counts, shares, a, b, new):  # type: ignore[no-untyped-def]
     for i in range(counts.shape[1]):
         counts[new, i] = counts[a, i] + counts[b, i]
     _write_shares(counts[new], shares[new])
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@cached_njit(nogil=True, error_model="numpy")
 def _write_shares(counts, shares):  # type: ignore[no-untyped-def]
     """Write each bin's part of the whole histogram, in parts of ONE, rounded down."""
     # Exact: a quotient of whole numbers this small is further from the next one than float64 can err.

@@ -8,7 +8,8 @@ that may join two segments are looked at one by one.
 """
 
 import numpy as np
-from numba import njit
+
+from detector.proposals.jit_cache import cached_njit
 
 # Small enough that what the sieve saw is seldom out of date, large enough for the sieve to run.
 _BLOCK = 128
@@ -17,7 +18,7 @@ _BLOCK = 128
 _NO_ROOT = (1 << 31) - 1
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@cached_njit(nogil=True, error_model="numpy")
 def joined_pixels(order, start, height, width, tolerance, min_size):  # type: ignore[no-untyped-def]
     """Labels [H*W] int32 of the segments, counted in the order of their first pixel, and their number.
 
@@ -81,14 +82,14 @@ def joined_pixels(order, start, height, width, tolerance, min_size):  # type: ig
     return labels, count
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@cached_njit(nogil=True, error_model="numpy")
 def _ends(edge, step):  # type: ignore[no-untyped-def]
     """The two pixels of an edge."""
     pixel = edge >> 2
     return np.uint32(pixel), np.uint32(pixel + step[np.uint32(edge & 3)])
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@cached_njit(nogil=True, error_model="numpy")
 def _root(parent, pixel):  # type: ignore[no-untyped-def]
     """The root of a pixel's segment, which becomes the pixel's parent."""
     # Most are a step or two away: the first two are taken without a look at where they lead.
@@ -101,7 +102,7 @@ def _root(parent, pixel):  # type: ignore[no-untyped-def]
     return root
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@cached_njit(nogil=True, error_model="numpy")
 def _joined(parent, size, a, b):  # type: ignore[no-untyped-def]
     """The root of two roots' joint segment, the larger one's, and the one that ceased to be a root."""
     keep = a if size[a] >= size[b] else b
@@ -111,7 +112,7 @@ def _joined(parent, size, a, b):  # type: ignore[no-untyped-def]
     return keep, drop
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@cached_njit(nogil=True, error_model="numpy")
 def _leaving_small(root, small):  # type: ignore[no-untyped-def]
     """Which of a pixel's four edges lead from or to a small segment, from or to another: bits [H,W] uint8."""
     height, width = root.shape
@@ -132,7 +133,7 @@ def _leaving_small(root, small):  # type: ignore[no-untyped-def]
     return useful
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@cached_njit(nogil=True, error_model="numpy")
 def _mark_leaving_small(useful, root, other_root, small, other_small, bit):  # type: ignore[no-untyped-def]
     """One line and direction. Without branches, so that many pixels are done at once."""
     for x in range(len(useful)):

@@ -11,10 +11,10 @@ already taken add little and come late. Letters for shapes: B boxes of all hiera
 from collections.abc import Sequence
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
 from detector.boxes import Boxes
+from detector.proposals.jit_cache import cached_njit
 
 # The weight of the r-th box from the top of one hierarchy is _TOP over r + _LEVEL, in whole numbers: half by
 # the seventh place, as the last few merges are about equally likely to have been one too many. Small enough
@@ -83,7 +83,7 @@ def _distinct(
     return boxes[order[first[places]]], total[places]
 
 
-@njit(nogil=True, cache=True)
+@cached_njit(nogil=True)
 def _placed_by_coverage(corners, weights, count):  # type: ignore[no-untyped-def]
     """Indices of up to ``count`` boxes, the first one first, then by what each adds to the coverage."""
     total = len(weights)
@@ -109,7 +109,7 @@ def _placed_by_coverage(corners, weights, count):  # type: ignore[no-untyped-def
     return placed
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@cached_njit(nogil=True, error_model="numpy")
 def _coverage(corners):  # type: ignore[no-untyped-def]
     """How well each of R boxes, given by corners [4,R], covers each: [R,R] uint8 from 0 to _FULLY."""
     total = corners.shape[1]
@@ -120,7 +120,7 @@ def _coverage(corners):  # type: ignore[no-untyped-def]
     return covers
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@cached_njit(nogil=True, error_model="numpy")
 def _write_coverage(covers, left, top, right, bottom, x1, y1, x2, y2):  # type: ignore[no-untyped-def]
     """Write how well one box covers each of R. Without branches, so that many are worked out at once."""
     nothing, fully = np.float32(0), np.float32(_FULLY)
@@ -135,7 +135,7 @@ def _write_coverage(covers, left, top, right, bottom, x1, y1, x2, y2):  # type: 
         covers[box] = np.uint8(np.int32(min(max(shared / union * slope - least, nothing), fully)))
 
 
-@njit(nogil=True, cache=True)
+@cached_njit(nogil=True)
 def _gain(covers, covered, weights):  # type: ignore[no-untyped-def]
     """What a box would add to the weighted coverage."""
     total = np.int32(0)
@@ -145,7 +145,7 @@ def _gain(covers, covered, weights):  # type: ignore[no-untyped-def]
     return total
 
 
-@njit(nogil=True, cache=True)
+@cached_njit(nogil=True)
 def _first_greatest(values):  # type: ignore[no-untyped-def]
     greatest = values[0]
     for value in values:

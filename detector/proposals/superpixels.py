@@ -12,10 +12,10 @@ from dataclasses import dataclass
 
 import cv2
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
 from detector.proposals.colour import Planes
+from detector.proposals.jit_cache import cached_njit
 from detector.proposals.joining import joined_pixels
 
 # exp(-x^2 / (2 * 0.8^2)) in 256ths. Products of bytes with two such kernels stay below 2^24, where float32
@@ -73,7 +73,7 @@ def superpixels(graph: PixelGraph, k: float, min_size: int) -> tuple[NDArray[np.
     return labels.reshape(graph.height, graph.width), count
 
 
-@njit(nogil=True, cache=True)
+@cached_njit(nogil=True)
 def _edge_strengths(smooth):  # type: ignore[no-untyped-def]
     """Colour differences [4,H,W] uint16 of pixels with their neighbours; none is written beyond a border."""
     channels, height, width = smooth.shape
@@ -97,7 +97,7 @@ def _edge_strengths(smooth):  # type: ignore[no-untyped-def]
     return strength
 
 
-@njit(nogil=True, cache=True)
+@cached_njit(nogil=True)
 def _sorted_edges(strength, levels):  # type: ignore[no-untyped-def]
     """Edges by strength, equal ones by line, then direction, then column, and where each strength starts."""
     _, height, width = strength.shape
