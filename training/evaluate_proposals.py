@@ -18,7 +18,8 @@ import typer
 from detector.datasets.ilsvrc_det import read_ilsvrc_det
 from detector.datasets.problems import OnProblem
 from detector.datasets.record import Dataset, Record
-from detector.datasets.voc import is_voc, read_voc
+from detector.datasets.voc import read_voc
+from detector.datasets.voc_official import is_voc
 from detector.errors import DetectorError
 from detector.evaluation.proposal_figures import MethodFigures, cut_alike, figures
 from detector.evaluation.proposal_methods import (

@@ -1,6 +1,6 @@
 """Reader of COCO's instances files."""
 
-import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,85 +8,128 @@ from typing import Any
 
 import numpy as np
 
-from detector.boxes import Boxes
 from detector.classes import ClassList
+from detector.datasets.class_names import class_list
+from detector.datasets.coco_object import CocoObject
 from detector.datasets.entries import Entry, read_entries
 from detector.datasets.problems import OnProblem, ProblemLog
-from detector.datasets.record import Dataset, Record
-from detector.datasets.record_check import RecordCheck, Said
-from detector.errors import DatasetError, ParameterError
+from detector.datasets.record import Dataset, Problem, Record
+from detector.datasets.record_check import PictureCheck, RecordCheck, Said
+from detector.datasets.text_file import read_json
+from detector.datasets.values import key, shown, side
+from detector.errors import DatasetError
 
-Number = int | str  # what a file calls its pictures and categories; COCO itself counts
+KEYS = ("images", "annotations", "categories")
+
+
+@dataclass(frozen=True)
+class CocoImage:
+    """One picture as the file lists it. ``name`` is its ``file_name``; a size not stated is 0."""
+
+    image_id: str
+    name: str
+    width: int = 0
+    height: int = 0
+    odd: Sequence[str] = ()
 
 
 @dataclass(frozen=True)
 class CocoFile:
-    """What one instances file says, as it says it, without outlines and crowds.
+    """What one instances file says, as it says it, without crowds.
 
-    ``categories`` maps ids to names in the order of the ids, ``supercategories`` names to those above them;
-    ``objects`` maps a picture's id to the category and ``bbox`` of each of its objects.
+    ``categories`` maps ids to names in the order of the ids, ``supercategories`` names to those above them,
+    ``numbers`` names to the ids as the file has them; ``objects`` maps a picture's id to its objects.
+    ``problems`` are those of entries that belong to none of ``images``: they are left out, and so are
+    pictures that share an id or a file, since nobody can tell whose boxes are whose. Ids are compared as
+    text (:func:`detector.datasets.values.key`).
     """
 
     path: Path
-    images: Sequence[Mapping[str, Any]]
-    categories: Mapping[Number, str]
+    images: Sequence[CocoImage]
+    categories: Mapping[str, str]
     supercategories: Mapping[str, str]
-    objects: Mapping[Number, Sequence[tuple[Number, Any]]]
+    numbers: Mapping[str, int | str]
+    objects: Mapping[str, Sequence[CocoObject]]
+    problems: Sequence[Problem]
 
     @classmethod
     def load(cls, path: Path) -> "CocoFile":
-        """Read a file. Raises DatasetError if it is no instances file."""
-        file = _read(path)
-        try:
-            images = file["images"]
-            entries = sorted(file["categories"], key=_id)
-            categories = {entry["id"]: str(entry["name"]) for entry in entries}
-            above = {str(entry["name"]): str(entry.get("supercategory", "")) for entry in entries}
-            objects: dict[Number, list[tuple[Number, Any]]] = {entry["id"]: [] for entry in images}
-            for one in file["annotations"]:
-                if not one.get("iscrowd", 0):
-                    mine = objects.setdefault(one["image_id"], [])
-                    mine.append((one["category_id"], one.get("bbox")))
-            if not all(isinstance(entry["file_name"], str) for entry in images):
-                raise TypeError("a file_name that is no text")
-        except (AttributeError, KeyError, TypeError, ValueError) as error:
-            raise DatasetError(f"{path} is no instances file of COCO: it lacks or garbles {error}") from error
-        return cls(path, images, categories, above, objects)
+        """Read a file. Raises DatasetError if it is no instances file, or two categories share an id."""
+        file = read_json(path)
+        if not isinstance(file, dict):
+            raise DatasetError(f"{path} is no instances file of COCO: it holds no object with {_keys(KEYS)}")
+        missing = [name for name in KEYS if not isinstance(file.get(name), list)]
+        if missing:
+            raise DatasetError(f"{path} is no instances file of COCO: it lacks a list of {_keys(missing)}")
+        problems: list[Problem] = []
+        categories, above, numbers = _categories(path, file["categories"])
+        images = _images(path, file["images"], problems)
+        ids = {image.image_id for image in images} | {problem.image_id for problem in problems}
+        objects: dict[str, list[CocoObject]] = {image.image_id: [] for image in images}
+        for number, entry in enumerate(file["annotations"], start=1):
+            image_id = key(entry.get("image_id")) if isinstance(entry, dict) else None
+            if image_id is None:
+                message = f"{path}: annotation {number} names no picture, and is left out: {shown(entry)}"
+                problems.append(Problem(f"annotation {number}", "unreadable_object", message))
+                continue
+            found = CocoObject.of(entry, number)
+            if found is not None and image_id in objects:
+                objects[image_id].append(found)
+            elif found is not None and image_id not in ids:
+                ids.add(image_id)
+                message = f"{path} has objects of a picture it does not list"
+                problems.append(Problem(image_id, "missing_image", message))
+        return cls(path, images, categories, above, numbers, objects, problems)
 
     def class_list(self) -> ClassList:
         """All categories in the order of their ids. Raises DatasetError if two have the same name."""
-        try:
-            return ClassList.of(self.categories.values())
-        except ParameterError as error:
-            raise DatasetError(f"{self.path}: {error}: give every category a name of its own") from error
+        return class_list(self.path, self.categories.values())
 
-    def entries(self, images: Path, classes: ClassList) -> list[Entry]:
-        """The pictures of the file, which lie in the folder ``images``, in its order."""
+    def entries(self, images: Path, classes: ClassList, dropped: int = 0) -> list[Entry]:
+        """The pictures of the file, which lie in the folder ``images``, in its order.
+
+        Of the path in a ``file_name`` the first ``dropped`` folders are passed over. Pictures that come to
+        one file by it are problems.
+        """
         labels = classes.index()
-        return [self._entry(image, images / image["file_name"], labels) for image in self.images]
+        paths = [images / relative(image.name, dropped) for image in self.images]
+        times = Counter(paths)
+        return [
+            self._entry(image, picture, labels, times[picture] > 1)
+            for image, picture in zip(self.images, paths, strict=True)
+        ]
 
     def unlisted(self, log: ProblemLog) -> None:
-        """Report pictures that have objects but are not listed."""
-        listed = {image["id"] for image in self.images}
-        for number in self.objects:
-            if number not in listed:
-                message = f"{self.path} has objects of a picture it does not list"
-                log.report(str(number), "missing_image", message)
+        """Report what belongs to no picture: objects of unlisted ones, entries that cannot be read."""
+        for problem in self.problems:
+            log.report(problem.image_id, problem.kind, problem.message)
 
-    def _entry(self, image: Mapping[str, Any], picture: Path, labels: Mapping[str, int]) -> Entry:
-        image_id = str(image["id"])
-
-        def read(log: ProblemLog, check_pictures: bool) -> Record | None:
-            mine = self.objects[image["id"]]
-            names = [self.categories.get(number, f"category {number}") for number, _ in mine]
-            try:
-                said = Said(image["width"], image["height"], names, _boxes([bbox for _, bbox in mine]))
-            except (KeyError, TypeError, ValueError) as error:
-                log.report(image_id, "unreadable_annotation", f"{self.path} lacks or garbles {error}")
+    def _entry(self, image: CocoImage, picture: Path, labels: Mapping[str, int], is_shared: bool) -> Entry:
+        def read(log: ProblemLog, check_pictures: PictureCheck) -> Record | None:
+            if is_shared:
+                message = f"{self.path} lists {picture} more than once: whose boxes are in it is not known"
+                log.report(image.image_id, "duplicate_id", message)
                 return None
-            return RecordCheck(labels, log, check_pictures).record(image_id, picture, said)
+            mine = self.objects[image.image_id]
+            sound = [one for one in mine if one.category is not None and one.box is not None]
+            said = Said(
+                image.width,
+                image.height,
+                [self.categories.get(str(one.category), f"category {one.category}") for one in sound],
+                np.array([one.box for one in sound], np.float32).reshape(-1, 4),
+                unreadable=[f"{self.path}: {one.wrong}" for one in mine if one.wrong],
+                odd=[*image.odd, *(f"{self.path}: {one.odd}" for one in mine if one.odd)],
+            )
+            return RecordCheck(labels, log, check_pictures).record(image.image_id, picture, said)
 
-        return Entry(image_id, picture, read)
+        return Entry(image.image_id, picture, read)
+
+
+def relative(name: str, dropped: int = 0) -> Path:
+    """The path of a ``file_name``, also one of Windows, without its first so many folders."""
+    path = Path(name if "/" in name else name.replace("\\", "/"))
+    parts = [part for part in path.parts if part not in (".", "..")]
+    return Path(*parts[min(dropped, len(parts) - 1) :]) if dropped and parts else path
 
 
 def read_coco(
@@ -95,13 +138,13 @@ def read_coco(
     *,
     classes: ClassList | None = None,
     on_problem: OnProblem = OnProblem.REPORT,
-    check_pictures: bool = True,
+    check_pictures: PictureCheck = True,
 ) -> Dataset:
     """Read one instances file (``instances_val2017.json``) and the folder of its pictures.
 
     Records come in the file's order; an ``image_id`` is COCO's number as text. A file's box is x, y, width
-    and height, continuous as ours are. Annotations with ``iscrowd`` are left out: each is a box around many
-    objects, which none of them fills.
+    and height, continuous as ours are; where it is absent, it is that around the outline. Annotations with
+    ``iscrowd`` are left out: each is a box around many objects, which none of them fills.
 
     classes:
         The classes to read, by COCO's names; by default all categories of the file in the order of their
@@ -119,22 +162,66 @@ def read_coco(
     return Dataset(records, list(classes.ids), log.problems)
 
 
-def _read(path: Path) -> Mapping[str, Any]:
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise DatasetError(f"{path} cannot be read: {error}") from error
+def _keys(names: Sequence[str]) -> str:
+    return ", ".join(repr(name) for name in names)
 
 
-def _id(entry: Mapping[str, Any]) -> Any:
-    return entry["id"]
+def _categories(
+    path: Path, entries: Sequence[Any]
+) -> tuple[dict[str, str], dict[str, str], dict[str, int | str]]:
+    """Names by id, the names above them, and the ids by name, in the order of the ids."""
+    found: dict[str, tuple[str, str, int | str]] = {}
+    for number, entry in enumerate(entries, start=1):
+        category = key(entry.get("id")) if isinstance(entry, dict) else None
+        name = entry.get("name") if isinstance(entry, dict) else None
+        if isinstance(name, int) and not isinstance(name, bool):
+            name = str(name)
+        if category is None or not isinstance(name, str) or not name.strip():
+            raise DatasetError(
+                f"{path}: category {number} lacks an id or a name, or garbles it ({shown(entry)}): correct it"
+            )
+        name = name.strip()
+        if category in found and found[category][0] != name:
+            raise DatasetError(
+                f"{path}: the categories {found[category][0]!r} and {name!r} both have the id {category}, so "
+                "that the class of their objects is not known: give each an id of its own"
+            )
+        above = entry.get("supercategory")
+        as_written = entry["id"] if isinstance(entry["id"], int) else category
+        found[category] = name, above if isinstance(above, str) else "", as_written
+    ordered = sorted(found, key=lambda one: (not one.isdecimal(), int(one) if one.isdecimal() else 0, one))
+    return (
+        {one: found[one][0] for one in ordered},
+        {found[one][0]: found[one][1] for one in ordered},
+        {found[one][0]: found[one][2] for one in ordered},
+    )
 
 
-def _boxes(xywh: Sequence[Sequence[float]]) -> Boxes:
-    array = np.array(xywh, np.float64)
-    if array.size == 0:
-        array = array.reshape(0, 4)
-    if array.ndim != 2 or array.shape[1] != 4 or not np.isfinite(array).all():
-        raise ValueError("bbox, which must be four finite numbers")
-    array[:, 2:] += array[:, :2]
-    return array.astype(np.float32)
+def _images(path: Path, entries: Sequence[Any], problems: list[Problem]) -> list[CocoImage]:
+    """The pictures that have an id of their own and a name; each listed once."""
+    found: dict[str, list[CocoImage]] = {}
+    for number, entry in enumerate(entries, start=1):
+        image_id = key(entry.get("id")) if isinstance(entry, dict) else None
+        name = entry.get("file_name") if isinstance(entry, dict) else None
+        if image_id is None or not isinstance(name, str) or not name.strip() or "\0" in name:
+            message = f"{path}: picture {number} lacks an id or a file_name, or garbles it: {shown(entry)}"
+            problems.append(Problem(image_id or f"picture {number}", "unreadable_annotation", message))
+            continue
+        (width, wide), (height, high) = side(entry.get("width")), side(entry.get("height"))
+        stated = f"{shown(entry.get('width'))} x {shown(entry.get('height'))}"
+        odd = [] if wide and high else [f"{path} states the size {stated}: that of the picture is taken"]
+        found.setdefault(image_id, []).append(CocoImage(image_id, name, width, height, odd))
+    images = []
+    for image_id, same in found.items():
+        names = sorted({image.name for image in same})
+        if len(names) == 1:
+            images.append(same[0])
+        else:
+            some = ", ".join(names[:3])
+            message = (
+                f"{path} has {len(names)} pictures with this id: {some}. Whose its boxes are is not known"
+            )
+            problems += [
+                Problem(image_id, "duplicate_id", f"{message}: {name} is left out") for name in names
+            ]
+    return images

@@ -1,16 +1,18 @@
 """Folders in COCO's layout: instances files, and the pictures wherever they lie beside them."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from detector.classes import ClassList
-from detector.datasets.coco import CocoFile
+from detector.datasets.class_names import class_list
+from detector.datasets.coco import KEYS, CocoFile, relative
 from detector.datasets.entries import Entry, once
 from detector.datasets.folder_tree import FolderTree
 from detector.datasets.problems import ProblemLog
 from detector.datasets.split_names import in_order, role_of, split_of
+from detector.datasets.text_file import read_json, read_text
 from detector.errors import DatasetError
 
 # COCO's other tasks on the same pictures.
@@ -19,24 +21,40 @@ _SAMPLE = 50  # pictures whose names say in which folder they all are
 
 
 @dataclass(frozen=True)
-class CocoFolder:
-    """Instances files by split, and the folder that holds the pictures of each."""
+class Place:
+    """The folder that a file's pictures are in, below which the first ``dropped`` folders of a ``file_name``
+    are passed over: tools write the path on their own disk."""
 
-    files: dict[str, CocoFile]
-    images: dict[str, Path]
+    folder: Path
+    dropped: int = 0
+
+
+@dataclass(frozen=True)
+class CocoFolder:
+    """Instances files by split, and where the pictures of each lie."""
+
+    files: Mapping[str, CocoFile]
+    images: Mapping[str, Place]
     classes: ClassList
 
     @classmethod
-    def find(cls, tree: FolderTree) -> "CocoFolder | None":
+    def find(cls, tree: FolderTree, pictures_needed: bool = True) -> "CocoFolder | None":
         """The data set below a folder, None if it holds no instances file.
 
-        Raises DatasetError if two files are of one split, or the pictures of a file are not found.
+        Raises DatasetError if a file that is meant to be one cannot be read, if two files are of one split,
+        or if none of the pictures of a file is found and they are needed.
         """
         files: dict[str, CocoFile] = {}
+        unlike: DatasetError | None = None
         for path in _candidates(tree):
             try:
                 file = CocoFile.load(path)
-            except DatasetError:
+            except DatasetError as error:
+                likeness = _likeness(path)
+                if likeness == len(KEYS) or (likeness and _is_named(path)):
+                    raise
+                if likeness == len(KEYS) - 1:
+                    unlike = unlike or error
                 continue  # JSON of another kind
             split = _split(path, tree.root)
             if split in files:
@@ -45,10 +63,12 @@ class CocoFolder:
                     "leave one of them, or give the folder that holds only one"
                 )
             files[split] = file
+        if not files and unlike is not None:
+            raise unlike
         if not files:
             return None
         files = {split: files[split] for split in in_order(files)}
-        images = {split: _pictures(tree, split, file) for split, file in files.items()}
+        images = {split: _place(tree, split, file, pictures_needed) for split, file in files.items()}
         return cls(files, images, _classes(list(files.values())))
 
     @property
@@ -58,11 +78,15 @@ class CocoFolder:
     def entries(self, split: str | None) -> list[Entry]:
         chosen = self.files if split is None else [split]
         return once(
-            entry for name in chosen for entry in self.files[name].entries(self.images[name], self.classes)
+            entry
+            for name in chosen
+            for entry in self.files[name].entries(
+                self.images[name].folder, self.classes, self.images[name].dropped
+            )
         )
 
     def strays(self, split: str | None, log: ProblemLog) -> None:
-        """Objects of pictures that their file does not list."""
+        """Objects of pictures that their file does not list, and entries that cannot be read."""
         for name in self.files if split is None else [split]:
             self.files[name].unlisted(log)
 
@@ -75,8 +99,27 @@ def _candidates(tree: FolderTree) -> list[Path]:
         for name in names
         if not _OTHERS.match(name)
     ]
-    named = [path for path in found if re.search("instances|annotations", path.stem)]
+    named = [path for path in found if _is_named(path)]
     return named or found
+
+
+def _is_named(path: Path) -> bool:
+    return re.search("instances|annotations", path.stem.lower()) is not None
+
+
+def _likeness(path: Path) -> int:
+    """How many of COCO's three lists a file holds that is no instances file; as good as all where it begins
+    like one and is cut off, or is named like one and cannot be read."""
+    try:
+        text = read_text(path)
+    except (OSError, DatasetError):
+        text = ""
+    try:
+        found = read_json(path)
+    except DatasetError:
+        begins = sum(f'"{name}"' in text for name in KEYS) >= 2
+        return len(KEYS) if begins or _is_named(path) else 0
+    return sum(name in found for name in KEYS) if isinstance(found, dict) else 0
 
 
 def _split(path: Path, root: Path) -> str:
@@ -85,29 +128,37 @@ def _split(path: Path, root: Path) -> str:
     return words[-1] if words else split_of(path.relative_to(root).parent) or ""
 
 
-def _pictures(tree: FolderTree, split: str, file: CocoFile) -> Path:
-    """The folder that a file's pictures are in: that where most of the first ones are.
+def _place(tree: FolderTree, split: str, file: CocoFile, pictures_needed: bool) -> Place:
+    """Where a file's pictures are: the folder that holds most of the first ones.
 
-    Of folders with the same number, that of the split's name, then that of the file.
+    Of folders with the same number, that of the split's name, then that of the file. Only where no folder
+    holds any, folders of the ``file_name`` are passed over, as few as will do.
     """
-    names = [Path(image["file_name"]) for image in file.images[:_SAMPLE]]
+    names = [relative(image.name) for image in file.images[:_SAMPLE]]
     if not names:
-        return file.path.parent
+        return Place(file.path.parent)
     sets = {folder: frozenset(files) for folder, files in tree.files.items()}
     nowhere: frozenset[str] = frozenset()
 
-    def merit(folder: Path) -> tuple[int, bool, bool, int]:
-        found = sum(name.name in sets.get(folder / name.parent, nowhere) for name in names)
-        own = split != "" and split in folder.relative_to(tree.root).parts
-        return found, own, folder == file.path.parent, -len(folder.parts)
+    def found(folder: Path, dropped: int) -> int:
+        mine = (relative(str(name), dropped) for name in names if len(name.parts) > dropped)
+        return sum(name.name in sets.get(folder / name.parent, nowhere) for name in mine)
 
-    best = max(sets, key=merit)
-    if merit(best)[0] == 0 and not tree.pictures(best):
+    def merit(folder: Path, dropped: int) -> tuple[int, bool, bool, int]:
+        own = split != "" and split in folder.relative_to(tree.root).parts
+        return found(folder, dropped), own, folder == file.path.parent, -len(folder.parts)
+
+    for dropped in range(max(len(name.parts) for name in names)):
+        best = max(sets, key=lambda folder: merit(folder, dropped))
+        if found(best, dropped):
+            return Place(best, dropped)
+    best = max(sets, key=lambda folder: merit(folder, 0))
+    if pictures_needed and not tree.pictures(best):
         raise DatasetError(
             f"none of the first {len(names)} pictures that {file.path} lists lies in a folder below "
             f"{tree.root}: put them in {tree.root / (split or 'images')}; the first is {names[0]}"
         )
-    return best  # with none of the pictures, it is the folder of that name: each is then a problem
+    return Place(best)  # with none of the pictures, it is the folder of that name: each is then a problem
 
 
 def _classes(files: Sequence[CocoFile]) -> ClassList:
@@ -118,7 +169,10 @@ def _classes(files: Sequence[CocoFile]) -> ClassList:
     """
     above = {parent for file in files for name, parent in file.supercategories.items() if parent != name}
     used = {
-        file.categories.get(number) for file in files for mine in file.objects.values() for number, _ in mine
+        file.categories.get(str(one.category))
+        for file in files
+        for mine in file.objects.values()
+        for one in mine
     }
     names = [name for file in files for name in file.class_list().ids if name not in above or name in used]
-    return ClassList.of(dict.fromkeys(names))
+    return class_list(files[0].path, dict.fromkeys(names))

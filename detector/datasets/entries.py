@@ -9,6 +9,7 @@ from typing import Protocol
 from detector.classes import ClassList
 from detector.datasets.problems import OnProblem, ProblemLog
 from detector.datasets.record import Problem, Record
+from detector.datasets.record_check import PictureCheck
 
 THREADS = 8
 """Reading waits for the disk or the network far more than for the processor."""
@@ -27,7 +28,7 @@ class Entry:
 
     image_id: str
     picture: Path
-    read: Callable[[ProblemLog, bool], Record | None]
+    read: Callable[[ProblemLog, PictureCheck], Record | None]
 
 
 class Layout(Protocol):
@@ -46,7 +47,7 @@ class Layout(Protocol):
         """Report annotations of a split that belong to none of its pictures."""
 
 
-def read_entries(entries: Sequence[Entry], log: ProblemLog, check_pictures: bool) -> list[Record]:
+def read_entries(entries: Sequence[Entry], log: ProblemLog, check_pictures: PictureCheck) -> list[Record]:
     """The records of all entries in their order, read on several threads; problems come in that order too.
 
     Raises DatasetError at the first problem where ``log`` says STOP.

@@ -7,6 +7,7 @@ from detector.classes import ClassList, ilsvrc_det
 from detector.datasets.ilsvrc import IlsvrcLayout, read_list
 from detector.datasets.problems import OnProblem, ProblemLog
 from detector.datasets.record import Dataset, Record
+from detector.datasets.record_check import PictureCheck
 from detector.datasets.voc_record import VocRecordReader
 
 
@@ -16,7 +17,7 @@ def read_ilsvrc_det(
     *,
     classes: ClassList | None = None,
     on_problem: OnProblem = OnProblem.REPORT,
-    check_pictures: bool = True,
+    check_pictures: PictureCheck = True,
 ) -> Dataset:
     """Read the pictures and boxes of one split of ILSVRC DET.
 
@@ -60,7 +61,7 @@ def read_det_picture(
     labels: Mapping[str, int],
     image_id: str,
     log: ProblemLog,
-    check_pictures: bool = True,
+    check_pictures: PictureCheck = True,
 ) -> Record | None:
     """The record of one picture of a split, or None where it had to be left out (``log`` says why)."""
     is_train = split.startswith("train")

@@ -1,69 +1,117 @@
 """List files: the pictures of a split, a line each, as people and programs write them."""
 
-from collections.abc import Sequence
+import re
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import Generic, TypeVar
 
 from detector.datasets.entries import Entry
+from detector.datasets.folder_tree import PICTURES
 from detector.datasets.problems import ProblemLog
+from detector.datasets.split_names import split_of
+from detector.datasets.text_file import read_text
 from detector.errors import DatasetError
+
+Item = TypeVar("Item")
 
 
 def read_lines(path: Path) -> list[str]:
     """The lines of a text file that are not blank, stripped. Raises DatasetError if it cannot be read."""
     try:
-        lines = [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines()]
-    except (OSError, UnicodeDecodeError) as error:
-        raise DatasetError(f"{path} cannot be read: {error}") from error
+        text = read_text(path)
+    except FileNotFoundError as error:
+        raise DatasetError(f"{path} cannot be read: there is no such file") from error
+    lines = (line.strip() for line in re.split("[\r\n]+", text))  # names may hold other ends of lines
     return [line for line in lines if line]
+
+
+class PictureNames(Generic[Item]):
+    """Finds what a line of a list names: by its id, the path of its file or the end of that path, with or
+    without suffix. Names are compared exactly: those that are only similar are other pictures."""
+
+    def __init__(self, items: Iterable[tuple[str, Path, Item]]) -> None:
+        self._by_id: dict[str, Item] = {}
+        self._by_name: dict[str, list[tuple[Path, Item]]] = {}
+        for image_id, picture, item in items:
+            self._by_id.setdefault(image_id, item)
+            for name in {picture.name, picture.stem}:
+                self._by_name.setdefault(name, []).append((picture, item))
+
+    def find(self, line: str, path: Path) -> Item | None:
+        """What a line names, None if it is nothing here. Raises DatasetError, naming the list file ``path``,
+        if the line may name several."""
+        for text in _spellings(line):
+            if text in self._by_id:
+                return self._by_id[text]
+            wanted = Path(text if "/" in text else text.replace("\\", "/"))
+            ends = [Path(*(part for part in wanted.parts if part not in ("/", "..")))]
+            if wanted.name.lower().endswith(PICTURES):
+                ends.append(ends[0].with_suffix(""))
+            for end in ends:
+                if end.as_posix() in self._by_id:
+                    return self._by_id[end.as_posix()]
+                candidates = [one for one in self._by_name.get(end.name, []) if _may_be(one[0], end)]
+                if len(candidates) > 1:  # the path in the line tells which, as far as it goes
+                    candidates = [one for one in candidates if _ends_with(one[0], end)] or candidates
+                if len(candidates) > 1:
+                    where = ", ".join(str(picture) for picture, _ in candidates[:3])
+                    raise DatasetError(
+                        f"{path} names {line!r}, which may be any of {where}: give more of its path"
+                    )
+                if candidates:
+                    return candidates[0][1]
+        return None
 
 
 def listed(entries: Sequence[Entry], path: Path, log: ProblemLog) -> list[Entry]:
     """The entries that a list file names, in its order: one picture a line, further columns passed over.
 
     A picture is named by its id, the path of its file or the end of that path, with or without suffix. A
-    line that names none of the entries is a problem. Raises DatasetError if the file cannot be read, names
-    nothing, or names a picture by what is the name of several.
+    line that names none of the entries is a problem, unless it is a comment (``#``). Raises DatasetError if
+    the file cannot be read, names nothing, or names a picture by what is the name of several.
     """
     lines = read_lines(path)
     if not lines:
         raise DatasetError(f"list file {path} is empty: it must name one picture a line")
-    by_id = {entry.image_id: entry for entry in entries}
-    by_name: dict[str, list[Entry]] = {}
-    for entry in entries:
-        for name in {entry.picture.name, entry.picture.stem}:
-            by_name.setdefault(name, []).append(entry)
+    names = PictureNames((entry.image_id, entry.picture, entry) for entry in entries)
     found: dict[str, Entry] = {}  # by id: a picture that is listed twice is still one picture
     for line in lines:
-        named = _named(line, by_id, by_name, path)
-        if named is None:
-            log.report(line, "missing_image", f"{path} names this picture, which the data set does not have")
-        else:
+        named = names.find(line, path)
+        if named is not None:
             found.setdefault(named.image_id, named)
+        elif not line.startswith("#"):
+            log.report(line, "missing_image", f"{path} names this picture, which the data set does not have")
     return list(found.values())
 
 
-def _named(line: str, by_id: dict[str, Entry], by_name: dict[str, list[Entry]], path: Path) -> Entry | None:
-    for text in (line, line.split()[0]):  # a name may hold spaces
-        if text in by_id:
-            return by_id[text]
-        wanted = Path(text)
-        for name in (wanted.name, wanted.stem):
-            candidates = by_name.get(name, [])
-            if len(candidates) > 1:
-                # The path in the line tells which, as far as it goes.
-                end = Path(*(part for part in wanted.parts if part not in ("/", "..")))
-                ends = (end, end.with_suffix(""))
-                candidates = [
-                    entry for entry in candidates if any(_ends_with(entry.picture, part) for part in ends)
-                ] or candidates
-            if len(candidates) > 1:
-                where = ", ".join(str(entry.picture) for entry in candidates[:3])
-                raise DatasetError(
-                    f"{path} names {line!r}, which may be any of {where}: give more of its path"
-                )
-            if candidates:
-                return candidates[0]
-    return None
+def plain(line: str) -> str:
+    """What a line of a list is meant to name: without quotes, mark (``-1``) and suffix."""
+    text = list(_spellings(line))[-1] if re.search(r"\s-?[01]$", line) or line[0] in "\"'" else line
+    if text.lower().endswith(PICTURES):
+        text = str(Path(text).with_suffix(""))
+    return text
+
+
+def _spellings(line: str) -> Iterator[str]:
+    """What the name in a line may be, the likeliest first: a name may hold spaces, and further columns follow
+    it."""
+    yield line
+    quoted = re.match(r"""(["'])(.+?)\1(\s|$)""", line)
+    if quoted:
+        yield quoted[2]
+        return
+    marked = re.match(r"(.+?)\s+-?[01]$", line)
+    if marked:
+        yield marked[1]
+    first = line.split()[0]
+    if first not in (line, marked[1] if marked else line):
+        yield first
+
+
+def _may_be(picture: Path, end: Path) -> bool:
+    """Whether the splits in two paths do not speak against one picture: train/a.jpg is not val/a.jpg."""
+    splits = split_of(picture.parent), split_of(end.parent)
+    return None in splits or splits[0] == splits[1] or _ends_with(picture, end)
 
 
 def _ends_with(picture: Path, end: Path) -> bool:

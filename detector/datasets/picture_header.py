@@ -1,5 +1,7 @@
 """The size and orientation of a picture file, without decoding its pixels."""
 
+import os
+import struct
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -54,8 +56,11 @@ def read_header(path: Path) -> PictureHeader:
             width, height = image.size
     except FileNotFoundError:
         raise
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        if path.is_file() and path.stat().st_size == 0:
+    except (
+        *(OSError, SyntaxError, ValueError, TypeError, KeyError, EOFError, struct.error),  # broken EXIF
+        Image.DecompressionBombError,
+    ) as error:
+        if os.path.isfile(path) and os.path.getsize(path) == 0:  # noqa: PTH113, PTH202 (False for a bad name)
             raise ImageError("empty", f"picture {path} is empty (0 bytes)") from error
         raise ImageError("unreadable", f"picture {path} cannot be read: {error}") from error
     return PictureHeader(width, height, orientation if orientation in range(1, 9) else 1)

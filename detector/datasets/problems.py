@@ -13,8 +13,12 @@ _CONSEQUENCE: dict[ProblemKind, str] = {
     "unreadable_annotation": "leaves this picture out",
     "size_mismatch": "brings its boxes to the size of the picture file",
     "unknown_class": "leaves this object out",
+    "unreadable_object": "leaves this object out",
     "box_outside": "cuts this box at the picture's edge",
     "empty_box": "leaves this object out",
+    "duplicate_id": "leaves this picture out",
+    "filename_mismatch": "takes the picture that is called as its annotation is",
+    "odd_value": "passes over this value",
 }
 
 

@@ -17,8 +17,12 @@ ProblemKind = Literal[
     "unreadable_annotation",
     "size_mismatch",
     "unknown_class",
+    "unreadable_object",
     "box_outside",
     "empty_box",
+    "duplicate_id",
+    "filename_mismatch",
+    "odd_value",
 ]
 
 
@@ -28,10 +32,11 @@ class Record:
 
     boxes [G,4] float32, continuous (``xmax`` of a file is ``xmax + 1`` here), in pixels of the upright
     picture of ``width`` x ``height``; labels [G] int64, indices into the data set's class list. ``partial``
-    is true where objects of other classes may stand unlabelled, as in most of ILSVRC DET train: such a
-    picture says nothing about classes it does not list. ``unknown`` [U,4]: further objects, of which only
-    the place is known and not the class. difficult [G] bool is PASCAL VOC's mark for objects that its measure
-    leaves aside, being too small or too hidden to be asked for; left out, none is.
+    is true where objects of other classes may stand unlabelled, as in most of ILSVRC DET train, and where an
+    object could not be read: such a picture says nothing about classes it does not list. ``unknown`` [U,4]:
+    further objects, of which only the place is known and not the class. difficult [G] bool is PASCAL VOC's
+    mark for objects that its measure leaves aside, being too small or too hidden to be asked for; left out,
+    none is.
 
     Raises ParameterError if ``difficult`` does not hold one mark an object.
     """

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +14,10 @@ from detector.datasets.problems import ProblemLog
 from detector.datasets.record import Record
 from detector.errors import ImageError
 
+PictureCheck = bool | Literal["where present"]
+"""Whether the header of each picture is opened; ``where present``: of those that are there, while of absent
+ones the size that the annotation states is taken."""
+
 
 @dataclass(frozen=True)
 class Said:
@@ -20,7 +25,8 @@ class Said:
 
     ``width`` and ``height`` are the size of the picture that was annotated, 0 where that is not stated;
     names [G] the class of each object; boxes [G,4] float32, continuous, over that picture; difficult [G]
-    bool, empty where nothing is said of it.
+    bool, empty where nothing is said of it. unreadable: a message for each further object that could not be
+    read; odd: one for each value that was passed over without loss.
     """
 
     width: int
@@ -28,6 +34,8 @@ class Said:
     names: Sequence[str]
     boxes: Boxes
     difficult: NDArray[np.bool_] = field(default_factory=lambda: np.zeros(0, np.bool_))
+    unreadable: Sequence[str] = ()
+    odd: Sequence[str] = ()
 
 
 @dataclass(frozen=True)
@@ -36,6 +44,11 @@ class RecordCheck:
 
     ``labels`` maps a class name of the files to its label. ``check_pictures`` opens each picture's header;
     without it the size is what the annotation states, pictures are taken to be there, readable and upright.
+
+    An object that cannot be read is left out and named. Where its picture has other objects, these stay, and
+    the picture is ``partial``: what else stands in it is not known to be background. A picture of which no
+    object can be read is left out, or all of it would be learnt as background.
+
     A side of ``empty_side`` pixels or less is no box: 1 where files store whole-pixel corners, since equal
     corners would be one pixel that somebody clicked on, not an object (the smallest side among the 55,502
     boxes of ILSVRC DET val is over three pixels).
@@ -43,11 +56,19 @@ class RecordCheck:
 
     labels: Mapping[str, int]
     log: ProblemLog
-    check_pictures: bool = True
+    check_pictures: PictureCheck = True
     empty_side: float = 0
 
     def record(self, image_id: str, picture: Path, said: Said, *, partial: bool = False) -> Record | None:
         """The record of one picture, or None where it had to be left out (``log`` says why)."""
+        for message in said.odd:
+            self.log.report(image_id, "odd_value", message)
+        for message in said.unreadable:
+            self.log.report(image_id, "unreadable_object", message)
+        if said.unreadable and not said.names:
+            message = f"none of its {len(said.unreadable)} objects can be read, so the picture is left out"
+            self.log.report(image_id, "unreadable_annotation", message)
+            return None
         header = self._header(image_id, picture, said)
         if header is None:
             return None
@@ -58,16 +79,27 @@ class RecordCheck:
         boxes, kept = self._inside(image_id, boxes, header)
         width, height = header.upright_size
         return Record(
-            image_id, picture, width, height, boxes, labels[kept], partial, difficult=difficult[kept]
+            image_id,
+            picture,
+            width,
+            height,
+            boxes,
+            labels[kept],
+            partial or bool(said.unreadable),
+            difficult=difficult[kept],
         )
 
     def _header(self, image_id: str, path: Path, said: Said) -> PictureHeader | None:
-        if not self.check_pictures and said.width > 0 and said.height > 0:
-            return PictureHeader(said.width, said.height)
+        stated = PictureHeader(said.width, said.height) if min(said.width, said.height) > 0 else None
+        if stated is not None and not self.check_pictures:
+            return stated
         try:
             return read_header(path)
         except FileNotFoundError:
-            self.log.report(image_id, "missing_image", f"picture {path} is missing")
+            if stated is not None and self.check_pictures == "where present":
+                return stated
+            unknown = "" if stated is not None else ", and its annotation states no size"
+            self.log.report(image_id, "missing_image", f"picture {path} is missing{unknown}")
         except ImageError as error:
             self.log.report(image_id, "unreadable_image", str(error))
         return None

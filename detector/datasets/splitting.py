@@ -148,7 +148,7 @@ def _source(record: Record) -> str:
 
 
 def _digest(text: str) -> bytes:
-    return blake2b(text.encode(), digest_size=16).digest()
+    return blake2b(text.encode("utf-8", "surrogateescape"), digest_size=16).digest()
 
 
 def _classes(records: Iterable[Record]) -> set[int]:

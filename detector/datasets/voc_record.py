@@ -7,7 +7,7 @@ from pathlib import Path
 from detector.datasets.corners import from_corners
 from detector.datasets.problems import ProblemLog
 from detector.datasets.record import Record
-from detector.datasets.record_check import RecordCheck, Said
+from detector.datasets.record_check import PictureCheck, RecordCheck, Said
 from detector.datasets.voc_xml import VocAnnotation, parse_voc_xml
 from detector.errors import DatasetError
 
@@ -22,7 +22,7 @@ class VocRecordReader:
 
     labels: Mapping[str, int]
     log: ProblemLog
-    check_pictures: bool = True
+    check_pictures: PictureCheck = True
     first_pixel: int = 0
     parse: Callable[[Path], VocAnnotation] = parse_voc_xml
 
@@ -38,7 +38,9 @@ class VocRecordReader:
             return None
         check = RecordCheck(self.labels, self.log, self.check_pictures, empty_side=1)
         boxes = from_corners(voc.corners, self.first_pixel)
-        said = Said(voc.width, voc.height, voc.names, boxes, voc.difficult)
+        said = Said(
+            voc.width, voc.height, voc.names, boxes, voc.difficult, unreadable=voc.unreadable, odd=voc.odd
+        )
         return check.record(image_id, picture, said, partial=partial)
 
     def _parse(self, image_id: str, path: Path, negative: bool) -> VocAnnotation | None:

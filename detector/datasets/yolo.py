@@ -1,7 +1,8 @@
 """Reader of label files in YOLO's format: one text file a picture, one line an object."""
 
+import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,8 @@ from detector.datasets.entries import Entry
 from detector.datasets.picture_header import read_header
 from detector.datasets.problems import ProblemLog
 from detector.datasets.record import Record
-from detector.datasets.record_check import RecordCheck, Said
+from detector.datasets.record_check import PictureCheck, RecordCheck, Said
+from detector.datasets.text_file import read_text
 from detector.errors import DatasetError, ImageError
 
 _ROUNDING = 0.5
@@ -21,41 +23,53 @@ _ROUNDING = 0.5
 
 @dataclass(frozen=True)
 class YoloLabels:
-    """What one label file says: class numbers [G], and boxes [G,4] as shares of the picture's sides."""
+    """What one label file says: class numbers [G], and boxes [G,4] as shares of the picture's sides.
+
+    unreadable: a message for each line that says something else.
+    """
 
     numbers: list[int]
     boxes: Boxes
+    unreadable: list[str] = field(default_factory=list)
 
 
-def parse_yolo(path: Path, keypoints: bool = False) -> YoloLabels:
+def parse_yolo(path: Path, keypoints: bool = False, names: Sequence[str] = ()) -> YoloLabels:
     """Read one label file.
 
     A line is ``class cx cy w h``, or ``class x1 y1 x2 y2 x3 y3 ...``, an outline, of which the bounding box
-    is taken; all are shares of the picture's width or height. With ``keypoints``, what follows the box is
-    passed over (Ultralytics' pose format).
+    is taken; all are shares of the picture's width or height. Columns are apart by spaces, tabs or commas;
+    the class is a number, or one of ``names``. With ``keypoints``, what follows the box is passed over
+    (Ultralytics' pose format).
 
-    Raises FileNotFoundError if there is none, DatasetError naming the line if one says something else.
+    Raises FileNotFoundError if there is none, DatasetError if it cannot be read.
     """
-    try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
-    except FileNotFoundError:
-        raise
-    except (OSError, UnicodeDecodeError) as error:
-        raise DatasetError(f"label file {path} cannot be read: {error}") from error
-    numbers, boxes = [], []
-    for number, line in enumerate(lines, start=1):
+    numbers, boxes, unreadable = [], [], []
+    for number, line in enumerate(re.split("\r\n|\r|\n", read_text(path)), start=1):
         if not line.strip():
             continue
         try:
-            label, box = _line(line.split(), keypoints)
+            label, box = _line(_columns(line), keypoints, names)
         except ValueError as error:
-            raise DatasetError(f"label file {path}, line {number}: {error}: {line.strip()[:80]!r}") from error
+            unreadable.append(f"label file {path}, line {number}: {error}: {line.strip()[:80]!r}")
+            continue
         numbers.append(label)
         boxes.append(box)
-    return YoloLabels(numbers, np.array(boxes, np.float32).reshape(-1, 4))
+    return YoloLabels(numbers, np.array(boxes, np.float32).reshape(-1, 4), unreadable)
 
 
-def _line(columns: Sequence[str], keypoints: bool) -> tuple[int, list[float]]:
+def _columns(line: str) -> list[str]:
+    """The columns of a line. Commas part them only where they do so everywhere: in ``0,5 0,5`` they stand for
+    points, and the line is left as it is."""
+    columns = line.split()
+    if len(columns) == 1 or all(column.endswith((",", ";")) for column in columns[:-1]):
+        columns = [column.strip() for column in re.split("[,;]", line.strip())]
+    return columns
+
+
+def _line(columns: Sequence[str], keypoints: bool, names: Sequence[str]) -> tuple[int, list[float]]:
+    named = " ".join(columns[:-4])  # a name may hold spaces
+    if named in names and not _is_number(named):
+        columns = [str(names.index(named)), *columns[-4:]]
     try:
         label, *rest = (float(column) for column in columns)
     except ValueError:
@@ -71,6 +85,11 @@ def _line(columns: Sequence[str], keypoints: bool) -> tuple[int, list[float]]:
     elif len(values) >= 6 and len(values) % 2 == 0:
         points = values.reshape(-1, 2)  # P x (x, y)
         box = np.concatenate([points.min(axis=0), points.max(axis=0)])
+    elif len(values) == 5:
+        raise ValueError(
+            "5 numbers after the class, as predictions have them, with a confidence: a box has 4, an outline "
+            "6 or more in pairs"
+        )
     else:
         raise ValueError(
             f"{len(values)} numbers after the class, where a box has 4 and an outline 6 or more, in pairs"
@@ -80,19 +99,36 @@ def _line(columns: Sequence[str], keypoints: bool) -> tuple[int, list[float]]:
     return int(label), box.tolist()
 
 
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
 def yolo_entry(
-    image_id: str, picture: Path, label_file: Path, classes: ClassList, *, keypoints: bool = False
+    image_id: str,
+    picture: Path,
+    label_file: Path,
+    classes: ClassList,
+    *,
+    keypoints: bool = False,
+    problem: str = "",
 ) -> Entry:
     """A picture and its label file, which may be empty or absent: the picture then has no objects.
 
     Boxes are shares of the upright picture. The header of a picture is read even without ``check_pictures``:
-    label files do not state a size.
+    label files do not state a size. A ``problem`` with the label file is reported and leaves the picture out.
     """
 
-    def read(log: ProblemLog, check_pictures: bool) -> Record | None:
+    def read(log: ProblemLog, check_pictures: PictureCheck) -> Record | None:
         del check_pictures
+        if problem:
+            log.report(image_id, "unreadable_annotation", problem)
+            return None
         try:
-            said = parse_yolo(label_file, keypoints)
+            said = parse_yolo(label_file, keypoints, classes.ids)
         except FileNotFoundError:
             said = YoloLabels([], np.zeros((0, 4), np.float32))
         except DatasetError as error:
@@ -111,7 +147,7 @@ def yolo_entry(
         boxes = _pixels(said.boxes, width, height)
         labels = {name: number for number, name in known.items()}
         check = RecordCheck(labels, log, check_pictures=False)  # the size is already the file's own
-        return check.record(image_id, picture, Said(width, height, names, boxes))
+        return check.record(image_id, picture, Said(width, height, names, boxes, unreadable=said.unreadable))
 
     return Entry(image_id, picture, read)
 

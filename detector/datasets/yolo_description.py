@@ -1,7 +1,7 @@
 """What a data.yaml says of a data set in YOLO's layout: its classes, and where its splits lie."""
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,10 +9,14 @@ from typing import Any
 import yaml
 
 from detector.classes import ClassList
+from detector.datasets.class_names import class_list
+from detector.datasets.coco import relative
 from detector.datasets.folder_tree import PICTURES, FolderTree
 from detector.datasets.list_file import read_lines
 from detector.datasets.split_names import split_of
-from detector.errors import DatasetError, ParameterError
+from detector.datasets.text_file import read_text
+from detector.datasets.values import key
+from detector.errors import DatasetError
 
 CLASS_FILES = ("classes.txt", "obj.names", "labels.txt")
 """Where class names stand, one a line, if there is no data.yaml: labelImg's, Darknet's."""
@@ -40,13 +44,14 @@ class YoloDescription:
                 continue
             for path in (folder / name for name in names):
                 try:
-                    said = yaml.safe_load(path.read_text(encoding="utf-8"))
-                except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+                    said = yaml.safe_load(read_text(path))
+                except (OSError, DatasetError, yaml.YAMLError, ValueError, RecursionError) as error:
                     if path.name in _USUAL:
                         raise DatasetError(f"{path} cannot be read: {error}") from error
                     continue
                 if isinstance(said, dict) and isinstance(said.get("names"), list | dict):
                     found.append(cls(path, said))
+        found = found or _darknet(tree)
         if len(found) > 1:
             paths = ", ".join(str(one.path) for one in found)
             raise DatasetError(f"{paths} all describe a data set: leave one of them in {tree.root}")
@@ -61,13 +66,14 @@ class YoloDescription:
         """The classes by their numbers. Raises DatasetError if one is left out or a name stands twice."""
         names = self.said["names"]
         if isinstance(names, dict):
-            missing = [number for number in range(len(names)) if number not in names]
+            names = {key(number): name for number, name in names.items()}
+            missing = [number for number in range(len(names)) if str(number) not in names]
             if missing:
                 raise DatasetError(
                     f"{self.path}: names lacks number {missing[0]}: number its classes 0, 1, 2 and on"
                 )
-            names = [names[number] for number in range(len(names))]
-        return _class_list(self.path, names)
+            names = [names[str(number)] for number in range(len(names))]
+        return class_list(self.path, names)
 
     def pictures(self, tree: FolderTree) -> dict[str, list[Path]]:
         """The pictures of each split that has some.
@@ -112,7 +118,9 @@ def named_in_file(tree: FolderTree) -> ClassList:
 
     Raises DatasetError if there is no such file, or there are some that differ.
     """
-    paths = [folder / name for folder, names in tree.files.items() for name in names if name in CLASS_FILES]
+    paths = [
+        folder / name for folder, names in tree.files.items() for name in names if name.lower() in CLASS_FILES
+    ]
     lists = {tuple(read_lines(path)): path for path in paths}
     if len(lists) != 1:
         what = f"{', '.join(map(str, lists.values()))} differ" if lists else f"none lies below {tree.root}"
@@ -121,20 +129,28 @@ def named_in_file(tree: FolderTree) -> ClassList:
             f"(names: [cat, dog]) or one a line in a {CLASS_FILES[0]}; {what}: write one"
         )
     ((names, path),) = lists.items()
-    return _class_list(path, names)
+    return class_list(path, names)
 
 
-def _class_list(path: Path, names: Iterable[Any]) -> ClassList:
-    try:
-        return ClassList.of(str(name) for name in names)
-    except ParameterError as error:
-        raise DatasetError(f"{path}: {error}: give every class a name of its own") from error
+def _darknet(tree: FolderTree) -> list[YoloDescription]:
+    """What Darknet's ``*.data`` files say, as CVAT writes them: ``names = data/obj.names``."""
+    found = []
+    for folder, names in tree.with_suffix(".data"):
+        for path in (folder / name for name in names):
+            pairs = [line.split("=", 1) for line in read_lines(path) if "=" in line]
+            said: dict[str, Any] = {name.strip(): value.strip() for name, value in pairs}
+            described = YoloDescription(path, said)
+            listed = described._place(said["names"]) if "names" in said else None
+            if listed is not None:
+                said["names"] = read_lines(listed)
+                found.append(described)
+    return found
 
 
 def _in(place: Path, tree: FolderTree) -> list[Path]:
     """The pictures of a list file, or all in a folder and below it."""
     if place.is_file():
-        return [Path(os.path.normpath(place.parent / line)) for line in read_lines(place)]
+        return [_listed(place, line) for line in read_lines(place) if not line.startswith("#")]
     below = tree if place.is_relative_to(tree.root) else FolderTree.scan(place)
     return [
         folder / name
@@ -142,3 +158,15 @@ def _in(place: Path, tree: FolderTree) -> list[Path]:
         if folder.is_relative_to(place)
         for name in names
     ]
+
+
+def _listed(place: Path, line: str) -> Path:
+    """The picture that a line of a list names: relative to the list; or the end of the path beside it, where
+    the line begins with folders of another machine (CVAT's ``data/obj_train_data/a.jpg``)."""
+    if len(line) > 1 and line[0] == line[-1] and line[0] in "\"'":
+        line = line[1:-1]
+    path = Path(os.path.normpath(place.parent / line))
+    whole = relative(line, 0)
+    ends = (relative(line, dropped) for dropped in range(len(whole.parts)))
+    same = (place.parent / end for end in ends if split_of(end.parent) == split_of(whole.parent))
+    return next((one for one in (path, *same) if one.is_file()), path)

@@ -12,6 +12,7 @@ from detector.datasets.problems import ProblemLog
 from detector.datasets.split_names import in_order, split_of
 from detector.datasets.yolo import parse_yolo, yolo_entry
 from detector.datasets.yolo_description import CLASS_FILES, YoloDescription, named_in_file
+from detector.datasets.yolo_labels import LabelFile, LabelFinder
 from detector.errors import DatasetError
 
 _SAMPLE = 50  # text files that say whether they are label files
@@ -22,8 +23,12 @@ _NOT_LABELS = (
     "val.txt",
     "valid.txt",
     "test.txt",
+    "labelmap.txt",
     "requirements.txt",
 )
+
+
+Labelled = tuple[str, Path, LabelFile]  # image id, picture, label file
 
 
 @dataclass(frozen=True)
@@ -31,7 +36,8 @@ class YoloFolder:
     """The pictures of each split and the label file that belongs to each."""
 
     tree: FolderTree
-    pictures: Mapping[str, Sequence[tuple[str, Path, Path]]]
+    labels: LabelFinder
+    pictures: Mapping[str, Sequence[Labelled]]
     classes: ClassList
     keypoints: bool = False
 
@@ -39,16 +45,27 @@ class YoloFolder:
     def find(cls, tree: FolderTree) -> "YoloFolder | None":
         """The data set below a folder, None if it holds no label files of YOLO.
 
-        Raises DatasetError if it does but the names of the classes or the pictures are not found.
+        Raises DatasetError if it does but the names of the classes, the pictures, or any label file of a
+        picture are not found.
         """
         described = YoloDescription.find(tree)
+        labels = LabelFinder(tree)
         if described is None:
-            return cls(tree, _by_folder(tree), named_in_file(tree)) if _has_labels(tree) else None
+            if not _has_labels(labels):
+                return None
+            return cls(tree, labels, _told_apart(_by_folder(tree, labels)), named_in_file(tree))
         pictures = {
-            split: [(tree.image_id(picture), picture, _labels(picture, tree)) for picture in mine]
+            split: [(tree.image_id(picture), picture, labels.find(picture)) for picture in mine]
             for split, mine in described.pictures(tree).items()
-        }
-        return cls(tree, pictures or _by_folder(tree), described.classes(), described.keypoints)
+        } or _by_folder(tree, labels)
+        mine = [label.path for pairs in pictures.values() for _, _, label in pairs]
+        if mine and not any(path.is_file() for path in mine):
+            first = next(iter(pictures.values()))[0][1]
+            raise DatasetError(
+                f"{described.path} describes a data set, but of its {len(mine)} pictures none has a label "
+                f"file: that of {first} would be {mine[0]}. Lay the label files there"
+            )
+        return cls(tree, labels, _told_apart(pictures), described.classes(), described.keypoints)
 
     @property
     def splits(self) -> tuple[str, ...]:
@@ -56,47 +73,57 @@ class YoloFolder:
 
     def entries(self, split: str | None) -> list[Entry]:
         return once(
-            yolo_entry(image_id, picture, labels, self.classes, keypoints=self.keypoints)
+            yolo_entry(
+                image_id,
+                picture,
+                label.path,
+                self.classes,
+                keypoints=self.keypoints,
+                problem=label.problem,
+            )
             for name in self._chosen(split)
-            for image_id, picture, labels in self.pictures[name]
+            for image_id, picture, label in self.pictures[name]
         )
 
     def strays(self, split: str | None, log: ProblemLog) -> None:
-        """Label files without a picture, in the folders where the split's label files are."""
-        folders = {labels.parent for name in self._chosen(split) for _, _, labels in self.pictures[name]}
-        owned = {labels for mine in _by_folder(self.tree).values() for _, _, labels in mine}
-        for folder in sorted(folders):
-            for path in (folder / name for name in self.tree.files.get(folder, ())):
-                if path.suffix != ".txt" or path.name in _NOT_LABELS or path in owned:
-                    continue
-                if _has_objects(path):
-                    log.report(path.stem, "missing_image", f"label file {path} has no picture")
+        """Label files without a picture, but those in the folders of other splits."""
+        mine = {label.path.parent for name in self._chosen(split) for _, _, label in self.pictures[name]}
+        others = {label.path.parent for pairs in self.pictures.values() for _, _, label in pairs} - mine
+        owned = {label.path for pairs in _by_folder(self.tree, self.labels).values() for _, _, label in pairs}
+        owned |= {label.path for pairs in self.pictures.values() for _, _, label in pairs}
+        for path in sorted(self.labels.every()):
+            if path.parent in others or path in owned or path.name.lower() in _NOT_LABELS:
+                continue
+            if _has_objects(path):
+                log.report(path.stem, "missing_image", f"label file {path} has no picture")
 
     def _chosen(self, split: str | None) -> tuple[str, ...]:
         return (self.splits or tuple(self.pictures)) if split is None else (split,)
 
 
-def _labels(picture: Path, tree: FolderTree) -> Path:
-    """The label file of a picture: ``labels`` for the last ``images`` in its path, else beside it."""
-    name = f"{picture.stem}.txt"
-    parts = picture.parent.parts
-    for index in range(len(parts) - 1, -1, -1):
-        if parts[index] == "images":
-            folder = Path(*parts[:index], "labels", *parts[index + 1 :])
-            if folder in tree.files or folder.is_dir():
-                return folder / name
-            break
-    return picture.with_name(name)
+def _told_apart(pictures: Mapping[str, Sequence[Labelled]]) -> dict[str, list[Labelled]]:
+    """The pictures; those that share a label file (a.jpg, a.png) have that as their problem."""
+    owners: dict[Path, set[Path]] = {}
+    for pairs in pictures.values():
+        for _, picture, label in pairs:
+            owners.setdefault(label.path, set()).add(picture)
+    shared = {path for path, mine in owners.items() if len(mine) > 1 and path.is_file()}
+
+    def told(picture: Path, label: LabelFile) -> LabelFile:
+        if label.problem or label.path not in shared:
+            return label
+        other = min(owners[label.path] - {picture})
+        return LabelFile(label.path, f"{label.path} may be of {picture} or of {other}: leave one of them")
+
+    return {
+        split: [(image_id, picture, told(picture, label)) for image_id, picture, label in pairs]
+        for split, pairs in pictures.items()
+    }
 
 
-def _has_labels(tree: FolderTree) -> bool:
+def _has_labels(labels: LabelFinder) -> bool:
     """Whether some of the first text files are label files with objects."""
-    found = (
-        folder / name
-        for folder, names in tree.with_suffix(".txt")
-        for name in names
-        if name not in _NOT_LABELS
-    )
+    found = (path for path in labels.every() if path.name.lower() not in _NOT_LABELS)
     return any(_has_objects(path) for path in islice(found, _SAMPLE))
 
 
@@ -107,12 +134,12 @@ def _has_objects(path: Path) -> bool:
         return False
 
 
-def _by_folder(tree: FolderTree) -> dict[str, list[tuple[str, Path, Path]]]:
+def _by_folder(tree: FolderTree, labels: LabelFinder) -> dict[str, list[Labelled]]:
     """All pictures below the root, by the folder named after a split that they lie in."""
-    found: dict[str, list[tuple[str, Path, Path]]] = {}
+    found: dict[str, list[Labelled]] = {}
     for folder, names in tree.with_suffix(*PICTURES):
         split = split_of(folder.relative_to(tree.root)) or ""
         for name in names:
             picture = folder / name
-            found.setdefault(split, []).append((tree.image_id(picture), picture, _labels(picture, tree)))
+            found.setdefault(split, []).append((tree.image_id(picture), picture, labels.find(picture)))
     return found

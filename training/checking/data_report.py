@@ -6,6 +6,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from io import StringIO
 
+from detector.datasets.text_file import printable
 from training.checking.class_balance import balance_table
 from training.checking.data_check import Checked
 from training.checking.data_findings import LEFT_OUT, TITLES, Finding
@@ -43,7 +44,7 @@ def summary(checked: Checked) -> str:
                 lines.append(f"            and {len(mine) - _EXAMPLES:,} more")
     lost = sum(finding.leaves_out for finding in checked.findings)
     lines += ["", f"Problems that leave something out: {lost:,}." if lost else "Nothing has to be left out."]
-    return "\n".join(lines)
+    return printable("\n".join(lines))
 
 
 def as_json(checked: Checked) -> bytes:
@@ -77,7 +78,7 @@ def as_json(checked: Checked) -> bytes:
             for one in checked.findings
         ],
     }
-    return json.dumps(content, indent=1, ensure_ascii=False).encode()
+    return printable(json.dumps(content, indent=1, ensure_ascii=False)).encode()
 
 
 def as_csv(findings: Sequence[Finding]) -> bytes:
@@ -86,7 +87,7 @@ def as_csv(findings: Sequence[Finding]) -> bytes:
     writer = csv.writer(file)
     writer.writerow(["kind", "leaves_out", "split", "where", "message"])
     writer.writerows([one.kind, one.leaves_out, one.split, one.where, one.message] for one in findings)
-    return file.getvalue().encode()
+    return printable(file.getvalue()).encode()
 
 
 def _place(finding: Finding) -> str:

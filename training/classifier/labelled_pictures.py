@@ -113,4 +113,6 @@ def _folders_in(folder: Path) -> list[str]:
 
 
 def _held_out(name: str) -> bool:
-    return int.from_bytes(hashlib.sha256(name.encode()).digest()[:8]) % _HELD_OUT == 0
+    return (
+        int.from_bytes(hashlib.sha256(name.encode("utf-8", "surrogateescape")).digest()[:8]) % _HELD_OUT == 0
+    )

@@ -1,6 +1,7 @@
 """A list of labelled pictures that stays small with millions of them."""
 
 import hashlib
+import os
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -20,7 +21,7 @@ class PictureList:
         names, labels = bytearray(), []
         ends = [0]
         for name, label in pictures:
-            names += name.encode()
+            names += os.fsencode(name)  # a name that is not UTF-8 stays what it is
             ends.append(len(names))
             labels.append(label)
         self.root = root
@@ -33,7 +34,7 @@ class PictureList:
 
     def name(self, index: int) -> str:
         """The path of a picture below the root."""
-        return self._names[self._ends[index] : self._ends[index + 1]].tobytes().decode()
+        return os.fsdecode(self._names[self._ends[index] : self._ends[index + 1]].tobytes())
 
     def path(self, index: int) -> Path:
         """Where a picture lies."""

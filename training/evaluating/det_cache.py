@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -61,7 +62,7 @@ class DetectionCache:
     def _path(self, picture: Path) -> Path:
         status = picture.stat()
         key = f"{picture.resolve()} {status.st_size} {status.st_mtime_ns}"
-        return self._folder / f"{hashlib.sha256(key.encode()).hexdigest()[:32]}.safetensors"
+        return self._folder / f"{hashlib.sha256(os.fsencode(key)).hexdigest()[:32]}.safetensors"
 
 
 @cache

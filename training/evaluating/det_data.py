@@ -80,8 +80,9 @@ class MeasuredData:
         layout = self.folder.layout
         if not isinstance(layout, CocoFolder):
             return list(range(1, len(self.classes) + 1))
-        files = layout.files.values() if self.split not in layout.files else [layout.files[self.split]]
-        numbers = {name: number for file in files for number, name in file.categories.items()}
+        chosen = layout.files.get(self.split) if self.split is not None else None
+        files = layout.files.values() if chosen is None else [chosen]
+        numbers = {name: number for file in files for name, number in file.numbers.items()}
         return [numbers[class_id] for class_id in self.classes.ids]
 
 

@@ -4,6 +4,7 @@ Letters for shapes: N pictures of a minibatch, G objects of one.
 """
 
 import hashlib
+import os
 from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -72,7 +73,7 @@ class Batches:
         """What tells these minibatches from others."""
         digest = hashlib.sha256(repr((self._preprocessing, self._settings, self._batch, self._seed)).encode())
         for record in self._records:
-            digest.update(record.path.name.encode() + record.boxes.tobytes() + bytes([record.partial]))
+            digest.update(os.fsencode(record.path.name) + record.boxes.tobytes() + bytes([record.partial]))
         return digest.digest()
 
     def make(self, iteration: int) -> Minibatch:

@@ -13,7 +13,8 @@ from detector.datasets.ilsvrc_cls import read_ilsvrc_loc
 from detector.datasets.ilsvrc_det import read_ilsvrc_det
 from detector.datasets.problems import OnProblem
 from detector.datasets.record import Dataset, Record
-from detector.datasets.voc import is_voc, read_voc
+from detector.datasets.voc import read_voc
+from detector.datasets.voc_official import is_voc
 from detector.errors import DatasetError
 
 SAME_IOU = 0.7

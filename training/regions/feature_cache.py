@@ -6,6 +6,7 @@ Letters for shapes: M regions of the whole set; a stored map is [K,h,w] (832 x 7
 import copy
 import hashlib
 import json
+import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -201,7 +202,7 @@ def _key(
         digest.update(name.encode())
         digest.update(value.contiguous().numpy().tobytes())
     for record, (regions, _) in zip(records, plan, strict=True):
-        digest.update(record.image_id.encode())
+        digest.update(os.fsencode(record.image_id))
         digest.update(regions.boxes.tobytes() + regions.mirrored.tobytes())  # labels do not touch the maps
         digest.update(record.path.read_bytes())
     return digest.hexdigest()[:16]

@@ -7,6 +7,7 @@ Letters for shapes: P pictures of a minibatch, R regions of one, B regions of th
 
 import copy
 import hashlib
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
@@ -105,7 +106,7 @@ class StreamFeed:
             b"stream" + repr(pictures.preprocessing).encode() + pictures.weights.tobytes()
         )
         for record in pictures.records:
-            digest.update(record.image_id.encode() + record.boxes.tobytes() + record.labels.tobytes())
+            digest.update(os.fsencode(record.image_id) + record.boxes.tobytes() + record.labels.tobytes())
             digest.update(record.unknown.tobytes() + bytes([record.partial]))
         return digest.digest()
 

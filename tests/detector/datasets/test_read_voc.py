@@ -6,7 +6,8 @@ from PIL import Image
 
 from detector.classes import ClassList, voc
 from detector.datasets.problems import OnProblem
-from detector.datasets.voc import is_voc, read_voc
+from detector.datasets.voc import read_voc
+from detector.datasets.voc_official import is_voc
 from detector.errors import DatasetError
 
 CAT = ("cat", 1, 1, 10, 20, 0)

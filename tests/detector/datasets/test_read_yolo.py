@@ -1,3 +1,4 @@
+import re
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +9,6 @@ from detector.classes import ClassList
 from detector.datasets.entries import read_entries
 from detector.datasets.problems import OnProblem, ProblemLog
 from detector.datasets.yolo import parse_yolo, yolo_entry
-from detector.errors import DatasetError
 
 
 @pytest.mark.parametrize(
@@ -44,9 +44,10 @@ def test_lines(tmp_path: Path, line: str, keypoints: bool, number: int, box: lis
     ],
 )
 def test_lines_that_say_something_else(tmp_path: Path, line: str, message: str) -> None:
-    path = text(tmp_path / "a.txt", "0 0.5 0.5 0.2 0.2", line)
-    with pytest.raises(DatasetError, match=f"a.txt, line 2: .*{message}"):
-        parse_yolo(path)
+    found = parse_yolo(text(tmp_path / "a.txt", "0 0.5 0.5 0.2 0.2", line))
+    assert found.numbers == [0], "the sound line stays"
+    (said,) = found.unreadable
+    assert re.search(f"a.txt, line 2: .*{message}", said)
 
 
 @pytest.mark.parametrize(
@@ -62,7 +63,16 @@ def test_lines_that_say_something_else(tmp_path: Path, line: str, message: str) 
         pytest.param(["0 0.5 0.5 0 0.1"], 1, [], ["empty_box"], id="a line"),
         pytest.param(["2 0.5 0.5 0.2 0.2"], 1, [], ["unknown_class"], id="no third class"),
         pytest.param(["-1 0.5 0.5 0.2 0.2"], 1, [], ["unknown_class"], id="nor one before the first"),
-        pytest.param(["0 0.5"], 1, None, ["unreadable_annotation"], id="a bad line: the picture is left out"),
+        pytest.param(
+            ["0 0.5"], 1, None, ["unreadable_object", "unreadable_annotation"], id="only a bad line"
+        ),
+        pytest.param(
+            ["1 0.5 0.5 1 1", "0 0.5"],
+            1,
+            [[0, 0, 100, 80]],
+            ["unreadable_object"],
+            id="a bad line beside one",
+        ),
     ],
 )
 @pytest.mark.parametrize("check_pictures", [True, False])
@@ -89,7 +99,8 @@ def test_records(
     (record,) = records
     assert (record.width, record.height) == ((80, 100) if orientation == 6 else (100, 80))
     assert np.allclose(record.boxes, np.array(boxes).reshape(-1, 4), atol=1e-3)
-    assert [int(label) for label in record.labels] == [int(line[0]) for line in (lines or []) if boxes]
+    numbers = [int(line.split()[0]) for line in (lines or [])]
+    assert [int(label) for label in record.labels] == numbers[: len(boxes)]
 
 
 @pytest.mark.parametrize(

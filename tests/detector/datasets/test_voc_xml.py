@@ -33,13 +33,6 @@ BROKEN = [
     pytest.param(b"<annotation><object>", id="cut off"),
     pytest.param(b"\xff\xfe\x00garbage", id="not text"),
     pytest.param(b"<html></html>", id="some other XML"),
-    pytest.param(b"<annotation><object><name>cat</name></object></annotation>", id="object without a box"),
-    pytest.param(b"<annotation>" + OBJECT.replace("40", "x").encode() + b"</annotation>", id="not a number"),
-    pytest.param(b"<annotation>" + OBJECT.replace("40", "nan").encode() + b"</annotation>", id="NaN"),
-    pytest.param(b"<annotation>" + OBJECT.replace("cat", "").encode() + b"</annotation>", id="no name"),
-    pytest.param(
-        b"<annotation><size><width>wide</width></size></annotation>", id="a width that is not a number"
-    ),
     pytest.param(
         b'<!DOCTYPE a [<!ENTITY b "bb"><!ENTITY c "&b;&b;">]><annotation>&c;</annotation>',
         id="entities: the way to blow up a parser",

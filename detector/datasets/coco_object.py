@@ -1,0 +1,69 @@
+"""One annotation of COCO: its category and its box, or what is wrong with them."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from detector.datasets.values import flag, key, number, shown
+
+XYXY = tuple[float, float, float, float]
+
+
+@dataclass(frozen=True)
+class CocoObject:
+    """``category`` is its id as text; ``box`` x1, y1, x2, y2. ``wrong`` says what cannot be read, if anything
+    cannot: it is then no object to learn from. ``odd`` says what was made up for."""
+
+    category: str | None
+    box: XYXY | None
+    wrong: str = ""
+    odd: str = ""
+
+    @classmethod
+    def of(cls, entry: Mapping[str, Any], position: int) -> "CocoObject | None":
+        """Read an annotation, the one at this position of its file; None for a crowd."""
+        which = f"annotation {position}"
+        if key(entry.get("id")) is not None:
+            which += f" (id {key(entry['id'])})"
+        crowd = flag(entry.get("iscrowd"))
+        if crowd:
+            return None
+        category, box, odd = key(entry.get("category_id")), _box(entry.get("bbox")), ""
+        if box is None and entry.get("bbox") in (None, [], ""):
+            box = _around(entry.get("segmentation"))
+            odd = f"{which} has the bbox {shown(entry.get('bbox'))}: the box around its outline is taken"
+        if crowd is None:
+            return cls(None, None, f"{which} has the iscrowd {shown(entry.get('iscrowd'))}, neither 0 nor 1")
+        if category is None:
+            return cls(None, box, f"{which} has the category_id {shown(entry.get('category_id'))}, no id")
+        if box is None:
+            wanted = "no four numbers, and no outline to take its place"
+            return cls(category, None, f"{which} has the bbox {shown(entry.get('bbox'))}: {wanted}")
+        return cls(category, box, odd=odd)
+
+
+def _box(bbox: object) -> XYXY | None:
+    sides = [number(one) for one in bbox] if isinstance(bbox, list) else []
+    x, y, width, height = sides if len(sides) == 4 else [None] * 4
+    if x is None or y is None or width is None or height is None:
+        return None
+    return x, y, x + width, y + height
+
+
+def _around(segmentation: object) -> XYXY | None:
+    """The box around polygons ``[[x, y, x, y, ...], ...]``, None if it is anything else."""
+    polygons = segmentation if isinstance(segmentation, list) else []
+    points: list[float] = []
+    for polygon in polygons:
+        found = [number(one) for one in polygon] if isinstance(polygon, list) else []
+        sound = [one for one in found if one is not None]
+        if len(found) < 6 or len(found) % 2 or len(sound) < len(found):
+            return None
+        points += sound
+    if not points:
+        return None
+    corners = np.array(points).reshape(-1, 2)  # P x (x, y)
+    (x1, y1), (x2, y2) = corners.min(axis=0), corners.max(axis=0)
+    return float(x1), float(y1), float(x2), float(y2)

@@ -1,0 +1,61 @@
+"""Text and JSON files as tools write them: any encoding of Unicode, with or without a byte order mark."""
+
+import codecs
+import json
+from pathlib import Path
+from typing import Any
+
+from detector.errors import DatasetError
+
+_MARKS = (  # UTF-32's first: it begins as UTF-16's does
+    (codecs.BOM_UTF32_LE, "utf-32"),
+    (codecs.BOM_UTF32_BE, "utf-32"),
+    (codecs.BOM_UTF8, "utf-8-sig"),
+    (codecs.BOM_UTF16_LE, "utf-16"),
+    (codecs.BOM_UTF16_BE, "utf-16"),
+)
+
+
+def read_text(path: Path) -> str:
+    """Read a text file in UTF-8, UTF-16 or UTF-32; a byte order mark is taken off.
+
+    Bytes that are not UTF-8 become lone surrogates, as Python has them in the names of files: a list written
+    on a Latin-1 disk names its pictures. Raises FileNotFoundError if there is no such file, DatasetError if
+    it cannot be read.
+    """
+    try:
+        data = path.read_bytes()
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        raise DatasetError(f"{path} cannot be read: {error.strerror or error}") from error
+    encoding = next((name for mark, name in _MARKS if data.startswith(mark)), None)
+    if encoding is None:
+        encoding = json.detect_encoding(data) if b"\0" in data[:4] else "utf-8"
+    try:
+        return data.decode(encoding, "surrogateescape" if encoding.startswith("utf-8") else "strict")
+    except UnicodeDecodeError as error:
+        raise DatasetError(f"{path} cannot be read as {encoding.upper()}: {error.reason}") from error
+
+
+def read_json(path: Path) -> Any:
+    """Read a JSON file. Raises DatasetError naming the file, and the line and column where it is broken."""
+    try:
+        return json.loads(read_text(path))
+    except FileNotFoundError as error:
+        raise DatasetError(f"{path} cannot be read: there is no such file") from error
+    except json.JSONDecodeError as error:
+        at_end = not error.doc[error.pos :].strip()
+        cut = (
+            ": the file is cut off, or was not written to its end; copy or export it again" if at_end else ""
+        )
+        raise DatasetError(
+            f"{path} cannot be read as JSON: line {error.lineno}, column {error.colno}: {error.msg}{cut}"
+        ) from error
+    except (ValueError, RecursionError) as error:  # a number of thousands of digits; brackets without end
+        raise DatasetError(f"{path} cannot be read as JSON: {error}") from error
+
+
+def printable(text: str) -> str:
+    """Replace what cannot be encoded (bytes of a file name that is not UTF-8) by escapes."""
+    return text.encode("utf-8", "backslashreplace").decode()
