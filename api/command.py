@@ -7,8 +7,10 @@ runs, so nothing is imported up here that the library itself does not need.
 import argparse
 import difflib
 import os
+import signal
 import sys
 import textwrap
+import threading
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -64,6 +66,8 @@ def serve(arguments: Sequence[str], name: str = "detector serve") -> int:
     Returns the exit status: that of :func:`api.server.run`, 1 if packages are missing, 2 for wrong settings.
     Raises SystemExit as argparse does: 0 after ``--help``, 2 for an option that is none.
     """
+    if hasattr(signal, "SIGHUP") and threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)  # until there are weights to switch; it would end this
     try:
         from api.server import run
         from api.settings import Settings

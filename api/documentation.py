@@ -157,7 +157,8 @@ def _found(model: Any, description: str, *examples: tuple[str, str], drawn: bool
 
 
 _ERRORS: Responses = {
-    status: _error(status) for status in (400, 403, 404, 408, 413, 415, 422, 429, 500, 502, 503, 504)
+    **{status: _error(status) for status in (400, 403, 404, 408, 413, 415, 422, 429, 500, 502, 504)},
+    503: _error(503, "not_ready", "draining", "worker_lost", "out_of_memory"),
 }
 
 DETECT: Responses = {
@@ -186,7 +187,9 @@ CLASSIFY: Responses = {
 
 UNAUTHORIZED: Responses = {401: _error(401)}
 
-HEALTH: Responses = {503: _error(503, "not_ready", "draining")}
+LIVE: Responses = {503: _error(503, "not_live")}
+
+READY: Responses = {503: _error(503, "not_ready", "draining")}
 
 MODELS: Responses = {503: _error(503, "not_ready")}
 

@@ -2,7 +2,7 @@
 
 from fastapi import APIRouter, Request, Response
 
-from api.documentation import HEALTH
+from api.documentation import LIVE, READY
 from api.replies import json_reply
 from api.schemas import Health
 from api.service import Service
@@ -10,13 +10,15 @@ from api.service import Service
 router = APIRouter()
 
 
-@router.get("/health/live", response_model=Health)
-async def live() -> Response:
-    """Whether the process answers at all."""
+@router.get("/health/live", response_model=Health, responses=LIVE)
+async def live(request: Request) -> Response:
+    """Whether the service does its work or can be expected to do so again without being restarted."""
+    service: Service = request.app.state.service
+    service.check_live()
     return json_reply({"status": "live"})
 
 
-@router.get("/health/ready", response_model=Health, responses=HEALTH)
+@router.get("/health/ready", response_model=Health, responses=READY)
 async def ready(request: Request) -> Response:
     """Whether the weights are loaded, a first picture went through them, and the service is not ending."""
     service: Service = request.app.state.service

@@ -12,7 +12,6 @@ from api.app import create_app
 from api.service import Service
 from api.settings import Settings
 from api.watching import logs
-from api.workers import WorkerFailed
 
 logger = logging.getLogger("api")
 
@@ -53,7 +52,6 @@ class _Server(uvicorn.Server):
         self._settings = settings
         self._loop: asyncio.AbstractEventLoop | None = None
         self._told_to_end = False
-        self._switching: asyncio.Task[None] | None = None
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """As uvicorn's."""
@@ -83,20 +81,14 @@ class _Server(uvicorn.Server):
         self.should_exit = True
 
     def _switch(self) -> None:
-        if self._service is not None and (self._switching is None or self._switching.done()):
-            self._switching = asyncio.create_task(_switch(self._service))
+        if self._told_to_end:
+            logger.warning("SIGHUP: the service is about to end; the weights stay as they are")
+        elif self._service is None:
+            logger.info("SIGHUP: the weights are read later, as they are by then")
+        else:
+            self._service.pool.switch()
 
     @property
     def _service(self) -> Service | None:
         """The service, once the application has started."""
         return getattr(self.config.app.state, "service", None)  # type: ignore[union-attr]
-
-
-async def _switch(service: Service) -> None:
-    logger.info("Switching to the weights as they are now")
-    try:
-        await service.pool.switch()
-    except WorkerFailed as error:
-        logger.error("The weights stay as they were: %s", error)
-    else:
-        logger.info("The weights are switched")

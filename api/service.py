@@ -38,7 +38,13 @@ class Service:
 
     def __init__(self, settings: Settings, metrics: Metrics) -> None:
         """Nothing is started yet: :meth:`start` does."""
-        self.pool = Pool(lambda: worker_settings(settings), metrics, stall_seconds=settings.stall_seconds)
+        self.pool = Pool(
+            lambda: worker_settings(settings),
+            metrics,
+            stall_seconds=settings.stall_seconds,
+            start_seconds=settings.start_seconds,
+            no_worker_seconds=settings.no_worker_seconds,
+        )
         self.ending = False
         """Whether load balancers should ask elsewhere; requests are served all the same."""
         self._draining = False
@@ -66,6 +72,12 @@ class Service:
         await self.pool.close()
         if self._fetcher is not None:
             self._fetcher.close()
+
+    def check_live(self) -> None:
+        """Raises ApiError 503 if the service cannot be expected to recover without being started anew."""
+        trouble = None if self.ending else self.pool.trouble
+        if trouble is not None:
+            raise ApiError(503, "not_live", f"{trouble}. The service has to be started again.")
 
     def check_ready(self) -> None:
         """Raises ApiError 503 unless the workers are warm and the service is not about to end."""

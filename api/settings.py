@@ -171,6 +171,14 @@ class Settings(BaseSettings):
     stall_seconds: Seconds = Field(
         120, description="A batch that takes longer means that the worker hangs: it is replaced."
     )
+    start_seconds: Seconds = Field(
+        300, description="A worker that is not ready by then is ended and started again."
+    )
+    no_worker_seconds: Seconds = Field(
+        600,
+        description="After so long without any worker /health/live fails, so that whoever watches it starts "
+        "the service again. More than --start-seconds.",
+    )
     drain_seconds: NonNegativeInt = Field(30, description="How long SIGTERM waits for requests under way.")
     shutdown_delay_seconds: Annotated[float, Field(ge=0, allow_inf_nan=False)] = Field(
         0,

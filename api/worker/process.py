@@ -5,9 +5,13 @@ what its device does. It ends when the front says so or is gone.
 """
 
 import argparse
+import ctypes
 import logging
 import os
+import select
+import signal
 import socket
+import sys
 import threading
 from contextvars import copy_context
 from dataclasses import asdict
@@ -32,6 +36,7 @@ from detector.images import Limits
 logger = logging.getLogger("api.worker")
 
 REPORT_SECONDS = 0.5
+_PR_SET_PDEATHSIG = 1  # of <sys/prctl.h>
 FAULT = 70
 """Exit status of a worker whose device failed."""
 
@@ -150,6 +155,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description="A worker of the service; the service starts it.")
     parser.add_argument("--fd", type=int, required=True, help="socket that the front holds the other end of")
     connection = socket.socket(fileno=parser.parse_args().fd)
+    _end_with_front(connection)
     header, _ = wire.receive_blocking(connection)
     settings = WorkerSettings(**header)
     logs.configure(settings.log_format, settings.log_level)
@@ -165,6 +171,18 @@ def main() -> int:
     worker.run()
     logging.shutdown()
     os._exit(0)  # nobody waits for what the threads may still be doing
+
+
+def _end_with_front(connection: socket.socket) -> None:
+    """Let the system end this process when the front ends, however that happens and whatever is under way
+    here: loading, a driver that hangs, SIGSTOP. Elsewhere than on Linux the end of the socket has to do."""
+    connection.set_inheritable(False)  # a child of ours must not hold it open
+    if sys.platform == "linux":
+        ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        waiting = select.poll()
+        waiting.register(connection, 0)
+        if waiting.poll(0):  # it hung up before that
+            sys.exit(0)
 
 
 def _failed(connection: socket.socket, message: str) -> int:

@@ -84,7 +84,7 @@ WORK_STATUSES = {
     [
         ("post", "/detect", WORK_STATUSES),
         ("post", "/classify", WORK_STATUSES),
-        ("get", "/health/live", {"200"}),
+        ("get", "/health/live", {"200", "503"}),
         ("get", "/health/ready", {"200", "503"}),
     ],
 )
