@@ -186,10 +186,19 @@ def test_what_is_not_done_when_the_time_is_over_is_answered(checkpoint_path: Pat
 
 
 def test_a_worker_does_not_outlive_its_front(checkpoint_path: Path) -> None:
+    """Neither one that loads, nor one that is stopped and could not notice."""
     with running(weights=checkpoint_path) as service:
-        [worker] = psutil.Process(service.process.pid).children()
+        front = psutil.Process(service.process.pid)
+        [stopped] = front.children()
+        service.process.send_signal(signal.SIGHUP)
+        service.log.wait_for("Switching to the weights")
+        while len(front.children()) < 2:
+            time.sleep(0.01)
+        stopped.suspend()
+        workers = front.children()
         service.process.kill()
-        worker.wait(timeout=60)
+        _, left = psutil.wait_procs(workers, timeout=60)
+        assert not left
 
 
 @pytest.mark.parametrize(

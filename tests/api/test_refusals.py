@@ -3,6 +3,7 @@
 import asyncio
 import socket
 import struct
+import time
 import zlib
 from io import BytesIO
 from pathlib import Path
@@ -156,6 +157,16 @@ def test_not_ready(unready_client: httpx.Client, method: str, path: str) -> None
     reply = unready_client.request(method, path, content=PICTURE if method == "POST" else None, headers=PNG)
     assert (reply.status_code, error_of(reply)["code"]) == (503, "not_ready")
     assert reply.headers["retry-after"] == "1"
+
+
+def test_a_service_whose_weights_could_not_be_used_is_not_live(unready_client: httpx.Client) -> None:
+    """Once that is known: before, waiting may help."""
+    end = time.monotonic() + 300
+    while (reply := unready_client.get("/health/live")).status_code == 200:
+        assert time.monotonic() < end
+        time.sleep(0.05)
+    assert (reply.status_code, error_of(reply)["code"]) == (503, "not_live")
+    assert "could not be started" in error_of(reply)["message"]
 
 
 def test_an_internal_error_tells_nothing_of_the_inside() -> None:
