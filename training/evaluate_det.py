@@ -23,6 +23,7 @@ import typer
 from detector.datasets.formats import Format
 from detector.datasets.problems import OnProblem
 from detector.datasets.record import Record
+from detector.datasets.text_file import printable
 from detector.errors import DetectorError, ParameterError
 from detector.evaluation.class_match import ClassMatch, match_classes
 from detector.files import write_whole
@@ -93,7 +94,10 @@ def main(
     ] = False,
     results: Annotated[
         list[Path] | None,
-        typer.Option(help="Detections in a file (.txt: ILSVRC's form, .json: COCO's), run by no weights."),
+        typer.Option(
+            help="Detections in a file (.txt: ILSVRC's form, .json: COCO's), run by no weights. Annotations "
+            "are enough: no picture's file is needed where its annotation states its size."
+        ),
     ] = None,
     save_results: Annotated[
         Path | None, typer.Option(help="Write the detections there (.txt: ILSVRC's form, .json: COCO's).")
@@ -107,9 +111,16 @@ def main(
     """Print AP of every class, where mAP is lost, and one line a detector, profile and scoring."""
     try:
         _check_options(results, weights, record, ensemble, scoring)
-        measured = open_measured(data, format=format, split=split, on_problem=on_problem, every=every)
+        measured = open_measured(
+            data,
+            format=format,
+            split=split,
+            on_problem=on_problem,
+            every=every,
+            pictures_needed=not results,
+        )
         for problem in measured.problems:
-            print(f"{problem.image_id}: {problem.kind}: {problem.message}")
+            print(printable(f"{problem.image_id}: {problem.kind}: {problem.message}"))
         banned = measured.blacklist(blacklist) if blacklist else frozenset()
         rules = list(dict.fromkeys(rule or usual_rules(measured.folder.format)))
 

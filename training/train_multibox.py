@@ -23,6 +23,7 @@ from detector.datasets.ilsvrc import read_list
 from detector.datasets.ilsvrc_det import read_ilsvrc_det
 from detector.datasets.problems import OnProblem
 from detector.datasets.record import Record
+from detector.datasets.text_file import printable
 from detector.engine import choose_device
 from detector.errors import DatasetError, DetectorError, ParameterError
 from detector.evaluation.recall import proposal_recall
@@ -79,10 +80,10 @@ def main(
     try:
         val = val or _first_ilsvrc(data)
         records = read_ilsvrc_det(val, "val", on_problem=on_problem).records if val else []
-        names = {record.path.stem for record in records} | {n for p in exclude or [] for n in _listed(p)}
-        pictures = read_object_pictures(data, frozenset(names), on_problem=on_problem)
+        names = frozenset(name for path in exclude or [] for name in _listed(path))
+        pictures = read_object_pictures(data, names, held_out=records, on_problem=on_problem)
         for problem in pictures.problems:
-            tqdm.write(f"{problem.image_id}: {problem.kind}: {problem.message}")
+            tqdm.write(printable(f"{problem.image_id}: {problem.kind}: {problem.message}"))
         add_multibox(
             load_checkpoint(init),
             pictures.records,

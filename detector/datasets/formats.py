@@ -13,6 +13,7 @@ from detector.datasets.ilsvrc_folder import IlsvrcFolder
 from detector.datasets.list_file import listed
 from detector.datasets.problems import OnProblem, ProblemLog
 from detector.datasets.record import Dataset
+from detector.datasets.record_check import PictureCheck
 from detector.datasets.voc_folder import VocFolder
 from detector.datasets.yolo_folder import YoloFolder
 from detector.errors import DatasetError
@@ -36,6 +37,7 @@ class DataFolder:
     classes: ClassList
     splits: tuple[str, ...]
     layout: Layout = field(repr=False)
+    pictures_needed: bool = True
 
     def read(
         self,
@@ -58,6 +60,10 @@ class DataFolder:
 
         Raises DatasetError for a split that is neither, or at the first problem with ``OnProblem.STOP``.
         """
+        if check_pictures and not self.pictures_needed:
+            checked: PictureCheck = "where present"
+        else:
+            checked = check_pictures
         log = ProblemLog(on_problem)
         if split is None or split in self.splits:
             entries = self.layout.entries(None if split is None else str(split))
@@ -69,17 +75,18 @@ class DataFolder:
                 f"{self.root} has no split {str(split)!r} (its splits are {own}), and no list file is there: "
                 "give one of the splits, or the path of a text file that names a picture a line"
             )
-        records = read_entries(entries, log, check_pictures)
+        records = read_entries(entries, log, checked)
         if split is None or split in self.splits:
             self.layout.strays(None if split is None else str(split), log)
         return Dataset(records, list(self.classes.ids), log.problems)
 
 
-def open_data(root: Path, format: Format | None = None) -> DataFolder:
+def open_data(root: Path, format: Format | None = None, *, pictures_needed: bool = True) -> DataFolder:
     """Find out what data set lies in a folder.
 
     ILSVRC's layout is told by its folders. Of the others each is looked for below the folder, and exactly one
-    must be there, unless ``format`` says which it is.
+    must be there, unless ``format`` says which it is. Without ``pictures_needed`` a picture's file may be
+    absent where its annotation states its size: enough to judge detections that were made elsewhere.
 
     Raises DatasetError, saying what was looked for, if there is none or more than one.
     """
@@ -87,12 +94,12 @@ def open_data(root: Path, format: Format | None = None) -> DataFolder:
         raise DatasetError(f"{root} is no folder: give the folder of a data set")
     ilsvrc = IlsvrcFolder.find(root) if format in (None, Format.ILSVRC) else None
     if ilsvrc is not None:
-        return _data_folder(root, Format.ILSVRC, ilsvrc)
+        return _data_folder(root, Format.ILSVRC, ilsvrc, pictures_needed)
     found: dict[Format, Layout] = {}
     if format is not Format.ILSVRC:
         tree = FolderTree.scan(root)
         for one in _FINDERS if format is None else [format]:
-            layout = _FINDERS[one](tree)
+            layout = _FINDERS[one](tree, pictures_needed)
             if layout is not None:
                 found[one] = layout
     if not found:
@@ -105,13 +112,13 @@ def open_data(root: Path, format: Format | None = None) -> DataFolder:
             f"{root} holds annotations in more than one layout ({', '.join(found)}): say which with {choice}"
         )
     ((which, layout),) = found.items()
-    return _data_folder(root, which, layout)
+    return _data_folder(root, which, layout, pictures_needed)
 
 
-_FINDERS: dict[Format, Callable[[FolderTree], Layout | None]] = {
-    Format.VOC: VocFolder.find,
+_FINDERS: dict[Format, Callable[[FolderTree, bool], Layout | None]] = {
+    Format.VOC: lambda tree, _: VocFolder.find(tree),
     Format.COCO: CocoFolder.find,
-    Format.YOLO: YoloFolder.find,
+    Format.YOLO: lambda tree, _: YoloFolder.find(tree),
 }
 
 _SIGNS = {
@@ -122,5 +129,5 @@ _SIGNS = {
 }
 
 
-def _data_folder(root: Path, format: Format, layout: Layout) -> DataFolder:
-    return DataFolder(root, format, layout.classes, layout.splits, layout)
+def _data_folder(root: Path, format: Format, layout: Layout, pictures_needed: bool) -> DataFolder:
+    return DataFolder(root, format, layout.classes, layout.splits, layout, pictures_needed)

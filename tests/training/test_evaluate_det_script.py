@@ -242,3 +242,42 @@ def test_scorings_that_make_no_sense(text: str, message: str) -> None:
 def test_the_usual_rules() -> None:
     assert [usual_rules(format)[0] for format in Format] == ["ilsvrc", "voc07", "voc", "voc"]
     assert all(RuleName.COCO in usual_rules(format) for format in Format)
+
+
+@pytest.mark.parametrize("kind", ["ilsvrc", "voc", "coco"])
+@pytest.mark.parametrize("folders", [False, True], ids=["picture files absent", "and their folders"])
+def test_results_are_measured_by_annotations_alone(
+    tmp_path: Path, kind: str, folders: bool, capsys: Printed
+) -> None:
+    """The figures are those measured with the pictures there."""
+    pictures = rectangles(4, seed=2)
+    root = tmp_path / "set"
+    if kind == "ilsvrc":
+        write_ilsvrc(root, "DET", "val", pictures, wnid=ilsvrc_det().ids[0])
+    elif kind == "voc":
+        write_voc(root, pictures)
+    else:
+        write_coco(root, "val", pictures)
+    path, detections = tmp_path / "theirs.txt", perfect(root)
+    write_ilsvrc_results(path, detections, list(detections))
+    main(root, results=[path])
+    with_pictures = last_line(capsys)
+    for picture in root.rglob("*.[jJ]*[gG]"):
+        picture.unlink()
+    if folders and kind != "ilsvrc":
+        (root / ("JPEGImages" if kind == "voc" else "val")).rmdir()
+        (root / "ImageSets").mkdir()
+    main(root, results=[path])
+    assert last_line(capsys) == with_pictures
+
+
+def test_results_without_pictures_and_sizes_name_what_is_missing(tmp_path: Path, capsys: Printed) -> None:
+    write_voc(tmp_path, rectangles(2, seed=2))
+    detections = perfect(tmp_path)
+    write_ilsvrc_results(tmp_path / "theirs.txt", detections, list(detections))
+    for name in ("p00", "p01"):
+        (tmp_path / f"JPEGImages/{name}.jpg").unlink()
+        path = tmp_path / f"Annotations/{name}.xml"
+        path.write_text(path.read_text().replace("<width>100</width>", "<width></width>"))
+    with pytest.raises(SystemExit, match=r"p00\.jpg is missing, and its annotation states no size"):
+        main(tmp_path, results=[tmp_path / "theirs.txt"])

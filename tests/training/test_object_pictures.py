@@ -11,6 +11,7 @@ from small_sets import write_agnostic, write_coco, write_ilsvrc, write_voc
 
 from detector.boxes import as_boxes
 from detector.classes import ilsvrc_cls, ilsvrc_det
+from detector.datasets.ilsvrc_det import read_ilsvrc_det
 from detector.datasets.problems import OnProblem
 from detector.datasets.record import Dataset, Record
 from detector.errors import DatasetError
@@ -121,12 +122,56 @@ def test_the_official_lists_by_class_are_read(tmp_path: Path) -> None:
 def test_several_sets_are_one_list(ilsvrc: Path, tmp_path: Path) -> None:
     """In the order of the folders; a picture that two sets hold has the boxes of both."""
     write_voc(tmp_path / "voc", {"two": [C, A], "dog": [B]})
+    picture = ilsvrc / "ILSVRC/Data/DET/train/n0/two.JPEG"
+    (tmp_path / "voc/JPEGImages/two.jpg").write_bytes(picture.read_bytes())
     write_coco(tmp_path / "coco", "train", {"kite": [A]})
     write_coco(tmp_path / "coco", "val", {"kite2": [B], "empty": []})
     found = read(ilsvrc, tmp_path / "voc", tmp_path / "coco")
     assert list(boxes_of(found)) == ["one", "two", "three", "val1", "dog", "kite", "kite2"]
     assert boxes_of(found)["two"] == [C, A, B]
     assert not next(r for r in found.records if r.path.stem == "two").partial
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        pytest.param("ilsvrc", "voc", id="ILSVRC and VOC"),
+        pytest.param("voc", "voc", id="two sets of VOC"),
+        pytest.param("voc", "coco", id="VOC and COCO"),
+        pytest.param("coco", "coco", id="two sets of COCO"),
+    ],
+)
+def test_files_that_share_only_their_name_stay_two_pictures(tmp_path: Path, first: str, second: str) -> None:
+    """Each with its own box: 000001.jpg stands in every second set."""
+    writers: dict[str, Callable[[Path, Any], None]] = {
+        "ilsvrc": lambda root, pictures: write_det(root, split="train", pictures=pictures),
+        "voc": write_voc,
+        "coco": lambda root, pictures: write_coco(root, "train", pictures),
+    }
+    for number, (kind, box) in enumerate(((first, A), (second, C))):
+        writers[kind](tmp_path / str(number), {"000001": [box]})
+    found = read(tmp_path / "0", tmp_path / "1")
+    assert [record.boxes.tolist() for record in found.records] == [[list(A)], [list(C)]]
+    assert len({record.path for record in found.records}) == 2
+
+
+def test_equal_names_in_folders_of_one_set(tmp_path: Path) -> None:
+    write_coco(tmp_path, "train", {"x/a": [A], "y/a": [C]})
+    assert [record.boxes.tolist() for record in read(tmp_path).records] == [[list(A)], [list(C)]]
+
+
+def test_only_what_is_measured_is_held_out_and_not_what_is_called_like_it(
+    ilsvrc: Path, tmp_path: Path
+) -> None:
+    write_voc(tmp_path / "voc", {"val1": [C]})
+    measured = read_ilsvrc_det(ilsvrc, "val").records
+    found = read(ilsvrc, tmp_path / "voc", held_out=measured)
+    assert [record.path.stem for record in found.records] == ["one", "two", "three", "val1"]
+    assert "voc" in str(found.records[-1].path)
+    copy = tmp_path / "voc/JPEGImages/val1.jpg"
+    copy.write_bytes(measured[0].path.read_bytes())
+    found = read(ilsvrc, tmp_path / "voc", held_out=measured)
+    assert [record.path.stem for record in found.records] == ["one", "two", "three"]
 
 
 def test_excluded_pictures_are_left_out_of_every_set(ilsvrc: Path, tmp_path: Path) -> None:
@@ -209,7 +254,7 @@ def one(
 def test_merging_by_hand(
     first: Record, second: Record, boxes: list[tuple[int, ...]], folder: str, is_partial: bool
 ) -> None:
-    [found] = merged([first, second])
+    [found] = merged([first, second], [0, 0])
     assert found.boxes.tolist() == [list(box) for box in boxes]
     assert found.boxes.dtype == np.float32
     assert found.labels.tolist() == [0] * len(boxes)
@@ -220,6 +265,6 @@ def test_merging_by_hand(
 
 
 def test_three_sets_of_one_picture() -> None:
-    [found] = merged([one([A], True), one([B, NEAR_A], True), one([C, B], True)])
+    [found] = merged([one([A], True), one([B, NEAR_A], True), one([C, B], True)], [0, 0, 0])
     assert found.boxes.tolist() == [list(A), list(B), list(C)]
     assert SAME_IOU == 0.7

@@ -87,19 +87,27 @@ class MeasuredData:
 
 
 def open_measured(
-    data: Path, *, format: Format | None, split: str | None, on_problem: OnProblem, every: int
+    data: Path,
+    *,
+    format: Format | None,
+    split: str | None,
+    on_problem: OnProblem,
+    every: int,
+    pictures_needed: bool = True,
 ) -> MeasuredData:
     """Read a split or list file of a data set, and of it every Nth picture.
 
+    Without ``pictures_needed`` annotations are enough where they state the size of their picture.
     By default the split is the data's validation, else its test, else all of it. Raises DatasetError if it
     cannot be read or holds no picture.
     """
-    folder = open_data(data, format)
+    folder = open_data(data, format, pictures_needed=pictures_needed)
     if split is None:
         split = _held_out(folder)
     dataset = folder.read(split, on_problem=on_problem)
     if not dataset.records:
-        raise DatasetError(f"{data} has no picture to measure on in {split or 'it'}: see the problems above")
+        first = f"; the first problem: {dataset.problems[0].message}" if dataset.problems else ""
+        raise DatasetError(f"{data} has no picture to measure on in {split or 'it'}{first}")
     image_ids = [record.image_id for record in dataset.records]
     if isinstance(folder.layout, IlsvrcFolder) and split in folder.splits:
         image_ids = det_image_ids(folder.layout.layout, str(split))

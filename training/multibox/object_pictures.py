@@ -1,7 +1,8 @@
 """Pictures with boxes of objects of any class, gathered from several data sets: what MultiBox learns from."""
 
+import hashlib
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,7 @@ from detector.datasets.coco import read_coco
 from detector.datasets.ilsvrc_cls import read_ilsvrc_loc
 from detector.datasets.ilsvrc_det import read_ilsvrc_det
 from detector.datasets.problems import OnProblem
-from detector.datasets.record import Dataset, Record
+from detector.datasets.record import Dataset, Problem, Record
 from detector.datasets.voc import read_voc
 from detector.datasets.voc_official import is_voc
 from detector.errors import DatasetError
@@ -21,39 +22,88 @@ SAME_IOU = 0.7
 """Boxes of two data sets that overlap by so much in one picture are one object."""
 
 
+@dataclass(frozen=True)
+class _Owned:
+    """A record, and whether it is of ILSVRC, whose names of pictures are unique over all its tasks."""
+
+    record: Record
+    is_ilsvrc: bool
+
+
 def read_object_pictures(
-    roots: Sequence[Path], exclude: frozenset[str], *, on_problem: OnProblem = OnProblem.REPORT
+    roots: Sequence[Path],
+    exclude: frozenset[str],
+    *,
+    held_out: Sequence[Record] = (),
+    on_problem: OnProblem = OnProblem.REPORT,
 ) -> Dataset:
     """All pictures with boxes below the given folders, each picture once; labels mean nothing.
 
     A folder is an ILSVRC download (its DET and CLS-LOC training pictures and ``agnostic_boxes.json`` are
     read, as far as they are there), a PASCAL VOC one (``JPEGImages``, ``Annotations``), or a COCO one
-    (``annotations/instances_*.json`` beside folders of pictures). A picture is known by its file's name: one
-    that several sets hold keeps the boxes of all, and ``partial`` is true only if no set has labelled every
-    object. Pictures whose name without suffix is in ``exclude`` are left out.
+    (``annotations/instances_*.json`` beside folders of pictures). One picture is what is one file, what has
+    the same name in ILSVRC, or what has the same name and the same bytes elsewhere: files that share only
+    their names are several. A picture that several sets hold keeps the boxes of all, and ``partial`` is true
+    only if no set has labelled every object.
+
+    exclude:
+        Names without suffix of pictures to leave out, of whichever set.
+    held_out:
+        Pictures of ILSVRC that are measured: they are left out.
 
     Raises DatasetError for a folder that is none of these.
     """
-    datasets = [dataset for root in roots for dataset in _read(root, on_problem)]
-    records = [
-        record
-        for dataset in datasets
-        for record in dataset.records
-        if len(record.boxes) and record.path.stem not in exclude
-    ]
-    return Dataset(
-        merged(records), ["object"], [problem for dataset in datasets for problem in dataset.problems]
-    )
+    owned: list[_Owned] = []
+    problems: list[Problem] = []
+    for root in roots:
+        for dataset, is_ilsvrc in _read(root, on_problem):
+            owned += [_Owned(one, is_ilsvrc) for one in dataset.records if len(one.boxes)]
+            problems += dataset.problems
+    owned = [one for one in owned if one.record.path.stem not in exclude]
+    measured = [_Owned(record, True) for record in held_out]
+    key_of = _keys([*measured, *owned])
+    out = {key_of[id(one)] for one in measured}
+    kept = [one for one in owned if key_of[id(one)] not in out]
+    records = merged((one.record for one in kept), [key_of[id(one)] for one in kept])
+    return Dataset(records, ["object"], problems)
 
 
-def merged(records: Iterable[Record]) -> list[Record]:
-    """One record a picture file's name, in the order of their first."""
-    found: dict[str, Record] = {}
-    for record in records:
+def merged(records: Iterable[Record], keys: Iterable[object]) -> list[Record]:
+    """One record a key, which says what picture each is of, in the order of their first."""
+    found: dict[object, Record] = {}
+    for record, key in zip(records, keys, strict=True):
         record = replace(record, labels=np.zeros(len(record.boxes), np.int64))
-        known = found.get(record.path.stem)
-        found[record.path.stem] = record if known is None else _joined(known, record)
+        known = found.get(key)
+        found[key] = record if known is None else _joined(known, record)
     return list(found.values())
+
+
+def _keys(owned: Sequence[_Owned]) -> dict[int, object]:
+    """What picture each record is of, by the record's identity. Only files of one name are compared."""
+    groups: dict[str, list[_Owned]] = {}
+    for one in owned:
+        groups.setdefault(one.record.path.stem, []).append(one)
+    found: dict[int, object] = {}
+    for stem, group in groups.items():
+        in_ilsvrc = [one for one in group if one.is_ilsvrc]
+        prints = {_print(one.record.path) for one in in_ilsvrc} if len(in_ilsvrc) < len(group) else set()
+        for one in group:
+            if one.is_ilsvrc:
+                found[id(one)] = stem
+            elif len(group) == 1:
+                found[id(one)] = one.record.path
+            else:
+                mine = _print(one.record.path)
+                found[id(one)] = stem if mine in prints else (stem, mine)
+    return found
+
+
+def _print(path: Path) -> object:
+    """What tells a file's content from others': a digest; the path itself where the file cannot be read."""
+    try:
+        return hashlib.blake2b(path.read_bytes(), digest_size=16).digest()
+    except OSError:
+        return path
 
 
 def _joined(a: Record, b: Record) -> Record:
@@ -68,16 +118,17 @@ def _joined(a: Record, b: Record) -> Record:
     return replace(a, boxes=boxes, labels=np.zeros(len(boxes), np.int64), difficult=difficult)
 
 
-def _read(root: Path, on_problem: OnProblem) -> list[Dataset]:
+def _read(root: Path, on_problem: OnProblem) -> list[tuple[Dataset, bool]]:
+    """The data sets of a folder, and whether each is of ILSVRC."""
     if found := _read_ilsvrc(root, on_problem):
-        return found
+        return [(dataset, True) for dataset in found]
     if instances := sorted((root / "annotations").glob("instances_*.json")):
         return [
-            read_coco(path, root / path.stem.removeprefix("instances_"), on_problem=on_problem)
+            (read_coco(path, root / path.stem.removeprefix("instances_"), on_problem=on_problem), False)
             for path in instances
         ]
     if is_voc(root):
-        return [read_voc(root, on_problem=on_problem)]
+        return [(read_voc(root, on_problem=on_problem), False)]
     raise DatasetError(
         f"{root} is no ILSVRC download that lists training pictures (ILSVRC/ImageSets), no PASCAL VOC one "
         "(JPEGImages/) and no COCO one (annotations/instances_*.json)"
