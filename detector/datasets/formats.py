@@ -9,6 +9,7 @@ from detector.classes import ClassList
 from detector.datasets.coco_folder import CocoFolder
 from detector.datasets.entries import Layout, read_entries
 from detector.datasets.folder_tree import FolderTree
+from detector.datasets.foreign_layouts import foreign_layout
 from detector.datasets.ilsvrc_folder import IlsvrcFolder
 from detector.datasets.list_file import listed
 from detector.datasets.problems import OnProblem, ProblemLog
@@ -103,6 +104,9 @@ def open_data(root: Path, format: Format | None = None, *, pictures_needed: bool
             if layout is not None:
                 found[one] = layout
     if not found:
+        foreign = foreign_layout(FolderTree.scan(root))
+        if foreign:
+            raise DatasetError(foreign)
         wanted = list(_SIGNS) if format is None else [format]
         signs = "".join(f"\n  --format {one}: {_SIGNS[one]}" for one in wanted)
         raise DatasetError(f"{root} holds no data set of a known layout. Looked for:{signs}")

@@ -1,0 +1,176 @@
+"""What the field's annotation tools export, one small set of each, and odd values in every field."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from small_folders import instances, picture, text, xml
+
+from detector.datasets.formats import Format, open_data
+from detector.errors import DatasetError
+
+LINE = "0 0.5 0.5 0.2 0.2"
+
+
+def cvat_yolo(root: Path) -> None:
+    text(root / "obj.names", "cat")
+    text(root / "obj.data", "classes = 1", "train = data/train.txt", "names = data/obj.names", "backup = b/")
+    text(root / "train.txt", "data/obj_train_data/a.jpg", "data/obj_train_data/my b.jpg")
+    for name in ("a", "my b"):
+        picture(root / f"obj_train_data/{name}.jpg")
+        text(root / f"obj_train_data/{name}.txt", LINE)
+
+
+def cvat_ultralytics(root: Path) -> None:
+    text(root / "data.yaml", "names:", "  0: cat", "path: .", "train: train.txt")
+    text(root / "train.txt", "data/images/train/a.jpg", "data/images/train/b.jpg")
+    for name in "ab":
+        picture(root / f"images/train/{name}.jpg")
+        text(root / f"labels/train/{name}.txt", LINE)
+
+
+def cvat_voc(root: Path) -> None:
+    text(root / "labelmap.txt", "# label:color_rgb:parts:actions", "cat:::")
+    text(root / "ImageSets/Main/train.txt", '"my a"', "sub/b")
+    for name in ("my a", "sub/b"):
+        picture(root / f"JPEGImages/{name}.jpg")
+        xml(root / f"Annotations/{name}.xml", "cat")
+
+
+def vott_voc(root: Path) -> None:
+    for name, split in (("a", "train"), ("b", "val")):
+        picture(root / f"JPEGImages/{name}.jpg")
+        xml(root / f"Annotations/{name}.xml", "cat")
+        text(root / f"ImageSets/Main/cat_{split}.txt", f"{name}.jpg 1")
+
+
+def cvat_coco(root: Path) -> None:
+    for name in "ab":
+        picture(root / f"images/{name}.jpg")
+    instances(root / "annotations/instances_default.json", {"a.jpg": [1], "b.jpg": [1]})
+
+
+def label_studio_coco(root: Path) -> None:
+    for name in "ab":
+        picture(root / f"images/{name}.jpg")
+    instances(root / "result.json", {"images\\a.jpg": [1], "images\\b.jpg": [1]})
+
+
+def label_studio_yolo(root: Path) -> None:
+    text(root / "classes.txt", "cat")
+    text(root / "notes.json", '{"categories": [{"id": 0, "name": "cat"}], "info": {"year": 2024}}')
+    for name in "ab":
+        picture(root / f"images/{name}.jpg")
+        text(root / f"labels/{name}.txt", LINE)
+
+
+def coco_annotator(root: Path) -> None:
+    for name in "ab":
+        picture(root / f"{name}.jpg")
+    path = instances(root / "pets-1.json", {"a.jpg": [1], "b.jpg": [1]})
+    content = json.loads(path.read_text())
+    for image in content["images"]:
+        image.update(path=f"/datasets/pets/{image['file_name']}", coco_url=None)
+    for annotation in content["annotations"]:
+        annotation.update(iscrowd=False, metadata={}, isbbox=True)
+    path.write_text(json.dumps(content))
+
+
+def roboflow_voc(root: Path) -> None:
+    for name, split in (("a_jpg.rf.1", "train"), ("b_jpg.rf.2", "valid")):
+        picture(root / f"{split}/{name}.jpg")
+        xml(root / f"{split}/{name}.xml", "cat")
+
+
+def x_anylabeling_voc(root: Path) -> None:
+    for name in "ab":
+        picture(root / f"{name}.jpg")
+        text(root / f"{name}.json", json.dumps({"shapes": [], "imagePath": f"{name}.jpg"}))
+        xml(root / f"Annotations/{name}.xml", "cat")
+
+
+@pytest.mark.parametrize(
+    ("write", "format"),
+    [
+        (cvat_yolo, Format.YOLO),
+        (cvat_ultralytics, Format.YOLO),
+        (cvat_voc, Format.VOC),
+        (vott_voc, Format.VOC),
+        (cvat_coco, Format.COCO),
+        (label_studio_coco, Format.COCO),
+        (label_studio_yolo, Format.YOLO),
+        (coco_annotator, Format.COCO),
+        (roboflow_voc, Format.VOC),
+        (x_anylabeling_voc, Format.VOC),
+    ],
+    ids=lambda value: getattr(value, "__name__", str(value)),
+)
+def test_two_pictures_of_one_cat_each(tmp_path: Path, write: Callable[[Path], None], format: Format) -> None:
+    write(tmp_path)
+    folder = open_data(tmp_path)
+    assert (folder.format, folder.classes.ids) == (format, ("cat",))
+    for found in (folder.read(), *([folder.read(split) for split in folder.splits])):
+        assert found.problems == []
+        assert [len(record.boxes) for record in found.records] == [1] * len(found.records)
+    assert len(folder.read().records) == 2
+    assert sum(len(folder.read(split).records) for split in folder.splits) in (0, 2)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("a.json", [{"image": "a.jpg", "annotations": [{"label": "cat"}]}], "CreateML"),
+        ("a.json", {"shapes": [], "imagePath": "a.jpg"}, "labelme"),
+        ("pets.vott", {"assets": {}}, "VoTT"),
+        ("a.json", [{"data": {}, "annotations": []}], "Label Studio"),
+        ("via.json", {"a.jpg1": {"filename": "a.jpg", "regions": []}}, "VIA"),
+        ("pets.csv", "image,xmin,ymin,xmax,ymax,label", "a table"),
+    ],
+)
+def test_a_layout_that_is_not_read_is_named(tmp_path: Path, name: str, content: Any, message: str) -> None:
+    picture(tmp_path / "a.jpg")
+    text(tmp_path / name, json.dumps(content))
+    with pytest.raises(DatasetError, match=f"{message}.*export it as"):
+        open_data(tmp_path)
+
+
+ODD = (None, "", "NaN", "10,5", [], [1], {}, True, -5, 1e400, 1e300, "x", "1.5", float("nan"), 10**30)
+
+
+@pytest.mark.parametrize("odd", ODD, ids=repr)
+def test_an_odd_value_in_any_field_of_coco_is_no_traceback(tmp_path: Path, odd: object) -> None:
+    """And costs no more than it says: the other picture keeps its box, unless the file is refused."""
+    for name in "ab":
+        picture(tmp_path / f"{name}.jpg")
+    path = instances(tmp_path / "labels.json", {"a.jpg": [1], "b.jpg": [1]})
+    sound = path.read_text()
+    for part in ("images", "annotations", "categories"):
+        for field in json.loads(sound)[part][0]:
+            content = json.loads(sound)
+            content[part][0][field] = odd
+            path.write_text(json.dumps(content))
+            try:
+                found = open_data(tmp_path).read()
+            except DatasetError:
+                continue  # refused, in a line
+            boxes = {record.path.name: len(record.boxes) for record in found.records}
+            assert boxes.get("b.jpg") == 1 or found.problems
+            assert boxes.get("a.jpg", 0) == 1 or found.problems, f"{part} {field}: lost in silence"
+
+
+@pytest.mark.parametrize("odd", ["", "NaN", "10,5", "inf", "1e300", "x", "-5", "None", "<b/>", "é"])
+def test_an_odd_value_in_any_field_of_voc_is_no_traceback(tmp_path: Path, odd: str) -> None:
+    for name in "ab":
+        picture(tmp_path / f"{name}.jpg")
+        xml(tmp_path / f"{name}.xml", "cat")
+    path = tmp_path / "a.xml"
+    sound = path.read_text()
+    for value in ("<width>100<", "<height>80<", "<name>cat<", "<xmin>1<", "<xmax>20<", "<ymax>20<"):
+        tag = value[: value.index(">") + 1]
+        path.write_text(sound.replace(value, f"{tag}{odd}<"))
+        found = open_data(tmp_path).read()
+        boxes = {record.path.name: len(record.boxes) for record in found.records}
+        assert boxes["b.jpg"] == 1
+        assert boxes.get("a.jpg") == 1 or found.problems, f"{tag}: lost in silence"
