@@ -23,8 +23,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections import Counter
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -33,26 +31,11 @@ import typer
 from loadtest.client import NO_ANSWER, REFUSED, Answer, form, request
 from loadtest.figures import in_words, machine, milliseconds, outcomes, read_pictures
 from loadtest.loops import closed_loop
+from loadtest.metrics import metric, regions, requests_by_status, until_idle
 from loadtest.processes import ROOT, Server, service
-from prometheus_client.parser import text_string_to_metric_families
+from loadtest.trial import Trial
 
-REPORTED = 1.5
-"""Seconds after which what a worker did stands in the service's metrics."""
 TRIALS = ("vanish", "kill", "sigterm")
-
-
-@dataclass
-class Trial:
-    """What a trial found: figures to print, and what was wrong."""
-
-    name: str
-    figures: dict[str, str] = field(default_factory=dict)
-    wrong: list[str] = field(default_factory=list)
-
-    def check(self, right: bool, otherwise: str) -> None:
-        """Note ``otherwise`` if it is not right."""
-        if not right:
-            self.wrong.append(otherwise)
 
 
 def main(
@@ -86,11 +69,7 @@ def main(
                 done = asyncio.run(kill(server, messages, load, seconds, patience))
             else:
                 done = asyncio.run(sigterm(server, messages, load, seconds, patience))
-        print(f"\n{done.name}")
-        for key, value in done.figures.items():
-            print(f"  {key}: {value}")
-        for problem in done.wrong:
-            print(f"  WRONG: {problem}")
+        done.show()
         failed |= bool(done.wrong)
     sys.exit(1 if failed else 0)
 
@@ -105,7 +84,7 @@ def vanish(server: Server, messages: list[bytes], clients: int, draw: random.Ran
     (alone,) = asyncio.run(closed_loop(server.port, messages[:1], 1))
     per_picture = regions(server) - before
     trial.check(per_picture > 0, "the service's count of regions does not move")
-    before, counted = regions(server), by_status(server)
+    before, counted = regions(server), requests_by_status(server)
     asyncio.run(come_and_go(server.port, messages, clients, draw))
     gone = time.monotonic()
     (answer,) = asyncio.run(closed_loop(server.port, messages[:1], 1, patience=300))
@@ -121,26 +100,9 @@ def vanish(server: Server, messages: list[bytes], clients: int, draw: random.Ran
     theirs = per_picture * (clients // 2)
     trial.figures["regions computed for them"] = f"{computed:.0f} of the {theirs:.0f} of whole requests"
     trial.check(computed <= 0.25 * theirs, "more than a quarter of their work was done")
-    trial.figures["as the service counted"] = in_words(by_status(server) - counted)
+    trial.figures["as the service counted"] = in_words(requests_by_status(server) - counted)
     trial.figures["noticed as gone"] = f"{metric(server, 'detector_abandoned_total'):.0f}"
     return trial
-
-
-def regions(server: Server) -> float:
-    """How many regions were computed, once nothing moves any more: workers report twice a second."""
-    until_idle(server, 30)
-    time.sleep(REPORTED)
-    return metric(server, "detector_regions_total")
-
-
-def by_status(server: Server) -> Counter[str]:
-    """The requests to /detect that the service counted, by status."""
-    counts = Counter[str]()
-    for one in text_string_to_metric_families(server.get("/metrics", timeout=30).text):
-        for sample in one.samples:
-            if sample.name == "detector_requests_total" and sample.labels["endpoint"] == "/detect":
-                counts[sample.labels["status"]] += int(sample.value)
-    return counts
 
 
 async def come_and_go(port: int, messages: list[bytes], clients: int, draw: random.Random) -> None:
@@ -159,28 +121,6 @@ async def come_and_go(port: int, messages: list[bytes], clients: int, draw: rand
         writer.transport.abort()
 
     await asyncio.gather(*(one(number) for number in range(clients)))
-
-
-def until_idle(server: Server, seconds: float) -> dict[str, float]:
-    """The gauges of pending work once they are zero, or as they are after so many seconds."""
-    end = time.monotonic() + seconds
-    while True:
-        left = {
-            name: metric(server, name) for name in ("detector_pending_requests", "detector_pending_regions")
-        }
-        if not any(left.values()) or time.monotonic() > end:
-            return left
-        time.sleep(0.1)
-
-
-def metric(server: Server, name: str) -> float:
-    """The sum of a metric over all its labels. Raises SystemExit where the service does not have it."""
-    text = server.get("/metrics", timeout=30).text
-    family = name.removesuffix("_total")
-    for one in text_string_to_metric_families(text):
-        if one.name == family:
-            return sum(sample.value for sample in one.samples if sample.name == name)
-    raise SystemExit(f"error: /metrics of the service has no {name}")
 
 
 # A worker that is killed

@@ -79,10 +79,12 @@ def form(files: Mapping[str, bytes], boundary: str = "7d1b9f0c") -> tuple[bytes,
 class Client:
     """One user with one connection, made when needed and used again as long as the server keeps it."""
 
-    def __init__(self, port: int, patience: float = 600) -> None:
-        """``patience``: seconds after which an answer counts as never coming."""
+    def __init__(self, port: int, patience: float = 600, address: str = "127.0.0.1") -> None:
+        """``patience``: seconds after which an answer counts as never coming; ``address``: the loopback
+        address (127.0.0.0/8) that the connection comes from."""
         self._port = port
         self._patience = patience
+        self._address = address
         self._reader: asyncio.StreamReader | None = None
         self._writer: asyncio.StreamWriter | None = None
 
@@ -119,7 +121,9 @@ class Client:
         if self._reader is None or self._writer is None or self._reader.at_eof():
             self.close()
             try:
-                self._reader, self._writer = await asyncio.open_connection("127.0.0.1", self._port)
+                self._reader, self._writer = await asyncio.open_connection(
+                    "127.0.0.1", self._port, local_addr=(self._address, 0)
+                )
             except ConnectionRefusedError:
                 return REFUSED
         self._writer.write(message)  # not awaited: a refusal may come before all of it is sent

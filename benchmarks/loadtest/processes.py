@@ -47,15 +47,22 @@ class Server:
 
 @contextmanager
 def running(
-    command: Sequence[str], environment: Mapping[str, str], ready: str, *, seconds: float = 300
+    command: Sequence[str],
+    environment: Mapping[str, str],
+    ready: str,
+    *,
+    seconds: float = 300,
+    open_files: int | None = None,
 ) -> Iterator[Server]:
     """A server that listens on ``$DETECTOR_PORT`` of loopback and answers 200 at ``ready``; ended afterwards,
-    with every process it started.
+    with every process it started. ``open_files``: the most file descriptors that it may have.
 
     Raises SystemExit with the end of its log if it does not become ready.
     """
     signal.signal(signal.SIGTERM, lambda *_: sys.exit("error: ended by SIGTERM"))  # and so end the server
     port = _free_port()
+    if open_files is not None:
+        command = ["prlimit", f"--nofile={open_files}", *command]  # it becomes the command: one process
     with tempfile.TemporaryFile() as log:
         start = time.monotonic()
         process = subprocess.Popen(
@@ -72,13 +79,15 @@ def running(
             _end(process)
 
 
-def service(settings: Mapping[str, object], *, seconds: float = 300) -> AbstractContextManager[Server]:
+def service(
+    settings: Mapping[str, object], *, seconds: float = 300, open_files: int | None = None
+) -> AbstractContextManager[Server]:
     """This project's service with settings by name; those that are None keep their default."""
     environment = {
         f"DETECTOR_{name.upper()}": str(value) for name, value in settings.items() if value is not None
     }
     command = [sys.executable, "-P", "-m", "api"]
-    return running(command, environment, "/health/ready", seconds=seconds)
+    return running(command, environment, "/health/ready", seconds=seconds, open_files=open_files)
 
 
 class MemoryWatch:

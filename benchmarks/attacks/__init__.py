@@ -1,0 +1,1 @@
+"""Attacks on a running service, each a trial with a service of its own."""
