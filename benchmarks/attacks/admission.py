@@ -13,6 +13,7 @@ from attacks.bystander import ATTACKER, PICTURE, SMALL_REQUEST, judge, small_req
 
 LONG = {"X-Timeout-Ms": "300000"}
 GARBAGE = request("/detect", b"\xff\xd8\xff garbage")
+TINY_GARBAGE = request("/classify", b"\xff\xd8\xff garbage")
 
 
 def heads(settings: Mapping[str, object], *, count: int = 100, seconds: float = 20) -> Trial:
@@ -71,8 +72,8 @@ def slow_clients(settings: Mapping[str, object], *, seconds: float = 20) -> Tria
         end = time.monotonic() + seconds
         async with Client(server.port, address=ATTACKER) as client:
             while time.monotonic() < end:
-                await client.ask(GARBAGE)
-                await asyncio.sleep(1)
+                await client.ask(TINY_GARBAGE)
+                await asyncio.sleep(2.1)
         for writer in writers:
             writer.transport.abort()
         await asyncio.sleep(1)

@@ -21,7 +21,7 @@ SETTLED = 60.0
 """Seconds within which there is one worker again, with the newest weights."""
 
 
-def switching(settings: Mapping[str, object], *, rounds: int = 3) -> Trial:
+def switching(settings: Mapping[str, object], *, rounds: int = 1) -> Trial:
     """In each round: new weights and SIGHUP, again before the switch is done, a worker killed or stopped."""
     trial = Trial("SIGHUP again during a switch, workers that die meanwhile")
     with tempfile.TemporaryDirectory() as folder:

@@ -23,7 +23,7 @@ Header = dict[str, Any]
 METADATA = "googlenet-detector"
 
 
-def weights(settings: Mapping[str, object], *, seconds: float = 15) -> Trial:
+def weights(settings: Mapping[str, object], *, seconds: float = 8) -> Trial:
     """Each damaged file by ``detector weights verify``, then by SIGHUP to a service with good weights."""
     trial = Trial("damaged weights")
     with tempfile.TemporaryDirectory() as folder:
