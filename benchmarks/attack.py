@@ -31,6 +31,8 @@ from attacks import admission, bodies, connections, drawing, keys, switching, we
 from loadtest.figures import machine
 from loadtest.trial import Trial
 
+from detector.command_line import run_script
+
 TRIALS: dict[str, Callable[[Mapping[str, object]], Trial]] = {
     "keys": keys.keys,
     "heads": admission.heads,
@@ -71,4 +73,4 @@ def main(
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    run_script(main)

@@ -15,6 +15,8 @@ from typing import Annotated
 import typer
 from loadtest.processes import ROOT, service
 
+from detector.command_line import run_script
+
 CHECKS = (
     "not_a_server_error",
     "status_code_conformance",
@@ -55,4 +57,4 @@ def main(
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    run_script(main)

@@ -27,6 +27,8 @@ from loadtest.client import Answer, Client, request
 from loadtest.figures import in_words, machine, milliseconds, outcomes, percentile
 from loadtest.processes import ROOT, MemoryWatch, Server, service
 
+from detector.command_line import run_script
+
 T = TypeVar("T")
 PATIENCE = 120.0
 SETTLE = 3.0
@@ -147,4 +149,4 @@ def keep(folder: Path, files: Sequence[HostileFile]) -> None:
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    run_script(main)

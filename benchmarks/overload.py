@@ -27,6 +27,7 @@ from loadtest.figures import OwnTime, in_words, machine, milliseconds, outcomes,
 from loadtest.loops import OpenLoop, closed_loop, open_loop
 from loadtest.processes import ROOT, MemoryWatch, Server, service
 
+from detector.command_line import run_script
 from detector.evaluation.text_table import aligned
 from detector.files import write_whole
 
@@ -190,4 +191,4 @@ class Result:
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    run_script(main)

@@ -14,6 +14,8 @@ from functools import partial
 from pathlib import Path
 from typing import Annotated, Literal
 
+from detector.command_line import run_script
+
 # Before anything imports cv2, so that it is the contrib build.
 sys.path.insert(0, str(Path(sys.prefix) / "peers"))
 
@@ -163,4 +165,4 @@ def _label(one: MethodFigures, pictures: int) -> str:
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    run_script(main)

@@ -35,6 +35,8 @@ from loadtest.metrics import metric, regions, requests_by_status, until_idle
 from loadtest.processes import ROOT, Server, service
 from loadtest.trial import Trial
 
+from detector.command_line import run_script
+
 TRIALS = ("vanish", "kill", "sigterm")
 
 
@@ -235,4 +237,4 @@ def phases(answers: list[Answer], blow: float, end: float) -> dict[str, str]:
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    run_script(main)

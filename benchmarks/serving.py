@@ -41,6 +41,7 @@ from loadtest.loops import closed_loop
 from loadtest.processes import ROOT, Server, running, service
 from serving_peers import WARM_UP_PICTURES
 
+from detector.command_line import run_script
 from detector.evaluation.text_table import aligned
 from detector.files import write_whole
 
@@ -245,4 +246,4 @@ def table(cells: list[Cell], of_bare: list[Cell], names: list[str]) -> str:
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    run_script(main)

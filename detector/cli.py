@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
+from detector.command_line import PLAIN
 from detector.detection import MAX_DETECTIONS, SCORE_THRESHOLD
 from detector.drawing import draw, save
 from detector.errors import DetectorError, ImageError
@@ -21,8 +22,7 @@ from detector.weights_cli import weights
 app = typer.Typer(
     help="Object detection in the manner of R-CNN with a GoogLeNet backbone.",
     no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
+    **PLAIN,
 )
 app.add_typer(weights, name="weights")
 

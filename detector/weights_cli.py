@@ -18,6 +18,7 @@ from detector.checkpoints import (
     verify_checkpoint,
 )
 from detector.classes import ClassList, ilsvrc_cls
+from detector.command_line import PLAIN
 from detector.head_sharing import with_multibox_of
 from detector.metadata import Metadata
 from detector.pretrained import SHIPPED
@@ -26,7 +27,7 @@ from detector.scoring import Scoring
 from detector.torchvision_weights import PREPROCESSING as TORCHVISION_PREPROCESSING
 from detector.torchvision_weights import read_torchvision
 
-weights = typer.Typer(help="Import, show and verify weights files.", no_args_is_help=True)
+weights = typer.Typer(help="Import, show and verify weights files.", no_args_is_help=True, **PLAIN)
 
 
 class Kind(StrEnum):

@@ -12,6 +12,7 @@ from typing import Annotated
 
 import typer
 
+from detector.command_line import run_script
 from detector.datasets.formats import Format, open_data
 from detector.errors import DetectorError
 from detector.files import write_whole
@@ -53,4 +54,4 @@ def main(
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    run_script(main)

@@ -13,6 +13,7 @@ from tqdm import tqdm
 
 from detector.checkpoints import load_checkpoint
 from detector.classification import Classifier
+from detector.command_line import run_script
 from detector.datasets.ilsvrc_cls import read_ilsvrc_cls
 from detector.datasets.problems import OnProblem
 from detector.errors import DetectorError
@@ -66,4 +67,4 @@ def _listed(path: Path) -> list[str]:
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    run_script(main)

@@ -20,6 +20,7 @@ from typing import Annotated, Any
 
 import typer
 
+from detector.command_line import run_script
 from detector.datasets.formats import Format
 from detector.datasets.problems import OnProblem
 from detector.datasets.record import Record
@@ -270,4 +271,4 @@ def _write_figures(path: Path, figures: Sequence[RunFigures], measured: Measured
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    run_script(main)

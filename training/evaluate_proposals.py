@@ -15,6 +15,7 @@ from typing import Annotated
 
 import typer
 
+from detector.command_line import run_script
 from detector.datasets.ilsvrc_det import read_ilsvrc_det
 from detector.datasets.problems import OnProblem
 from detector.datasets.record import Dataset, Record
@@ -143,4 +144,4 @@ def _compared(
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    run_script(main)

@@ -16,6 +16,7 @@ import typer
 from tqdm import tqdm
 
 from detector.checkpoints import load_checkpoint
+from detector.command_line import run_script
 from detector.datasets.formats import Format
 from detector.datasets.problems import OnProblem
 from detector.errors import DetectorError
@@ -226,4 +227,4 @@ def _describe(chosen: ChosenData, recipe: Recipe) -> None:
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    run_script(main)

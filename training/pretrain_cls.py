@@ -16,6 +16,7 @@ import typer
 from tqdm import tqdm
 
 from detector.checkpoints import Checkpoint, load_checkpoint
+from detector.command_line import run_script
 from detector.errors import DetectorError, ParameterError
 from detector.metadata import Metadata
 from training.classifier.augmentation import Distortion, PatchSettings
@@ -199,4 +200,4 @@ def pretrain_classifier(
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    run_script(main)

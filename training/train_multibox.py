@@ -19,6 +19,7 @@ from tqdm import tqdm
 
 from detector.backbone import Backbone
 from detector.checkpoints import Checkpoint, load_checkpoint, save_checkpoint
+from detector.command_line import run_script
 from detector.datasets.ilsvrc import read_list
 from detector.datasets.ilsvrc_det import read_ilsvrc_det
 from detector.datasets.problems import OnProblem
@@ -208,4 +209,4 @@ def _listed(path: Path) -> set[str]:
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    run_script(main)
