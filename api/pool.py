@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Callable
 from typing import Any
 
+from api.admission import Ticket
 from api.errors import not_ready
 from api.supervisor import Supervisor
 from api.tasks import Task
@@ -43,7 +44,7 @@ class Pool:
 
     @property
     def rate(self) -> float:
-        """Regions a second that the devices do together, as they found when they started."""
+        """Regions a second that the devices do together, as measured, or as they found when they started."""
         return sum(worker.rate for worker in self._serving)
 
     @property
@@ -67,13 +68,13 @@ class Pool:
         """
         self._supervisor.switch()
 
-    def ask(self, model: str, task: Task, data: bytes, deadline: float, work: int) -> asyncio.Future[Answer]:
+    def ask(self, model: str, task: Task, data: bytes, ticket: Ticket, work: int) -> asyncio.Future[Answer]:
         """Have a task done by the worker with the least to do. Raises ApiError 503 if there is none."""
         serving = self._serving
         if not serving:
             raise not_ready()
         worker = min(serving, key=lambda one: one.pending)
-        return worker.ask(model, task, data, deadline, work)
+        return worker.ask(model, task, data, ticket, work)
 
     async def close(self) -> None:
         """End all workers at once."""

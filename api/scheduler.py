@@ -18,6 +18,7 @@ from time import monotonic
 
 import torch
 
+from api.admission import QUANTUM
 from api.backlog import Backlog, Batch, Outcome, Pending
 from api.fair_queue import Requester
 from api.faults import Cancelled, DeviceFault, Expired, OutOfMemory, is_fault, is_out_of_memory
@@ -26,22 +27,22 @@ from detector.looks import Look
 
 logger = logging.getLogger(__name__)
 
-QUANTUM = 256
-"""Rows that a request may take before it is another's turn: those of every profile but ``paper`` fit."""
-
 
 @dataclass(frozen=True)
 class Load:
     """What the device did since it was last asked for, and what waits now.
 
     ``fills`` has a number for each batch: its rows by how many an engine takes. The oldest batch under way
-    has been there for ``stuck`` seconds.
+    has been there for ``stuck`` seconds. In ``full_seconds`` more was waiting than was under way, and
+    ``full_regions`` were done in them.
     """
 
     queued: int
     regions: int
     fills: tuple[float, ...]
     stuck: float
+    full_regions: int
+    full_seconds: float
 
 
 class Scheduler:
@@ -72,6 +73,8 @@ class Scheduler:
         self._fault: DeviceFault | None = None
         self._fills: list[float] = []
         self._regions = 0
+        self._full_regions, self._full_seconds = 0, 0.0
+        self._full_since: float | None = None  # since when more is waiting than is under way
         self._since: dict[int, float] = {}  # when the batch under way was started, by lane
         self._threads = [
             threading.Thread(target=self._serve, args=(lane,), name=f"device-{lane}", daemon=True)
@@ -93,6 +96,7 @@ class Scheduler:
             refusal = self._fault or (Cancelled("the scheduler is closed") if self._closed else None)
             if refusal is None:
                 self._backlog.add(one)
+                self._note_full()
                 self._changed.notify_all()
                 return
         one.conclude(refusal, one.asked)
@@ -116,8 +120,17 @@ class Scheduler:
         now = monotonic()
         with self._changed:
             stuck = now - min(self._since.values(), default=now)
-            load = Load(self._backlog.rows, self._regions, tuple(self._fills), stuck)
+            self._note_full()
+            load = Load(
+                self._backlog.rows,
+                self._regions,
+                tuple(self._fills),
+                stuck,
+                self._full_regions,
+                self._full_seconds,
+            )
             self._regions, self._fills = 0, []
+            self._full_regions, self._full_seconds = 0, 0.0
         return load
 
     def _serve(self, lane: int) -> None:
@@ -143,6 +156,13 @@ class Scheduler:
             if running is None:
                 self._note(lane, None)
 
+    def _note_full(self) -> None:
+        """Count the time in which more was waiting than was under way."""
+        now = monotonic()
+        if self._full_since is not None:
+            self._full_seconds += now - self._full_since
+        self._full_since = now if self._backlog and len(self._since) == self._lanes else None
+
     def _note(self, lane: int, since: float | None) -> None:
         """Since when a lane has been busy with its batch."""
         with self._changed:
@@ -150,6 +170,7 @@ class Scheduler:
                 self._since.pop(lane, None)
             else:
                 self._since[lane] = since
+            self._note_full()
 
     def _next_batch(self, *, busy: bool) -> Batch | None:
         """What to start next. While the device is busy only a whole batch, for any other may still grow; None
@@ -189,6 +210,8 @@ class Scheduler:
             now, row = monotonic(), 0
             with self._changed:
                 self._regions += batch.rows
+                if self._full_since is not None:
+                    self._full_regions += batch.rows
                 self._fills.append(batch.rows / batch.engine.batch)
                 for part in batch.slices:
                     # Copies: views would keep the rows of all others in memory.

@@ -2,12 +2,14 @@
 
 import asyncio
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from time import monotonic
 from typing import Any, TypeVar
 
 from fastapi import Request
 
 from api.admission import Admission, Ticket
+from api.clients import client_of
 from api.errors import ApiError, ClientLeft, about_to_end, not_ready
 from api.intake.remote import Fetcher
 from api.intake.uploads import Upload, UploadLimits, Uploads, check_headers, declared_bytes, read_uploads
@@ -51,11 +53,14 @@ class Service:
         self._last_call = asyncio.Event()
         self._settings = settings
         self._metrics = metrics
-        self._limits = UploadLimits(settings.max_bytes, settings.max_pictures)
+        self._limits = UploadLimits(
+            settings.max_bytes, settings.max_pictures, settings.max_pending_bytes // 2
+        )
+        self._keys = settings.keys
         self._admission = Admission(
             max_requests=settings.max_pending_requests,
             max_bytes=settings.max_pending_bytes,
-            stated_rate=lambda: self.pool.rate,
+            rate=lambda: self.pool.rate,
             metrics=metrics,
         )
         self._fetcher = (
@@ -111,14 +116,19 @@ class Service:
         check_headers(request, self._limits)
         regions = _regions(task_of(Upload(b"")), described)
         size = declared_bytes(request, self._limits)
-        with self._admission.admit(regions, size, seconds) as ticket:
+        client = client_of(request, self._keys)
+        with self._admission.admit(client, regions, size, seconds) as ticket:
             request.state.log.update(model=described["name"], regions=regions)
             uploads = await self._read(request, ticket)
             pictures = [upload for upload in uploads.items if upload.refusal is None]
-            if len(pictures) > 1:
-                ticket.grow(regions * (len(pictures) - 1))
-            answers = await self._ask(request, described["name"], uploads.items, task_of, ticket, regions)
-            ticket.answered = True
+            ticket.hold(sum(len(upload.data) for upload in pictures))
+            ticket.start(regions * len(pictures))
+            bodies = [upload.data for upload in uploads.items]
+            uploads = replace(uploads, items=tuple(replace(one, data=b"") for one in uploads.items))
+            del pictures
+            answers = await self._ask(
+                request, described["name"], uploads.items, bodies, task_of, ticket, regions
+            )
         return uploads, answers
 
     def _model(self, name: str | None) -> dict[str, Any]:
@@ -146,9 +156,18 @@ class Service:
 
     async def _read(self, request: Request, ticket: Ticket) -> Uploads:
         try:
-            async with asyncio.timeout(ticket.deadline - monotonic()):
-                return await read_uploads(request, self._limits, self._fetcher)
+            async with asyncio.timeout(ticket.deadline - monotonic()) as limit:
+                loop = asyncio.get_running_loop()
+                ticket.on_give_way = lambda: limit.reschedule(loop.time())
+                return await read_uploads(request, self._limits, self._fetcher, ticket.receive)
         except TimeoutError as error:
+            if ticket.gave_way:
+                raise ApiError(
+                    408,
+                    "slow_body",
+                    "The request came so slowly that it had to make room for others. Send it faster.",
+                    {"Retry-After": "1"},
+                ) from error
             raise ApiError(
                 408,
                 "slow_body",
@@ -161,21 +180,30 @@ class Service:
         request: Request,
         model: str,
         uploads: Sequence[Upload],
+        bodies: list[bytes],
         task_of: Callable[[Upload], Task],
         ticket: Ticket,
         regions: int,
     ) -> list[Answer | ApiError]:
-        async def one(upload: Upload) -> Answer | ApiError:
+        """What becomes of each picture. ``bodies``, their bytes, is emptied: the worker has them then."""
+
+        async def one(number: int, upload: Upload) -> Answer | ApiError:
             if upload.refusal is not None:
                 return upload.refusal
+            data, bodies[number] = bodies[number], b""
+            size = len(data)
             try:
-                answer = await self.pool.ask(model, task_of(upload), upload.data, ticket.deadline, regions)
+                asked = self.pool.ask(model, task_of(upload), data, ticket, regions)
+                del data
+                answer = await asked
             except ApiError as error:
                 return error
+            finally:
+                ticket.done(regions, size)
             self._metrics.stages(answer.timing_ms)
             return answer
 
-        asking = asyncio.gather(*(one(upload) for upload in uploads))
+        asking = asyncio.gather(*(one(number, upload) for number, upload in enumerate(uploads)))
         return await self._while_client_waits(request, asking, ticket.deadline)
 
     async def _while_client_waits(self, request: Request, work: "asyncio.Future[T]", deadline: float) -> T:

@@ -16,7 +16,9 @@ from time import monotonic
 from typing import Any
 
 from api import wire
+from api.admission import Ticket
 from api.errors import ApiError
+from api.rate import Rate
 from api.tasks import Task, task_header
 from api.watching.logs import REQUEST_ID
 from api.watching.metrics import DeviceReport, Metrics
@@ -95,9 +97,14 @@ class Worker:
         """Why it ended before it was ready."""
         self.models: list[dict[str, Any]] = []
         self.device = settings.device
-        self.rate = 0.0
+        self._rate = Rate(0.0)
         self.served_seconds = 0.0
         """For how long it was ready, once it is not any more."""
+
+    @property
+    def rate(self) -> float:
+        """Regions a second that its device does."""
+        return self._rate.value
 
     @property
     def pending(self) -> int:
@@ -119,7 +126,8 @@ class Worker:
             reader = await self._open()
             header = await self._first_word(reader)
             self._heard = monotonic()
-            self.models, self.device, self.rate = header["models"], header["device"], header["rate"]
+            self.models, self.device = header["models"], header["device"]
+        self._rate = Rate(header["rate"])
             self._enter(WorkerState.READY)
             await self._serve(reader)
         except (EOFError, ConnectionError) as error:
@@ -242,7 +250,7 @@ class Worker:
         if self._writer is not None:
             self._writer.transport.abort()
 
-    def ask(self, model: str, task: Task, data: bytes, deadline: float, work: int) -> asyncio.Future[Answer]:
+    def ask(self, model: str, task: Task, data: bytes, ticket: Ticket, work: int) -> asyncio.Future[Answer]:
         """Have a task done; the future's exception is an ApiError. Cancel it where nobody waits any more."""
         number = next(_numbers)
         future: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
@@ -254,7 +262,9 @@ class Worker:
                 "op": "task",
                 "id": number,
                 "model": model,
-                "deadline": deadline,
+                "deadline": ticket.deadline,
+                "client": ticket.client,
+                "request": ticket.number,
                 "request_id": REQUEST_ID.get(),
                 **task_header(task),
             },
@@ -276,7 +286,8 @@ class Worker:
     def _send(self, header: wire.Header, body: bytes = b"") -> None:
         if self._writer is not None and not self._writer.is_closing():
             # Not awaited: what waits in the buffer is bounded by the bytes that admission lets in.
-            self._writer.writelines(wire.packed(header, body))
+            for part in wire.packed(header, body):  # writelines would join them, a copy more
+                self._writer.write(part)
 
     def _answered(self, header: wire.Header, body: bytes) -> None:
         future = self._asked.pop(header["id"], None)
@@ -291,6 +302,7 @@ class Worker:
 
     def _reported(self, header: wire.Header) -> None:
         self._stuck, self._heard = header["stuck"], monotonic()
+        self._rate.report(header["full_regions"], header["full_seconds"])
         fills = tuple(header["fills"])
         report = DeviceReport(header["queued"], len(fills), header["regions"], fills, header["memory"])
         self._metrics.device_report(self.device, report)

@@ -3,6 +3,7 @@
 A body is read no further than its limit: what is too large is refused before it is in memory.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from fastapi import Request
@@ -34,13 +35,24 @@ class Upload:
 
 @dataclass(frozen=True)
 class UploadLimits:
-    """How much a request may bring: bytes of one picture, pictures of one request."""
+    """How much a request may bring: bytes of one picture, pictures of one request, and the memory that its
+    body and pictures take together, if that is not less than of one picture."""
 
     max_bytes: int
     max_pictures: int
+    max_held: int = 2**63
+
+    def held(self, media_type: str, size: int) -> int:
+        """Return how much memory so many bytes of a body take: a form's and JSON's pictures are taken out of
+        it while it is there."""
+        return 2 * size if media_type in (FORM_TYPE, JSON_TYPE) else size
 
     def body_bytes(self, media_type: str, pictures: int) -> int:
         """Most bytes of a body of that type with so many pictures (a raw body is always one)."""
+        one, several = self._body_bytes(media_type, 1), self._body_bytes(media_type, pictures)
+        return max(one, min(several, self.max_held // self.held(media_type, 1)))
+
+    def _body_bytes(self, media_type: str, pictures: int) -> int:
         if media_type == FORM_TYPE:
             return pictures * (self.max_bytes + _PART_FRAMING) + _FRAMING
         if media_type == JSON_TYPE:  # base64, in lines of 76 characters at the worst
@@ -93,11 +105,14 @@ def declared_bytes(request: Request, limits: UploadLimits) -> int:
     """
     check_headers(request, limits)
     length = _stated_length(request)
-    return length if length is not None else limits.body_bytes(media_type_of(request), 1)
+    media_type = media_type_of(request)
+    return limits.held(media_type, length if length is not None else limits.body_bytes(media_type, 1))
 
 
-async def read_body(request: Request, limits: UploadLimits) -> bytearray:
-    """The whole body of a request.
+async def read_body(
+    request: Request, limits: UploadLimits, receive: Callable[[int], None] = lambda size: None
+) -> bytearray:
+    """The whole body of a request; ``receive`` is told of the memory that each piece takes.
 
     Raises ApiError as :func:`check_headers` does, and 413 as soon as the body passes its limit: that of as
     many pictures as are allowed if its length was stated, that of one picture if it was not.
@@ -110,6 +125,7 @@ async def read_body(request: Request, limits: UploadLimits) -> bytearray:
     async for chunk in request.stream():
         if len(body) + len(chunk) > most:
             raise _body_too_large(media_type, limits, stated=pictures > 1)
+        receive(limits.held(media_type, len(chunk)))
         body += chunk
     if not body:
         raise ApiError(400, "empty", "The body is empty. Send the content of a picture file.")
@@ -153,6 +169,6 @@ def _body_too_large(media_type: str, limits: UploadLimits, stated: bool = True) 
     return ApiError(
         413,
         "too_many_bytes",
-        f"The body is larger than {limits.max_pictures} pictures of {limits.max_bytes:,} bytes, the most "
-        "that is allowed. Send fewer or smaller pictures a request.",
+        f"The body has more than the {limits.body_bytes(media_type, limits.max_pictures):,} bytes allowed. "
+        "Send fewer or smaller pictures a request, or one as the body itself.",
     )

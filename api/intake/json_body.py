@@ -17,6 +17,7 @@ _MOST_VALUES = 10_000
 _DATA_URL = re.compile(r"data:[^,]{0,200};base64,", re.ASCII | re.IGNORECASE)
 _URL_SAFE = bytes.maketrans(b"-_", b"+/")
 _WHITESPACE = b" \t\r\n"
+_BLOCK = 1 << 20  # characters that are decoded at once
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,8 @@ def parse_json(body: bytes | bytearray, limits: UploadLimits) -> Pictures | str:
     and begin as a data URL (``data:image/png;base64,``). One bad picture of several is an Upload with a
     refusal.
 
+    A bytearray is emptied, so that its memory is free while the pictures are decoded.
+
     Raises ApiError: 400 ``malformed_json`` or ``bad_base64``, 413 for too many or too large pictures.
     """
     if len(body) > _LARGE and sum(map(body.count, (b"{", b"[", b","))) > _MOST_VALUES:
@@ -42,6 +45,8 @@ def parse_json(body: bytes | bytearray, limits: UploadLimits) -> Pictures | str:
         content = orjson.loads(body)
     except orjson.JSONDecodeError as error:
         raise _malformed(f"{error}") from error
+    if isinstance(body, bytearray):
+        body.clear()  # all of it is in the texts now
     if not isinstance(content, dict) or len(content) != 1:
         raise _malformed("it is not an object with exactly one key")
     [(key, value)] = content.items()
@@ -79,10 +84,23 @@ def _from_base64(text: str) -> bytes:
         text = text[prefix.end() :]
     if not text.isascii():
         raise ValueError("it has characters beyond ASCII")
-    encoded = text.encode().translate(_URL_SAFE, delete=_WHITESPACE).rstrip(b"=")
-    if len(encoded) % 4 == 1:
+    data, rest, padded = bytearray(), b"", False
+    for first in range(0, len(text), _BLOCK):  # not at once: that would hold other threads up
+        block = rest + text[first : first + _BLOCK].encode().translate(_URL_SAFE, delete=_WHITESPACE)
+        stripped = block.rstrip(b"=")
+        if b"=" in stripped or (padded and stripped):
+            raise ValueError("there is padding within it")
+        padded = padded or len(stripped) < len(block)
+        whole = len(stripped) - len(stripped) % 4
+        data += _decoded(stripped[:whole])
+        rest = stripped[whole:]
+    if len(rest) == 1:
         raise ValueError("its length is that of no base64")
-    encoded += b"=" * (-len(encoded) % 4)
+    data += _decoded(rest + b"=" * (-len(rest) % 4))
+    return bytes(data)
+
+
+def _decoded(encoded: bytes) -> bytes:
     try:
         return binascii.a2b_base64(encoded, strict_mode=True)
     except binascii.Error as error:

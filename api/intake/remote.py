@@ -62,8 +62,8 @@ class Fetcher:
         self._ssl_context = ssl_context or httpx.create_ssl_context()
         self._turns = asyncio.Semaphore(_MAX_DOWNLOADS)
 
-    async def fetch(self, url: str) -> Upload:
-        """The picture at an address, named after the last part of its path.
+    async def fetch(self, url: str, receive: Callable[[int], None] = lambda size: None) -> Upload:
+        """The picture at an address, named after the last part of its path; ``receive`` is told of the bytes.
 
         Raises ApiError: 403 ``url_forbidden`` for an address that is none of http(s), of another port, or of
         a host that is not public; 413 ``too_many_bytes``; 502 ``url_failed`` for everything that goes wrong
@@ -71,7 +71,7 @@ class Fetcher:
         """
         try:
             async with asyncio.timeout(self._timeout_seconds), self._turns:
-                return await self._follow(self._checked(url))
+                return await self._follow(self._checked(url), receive)
         except TimeoutError as error:
             raise _failed(f"it took longer than {self._timeout_seconds:g} seconds") from error
         except (httpcore.NetworkError, httpcore.ProtocolError, httpcore.TimeoutException, OSError) as error:
@@ -83,7 +83,7 @@ class Fetcher:
         """Let go of the threads that resolve names."""
         self._resolvers.shutdown(wait=False, cancel_futures=True)
 
-    async def _follow(self, url: httpx.URL) -> Upload:
+    async def _follow(self, url: httpx.URL, receive: Callable[[int], None]) -> Upload:
         async with httpcore.AsyncConnectionPool(
             self._ssl_context, max_keepalive_connections=0, network_backend=self._backend
         ) as connections:
@@ -95,7 +95,7 @@ class Fetcher:
                 async with connections.stream("GET", target, headers=asked) as response:
                     headers = httpx.Headers(response.headers)
                     if response.status not in _REDIRECTS or "location" not in headers:
-                        data = await self._read(response, headers)
+                        data = await self._read(response, headers, receive)
                         return Upload(data, unquote(url.path.rpartition("/")[2])[:255] or None)
                 url = self._checked(headers["location"], url)
         raise _failed(f"it redirects more than {_MAX_REDIRECTS} times")
@@ -115,7 +115,9 @@ class Fetcher:
             raise _forbidden(f"port {port} is none of {', '.join(map(str, sorted(self._ports)))}")
         return url
 
-    async def _read(self, response: httpcore.Response, headers: httpx.Headers) -> bytes:
+    async def _read(
+        self, response: httpcore.Response, headers: httpx.Headers, receive: Callable[[int], None]
+    ) -> bytes:
         if response.status != 200:
             raise _failed(f"it answered with status {response.status}")
         if headers.get("content-encoding", "identity").strip().lower() != "identity":
@@ -127,6 +129,7 @@ class Fetcher:
         async for chunk in response.aiter_stream():
             if len(data) + len(chunk) > self._max_bytes:
                 raise self._too_many_bytes()
+            receive(len(chunk))
             data += chunk
         return bytes(data)
 

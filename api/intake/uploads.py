@@ -1,6 +1,7 @@
 """From a request to the bytes of the pictures it carries, whatever way they were sent."""
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from fastapi import Request
@@ -37,16 +38,22 @@ class Uploads:
     many: bool
 
 
-async def read_uploads(request: Request, limits: UploadLimits, fetcher: Fetcher | None) -> Uploads:
+async def read_uploads(
+    request: Request,
+    limits: UploadLimits,
+    fetcher: Fetcher | None,
+    receive: Callable[[int], None] = lambda size: None,
+) -> Uploads:
     """The pictures that a request carries: a raw body, a form with one or several fields ``file``, or JSON
-    with base64 or an address, which ``fetcher`` is asked for (None: addresses are refused).
+    with base64 or an address, which ``fetcher`` is asked for (None: addresses are refused). ``receive`` is told
+    of the memory that what comes takes, and may raise ApiError.
 
     Raises ApiError: 400 for what is no picture (``empty``, ``missing_file``, ``malformed_form``,
     ``malformed_json``, ``bad_base64``), 403 for an address that may not be fetched, 413 for too many bytes or
     pictures, 415 for a content type that is not read, 422 for a form field that would be ignored in silence,
     502 for an address that gave no picture. What is wrong with one of several pictures stands in its Upload.
     """
-    body = await read_body(request, limits)
+    body = await read_body(request, limits, receive)
     media_type = media_type_of(request)
     if media_type not in (FORM_TYPE, JSON_TYPE):
         return Uploads((Upload(bytes(body)),), many=False)
@@ -65,7 +72,7 @@ async def read_uploads(request: Request, limits: UploadLimits, fetcher: Fetcher 
             "url_disabled",
             "This service fetches no addresses. Send the picture itself.",
         )
-    return Uploads((await fetcher.fetch(content),), many=False)
+    return Uploads((await fetcher.fetch(content, receive),), many=False)
 
 
 def _from_form(content_type: str, body: bytearray, limits: UploadLimits) -> Pictures:

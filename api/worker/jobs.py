@@ -27,26 +27,29 @@ class Job:
     def __init__(
         self,
         steps: Callable[[Clock], Steps[Result]],
-        deadline: float,
+        requester: Requester,
         scheduler: Scheduler,
         preparers: Preparers,
         answered: Answered,
         context: Context,
     ) -> None:
-        """``answered`` is called once, on a preparing thread, as all steps are; they run in ``context``."""
+        """``requester`` is this task's alone.
+
+        ``answered`` is called once, on a preparing thread, as all steps are; they run in ``context``."""
         self.clock = Clock()
         self._steps = steps(self.clock)
         self._scheduler = scheduler
         self._preparers = preparers
         self._answered = answered
         self._context = context
-        self._requester = Requester(deadline, on_first_row=self._let_another)
+        self._requester = requester
+        requester.on_first_row = self._let_another
         self._asked = monotonic()
         self._counts = False  # among those that were begun and wait for their first turn
 
     def start(self) -> None:
         """Take the first step when its time comes."""
-        self._preparers.begin(self._requester.deadline, self._begin)
+        self._preparers.begin(self._requester, self._begin)
 
     def cancel(self) -> None:
         """Do no more: nobody waits for the answer."""
@@ -102,7 +105,7 @@ class Job:
     def _let_another(self) -> None:
         if self._counts:
             self._counts = False
-            self._preparers.let_another()
+            self._preparers.let_another(self._requester)
 
 
 def _refusal(error: Exception) -> ApiError:

@@ -1,18 +1,29 @@
 """Threads that do what comes before and after the device: decoding, proposing, choosing, writing replies.
 
-Work that was begun goes on first. New work begins in the order of deadlines, and only while few of those
-begun wait for their first turn on the device: pictures decoded long before their turn would only take memory,
-and, where the device is the CPU itself, time from those before them.
+Work that was begun goes on first. New work begins by turns, as on the device (:mod:`api.fair_queue`), a
+picture each, and only while few of those begun wait for their first turn on the device: pictures decoded
+long before their turn would only take memory, and, where the device is the CPU itself, time from those before
+them. Of these few, one request has no more than half: its pictures wait for each other, and others must not
+wait for them.
 """
 
-import heapq
 import logging
 import threading
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable
-from itertools import count
+from dataclasses import dataclass
+
+from api.fair_queue import FairQueue, Requester
 
 logger = logging.getLogger(__name__)
+
+
+@dataclass(eq=False)
+class _Fresh:
+    """Work that was not begun."""
+
+    requester: Requester
+    work: Callable[[], None]
 
 
 class Preparers:
@@ -24,32 +35,30 @@ class Preparers:
         self._ahead = ahead
         self._on_start = on_start
         self._changed = threading.Condition()
-        self._fresh: list[tuple[float, int, Callable[[], None]]] = []
+        self._fresh: FairQueue[_Fresh] = FairQueue(1)
         self._begun: deque[Callable[[], None]] = deque()
-        self._waiting = 0
+        self._waiting: Counter[object] = Counter()  # by request
         self._closed = False
-        self._numbers = count()
         self._threads = [
             threading.Thread(target=self._work, name=f"prepare-{i}", daemon=True) for i in range(threads)
         ]
         for thread in self._threads:
             thread.start()
 
-    def begin(self, deadline: float, work: Callable[[], None]) -> None:
-        """Have new work done when its time comes. It must not raise, and calls :meth:`let_another` once."""
+    def begin(self, requester: Requester, work: Callable[[], None]) -> None:
+        """Have new work done when its time comes. It must not raise; :meth:`let_another` is then called once
+        for it."""
         with self._changed:
-            heapq.heappush(self._fresh, (deadline, next(self._numbers), work))
+            self._fresh.add(_Fresh(requester, work))
             self._changed.notify()
 
     def forget(self, work: Callable[[], None]) -> bool:
         """Do not begin this work; False if that comes too late."""
         with self._changed:
-            kept = [one for one in self._fresh if one[2] != work]
-            if len(kept) == len(self._fresh):
-                return False
-            heapq.heapify(kept)
-            self._fresh = kept
-            return True
+            found = next((one for one in self._fresh if one.work == work), None)
+            if found is not None:
+                self._fresh.remove(found)
+            return found is not None
 
     def proceed(self, work: Callable[[], None]) -> None:
         """Have work that was begun go on. It must not raise."""
@@ -57,10 +66,11 @@ class Preparers:
             self._begun.append(work)
             self._changed.notify()
 
-    def let_another(self) -> None:
-        """What was begun is on the device, or done: another may begin."""
+    def let_another(self, requester: Requester) -> None:
+        """What was begun for a requester is on the device, or done: another may begin."""
         with self._changed:
-            self._waiting -= 1
+            self._waiting[requester.sharers] -= 1
+            self._waiting += Counter()  # without zeros
             self._changed.notify()
 
     def close(self) -> None:
@@ -87,7 +97,16 @@ class Preparers:
                     return self._begun.popleft()
                 if self._closed:
                     return None
-                if self._fresh and self._waiting < self._ahead:
-                    self._waiting += 1
-                    return heapq.heappop(self._fresh)[2]
+                fresh = self._next_fresh() if self._waiting.total() < self._ahead else None
+                if fresh is not None:
+                    return fresh.work
                 self._changed.wait()
+
+    def _next_fresh(self) -> _Fresh | None:
+        most = max(1, self._ahead // 2)
+        fresh = self._fresh.next(lambda one: self._waiting[one.requester.sharers] < most)
+        if fresh is not None:
+            self._fresh.took(fresh, 1)
+            self._fresh.remove(fresh)
+            self._waiting[fresh.requester.sharers] += 1
+        return fresh

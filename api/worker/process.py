@@ -21,6 +21,7 @@ import torch
 
 from api import wire
 from api.errors import ApiError
+from api.fair_queue import Requester
 from api.scheduler import Scheduler
 from api.tasks import task_of
 from api.watching import logs
@@ -64,7 +65,7 @@ class Worker:
         self._models = {name: load_model(name, settings, lanes) for name in settings.models}
         self._preparers = Preparers(
             settings.prepare_threads,
-            settings.prepare_threads * _AHEAD.get(self._device.type, 1),
+            max(2, settings.prepare_threads * _AHEAD.get(self._device.type, 1)),
             on_start=lambda: torch.set_num_threads(1),
         )
         self._scheduler = Scheduler(
@@ -118,7 +119,7 @@ class Worker:
         context.run(logs.REQUEST_ID.set, header["request_id"])
         job = self._jobs[number] = Job(
             lambda clock: steps_of(task, model, data, self._limits, clock),
-            header["deadline"],
+            Requester(header["deadline"], client=header["client"], request=header["request"]),
             self._scheduler,
             self._preparers,
             answered,

@@ -18,8 +18,10 @@ class Wanting:
     rows: int
 
 
-def wanting(name: str, rows: int, deadline: float = 100.0) -> Wanting:
-    return Wanting(name, Requester(deadline), rows)
+def wanting(
+    name: str, rows: int, deadline: float = 100.0, *, client: str = "", request: object = None
+) -> Wanting:
+    return Wanting(name, Requester(deadline, client=client, request=request or object()), rows)
 
 
 def serve(queue: FairQueue[Wanting], batch: int = 4) -> str | None:
@@ -121,3 +123,61 @@ def test_only_what_is_wanted_is_next() -> None:
     assert found is not None
     assert found.name == "b"
     assert queue.next(lambda one: one.name == "c") is None
+
+
+@pytest.mark.parametrize(
+    ("many", "expected"),
+    [
+        pytest.param(1, 10, id="one request against one"),
+        pytest.param(16, 10, id="sixteen requests of one client against one of another"),
+    ],
+)
+def test_clients_have_equal_shares_however_many_requests_they_send(many: int, expected: int) -> None:
+    """Rows of the client with ``many`` requests that go before the other client's are all served."""
+    queue: FairQueue[Wanting] = FairQueue(QUANTUM)
+    busy = [wanting("busy", 100, deadline=1, client="busy") for _ in range(many)]
+    other = wanting("other", 10, deadline=50, client="other")
+    for one in (*busy, other):
+        queue.add(one)
+    while other.rows:
+        serve(queue)
+    assert 100 * many - sum(one.rows for one in busy) <= expected
+
+
+def test_pictures_of_one_request_share_its_turns() -> None:
+    """Sixteen pictures in one request against one in another, of one client."""
+    queue: FairQueue[Wanting] = FairQueue(QUANTUM)
+    pictures = [wanting("many", 10, deadline=1, request="many") for _ in range(16)]
+    single = wanting("single", 10, deadline=50, request="single")
+    for one in (*pictures, single):
+        queue.add(one)
+    while single.rows:
+        serve(queue)
+    assert 160 - sum(one.rows for one in pictures) <= QUANTUM
+
+
+def test_a_client_that_asks_again_and_again_has_no_more_than_its_share() -> None:
+    """One small request after the other, none waiting beside another, each with the earliest deadline."""
+    queue: FairQueue[Wanting] = FairQueue(QUANTUM)
+    patient = wanting("patient", 100, deadline=10**6, client="patient")
+    queue.add(patient)
+    hasty = 0
+    while patient.rows:
+        one = wanting("hasty", 4, deadline=hasty, client="hasty")
+        queue.add(one)
+        while one.rows and patient.rows:
+            serve(queue)
+        hasty += 4
+    assert hasty <= 100 + QUANTUM
+
+
+def test_nothing_is_kept_of_clients_that_are_gone() -> None:
+    queue: FairQueue[Wanting] = FairQueue(QUANTUM)
+    queue.add(wanting("stays", 10**6, client="stays"))
+    for number in range(200):
+        queue.add(wanting("passes", 2 * QUANTUM, client=f"client {number}"))
+        for _ in range(30):
+            serve(queue)
+    assert len(queue) == 1
+    assert len(queue._clients) <= 2
+    assert len(queue._requests) == 1

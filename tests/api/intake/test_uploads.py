@@ -91,9 +91,11 @@ def test_a_raw_body(chunks: list[bytes], headers: dict[str, str], expected: obje
     [
         pytest.param("image/jpeg", 700, 700, id="what it states"),
         pytest.param("image/jpeg", None, 1000, id="unknown: one picture"),
-        pytest.param(FORM, 2900, 2900, id="a form of three"),
-        pytest.param(FORM, None, 1000 + 5 * 1024 + FRAMING, id="a form of unknown length: one picture"),
-        pytest.param(JSON, None, 1368 + FRAMING, id="base64 of unknown length: one picture, a third longer"),
+        pytest.param(FORM, 2900, 5800, id="a form of three, whose pictures are held beside it"),
+        pytest.param(FORM, None, 2 * (1000 + 5 * 1024 + FRAMING), id="a form of unknown length: one picture"),
+        pytest.param(
+            JSON, None, 2 * (1368 + FRAMING), id="base64 of unknown length: one picture, a third longer"
+        ),
         pytest.param("image/jpeg", 1001, (413, "too_many_bytes"), id="too much for a picture"),
         pytest.param(FORM, 40_000, (413, "too_many_bytes"), id="too much for three"),
         pytest.param(JSON, 22_000, (413, "too_many_bytes"), id="too much for three in base64"),
@@ -111,6 +113,38 @@ def test_what_a_request_declares(content_type: str, length: int | None, expected
         declared = error.status, error.code
     assert declared == expected
     assert rest, "nothing is read for it"
+
+
+@pytest.mark.parametrize(
+    ("content_type", "max_held", "most"),
+    [
+        pytest.param(FORM, 60_000, 30_000, id="a form: half of the memory, its pictures are the other half"),
+        pytest.param(FORM, 10, 1000 + 5 * 1024 + FRAMING, id="no less than one picture"),
+        pytest.param(JSON, 37_000, 18_500, id="JSON: half"),
+        pytest.param("image/jpeg", 10, 1000, id="a raw body: one picture"),
+    ],
+)
+def test_a_request_takes_no_more_memory_than_is_set_aside(
+    content_type: str, max_held: int, most: int
+) -> None:
+    limits = UploadLimits(1000, 3, max_held)
+    headers = {"content-type": content_type, LENGTH: str(most)}
+    assert declared_bytes(request_of([b""], headers)[0], limits) > 0
+    headers[LENGTH] = str(most + 1)
+    with pytest.raises(ApiError, match=f"{most:,}") as refused:
+        declared_bytes(request_of([b""], headers)[0], limits)
+    assert refused.value.status == 413
+
+
+@pytest.mark.parametrize(("content_type", "factor"), [("image/png", 1), (FORM, 2)])
+def test_bytes_are_told_as_they_come(content_type: str, factor: int) -> None:
+    chunks = [part('name="file"', b"1"), END]
+    told: list[int] = []
+    request, _ = request_of(
+        list(chunks), {"content-type": content_type, LENGTH: str(len(chunks[0]) + len(END))}
+    )
+    asyncio.run(read_uploads(request, LIMITS, None, told.append))
+    assert [size for size in told if size] == [factor * len(chunk) for chunk in chunks]
 
 
 def test_a_body_of_unknown_length_is_not_read_beyond_what_was_declared() -> None:

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from api.fair_queue import Requester
 from api.worker.preparers import Preparers
 
 
@@ -56,25 +57,27 @@ def held(preparers: Preparers) -> threading.Event:
 def test_the_order_is_that_of_deadlines_and_what_was_begun_goes_first(
     one_thread: Preparers, diary: Diary
 ) -> None:
-    def begun(name: str) -> None:
+    def begun(name: str, requester: Requester) -> None:
         diary.write(name)
-        one_thread.let_another()
+        one_thread.let_another(requester)
 
     go_on = held(one_thread)
     for name, deadline in (("late", 3.0), ("early", 1.0), ("as early", 1.0), ("later", 4.0)):
-        one_thread.begin(deadline, lambda name=name: begun(name))
+        requester = Requester(deadline)
+        one_thread.begin(requester, lambda name=name, requester=requester: begun(name, requester))
     one_thread.proceed(lambda: diary.write("begun before"))
     go_on.set()
     assert diary.wait_for(5) == ["begun before", "early", "as early", "late", "later"]
 
 
 def test_no_more_are_begun_than_may_wait(one_thread: Preparers, diary: Diary) -> None:
-    for name in "ab":
-        one_thread.begin(1, lambda name=name: diary.write(name))
+    first, second = Requester(1), Requester(2)
+    for name, requester in (("a", first), ("b", second)):
+        one_thread.begin(requester, lambda name=name: diary.write(name))
     diary.wait_for(1)
     one_thread.proceed(lambda: diary.write("x"))
     assert diary.wait_for(2) == ["a", "x"], "b waits for a's turn on the device"
-    one_thread.let_another()
+    one_thread.let_another(first)
     assert diary.wait_for(3) == ["a", "x", "b"]
 
 
@@ -83,10 +86,10 @@ def test_what_is_forgotten_is_not_begun(one_thread: Preparers, diary: Diary) -> 
         diary.write("forgotten")
 
     go_on = held(one_thread)
-    one_thread.begin(1, work)
+    one_thread.begin(Requester(1), work)
     assert one_thread.forget(work)
     assert not one_thread.forget(work), "a second time it is not there"
-    one_thread.begin(2, lambda: diary.write("other"))
+    one_thread.begin(Requester(2), lambda: diary.write("other"))
     go_on.set()
     assert diary.wait_for(1) == ["other"]
 
@@ -109,6 +112,6 @@ def test_several_threads_share_the_work(diary: Diary) -> None:
         diary.write("met")
 
     for _ in range(2):
-        preparers.begin(1, meet)
+        preparers.begin(Requester(1), meet)
     assert sorted(diary.wait_for(4)) == ["met", "met", "started", "started"]
     preparers.close()
