@@ -142,7 +142,7 @@ class Settings(BaseSettings):
     )
     max_pending_bytes: Bytes = Field(
         ByteSize(512 * 1024 * 1024),
-        description="Bytes of their pictures, at most; no less than of one.",
+        description="Bytes held for them, at most, of which one request may have half, or one picture.",
     )
 
     allow_urls: bool = Field(

@@ -45,8 +45,8 @@ async def read_uploads(
     receive: Callable[[int], None] = lambda size: None,
 ) -> Uploads:
     """The pictures that a request carries: a raw body, a form with one or several fields ``file``, or JSON
-    with base64 or an address, which ``fetcher`` is asked for (None: addresses are refused). ``receive`` is told
-    of the memory that what comes takes, and may raise ApiError.
+    with base64 or an address, which ``fetcher`` is asked for (None: addresses are refused). ``receive`` is
+    told of the memory that what comes takes, and may raise ApiError.
 
     Raises ApiError: 400 for what is no picture (``empty``, ``missing_file``, ``malformed_form``,
     ``malformed_json``, ``bad_base64``), 403 for an address that may not be fetched, 413 for too many bytes or

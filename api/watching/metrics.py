@@ -67,7 +67,9 @@ class Metrics:
             "detector_pending_requests", "Requests admitted and not yet answered", registry=registry
         )
         self._pending_regions = Gauge(
-            "detector_pending_regions", "Estimated regions of the requests pending", registry=registry
+            "detector_pending_regions",
+            "Estimated regions of the pictures that wait or are worked on",
+            registry=registry,
         )
         self._queue_regions = Gauge(
             "detector_queue_regions", "Regions that wait for the device", ["device"], registry=registry
