@@ -127,7 +127,7 @@ class Worker:
             header = await self._first_word(reader)
             self._heard = monotonic()
             self.models, self.device = header["models"], header["device"]
-        self._rate = Rate(header["rate"])
+            self._rate = Rate(header["rate"])
             self._enter(WorkerState.READY)
             await self._serve(reader)
         except (EOFError, ConnectionError) as error:

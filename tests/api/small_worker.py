@@ -48,7 +48,18 @@ def send(header, body=b""):
 def report():
     while True:
         time.sleep(0.1)
-        send({"op": "report", "queued": 0, "regions": 0, "fills": [], "memory": 0, "stuck": 0.0})
+        send(
+            {
+                "op": "report",
+                "queued": 0,
+                "regions": 0,
+                "fills": [],
+                "memory": 0,
+                "stuck": 0.0,
+                "full_regions": 0,
+                "full_seconds": 0.0,
+            }
+        )
 
 
 settings = receive()

@@ -17,6 +17,7 @@ from typing import Any
 import psutil
 import pytest
 
+from api.admission import Admission
 from api.errors import ApiError
 from api.settings import Settings
 from api.supervisor import Slot, State, Supervisor
@@ -25,6 +26,7 @@ from api.watching.metrics import Metrics
 from api.worker.settings import worker_settings
 from api.workers import Worker, WorkerFailed
 
+TICKET = Admission(max_requests=1, max_bytes=1, rate=lambda: 1.0, metrics=Metrics()).admit("a", 1, 1, 600)
 COMMAND = (sys.executable, "-I", "-S", str(Path(__file__).with_name("small_worker.py")))
 ONE, TWO = ("cpu",), ("cuda:0", "cuda:1")  # of a device, only its name is used here
 
@@ -79,7 +81,7 @@ class Device:
     async def ask(self, slot: int = 0) -> str:
         worker = self.slots[slot].current
         assert worker is not None
-        answer = await worker.ask("default", ClassifyTask(1, 1), b"", 0.0, 1)
+        answer = await worker.ask("default", ClassifyTask(1, 1), b"", TICKET, 1)
         return answer.body.decode()
 
 
