@@ -23,6 +23,7 @@ from detector.googlenet import GoogLeNet
 from detector.metadata import Metadata
 from detector.proposals.multibox_head import MultiBoxHead, stages_read
 from detector.region_network import RegionNetwork
+from detector.text import one_line, printable
 from detector.torchvision_googlenet import TorchvisionGoogLeNet
 
 FORMAT = "googlenet-detector/1"
@@ -33,6 +34,8 @@ ARCHITECTURES: dict[str, Callable[[int], Backbone]] = {
 """What makes a backbone of so many classifier rows."""
 
 _MULTIBOX = "multibox."
+
+_WHOLE = (torch.int8, torch.int16, torch.int32, torch.int64, torch.uint8)
 
 
 @dataclass(frozen=True)
@@ -67,30 +70,33 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint, dtype: torch.dtype = tor
     write_whole(path, save(tensors, metadata={"googlenet-detector": json.dumps(header)}))
 
 
+@torch.inference_mode(False)
 def load_checkpoint(path: Path) -> Checkpoint:
     """The network in float32, in evaluation mode, and its metadata.
 
-    Raises CheckpointError if the file is missing, truncated, foreign, or does not fit the network it names.
+    Raises CheckpointError if the file is missing, truncated, foreign, damaged (its tensors do not have the
+    SHA-256 that it states), holds values that are not finite, or does not fit the network it names.
     """
     header, tensors = _read(path)
     metadata = _metadata(header, path)
-    network = _build(metadata, tensors, path)
-    multibox = MultiBoxHead(metadata.multibox) if metadata.multibox is not None else None
-    expected = _state(network, multibox).keys()
-    for what, names in (("lacks", expected - tensors.keys()), ("has unknown", tensors.keys() - expected)):
-        if names:
-            raise CheckpointError(
-                f"{path} does not fit {metadata.architecture}: it {what} tensors {_some(names)}"
-            )
+    _check_labels(metadata, tensors, path)
     try:
-        for part, prefix in ((network, ""), (multibox, _MULTIBOX)):
-            if part is not None:
-                part.load_state_dict(_part(tensors, prefix))
+        with torch.device("meta"):  # takes no memory, whatever sizes the file speaks of
+            expected = _state(*_build(metadata, tensors, path))
+        _check_shapes(metadata, tensors, expected, path)
+        _check_values(header, tensors, path)
+        # The caller's defaults, and the state of his random numbers, are neither used nor changed.
+        with torch.device("cpu"), torch.random.fork_rng(devices=[]):
+            network, multibox = _build(metadata, tensors, path)
+            for part, prefix in ((network, ""), (multibox, _MULTIBOX)):
+                if part is not None:
+                    part.float().load_state_dict(_part(tensors, prefix))
         checkpoint = Checkpoint(network.eval(), metadata, multibox.eval() if multibox is not None else None)
         if metadata.multibox is not None:
             stages_read(checkpoint.backbone.features, metadata.multibox.stages)
     except (RuntimeError, ParameterError) as error:
-        raise CheckpointError(f"{path} does not fit {metadata.architecture}: {error}") from error
+        message = f"{path} does not fit {metadata.architecture}: {one_line(error)}"
+        raise CheckpointError(message) from error
     return checkpoint
 
 
@@ -101,23 +107,24 @@ def read_metadata(path: Path) -> Metadata:
 
 
 def verify_checkpoint(path: Path) -> Metadata:
-    """Check the tensors' SHA-256, that all values are finite, and that the network takes them.
+    """As :func:`load_checkpoint`, and the file must state a SHA-256 to be checked by.
 
     Raises CheckpointError, saying what is wrong.
     """
-    header, tensors = _read(path)
-    if header.get("sha256") != _digest(tensors):
-        raise CheckpointError(f"{path} is damaged: its tensors do not have the SHA-256 its header states")
-    for name, value in tensors.items():
-        if not torch.isfinite(value).all():
-            raise CheckpointError(f"{path}: tensor {name!r} holds values that are not finite")
-    return load_checkpoint(path).metadata
+    metadata = load_checkpoint(path).metadata
+    with _open(path) as file:
+        if "sha256" not in _header(file, path):
+            raise CheckpointError(f"{path} states no SHA-256: whether it is damaged cannot be told")
+    return metadata
 
 
 def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     with _open(path) as file:
         header = _header(file, path)
-        return header, {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
+        try:
+            return header, {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
+        except (SafetensorError, RuntimeError, TypeError, ValueError) as error:
+            raise CheckpointError(f"{path}: its tensors cannot be read: {one_line(error)}") from error
 
 
 def _open(path: Path) -> Any:
@@ -127,8 +134,8 @@ def _open(path: Path) -> Any:
         return safe_open(path, framework="pt")
     except (SafetensorError, OSError) as error:
         raise CheckpointError(
-            f"{path} is no whole safetensors file ({error}); a truncated download, or a foreign format? "
-            "Weights of other kinds come in through `detector weights import`"
+            f"{path} is no whole safetensors file ({one_line(error)}); a truncated download, or a "
+            "foreign format? Weights of other kinds come in through `detector weights import`"
         ) from error
 
 
@@ -139,17 +146,70 @@ def _header(file: Any, path: Path) -> dict[str, Any]:
             f"{path} is a safetensors file, but not a checkpoint of this project: its header has no "
             "'googlenet-detector' entry"
         )
-    header = json.loads(text)
+    try:
+        header = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise CheckpointError(f"{path}: its metadata is no JSON: {one_line(error)}") from error
+    if not isinstance(header, dict):
+        raise CheckpointError(f"{path}: its metadata is no JSON object")
     if header.get("format") != FORMAT:
-        raise CheckpointError(f"{path} has format {header.get('format')!r}; this version reads {FORMAT!r}")
+        stated = one_line(repr(header.get("format")))
+        raise CheckpointError(f"{path} has format {stated}; this version reads {FORMAT!r}")
     return header
 
 
 def _metadata(header: Mapping[str, Any], path: Path) -> Metadata:
     try:
         return Metadata.from_json(header)
-    except (KeyError, TypeError, ValueError) as error:
-        raise CheckpointError(f"{path}: its metadata lacks or garbles {error}") from error
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError, RecursionError) as error:
+        raise CheckpointError(f"{path}: its metadata lacks or garbles {one_line(error)}") from error
+
+
+def _check_labels(metadata: Metadata, tensors: Mapping[str, Tensor], path: Path) -> None:
+    """Raises CheckpointError for labels of a detector's rows that are none, or point beyond its classes."""
+    if metadata.detection is None:
+        return
+    if "pooling.labels" not in tensors:
+        raise CheckpointError(f"{path} names detection classes but lacks 'pooling.labels'")
+    labels, count = tensors["pooling.labels"], len(metadata.detection)
+    if labels.dtype not in _WHOLE or labels.ndim != 1 or not len(labels):
+        raise CheckpointError(f"{path}: 'pooling.labels' must be a list of whole numbers")
+    if int(labels.min()) < -1 or int(labels.max()) > count:  # as numbers: a byte is never below -1
+        raise CheckpointError(f"{path}: 'pooling.labels' must lie in -1..{count}, as it has {count} classes")
+    if metadata.classification is not None and len(metadata.classification) > len(labels):
+        raise CheckpointError(f"{path} names more classification classes than its classifier has rows")
+
+
+def _check_shapes(
+    metadata: Metadata, tensors: Mapping[str, Tensor], expected: Mapping[str, Tensor], path: Path
+) -> None:
+    """Raises CheckpointError unless the file holds just the network's tensors."""
+    for what, names in (
+        ("lacks", expected.keys() - tensors.keys()),
+        ("has unknown", tensors.keys() - expected.keys()),
+    ):
+        if names:
+            raise CheckpointError(
+                f"{path} does not fit {metadata.architecture}: it {what} tensors {_some(names)}"
+            )
+    for name, value in expected.items():
+        if value.shape != tensors[name].shape:
+            raise CheckpointError(
+                f"{path} does not fit {metadata.architecture}: tensor {name} has the shape "
+                f"{list(tensors[name].shape)} where {list(value.shape)} is needed"
+            )
+
+
+def _check_values(header: Mapping[str, Any], tensors: Mapping[str, Tensor], path: Path) -> None:
+    """Raises CheckpointError for tensors that are not those that were written, or not finite.
+
+    A file that states no SHA-256, as other programs may write it, is taken as it is.
+    """
+    if "sha256" in header and header["sha256"] != _digest(tensors):
+        raise CheckpointError(f"{path} is damaged: its tensors do not have the SHA-256 its header states")
+    for name, value in tensors.items():
+        if not torch.isfinite(value.float()).all():
+            raise CheckpointError(f"{path}: tensor {name!r} holds values that are not finite")
 
 
 def _state(network: nn.Module, multibox: MultiBoxHead | None) -> dict[str, Tensor]:
@@ -169,27 +229,30 @@ def _part(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
     }
 
 
-def _build(metadata: Metadata, tensors: Mapping[str, Tensor], path: Path) -> RegionNetwork | Backbone:
+def _build(
+    metadata: Metadata, tensors: Mapping[str, Tensor], path: Path
+) -> tuple[RegionNetwork | Backbone, MultiBoxHead | None]:
+    """The network and the MultiBox head that the file is of, their weights still to be loaded."""
     architecture = ARCHITECTURES.get(metadata.architecture)
     if architecture is None:
         raise CheckpointError(
             f"{path} is of architecture {metadata.architecture!r}; "
             f"this version knows {', '.join(ARCHITECTURES)}"
         )
+    multibox = MultiBoxHead(metadata.multibox) if metadata.multibox is not None else None
     if metadata.detection is None:
         if metadata.classification is None:
             raise CheckpointError(f"{path} names neither classification nor detection classes")
-        return architecture(len(metadata.classification))
-    if "pooling.labels" not in tensors:
-        raise CheckpointError(f"{path} names detection classes but lacks 'pooling.labels'")
+        return architecture(len(metadata.classification)), multibox
     labels = tensors["pooling.labels"]
-    return RegionNetwork(
+    network = RegionNetwork(
         architecture(len(labels)),
         labels,
         len(metadata.detection),
         box_regression=any(name.startswith("box_head.") for name in tensors),
         fit_prediction=any(name.startswith("fit_head.") for name in tensors),
     )
+    return network, multibox
 
 
 def _is_auxiliary(name: str) -> bool:
@@ -206,5 +269,5 @@ def _digest(tensors: Mapping[str, Tensor]) -> str:
 
 
 def _some(names: set[str]) -> str:
-    shown = ", ".join(sorted(names)[:4])
+    shown = printable(", ".join(sorted(names)[:4]))
     return shown if len(names) <= 4 else f"{shown}, ..."

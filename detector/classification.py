@@ -17,6 +17,8 @@ from detector.crops import SCALES, crops_of
 from detector.engine import Engine
 from detector.ensemble import SharedTrunk, check_members, ensemble_name
 from detector.errors import CheckpointError, ParameterError
+from detector.images import Picture, check_several
+from detector.isolation import isolated
 from detector.looks import Look, Steps, complete
 from detector.results import Classification
 from detector.view import View
@@ -27,7 +29,8 @@ _SHORT_SIDE = 2 * SCALES[-1]
 
 
 class Classifier:
-    """Names what a picture shows. A picture is uint8 [H,W,3] RGB, upright.
+    """Names what a picture shows. Pictures, the caller's settings of torch, and what a fork does to it are as
+    with :class:`detector.detection.Detector`.
 
     A detector's checkpoint serves too if it kept the classifier's rows: they stand first.
     """
@@ -80,19 +83,21 @@ class Classifier:
             batch=batch,
         )
 
-    def classify(
-        self, images: Sequence[NDArray[np.uint8]], *, top: int = 5, crops: int = 1
-    ) -> list[Classification]:
+    @isolated
+    def classify(self, images: Sequence[Picture], *, top: int = 5, crops: int = 1) -> list[Classification]:
         """The ``top`` likeliest classes of each picture; ``crops`` is 1, 10 or 144."""
         if not 1 <= top <= len(self.classes):
             raise ParameterError(f"top must lie in 1..{len(self.classes)}, got {top}")
-        return [best(self.probabilities(image, crops=crops), top) for image in images]
+        return [
+            best(self.probabilities(image, crops=crops), top) for image in check_several(images, "classify")
+        ]
 
-    def probabilities(self, image: NDArray[np.uint8], *, crops: int = 1) -> NDArray[np.float32]:
+    @isolated
+    def probabilities(self, image: Picture, *, crops: int = 1) -> NDArray[np.float32]:
         """Softmax [C] of one picture [H,W,3], averaged over its crops (arXiv 1409.4842, section 7)."""
         return complete(self.looking(image, crops=crops))
 
-    def looking(self, image: NDArray[np.uint8], *, crops: int = 1) -> Steps[NDArray[np.float32]]:
+    def looking(self, image: Picture, *, crops: int = 1) -> Steps[NDArray[np.float32]]:
         """Steps to the same."""
         view = View(image, self._preprocessing)
         height, width = view.pixels.shape[:2]

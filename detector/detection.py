@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
-from numpy.typing import NDArray
 from torch import nn
 
 from detector.boxes import Boxes, clip, decode
@@ -17,6 +16,8 @@ from detector.classes import ClassList
 from detector.context import class_posterior
 from detector.ensemble import RegionEnsemble, RegionPrediction, averaged, check_members, ensemble_name
 from detector.errors import CheckpointError, ParameterError
+from detector.images import Picture, check_several
+from detector.isolation import isolated
 from detector.looks import Steps, complete
 from detector.options import MAX_DETECTIONS, SCORE_THRESHOLD, Profile
 from detector.proposals import MultiBox, Proposals, Proposer
@@ -35,7 +36,13 @@ class Detector:
     """Finds objects in pictures: proposals, the network on each region, suppression class by class.
 
     The network may be several, whose words are averaged: proposals are made and warped once. A picture is
-    uint8 [H,W,3] RGB, upright. Boxes come back in its pixels.
+    an array uint8 [H,W,3] RGB, upright, or the path or the bytes of a picture file, or a Pillow image
+    (:func:`detector.images.as_rgb`). Boxes come back in the upright picture's pixels. What the caller has set
+    of torch (autocast, gradients, default dtype and device) neither changes a result nor is changed.
+
+    Not to be used in a process that was forked after a Detector was loaded: torch's threads and a GPU's
+    context do not survive a fork, and the child waits for ever. Load one in each process, or start processes
+    by "spawn" (``multiprocessing.get_context("spawn")``).
     """
 
     def __init__(
@@ -94,9 +101,10 @@ class Detector:
         self._proposer = Proposer(metadata.preprocessing, multibox)
         self.profile = self._proposer.check_profile(profile)
 
+    @isolated
     def detect(
         self,
-        images: Sequence[NDArray[np.uint8]],
+        images: Sequence[Picture],
         *,
         profile: Profile | str | None = None,
         score_threshold: float = SCORE_THRESHOLD,
@@ -107,12 +115,12 @@ class Detector:
         Raises ParameterError for a bad picture or setting.
         """
         found = []
-        for image in images:
+        for image in check_several(images, "detect"):
             regions = complete(self._to_regions(self.view(image), profile))
             found.append(self.select(regions, score_threshold=score_threshold, max_detections=max_detections))
         return found
 
-    def view(self, image: NDArray[np.uint8]) -> View:
+    def view(self, image: Picture) -> View:
         """A picture [H,W,3] as the steps below look at it. Raises ParameterError for what is none."""
         return View(image, self._preprocessing)
 
@@ -158,37 +166,41 @@ class Detector:
         """Whether the weights hold a MultiBox head: without one, ``search`` is the only profile."""
         return self._proposer.multibox is not None
 
+    @isolated
     def propose(
         self,
-        image: NDArray[np.uint8],
+        image: Picture,
         profile: Profile | str | None = None,
         max_proposals: int | None = None,
     ) -> Proposals:
         """Where to look in a picture [H,W,3]. Raises ParameterError for a profile that cannot be served."""
         return complete(self.proposing(self.view(image), profile, max_proposals))
 
-    def multibox(self, image: NDArray[np.uint8], max_boxes: int = MAX_BOXES) -> Proposals:
+    @isolated
+    def multibox(self, image: Picture, max_boxes: int = MAX_BOXES) -> Proposals:
         """The proposals of MultiBox alone. Raises ParameterError where the weights hold no head."""
         self._proposer.check_profile(Profile.FAST)
         assert self._proposer.multibox is not None
         return self._proposer.multibox.propose(image, max_boxes)
 
-    def score(self, image: NDArray[np.uint8], proposals: Proposals) -> RegionScores:
+    @isolated
+    def score(self, image: Picture, proposals: Proposals) -> RegionScores:
         """The network's word on each proposal of a picture [H,W,3], and on the whole picture if scores go by
         that."""
         (regions,) = self.score_first([len(self.members)], image, proposals)
         return regions
 
-    def score_first(
-        self, counts: Sequence[int], image: NDArray[np.uint8], proposals: Proposals
-    ) -> list[RegionScores]:
+    @isolated
+    def score_first(self, counts: Sequence[int], image: Picture, proposals: Proposals) -> list[RegionScores]:
         """As :meth:`score`, by the first so many members for each of ``counts``: every member looks once."""
         return complete(self._looking_first(counts, self.view(image), proposals))
 
-    def refine(self, image: NDArray[np.uint8], regions: RegionScores) -> RegionScores:
+    @isolated
+    def refine(self, image: Picture, regions: RegionScores) -> RegionScores:
         """The same regions, the best looked at again where they were moved to, if the scoring asks for it."""
         return complete(self._refining(self.view(image), regions))
 
+    @isolated
     def select(
         self,
         regions: RegionScores,

@@ -89,7 +89,7 @@ class Running:
         if device.type == "cuda":
             # Into pinned memory, so that the copies too run while the caller goes on.
             columns = tuple(
-                torch.empty(column.shape, dtype=column.dtype, pin_memory=True).copy_(
+                torch.empty(column.shape, dtype=column.dtype, device="cpu", pin_memory=True).copy_(
                     column, non_blocking=True
                 )
                 for column in columns

@@ -205,7 +205,7 @@ def _turned_back(mirrored: RegionPrediction) -> RegionPrediction:
     """What was said of mirrored crops, as said of the crops: only dx has a sign that mirroring turns."""
     if mirrored.deltas is None:
         return mirrored
-    return mirrored._replace(deltas=mirrored.deltas * torch.tensor([-1.0, 1.0, 1.0, 1.0]))
+    return mirrored._replace(deltas=mirrored.deltas * mirrored.deltas.new_tensor([-1.0, 1.0, 1.0, 1.0]))
 
 
 def _mean(values: Sequence[Tensor]) -> Tensor:

@@ -5,9 +5,10 @@ costs no more than its header. Nothing here touches Pillow's global settings: an
 decode at once, each with its own limits.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from io import BytesIO
+from os import PathLike
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +19,7 @@ from PIL.JpegImagePlugin import JpegImageFile
 from PIL.PngImagePlugin import PngImageFile
 from PIL.WebPImagePlugin import WebPImageFile
 
-from detector.errors import ImageError
+from detector.errors import ImageError, ParameterError
 from detector.picture_files import (
     Contents,
     is_cut_off,
@@ -31,6 +32,11 @@ from detector.picture_files import (
 
 RGB = NDArray[np.uint8]
 """An upright picture [H,W,3], red first."""
+
+Picture = RGB | str | PathLike[str] | bytes | Image.Image
+"""A picture in any form that :func:`as_rgb` takes."""
+
+_ORIENTATION = 274  # EXIF's number for it
 
 # Readers are called directly, not through Image.open: that one would first apply Pillow's global pixel
 # limit, which is not ours.
@@ -123,6 +129,48 @@ def read(data: bytes, limits: Limits = Limits()) -> Decoded:
         raise
     except Exception as error:  # a broken file makes Pillow's readers raise nearly anything
         raise _broken(data, kind) from error
+
+
+def as_rgb(image: Picture) -> RGB:
+    """A picture in any form that this library takes, as upright RGB [H,W,3]: an array as it is, the path of
+    a file as :func:`load` reads it, its bytes as :func:`decode` does, a Pillow image likewise upright.
+
+    Raises ParameterError for anything else, ImageError for a picture that cannot be read, OSError for a file
+    that cannot be opened.
+    """
+    if isinstance(image, np.ndarray):
+        return np.asarray(image)
+    if isinstance(image, str | PathLike):
+        return load(Path(image))
+    if isinstance(image, bytes | bytearray | memoryview):
+        return decode(bytes(image))
+    if isinstance(image, Image.Image):
+        return _of_pillow(image)
+    advice = ": use tensor.permute(1, 2, 0).cpu().numpy()" if type(image).__name__ == "Tensor" else ""
+    raise ParameterError(
+        "a picture must be a numpy array uint8 [H,W,3], the path or the bytes of a picture file, or a Pillow "
+        f"image, got {type(image).__name__}{advice}"
+    )
+
+
+def check_several(images: Sequence[Picture], method: str) -> Sequence[Picture]:
+    """The same pictures. Raises ParameterError for a single one, which would be taken for several."""
+    single = isinstance(images, str | PathLike | bytes | bytearray | memoryview | Image.Image)
+    if single or (isinstance(images, np.ndarray) and images.ndim < 4):
+        raise ParameterError(f"{method} takes a list of pictures: give it [image]")
+    return images
+
+
+def _of_pillow(image: Image.Image) -> RGB:
+    if image.mode in ("F", "I") or not min(image.size):
+        raise ParameterError(
+            f"a Pillow image must have pixels, of 8 or 16 bits, got mode {image.mode} of {image.width} x "
+            f"{image.height}: convert it with image.convert('RGB')"
+        )
+    try:
+        return _to_rgb(image, image.getexif().get(_ORIENTATION, 1))
+    except (OSError, SyntaxError) as error:  # the file behind it is read only now
+        raise ImageError("unreadable", f"The Pillow image cannot be read: {error}.") from error
 
 
 def load(path: str | Path, limits: Limits = Limits()) -> RGB:

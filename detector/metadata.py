@@ -8,6 +8,7 @@ from detector.classes import ClassList
 from detector.proposals.multibox_head import MultiBoxSpec
 from detector.regions import Preprocessing
 from detector.scoring import Scoring
+from detector.text import printable
 
 
 @dataclass(frozen=True)
@@ -40,12 +41,15 @@ class Metadata:
 
     @classmethod
     def from_json(cls, entry: Mapping[str, Any]) -> "Metadata":
-        """Raises KeyError, TypeError or ValueError where an entry is missing or of another form."""
+        """Raises KeyError, TypeError or ValueError where an entry is missing or of another form.
+
+        Control characters in texts come back as their escapes.
+        """
         prepare = entry["preprocessing"]
         multibox = entry.get("multibox")  # files from before there was one have none
         return cls(
-            name=entry["name"],
-            architecture=entry["architecture"],
+            name=_text(entry, "name"),
+            architecture=_text(entry, "architecture"),
             preprocessing=Preprocessing(
                 tuple(prepare["mean"]),
                 tuple(prepare["std"]),
@@ -57,12 +61,41 @@ class Metadata:
             detection=_class_list(entry["detection"]),
             multibox=MultiBoxSpec.from_json(multibox) if multibox is not None else None,
             scoring=Scoring.from_json(entry.get("scoring", {})),  # nor this
-            training=entry["training"],
-            metrics=entry["metrics"],
-            licence=entry["licence"],
-            source=entry["source"],
+            training=_mapping(entry, "training"),
+            metrics=_mapping(entry, "metrics"),
+            licence=_text(entry, "licence"),
+            source=_text(entry, "source"),
         )
 
 
 def _class_list(entry: Mapping[str, list[str]] | None) -> ClassList | None:
-    return ClassList(tuple(entry["ids"]), tuple(entry["names"])) if entry is not None else None
+    if entry is None:
+        return None
+    ids, names = (_printable(entry[part]) for part in ("ids", "names"))
+    for part in (ids, names):
+        if not isinstance(part, list) or not part or not all(isinstance(one, str) for one in part):
+            raise ValueError("class ids and names, which must be lists of text with at least one entry")
+    return ClassList(tuple(ids), tuple(names))
+
+
+def _text(entry: Mapping[str, Any], name: str) -> str:
+    if not isinstance(entry[name], str):
+        raise ValueError(f"{name}, which must be text")
+    return printable(entry[name])
+
+
+def _mapping(entry: Mapping[str, Any], name: str) -> dict[str, Any]:
+    if not isinstance(entry[name], dict):
+        raise ValueError(f"{name}, which must be an object of names and values")
+    return _printable(entry[name])
+
+
+def _printable(value: Any) -> Any:
+    """A JSON value, its texts printable."""
+    if isinstance(value, str):
+        return printable(value)
+    if isinstance(value, list):
+        return [_printable(one) for one in value]
+    if isinstance(value, dict):
+        return {printable(key): _printable(one) for key, one in value.items()}
+    return value

@@ -4,6 +4,7 @@ Letters for shapes: R regions; a crop is 224x224.
 """
 
 from dataclasses import dataclass
+from math import isfinite
 from threading import Lock
 
 import cv2
@@ -15,6 +16,11 @@ from torch.nn import functional as F
 
 from detector.boxes import Boxes
 from detector.errors import ParameterError
+
+MAX_SIZE = 1024
+"""Most pixels a side of a crop: a batch of larger ones would not fit a machine's memory."""
+
+MAX_SHORT_SIDE = 65_535
 
 
 @dataclass(frozen=True)
@@ -33,11 +39,46 @@ class Preprocessing:
     context: int = 16
     short_side: int | None = None
 
+    def __post_init__(self) -> None:
+        """Raises ParameterError for numbers that no crop can be made with."""
+        for name in ("mean", "std"):
+            value = getattr(self, name)
+            if len(value) != 3 or not all(isinstance(one, int | float) and isfinite(one) for one in value):
+                raise ParameterError(f"{name} must be three finite numbers, got {value!r}")
+        if min(self.std) <= 0:
+            raise ParameterError(f"std must be positive, got {self.std!r}")
+        _check_whole("size", self.size, 1, MAX_SIZE)
+        _check_whole("context", self.context, 0, (self.size - 1) // 2)
+        if self.short_side is not None:
+            _check_whole("short_side", self.short_side, 1, MAX_SHORT_SIDE)
+
+
+def _check_whole(name: str, value: object, low: int, high: int) -> None:
+    if not isinstance(value, int) or isinstance(value, bool) or not low <= value <= high:
+        raise ParameterError(f"{name} must be a whole number in {low}..{high}, got {value!r}")
+
 
 def check_picture(image: NDArray[np.generic]) -> None:
-    """Raises ParameterError for an array that is no uint8 [H,W,3] with pixels."""
-    if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or image.size == 0:
-        raise ParameterError(f"a picture must be uint8 [H,W,3] RGB, got {image.dtype} {list(image.shape)}")
+    """Raises ParameterError for an array that is no uint8 [H,W,3] with pixels, saying how to make it one."""
+    if image.ndim == 3 and image.shape[2] == 3 and image.dtype == np.uint8 and image.size:
+        return
+    if not image.size:
+        advice = "it has no pixels"
+    elif image.dtype != np.uint8:
+        advice = "convert it: (image * 255).astype(numpy.uint8) for values of 0..1"
+    elif image.ndim == 2 or (image.ndim == 3 and image.shape[2] == 1):
+        advice = "make it RGB: numpy.dstack([image] * 3)"
+    elif image.ndim == 3 and image.shape[2] == 4:
+        advice = "take its alpha channel off: image[:, :, :3]"
+    elif image.ndim == 3 and image.shape[0] == 3:
+        advice = "put the channels last: image.transpose(1, 2, 0)"
+    elif image.ndim == 4:
+        advice = "it holds several pictures: give them one by one"
+    else:
+        advice = "it is no picture"
+    raise ParameterError(
+        f"a picture must be uint8 [H,W,3] RGB, got {image.dtype} {list(image.shape)}: {advice}"
+    )
 
 
 def reduced(image: NDArray[np.uint8], preprocessing: Preprocessing) -> tuple[NDArray[np.uint8], Boxes]:
@@ -62,9 +103,10 @@ def normalise(image: NDArray[np.uint8], preprocessing: Preprocessing, device: to
     Raises ParameterError for an array that is no such picture.
     """
     check_picture(image)
-    pixels = torch.from_numpy(np.ascontiguousarray(image)).to(device).permute(2, 0, 1).float()
-    mean = torch.tensor(preprocessing.mean, device=device)[:, None, None]
-    std = torch.tensor(preprocessing.std, device=device)[:, None, None]
+    writable = np.require(image, requirements=["C", "W"])  # torch warns of memory that it must not write to
+    pixels = torch.from_numpy(writable).to(device).permute(2, 0, 1).float()
+    mean = torch.tensor(preprocessing.mean, dtype=torch.float32, device=device)[:, None, None]
+    std = torch.tensor(preprocessing.std, dtype=torch.float32, device=device)[:, None, None]
     return (pixels - mean) / std
 
 
@@ -121,7 +163,7 @@ def sample(picture: Pyramid, windows: Boxes, size: int) -> Tensor:
 def _sample(picture: Tensor, regions: Tensor, size: int) -> Tensor:
     """Bilinear samples of picture [3,H,W] on a size x size grid over each region [R,4] -> [R,3,size,size]."""
     count, (height, width) = len(regions), picture.shape[1:]
-    step = (torch.arange(size, device=picture.device) + 0.5) / size
+    step = (torch.arange(size, dtype=torch.float32, device=picture.device) + 0.5) / size
     x = regions[:, :1] + step * (regions[:, 2:3] - regions[:, :1])  # R x size
     y = regions[:, 1:2] + step * (regions[:, 3:4] - regions[:, 1:2])
     grid = torch.stack(  # R x size x size x 2, the picture from -1 to 1

@@ -5,12 +5,11 @@ Letters for shapes: H and W of the picture, R windows.
 
 from threading import Lock
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from detector.boxes import Boxes, as_boxes
+from detector.images import Picture, as_rgb
 from detector.regions import Preprocessing, Pyramid, normalise, reduced, sample
 
 
@@ -22,8 +21,12 @@ class View:
     crop is wanted: many may wait for their turn. Several threads may ask for crops.
     """
 
-    def __init__(self, image: NDArray[np.uint8], preprocessing: Preprocessing) -> None:
-        """Raises ParameterError for an array that is no uint8 [H,W,3]."""
+    def __init__(self, image: Picture, preprocessing: Preprocessing) -> None:
+        """``image`` is an array uint8 [H,W,3], or what :func:`detector.images.as_rgb` makes one of.
+
+        Raises ParameterError for what is no picture.
+        """
+        image = as_rgb(image)
         self.pixels, self.factors = reduced(image, preprocessing)
         self.height, self.width = image.shape[:2]
         self._preprocessing = preprocessing

@@ -6,11 +6,13 @@ from time import perf_counter
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from api.worker.describing import describe
 from api.worker.settings import WorkerSettings
 from detector.classification import Classifier
 from detector.detection import Detector
+from detector.errors import CheckpointError
 from detector.loading import load_checkpoints
 from detector.pretrained import SHIPPED
 
@@ -61,13 +63,21 @@ def load_model(name: str, settings: WorkerSettings, lanes: int = 1) -> LoadedMod
         proposals = detector.propose(picture)
         proposed = perf_counter()
         some = proposals.first(_WARM_UP_REGIONS)
-        detector.select(detector.score(picture, some))
+        scored = detector.score(picture, some)
+        _check_finite(name, some.boxes, scored.boxes, scored.probabilities)
+        detector.select(scored)
         regions = len(some.boxes) + 1
         rate = min(
             lanes * regions / (perf_counter() - proposed),
             settings.prepare_threads * (len(proposals.boxes) + 1) / (proposed - start),
         )
     if classifier is not None:
-        classifier.classify([picture], top=1)
+        _check_finite(name, classifier.probabilities(picture))
     metadata = [checkpoint.metadata for checkpoint in checkpoints]
     return LoadedModel(detector, classifier, describe(name, paths, metadata, detector, classifier), rate)
+
+
+def _check_finite(name: str, *outputs: NDArray[np.float32]) -> None:
+    """Raises CheckpointError for what no sound weights give of a picture."""
+    if not all(np.isfinite(output).all() for output in outputs):
+        raise CheckpointError(f"model {name!r}: its weights give numbers that are not finite for a picture")

@@ -15,6 +15,7 @@ from torchvision.ops import nms
 from detector.boxes import Boxes, clip, decode
 from detector.engine import Engine
 from detector.errors import ParameterError
+from detector.images import Picture
 from detector.looks import Look, Steps, complete
 from detector.proposals.multibox_head import MultiBoxHead, MultiBoxNetwork, split_output
 from detector.proposals.ranking import placed_by_coverage
@@ -54,7 +55,7 @@ class MultiBox:
         network = MultiBoxNetwork(features, head)
         self._engine = Engine(network, network, split_output, device=device, precision=precision)
 
-    def propose(self, image: NDArray[np.uint8], max_boxes: int = MAX_BOXES) -> Proposals:
+    def propose(self, image: Picture, max_boxes: int = MAX_BOXES) -> Proposals:
         """At most ``max_boxes`` boxes of a picture [H,W,3], best first, near-duplicates left out.
 
         The likeliest comes first; after it always the box that adds most to how well the likely objects are

@@ -27,6 +27,8 @@ SCALE = (0.1, 0.1, 0.2, 0.2)
 
 _WIDTH, _FINE_WIDTH, _GROUPS = 192, 64, 16
 
+_MOST = 1024  # channels, cells and pixels a side: far beyond any head, and no memory is asked for in vain
+
 
 @dataclass(frozen=True)
 class MultiBoxSpec:
@@ -55,6 +57,8 @@ class MultiBoxSpec:
     def from_json(cls, entry: Mapping[str, Any]) -> "MultiBoxSpec":
         """Raises KeyError, TypeError or ValueError if the entry is none that a head can be made of."""
         (fine, coarse), (fine_channels, coarse_channels) = entry["stages"], entry["channels"]
+        if not isinstance(fine, str) or not isinstance(coarse, str):
+            raise ValueError("stages, which must be two names")
         grids = tuple(
             Grid(_positive(grid["cells"], "cells"), np.array(grid["sides"], np.float32).reshape(-1, 2))
             for grid in entry["grids"]
@@ -153,8 +157,8 @@ def stages_read(features: nn.Sequential, stages: Sequence[str]) -> int:
 
 
 def _positive(number: object, what: str) -> int:
-    if not isinstance(number, int) or number < 1:
-        raise ValueError(f"{what}, which must be a whole number from 1 up")
+    if not isinstance(number, int) or isinstance(number, bool) or not 1 <= number <= _MOST:
+        raise ValueError(f"{what}, which must be a whole number in 1..{_MOST}")
     return number
 
 

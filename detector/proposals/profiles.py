@@ -2,12 +2,11 @@
 
 from dataclasses import replace
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from detector.boxes import clip
 from detector.errors import ParameterError
+from detector.images import Picture
 from detector.looks import Steps, complete
 from detector.options import Profile
 from detector.proposals.multibox import MAX_BOXES, MultiBox
@@ -47,7 +46,7 @@ class Proposer:
         return Profile.BALANCED if self.multibox is not None else Profile.SEARCH
 
     def propose(
-        self, image: NDArray[np.uint8], profile: Profile | str | None = None, max_boxes: int | None = None
+        self, image: Picture, profile: Profile | str | None = None, max_boxes: int | None = None
     ) -> Proposals:
         """Boxes of a picture [H,W,3] in its pixels, best first; ``max_boxes`` overrides the profile's number.
 

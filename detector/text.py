@@ -1,0 +1,17 @@
+"""Text from files, made fit for a terminal and a log."""
+
+import re
+
+# Control characters, separators of lines and paragraphs, changes of direction, halves of surrogate pairs.
+_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+
+
+def printable(text: str) -> str:
+    """``text`` with every control character as its escape: nothing in it moves a cursor or begins a line."""
+    return _CONTROL.sub(lambda match: match[0].encode("unicode_escape").decode("ascii"), text)
+
+
+def one_line(error: object, limit: int = 500) -> str:
+    """What an error says, as one printable line of at most about ``limit`` characters."""
+    text = printable(" ".join(str(error).split()))
+    return text if len(text) <= limit else f"{text[:limit]} ..."
