@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-PICTURES = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
+PICTURES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".jpe", ".jfif")
 """Suffixes of pictures that can be decoded, in lower case; the first is tried first."""
 
 _DEPTH = 6  # folders below the root; data sets are shallow, and a home directory given by mistake is not
@@ -13,7 +13,8 @@ _DEPTH = 6  # folders below the root; data sets are shallow, and a home director
 
 @dataclass(frozen=True)
 class FolderTree:
-    """The names of the files in every folder below ``root``, sorted, without hidden ones.
+    """The names of the files in every folder below ``root``, sorted, without hidden ones and
+    what systems leave (``__MACOSX``, Synology's ``@eaDir``).
 
     Links to folders are followed, each folder once.
     """
@@ -33,7 +34,7 @@ class FolderTree:
                 continue
             seen.add(place)
             deep = len(path.relative_to(root).parts) >= _DEPTH
-            below[:] = [] if deep else sorted(name for name in below if not name.startswith((".", "__")))
+            below[:] = [] if deep else sorted(name for name in below if not name.startswith((".", "__", "@")))
             files[path] = tuple(sorted(name for name in names if not name.startswith(".")))
         return cls(root, files)
 
