@@ -5,16 +5,16 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-PICTURES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".jpe", ".jfif")
-"""Suffixes of pictures that can be decoded, in lower case; the first is tried first."""
+from detector.picture_paths import PICTURE_SUFFIXES, is_dropping
+
+PICTURES = PICTURE_SUFFIXES
 
 _DEPTH = 6  # folders below the root; data sets are shallow, and a home directory given by mistake is not
 
 
 @dataclass(frozen=True)
 class FolderTree:
-    """The names of the files in every folder below ``root``, sorted, without hidden ones and
-    what systems leave (``__MACOSX``, Synology's ``@eaDir``).
+    """The names of the files in every folder below ``root``, sorted, without droppings.
 
     Links to folders are followed, each folder once.
     """
@@ -34,8 +34,8 @@ class FolderTree:
                 continue
             seen.add(place)
             deep = len(path.relative_to(root).parts) >= _DEPTH
-            below[:] = [] if deep else sorted(name for name in below if not name.startswith((".", "__", "@")))
-            files[path] = tuple(sorted(name for name in names if not name.startswith(".")))
+            below[:] = [] if deep else sorted(name for name in below if not is_dropping(name))
+            files[path] = tuple(sorted(name for name in names if not is_dropping(name)))
         return cls(root, files)
 
     def with_suffix(self, *suffixes: str) -> Iterator[tuple[Path, list[str]]]:

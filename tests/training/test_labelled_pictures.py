@@ -1,5 +1,6 @@
 """Sets of labelled pictures: which layouts are taken, how they are parted, and what is refused."""
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -135,6 +136,38 @@ def test_what_is_no_set(tmp_path: Path, make: Callable[[Path], object], says: st
     make(root)
     with pytest.raises(DatasetError, match=says):
         read_labelled_pictures(root)
+
+
+def test_what_systems_leave_is_neither_class_nor_picture(tmp_path: Path) -> None:
+    write_folders(tmp_path, "", 12)
+    expected = read_labelled_pictures(tmp_path)
+    some = next(tmp_path.rglob("*.jpg")).read_bytes()
+    for name in (
+        ".ipynb_checkpoints/a-checkpoint.jpg",  # Jupyter
+        "__MACOSX/down/._a.jpg",  # an archive made on macOS
+        "$RECYCLE.BIN/a.jpg",
+        ".Trash-1000/files/a.jpg",
+        "@eaDir/a.jpg/SYNOPHOTO_THUMB_M.jpg",  # Synology
+        "down/._train0.jpg",
+        "down/.ipynb_checkpoints/a-checkpoint.jpg",
+        "across/@eaDir/a.jpg/SYNOPHOTO_THUMB_M.jpg",
+        "across/.hidden.png",
+    ):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(some)
+    (tmp_path / "down" / "folder.jpg").mkdir()
+    found = read_labelled_pictures(tmp_path)
+    assert found.classes.ids == ("across", "down")
+    assert listed(found.train) == listed(expected.train)
+    assert listed(found.val) == listed(expected.val)
+
+
+def test_a_name_need_not_be_utf_8(tmp_path: Path) -> None:
+    write_folders(tmp_path, "", 12)
+    name = os.fsdecode(b"caf\xe9.jpg")
+    (tmp_path / "down" / name).write_bytes(b"")
+    found = read_labelled_pictures(tmp_path)
+    assert (f"down/{name}", 1) in listed(found.train) + listed(found.val)
 
 
 def test_the_real_pictures_stand_in_one_part_each(shared: Path) -> None:

@@ -4,10 +4,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from detector.datasets.folder_tree import PICTURES
 from detector.datasets.formats import DataFolder
 from detector.datasets.record import Dataset
 from detector.datasets.split_names import Role, role_of
+from detector.picture_paths import has_picture_suffix, is_dropping
 from training.checking.class_balance import Counts
 from training.checking.data_findings import Finding, of_problem
 from training.checking.duplicate_pictures import near_duplicates, same_bytes
@@ -103,5 +103,5 @@ def _unlisted(folder: DataFolder) -> Iterator[Finding]:
     listed = {entry.picture for entry in folder.layout.entries(None)}
     for place in sorted({picture.parent for picture in listed}):
         for path in sorted(place.iterdir() if place.is_dir() else ()):
-            if path.suffix.lower() in PICTURES and path not in listed:
+            if has_picture_suffix(path) and not is_dropping(path.name) and path not in listed:
                 yield Finding("unlisted_picture", "", path.stem, f"{path} has no annotation")

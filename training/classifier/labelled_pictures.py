@@ -1,6 +1,7 @@
 """Pictures to train and to measure a classifier on, from ILSVRC's layout or from one folder a class."""
 
 import hashlib
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
@@ -10,9 +11,9 @@ from detector.datasets.ilsvrc import IlsvrcLayout
 from detector.datasets.ilsvrc_cls import read_ilsvrc_cls
 from detector.datasets.problems import OnProblem
 from detector.errors import DatasetError
+from detector.picture_paths import is_dropping, pictures_below
 from training.classifier.picture_list import PictureList
 
-SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
 _HELD_OUT = 10
 """One picture in so many is measured, and not learnt, where a set has no part for it."""
 
@@ -98,9 +99,9 @@ def _folders(root: Path) -> LabelledPictures:
 
 def _pictures(root: Path, part: str, classes: list[str]) -> Iterator[tuple[str, int]]:
     for label, name in enumerate(classes):
-        for path in sorted((root / part / name).rglob("*")):
-            if path.suffix.lower() in SUFFIXES:
-                yield path.relative_to(root).as_posix(), label
+        folder = root / part / name  # a class of train need not be in val
+        for path in sorted(pictures_below(folder) if folder.is_dir() else ()):
+            yield path.relative_to(root).as_posix(), label
 
 
 def _folders_in(folder: Path) -> list[str]:
@@ -108,11 +109,9 @@ def _folders_in(folder: Path) -> list[str]:
     return sorted(
         child.name
         for child in folder.iterdir()
-        if child.is_dir() and any(path.suffix.lower() in SUFFIXES for path in child.rglob("*"))
+        if not is_dropping(child.name) and child.is_dir() and any(True for _ in pictures_below(child))
     )
 
 
 def _held_out(name: str) -> bool:
-    return (
-        int.from_bytes(hashlib.sha256(name.encode("utf-8", "surrogateescape")).digest()[:8]) % _HELD_OUT == 0
-    )
+    return int.from_bytes(hashlib.sha256(os.fsencode(name)).digest()[:8]) % _HELD_OUT == 0

@@ -21,7 +21,7 @@ class PictureList:
         names, labels = bytearray(), []
         ends = [0]
         for name, label in pictures:
-            names += os.fsencode(name)  # a name that is not UTF-8 stays what it is
+            names += os.fsencode(name)  # a name need not be UTF-8
             ends.append(len(names))
             labels.append(label)
         self.root = root

@@ -1,0 +1,72 @@
+"""Which files are taken for pictures, by their names: the one place for folders that people fill.
+
+Used by the command line, by the readers of data sets and by the classifier's lists of pictures.
+"""
+
+import os
+from collections.abc import Callable, Iterator
+from errno import EISDIR
+from pathlib import Path
+
+PICTURE_SUFFIXES = (
+    ".jpg", ".jpeg", ".png", ".bmp", ".webp", ".gif", ".tif", ".tiff",
+    ".jpe", ".jfif", ".pjpeg", ".pjp", ".apng", ".dib",
+)  # fmt: skip
+"""Suffixes, in lower case, of the pictures that :mod:`detector.images` decodes; the first is tried first."""
+
+_DROPPINGS = frozenset(
+    {
+        # macOS (the hidden ones, .DS_Store and ._NAME among them, are told by their dot)
+        "__macosx", "network trash folder", "temporary items",
+        # Windows
+        "thumbs.db", "ehthumbs.db", "ehthumbs_vista.db", "desktop.ini", "$recycle.bin", "recycler",
+        "system volume information", "found.000",
+        # Synology and QNAP: thumbnails, bins, snapshots
+        "@eadir", "@tmp", "@recycle", "@recycly", "@recently-snapshot", "@__thumb", "#recycle", "#snapshot",
+        # Linux, Python
+        "lost+found", "__pycache__",
+    }
+)  # fmt: skip
+
+
+def has_picture_suffix(path: str | Path) -> bool:
+    """Tell whether a file's name ends like a picture's, in upper or lower case."""
+    return os.fspath(path).lower().endswith(PICTURE_SUFFIXES)
+
+
+def is_dropping(name: str) -> bool:
+    """Tell whether ``name``, of one file or folder, is what a system or tool left there.
+
+    These are hidden names (``._a.jpg``, ``.DS_Store``, ``.ipynb_checkpoints``, ``.Trash-1000``) and those of
+    known folders and files (``__MACOSX``, ``@eaDir``, ``Thumbs.db``, ``$RECYCLE.BIN``). Whoever walks through
+    a folder passes them over, with all below; a path that the user names is always taken.
+    """
+    return name.startswith(".") or name.lower() in _DROPPINGS
+
+
+def pictures_below(folder: Path, on_error: Callable[[OSError], None] | None = None) -> Iterator[Path]:
+    """Find the files called like pictures in a folder and its sub-folders, sorted, its own first.
+
+    Droppings are passed over (:func:`is_dropping`). Links to folders are followed, each folder once. A file
+    called like a picture that is none, or a link to nowhere, comes too: whoever opens it says what is wrong.
+    ``on_error`` is told of each folder that cannot be read (without it, the OSError is raised), and of each
+    that is called like a picture and has nothing in it.
+    """
+    seen = set()
+    for where, below, names in os.walk(folder, onerror=on_error or _raise, followlinks=True):
+        path = Path(where)
+        place = path.stat()
+        if (place.st_dev, place.st_ino) in seen:
+            below.clear()
+            continue
+        seen.add((place.st_dev, place.st_ino))
+        if on_error is not None and not below and not names and has_picture_suffix(where):
+            on_error(IsADirectoryError(EISDIR, "is a folder, not a picture", where))
+        below[:] = sorted(name for name in below if not is_dropping(name))
+        yield from (
+            path / name for name in sorted(names) if has_picture_suffix(name) and not is_dropping(name)
+        )
+
+
+def _raise(error: OSError) -> None:
+    raise error
