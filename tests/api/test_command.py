@@ -180,3 +180,15 @@ def test_the_library_does_not_need_the_service() -> None:
     """Loading the command imports nothing of the extra: `detector detect` works without it."""
     done = run("-c", "import sys, api.command; print({'pydantic', 'uvicorn', 'torch'} & set(sys.modules))")
     assert done.stdout == "set()\n"
+
+
+def test_the_front_is_started_without_torch() -> None:
+    """It would take the front half a gigabyte, and seconds in which SIGHUP ends the process."""
+    code = (
+        "import atexit, sys; from detector.entry import main; sys.argv = ['detector', 'serve', '--help'];"
+        "atexit.register(lambda: print('torch is imported:', 'torch' in sys.modules)); main()"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "detector serve [OPTIONS]" in done.stdout
+    assert done.stdout.endswith("torch is imported: False\n")

@@ -1,0 +1,19 @@
+"""Where the command ``detector`` enters."""
+
+import sys
+from importlib.metadata import entry_points
+
+
+def main() -> None:
+    """Run what the command line names.
+
+    A command of another package (``detector serve``) is run before this package's own are imported: those
+    need torch, which takes seconds and half a gigabyte, and a service's front does without it.
+    """
+    name, *arguments = sys.argv[1:] or [""]
+    for command in entry_points(group="detector.commands"):
+        if command.name == name:
+            raise SystemExit(command.load()(arguments))
+    from detector.cli import main as run_own_commands
+
+    run_own_commands()
