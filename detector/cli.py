@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from detector.command_line import PLAIN
+from detector.command_line import PLAIN, escape_what_cannot_be_printed
 from detector.detection import MAX_DETECTIONS, SCORE_THRESHOLD
 from detector.drawing import draw, save
 from detector.errors import DetectorError, ImageError
@@ -100,6 +100,7 @@ def classify(
 
 def main() -> None:
     """Entry point: an error of this library is one line on standard error and exit status 1."""
+    escape_what_cannot_be_printed()
     for command in entry_points(group="detector.commands"):
         _add_command(command.name, command.load())
     try:

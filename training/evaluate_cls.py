@@ -14,6 +14,7 @@ from tqdm import tqdm
 from detector.checkpoints import load_checkpoint
 from detector.classification import Classifier
 from detector.command_line import run_script
+from detector.datasets.ilsvrc import read_list
 from detector.datasets.ilsvrc_cls import read_ilsvrc_cls
 from detector.datasets.problems import OnProblem
 from detector.errors import DetectorError
@@ -63,7 +64,7 @@ def main(
 
 
 def _listed(path: Path) -> list[str]:
-    return [Path(line.split()[0]).name for line in path.read_text().splitlines() if line.strip()]
+    return [Path(columns[0]).name for columns in read_list(path)]
 
 
 if __name__ == "__main__":

@@ -24,7 +24,6 @@ from detector.command_line import run_script
 from detector.datasets.formats import Format
 from detector.datasets.problems import OnProblem
 from detector.datasets.record import Record
-from detector.datasets.text_file import printable
 from detector.errors import DetectorError, ParameterError
 from detector.evaluation.class_match import ClassMatch, match_classes
 from detector.files import write_whole
@@ -121,14 +120,16 @@ def main(
             pictures_needed=not results,
         )
         for problem in measured.problems:
-            print(printable(f"{problem.image_id}: {problem.kind}: {problem.message}"))
+            print(f"{problem.image_id}: {problem.kind}: {problem.message}")
         banned = measured.blacklist(blacklist) if blacklist else frozenset()
         rules = list(dict.fromkeys(rule or usual_rules(measured.folder.format)))
 
         figures = []
         detections: dict[str, Detections] = {}
         for path in results or []:
-            detections = measured.read_results(path)
+            detections, left_aside = measured.read_results(path)
+            if left_aside:
+                print(left_aside)
             figures.append(
                 measure(path.name, measured.records, detections, len(measured.classes), rules, banned)
             )

@@ -24,7 +24,6 @@ from detector.datasets.ilsvrc import read_list
 from detector.datasets.ilsvrc_det import read_ilsvrc_det
 from detector.datasets.problems import OnProblem
 from detector.datasets.record import Record
-from detector.datasets.text_file import printable
 from detector.engine import choose_device
 from detector.errors import DatasetError, DetectorError, ParameterError
 from detector.evaluation.recall import proposal_recall
@@ -84,7 +83,7 @@ def main(
         names = frozenset(name for path in exclude or [] for name in _listed(path))
         pictures = read_object_pictures(data, names, held_out=records, on_problem=on_problem)
         for problem in pictures.problems:
-            tqdm.write(printable(f"{problem.image_id}: {problem.kind}: {problem.message}"))
+            tqdm.write(f"{problem.image_id}: {problem.kind}: {problem.message}")
         add_multibox(
             load_checkpoint(init),
             pictures.records,

@@ -1,6 +1,6 @@
 """Reader of pictures whose every object has a box but no class: for MultiBox and the recall of proposals."""
 
-import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +12,7 @@ from detector.datasets.ilsvrc import IlsvrcLayout, Task
 from detector.datasets.problems import OnProblem, ProblemLog
 from detector.datasets.record import Dataset
 from detector.datasets.record_check import RecordCheck, Said
+from detector.datasets.text_file import read_json
 from detector.errors import DatasetError
 
 FILE_NAME = "agnostic_boxes.json"
@@ -37,8 +38,8 @@ def read_agnostic(
 
     The file maps a picture's name, without its folder, to ``width``, ``height`` and ``boxes``: corners
     ``x1, y1, x2, y2`` whose last pixel is part of the object, as in ILSVRC's own files. Pictures are looked
-    for in all lists of both tasks. Arguments are those of
-    :func:`detector.datasets.ilsvrc_det.read_ilsvrc_det`.
+    for in all lists of both tasks; where several of one task have the name, it is a problem. Arguments are
+    those of :func:`detector.datasets.ilsvrc_det.read_ilsvrc_det`.
 
     Raises DatasetError if the file cannot be read or neither task is laid out beside it, or at the first
     problem with ``OnProblem.STOP``.
@@ -50,8 +51,14 @@ def read_agnostic(
     check = RecordCheck(classes.index(), log, check_pictures, empty_side=1)
     records = []
     for image_id, entry in _read(path).items():
-        if image_id not in pictures:
-            log.report(image_id, "missing_image", "no list of DET or CLS-LOC names this picture")
+        paths = pictures.get(image_id, ())
+        if len(paths) != 1:
+            if paths:
+                some = ", ".join(map(str, paths[:3]))
+                message = f"{path} gives boxes by the name alone, which several pictures have: {some}"
+                log.report(image_id, "duplicate_id", message)
+            else:
+                log.report(image_id, "missing_image", "no list of DET or CLS-LOC names this picture")
             continue
         try:
             boxes = _boxes(entry["boxes"])
@@ -59,17 +66,14 @@ def read_agnostic(
         except (KeyError, TypeError, ValueError) as error:
             log.report(image_id, "unreadable_annotation", f"its entry in {path} lacks or garbles {error}")
             continue
-        record = check.record(image_id, pictures[image_id], said)
+        record = check.record(image_id, paths[0], said)
         if record is not None:
             records.append(record)
     return Dataset(records, list(classes.ids), log.problems)
 
 
 def _read(path: Path) -> dict[str, dict]:
-    try:
-        entries = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise DatasetError(f"{path} cannot be read: {error}") from error
+    entries = read_json(path)
     if not isinstance(entries, dict):
         raise DatasetError(f"{path} must map the name of a picture to its size and boxes")
     return entries
@@ -84,19 +88,27 @@ def _boxes(corners: object) -> Boxes:
     return from_corners(array)
 
 
-def _pictures(root: Path) -> dict[str, Path]:
-    """The file of each picture that a list names, by the last part of its name."""
-    found: dict[str, Path] = {}
+def _pictures(root: Path) -> Mapping[str, Sequence[Path]]:
+    """The file of each picture that a list names, by the last part of its name.
+
+    One name in both tasks is one picture. Within a task it may be that of several: then all of them come.
+    """
+    found: dict[str, list[Path]] = {}
+    tasks: dict[str, Task] = {}
     missing: list[DatasetError] = []
-    for task, split, name in _LISTS:
+    for task, split, list_name in _LISTS:
         try:
             layout = IlsvrcLayout.find(root, task)
         except DatasetError as error:
             missing.append(error)
             continue
-        if layout.list_file(name).exists():
-            for image_id in layout.image_ids(name):
-                found.setdefault(Path(image_id).name, layout.picture(split, image_id))
+        if layout.list_file(list_name).exists():
+            for image_id in layout.image_ids(list_name):
+                name, path = Path(image_id).name, layout.picture(split, image_id)
+                known = found.setdefault(name, [])
+                if not known or (tasks[name] == task and path not in known):
+                    tasks[name] = task
+                    known.append(path)
     if len(missing) == len(_LISTS):
         raise missing[0]
     return found

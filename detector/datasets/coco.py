@@ -35,7 +35,7 @@ class CocoImage:
 
 @dataclass(frozen=True)
 class CocoFile:
-    """What one instances file says, as it says it, without crowds.
+    """What one instances file says, as it says it.
 
     ``categories`` maps ids to names in the order of the ids, ``supercategories`` names to those above them,
     ``numbers`` names to the ids as the file has them; ``objects`` maps a picture's id to its objects.
@@ -73,9 +73,9 @@ class CocoFile:
                 problems.append(Problem(f"annotation {number}", "unreadable_object", message))
                 continue
             found = CocoObject.of(entry, number)
-            if found is not None and image_id in objects:
+            if image_id in objects:
                 objects[image_id].append(found)
-            elif found is not None and image_id not in ids:
+            elif image_id not in ids:
                 ids.add(image_id)
                 message = f"{path} has objects of a picture it does not list"
                 problems.append(Problem(image_id, "missing_image", message))
@@ -111,7 +111,9 @@ class CocoFile:
                 log.report(image.image_id, "duplicate_id", message)
                 return None
             mine = self.objects[image.image_id]
-            sound = [one for one in mine if one.category is not None and one.box is not None]
+            boxed = [one for one in mine if one.category is not None and one.box is not None]
+            sound = [one for one in boxed if not one.crowd]
+            crowds = [one.box for one in mine if one.crowd]
             said = Said(
                 image.width,
                 image.height,
@@ -119,6 +121,7 @@ class CocoFile:
                 np.array([one.box for one in sound], np.float32).reshape(-1, 4),
                 unreadable=[f"{self.path}: {one.wrong}" for one in mine if one.wrong],
                 odd=[*image.odd, *(f"{self.path}: {one.odd}" for one in mine if one.odd)],
+                crowds=np.array(crowds, np.float32).reshape(-1, 4),
             )
             return RecordCheck(labels, log, check_pictures).record(image.image_id, picture, said)
 
@@ -144,7 +147,7 @@ def read_coco(
 
     Records come in the file's order; an ``image_id`` is COCO's number as text. A file's box is x, y, width
     and height, continuous as ours are; where it is absent, it is that around the outline. Annotations with
-    ``iscrowd`` are left out: each is a box around many objects, which none of them fills.
+    ``iscrowd`` are no objects but a record's ``crowds``: each is a box around many, which none of them fills.
 
     classes:
         The classes to read, by COCO's names; by default all categories of the file in the order of their

@@ -14,30 +14,32 @@ XYXY = tuple[float, float, float, float]
 @dataclass(frozen=True)
 class CocoObject:
     """``category`` is its id as text; ``box`` x1, y1, x2, y2. ``wrong`` says what cannot be read, if anything
-    cannot: it is then no object to learn from. ``odd`` says what was made up for."""
+    cannot: it is then no object to learn from. ``odd`` says what was made up for. A ``crowd`` is a region of
+    many objects."""
 
     category: str | None
     box: XYXY | None
     wrong: str = ""
     odd: str = ""
+    crowd: bool = False
 
     @classmethod
-    def of(cls, entry: Mapping[str, Any], position: int) -> "CocoObject | None":
-        """Read an annotation, the one at this position of its file; None for a crowd."""
+    def of(cls, entry: Mapping[str, Any], position: int) -> "CocoObject":
+        """Read an annotation, the one at this position of its file."""
         which = f"annotation {position}"
         if key(entry.get("id")) is not None:
             which += f" (id {key(entry['id'])})"
         crowd = flag(entry.get("iscrowd"))
-        if crowd:
-            return None
         category, box, odd = key(entry.get("category_id")), _box(entry.get("bbox")), ""
         if box is None and entry.get("bbox") in (None, [], ""):
             box = _around(entry.get("segmentation"))
             odd = f"{which} has the bbox {shown(entry.get('bbox'))}: the box around its outline is taken"
         if crowd is None:
             return cls(None, None, f"{which} has the iscrowd {shown(entry.get('iscrowd'))}, neither 0 nor 1")
-        if category is None:
+        if category is None and not crowd:
             return cls(None, box, f"{which} has the category_id {shown(entry.get('category_id'))}, no id")
+        if crowd and box is not None:
+            return cls(category, box, crowd=True)
         if box is None:
             wanted = "no four numbers, and no outline to take its place"
             return cls(category, None, f"{which} has the bbox {shown(entry.get('bbox'))}: {wanted}")

@@ -7,8 +7,6 @@ from pathlib import Path
 
 from detector.picture_paths import PICTURE_SUFFIXES, is_dropping
 
-PICTURES = PICTURE_SUFFIXES
-
 _DEPTH = 6  # folders below the root; data sets are shallow, and a home directory given by mistake is not
 
 
@@ -46,9 +44,10 @@ class FolderTree:
                 yield folder, found
 
     def pictures(self, folder: Path) -> dict[str, str]:
-        """The name of each picture in a folder, by its name without suffix; of two, the first of PICTURES."""
+        """The name of each picture in a folder, by its name without suffix; of two, the suffix that
+        is tried first."""
         found: dict[str, str] = {}
-        for suffix in reversed(PICTURES):
+        for suffix in reversed(PICTURE_SUFFIXES):
             for name in self.files.get(folder, ()):
                 if name.lower().endswith(suffix):
                     found[name[: -len(suffix)]] = name

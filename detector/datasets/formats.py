@@ -51,7 +51,8 @@ class DataFolder:
 
         split:
             One of ``splits``, or the path of a list file: a picture a line, by its id, file name or path,
-            further columns are passed over.
+            further columns are passed over. Annotations that belong to no picture of the data set are
+            problems of every list file: they may be what a listed picture lacks.
         on_problem:
             ``REPORT`` leaves out what is broken and names it in ``Dataset.problems``; ``STOP`` raises at
             once.
@@ -66,19 +67,19 @@ class DataFolder:
         else:
             checked = check_pictures
         log = ProblemLog(on_problem)
-        if split is None or split in self.splits:
-            entries = self.layout.entries(None if split is None else str(split))
+        own = str(split) if split in self.splits else None
+        if split is None or own is not None:
+            entries = self.layout.entries(own)
         elif Path(split).is_file():
             entries = listed(self.layout.entries(None), Path(split), log)
         else:
-            own = ", ".join(self.splits) if self.splits else "none: it is of one piece"
+            splits = ", ".join(self.splits) if self.splits else "none: it is of one piece"
             raise DatasetError(
-                f"{self.root} has no split {str(split)!r} (its splits are {own}), and no list file is there: "
-                "give one of the splits, or the path of a text file that names a picture a line"
+                f"{self.root} has no split {str(split)!r} (its splits are {splits}), and no list file is "
+                "there: give one of the splits, or the path of a text file that names a picture a line"
             )
         records = read_entries(entries, log, checked)
-        if split is None or split in self.splits:
-            self.layout.strays(None if split is None else str(split), log)
+        self.layout.strays(own, log)
         return Dataset(records, list(self.classes.ids), log.problems)
 
 

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from detector.datasets.list_file import read_lines
 from detector.errors import DatasetError, ParameterError
 
 Task = Literal["DET", "CLS-LOC"]
@@ -50,11 +51,7 @@ class IlsvrcLayout:
 
 def read_list(path: Path) -> list[list[str]]:
     """The columns of every line of a list file. Raises DatasetError if it cannot be read."""
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise DatasetError(f"list file {path} cannot be read: {error}") from error
-    return [columns for line in lines if (columns := line.split())]
+    return [line.split() for line in read_lines(path)]
 
 
 def _folder(split: str) -> str:

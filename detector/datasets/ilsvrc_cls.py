@@ -2,6 +2,7 @@
 
 import csv
 from collections.abc import Mapping
+from io import StringIO
 from pathlib import Path
 
 from detector.classes import ClassList, ilsvrc_cls
@@ -9,6 +10,7 @@ from detector.datasets.ilsvrc import IlsvrcLayout
 from detector.datasets.picture_header import read_header
 from detector.datasets.problems import OnProblem, ProblemLog
 from detector.datasets.record import Dataset, LabelledDataset, LabelledImage
+from detector.datasets.text_file import read_text
 from detector.datasets.voc_record import VocRecordReader
 from detector.datasets.voc_xml import parse_voc_xml
 from detector.errors import DatasetError, ImageError
@@ -95,13 +97,13 @@ def _read_solution(path: Path) -> dict[str, str]:
     """Class of each val picture: the first word of its prediction string (``n01751748 67 65 267 117``)."""
     if not path.exists():
         return {}
-    with path.open(encoding="utf-8", newline="") as lines:
-        try:
-            return {row["ImageId"]: row["PredictionString"].split()[0] for row in csv.DictReader(lines)}
-        except (KeyError, IndexError, AttributeError, UnicodeDecodeError, csv.Error) as error:
-            raise DatasetError(
-                f"{path} is not the official file: its columns must be ImageId and PredictionString"
-            ) from error
+    lines = StringIO(read_text(path), newline="")
+    try:
+        return {row["ImageId"]: row["PredictionString"].split()[0] for row in csv.DictReader(lines)}
+    except (KeyError, IndexError, AttributeError, csv.Error) as error:
+        raise DatasetError(
+            f"{path} is not the official file: its columns must be ImageId and PredictionString"
+        ) from error
 
 
 def _class_of_val(

@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import Generic, TypeVar
 
 from detector.datasets.entries import Entry
-from detector.datasets.folder_tree import PICTURES
 from detector.datasets.problems import ProblemLog
 from detector.datasets.split_names import split_of
 from detector.datasets.text_file import read_text
 from detector.errors import DatasetError
+from detector.picture_paths import has_picture_suffix
 
 Item = TypeVar("Item")
 
@@ -20,7 +20,9 @@ def read_lines(path: Path) -> list[str]:
     try:
         text = read_text(path)
     except FileNotFoundError as error:
-        raise DatasetError(f"{path} cannot be read: there is no such file") from error
+        raise DatasetError(f"list file {path} cannot be read: there is no such file") from error
+    except DatasetError as error:
+        raise DatasetError(f"list file {error}") from error
     lines = (line.strip() for line in re.split("[\r\n]+", text))  # names may hold other ends of lines
     return [line for line in lines if line]
 
@@ -45,7 +47,7 @@ class PictureNames(Generic[Item]):
                 return self._by_id[text]
             wanted = Path(text if "/" in text else text.replace("\\", "/"))
             ends = [Path(*(part for part in wanted.parts if part not in ("/", "..")))]
-            if wanted.name.lower().endswith(PICTURES):
+            if has_picture_suffix(wanted.name):
                 ends.append(ends[0].with_suffix(""))
             for end in ends:
                 if end.as_posix() in self._by_id:
@@ -87,7 +89,7 @@ def listed(entries: Sequence[Entry], path: Path, log: ProblemLog) -> list[Entry]
 def plain(line: str) -> str:
     """What a line of a list is meant to name: without quotes, mark (``-1``) and suffix."""
     text = list(_spellings(line))[-1] if re.search(r"\s-?[01]$", line) or line[0] in "\"'" else line
-    if text.lower().endswith(PICTURES):
+    if has_picture_suffix(text):
         text = str(Path(text).with_suffix(""))
     return text
 

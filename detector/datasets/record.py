@@ -34,7 +34,8 @@ class Record:
     picture of ``width`` x ``height``; labels [G] int64, indices into the data set's class list. ``partial``
     is true where objects of other classes may stand unlabelled, as in most of ILSVRC DET train, and where an
     object could not be read: such a picture says nothing about classes it does not list. ``unknown`` [U,4]:
-    further objects, of which only the place is known and not the class. difficult [G] bool is PASCAL VOC's
+    further objects, of which only the place is known and not the class. ``crowds`` [K,4]: regions of many
+    objects that nobody marked one by one: neither objects nor background. difficult [G] bool is PASCAL VOC's
     mark for objects that its measure leaves aside, being too small or too hidden to be asked for; left out,
     none is.
 
@@ -50,6 +51,7 @@ class Record:
     partial: bool = False
     unknown: Boxes = field(default_factory=lambda: np.zeros((0, 4), np.float32))
     difficult: NDArray[np.bool_] = field(default_factory=lambda: np.zeros(0, np.bool_))
+    crowds: Boxes = field(default_factory=lambda: np.zeros((0, 4), np.float32))
 
     def __post_init__(self) -> None:
         if not len(self.difficult):

@@ -25,8 +25,9 @@ class Said:
 
     ``width`` and ``height`` are the size of the picture that was annotated, 0 where that is not stated;
     names [G] the class of each object; boxes [G,4] float32, continuous, over that picture; difficult [G]
-    bool, empty where nothing is said of it. unreadable: a message for each further object that could not be
-    read; odd: one for each value that was passed over without loss.
+    bool, empty where nothing is said of it; crowds [K,4] float32, regions of many objects. unreadable: a
+    message for each further object that could not be read; odd: one for each value that was passed over
+    without loss.
     """
 
     width: int
@@ -36,6 +37,7 @@ class Said:
     difficult: NDArray[np.bool_] = field(default_factory=lambda: np.zeros(0, np.bool_))
     unreadable: Sequence[str] = ()
     odd: Sequence[str] = ()
+    crowds: Boxes = field(default_factory=lambda: np.zeros((0, 4), np.float32))
 
 
 @dataclass(frozen=True)
@@ -75,9 +77,11 @@ class RecordCheck:
         known = self._known_objects(image_id, said)
         labels = np.array([self.labels[said.names[index]] for index in known], dtype=np.int64)
         difficult = said.difficult[known] if len(said.difficult) else np.zeros(len(known), np.bool_)
-        boxes = self._on_the_upright_picture(image_id, said.boxes[known], said, header)
-        boxes, kept = self._inside(image_id, boxes, header)
+        every = np.concatenate([said.boxes[known], said.crowds])
+        every = self._on_the_upright_picture(image_id, every, said, header)
+        boxes, kept = self._inside(image_id, every[: len(known)], header)
         width, height = header.upright_size
+        crowds = clip(every[len(known) :], width, height)
         return Record(
             image_id,
             picture,
@@ -87,6 +91,7 @@ class RecordCheck:
             labels[kept],
             partial or bool(said.unreadable),
             difficult=difficult[kept],
+            crowds=crowds[area(crowds) > 0],
         )
 
     def _header(self, image_id: str, path: Path, said: Said) -> PictureHeader | None:

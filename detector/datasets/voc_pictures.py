@@ -5,11 +5,12 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from detector.datasets.coco import relative
-from detector.datasets.folder_tree import PICTURES, FolderTree
+from detector.datasets.folder_tree import FolderTree
 from detector.datasets.problems import ProblemLog
 from detector.datasets.record import ProblemKind
 from detector.datasets.voc_xml import VocAnnotation
 from detector.errors import DatasetError
+from detector.picture_paths import has_picture_suffix
 
 _ANNOTATIONS = ("annotations", "annots", "xmls", "xml", "labels")
 _PICTURES = ("jpegimages", "images", "imgs", "img", "pictures")
@@ -96,7 +97,7 @@ class PictureFinder:
         for place in [*places, *folders]:
             for end in dict.fromkeys((wanted, Path(wanted.name))):
                 holder = place / end.parent
-                if end.name in self.tree.files.get(holder, ()) and end.name.lower().endswith(PICTURES):
+                if end.name in self.tree.files.get(holder, ()) and has_picture_suffix(end.name):
                     return holder / end.name
                 names = self._names(holder).get(end.name, []) if holder in self.tree.files else []
                 if len(names) == 1:
@@ -108,7 +109,7 @@ class PictureFinder:
         if folder not in self._known:
             found: dict[str, list[str]] = {}
             for name in self.tree.files.get(folder, ()):
-                if name.lower().endswith(PICTURES):
+                if has_picture_suffix(name):
                     found.setdefault(Path(name).stem, []).append(name)
             self._known[folder] = found
         return self._known[folder]

@@ -11,15 +11,16 @@ import yaml
 from detector.classes import ClassList
 from detector.datasets.class_names import class_list
 from detector.datasets.coco import relative
-from detector.datasets.folder_tree import PICTURES, FolderTree
+from detector.datasets.folder_tree import FolderTree
 from detector.datasets.list_file import read_lines
 from detector.datasets.split_names import split_of
 from detector.datasets.text_file import read_text
 from detector.datasets.values import key
 from detector.errors import DatasetError
+from detector.picture_paths import PICTURE_SUFFIXES
 
-CLASS_FILES = ("classes.txt", "obj.names", "labels.txt")
-"""Where class names stand, one a line, if there is no data.yaml: labelImg's, Darknet's."""
+CLASS_FILES = ("classes.txt", "obj.names", "labels.txt", "_darknet.labels")
+"""Where class names stand, one a line, if there is no data.yaml: labelImg's, Darknet's, Roboflow's."""
 
 _SPLITS = ("train", "val", "valid", "test")  # keys of a data.yaml
 _USUAL = ("data.yaml", "data.yml", "dataset.yaml")
@@ -154,7 +155,7 @@ def _in(place: Path, tree: FolderTree) -> list[Path]:
     below = tree if place.is_relative_to(tree.root) else FolderTree.scan(place)
     return [
         folder / name
-        for folder, names in below.with_suffix(*PICTURES)
+        for folder, names in below.with_suffix(*PICTURE_SUFFIXES)
         if folder.is_relative_to(place)
         for name in names
     ]

@@ -7,13 +7,14 @@ from pathlib import Path
 
 from detector.classes import ClassList
 from detector.datasets.entries import Entry, once
-from detector.datasets.folder_tree import PICTURES, FolderTree
+from detector.datasets.folder_tree import FolderTree
 from detector.datasets.problems import ProblemLog
 from detector.datasets.split_names import in_order, split_of
 from detector.datasets.yolo import parse_yolo, yolo_entry
 from detector.datasets.yolo_description import CLASS_FILES, YoloDescription, named_in_file
 from detector.datasets.yolo_labels import LabelFile, LabelFinder
 from detector.errors import DatasetError
+from detector.picture_paths import PICTURE_SUFFIXES
 
 _SAMPLE = 50  # text files that say whether they are label files
 _NOT_LABELS = (
@@ -137,7 +138,7 @@ def _has_objects(path: Path) -> bool:
 def _by_folder(tree: FolderTree, labels: LabelFinder) -> dict[str, list[Labelled]]:
     """All pictures below the root, by the folder named after a split that they lie in."""
     found: dict[str, list[Labelled]] = {}
-    for folder, names in tree.with_suffix(*PICTURES):
+    for folder, names in tree.with_suffix(*PICTURE_SUFFIXES):
         split = split_of(folder.relative_to(tree.root)) or ""
         for name in names:
             picture = folder / name

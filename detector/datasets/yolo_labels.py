@@ -1,6 +1,6 @@
 """Which label file belongs to a picture of a YOLO data set: found whatever the case of folders and suffix."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -17,7 +17,8 @@ class LabelFile:
 
 @dataclass(frozen=True)
 class LabelFinder:
-    """Finds label files: in ``labels`` where the picture's path says ``images``, else beside the picture."""
+    """Finds label files: in ``labels`` where the picture's path says ``images``, or beside the picture; else
+    in a ``labels`` in or beside the picture's folder, as X-AnyLabeling writes them."""
 
     tree: FolderTree
     _texts: dict[str, list[Path]] = field(default_factory=dict)
@@ -35,15 +36,11 @@ class LabelFinder:
         case only is not taken for it, and is a problem where it belongs to no other picture.
         """
         places = list(self._places(picture))
-        found: list[Path] = []
-        twins: list[Path] = []
-        for place in places:
-            for stem in (picture.stem, picture.name):  # also a.jpg.txt
-                outside = [] if place.is_relative_to(self.tree.root) else [place / f"{stem}.txt"]
-                outside = [path for path in outside if path.is_file()]  # a data.yaml may lead elsewhere
-                for path in [*self._texts.get(_folded(place / stem), []), *outside]:
-                    (found if path.stem == stem else twins).append(path)
-        found, twins = list(dict.fromkeys(found)), list(dict.fromkeys(twins))
+        found, twins = self._texts_of(picture, places)
+        if not found and not twins:
+            near = (folder / "labels" for folder in (picture.parent, picture.parent.parent))
+            inside = [folder for folder in near if folder.is_relative_to(self.tree.root)]
+            found, twins = self._texts_of(picture, inside)
         if len(found) > 1 and len({path.read_bytes() for path in found}) > 1:
             some = " and ".join(map(str, found[:2]))
             return LabelFile(found[0], f"{some} are both label files of {picture}: leave one of them")
@@ -58,6 +55,18 @@ class LabelFinder:
         expected = places[0] / f"{picture.stem}.txt"
         beside = picture.with_name(expected.name)
         return LabelFile(expected if places[0] in self.tree.files else beside)
+
+    def _texts_of(self, picture: Path, places: Sequence[Path]) -> tuple[list[Path], list[Path]]:
+        """The text files in some folders that are called like a picture, and those but for the case."""
+        found: list[Path] = []
+        twins: list[Path] = []
+        for place in places:
+            for stem in (picture.stem, picture.name):  # also a.jpg.txt
+                outside = [] if place.is_relative_to(self.tree.root) else [place / f"{stem}.txt"]
+                outside = [path for path in outside if path.is_file()]  # a data.yaml may lead elsewhere
+                for path in [*self._texts.get(_folded(place / stem), []), *outside]:
+                    (found if path.stem == stem else twins).append(path)
+        return list(dict.fromkeys(found)), list(dict.fromkeys(twins))
 
     def every(self) -> list[Path]:
         """All text files of the tree, which may be label files."""

@@ -4,12 +4,14 @@
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from detector.boxes import Boxes
+from detector.datasets.text_file import read_json
+from detector.datasets.values import key, shown
 from detector.errors import DatasetError, ParameterError
 from detector.files import write_whole
 from detector.results import Detections
@@ -44,25 +46,30 @@ def write_coco_results(
     write_whole(path, json.dumps(entries).encode())
 
 
-def read_coco_results(path: Path, category_ids: Sequence[int | str]) -> dict[str, Detections]:
+def read_coco_results(
+    path: Path, category_ids: Sequence[int | str], image_ids: Collection[str] = ()
+) -> dict[str, Detections]:
     """Detections by image id, those of a picture in the file's order; pictures without any are absent.
+
+    Ids are compared as the annotations' are (:func:`detector.datasets.values.key`): 1, 1.0 and "1" are one.
+    An id that is one of ``image_ids`` as it is written stays so.
 
     Raises DatasetError if the file cannot be read, is of another form, or names an unknown category.
     """
-    labels = {category: label for label, category in enumerate(category_ids)}
-    try:
-        entries = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise DatasetError(f"{path} cannot be read: {error}") from error
+    labels = {key(category): label for label, category in enumerate(category_ids)}
+    entries = read_json(path)
     if not isinstance(entries, list):
         raise DatasetError(f"{path} is no file of results: COCO's are a list, with one object a detection")
     rows: dict[str, list[tuple[int, float, Boxes]]] = {}
     for number, entry in enumerate(entries, start=1):
         try:
-            row = labels[entry["category_id"]], float(entry["score"]), _box(entry["bbox"])
+            category = key(entry["category_id"])
+            if category not in labels:
+                raise ValueError(f"category_id {shown(entry['category_id'])}")
+            row = labels[category], float(entry["score"]), _box(entry["bbox"])
             if not np.isfinite(row[1]):
                 raise ValueError("score, which must be a finite number")
-            rows.setdefault(str(entry["image_id"]), []).append(row)
+            rows.setdefault(_image_id(entry["image_id"], image_ids), []).append(row)
         except (KeyError, TypeError, ValueError) as error:
             raise DatasetError(
                 f"{path}, detection {number}: it lacks or garbles {error}; known categories are "
@@ -80,6 +87,13 @@ def read_coco_results(path: Path, category_ids: Sequence[int | str]) -> dict[str
 
 def _number_or_text(image_id: str) -> int | str:
     return int(image_id) if image_id.isdecimal() and str(int(image_id)) == image_id else image_id
+
+
+def _image_id(value: object, image_ids: Collection[str]) -> str:
+    found = value if isinstance(value, str) and value in image_ids else key(value)
+    if found is None:
+        raise ValueError(f"image_id {shown(value)}")
+    return found
 
 
 def _box(xywh: Sequence[float]) -> Boxes:

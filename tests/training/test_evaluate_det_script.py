@@ -174,6 +174,24 @@ def test_coco_numbers_its_categories(tmp_path: Path, capsys: Printed) -> None:
     assert last_line(capsys)[:3] == ["results.json", "100.00", "100.00"]
 
 
+def test_detections_in_pictures_that_are_left_out_are_told(tmp_path: Path, capsys: Printed) -> None:
+    """One broken annotation costs its picture, not the measure; pictures that the data lacks are refused."""
+    write_coco(tmp_path, "val", rectangles(3, seed=3))
+    results = tmp_path / "results.json"
+    write_coco_results(results, perfect(tmp_path, "val"), [7])
+    instances = tmp_path / "annotations/instances_val.json"
+    content = json.loads(instances.read_text())
+    content["annotations"][0]["bbox"] = []
+    instances.write_text(json.dumps(content))
+    main(tmp_path, results=[results])
+    printed = capsys.readouterr().out
+    assert "results.json: 1 detections are not measured, being in 1 pictures that are left out: 1" in printed
+    assert printed.splitlines()[-1].split()[:3] == ["results.json", "100.00", "100.00"]
+    results.write_text(results.read_text().replace('"image_id": 2', '"image_id": 5'))
+    with pytest.raises(SystemExit, match=r"1 pictures that are not of .*/val, 5 first"):
+        main(tmp_path, results=[results])
+
+
 def test_weights_that_cannot_serve_a_profile_say_so_at_once(ilsvrc: Path, checkpoint_path: Path) -> None:
     with pytest.raises(SystemExit, match="paper needs a MultiBox head"):
         main(ilsvrc, [checkpoint_path], [Profile.SEARCH, Profile.PAPER], device="cpu")

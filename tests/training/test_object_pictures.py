@@ -1,5 +1,6 @@
 """Pictures of several data sets become one list: each picture once, with the boxes of all sets."""
 
+import json
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -7,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from small_sets import write_agnostic, write_coco, write_ilsvrc, write_voc
+from small_sets import write_agnostic, write_coco, write_ilsvrc, write_picture, write_voc
 
 from detector.boxes import as_boxes
 from detector.classes import ilsvrc_cls, ilsvrc_det
@@ -37,6 +38,26 @@ def voc_below(folder: str) -> Callable[[Path], None]:
     return lambda root: write_voc(root / folder, {"v": [A, B]})
 
 
+def write_yolo(root: Path) -> None:
+    write_picture(root / "images/v.jpg", [A, B])
+    write_picture(root / "images/negative.jpg", [])
+    (root / "data.yaml").write_text("names: [cat]\n")
+    (root / "labels").mkdir()
+    lines = (
+        f"0 {(x1 + x2) / 200} {(y1 + y2) / 160} {(x2 - x1) / 100} {(y2 - y1) / 80}\n"
+        for x1, y1, x2, y2 in (A, B)
+    )
+    (root / "labels/v.txt").write_text("".join(lines))
+
+
+def coco_with_a_crowd(root: Path) -> None:
+    write_coco(root, "train", {"v": [A, B, C]})
+    path = root / "annotations/instances_train.json"
+    content = json.loads(path.read_text())
+    content["annotations"][2]["iscrowd"] = 1
+    path.write_text(json.dumps(content))
+
+
 @pytest.mark.parametrize(
     ("write", "name", "is_partial"),
     [
@@ -55,6 +76,8 @@ def voc_below(folder: str) -> Callable[[Path], None]:
         pytest.param(voc_below("."), "v", False, id="PASCAL VOC"),
         pytest.param(voc_below("VOCdevkit/VOC2007"), "v", False, id="PASCAL VOC as it is unpacked"),
         pytest.param(lambda root: write_coco(root, "train2017", {"v": [A, B]}), "v", False, id="COCO"),
+        pytest.param(write_yolo, "v", False, id="YOLO"),
+        pytest.param(coco_with_a_crowd, "v", True, id="COCO with a crowd: not every object has a box"),
     ],
 )  # fmt: skip
 def test_one_set_of_each_kind(
@@ -64,7 +87,7 @@ def test_one_set_of_each_kind(
     found = read(tmp_path)
     [record] = found.records
     assert record.path.stem == name
-    assert record.boxes.tolist() == [list(A), list(B)]
+    np.testing.assert_allclose(record.boxes, [A, B], atol=1e-4)
     assert record.labels.tolist() == [0, 0], "labels mean nothing"
     assert record.partial is is_partial
     assert (record.width, record.height) == (100, 80)
@@ -208,12 +231,19 @@ def only_lists(root: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "write", [lambda root: None, empty, only_lists], ids=["absent", "empty", "val alone"]
+    ("write", "message"),
+    [
+        pytest.param(lambda root: None, "odd is no folder", id="absent"),
+        pytest.param(empty, "odd holds no data set", id="empty"),
+        pytest.param(only_lists, "odd is an ILSVRC download that lists no training", id="val alone"),
+    ],
 )
-def test_a_folder_that_holds_nothing_to_learn_from(tmp_path: Path, write: Callable[[Path], None]) -> None:
+def test_a_folder_that_holds_nothing_to_learn_from(
+    tmp_path: Path, write: Callable[[Path], None], message: str
+) -> None:
     write_voc(tmp_path / "voc", {"a": [A]})
     write(tmp_path / "odd")
-    with pytest.raises(DatasetError, match="odd is no ILSVRC download"):
+    with pytest.raises(DatasetError, match=message):
         read(tmp_path / "voc", tmp_path / "odd")
 
 

@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from detector.boxes import Boxes, as_boxes, decode, flip, iou
-from detector.datasets.record import Dataset, Record
+from detector.boxes import Boxes, area, as_boxes, decode, flip, intersection, iou
+from detector.datasets.record import Dataset, Problem, Record
 from training.regions.minibatch import BatchSettings, Sampler
 from training.regions.sampling import (
     NEAR_IOU,
@@ -142,13 +142,48 @@ def test_an_object_of_unknown_class_is_no_background() -> None:
     assert not np.isnan(regions.deltas[regions.labels == UNKNOWN]).all()  # its place can be learnt
 
 
+@pytest.mark.parametrize(
+    ("crowd", "has_some"),
+    [
+        pytest.param((0, 0, 200, 150), False, id="the whole picture: nothing is background"),
+        pytest.param((0, 0, 100, 150), True, id="its left half"),
+    ],
+)
+def test_what_lies_in_a_crowd_is_no_background(crowd: tuple[int, ...], has_some: bool) -> None:
+    """Also in a picture of which nothing else is known."""
+    empty = replace(_record(), crowds=as_boxes([crowd]))
+    for record in (empty, replace(_record(DOG), crowds=empty.crowds)):
+        regions = sample_regions(
+            record, _proposals(), BACKGROUND, SamplingSettings(6, 60), np.random.default_rng(0)
+        )
+        boxes = regions.boxes[regions.labels == BACKGROUND]
+        assert bool(len(boxes)) == has_some
+        assert (intersection(boxes, empty.crowds)[:, 0] < 0.5 * area(boxes)).all()
+
+
+def test_boxes_without_a_class_go_to_no_picture_that_only_shares_the_name() -> None:
+    known = Record("one", Path("loc/one.jpg"), 200, 150, as_boxes([DOG, FLEA]), np.zeros(2, np.int64))
+    partial = replace(_record(DOG), partial=True)
+    same, copy, left, right = (
+        replace(partial, image_id=name, path=Path(f"{name}.jpg"))
+        for name in ("loc/one", "det/two", "a/one", "b/one")
+    )
+    two = replace(known, path=Path("loc/two.jpg"))
+    agnostic = Dataset([known, two], ["object"], [Problem("x", "missing_image", "no picture")])
+    found = with_unknown_objects(Dataset([same, copy, left, right], ["dog"]), agnostic)
+    assert [len(record.unknown) for record in found.records] == [1, 1, 0, 0]
+    assert [record.partial for record in found.records] == [False, False, True, True]
+    assert [problem.image_id for problem in found.problems] == ["x", "a/one", "b/one"]
+
+
 def test_boxes_without_a_class_complete_a_partly_labelled_picture() -> None:
     half = [tuple(side / 2 for side in box) for box in (DOG, FLEA)]  # of a copy at half the size
     known = Record("x/one", Path("x/one.jpg"), 100, 60, as_boxes(half), np.zeros(2, np.int64))
     partial = replace(_record(DOG), partial=True)
     other = replace(partial, path=Path("other.jpg"))
     full = replace(_record(DOG), partial=False)
-    completed, kept, untouched = with_unknown_objects([partial, other, full], Dataset([known], ["object"]))
+    learned = Dataset([partial, other, full], ["dog"])
+    completed, kept, untouched = with_unknown_objects(learned, Dataset([known], ["object"])).records
     assert completed.unknown.tolist() == [list(FLEA)]
     assert not completed.partial
     assert completed.boxes.tolist() == [list(DOG)]  # found in both: it stays the annotated one

@@ -101,7 +101,7 @@ def test_a_failure_leaves_no_half_written_file(broken: Path, init_path: Path, tm
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        (["--data", "nowhere"], "nowhere is no ILSVRC download"),
+        (["--data", "nowhere"], "nowhere is no folder"),
         (["--data", "DATA", "--exclude", "absent.txt"], "list file absent.txt cannot be read"),
         (["--data", "DATA", "--init", "absent.safetensors"], "absent.safetensors does not exist"),
         (["--data", "DATA", "--val", "DATA"], "ImageSets/DET is missing"),

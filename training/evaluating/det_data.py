@@ -1,6 +1,6 @@
 """The pictures that an evaluation is over: their split, their numbers in results files, their rules."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -29,7 +29,8 @@ class ResultsKind(StrEnum):
 
 @dataclass(frozen=True)
 class MeasuredData:
-    """``records`` are the pictures to measure, of the ``image_ids`` of the whole split or list."""
+    """``records`` are the pictures to measure, of the ``image_ids`` of the whole split or list, of which
+    those that are ``left_out`` cannot be read."""
 
     name: str
     folder: DataFolder
@@ -37,6 +38,7 @@ class MeasuredData:
     records: Sequence[Record]
     image_ids: Sequence[str]
     problems: Sequence[Problem]
+    left_out: Collection[str] = frozenset()
 
     @property
     def classes(self) -> ClassList:
@@ -56,16 +58,17 @@ class MeasuredData:
         else:
             write_ilsvrc_results(path, detections, self.image_ids)
 
-    def read_results(self, path: Path) -> dict[str, Detections]:
+    def read_results(self, path: Path) -> tuple[dict[str, Detections], str]:
         """The detections of a file in either form, in the pictures to measure.
 
-        Raises DatasetError if the file is of another form or has pictures that are not of the data.
+        The text says how many others are in pictures that are left out, "" if none are. Raises DatasetError
+        if the file is of another form or has pictures that are not of the data.
         """
+        known = {*self.image_ids, *self.left_out}
         if results_kind(path) is ResultsKind.COCO:
-            found = read_coco_results(path, self._category_ids())
+            found = read_coco_results(path, self._category_ids(), known)
         else:
             found = read_ilsvrc_results(path, self.image_ids, len(self.classes))
-        known = set(self.image_ids)
         foreign = [image_id for image_id in found if image_id not in known]
         if foreign:
             raise DatasetError(
@@ -73,7 +76,15 @@ class MeasuredData:
                 "first: give the data and split that it is of"
             )
         measured = {record.image_id for record in self.records}
-        return {image_id: mine for image_id, mine in found.items() if image_id in measured}
+        lost = [image_id for image_id in found if image_id in self.left_out]
+        text = ""
+        if lost:
+            count = sum(len(found[image_id]) for image_id in lost)
+            text = (
+                f"{path}: {count} detections are not measured, being in {len(lost)} pictures that are left "
+                f"out: {', '.join(lost[:5])}{' ...' if len(lost) > 5 else ''}"
+            )
+        return {image_id: mine for image_id, mine in found.items() if image_id in measured}, text
 
     def _category_ids(self) -> list[int | str]:
         """COCO's number of each label: that of the data's own file, else labels counted from 1."""
@@ -109,12 +120,19 @@ def open_measured(
         first = f"; the first problem: {dataset.problems[0].message}" if dataset.problems else ""
         raise DatasetError(f"{data} has no picture to measure on in {split or 'it'}{first}")
     image_ids = [record.image_id for record in dataset.records]
+    read = set(image_ids)
     if isinstance(folder.layout, IlsvrcFolder) and split in folder.splits:
         image_ids = det_image_ids(folder.layout.layout, str(split))
     name = "DET" if folder.format is Format.ILSVRC else data.resolve().name
     part = Path(split).stem if split is not None else "all"
     return MeasuredData(
-        f"{name}/{part}", folder, split, dataset.records[::every], image_ids, dataset.problems
+        f"{name}/{part}",
+        folder,
+        split,
+        dataset.records[::every],
+        image_ids,
+        dataset.problems,
+        frozenset({*image_ids, *(problem.image_id for problem in dataset.problems)} - read),
     )
 
 

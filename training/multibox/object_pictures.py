@@ -9,13 +9,11 @@ import numpy as np
 
 from detector.boxes import iou
 from detector.datasets.agnostic import FILE_NAME, read_agnostic
-from detector.datasets.coco import read_coco
+from detector.datasets.formats import Format, open_data
 from detector.datasets.ilsvrc_cls import read_ilsvrc_loc
 from detector.datasets.ilsvrc_det import read_ilsvrc_det
 from detector.datasets.problems import OnProblem
 from detector.datasets.record import Dataset, Problem, Record
-from detector.datasets.voc import read_voc
-from detector.datasets.voc_official import is_voc
 from detector.errors import DatasetError
 
 SAME_IOU = 0.7
@@ -40,24 +38,28 @@ def read_object_pictures(
     """All pictures with boxes below the given folders, each picture once; labels mean nothing.
 
     A folder is an ILSVRC download (its DET and CLS-LOC training pictures and ``agnostic_boxes.json`` are
-    read, as far as they are there), a PASCAL VOC one (``JPEGImages``, ``Annotations``), or a COCO one
-    (``annotations/instances_*.json`` beside folders of pictures). One picture is what is one file, what has
-    the same name in ILSVRC, or what has the same name and the same bytes elsewhere: files that share only
-    their names are several. A picture that several sets hold keeps the boxes of all, and ``partial`` is true
-    only if no set has labelled every object.
+    read, as far as they are there), or a set in another layout, of which every split is read
+    (:func:`detector.datasets.formats.open_data`). One picture is what is one file, what has the same name in
+    ILSVRC, or what has the same name and the same bytes elsewhere: files that share only their names are
+    several. A picture that several sets hold keeps the boxes of all, and ``partial`` is true only if no set
+    has labelled every object; one with crowds has not.
 
     exclude:
         Names without suffix of pictures to leave out, of whichever set.
     held_out:
         Pictures of ILSVRC that are measured: they are left out.
 
-    Raises DatasetError for a folder that is none of these.
+    Raises DatasetError for a folder that holds none of these.
     """
     owned: list[_Owned] = []
     problems: list[Problem] = []
     for root in roots:
         for dataset, is_ilsvrc in _read(root, on_problem):
-            owned += [_Owned(one, is_ilsvrc) for one in dataset.records if len(one.boxes)]
+            owned += [
+                _Owned(replace(one, partial=one.partial or len(one.crowds) > 0), is_ilsvrc)
+                for one in dataset.records
+                if len(one.boxes)
+            ]
             problems += dataset.problems
     owned = [one for one in owned if one.record.path.stem not in exclude]
     measured = [_Owned(record, True) for record in held_out]
@@ -122,17 +124,10 @@ def _read(root: Path, on_problem: OnProblem) -> list[tuple[Dataset, bool]]:
     """The data sets of a folder, and whether each is of ILSVRC."""
     if found := _read_ilsvrc(root, on_problem):
         return [(dataset, True) for dataset in found]
-    if instances := sorted((root / "annotations").glob("instances_*.json")):
-        return [
-            (read_coco(path, root / path.stem.removeprefix("instances_"), on_problem=on_problem), False)
-            for path in instances
-        ]
-    if is_voc(root):
-        return [(read_voc(root, on_problem=on_problem), False)]
-    raise DatasetError(
-        f"{root} is no ILSVRC download that lists training pictures (ILSVRC/ImageSets), no PASCAL VOC one "
-        "(JPEGImages/) and no COCO one (annotations/instances_*.json)"
-    )
+    folder = open_data(root)
+    if folder.format is Format.ILSVRC:
+        raise DatasetError(f"{root} is an ILSVRC download that lists no training pictures (ILSVRC/ImageSets)")
+    return [(folder.read(on_problem=on_problem), False)]
 
 
 def _read_ilsvrc(root: Path, on_problem: OnProblem) -> list[Dataset]:

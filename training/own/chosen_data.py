@@ -1,7 +1,7 @@
 """Which pictures a run learns from and which it is measured on, checked before anything is computed."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -67,8 +67,7 @@ def choose_data(
             )
     learned = split.train
     if folder.format is Format.ILSVRC and agnostic_file(root).is_file():
-        completed = with_unknown_objects(learned.records, read_agnostic(root, on_problem=on_problem))
-        learned = replace(learned, records=completed)
+        learned = with_unknown_objects(learned, read_agnostic(root, on_problem=on_problem))
     return ChosenData(
         root.resolve().name, root, folder.format, folder.classes, learned, split.held_out, split.how
     )

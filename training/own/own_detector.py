@@ -12,6 +12,7 @@ from tqdm import tqdm
 
 from detector.checkpoints import Checkpoint, load_checkpoint
 from detector.datasets.record import Dataset
+from detector.datasets.text_file import printable
 from detector.errors import ParameterError
 from detector.files import write_whole
 from detector.loading import load_detector
@@ -129,7 +130,7 @@ def _write(plan: Plan, paths: Sequence[Path], measured: Sequence[Measured], minu
     training = load_checkpoint(paths[0]).metadata.training
     runs = {path.parent.name if len(paths) > 1 else plan.name: path.parent for path in paths}
     page = report(plan.data, measured, RunFacts(plan.name, runs, training, commands, minutes))
-    write_whole(plan.output / REPORT, page.encode())
+    write_whole(plan.output / REPORT, printable(page).encode())
     write_whole(plan.output / FIGURES, json.dumps(_figures(plan, measured), indent=1).encode())
     names = plan.data.classes.names
     last = measured[-1].evaluation

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from detector.boxes import Boxes, clip, encode, iou
+from detector.boxes import Boxes, area, clip, encode, intersection, iou
 from detector.datasets.record import Record
 
 POSITIVE_IOU = 0.5
@@ -16,6 +16,9 @@ POSITIVE_IOU = 0.5
 
 NEAR_IOU = 0.1
 """A background region that overlaps an object by so much is a part of it, as far as anybody knows."""
+
+IN_A_CROWD = 0.5
+"""A region of which so much lies in a crowd shows its objects, not background: COCO's own measure of it."""
 
 UNKNOWN = -2
 """Label of a region that shows an object whose class is not known."""
@@ -64,7 +67,8 @@ def sample_regions(
 
     Candidates are the proposals, the objects' own boxes, and jittered copies of those: there are few objects
     and many ways to be slightly off. Objects share the positives evenly, so that a picture of one dog and
-    one flea teaches both. Objects of unknown class are sampled like the others.
+    one flea teaches both. Objects of unknown class are sampled like the others; what lies in a
+    crowd is no background.
     """
     proposals = proposals[np.lexsort(proposals.T)]  # the choice must not hang on how they are ranked
     objects = np.concatenate([record.boxes, record.unknown])
@@ -74,7 +78,7 @@ def sample_regions(
     overlaps = iou(candidates, objects)  # R x G
     best = overlaps.max(axis=1, initial=0)
     positive = _share_evenly(overlaps, settings.positives, rng)
-    rest = np.flatnonzero(best < POSITIVE_IOU)
+    rest = np.flatnonzero((best < POSITIVE_IOU) & ~_in_a_crowd(candidates, record.crowds))
     # Jittered boxes are no background: the way down from an object is over-represented there already.
     rest = rest[rest >= len(objects) + len(jittered)]
     background = rng.permutation(rest)[: settings.background]
@@ -102,6 +106,12 @@ def jitter_boxes(
     shift = rng.uniform(-settings.jitter, settings.jitter, repeated.shape).astype(np.float32)
     moved = clip(repeated + shift * sides, record.width, record.height)
     return moved[((moved[:, 2:] - moved[:, :2]) >= 2).all(axis=1)]
+
+
+def _in_a_crowd(boxes: Boxes, crowds: Boxes) -> NDArray[np.bool_]:
+    """Which boxes [R,4] lie in one of the crowds [K,4] with :data:`IN_A_CROWD` of their area or more."""
+    inside = intersection(boxes, crowds).max(axis=1, initial=0)
+    return (inside > 0) & (inside >= IN_A_CROWD * area(boxes))
 
 
 def _share_evenly(overlaps: NDArray[np.float32], count: int, rng: np.random.Generator) -> NDArray[np.int64]:

@@ -107,7 +107,7 @@ class StreamFeed:
         )
         for record in pictures.records:
             digest.update(os.fsencode(record.image_id) + record.boxes.tobytes() + record.labels.tobytes())
-            digest.update(record.unknown.tobytes() + bytes([record.partial]))
+            digest.update(record.unknown.tobytes() + record.crowds.tobytes() + bytes([record.partial]))
         return digest.digest()
 
     @torch.no_grad()

@@ -1,6 +1,7 @@
 """Files of small data sets in any layout, written by the tests themselves."""
 
 import json
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -12,7 +13,7 @@ SIZE = (100, 80)
 
 def picture(path: Path, size: tuple[int, int] = SIZE, orientation: int = 1) -> Path:
     """A picture of noise that is its own: two of different paths differ."""
-    noise = np.random.default_rng(list(str(path).encode())).integers(0, 256, (8, 10, 3), dtype=np.uint8)
+    noise = np.random.default_rng(list(os.fsencode(path))).integers(0, 256, (8, 10, 3), dtype=np.uint8)
     exif = Image.Exif()
     exif[0x0112] = orientation
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -27,9 +28,14 @@ def text(path: Path, *lines: str) -> Path:
 
 
 def xml(
-    path: Path, *names: str, corners: Sequence[int] = (1, 1, 20, 20), size: tuple[int, int] = SIZE
+    path: Path,
+    *names: str,
+    corners: Sequence[int] = (1, 1, 20, 20),
+    size: tuple[int, int] = SIZE,
+    filename: str = "",
+    folder: str = "",
 ) -> Path:
-    """An annotation with one object a name."""
+    """An annotation with one object a name; ``filename`` and ``folder`` are elements of it, if given."""
     xmin, ymin, xmax, ymax = corners
     objects = "".join(
         f"<object><name>{name}</name><bndbox><xmin>{xmin}</xmin><ymin>{ymin}</ymin>"
@@ -37,7 +43,10 @@ def xml(
         for name in names
     )
     stated = f"<size><width>{size[0]}</width><height>{size[1]}</height></size>"
-    return text(path, f"<annotation>{stated}{objects}</annotation>")
+    place = "".join(
+        f"<{tag}>{value}</{tag}>" for tag, value in (("folder", folder), ("filename", filename)) if value
+    )
+    return text(path, f"<annotation>{place}{stated}{objects}</annotation>")
 
 
 def instances(

@@ -104,6 +104,30 @@ def test_foreign_lines(tmp_path: Path, line: str, message: str) -> None:
         read_ilsvrc_results(path, LIST, 2)
 
 
+@pytest.mark.parametrize(
+    ("image_id", "known", "read"),
+    [
+        pytest.param(1, [], "1", id="a number"),
+        pytest.param("1", [], "1", id="its text"),
+        pytest.param(1.0, [], "1", id="with a point"),
+        pytest.param("1.0", [], "1", id="text with a point"),
+        pytest.param("1.0", ["1.0"], "1.0", id="a picture that is called so"),
+        pytest.param("001", [], "001", id="zeros before it: another"),
+        pytest.param("a b", [], "a b", id="a name"),
+    ],
+)
+@pytest.mark.parametrize(("category", "ids"), [(7, ["7"]), ("7", [7]), (7.0, [7]), ("cat", ["cat"])])
+def test_ids_are_read_as_those_of_annotations(
+    tmp_path: Path, image_id: object, known: list[str], read: str, category: object, ids: list[int | str]
+) -> None:
+    path = tmp_path / "results.json"
+    path.write_bytes(
+        b"\xef\xbb\xbf" + json.dumps([{**ENTRY, "image_id": image_id, "category_id": category}]).encode()
+    )
+    (found,) = read_coco_results(path, ids, known).items()
+    assert (found[0], found[1].labels.tolist()) == (read, [0])
+
+
 ENTRY = {"image_id": 1, "category_id": 7, "bbox": [0, 0, 9, 9], "score": 0.5}
 
 
@@ -111,14 +135,18 @@ ENTRY = {"image_id": 1, "category_id": 7, "bbox": [0, 0, 9, 9], "score": 0.5}
     ("text", "message"),
     [
         pytest.param("{}", "no file of results", id="an instances file"),
-        pytest.param("[", "cannot be read", id="half a file"),
+        pytest.param("[", "line 1, column 2", id="half a file"),
         pytest.param(
-            json.dumps([ENTRY, {**ENTRY, "category_id": 8}]), "detection 2: .*garbles 8", id="category"
+            json.dumps([ENTRY, {**ENTRY, "category_id": 8}]),
+            "detection 2: .*garbles category_id 8",
+            id="category",
         ),
         pytest.param(json.dumps([{**ENTRY, "bbox": [0, 0, 9]}]), "detection 1", id="three numbers"),
         pytest.param(json.dumps([{**ENTRY, "bbox": [0, 0, 9, float("inf")]}]), "four finite", id="infinite"),
         pytest.param(json.dumps([{**ENTRY, "score": float("nan")}]), "score", id="a score that is no number"),
         pytest.param(json.dumps(["x"]), "detection 1", id="no object"),
+        pytest.param(json.dumps([{**ENTRY, "image_id": None}]), "garbles image_id None", id="no picture"),
+        pytest.param(json.dumps([{**ENTRY, "category_id": True}]), "category_id True", id="a boolean"),
     ],
 )
 def test_foreign_json(tmp_path: Path, text: str, message: str) -> None:
