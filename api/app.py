@@ -2,15 +2,18 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from importlib.metadata import version
 
 from fastapi import Depends, FastAPI
+from starlette.middleware.cors import CORSMiddleware
+from starlette.types import ASGIApp
 
 from api import docs_page, health, models, pages, routes
 from api.documentation import DESCRIPTION, UNAUTHORIZED
 from api.errors import install_error_handlers
+from api.head_requests import HeadAsGet
 from api.keys import RequireKey
 from api.service import Service
 from api.settings import Settings
@@ -64,8 +67,25 @@ def create_app(
         app.include_router(part.router)
     install_error_handlers(app)
     app.state.metrics = metrics
-    app.middleware_stack = Watch(app.build_middleware_stack(), metrics)
+    stack: ASGIApp = HeadAsGet(app.build_middleware_stack())
+    if settings.cors_origins:
+        stack = _shared_with(settings.cors_origins, stack)
+    app.middleware_stack = Watch(stack, metrics)
     return app
+
+
+def _shared_with(origins: Sequence[str], app: ASGIApp) -> ASGIApp:
+    """The app for pages of other origins too. Around the whole of it, so that pages can read errors as well.
+
+    No cookie means anything here, so browsers are not asked for credentials; a key travels in a header.
+    """
+    return CORSMiddleware(
+        app,
+        allow_origins=origins,
+        allow_methods=("GET", "HEAD", "POST"),
+        allow_headers=("*",),
+        expose_headers=("X-Request-Id", "Retry-After", "WWW-Authenticate"),
+    )
 
 
 async def _load(service: Service, on_failure: Callable[[], None] | None) -> None:

@@ -54,6 +54,7 @@ METAVARS = {
     "profile": "PROFILE",
     "api_keys": "KEY[,KEY...]",
     "api_keys_file": "PATH",
+    "cors_origins": "ORIGIN[,ORIGIN...]",
     "log_format": "FORMAT",
     "log_level": "LEVEL",
 }

@@ -101,19 +101,26 @@ async def _http_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     status = HTTPStatus(error.status_code)
     if status == HTTPStatus.NOT_FOUND:
-        path = request.url.path
-        shown = path if len(path) <= _MAX_PATH else path[:_MAX_PATH] + "..."
-        return _refused(request, status, "not_found", f"There is nothing at {shown}. See /docs.")
+        return _refused(
+            request, status, "not_found", f"There is nothing at {_shown(request.url.path)}. See /docs."
+        )
     if status == HTTPStatus.METHOD_NOT_ALLOWED:
-        allowed = (error.headers or {}).get("Allow", "another method")
+        methods = {method.strip() for method in (error.headers or {}).get("Allow", "").split(",")} - {""}
+        if "GET" in methods:
+            methods.add("HEAD")  # see api/head_requests
+        allowed = ", ".join(sorted(methods))
         return _refused(
             request,
             status,
             "method_not_allowed",
-            f"{request.url.path} answers {allowed} only.",
-            error.headers,
+            f"{_shown(request.url.path)} answers {allowed} only.",
+            {"Allow": allowed},
         )
     return _refused(request, status, status.name.lower(), f"{status.phrase}.", error.headers)
+
+
+def _shown(path: str) -> str:
+    return path if len(path) <= _MAX_PATH else path[:_MAX_PATH] + "..."
 
 
 async def _client_left(request: Request, error: Exception) -> Response:

@@ -4,11 +4,18 @@ import asyncio
 import logging
 import signal
 import socket
+from functools import partial
 from types import FrameType
+from typing import cast
 
 import uvicorn
+from fastapi import FastAPI
 
 from api.app import create_app
+from api.connections.bounds import Bounds
+from api.connections.listening import CannotListen, listening_sockets, shown
+from api.connections.protocol import BoundedHttp
+from api.connections.register import Register
 from api.service import Service
 from api.settings import Settings
 from api.watching import logs
@@ -30,18 +37,30 @@ def run(settings: Settings) -> int:
         failed = True
         server.should_exit = True
 
+    try:
+        sockets = listening_sockets(settings.host, settings.port)
+    except CannotListen as error:
+        logger.error("The service %s", error)
+        return 1
     app = create_app(settings, on_load_failure=give_up)
-    config = uvicorn.Config(
+    server = _Server(server_config(app, settings), settings)
+    for listening in sockets:
+        logger.info("Listening on %s", shown(listening))
+    server.run(sockets)
+    return 1 if failed or not server.started else 0
+
+
+def server_config(app: FastAPI, settings: Settings) -> uvicorn.Config:
+    """How uvicorn serves the app: HTTP/1.1 alone, within the bounds of the settings."""
+    register = Register(Bounds.of(settings), app.state.metrics)
+    return uvicorn.Config(
         app,
-        host=settings.host,
-        port=settings.port,
+        http=cast(type[asyncio.Protocol], partial(BoundedHttp, register=register)),
+        ws="none",
         timeout_graceful_shutdown=settings.drain_seconds,
         log_config=None,
         access_log=False,
     )
-    server = _Server(config, settings)
-    server.run()
-    return 1 if failed or not server.started else 0
 
 
 class _Server(uvicorn.Server):

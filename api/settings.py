@@ -26,6 +26,7 @@ from detector.images import Limits
 from detector.options import Profile
 
 MODEL_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+ORIGIN = re.compile(r"https?://(?:[a-z0-9._-]+|\[[0-9a-f:.]+\])(?::[0-9]{1,5})?")
 DEVICE = re.compile(r"auto|cpu|cuda(:[0-9]+)?")
 
 
@@ -56,6 +57,21 @@ def _models(value: object) -> object:
     return models
 
 
+def _origins(value: object) -> object:
+    """The origins that commas part: scheme, host and port, as a browser's ``Origin`` header has them."""
+    if isinstance(value, str):
+        value = value.split(",")
+    if not isinstance(value, list | tuple):
+        return value
+    origins = tuple(str(origin).strip().rstrip("/").lower() for origin in value)
+    for origin in origins:
+        if origin not in ("*", "null") and not ORIGIN.fullmatch(origin):
+            raise ValueError(
+                f"'{origin}' is no origin: scheme, host and port if it has one, such as https://example.org"
+            )
+    return origins
+
+
 def _lower(value: object) -> object:
     return value.lower() if isinstance(value, str) else value
 
@@ -79,8 +95,40 @@ class Settings(BaseSettings):
         env_prefix="DETECTOR_", env_ignore_empty=True, hide_input_in_errors=True
     )
 
-    host: str = Field("127.0.0.1", description="Address to listen on; 0.0.0.0 for all.")
+    host: str = Field(
+        "127.0.0.1",
+        description="Address or name to listen on; 0.0.0.0 for all of IPv4, :: for all of IPv6 and IPv4.",
+    )
     port: int = Field(8000, ge=0, le=65535, description="Port to listen on; 0 for a free one.")
+    max_connections: PositiveInt = Field(
+        1024,
+        description="Connections open at once, at most; fewer if the limit of open files says so. One more "
+        "takes the place of the one that has been idle for the longest.",
+    )
+    max_head_bytes: Bytes = Field(
+        ByteSize(32 * 1024), description="Most bytes of a request's line and headers together."
+    )
+    head_seconds: Seconds = Field(10, description="How long a request's head may take to come.")
+    keep_alive_seconds: Seconds = Field(
+        65,
+        description="How long a connection is kept for the next request: longer than a proxy in front keeps "
+        "its own, or requests fail now and then.",
+    )
+    answer_seconds: Seconds = Field(
+        30,
+        description="How long a client may take to read its answer, and a second more for each 256 KiB; then "
+        "its connection is cut.",
+    )
+    max_unread_bytes: Bytes = Field(
+        ByteSize(256 * 1024 * 1024),
+        description="Bytes of answers that wait to be read, at most: beyond, the connections that have "
+        "waited for the longest are cut.",
+    )
+    cors_origins: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_origins)] = Field(
+        (),
+        description="Web sites whose pages may ask from the browser (CORS): origins such as "
+        "https://example.org, with commas between them, or * for all. Left out, none but the service's own.",
+    )
 
     weights: Annotated[Paths | None, NoDecode] = Field(
         None,

@@ -100,6 +100,22 @@ class Metrics:
             "detector_abandoned_total", "Requests whose client left before the answer", registry=registry
         )
 
+        self._connections = Gauge("detector_connections", "Connections of clients", registry=registry)
+        self._connections_ended = Counter(
+            "detector_connections_ended_total",
+            "Connections that the service ended for their bounds or faults, by the reason",
+            ["reason"],
+            registry=registry,
+        )
+
+    def connections(self, count: int) -> None:
+        """So many connections are open now."""
+        self._connections.set(count)
+
+    def connection_ended(self, reason: str) -> None:
+        """A connection was refused or ended before its client wanted it."""
+        self._connections_ended.labels(reason).inc()
+
     def request_done(self, endpoint: str, status: int, seconds: float) -> None:
         """A request was answered. ``endpoint`` is a route's path, never what a client made up."""
         self._requests.labels(endpoint, str(status)).inc()

@@ -16,16 +16,18 @@ from fastapi import FastAPI
 from PIL import Image
 
 from api.app import create_app
+from api.connections.listening import listening_sockets
+from api.server import server_config
 from api.settings import Settings
 from detector.checkpoints import Checkpoint, load_checkpoint, save_checkpoint
 from detector.proposals import Profile
 
 
 @contextmanager
-def serve(app: FastAPI) -> Iterator[httpx.Client]:
-    """A client of the app, served by uvicorn in a thread."""
-    server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="critical"))
-    thread = threading.Thread(target=server.run)
+def serve(app: FastAPI, settings: Settings | None = None) -> Iterator[httpx.Client]:
+    """A client of the app, served in a thread as ``detector serve`` does it."""
+    server = uvicorn.Server(server_config(app, settings or Settings()))
+    thread = threading.Thread(target=server.run, args=(listening_sockets("127.0.0.1", 0),))
     thread.start()
     try:
         while not server.started:
@@ -59,7 +61,7 @@ def ready() -> Callable[[Settings], AbstractContextManager[httpx.Client]]:
 
     @contextmanager
     def start(settings: Settings) -> Iterator[httpx.Client]:
-        with serve(create_app(settings)) as client:
+        with serve(create_app(settings), settings) as client:
             wait_until_ready(client)
             yield client
 
@@ -72,7 +74,7 @@ def client(checkpoint_path: Path) -> Iterator[httpx.Client]:
     settings = Settings(
         weights=checkpoint_path, device="cpu", max_proposals=20, max_bytes=300_000, max_pixels=1_000_000
     )
-    with serve(create_app(settings)) as client:
+    with serve(create_app(settings), settings) as client:
         wait_until_ready(client)
         yield client
 
@@ -81,7 +83,7 @@ def client(checkpoint_path: Path) -> Iterator[httpx.Client]:
 def fast_client(multibox_path: Path) -> Iterator[httpx.Client]:
     """A client of a service whose weights have a MultiBox head, and which is set to ``fast``."""
     settings = Settings(weights=multibox_path, device="cpu", profile=Profile.FAST, max_proposals=7)
-    with serve(create_app(settings)) as client:
+    with serve(create_app(settings), settings) as client:
         wait_until_ready(client)
         yield client
 
@@ -102,7 +104,7 @@ def eager_client(multibox_path: Path, tmp_path_factory: pytest.TempPathFactory) 
         profile=Profile.FAST,
         max_proposals=3,
     )
-    with serve(create_app(settings)) as client:
+    with serve(create_app(settings), settings) as client:
         wait_until_ready(client)
         yield client
 
@@ -111,7 +113,7 @@ def eager_client(multibox_path: Path, tmp_path_factory: pytest.TempPathFactory) 
 def unready_client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx.Client]:
     """A client of a service whose weights are not there, and which therefore never is ready."""
     settings = Settings(weights=tmp_path_factory.mktemp("empty") / "absent.safetensors", device="cpu")
-    with serve(create_app(settings)) as client:
+    with serve(create_app(settings), settings) as client:
         yield client
 
 
@@ -120,7 +122,7 @@ def guarded_client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx.C
     """A client, which has no key, of a service that asks for ``the-key-of-this-service``; never ready."""
     absent = tmp_path_factory.mktemp("empty") / "absent.safetensors"
     settings = Settings(weights=absent, device="cpu", api_keys="the-key-of-this-service")
-    with serve(create_app(settings)) as client:
+    with serve(create_app(settings), settings) as client:
         yield client
 
 

@@ -1,0 +1,36 @@
+"""Heads of requests as a server of HTTP/1.1 alone understands them."""
+
+import re
+from collections.abc import Iterable
+
+_AUTHORITY = re.compile(rb"https?://[^/?#]*", re.IGNORECASE)
+_OFFERS = (b"upgrade", b"http2-settings")
+
+
+def origin_form(target: bytes) -> bytes:
+    """A request's target without scheme and host, which it may have (RFC 9112, section 3.2.2)."""
+    absolute = _AUTHORITY.match(target)
+    if absolute is None:
+        return target
+    rest = target[absolute.end() :]
+    return rest if rest.startswith(b"/") else b"/" + rest
+
+
+def without_upgrade(
+    method: bytes, target: bytes, version: str, headers: Iterable[tuple[bytes, bytes]]
+) -> bytes:
+    """The head of a request, without its offer to go on in another protocol (RFC 9110, section 7.8).
+
+    Java's HTTP client offers HTTP/2 so with every request.
+    """
+    lines = [b"%s %s HTTP/%s" % (method, target, version.encode())]
+    for name, value in headers:
+        if name in _OFFERS:
+            continue
+        if name == b"connection":
+            tokens = [token.strip() for token in value.split(b",")]
+            value = b", ".join(token for token in tokens if token.lower() not in _OFFERS)
+            if not value:
+                continue
+        lines.append(b"%s: %s" % (name, value))
+    return b"\r\n".join(lines) + b"\r\n\r\n"
