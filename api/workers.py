@@ -306,6 +306,7 @@ class Worker:
         fills = tuple(header["fills"])
         report = DeviceReport(header["queued"], len(fills), header["regions"], fills, header["memory"])
         self._metrics.device_report(self.device, report)
+        self._metrics.log_lines_lost(header["log_lines_lost"])
 
 
 def _early_end(device: str, status: int) -> str:

@@ -1,7 +1,11 @@
-"""Logs: one line a record on standard error, as JSON for machines or as text for people."""
+"""Logs: one line a record on standard error, as JSON for machines or as text for people.
+
+Logging never waits for whoever reads it: see :mod:`api.watching.log_writer`.
+"""
 
 import io
 import logging
+import os
 import sys
 import threading
 from contextvars import ContextVar
@@ -11,12 +15,15 @@ from typing import Any
 from pythonjsonlogger.core import RESERVED_ATTRS, LogData
 from pythonjsonlogger.orjson import OrjsonFormatter
 
+from api.watching.log_writer import LogWriter
+
 REQUEST_ID: ContextVar[str | None] = ContextVar("request_id", default=None)
 """The request that is being handled; every record made meanwhile carries it."""
 
 FIELDS = "fields"
 """Records made with ``extra={FIELDS: {...}}`` have these fields in their JSON line."""
 
+_STDERR = 2
 _OURS = ("api", "detector", "uvicorn")
 _TEXT = "%(asctime)s %(levelname)-8s %(name)s: %(message)s"
 
@@ -26,14 +33,15 @@ def configure(log_format: str = "auto", log_level: str = "info") -> None:
 
     ``log_format`` is ``json``, ``text`` or ``auto``: text on a terminal, JSON elsewhere. ``log_level`` is the
     least level of our own and the server's records; libraries are heard from warnings on, because what they
-    say below that is noise (numba's bytecode) or indiscreet (httpx's addresses). In JSON, what a library
-    prints becomes records as well, so that no line is anything but JSON.
+    say below that is noise (numba's bytecode) or indiscreet (httpx's addresses). What a library prints
+    becomes records as well, so that in JSON no line is anything else, and no print waits for a reader.
 
     Uvicorn must be told ``log_config=None, access_log=False``: requests are logged by
     :class:`api.watching.middleware.Watch`.
     """
-    as_json = log_format == "json" or (log_format == "auto" and not sys.stderr.isatty())
-    handler = logging.StreamHandler(sys.stderr)
+    _open_standard_streams()
+    as_json = log_format == "json" or (log_format == "auto" and not os.isatty(_STDERR))
+    handler = LogWriter(_STDERR)
     handler.setFormatter(_JsonFormatter() if as_json else _TextFormatter(_TEXT))
     level = logging.getLevelNamesMapping()[log_level.upper()]
     root = logging.getLogger()
@@ -46,11 +54,28 @@ def configure(log_format: str = "auto", log_level: str = "info") -> None:
         logging.getLogger(name).propagate = True
     logging.getLogger("uvicorn.access").disabled = True
     logging.captureWarnings(True)
-    if as_json:
-        sys.stdout = _Printed("stdout", sys.stdout)
-        sys.stderr = _Printed("stderr", sys.stderr)
-        sys.excepthook = _uncaught
-        threading.excepthook = lambda hook: _uncaught(hook.exc_type, hook.exc_value, hook.exc_traceback)
+    sys.stdout = _Printed("stdout", sys.stdout)
+    sys.stderr = _Printed("stderr", sys.stderr)
+    sys.excepthook = _uncaught
+    threading.excepthook = lambda hook: _uncaught(hook.exc_type, hook.exc_value, hook.exc_traceback)
+
+
+def take_lost_lines() -> int:
+    """How many lines of this process's log were lost since the last call: nobody read them, or they could not
+    be written. 0 before :func:`configure`."""
+    return sum(
+        handler.take_lost() for handler in logging.getLogger().handlers if isinstance(handler, LogWriter)
+    )
+
+
+def _open_standard_streams() -> None:
+    """Have standard input, output and error lead nowhere where they were closed: the next socket or file
+    would get the number of one of them, and the log's lines with it."""
+    for fd in range(_STDERR + 1):
+        try:
+            os.fstat(fd)
+        except OSError:
+            os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)  # the lowest free number: fd
 
 
 class _TextFormatter(logging.Formatter):
@@ -100,6 +125,8 @@ class _Printed(io.TextIOBase):
         return True
 
     def fileno(self) -> int:
+        if self._stream is None:  # closed since before the start
+            raise io.UnsupportedOperation("fileno")
         return int(self._stream.fileno())
 
     def write(self, text: str) -> int:

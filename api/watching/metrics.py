@@ -8,6 +8,8 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info
 from prometheus_client import exposition as plain
 from prometheus_client.openmetrics import exposition as openmetrics
 
+from api.watching.logs import take_lost_lines
+
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120)
 _SHARES = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1)
 
@@ -99,6 +101,11 @@ class Metrics:
         self._abandoned = Counter(
             "detector_abandoned_total", "Requests whose client left before the answer", registry=registry
         )
+        self._log_lines_lost = Counter(
+            "detector_log_lines_lost_total",
+            "Lines of the log that nobody read in time or that could not be written",
+            registry=registry,
+        )
 
         self._connections = Gauge("detector_connections", "Connections of clients", registry=registry)
         self._connections_ended = Counter(
@@ -158,8 +165,13 @@ class Metrics:
         """A client left before its answer."""
         self._abandoned.inc()
 
+    def log_lines_lost(self, count: int) -> None:
+        """So many lines of the log of this process or of a worker were lost since the last time."""
+        self._log_lines_lost.inc(count)
+
     def exposition(self, accept: str = "") -> tuple[bytes, str]:
         """All metrics and their content type: OpenMetrics where the Accept header names it, else plain."""
+        self.log_lines_lost(take_lost_lines())
         if "application/openmetrics-text" in accept.lower():
             return openmetrics.generate_latest(self._registry), openmetrics.CONTENT_TYPE_LATEST
         return plain.generate_latest(self._registry), plain.CONTENT_TYPE_PLAIN_0_0_4

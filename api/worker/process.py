@@ -130,7 +130,14 @@ class Worker:
     def _report(self) -> None:
         pause = threading.Event()
         while not pause.wait(REPORT_SECONDS):
-            self._send({"op": "report", **asdict(self._scheduler.load()), "memory": self._memory()})
+            self._send(
+                {
+                    "op": "report",
+                    **asdict(self._scheduler.load()),
+                    "memory": self._memory(),
+                    "log_lines_lost": logs.take_lost_lines(),
+                }
+            )
 
     def _memory(self) -> int:
         if self._device.type == "cuda":

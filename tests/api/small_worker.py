@@ -55,6 +55,7 @@ def report():
                 "regions": 0,
                 "fills": [],
                 "memory": 0,
+                "log_lines_lost": 0,
                 "stuck": 0.0,
                 "full_regions": 0,
                 "full_seconds": 0.0,

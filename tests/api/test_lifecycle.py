@@ -44,6 +44,8 @@ class Log:
         self._lines: list[str] = []
         self._changed = threading.Condition()
         self._ended = False
+        self._reading = threading.Event()
+        self._reading.set()
         threading.Thread(target=self._read, args=(process.stderr,), daemon=True).start()
 
     def wait_for(self, pattern: str) -> re.Match[str]:
@@ -58,8 +60,13 @@ class Log:
                     return found
         raise AssertionError("unreachable")
 
+    def sleep(self) -> None:
+        """Read nothing more, and leave the pipe open."""
+        self._reading.clear()
+
     def _read(self, stream: Iterable[str]) -> None:
         for line in stream:
+            self._reading.wait()
             with self._changed:
                 self._lines.append(line)
                 self._changed.notify_all()
@@ -224,3 +231,14 @@ def test_what_cannot_work_ends_at_once_and_says_why(
     assert done.returncode == status
     assert message in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_a_log_that_nobody_reads_stops_nothing(checkpoint_path: Path, picture: bytes) -> None:
+    """Standard error is a pipe whose reader sleeps."""
+    with running(weights=checkpoint_path, log_level="debug") as service:
+        service.log.sleep()
+        for _ in range(300):  # lines of 400 bytes: a pipe holds 64 KB
+            assert service.client.get("/" + "x" * 200).status_code == 404
+        assert service.client.post("/detect", files={"file": ("a", picture)}).status_code == 200
+        service.process.send_signal(signal.SIGTERM)
+        assert service.process.wait(timeout=60) == 0

@@ -31,6 +31,7 @@ def test_every_event_moves_its_metric() -> None:
     metrics.worker_ready(2)
     metrics.worker_restarted()
     metrics.abandoned()
+    metrics.log_lines_lost(7)
     expected = {
         ("detector_requests_total", ("endpoint", "/detect"), ("status", "200")): 1,
         ("detector_requests_total", ("endpoint", "/detect"), ("status", "429")): 1,
@@ -44,6 +45,7 @@ def test_every_event_moves_its_metric() -> None:
         ("detector_workers_ready",): 2,
         ("detector_worker_restarts_total",): 1,
         ("detector_abandoned_total",): 1,
+        ("detector_log_lines_lost_total",): 7,
     }
     told = samples(metrics)
     assert {key: told[key[0], key[1:]] for key in expected} == pytest.approx(expected)
