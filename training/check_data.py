@@ -14,11 +14,11 @@ import typer
 
 from detector.command_line import run_script
 from detector.datasets.formats import Format, open_data
-from detector.errors import DetectorError
 from detector.files import write_whole
 from training.checking.class_balance import balance_chart
 from training.checking.data_check import check_data
 from training.checking.data_report import as_csv, as_json, summary
+from training.running.script import naming, one_line_errors
 
 
 def main(
@@ -37,18 +37,21 @@ def main(
     """List every problem of a data set, and say how its classes are balanced."""
     if report is not None and report.suffix not in (".json", ".csv"):
         raise SystemExit(f"error: --report {report} must end in .json or .csv")
-    try:
+    with one_line_errors():
         folder = open_data(data, format)
         checked = check_data(folder, split or (), decoded=decode)
-    except DetectorError as error:
-        raise SystemExit(f"error: {error}") from error
-    print(summary(checked))
-    if report is not None:
-        write_whole(report, as_json(checked) if report.suffix == ".json" else as_csv(checked.findings))
-        print(f"all findings  {report}")
-    if chart is not None:
-        write_whole(chart, balance_chart(checked.counts, folder.classes, f"Objects a class in {data}"))
-        print(f"chart         {chart}")
+        print(summary(checked))
+        if report is not None:
+            form = as_json(checked) if report.suffix == ".json" else as_csv(checked.findings)
+            with naming(report):
+                write_whole(report, form)
+            print(f"all findings  {report}")
+        if chart is not None:
+            with naming(chart):
+                write_whole(
+                    chart, balance_chart(checked.counts, folder.classes, f"Objects a class in {data}")
+                )
+            print(f"chart         {chart}")
     if checked.leaves_out:
         raise typer.Exit(1)
 

@@ -4,6 +4,7 @@ python training/evaluate_cls.py --data ilsvrc --weights googlenet.safetensors --
 """
 
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -16,11 +17,13 @@ from detector.classification import Classifier
 from detector.command_line import run_script
 from detector.datasets.ilsvrc import read_list
 from detector.datasets.ilsvrc_cls import read_ilsvrc_cls
-from detector.datasets.problems import OnProblem
-from detector.errors import DetectorError
+from detector.datasets.pixels import labelled_without_unreadable
+from detector.datasets.problems import OnProblem, left_out
+from detector.errors import DatasetError
 from detector.evaluation.classification import top_k_error
 from detector.images import load
 from detector.pretrained import SHIPPED
+from training.running.script import one_line_errors
 
 
 def main(
@@ -37,12 +40,18 @@ def main(
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
 ) -> None:
     """Print top-1 and top-5 accuracy, one line a classifier."""
-    try:
+    with one_line_errors():
         dataset = read_ilsvrc_cls(data, split, on_problem=on_problem)
+        excluded = {name for path in exclude or [] for name in _listed(path)}
+        images = [image for image in dataset.images if Path(image.image_id).name not in excluded]
+        dataset = labelled_without_unreadable(replace(dataset, images=images), on_problem)
+        images = dataset.images
         for problem in dataset.problems:
             print(f"{problem.image_id}: {problem.kind}: {problem.message}")
-        left_out = {name for path in exclude or [] for name in _listed(path)}
-        images = [image for image in dataset.images if Path(image.image_id).name not in left_out]
+        if not images:
+            raise DatasetError(f"{data} has no picture to measure on in {split}")
+        lost = left_out(dataset.problems)
+        without = f" ({lost} left out for problems in the data)" if lost else ""
         labels = np.array([image.label for image in images])
         for path in weights or [SHIPPED]:
             classifier = Classifier(load_checkpoint(path), device=device)
@@ -57,10 +66,8 @@ def main(
             error = top_k_error(scores, labels)
             print(
                 f"{classifier.name}: top-1 {1 - error[1]:.1%}, top-5 {1 - error[5]:.1%} "
-                f"on {len(images)} pictures, {crops} crops, {seconds * 1000:.0f} ms a picture"
+                f"on {len(images)} pictures{without}, {crops} crops, {seconds * 1000:.0f} ms a picture"
             )
-    except DetectorError as error:
-        raise SystemExit(f"error: {error}") from error
 
 
 def _listed(path: Path) -> list[str]:

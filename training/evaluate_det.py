@@ -22,12 +22,12 @@ import typer
 
 from detector.command_line import run_script
 from detector.datasets.formats import Format
-from detector.datasets.problems import OnProblem
+from detector.datasets.pixels import load_record
+from detector.datasets.problems import OnProblem, left_out
 from detector.datasets.record import Record
-from detector.errors import DetectorError, ParameterError
+from detector.errors import ParameterError
 from detector.evaluation.class_match import ClassMatch, match_classes
 from detector.files import write_whole
-from detector.images import load
 from detector.pretrained import SHIPPED
 from detector.proposals import Profile
 from detector.results import Detections
@@ -36,6 +36,7 @@ from training.evaluating.det_figures import RuleName, RunFigures, measure, usual
 from training.evaluating.det_run import ProfileRun, run_scorings
 from training.evaluating.det_systems import System, make_systems, note_figures
 from training.evaluating.det_table import all_runs_table, run_text
+from training.running.script import one_line_errors
 
 _SECONDS_OF_A_PART = (
     "s/picture of the first members: that of all, less the measured time of the stages that only the others "
@@ -109,7 +110,7 @@ def main(
     ] = None,
 ) -> None:
     """Print AP of every class, where mAP is lost, and one line a detector, profile and scoring."""
-    try:
+    with one_line_errors():
         _check_options(results, weights, record, ensemble, scoring)
         measured = open_measured(
             data,
@@ -119,6 +120,8 @@ def main(
             every=every,
             pictures_needed=not results,
         )
+        if not results:
+            measured = measured.without_unreadable(on_problem)
         for problem in measured.problems:
             print(f"{problem.image_id}: {problem.kind}: {problem.message}")
         banned = measured.blacklist(blacklist) if blacklist else frozenset()
@@ -167,11 +170,9 @@ def main(
             measured.write_results(save_results, detections)  # of the only run, or of all members
         if json_file is not None:
             _write_figures(json_file, figures, measured)
-    except DetectorError as error:
-        raise SystemExit(f"error: {error}") from error
     for one in figures:
         print(f"\n{run_text(one, measured.classes)}")
-    print(f"\n{len(measured.records)} pictures of {measured.name}\n")
+    print(f"\n{len(measured.records)} pictures of {measured.name}{_without(measured)}\n")
     if any(len(system.titles) > 1 for system in systems):
         print(_SECONDS_OF_A_PART)
     print(all_runs_table(figures, rules))
@@ -195,7 +196,7 @@ def _check_options(
 def _warm_up(system: System, profiles: Sequence[Profile], records: Sequence[Record]) -> None:
     """Propose once by all profiles before any time is taken: what is to be compiled is, and weights that
     cannot serve a profile say so at once."""
-    image = load(records[0].path)
+    image = load_record(records[0])
     for profile in profiles:
         system.any.propose(image, profile)
 
@@ -215,7 +216,7 @@ def _judge(
 ) -> RunFigures:
     return measure(
         run.name,
-        [match.record(record) for record in measured.records],
+        [match.record(record) for record in run.records],
         detections,
         len(measured.classes),
         rules,
@@ -247,9 +248,15 @@ def _record(
             note_figures(
                 system.paths[0],
                 f"{measured.name} mAP{suffix}",
-                f"{len(measured.records)} pictures",
+                f"{len(measured.records)} pictures{_without(measured)}",
                 [(run, one.evaluations[rule]) for run, one in zip(runs, figures, strict=True)],
             )
+
+
+def _without(measured: MeasuredData) -> str:
+    """What belongs beside the number of pictures where some of them could not be used."""
+    lost = left_out(measured.problems)
+    return f", {lost} left out for problems in the data" if lost else ""
 
 
 def _check_one_run(systems: Sequence[System], profile: Sequence[Profile] | None, files: int) -> None:
@@ -266,6 +273,7 @@ def _write_figures(path: Path, figures: Sequence[RunFigures], measured: Measured
     document = {
         "data": measured.name,
         "pictures": len(measured.records),
+        "left_out": left_out(measured.problems),
         "runs": [one.as_json(measured.classes) for one in figures],
     }
     write_whole(path, json.dumps(document, indent=1, allow_nan=False).encode())

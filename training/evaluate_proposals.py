@@ -10,6 +10,7 @@ larger pictures the two differ by that too.
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -17,11 +18,11 @@ import typer
 
 from detector.command_line import run_script
 from detector.datasets.ilsvrc_det import read_ilsvrc_det
-from detector.datasets.problems import OnProblem
+from detector.datasets.pixels import without_unreadable
+from detector.datasets.problems import OnProblem, left_out
 from detector.datasets.record import Dataset, Record
 from detector.datasets.voc import read_voc
 from detector.datasets.voc_official import is_voc
-from detector.errors import DetectorError
 from detector.evaluation.proposal_figures import MethodFigures, cut_alike, figures
 from detector.evaluation.proposal_methods import (
     UNIONS,
@@ -37,6 +38,7 @@ from detector.evaluation.sources import found_by
 from detector.files import write_whole
 from detector.loading import load_detector
 from training.evaluating.proposal_plot import curve_budgets, proposal_plot
+from training.running.script import one_line_errors
 
 PLAIN = "search-fast"
 
@@ -71,17 +73,16 @@ def main(
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
 ) -> None:
     """Print what each method covers at several budgets of boxes, and what a union gains."""
-    try:
+    with one_line_errors():
         dataset = _read(data, split, on_problem)
+        dataset = without_unreadable(replace(dataset, records=dataset.records[::every]), on_problem)
         for problem in dataset.problems:
             print(f"{problem.image_id}: {problem.kind}: {problem.message}")
-        records = dataset.records[::every]
+        records = dataset.records
         if not any(len(record.boxes) for record in records):
             raise SystemExit(f"error: {data} holds no object to measure on")
         runs = run_methods(_methods(method, weights, device), records)
-    except DetectorError as error:
-        raise SystemExit(f"error: {error}") from error
-    _report(runs, records, out)
+        _report(runs, records, left_out(dataset.problems), out)
 
 
 def _read(data: Path, split: str | None, on_problem: OnProblem) -> Dataset:
@@ -100,7 +101,7 @@ def _methods(names: Sequence[str] | None, weights: Path | None, device: str) -> 
     return chosen(names, methods)
 
 
-def _report(runs: Sequence[MethodRun], records: Sequence[Record], out: Path) -> None:
+def _report(runs: Sequence[MethodRun], records: Sequence[Record], lost: int, out: Path) -> None:
     measured = [figures(run, records) for run in runs]
     truth = [record.boxes for record in records]
     by_name = {run.name: run for run in runs}
@@ -109,6 +110,8 @@ def _report(runs: Sequence[MethodRun], records: Sequence[Record], out: Path) -> 
     compared = _compared(by_name, unions, records)
 
     title = f"{len(records)} pictures, {measured[0].objects} objects"
+    if lost:
+        title += f", {lost} pictures left out for problems in the data"
     print(f"\n{title}\n\n{coverage_table(measured)}")
     if sources:
         print(f"\n{source_table(sources)}")
@@ -119,6 +122,7 @@ def _report(runs: Sequence[MethodRun], records: Sequence[Record], out: Path) -> 
     curves = [figures(run, records, curve_budgets(most)) for run in runs]
     content = {
         "pictures": len(records),
+        "left_out": lost,
         "objects": measured[0].objects,
         "methods": [one.as_dict() for one in measured],
         "found_by": {name: vars(by) for name, by in sources.items()},

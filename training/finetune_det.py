@@ -18,8 +18,7 @@ from tqdm import tqdm
 from detector.checkpoints import load_checkpoint
 from detector.command_line import run_script
 from detector.datasets.formats import Format
-from detector.datasets.problems import OnProblem
-from detector.errors import DetectorError
+from detector.datasets.problems import OnProblem, left_out
 from detector.pretrained import SHIPPED
 from training.own.chosen_data import ChosenData, choose_data
 from training.own.further_data import further_data
@@ -28,6 +27,7 @@ from training.own.run_length import suggested_iterations
 from training.regions.presets import preset as named_preset
 from training.regions.recipe import Averaging, Recipe
 from training.running.schedule import Decay
+from training.running.script import one_line_errors
 
 _LISTED = 10  # problems of the data that are printed; the report has more, check_data.py all
 
@@ -137,7 +137,7 @@ def main(
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
 ) -> None:
     """Train a detector of a data set's classes, measure it, and write weights and a report."""
-    try:
+    with one_line_errors():
         start = load_checkpoint(init)
         recipe = _changed(
             named_preset(preset),
@@ -186,12 +186,11 @@ def main(
             device=device,
             cache_gib=cache_gib,
             workers=workers,
+            on_problem=on_problem,
             also=[further_data(text, recipe.sampling, on_problem) for text in also or []],
         )
         _describe(chosen, recipe)
         make_detector(plan)
-    except DetectorError as error:
-        raise SystemExit(f"error: {error}") from error
 
 
 def _changed(settings: Any, **given: Any) -> Any:
@@ -218,6 +217,8 @@ def _describe(chosen: ChosenData, recipe: Recipe) -> None:
         f"train     {recipe.iterations} iterations",
     ]
     if problems:
+        lost = [left_out(part.problems) for part in (chosen.train, chosen.held_out)]
+        lines.append(f"left out  {lost[0]} pictures to learn from, {lost[1]} to measure on")
         kinds = ", ".join(f"{count} {kind}" for kind, count in Counter(p.kind for p in problems).items())
         lines.append(f"problems  {kinds}")
         lines += [f"          {problem.message}" for problem in problems[:_LISTED]]

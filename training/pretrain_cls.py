@@ -17,10 +17,9 @@ from tqdm import tqdm
 
 from detector.checkpoints import Checkpoint, load_checkpoint
 from detector.command_line import run_script
-from detector.errors import DetectorError, ParameterError
+from detector.errors import ParameterError
 from detector.metadata import Metadata
 from training.classifier.augmentation import Distortion, PatchSettings
-from training.classifier.broken_pictures import BrokenPictures
 from training.classifier.classifier_results import ACCURACY, BEST, LAST, Results
 from training.classifier.classifier_start import fresh, from_checkpoint
 from training.classifier.labelled_pictures import LabelledPictures, read_labelled_pictures
@@ -28,8 +27,11 @@ from training.classifier.picture_feed import Augmentation
 from training.classifier.pretraining import STATE, PretrainRecipe, pretrain
 from training.regions.feed import workers_for
 from training.regions.recipe import Averaging
+from training.running.broken_pictures import BrokenPictures
 from training.running.distributed import join_world, leave_world
+from training.running.locks import run_folder
 from training.running.schedule import Decay
+from training.running.script import one_line_errors
 
 FINE_RATE = 0.001
 """The rate for weights that can already do something."""
@@ -81,38 +83,38 @@ def main(
 ) -> None:
     """Train, print top-1 and top-5 accuracy, and write OUTPUT/best.safetensors and last.safetensors."""
     try:
-        augmentation = Augmentation(PatchSettings(least=least_area), Distortion() if distortion else None)
-        recipe = PretrainRecipe(
-            epochs=epochs,
-            batch=batch,
-            accumulate=accumulate,
-            rate=rate if rate is not None else PretrainRecipe.rate if init is None else FINE_RATE,
-            decay=decay,
-            averaging=averaging,
-            augmentation=None if overfit else augmentation,
-            measure_every=measure_every,
-            save_every=save_every,
-            seed=seed,
-        )
-        found = read_labelled_pictures(data)
-        if overfit:
-            few = found.train.of_few_classes(overfit)
-            found = dataclasses.replace(
-                found, train=few, val=few, how=f"{len(few)} pictures to learn by heart"
+        with one_line_errors():
+            augmentation = Augmentation(PatchSettings(least=least_area), Distortion() if distortion else None)
+            recipe = PretrainRecipe(
+                epochs=epochs,
+                batch=batch,
+                accumulate=accumulate,
+                rate=rate if rate is not None else PretrainRecipe.rate if init is None else FINE_RATE,
+                decay=decay,
+                averaging=averaging,
+                augmentation=None if overfit else augmentation,
+                measure_every=measure_every,
+                save_every=save_every,
+                seed=seed,
             )
-        pretrain_classifier(
-            found,
-            load_checkpoint(init) if init is not None else None,
-            output,
-            recipe,
-            name=name,
-            data_name=data.absolute().name,
-            max_broken=max_broken,
-            workers=workers,
-            device=device,
-        )
-    except DetectorError as error:
-        raise SystemExit(f"error: {error}") from error
+            found = read_labelled_pictures(data)
+            if overfit:
+                few = found.train.of_few_classes(overfit)
+                found = dataclasses.replace(
+                    found, train=few, val=few, how=f"{len(few)} pictures to learn by heart"
+                )
+            with run_folder(output):
+                pretrain_classifier(
+                    found,
+                    load_checkpoint(init) if init is not None else None,
+                    output,
+                    recipe,
+                    name=name,
+                    data_name=data.absolute().name,
+                    max_broken=max_broken,
+                    workers=workers,
+                    device=device,
+                )
     finally:
         leave_world()
 
@@ -171,7 +173,7 @@ def pretrain_classifier(
         source=f"{source} {data_name}",
     )
     limit = min(max_broken, max(1, len(found.train) // 10))
-    broken = BrokenPictures(output / "broken.txt", limit)
+    broken = BrokenPictures(output / "broken.txt", limit, "give a larger --max-broken")
     workers = workers_for(chosen, world) if workers is None else workers
     results = Results(found.val, metadata, output, broken, device=chosen, world=world, workers=workers)
     pretrain(

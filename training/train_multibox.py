@@ -22,13 +22,13 @@ from detector.checkpoints import Checkpoint, load_checkpoint, save_checkpoint
 from detector.command_line import run_script
 from detector.datasets.ilsvrc import read_list
 from detector.datasets.ilsvrc_det import read_ilsvrc_det
+from detector.datasets.pixels import load_record, tolerated, without_unreadable
 from detector.datasets.problems import OnProblem
-from detector.datasets.record import Record
+from detector.datasets.record import Dataset, Record
 from detector.engine import choose_device
-from detector.errors import DatasetError, DetectorError, ParameterError
+from detector.errors import DatasetError, ParameterError
 from detector.evaluation.recall import proposal_recall
 from detector.files import write_whole
-from detector.images import load
 from detector.pretrained import SHIPPED
 from detector.proposals.multibox import MultiBox
 from detector.proposals.multibox_head import MultiBoxHead, MultiBoxSpec, stages_read
@@ -37,7 +37,10 @@ from detector.regions import Preprocessing
 from training.multibox.multibox_batches import Batches
 from training.multibox.multibox_loop import MultiBoxRecipe, train_multibox
 from training.multibox.object_pictures import read_object_pictures
+from training.running.broken_pictures import BrokenPictures
+from training.running.locks import run_folder
 from training.running.run_log import lines_before
+from training.running.script import one_line_errors
 
 STAGES = {
     "googlenet": ("inception_3b", "inception_4e"),
@@ -77,24 +80,25 @@ def main(
 ) -> None:
     """Train, print recall on DET/val each epoch, and write OUTPUT/detector.safetensors."""
     recipe = MultiBoxRecipe(iterations=iterations, batch=batch, rate=rate, shapes=shapes, seed=seed)
-    try:
+    with one_line_errors():
         val = val or _first_ilsvrc(data)
-        records = read_ilsvrc_det(val, "val", on_problem=on_problem).records if val else []
+        measured = _measured(val, on_problem) if val else Dataset([], [])
+        records = measured.records
         names = frozenset(name for path in exclude or [] for name in _listed(path))
         pictures = read_object_pictures(data, names, held_out=records, on_problem=on_problem)
-        for problem in pictures.problems:
+        for problem in [*measured.problems, *pictures.problems]:
             tqdm.write(f"{problem.image_id}: {problem.kind}: {problem.message}")
-        add_multibox(
-            load_checkpoint(init),
-            pictures.records,
-            records,
-            output,
-            recipe,
-            data=[root.absolute().name for root in data],
-            device=device,
-        )
-    except DetectorError as error:
-        raise SystemExit(f"error: {error}") from error
+        with run_folder(output):
+            add_multibox(
+                load_checkpoint(init),
+                pictures.records,
+                records,
+                output,
+                recipe,
+                data=[root.absolute().name for root in data],
+                device=device,
+                on_problem=on_problem,
+            )
 
 
 def add_multibox(
@@ -106,11 +110,13 @@ def add_multibox(
     *,
     data: Sequence[str] = (),
     device: str = "auto",
+    on_problem: OnProblem = OnProblem.REPORT,
 ) -> Path:
     """Train a head on ``records``, measure it on ``val``, and return the path of the checkpoint with it.
 
-    ``data`` names the sets that the records are from, for the checkpoint's metadata. Raises DetectorError for
-    data, a checkpoint or settings that cannot be used.
+    ``data`` names the sets that the records are from, for the checkpoint's metadata. A picture that cannot be
+    read is named in ``broken.txt``, and another one comes in its place, or the run stops at it, as
+    ``on_problem`` says. Raises DetectorError for data, a checkpoint or settings that cannot be used.
     """
     if not records:
         raise ParameterError("no picture has an object to learn from")
@@ -122,6 +128,12 @@ def add_multibox(
     head = MultiBoxHead(_spec(init, batches, recipe))
     boxes = sum(len(record.boxes) for record in records)
     print(f"{len(records)} pictures, {boxes} objects, {len(head.spec.priors())} priors")
+    stops = on_problem is OnProblem.STOP
+    broken = BrokenPictures(
+        output / "broken.txt",
+        0 if stops else tolerated(len(records)),
+        "go on without them by --on-problem report" if stops else "",
+    )
     history = output / "recall.jsonl"
     recall: dict[str, float] = {}
 
@@ -134,7 +146,7 @@ def add_multibox(
         tqdm.write(f"{done}: " + ", ".join(f"{name} {value:.1%}" for name, value in recall.items()))
 
     trained = train_multibox(
-        init.backbone.features, head, batches, output, recipe, choose_device(device), measure
+        init.backbone.features, head, batches, output, recipe, choose_device(device), measure, broken
     )
     if not recall:  # the run had ended before, and was asked for again
         measure(recipe.iterations, trained)
@@ -150,8 +162,9 @@ def add_multibox(
     )
     path = output / "detector.safetensors"
     save_checkpoint(path, Checkpoint(init.network, metadata, trained))
+    lost = f"left out    {len(broken)} unreadable pictures: {output / 'broken.txt'}\n" if broken else ""
     print(
-        f"\n{recipe.iterations} iterations in {(time.monotonic() - started) / 60:.1f} minutes\n"
+        f"\n{lost}{recipe.iterations} iterations in {(time.monotonic() - started) / 60:.1f} minutes\n"
         f"log         {output / 'log.jsonl'}\n"
         f"checkpoint  {path} ({path.stat().st_size / 2**20:.1f} MiB)\n"
         f"next        python training/evaluate_proposals.py --data DATA --weights {path}"
@@ -181,13 +194,18 @@ def _recall(
 ) -> dict[str, float]:
     """Recall at IoU 0.5 and 0.7 with so many boxes."""
     multibox = MultiBox(copy.deepcopy(backbone.features), copy.deepcopy(head), preprocessing, device=device)
-    found = [multibox.propose(load(record.path), max(BUDGETS)).boxes for record in val]
+    found = [multibox.propose(load_record(record), max(BUDGETS)).boxes for record in val]
     truth = [record.boxes for record in val]
     return {
         f"recall@{iou} of {budget}": float(recall)
         for iou in (0.5, 0.7)
         for budget, recall in zip(BUDGETS, proposal_recall(truth, found, iou, BUDGETS).recall, strict=True)
     }
+
+
+def _measured(root: Path, on_problem: OnProblem) -> Dataset:
+    """The pictures of DET/val that can be decoded."""
+    return without_unreadable(read_ilsvrc_det(root, "val", on_problem=on_problem), on_problem)
 
 
 def _first_ilsvrc(data: Sequence[Path]) -> Path | None:

@@ -1,5 +1,6 @@
 """What a reader does about a broken picture or box: stop at once, or go on and name it."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from enum import Enum
 
@@ -20,6 +21,11 @@ _CONSEQUENCE: dict[ProblemKind, str] = {
     "filename_mismatch": "takes the picture that is called as its annotation is",
     "odd_value": "passes over this value",
 }
+
+
+def left_out(problems: Iterable[Problem]) -> int:
+    """Count the pictures that problems have left out: whoever states a figure says so beside it."""
+    return len({one.image_id for one in problems if _CONSEQUENCE[one.kind] == _CONSEQUENCE["missing_image"]})
 
 
 class OnProblem(Enum):

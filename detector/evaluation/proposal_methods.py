@@ -9,10 +9,11 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
+from detector.datasets.pixels import load_record
 from detector.datasets.record import Record
 from detector.detection import Detector
 from detector.errors import ParameterError
-from detector.images import RGB, load
+from detector.images import RGB
 from detector.proposals import Proposals, selective_search
 from detector.proposals.selective_search import RECIPES
 
@@ -86,7 +87,7 @@ def run_methods(methods: Sequence[Method], records: Sequence[Record]) -> list[Me
     """
     runs = [MethodRun(method.name) for method in methods]
     for number, record in enumerate(tqdm(records, desc="proposals", unit="picture")):
-        image = load(record.path)
+        image = load_record(record)
         for method, run in zip(methods, runs, strict=True):
             if method.pictures is not None and number >= method.pictures:
                 continue

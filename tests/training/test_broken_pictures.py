@@ -4,9 +4,9 @@ import os
 from pathlib import Path
 
 import pytest
+from training.classifier.broken_pictures import BrokenPictures
 
 from detector.errors import DatasetError
-from training.classifier.broken_pictures import BrokenPictures
 
 CAFE = os.fsdecode(b"ant/caf\xe9.jpg")
 NAMES = ["ant/\u2028 \x85.jpg", "ant/b.jpg"]

@@ -266,7 +266,7 @@ def test_what_was_kept_is_not_computed_again(record: Record, tmp_path: Path) -> 
     assert both.proposals[0].tolist() == first.proposals[0].tolist()
 
     assert run([record, second], profile="other")[0] == [2, 2]
-    Image.new("RGB", (120, 50)).save(record.path)
+    Image.new("RGB", (100, 50), "white").save(record.path)
     assert run([record, second])[0] == [2]
 
 

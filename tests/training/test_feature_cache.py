@@ -16,6 +16,7 @@ def _cache(rows: int, pictures: list[int], first: int) -> FeatureCache:
         torch.zeros(rows, 4),
         torch.ones(rows, dtype=torch.bool),
         torch.tensor(pictures),
+        count=max(pictures) + 1,
     )
 
 

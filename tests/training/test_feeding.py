@@ -15,6 +15,7 @@ from training.regions.feeding import Source, cache_size, choose_feed
 from training.regions.mixing import Ingredient, Mix, mix
 from training.regions.proposal_cache import ProposalCache
 from training.regions.stream import StreamFeed
+from training.running.broken_pictures import BrokenPictures
 from training.running.distributed import World
 
 FROZEN = 16
@@ -36,6 +37,7 @@ def source(init_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Source:
         folder=folder / "maps",
         device=torch.device("cpu"),
         world=World(),
+        broken=BrokenPictures(folder / "broken.txt", limit=0),
     )
 
 

@@ -14,10 +14,10 @@ from detector.classification import Classifier
 from detector.errors import DatasetError
 from detector.images import load
 from training.classifier.augmentation import Distortion, PatchSettings
-from training.classifier.broken_pictures import BrokenPictures
 from training.classifier.labelled_pictures import read_labelled_pictures
 from training.classifier.picture_feed import Augmentation, MeasuredPieces, Piece, TrainingPieces, loader
 from training.classifier.picture_list import PictureList
+from training.running.broken_pictures import BrokenPictures
 from training.running.distributed import World
 
 LATE = Augmentation(random_interpolation_from=1)

@@ -22,7 +22,6 @@ from detector.errors import CheckpointError, DatasetError, ParameterError
 from detector.images import load
 from detector.loading import load_classifier
 from training.classifier.augmentation import PatchSettings
-from training.classifier.broken_pictures import BrokenPictures
 from training.classifier.classifier_results import ACCURACY, BEST, LAST
 from training.classifier.classifier_start import fresh
 from training.classifier.labelled_pictures import read_labelled_pictures
@@ -30,6 +29,7 @@ from training.classifier.picture_feed import Augmentation
 from training.classifier.pretraining import PretrainRecipe, pretrain
 from training.pretrain_cls import pretrain_classifier
 from training.regions.recipe import Averaging
+from training.running.broken_pictures import BrokenPictures
 from training.running.distributed import join_world, leave_world
 from training.running.schedule import Decay
 from training.running.state import load_state, save_state

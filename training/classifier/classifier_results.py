@@ -15,9 +15,9 @@ from detector.evaluation.classification import top_k_error
 from detector.files import write_whole
 from detector.googlenet import GoogLeNet
 from detector.metadata import Metadata
-from training.classifier.broken_pictures import BrokenPictures
 from training.classifier.picture_feed import MeasuredPieces, Piece, loader
 from training.classifier.picture_list import PictureList
+from training.running.broken_pictures import BrokenPictures
 from training.running.distributed import World
 from training.running.run_log import lines_before
 

@@ -15,13 +15,13 @@ from tqdm import tqdm
 from detector.errors import ParameterError
 from detector.googlenet import GoogLeNet
 from detector.regions import Preprocessing
-from training.classifier.broken_pictures import BrokenPictures
 from training.classifier.classifier_step import ClassifierStep
 from training.classifier.first_weights import fit_to
 from training.classifier.picture_feed import Augmentation, MeasuredPieces, Piece, TrainingPieces, loader
 from training.classifier.picture_list import PictureList
 from training.regions.recipe import Averaging
 from training.running.board import open_board, show
+from training.running.broken_pictures import BrokenPictures
 from training.running.distributed import World
 from training.running.progress import Progress
 from training.running.run_log import RunLog

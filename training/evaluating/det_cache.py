@@ -16,6 +16,7 @@ import detector
 from detector.boxes import Boxes
 from detector.files import write_whole
 from detector.results import Detections
+from training.running.sealed import read_sealed, write_sealed
 
 _PARTS = ("boxes", "labels", "scores", "proposals", "seconds")
 
@@ -43,9 +44,10 @@ class DetectionCache:
         write_whole(self._folder / "settings.json", text.encode())
 
     def get(self, picture: Path) -> Found | None:
-        """What was kept of a picture, or None."""
+        """What was kept of a picture, or None; a damaged file counts as none."""
         try:
-            parts = load(self._path(picture).read_bytes())
+            data = read_sealed(self._path(picture))
+            parts = load(data) if data is not None else {}
             boxes, labels, scores, proposals, seconds = (parts[name] for name in _PARTS)
         except (OSError, SafetensorError, KeyError):
             return None
@@ -57,7 +59,7 @@ class DetectionCache:
         seconds = np.array([found.proposal_seconds, found.seconds])
         values = mine.boxes, mine.labels, mine.scores, found.proposals, seconds
         tensors = {name: np.ascontiguousarray(value) for name, value in zip(_PARTS, values, strict=True)}
-        write_whole(self._path(picture), save(tensors))
+        write_sealed(self._path(picture), save(tensors))
 
     def _path(self, picture: Path) -> Path:
         status = picture.stat()

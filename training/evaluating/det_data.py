@@ -1,7 +1,7 @@
 """The pictures that an evaluation is over: their split, their numbers in results files, their rules."""
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
 
@@ -10,8 +10,9 @@ from detector.datasets.coco_folder import CocoFolder
 from detector.datasets.formats import DataFolder, Format, open_data
 from detector.datasets.ilsvrc_det import det_image_ids
 from detector.datasets.ilsvrc_folder import IlsvrcFolder
+from detector.datasets.pixels import without_unreadable
 from detector.datasets.problems import OnProblem
-from detector.datasets.record import Problem, Record
+from detector.datasets.record import Dataset, Problem, Record
 from detector.datasets.split_names import Role, role_of
 from detector.errors import DatasetError, ParameterError
 from detector.evaluation.blacklist import read_blacklist
@@ -43,6 +44,16 @@ class MeasuredData:
     @property
     def classes(self) -> ClassList:
         return self.folder.classes
+
+    def without_unreadable(self, on_problem: OnProblem) -> "MeasuredData":
+        """Leave out pictures that cannot be decoded, so that all detectors are measured on the same ones.
+
+        Raises DatasetError at the first where ``on_problem`` says STOP, or where none is left.
+        """
+        read = without_unreadable(Dataset(list(self.records), list(self.classes.ids)), on_problem)
+        if not read.records:
+            raise DatasetError(f"none of the pictures of {self.name} can be read: {read.problems[0].message}")
+        return replace(self, records=read.records, problems=[*self.problems, *read.problems])
 
     def blacklist(self, path: Path) -> frozenset[tuple[str, int]]:
         """The official blacklist of an ILSVRC split. Raises DatasetError for other data."""

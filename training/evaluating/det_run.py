@@ -13,9 +13,11 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from detector.boxes import Boxes, clip
+from detector.datasets.pixels import load_record
 from detector.datasets.record import Record
+from detector.datasets.text_file import printable
 from detector.detection import Detector
-from detector.images import load
+from detector.errors import DatasetError, ImageError
 from detector.proposals import Profile, Proposals, Source
 from detector.results import Detections
 from detector.scoring import Scoring
@@ -33,6 +35,8 @@ CacheOf = Callable[["ProfileRun"], DetectionCache]
 class ProfileRun:
     """What a detector found by one profile: proposals and detections, and the seconds they took a picture.
 
+    ``records`` are the pictures it looked at, in the order of the lists: all that could still be read.
+
     ``scoring_name`` tells apart runs of the same weights under several scorings, ``title`` those of weights
     that have one name, and of the first so many members of an ensemble.
     """
@@ -41,6 +45,7 @@ class ProfileRun:
     profile: Profile
     scoring_name: str = ""
     title: str = ""
+    records: list[Record] = field(default_factory=list)
     proposals: list[Boxes] = field(default_factory=list)
     detections: dict[str, Detections] = field(default_factory=dict)
     proposal_seconds: list[float] = field(default_factory=list)
@@ -57,10 +62,11 @@ class ProfileRun:
         """Proposals a picture."""
         return float(np.mean([len(boxes) for boxes in self.proposals]))
 
-    def add(self, image_id: str, found: Found) -> None:
+    def add(self, record: Record, found: Found) -> None:
         """Take note of one more picture."""
+        self.records.append(record)
         self.proposals.append(found.proposals)
-        self.detections[image_id] = found.detections
+        self.detections[record.image_id] = found.detections
         self.proposal_seconds.append(found.proposal_seconds)
         self.seconds.append(found.seconds)
 
@@ -94,6 +100,8 @@ def run_scorings(
     The seconds of a run are those of its proposals, of as many regions as it has, and of all that its scoring
     does to them; a region's seconds are those measured, less the stages of members that the run leaves out.
     With ``cache_of`` what a run finds in a picture is kept, and taken from there if it was.
+
+    A picture that can no longer be read is named and left out. Raises DatasetError if none can be read.
     """
     runs = [
         ProfileRun(part, profile, name, title)
@@ -105,13 +113,19 @@ def run_scorings(
     for record in tqdm(records, desc=runs[-1].title or runs[-1].detector.name, unit="picture"):
         kept = [cache.get(record.path) if cache is not None else None for cache in caches]
         missing = [run for run, found in zip(runs, kept, strict=True) if found is None]
-        made = iter(_look(missing, load(record.path), max_proposals) if missing else [])
+        try:
+            made = iter(_look(missing, load_record(record), max_proposals) if missing else [])
+        except ImageError as error:
+            tqdm.write(printable(f"left out {record.image_id}: {error}"))
+            continue
         for run, cache, found in zip(runs, caches, kept, strict=True):
             if found is None:
                 found = next(made)
                 if cache is not None:
                     cache.put(record.path, found)
-            run.add(record.image_id, found)
+            run.add(record, found)
+    if records and not runs[0].records:
+        raise DatasetError(f"none of the {len(records)} pictures to measure on can be read any more")
     return runs
 
 

@@ -16,8 +16,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from detector.boxes import Boxes
+from detector.datasets.pixels import load_record
 from detector.datasets.record import Record
-from detector.images import load
+from detector.errors import DatasetError, ImageError
 from detector.regions import Preprocessing, normalise, reduced, warp
 from training.multibox.windows import Window, WindowSettings, draw_window
 
@@ -27,18 +28,21 @@ _AHEAD = 3
 @dataclass(frozen=True)
 class Minibatch:
     """pictures [N,3,size,size] float32; the boxes [G,4] of each, in pixels of the input; whether each picture
-    may hold objects that nobody labelled."""
+    may hold objects that nobody labelled; ``broken`` says why each picture that could not be read was
+    replaced by another."""
 
     pictures: Tensor
     objects: list[Boxes]
     partial: list[bool]
+    broken: dict[str, str]
 
 
 class Batches:
     """Minibatch ``i`` is a function of the seed and ``i`` alone: a resumed run sees what it would have.
 
     Every picture comes once an epoch, in another order and another window each time; what does not fill a
-    minibatch, other pictures each time, is left out.
+    minibatch, other pictures each time, is left out. In the place of a picture that cannot be read comes the
+    next one of the epoch's order that can: a function of the seed, the number and the files.
     """
 
     def __init__(
@@ -77,17 +81,28 @@ class Batches:
         return digest.digest()
 
     def make(self, iteration: int) -> Minibatch:
-        """The minibatch of an iteration."""
+        """The minibatch of an iteration. Raises DatasetError if no picture can be read."""
         epoch, part = divmod(iteration, self.an_epoch)
         order = np.random.default_rng([self._seed, epoch]).permutation(len(self._records))
-        chosen = [int(index) for index in order[part * self._batch : (part + 1) * self._batch]]
-        windows = [self.window(index, epoch) for index in chosen]
-        pictures = [self._pixels(self._records[i], window) for i, window in zip(chosen, windows, strict=True)]
-        return Minibatch(
-            torch.cat(pictures),
-            [window.objects for window in windows],
-            [self._records[index].partial for index in chosen],
-        )
+        size = min(self._batch, len(order))
+        pictures: list[Tensor] = []
+        objects: list[Boxes] = []
+        partial: list[bool] = []
+        broken: dict[str, str] = {}
+        for index in np.roll(order, -part * self._batch):
+            record, window = self._records[index], self.window(int(index), epoch)
+            try:
+                pictures.append(self._pixels(record, window))
+            except ImageError as error:
+                broken[record.image_id] = str(error)
+                continue
+            objects.append(window.objects)
+            partial.append(record.partial)
+            if len(pictures) == size:
+                break
+        if not pictures:
+            raise DatasetError(f"none of {len(order)} pictures can be read ({next(iter(broken.values()))})")
+        return Minibatch(torch.cat(pictures), objects, partial, broken)
 
     def run(self, first: int, last: int) -> Iterator[Minibatch]:
         """The minibatches from ``first`` to before ``last``, a few of them made ahead on a thread."""
@@ -103,7 +118,7 @@ class Batches:
 
     def _pixels(self, record: Record, window: Window) -> Tensor:
         """The window [1,3,size,size], read from a picture no larger than it needs."""
-        image = load(record.path)
+        image = load_record(record)
         sides = window.box[2:] - window.box[:2]
         shrink = self._preprocessing.size / float(sides.min())
         fitting = max(1, round(min(image.shape[:2]) * shrink))

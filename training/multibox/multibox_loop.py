@@ -16,6 +16,7 @@ from detector.proposals.multibox_head import MultiBoxHead, MultiBoxNetwork
 from training.multibox.multibox_batches import Batches, Minibatch
 from training.multibox.multibox_objective import MultiBoxLosses, MultiBoxLossWeights, multibox_losses
 from training.multibox.windows import WindowSettings
+from training.running.broken_pictures import BrokenPictures
 from training.running.progress import Progress
 from training.running.run_log import RunLog
 from training.running.schedule import exponential, schedule
@@ -48,12 +49,14 @@ def train_multibox(
     recipe: MultiBoxRecipe,
     device: torch.device,
     after_epoch: Callable[[int, MultiBoxHead], None],
+    broken: BrokenPictures,
 ) -> MultiBoxHead:
     """Run the iterations, or go on where ``output/state.safetensors`` left off; return the averaged head.
 
     ``features`` is the trunk, which keeps its weights. ``after_epoch`` is called with the iterations done and
-    a copy of the averaged head, whenever every picture was seen once more, and at the end. Raises
-    CheckpointError if the state belongs to another run.
+    a copy of the averaged head, whenever every picture was seen once more, and at the end. ``broken`` is told
+    of pictures that cannot be read. Raises CheckpointError if the state belongs to another run, DatasetError
+    if too many pictures cannot be read.
     """
     precision = choose_precision("auto", device)
     network = MultiBoxNetwork(copy.deepcopy(features), head).to(device)
@@ -79,6 +82,7 @@ def train_multibox(
         total=recipe.iterations,
     )
     for iteration, minibatch in enumerate(bar, start=progress.first):
+        broken.report(minibatch.broken)
         factor = schedule(iteration, recipe.iterations, recipe.warmup)
         losses = _losses(network, minibatch, priors, recipe.loss, device, precision)
         progress.step(losses.total, iteration, factor)

@@ -9,6 +9,7 @@ import numpy as np
 from detector.classes import ClassList
 from detector.datasets.agnostic import agnostic_file, read_agnostic
 from detector.datasets.formats import Format, open_data
+from detector.datasets.pixels import without_unreadable
 from detector.datasets.problems import OnProblem
 from detector.datasets.record import Dataset
 from detector.datasets.splitting import train_and_held_out
@@ -52,12 +53,20 @@ def choose_data(
 ) -> ChosenData:
     """Open a data set, read both parts, and check that one can be learned from and the other measured.
 
+    Every picture is decoded: one that cannot be is left out of its part, or refused where ``on_problem`` says
+    so, before anything is computed.
+
     ``train`` and ``held_out`` are those of :func:`detector.datasets.splitting.train_and_held_out`. Beside
     ILSVRC, ``agnostic_boxes.json`` says where further objects are in pictures of which one class was
     annotated. Raises DatasetError for a set that cannot be used, saying why.
     """
     folder = open_data(root, format)
     split = train_and_held_out(folder, train=train, held_out=held_out, on_problem=on_problem)
+    split = replace(
+        split,
+        train=without_unreadable(split.train, on_problem),
+        held_out=without_unreadable(split.held_out, on_problem),
+    )
     for part, what in ((split.train, "to learn from"), (split.held_out, "to measure on")):
         if not any(len(record.boxes) for record in part.records):
             raise DatasetError(

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from detector.datasets.formats import Format, open_data
+from detector.datasets.pixels import without_unreadable
 from detector.datasets.problems import OnProblem
 from detector.datasets.split_names import Role, role_of
 from detector.errors import ParameterError
@@ -47,7 +48,7 @@ def further_data(text: str, sampling: SamplingSettings, on_problem: OnProblem) -
     split = settings.get("split")
     if split is None:
         split = next((name for name in folder.splits if role_of(name) is Role.TRAIN), None)
-    dataset = folder.read(split, on_problem=on_problem)
+    dataset = without_unreadable(folder.read(split, on_problem=on_problem), on_problem)
     return FurtherData(path.resolve().name, Ingredient(dataset, weight, kept))
 
 

@@ -42,12 +42,12 @@ class Measured:
 def measure(detector: Detector, name: str, records: Sequence[Record], rule: Rule) -> Measured:
     """Look at every picture as the service would, by the detector's own profile, and judge the result."""
     (run,) = run_profiles(detector, [detector.profile], records)
-    evaluation = evaluate(records, run.detections, len(detector.classes), rule)
+    evaluation = evaluate(run.records, run.detections, len(detector.classes), rule)
     return Measured(
         name,
         rule.name,
         str(run.profile),
-        records,
+        run.records,
         run.detections,
         evaluation,
         run.boxes,

@@ -13,12 +13,12 @@ from PIL import Image, ImageDraw
 
 from detector.boxes import Boxes, area, as_boxes, clip
 from detector.classes import ClassList
+from detector.datasets.pixels import load_record
 from detector.datasets.record import Record
 from detector.detection import SCORE_THRESHOLD
 from detector.drawing import draw
 from detector.evaluation.by_class import Picture, Rule, find, pictures
 from detector.evaluation.overlaps import exact_iou
-from detector.images import load
 from detector.results import Detections
 
 _A_PICTURE = 2  # of one picture: the worst picture would fill the page
@@ -82,13 +82,16 @@ def worst_missed(
 
 
 def cut_out(mistake: Mistake, classes: ClassList) -> NDArray[np.uint8]:
-    """The mistake's surroundings [h,w,3]: annotated objects framed in white, a false detection in colour."""
+    """The mistake's surroundings [h,w,3]: annotated objects framed in white, a false detection in colour.
+
+    Raises ImageError if the picture can no longer be read.
+    """
     record, box = mistake.record, mistake.box
     margin = np.tile((box[2:] - box[:2]) * _MARGIN, 2) * (-1, -1, 1, 1)
     window = clip(as_boxes([box + margin]), record.width, record.height)[0]
     left, top = (int(np.floor(side)) for side in window[:2])
     right, bottom = (int(np.ceil(side)) for side in window[2:])
-    image = Image.fromarray(load(record.path)[top : max(bottom, top + 1), left : max(right, left + 1)])
+    image = Image.fromarray(load_record(record)[top : max(bottom, top + 1), left : max(right, left + 1)])
     scale = _SIDE / max(image.size)
     image = image.resize([max(1, round(side * scale)) for side in image.size], Image.Resampling.LANCZOS)
     offset = np.array([left, top, left, top], np.float32)

@@ -11,6 +11,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from detector.checkpoints import Checkpoint, load_checkpoint
+from detector.datasets.problems import OnProblem, left_out
 from detector.datasets.record import Dataset
 from detector.datasets.text_file import printable
 from detector.errors import ParameterError
@@ -25,6 +26,7 @@ from training.regions.finetuning import finetune, stages_through
 from training.regions.held_out import spread
 from training.regions.mixing import Ingredient
 from training.regions.recipe import Recipe
+from training.running.locks import run_folder
 
 REPORT, FIGURES = "report.html", "figures.json"
 
@@ -36,7 +38,8 @@ class Plan:
     ``members`` runs differ in their seed, and so in the regions they sample and in the order they see them
     (arXiv 1409.4842, section 7: six such networks). At most ``measured_pictures`` of those held out are
     looked at. ``cache`` is the folder for proposals and maps, which hold ``cache_gib`` at most, or else
-    pictures are streamed by ``workers`` processes. ``also`` are data sets that join.
+    pictures are streamed by ``workers`` processes. ``also`` are data sets that join. ``on_problem`` says what
+    becomes of a picture that can no longer be read when its turn comes.
     """
 
     data: ChosenData
@@ -51,6 +54,7 @@ class Plan:
     cache_gib: float = 16.0
     workers: int | None = None
     also: Sequence[FurtherData] = ()
+    on_problem: OnProblem = OnProblem.REPORT
 
     @property
     def data_name(self) -> str:
@@ -73,14 +77,15 @@ def make_detector(plan: Plan) -> list[Path]:
     """Train, measure and report; return the checkpoints. Called again after a kill, it goes on where it was.
 
     Under torchrun every process trains, and the first one measures and reports. Raises DetectorError for what
-    cannot be used.
+    cannot be used, and where another run uses the folder.
     """
     started = time.monotonic()
     plan.check()
-    paths = [_train(plan, number) for number in range(plan.members)]
-    if int(os.environ.get("RANK", "0")) == 0:
-        measured = _measure(plan, paths)
-        _write(plan, paths, measured, (time.monotonic() - started) / 60)
+    with run_folder(plan.output):
+        paths = [_train(plan, number) for number in range(plan.members)]
+        if int(os.environ.get("RANK", "0")) == 0:
+            measured = _measure(plan, paths)
+            _write(plan, paths, measured, (time.monotonic() - started) / 60)
     return paths
 
 
@@ -101,6 +106,7 @@ def _train(plan: Plan, number: int) -> Path:
         device=plan.device,
         cache_gib=plan.cache_gib,
         workers=plan.workers,
+        on_problem=plan.on_problem,
     )
 
 
@@ -149,6 +155,8 @@ def _figures(plan: Plan, measured: Sequence[Measured]) -> dict[str, object]:
         one.name: {
             "measure": one.measure,
             "mAP": round(one.evaluation.mean_ap, 4),
+            "pictures": len(one.records),
+            "left out": left_out(plan.data.held_out.problems),
             "seconds a picture": round(one.seconds, 3),
             "AP": {
                 names[i]: round(float(one.evaluation.ap[i]), 4) for i in one.evaluation.measured.nonzero()[0]

@@ -10,8 +10,12 @@ from typing import Any
 import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from PIL import Image
+from tqdm import tqdm
 
 from detector.classes import ClassList
+from detector.datasets.problems import left_out
+from detector.datasets.text_file import printable
+from detector.errors import ImageError
 from detector.evaluation.by_class import DetEvaluation
 from detector.evaluation.error_table import MEANING
 from detector.evaluation.errors import break_down
@@ -55,7 +59,7 @@ def report(data: ChosenData, measured: Sequence[Measured], facts: RunFacts) -> s
         title=f"{facts.name}: {100 * last.evaluation.mean_ap:.1f} % mAP",
         subtitle=f"Trained on {len(data.train.records):,} pictures with {learned:,} objects of "
         f"{len(data.classes)} classes; measured on {len(last.records):,} pictures it has not seen "
-        f"({data.how}).",
+        f"({data.how}){_without(data)}.",
         figures=[
             (f"{100 * last.evaluation.mean_ap:.1f} %", f"mAP, {last.rule} rule"),
             (f"{last.seconds:.2f} s", f"a picture, {last.profile}"),
@@ -124,26 +128,44 @@ def _mistakes(data: ChosenData, measured: Measured) -> list[tuple[str, str, list
             "Surest of what is not there",
             "Detections that find no object, by score. In colour what was said, in white what is annotated: "
             "look for objects that nobody annotated, too.",
-            [_shown(one, data.classes) for one in worst_false_positives(*arguments)],
+            _shown(worst_false_positives(*arguments), data.classes),
         ),
         (
             "Largest objects missed",
             "Annotated objects (white) that no detection with a score of 0.3 or more finds.",
-            [_shown(one, data.classes) for one in worst_missed(*arguments)],
+            _shown(worst_missed(*arguments), data.classes),
         ),
     ]
 
 
-def _shown(mistake: Mistake, classes: ClassList) -> dict[str, str]:
-    file = BytesIO()
-    Image.fromarray(cut_out(mistake, classes)).save(file, "JPEG", quality=80)
-    return {
-        "label": classes.names[mistake.label],
-        "score": "" if np.isnan(mistake.score) else f"{mistake.score:.2f}",
-        "what": mistake.what,
-        "picture": mistake.record.image_id,
-        "jpeg": base64.b64encode(file.getvalue()).decode("ascii"),
-    }
+def _shown(mistakes: Sequence[Mistake], classes: ClassList) -> list[dict[str, str]]:
+    """What the page shows of each; one whose picture can no longer be read is named and left out."""
+    shown = []
+    for mistake in mistakes:
+        file = BytesIO()
+        try:
+            Image.fromarray(cut_out(mistake, classes)).save(file, "JPEG", quality=80)
+        except ImageError as error:
+            tqdm.write(printable(f"not drawn in the report: {error}"))
+            continue
+        shown.append(
+            {
+                "label": classes.names[mistake.label],
+                "score": "" if np.isnan(mistake.score) else f"{mistake.score:.2f}",
+                "what": mistake.what,
+                "picture": mistake.record.image_id,
+                "jpeg": base64.b64encode(file.getvalue()).decode("ascii"),
+            }
+        )
+    return shown
+
+
+def _without(data: ChosenData) -> str:
+    """What belongs beside the figures where pictures could not be used."""
+    learned, held_out = (left_out(part.problems) for part in (data.train, data.held_out))
+    if not learned and not held_out:
+        return ""
+    return f"; left out for problems in the data: {learned} pictures to learn from, {held_out} to measure on"
 
 
 def _flat(settings: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:

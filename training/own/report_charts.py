@@ -1,6 +1,5 @@
 """The charts of a training report, as SVG that takes the page's text colour: legible on light and on dark."""
 
-import json
 from collections.abc import Mapping, Sequence
 from io import StringIO
 from pathlib import Path
@@ -12,6 +11,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from detector.evaluation.precision_recall import PrecisionRecall
+from training.running.run_log import log_lines
 
 _INK = "#010203"  # stands for the page's text colour
 # Okabe and Ito's colours that stand out from white and from black alike.
@@ -23,8 +23,7 @@ _NO_LOSS = ("iteration", "rate")
 def read_log(path: Path) -> dict[str, tuple[NDArray[np.float64], NDArray[np.float64]]]:
     """Iterations and values of each figure of a log (one JSON object a line), by name; none without a log."""
     points: dict[str, list[tuple[int, float]]] = {}
-    for line in path.read_text().splitlines() if path.exists() else []:
-        entry = json.loads(line)
+    for _, entry in log_lines(path):
         for name, value in entry.items():
             if name not in _NO_LOSS and isinstance(value, int | float):
                 points.setdefault(name, []).append((entry["iteration"], value))

@@ -19,16 +19,26 @@ from tqdm import tqdm
 
 from detector.boxes import Boxes, as_boxes
 from detector.checkpoints import Checkpoint
+from detector.datasets.pixels import load_record
 from detector.datasets.record import Record
 from detector.engine import Engine
-from detector.images import load
+from detector.errors import DatasetError, ImageError
+from detector.images import RGB
 from detector.regions import Preprocessing, reduced
 from training.regions.crops import crops_of
+from training.regions.map_store import MapStore
 from training.regions.proposal_cache import ProposalCache
 from training.regions.sampling import Regions, SamplingSettings, sample_regions
+from training.running.broken_pictures import BrokenPictures
 
 WHOLE = -1
 """Label of a whole picture: no class is asked of it, it only serves to keep what the classifier knows."""
+
+_FORMAT = 2
+"""Of the files below a key: those of another one lie elsewhere."""
+
+_NOTED = 50
+"""A kill costs the maps of so many pictures at most."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +48,7 @@ class FeatureCache:
     labels [M] int64 (:data:`WHOLE` for whole pictures, :data:`~training.regions.sampling.UNKNOWN` for objects
     of unknown class), overlaps [M] float32 (IoU with the nearest object), deltas [M,4] float32 (NaN where
     there are none), sure [M] bool (false for background that may be an object), pictures [M] int64 (the
-    record).
+    record), of ``count`` records; those whose picture could not be read have no rows.
     """
 
     maps: "Rows"
@@ -48,6 +58,7 @@ class FeatureCache:
     deltas: Tensor
     sure: Tensor
     pictures: Tensor
+    count: int
 
 
 class Rows:
@@ -75,7 +86,7 @@ class Rows:
 
 def joined(caches: Sequence[FeatureCache]) -> FeatureCache:
     """Caches one after the other, their pictures numbered through."""
-    firsts = np.cumsum([0] + [int(cache.pictures.max()) + 1 for cache in caches[:-1]])
+    firsts = np.cumsum([0] + [cache.count for cache in caches[:-1]])
     return FeatureCache(
         Rows([part for cache in caches for part in cache.maps.parts]),
         Rows([part for cache in caches for part in cache.teacher.parts]),
@@ -84,6 +95,7 @@ def joined(caches: Sequence[FeatureCache]) -> FeatureCache:
         torch.cat([cache.deltas for cache in caches]),
         torch.cat([cache.sure for cache in caches]),
         torch.cat([cache.pictures + int(first) for cache, first in zip(caches, firsts, strict=True)]),
+        sum(cache.count for cache in caches),
     )
 
 
@@ -98,23 +110,30 @@ def build_feature_cache(
     preprocessing: Preprocessing,
     background_label: int,
     device: str,
+    broken: BrokenPictures,
 ) -> FeatureCache:
     """Sample every picture's regions and run the first ``frozen`` stages over them.
 
     A half-built cache is gone on with; one made from another checkpoint, list or setting lies under another
-    key and is never used. ``preprocessing`` is that of the detector in training.
+    key and is never used; rows that are not what was written are made again. ``preprocessing`` is that of the
+    detector in training. A picture that can no longer be read, though its proposals were found, is left out,
+    and ``broken`` is told. Raises DiskSpaceError before anything is computed if the maps find no room.
     """
-    plan = [
-        plan_picture(
-            record,
-            proposals.of(record).boxes,
-            settings,
-            background_label,
-            np.random.default_rng([settings.seed, index]),
-        )
-        for index, record in enumerate(records)
-    ]
-    folder = folder / _key(checkpoint, frozen, preprocessing, records, plan)
+    plan, digests = [], []
+    for index, record in enumerate(records):
+        rng = np.random.default_rng([settings.seed, index])
+        try:
+            found, digest = proposals.found(record)
+        except ImageError as error:
+            broken.report({record.image_id: str(error)})
+            plan.append(_nothing())
+            digests.append(b"")
+            continue
+        plan.append(plan_picture(record, found.boxes, settings, background_label, rng))
+        digests.append(digest)
+    if not any(digests):
+        raise DatasetError(f"none of {len(records)} pictures can be read any more")
+    folder = folder / _key(checkpoint, frozen, preprocessing, records, plan, digests)
     folder.mkdir(parents=True, exist_ok=True)
     backbone = copy.deepcopy(checkpoint.backbone)  # an engine converts what it is given
     features = backbone.features
@@ -122,33 +141,49 @@ def build_feature_cache(
         Engine(features[:frozen], nn.Identity(), lambda maps: (maps,), device=device),
         Engine(features[frozen:], backbone, lambda maps: (backbone.pool(maps),), device=device),
     )
-    shape = _shape_after(engines[0], preprocessing)
     starts = np.cumsum([0] + [len(regions.labels) for regions, _ in plan])
-    total, rows = int(starts[-1]), backbone.classifier.out_features
-    maps = _mapped(folder / "maps.bf16", torch.bfloat16, (total, *shape))
-    teacher = _mapped(folder / "teacher.f16", torch.float16, (total, rows))
-    progress = folder / "pictures_done"
-    done = int(progress.read_text()) if progress.exists() else 0
-    for index in tqdm(
-        range(done, len(records)), desc="frozen stages", unit="picture", initial=done, total=len(records)
-    ):
-        regions, whole = plan[index]
-        crops = _crops(records[index], regions, whole, preprocessing, engines[0].device)
-        (frozen_maps,) = engines[0].run(crops)
-        (logits,) = engines[1].run(frozen_maps.to(engines[1].device))
-        maps[starts[index] : starts[index + 1]] = frozen_maps.to(torch.bfloat16)
-        teacher[starts[index] : starts[index + 1]] = logits.half()
-        if index % 50 == 49 or index + 1 == len(records):
-            progress.write_text(str(index + 1))
+    shape = _shape_after(engines[0], preprocessing)
+    store = MapStore(folder, starts, shape, backbone.classifier.out_features)
+    whole = store.whole()
+    if not whole.all():
+        with store.filling():
+            whole = store.whole()  # another run may have filled it meanwhile
+            if damaged := int((store.noted() & ~whole).sum()):
+                tqdm.write(f"{folder}: the maps of {damaged} pictures are damaged, and are made again")
+            missing = np.flatnonzero(~whole)
+            for count, index in enumerate(tqdm(missing, desc="frozen stages", unit="picture"), start=1):
+                regions, without_context = plan[index]
+                try:
+                    image = load_record(records[index])
+                except ImageError as error:
+                    broken.report({records[index].image_id: str(error)})
+                    continue
+                crops = _crops(image, regions, without_context, preprocessing, engines[0].device)
+                (frozen_maps,) = engines[0].run(crops)
+                (logits,) = engines[1].run(frozen_maps.to(engines[1].device))
+                store.put(index, frozen_maps, logits)
+                whole[index] = True
+                if count % _NOTED == 0:
+                    store.note()
+    maps, teacher = store.rows()
+    kept = np.flatnonzero(whole)
+    runs = [(int(starts[run[0]]), int(starts[run[-1] + 1])) for run in _consecutive(kept)]
+    regions_of = [plan[index][0] for index in kept]
     return FeatureCache(
-        Rows([maps]),
-        Rows([teacher]),
-        torch.from_numpy(np.concatenate([regions.labels for regions, _ in plan])),
-        torch.from_numpy(np.concatenate([regions.overlaps for regions, _ in plan])),
-        torch.from_numpy(np.concatenate([regions.deltas for regions, _ in plan])),
-        torch.from_numpy(np.concatenate([regions.sure for regions, _ in plan])),
-        torch.from_numpy(np.repeat(np.arange(len(plan)), np.diff(starts))),
+        Rows([maps[first:last] for first, last in runs]),
+        Rows([teacher[first:last] for first, last in runs]),
+        torch.from_numpy(np.concatenate([regions.labels for regions in regions_of])),
+        torch.from_numpy(np.concatenate([regions.overlaps for regions in regions_of])),
+        torch.from_numpy(np.concatenate([regions.deltas for regions in regions_of])),
+        torch.from_numpy(np.concatenate([regions.sure for regions in regions_of])),
+        torch.from_numpy(np.repeat(kept, np.diff(starts)[kept])),
+        len(records),
     )
+
+
+def _consecutive(numbers: NDArray[np.int64]) -> list[NDArray[np.int64]]:
+    """Ascending numbers in runs without a gap."""
+    return np.split(numbers, np.flatnonzero(np.diff(numbers) > 1) + 1)
 
 
 Plan = tuple[Regions, NDArray[np.bool_]]
@@ -179,14 +214,20 @@ def plan_picture(
     )
 
 
+def _nothing() -> Plan:
+    """The plan of a picture that cannot be read: no regions."""
+    boxes, none = np.zeros((0, 4), np.float32), np.zeros(0, bool)
+    return Regions(boxes, none, np.zeros(0, np.int64), np.zeros(0, np.float32), boxes, none), none
+
+
 def _crops(
-    record: Record,
+    image: RGB,
     regions: Regions,
     whole: NDArray[np.bool_],
     preprocessing: Preprocessing,
     device: torch.device,
 ) -> Tensor:
-    image, factors = reduced(load(record.path), preprocessing)
+    image, factors = reduced(image, preprocessing)
     return crops_of(image, regions.boxes * factors, whole, regions.mirrored, preprocessing, device)
 
 
@@ -196,23 +237,19 @@ def _key(
     preprocessing: Preprocessing,
     records: Sequence[Record],
     plan: Sequence[Plan],
+    digests: Sequence[bytes],
 ) -> str:
-    digest = hashlib.sha256(json.dumps([frozen, asdict(preprocessing)]).encode())
+    digest = hashlib.sha256(json.dumps([_FORMAT, frozen, asdict(preprocessing)]).encode())
     for name, value in checkpoint.backbone.state_dict().items():
         digest.update(name.encode())
         digest.update(value.contiguous().numpy().tobytes())
-    for record, (regions, _) in zip(records, plan, strict=True):
+    for record, (regions, _), picture in zip(records, plan, digests, strict=True):
         digest.update(os.fsencode(record.image_id))
         digest.update(regions.boxes.tobytes() + regions.mirrored.tobytes())  # labels do not touch the maps
-        digest.update(record.path.read_bytes())
+        digest.update(picture)
     return digest.hexdigest()[:16]
 
 
 def _shape_after(engine: Engine, preprocessing: Preprocessing) -> tuple[int, int, int]:
     (maps,) = engine.run(torch.zeros(1, 3, preprocessing.size, preprocessing.size, device=engine.device))
     return tuple(maps.shape[1:])  # type: ignore[return-value]
-
-
-def _mapped(path: Path, dtype: torch.dtype, shape: tuple[int, ...]) -> Tensor:
-    size = int(np.prod(shape))
-    return torch.from_file(str(path), shared=True, size=size, dtype=dtype).view(shape)

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from detector.errors import DatasetError, DetectorError
 from training.regions.feature_cache import FeatureCache
 from training.regions.minibatch import BatchSettings, Sampler
 from training.regions.objective import Targets
@@ -113,18 +114,42 @@ class _CachedRows(Dataset[Minibatch]):
         return Minibatch(cache.maps[rows], targets, torch.from_numpy(slots[mine]))
 
 
-def loader(
-    dataset: Dataset[Any], first: int, last: int, device: torch.device, workers: int
-) -> DataLoader[Any]:
+class _Failure:
+    """An error on its way from the process that makes items: raised there, it would come as its traceback."""
+
+    def __init__(self, error: Exception) -> None:
+        self.error = error
+
+
+class _Caught(Dataset[Any]):
+    """A data set whose errors of data and files come as items."""
+
+    def __init__(self, dataset: Dataset[Any]) -> None:
+        self._dataset = dataset
+
+    def __getitem__(self, index: int) -> Any:
+        try:
+            return self._dataset[index]
+        except DetectorError as error:
+            return _Failure(DatasetError(str(error)))
+        except OSError as error:
+            return _Failure(error)
+
+
+def loader(dataset: Dataset[Any], first: int, last: int, device: torch.device, workers: int) -> Iterator[Any]:
     """Items ``first`` to before ``last`` of a data set, made ahead by so many processes, in order."""
-    return DataLoader(
-        dataset,
+    items = DataLoader(
+        _Caught(dataset),
         batch_size=None,
         sampler=range(first, last),
         num_workers=workers,
         pin_memory=device.type == "cuda",
         worker_init_fn=_calm,
     )
+    for item in items:
+        if isinstance(item, _Failure):
+            raise item.error
+        yield item
 
 
 def workers_for(device: torch.device, world: World) -> int:

@@ -16,11 +16,14 @@ from detector.regions import Preprocessing
 from training.regions.feature_cache import FeatureCache, build_feature_cache, joined
 from training.regions.feed import CachedFeed, Feed, workers_for
 from training.regions.held_out import PICTURES, HeldOut, spread
+from training.regions.map_store import INSTEAD
 from training.regions.mixing import Mix, relabelled
 from training.regions.proposal_cache import ProposalCache
 from training.regions.recipe import Recipe
 from training.regions.sampling import SamplingSettings
 from training.regions.stream import Pictures, StreamFeed
+from training.running.broken_pictures import BrokenPictures
+from training.running.disk_space import require, used
 from training.running.distributed import World
 
 _HELD_OUT = SamplingSettings(positives=6, background=10)
@@ -30,7 +33,7 @@ _HELD_OUT = SamplingSettings(positives=6, background=10)
 class Source:
     """What feeds need to know of a run: the checkpoint it starts from, how many of its stages stay
     ``frozen``, how many of its classifier's rows are ``known`` and to be remembered, the label of
-    ``background``, and where things are kept."""
+    ``background``, where things are kept, and who is told of pictures that can no longer be read."""
 
     init: Checkpoint
     frozen: int
@@ -41,6 +44,7 @@ class Source:
     folder: Path
     device: torch.device
     world: World
+    broken: BrokenPictures
 
     def cached(self, records: Sequence[Record], settings: SamplingSettings) -> FeatureCache:
         """Maps of the pictures' regions; the first process makes them, the others find them."""
@@ -55,6 +59,7 @@ class Source:
                 preprocessing=self.preprocessing,
                 background_label=self.background,
                 device=str(self.device),
+                broken=self.broken,
             )
 
 
@@ -63,18 +68,23 @@ def choose_feed(source: Source, mixed: Mix, recipe: Recipe, *, cache_gib: float,
     else the stream, which samples every picture by the recipe. Proposals are made first, by the first
     process.
 
-    Raises ParameterError for a number of workers below 0.
+    Raises ParameterError for a number of workers below 0, DiskSpaceError before anything is computed where
+    the maps would find no room.
     """
     if workers is not None and workers < 0:
         raise ParameterError(f"there cannot be {workers} processes that make minibatches")
     workers = workers_for(source.device, source.world) if workers is None else workers
-    with source.world.first_alone():
-        if source.world.first:
-            source.proposals.prepare(mixed.records)
     needed = sum(
         cache_size(source, len(part.records), part.sampling or recipe.sampling) for part in mixed.parts
     )
-    if source.frozen and not recipe.distortion and needed <= cache_gib * 2**30:
+    cached = source.frozen and not recipe.distortion and needed <= cache_gib * 2**30
+    if cached and source.world.first:
+        # At most: what is there already may be of this run.
+        require(source.folder, needed - used(source.folder), "maps of the frozen stages", INSTEAD)
+    with source.world.first_alone():
+        if source.world.first:
+            source.proposals.prepare(mixed.records)
+    if cached:
         caches = [source.cached(part.records, part.sampling or recipe.sampling) for part in mixed.parts]
         return CachedFeed(
             joined(caches),
@@ -102,6 +112,7 @@ def choose_feed(source: Source, mixed: Mix, recipe: Recipe, *, cache_gib: float,
         source.known,
         recipe.sampling,
         recipe.batch,
+        broken=source.broken,
         distorted=recipe.distortion,
         seed=recipe.seed,
         device=source.device,

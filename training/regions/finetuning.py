@@ -10,6 +10,8 @@ from tqdm import tqdm
 
 from detector.checkpoints import Checkpoint, save_checkpoint
 from detector.classes import ClassList
+from detector.datasets.pixels import tolerated
+from detector.datasets.problems import OnProblem
 from detector.datasets.record import Dataset
 from detector.errors import ParameterError
 from detector.proposals.multibox_head import MultiBoxHead, stages_read
@@ -21,7 +23,9 @@ from training.regions.mixing import Ingredient, mix
 from training.regions.proposal_cache import ProposalCache
 from training.regions.recipe import Recipe
 from training.regions.region_learner import RegionLearner
+from training.running.broken_pictures import BrokenPictures
 from training.running.distributed import join_world
+from training.running.locks import run_folder
 
 DETECTOR = "detector.safetensors"
 """What the result is called in the run's folder."""
@@ -41,6 +45,7 @@ def finetune(
     device: str = "auto",
     cache_gib: float = 16.0,
     workers: int | None = None,
+    on_problem: OnProblem = OnProblem.REPORT,
 ) -> Path:
     """Train a detector of ``classes`` and return the path of its checkpoint.
 
@@ -48,19 +53,60 @@ def finetune(
     are kept there, else pictures are streamed by ``workers`` processes [as many as there are cores to
     spare]. ``name`` is the detector's, ``data_name`` says in its metadata what it was trained on.
     ``held_out`` is measured on the way. Called again after a kill, it goes on where it was; under torchrun
-    the processes share the work, and the first one writes. Raises DetectorError for data, a checkpoint or
-    settings that cannot be used.
+    the processes share the work, and the first one writes. A picture that can no longer be read is left out
+    and named in ``broken.txt``, or ends the run, as ``on_problem`` says. Raises DetectorError for data, a
+    checkpoint or settings that cannot be used, and where another run uses ``output``.
     """
+    with run_folder(output):
+        return _finetune(
+            train,
+            init,
+            classes,
+            output,
+            recipe,
+            cache=cache,
+            name=name,
+            data_name=data_name,
+            held_out=held_out,
+            device=device,
+            cache_gib=cache_gib,
+            workers=workers,
+            on_problem=on_problem,
+        )
+
+
+def _finetune(
+    train: Dataset | Sequence[Ingredient],
+    init: Checkpoint,
+    classes: ClassList,
+    output: Path,
+    recipe: Recipe,
+    *,
+    cache: Path,
+    name: str,
+    data_name: str,
+    held_out: Dataset | None,
+    device: str,
+    cache_gib: float,
+    workers: int | None,
+    on_problem: OnProblem,
+) -> Path:
     started = time.monotonic()
     frozen = stages_through(init, recipe.frozen_through)
     mixed = mix(train, classes)
     world, chosen = join_world(device)
-    output.mkdir(parents=True, exist_ok=True)
     preprocessing = dataclasses.replace(init.metadata.preprocessing, short_side=mixed.short_side)
     torch.manual_seed(recipe.seed)  # the first weights of new heads
     start = transfer(init, classes)
     assert isinstance(start.network, RegionNetwork)
     known = start.metadata.classification
+    stops = on_problem is OnProblem.STOP
+    broken = BrokenPictures(
+        output / "broken.txt",
+        0 if stops else tolerated(len(mixed.records)),
+        "give --on-problem report, which leaves them out" if stops else "",
+        writes=world.first,
+    )
     source = Source(
         init=init,
         frozen=frozen,
@@ -71,6 +117,7 @@ def finetune(
         folder=cache / "maps",
         device=chosen,
         world=world,
+        broken=broken,
     )
     feed = choose_feed(source, mixed, recipe, cache_gib=cache_gib, workers=workers)
     measured = held_out_regions(source, held_out, classes, recipe) if held_out is not None else None

@@ -12,7 +12,7 @@ from torch.nn.parallel import DistributedDataParallel
 from tqdm import tqdm
 
 from detector.engine import choose_precision
-from detector.errors import ParameterError
+from detector.errors import DatasetError, ParameterError
 from training.regions.early_stop import EarlyStop
 from training.regions.feed import Feed, Minibatch
 from training.regions.held_out import HeldOut
@@ -54,6 +54,11 @@ def run_training(
         weight_decay=recipe.weight_decay,
     )
     run = _run_id(recipe, feed, named)
+    if not world.agree(run):
+        raise DatasetError(
+            "the processes do not read the same data: a picture changed, or a machine lacks a disk. Give the "
+            "same command again"
+        )
     progress = Progress(output / "state.safetensors", run, named, optimizer, average=_keep(recipe))
     stop = EarlyStop(recipe.patience)
     stop.restore(progress.further)

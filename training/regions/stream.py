@@ -8,7 +8,7 @@ Letters for shapes: P pictures of a minibatch, R regions of one, B regions of th
 import copy
 import hashlib
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
@@ -19,9 +19,10 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset
 
 from detector.backbone import Backbone
+from detector.datasets.pixels import load_record, tolerated
 from detector.datasets.record import Record
 from detector.engine import choose_precision
-from detector.images import load
+from detector.errors import DatasetError, ImageError
 from detector.regions import Preprocessing, reduced
 from training.classifier.augmentation import Distortion, distort
 from training.regions.crops import crops_of
@@ -31,6 +32,7 @@ from training.regions.minibatch import BatchSettings, Sampler
 from training.regions.objective import Targets
 from training.regions.proposal_cache import ProposalCache
 from training.regions.sampling import SamplingSettings
+from training.running.broken_pictures import BrokenPictures
 from training.running.distributed import World
 
 
@@ -45,11 +47,14 @@ class View(NamedTuple):
 
 
 class Views(NamedTuple):
-    """A process' share of a minibatch before it is warped: the regions stand in the order of the views."""
+    """A process' share of a minibatch before it is warped: the regions stand in the order of the views.
+
+    ``broken`` says of each picture that can no longer be read, in whose place another was drawn, why."""
 
     views: list[View]
     targets: Targets
     slots: Tensor
+    broken: dict[str, str]
 
 
 @dataclass(frozen=True)
@@ -78,6 +83,7 @@ class StreamFeed:
         sampling: SamplingSettings,
         settings: BatchSettings,
         *,
+        broken: BrokenPictures,
         distorted: bool,
         seed: int,
         device: torch.device,
@@ -85,10 +91,11 @@ class StreamFeed:
         workers: int,
     ) -> None:
         """``backbone`` is the network before training: its first ``frozen`` stages are run here, and where
-        ``known`` > 0 its first so many rows are what is to be remembered."""
+        ``known`` > 0 its first so many rows are what is to be remembered. ``broken`` is told of pictures that
+        can no longer be read."""
         self._views = _SampledViews(pictures, sampling, settings, distorted, seed, world)
         self._pictures, self._device, self._workers, self._known = pictures, device, workers, known
-        self._precision = choose_precision("auto", device)
+        self._precision, self._broken = choose_precision("auto", device), broken
         untrained = copy.deepcopy(backbone).to(device).eval().requires_grad_(False)
         untrained.features.to(memory_format=torch.channels_last)
         self._stem: nn.Module = untrained.features[:frozen]
@@ -98,6 +105,7 @@ class StreamFeed:
 
     def minibatches(self, first: int, last: int) -> Iterator[Minibatch]:
         for item in loader(self._views, first, last, self._device, self._workers):
+            self._broken.report(item.broken)
             yield self._minibatch(item)
 
     def digest(self) -> bytes:
@@ -163,10 +171,24 @@ class _SampledViews(Dataset[Views]):
         self._share /= self._share.sum()
 
     def __getitem__(self, iteration: int) -> Views:
-        """Every process draws the whole minibatch, and looks at the pictures of its share only."""
+        """Every process draws the whole minibatch, and looks at the pictures of its share only.
+
+        In the place of a picture that can no longer be read another one is drawn, the same by every process.
+        Raises DatasetError if there is none.
+        """
         rng = np.random.default_rng([self._seed, iteration, 2])
         chosen = rng.choice(len(self._share), self._settings.pictures, p=self._share)
-        plans = [self._plan(int(index), iteration, place) for place, index in enumerate(chosen)]
+        broken: dict[str, str] = {}
+        plans = []
+        for place in range(len(chosen)):
+            while (plan := self._plan(int(chosen[place]), iteration, place, broken)) is None:
+                if len(broken) > tolerated(len(self._share)):
+                    raise DatasetError(
+                        f"{len(broken)} of {len(self._share)} pictures can no longer be read "
+                        f"({next(iter(broken.values()))}): is the disk still there?"
+                    )
+                chosen[place] = rng.choice(len(self._share), p=self._left(broken))
+            plans.append(plan)
         owner = np.concatenate([np.full(len(plan[0].labels), place) for place, plan in enumerate(plans)])
         starts = np.cumsum([0] + [len(plan[0].labels) for plan in plans])
         labels, overlaps, deltas, sure = (
@@ -188,18 +210,30 @@ class _SampledViews(Dataset[Views]):
         rows = torch.from_numpy(index)
         asked = [torch.from_numpy(part)[rows] for part in (labels, overlaps, deltas, sure)]
         targets = Targets(*asked, torch.zeros(len(rows), 0))  # type: ignore[call-arg]
-        return Views(views, targets, torch.from_numpy(slots))
+        return Views(views, targets, torch.from_numpy(slots), broken)
 
-    def _plan(self, index: int, iteration: int, place: int) -> Plan:
+    def _left(self, broken: Mapping[str, str]) -> NDArray[np.float64]:
+        """How likely each picture is drawn where some are broken. Raises DatasetError if all are."""
+        share = self._share * [record.image_id not in broken for record in self._pictures.records]
+        if not share.any():
+            raise DatasetError(f"none of the pictures can be read any more ({next(iter(broken.values()))})")
+        return share / share.sum()
+
+    def _plan(self, index: int, iteration: int, place: int, broken: dict[str, str]) -> Plan | None:
+        """The regions of a picture, or None for one that can no longer be read, with a note in ``broken``."""
         record = self._pictures.records[index]
         rng = np.random.default_rng([self._seed, iteration, 3, place])
-        boxes = self._pictures.proposals.of(record).boxes
+        try:
+            boxes = self._pictures.proposals.of(record).boxes
+        except ImageError as error:
+            broken[record.image_id] = str(error)
+            return None
         return plan_picture(record, boxes, self._sampling, self._pictures.background_label, rng)
 
     def _view(
         self, index: int, plan: Plan, of_picture: NDArray[np.int64], iteration: int, place: int
     ) -> View:
-        image, factors = reduced(load(self._pictures.records[index].path), self._pictures.preprocessing)
+        image, factors = reduced(load_record(self._pictures.records[index]), self._pictures.preprocessing)
         if self._distortion is not None:
             image = distort(image, self._distortion, np.random.default_rng([self._seed, iteration, 4, place]))
         regions, whole = plan

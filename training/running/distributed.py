@@ -43,6 +43,14 @@ class World:
         dist.all_reduce(values)
         return values
 
+    def agree(self, value: str) -> bool:
+        """Whether all processes have the same text: each reads the data for itself."""
+        if self.size == 1:
+            return True
+        found = [""] * self.size
+        dist.all_gather_object(found, value, group=self.waiting)
+        return len(set(found)) == 1
+
     @contextmanager
     def first_alone(self) -> Iterator[None]:
         """The block runs in the first process before it runs in the others, which find its files."""

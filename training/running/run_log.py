@@ -3,9 +3,13 @@
 import json
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from torch import Tensor
 from tqdm import tqdm
+
+from detector.files import write_whole
+from training.running.script import naming
 
 _SHOWN = 50
 """Iterations that the progress bar's figures are a running mean over."""
@@ -35,20 +39,41 @@ class Lines:
 
     def __init__(self, path: Path, first: int) -> None:
         """What stands there of iteration ``first`` and later is cut off."""
-        path.write_text("".join(f"{line}\n" for line in lines_before(path, first)))
+        with naming(path):
+            write_whole(path, "".join(f"{line}\n" for line in lines_before(path, first)).encode())
         self._path = path
 
     def add(self, entry: Mapping[str, float]) -> None:
         """Append one line."""
-        with self._path.open("a") as file:
+        with naming(self._path), self._path.open("a") as file:
             file.write(json.dumps(entry) + "\n")
 
 
 def lines_before(path: Path, first: int) -> list[str]:
     """The lines of a log whose ``iteration`` is below ``first``; none if there is no log.
 
-    A kill may have left half a line at the end: it is no line.
+    What a kill or a full disk left of a line is no line.
     """
-    text = path.read_text() if path.exists() else ""
-    whole = text[: text.rfind("\n") + 1].splitlines()
-    return [line for line in whole if json.loads(line)["iteration"] < first]
+    return [line for line, entry in log_lines(path) if entry["iteration"] < first]
+
+
+def log_lines(path: Path) -> list[tuple[str, dict[str, Any]]]:
+    """The whole lines of a log, as they stand there and parsed; none if there is no log.
+
+    Anything else is passed over: half a line, zeros that a power cut left. Where more than the last line is,
+    it is said.
+    """
+    found, lost = [], 0
+    lines = path.read_text(errors="replace").split("\n") if path.exists() else [""]
+    for line in lines[:-1]:  # after the last line feed nothing is whole
+        try:
+            entry = json.loads(line)
+        except ValueError:
+            entry = None
+        if isinstance(entry, dict) and isinstance(entry.get("iteration"), int):
+            found.append((line, entry))
+        else:
+            lost += 1
+    if lost:
+        tqdm.write(f"{path}: {lost} lines are damaged, and are left out")
+    return found

@@ -1,5 +1,6 @@
 """A training run's state on disk: written whole or not at all, read back after a kill. No pickle."""
 
+import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,6 +12,7 @@ from torch import Tensor, nn
 
 from detector.errors import CheckpointError
 from detector.files import write_whole
+from training.running.script import naming
 
 
 def save_state(path: Path, iteration: int, run: str, parts: Mapping[str, Mapping[str, Tensor]]) -> None:
@@ -20,30 +22,49 @@ def save_state(path: Path, iteration: int, run: str, parts: Mapping[str, Mapping
         for part, values in parts.items()
         for name, value in values.items()
     }
-    header = json.dumps({"iteration": iteration, "run": run})
-    write_whole(path, save(tensors, metadata={"state": header}))
+    header = {"iteration": iteration, "run": run}
+    text = json.dumps({**header, "sha256": _digest(header, tensors)})
+    with naming(path):
+        write_whole(path, save(tensors, metadata={"state": text}))
 
 
 def load_state(path: Path, run: str) -> tuple[int, dict[str, dict[str, Tensor]]]:
     """The iteration reached and the tensors by part and name.
 
-    Raises CheckpointError if the file is no training state, or another run's.
+    Raises CheckpointError if the file is no training state, is damaged, or is another run's.
     """
     try:
         with safe_open(path, framework="pt") as file:
             header = json.loads((file.metadata() or {})["state"])
-            parts: dict[str, dict[str, Tensor]] = {}
-            for key in file.keys():  # noqa: SIM118 (no mapping)
-                part, name = key.split("/", 1)
-                parts.setdefault(part, {})[name] = file.get_tensor(key)
-    except (SafetensorError, OSError, KeyError, ValueError) as error:
-        raise CheckpointError(f"{path} is no training state ({error}); delete it to start anew") from error
+            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (no mapping)
+            digest = header.pop("sha256")
+    except (SafetensorError, OSError, KeyError, ValueError, TypeError, AttributeError) as error:
+        raise CheckpointError(
+            f"{path} is no training state that this version wrote ({error}); delete it to start anew"
+        ) from error
+    if digest != _digest(header, tensors):
+        raise CheckpointError(
+            f"{path} is damaged: it is not what was written. Put back a copy, or delete it to start anew"
+        )
+    parts: dict[str, dict[str, Tensor]] = {}
+    for key, value in tensors.items():
+        part, name = key.split("/", 1)
+        parts.setdefault(part, {})[name] = value
     if header["run"] != run:
         raise CheckpointError(
             f"{path} belongs to a run with other data or settings; "
             "give another --output, or delete it to start anew"
         )
     return header["iteration"], parts
+
+
+def _digest(header: Mapping[str, object], tensors: Mapping[str, Tensor]) -> str:
+    digest = hashlib.sha256(json.dumps(header, sort_keys=True).encode())
+    for name in sorted(tensors):
+        value = tensors[name]
+        digest.update(f"{name} {value.dtype} {list(value.shape)}\n".encode())
+        digest.update(value.flatten().view(torch.uint8).numpy().data)
+    return digest.hexdigest()
 
 
 def momenta(optimizer: torch.optim.SGD, named: Mapping[str, nn.Parameter]) -> dict[str, Tensor]:

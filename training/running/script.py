@@ -1,0 +1,56 @@
+"""How every script ends that cannot go on: one line on standard error, and exit status 1."""
+
+import errno
+import os
+import resource
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from detector.errors import DetectorError
+
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+"""What the system says when a file cannot grow."""
+
+
+@contextmanager
+def one_line_errors() -> Iterator[None]:
+    """Turn errors of the library and of the file system into one line that says what to do."""
+    try:
+        yield
+    except DetectorError as error:
+        raise SystemExit(f"error: {error}") from error
+    except OSError as error:
+        raise SystemExit(f"error: {explained(error)}") from error
+
+
+@contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Give errors of the file system in the block the file's name: those of writing have none."""
+    try:
+        yield
+    except OSError as error:
+        error.filename = error.filename or str(path)
+        raise
+
+
+def explained(error: OSError) -> str:
+    """Say in one line which file, what is wrong with it, and what to do."""
+    where = f"{os.fsdecode(error.filename)}: " if error.filename else ""
+    text = f"{where}{error.strerror or error}"
+    if error.errno not in FULL:
+        return f"{text}. Mend that, or name another file or folder; then the same command goes on"
+    free = f"{free_bytes(Path(os.fsdecode(error.filename))):,} bytes free: " if error.filename else ""
+    return (
+        f"{text} ({free}the disk, a quota or a limit on file sizes). Make room, or name another folder; what "
+        "was written before is whole, and the same command goes on from there"
+    )
+
+
+def free_bytes(path: Path) -> int:
+    """Bytes that a file may take at a place, whose folder need not be there yet."""
+    there = next(parent for parent in (path, *path.absolute().parents) if parent.exists())
+    limit = resource.getrlimit(resource.RLIMIT_FSIZE)[0]
+    free = shutil.disk_usage(there).free
+    return free if limit == resource.RLIM_INFINITY else min(free, limit)
