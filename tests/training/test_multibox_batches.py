@@ -14,7 +14,7 @@ from PIL import Image
 
 from detector.boxes import as_boxes
 from detector.datasets.record import Record
-from detector.errors import ImageError
+from detector.errors import DatasetError
 from detector.regions import Preprocessing
 from training.multibox.multibox_batches import Batches, Minibatch
 from training.multibox.windows import WindowSettings
@@ -193,21 +193,26 @@ def test_a_run_that_is_left_ends_its_thread(shades: list[Record]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("damage", "error"),
-    [
-        (lambda path: path.write_bytes(path.read_bytes()[:60]), ImageError),
-        (lambda path: path.unlink(), FileNotFoundError),
-    ],
+    "damage",
+    [lambda path: path.write_bytes(path.read_bytes()[:60]), lambda path: path.unlink()],
     ids=["cut short", "gone"],
 )
-def test_a_picture_that_broke_since_it_was_listed(
-    tmp_path: Path, damage: Callable[[Path], object], error: type[Exception]
-) -> None:
-    """It stops the run and is named, not passed over: a resumed run would see another minibatch."""
-    one = record(tmp_path / "a.png", np.zeros((30, 30, 3), np.uint8), [(0, 0, 30, 30)])
-    damage(one.path)
-    with pytest.raises(error, match=r"a\.png"):
-        list(batches([one], batch=1).run(0, 3))
+def test_a_picture_that_broke_since_it_was_listed(tmp_path: Path, damage: Callable[[Path], object]) -> None:
+    """Another takes its place, it is named, and a resumed run sees the same minibatch."""
+    good, bad = (
+        record(tmp_path / name, np.full((30, 30, 3), 90, np.uint8), [(0, 0, 30, 30)])
+        for name in ("good.png", "bad.png")
+    )
+    damage(bad.path)
+    source = batches([good, bad], batch=1)
+    found = list(source.run(0, 4))
+    assert [len(minibatch.pictures) for minibatch in found] == [1, 1, 1, 1]
+    named = [list(minibatch.broken) for minibatch in found]
+    assert sorted(named) == [[], [], [bad.image_id], [bad.image_id]]  # once an epoch
+    for iteration, minibatch in enumerate(found):
+        assert_same(minibatch, source.make(iteration))
+    with pytest.raises(DatasetError, match=r"bad\.png"):
+        batches([bad], batch=1).make(0)
 
 
 def test_sides_are_those_of_the_objects_of_an_epoch(rectangles: list[Record]) -> None:
