@@ -213,7 +213,7 @@ def test_a_broken_picture_is_skipped_and_named(tmp_path: Path, capsys: pytest.Ca
     path.write_bytes(path.read_bytes()[:-300])
     output = tmp_path / "run"
     train(tmp_path, output, replace(SMALL, epochs=2, measure_every=1, batch=6, augmentation=None))
-    assert capsys.readouterr().out.count("skipped train/down/train1.jpg:") == 1
+    assert capsys.readouterr().out.count("left out train/down/train1.jpg:") == 1
     assert (output / "broken.txt").read_text() == "train/down/train1.jpg\n"
     assert (output / BEST).exists()
 
@@ -223,7 +223,7 @@ def test_many_broken_pictures_stop_the_run(tmp_path: Path) -> None:
     write_folders(tmp_path, "val", 1)
     for path in (tmp_path / "train" / "down").iterdir():
         path.write_bytes(b"")
-    with pytest.raises(DatasetError, match="more than the 1 that are skipped"):
+    with pytest.raises(DatasetError, match="more than the 1 that may be left out"):
         train(tmp_path, tmp_path / "run", replace(SMALL, batch=6))
     assert not (tmp_path / "run" / LAST).exists()
 

@@ -12,7 +12,7 @@ from detector.checkpoints import (
     verify_checkpoint,
 )
 from detector.classes import ilsvrc_det
-from detector.errors import ImageError
+from detector.errors import DatasetError
 from detector.images import load
 from detector.loading import load_detector
 from training.multibox.multibox_loop import MultiBoxRecipe
@@ -88,14 +88,28 @@ def test_excluded_pictures_are_not_read(broken: Path, init_path: Path, tmp_path:
     assert "4 pictures, 4 objects" in said
 
 
-def test_a_failure_leaves_no_half_written_file(broken: Path, init_path: Path, tmp_path: Path) -> None:
-    """The broken picture is named, and there is no checkpoint that somebody could take for one."""
+def test_a_broken_picture_is_left_out_and_named(
+    broken: Path, init_path: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     output = tmp_path / "out"
     records = read_object_pictures([broken], frozenset()).records
     recipe = MultiBoxRecipe(iterations=8, batch=1, warmup=2, shapes=4, size=96, save_every=4)
-    with pytest.raises(ImageError, match=r"a\.b03\.jpg"):
+    add_multibox(load_checkpoint(init_path), records, [], output, recipe, device="cpu")
+    assert capsys.readouterr().out.count("left out a.b03: ") == 1
+    assert (output / "broken.txt").read_text() == "a.b03\n"
+    assert (output / "detector.safetensors").exists()
+
+
+def test_a_failure_leaves_no_half_written_file(broken: Path, init_path: Path, tmp_path: Path) -> None:
+    """Where no picture can be read there is no checkpoint that somebody could take for one."""
+    output = tmp_path / "out"
+    records = read_object_pictures([broken], frozenset()).records
+    for record in records:
+        cut_short(record.path)
+    recipe = MultiBoxRecipe(iterations=8, batch=1, warmup=2, shapes=4, size=96, save_every=4)
+    with pytest.raises(DatasetError, match=r"none of 5 pictures can be read"):
         add_multibox(load_checkpoint(init_path), records, [], output, recipe, device="cpu")
-    assert {path.name for path in output.iterdir()} <= {"log.jsonl", "state.safetensors"}
+    assert not list(output.glob("*.safetensors"))
 
 
 @pytest.mark.parametrize(
