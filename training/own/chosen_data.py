@@ -1,7 +1,7 @@
 """Which pictures a run learns from and which it is measured on, checked before anything is computed."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np

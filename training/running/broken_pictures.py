@@ -21,8 +21,8 @@ class BrokenPictures:
         processes that meet the same ones, one ``writes`` them down.
         """
         self._path, self._limit, self._advice, self._writes = path, limit, advice, writes
-        text = path.read_text(errors="surrogateescape") if path.exists() else ""
-        self._known = set(text[: text.rfind("\n") + 1].splitlines())  # a kill may leave half a line
+        *whole, _ = path.read_bytes().split(b"\n") if path.exists() else [b""]  # a kill may leave half a line
+        self._known = {os.fsdecode(name) for name in whole if name}
 
     def __len__(self) -> int:
         return len(self._known)
@@ -39,7 +39,7 @@ class BrokenPictures:
             for name, why in new.items():
                 tqdm.write(f"left out {name}: {why}")
             self._path.parent.mkdir(parents=True, exist_ok=True)
-            with naming(self._path), self._path.open("a", errors="surrogateescape") as file:
+            with naming(self._path), self._path.open("ab") as file:
                 file.writelines(os.fsencode(name) + b"\n" for name in new)
         self._known |= new.keys()
         if len(self._known) > self._limit:
