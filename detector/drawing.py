@@ -6,8 +6,8 @@ Letters for shapes: D detections, H and W of the picture.
 
 from dataclasses import dataclass
 from functools import cache
+from io import BytesIO
 from pathlib import Path
-from uuid import uuid4
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +15,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from detector.classes import ClassList
 from detector.errors import ParameterError
+from detector.files import write_whole
 from detector.results import Detections
 
 Colour = tuple[int, int, int]
@@ -60,17 +61,17 @@ def draw(image: NDArray[np.uint8], detections: Detections, classes: ClassList) -
 def save(path: str | Path, image: NDArray[np.uint8]) -> None:
     """Write a picture [H,W,3] as PNG or JPEG, by the name's suffix; a reader never sees half a file.
 
-    Raises ParameterError for another suffix.
+    Raises ParameterError for another suffix, WriteError for a file that cannot be written.
     """
     path = Path(path)
     if path.suffix.lower() not in (".png", ".jpg", ".jpeg"):
         raise ParameterError(f"cannot save {path.name}: name the picture .png, .jpg or .jpeg")
-    partial = path.with_name(f".{path.stem}.{uuid4().hex}{path.suffix}")
-    try:
-        Image.fromarray(image).save(partial, quality=92)  # PNG has no quality
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
+    encoded = BytesIO()
+    if path.suffix.lower() == ".png":
+        Image.fromarray(image).save(encoded, "PNG")
+    else:
+        Image.fromarray(image).save(encoded, "JPEG", quality=92)
+    write_whole(path, encoded.getvalue())
 
 
 @cache

@@ -27,3 +27,7 @@ class DatasetError(DetectorError):
 
 class ParameterError(DetectorError, ValueError):
     """An argument outside its range or of the wrong shape."""
+
+
+class WriteError(DetectorError, OSError):
+    """A file that cannot be written: no room, no permission, something else in its place."""

@@ -188,7 +188,8 @@ def read_file(path: str | Path, limits: Limits = Limits()) -> Decoded:
         size = path.stat().st_size
         if size > limits.max_bytes:
             raise _too_many_bytes(size, limits)
-        return read(path.read_bytes(), limits)
+        with path.open("rb") as file:
+            return read(file.read(limits.max_bytes + 1), limits)  # a device or a pipe has no size, or no end
     except ImageError as error:
         raise ImageError(error.code, f"{path}: {error}") from error
 

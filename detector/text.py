@@ -1,5 +1,6 @@
 """Text from files, made fit for a terminal and a log."""
 
+import os
 import re
 
 # Control characters, separators of lines and paragraphs, changes of direction, halves of surrogate pairs.
@@ -9,6 +10,16 @@ _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069
 def printable(text: str) -> str:
     """``text`` with every control character as its escape: nothing in it moves a cursor or begins a line."""
     return _CONTROL.sub(lambda match: match[0].encode("unicode_escape").decode("ascii"), text)
+
+
+def valid_name(path: str | os.PathLike[str]) -> str:
+    """A path as text that every encoder takes: bytes that are not UTF-8 become ``\\xff``."""
+    return os.fsencode(path).decode("utf-8", "backslashreplace")
+
+
+def printable_path(path: str | os.PathLike[str]) -> str:
+    """A path as one printable line."""
+    return printable(valid_name(path))
 
 
 def one_line(error: object, limit: int = 500) -> str:
