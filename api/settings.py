@@ -116,8 +116,8 @@ class Settings(BaseSettings):
     )
     answer_seconds: Seconds = Field(
         30,
-        description="How long a client may take to read its answer, and a second more for each 256 KiB; then "
-        "its connection is cut.",
+        description="How long a client may read nothing of its answer; and for all of it, with a second more "
+        "for each 256 KiB. Then its connection is cut.",
     )
     max_unread_bytes: Bytes = Field(
         ByteSize(256 * 1024 * 1024),

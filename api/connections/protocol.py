@@ -62,7 +62,10 @@ class BoundedHttp(HttpToolsProtocol):
         self._since = monotonic()
         """When the present step began, where no request is under way: the head, idleness, discarding."""
         self._unread_since: float | None = None
-        self._written = 0  # bytes that the client had taken by then
+        self._taken_then = 0  # bytes that the client had taken by then
+        self._taken = 0  # and when it was last looked at
+        self._progress = self._since
+        """When the client was last seen to have taken some of its answer."""
         self._requests = self._under_way = 0
         self._in_head = self._in_message = False
         self._upgrade = False
@@ -139,9 +142,7 @@ class BoundedHttp(HttpToolsProtocol):
         unread = self.unread_bytes
         if unread == 0:
             self._unread_since = None
-        elif self._unread_since is None:
-            self._unread_since, self._written = now, self._socket.written - unread
-        elif now > self._unread_since + self._answer_seconds():
+        elif self._is_unread_too_long(now, self._socket.written - unread):
             self.abort("unread_answer")
             return
         if unread or (self._under_way and not self._deaf):
@@ -160,8 +161,16 @@ class BoundedHttp(HttpToolsProtocol):
                 self._register.metrics.connection_ended("no_request")
                 self.transport.close()
 
-    def _answer_seconds(self) -> float:
-        return self._bounds.answer_seconds + (self._socket.written - self._written) / _LEAST_RATE
+    def _is_unread_too_long(self, now: float, taken: int) -> bool:
+        """Whether the client takes nothing of its answer any more, or takes it slower than allowed."""
+        if self._unread_since is None:
+            self._unread_since, self._taken_then = now, taken
+            self._progress, self._taken = now, taken
+        elif taken > self._taken:
+            self._progress, self._taken = now, taken
+        seconds = self._bounds.answer_seconds
+        in_all = seconds + (self._socket.written - self._taken_then) / _LEAST_RATE
+        return now > self._progress + seconds or now > self._unread_since + in_all
 
     # What comes
 

@@ -232,12 +232,25 @@ def test_a_request_under_way_is_not_idle(port: int) -> None:
     assert Client(port).send(request(b"GET /slow")).all().endswith(b'"slow"')
 
 
-def test_answers_that_nobody_reads_are_given_up(port: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(protocol, "_LEAST_RATE", LARGE)
+@pytest.mark.parametrize(
+    ("least_rate", "reads"),
+    [
+        pytest.param(1, False, id="nothing is taken, though its size would allow years"),
+        pytest.param(LARGE, True, id="some is taken now and then, slower than allowed"),
+    ],
+)
+def test_answers_that_are_not_read_are_given_up(
+    port: int, monkeypatch: pytest.MonkeyPatch, least_rate: int, reads: bool
+) -> None:
+    monkeypatch.setattr(protocol, "_LEAST_RATE", least_rate)
+    name = 'detector_connections_ended_total{reason="unread_answer"}'
+    before = metric(port, name)
     client = Client(port, receive_buffer=4096).send(request(b"GET /large"))
     deadline = time.monotonic() + 60
-    while metric(port, 'detector_connections_ended_total{reason="unread_answer"}') == 0:
+    while metric(port, name) == before:
         assert time.monotonic() < deadline
+        if reads:
+            client.socket.recv(1 << 18)
         time.sleep(0.2)
     assert b"<reset>" in client.all()
 
