@@ -58,7 +58,8 @@ _AND_HEAD = "; MultiBox head trained on "
 
 def main(
     data: Annotated[
-        list[Path], typer.Option(help="ILSVRC, PASCAL VOC or COCO folder; give it again for more.")
+        list[Path],
+        typer.Option(help="Folder of ILSVRC or of a data set in any layout; give it again for more."),
     ],
     output: Annotated[Path, typer.Option(help="Folder for the log, the state and the checkpoint.")],
     init: Annotated[Path, typer.Option(help="Checkpoint whose trunk is used and kept as it is.")] = SHIPPED,

@@ -18,6 +18,7 @@ from detector.datasets.text_file import read_text
 from detector.datasets.values import key
 from detector.errors import DatasetError
 from detector.picture_paths import PICTURE_SUFFIXES
+from detector.text import one_line
 
 CLASS_FILES = ("classes.txt", "obj.names", "labels.txt", "_darknet.labels")
 """Where class names stand, one a line, if there is no data.yaml: labelImg's, Darknet's, Roboflow's."""
@@ -48,7 +49,7 @@ class YoloDescription:
                     said = yaml.safe_load(read_text(path))
                 except (OSError, DatasetError, yaml.YAMLError, ValueError, RecursionError) as error:
                     if path.name in _USUAL:
-                        raise DatasetError(f"{path} cannot be read: {error}") from error
+                        raise DatasetError(f"{path} cannot be read: {one_line(error)}") from error
                     continue
                 if isinstance(said, dict) and isinstance(said.get("names"), list | dict):
                     found.append(cls(path, said))

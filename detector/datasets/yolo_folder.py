@@ -99,7 +99,7 @@ class YoloFolder:
                 log.report(path.stem, "missing_image", f"label file {path} has no picture")
 
     def _chosen(self, split: str | None) -> tuple[str, ...]:
-        return (self.splits or tuple(self.pictures)) if split is None else (split,)
+        return tuple(in_order(self.pictures)) if split is None else (split,)
 
 
 def _told_apart(pictures: Mapping[str, Sequence[Labelled]]) -> dict[str, list[Labelled]]:

@@ -1,6 +1,7 @@
 """The one command: from a small set in some layout to a detector of its classes, its figures, its report."""
 
 import json
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -228,3 +229,10 @@ def test_pictures_of_the_report_are_small(made: Plan) -> None:
     page = (made.output / REPORT).read_text()
     parts = page.split("data:image/jpeg;base64,")[1:]
     assert max(len(part.split('"')[0]) for part in parts) < 100_000
+
+
+def test_an_output_whose_name_is_not_utf8_is_refused_at_once(init_path: Path, tmp_path: Path) -> None:
+    output = tmp_path / os.fsdecode(b"caf\xe9")
+    with pytest.raises(ParameterError, match=r"not UTF-8.*name another folder with --output"):
+        make_detector(plan(flat_voc(tmp_path / "shop"), init_path, output))
+    assert not output.exists()

@@ -167,6 +167,11 @@ def _figures(plan: Plan, measured: Sequence[Measured]) -> dict[str, object]:
 
 
 def _check_writable(folder: Path) -> None:
+    if printable(str(folder)) != str(folder):
+        raise ParameterError(
+            f"{folder} has a name that is not UTF-8, which maps and states cannot be written below: name "
+            "another folder with --output and --cache"
+        )
     probe = folder / ".probe"
     try:
         write_whole(probe, b"")

@@ -306,3 +306,15 @@ def test_what_belongs_to_no_picture_is_told_with_a_list_too(tmp_path: Path) -> N
         found = open_data(tmp_path / folder).read(mine)
         assert boxes_of(found) == {"b.jpg": []}
         assert [problem.kind for problem in found.problems] == [kind]
+
+
+def test_pictures_beside_the_folders_of_splits_are_of_the_whole_set(tmp_path: Path) -> None:
+    """And labels that lie where those of another split do are told where they have no picture."""
+    text(tmp_path / "data.yaml", "names: [cat]")
+    for name in ("train/a", "s"):
+        picture(tmp_path / f"images/{name}.jpg")
+    for name in ("a", "s"):
+        text(tmp_path / f"labels/{name}.txt", LINE)
+    found = open_data(tmp_path).read()
+    assert {name: len(boxes) for name, boxes in boxes_of(found).items()} == {"a.jpg": 0, "s.jpg": 1}
+    assert ["a.txt has no picture" in problem.message for problem in found.problems] == [True]
