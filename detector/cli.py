@@ -1,22 +1,23 @@
 """The command ``detector``: detect, classify, and look after weights files."""
 
-import json
+import os
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from importlib.metadata import entry_points
+from os import PathLike
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 from detector.command_line import PLAIN, escape_what_cannot_be_printed
 from detector.detection import MAX_DETECTIONS, SCORE_THRESHOLD
-from detector.drawing import draw, save
-from detector.errors import DetectorError, ImageError
-from detector.files import write_whole
-from detector.images import Decoded, read_file
+from detector.drawing import draw
+from detector.errors import DetectorError
 from detector.loading import load_classifier, load_detector
+from detector.picture_run import PictureRun, reason
 from detector.proposals import Profile
+from detector.text import printable_path
 from detector.weights_cli import weights
 
 app = typer.Typer(
@@ -26,11 +27,15 @@ app = typer.Typer(
 )
 app.add_typer(weights, name="weights")
 
-SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp"}
-
-Images = Annotated[list[Path], typer.Argument(help="Pictures, or folders of them.", metavar="IMAGE|DIR...")]
+Images = Annotated[
+    list[Path], typer.Argument(help="Pictures, or folders searched for them.", metavar="IMAGE|DIR...")
+]
 Json = Annotated[
-    Path | None, typer.Option("--json", help="Write the result as JSON; '-' for standard output.")
+    Path | None,
+    typer.Option(
+        "--json",
+        help="Write the result as JSON, an entry for each picture that could be read; '-': standard output.",
+    ),
 ]
 Weights = Annotated[
     list[Path] | None,
@@ -64,19 +69,22 @@ def detect(
     ] = None,
     device: Device = "auto",
 ) -> None:
-    """Find objects in pictures."""
-    detector = load_detector(weights, device=device, profile=profile, max_proposals=max_proposals)
-    results: list[dict[str, Any]] = []
-    unreadable: list[Path] = []
-    for path, picture in _pictures(images, unreadable):
-        image = picture.pixels
-        (found,) = detector.detect([image], score_threshold=score_threshold, max_detections=max_detections)
-        results.append({**_about(path, picture), "detections": found.as_dicts(detector.classes)})
-        if draw_folder is not None:
-            draw_folder.mkdir(parents=True, exist_ok=True)
-            drawn = draw(image, found, detector.classes)
-            save(draw_folder / f"{len(results):04d}-{path.stem}.png", drawn)
-    _report(results, "detections", json_file, unreadable)
+    """Find objects in pictures.
+
+    Folders are searched with all below them, except what systems leave there (hidden files, @eaDir,
+    __MACOSX). What cannot be read is named on standard error, one line each, and is not part of the result;
+    the others go on, and the exit status is 1. An interrupted run (Ctrl-C) keeps what it has found.
+    """
+    with PictureRun("detections", json_file, draw_folder) as run:
+        files = run.find(images)
+        detector = load_detector(weights, device=device, profile=profile, max_proposals=max_proposals)
+        for path, picture in run.read(files):
+            (found,) = detector.detect(
+                [picture.pixels], score_threshold=score_threshold, max_detections=max_detections
+            )
+            run.add(path, picture, found.as_dicts(detector.classes))
+            if draw_folder is not None:
+                run.save_drawing(path, draw(picture.pixels, found, detector.classes))
 
 
 @app.command()
@@ -88,18 +96,20 @@ def classify(
     crops: Annotated[int, typer.Option(help="Views a picture: 1, 10 or 144.")] = 1,
     device: Device = "auto",
 ) -> None:
-    """Name what whole pictures show."""
-    classifier = load_classifier(weights, device=device)
-    results: list[dict[str, Any]] = []
-    unreadable: list[Path] = []
-    for path, picture in _pictures(images, unreadable):
-        (found,) = classifier.classify([picture.pixels], top=top, crops=crops)
-        results.append({**_about(path, picture), "classes": found.as_dicts(classifier.classes)})
-    _report(results, "classes", json_file, unreadable)
+    """Name what whole pictures show.
+
+    Folders, unreadable pictures and interruptions are treated as by detect.
+    """
+    with PictureRun("classes", json_file) as run:
+        files = run.find(images)
+        classifier = load_classifier(weights, device=device)
+        for path, picture in run.read(files):
+            (found,) = classifier.classify([picture.pixels], top=top, crops=crops)
+            run.add(path, picture, found.as_dicts(classifier.classes))
 
 
 def main() -> None:
-    """Entry point: an error of this library is one line on standard error and exit status 1."""
+    """Entry point: an error of this library or of a file is one line on standard error and exit status 1."""
     escape_what_cannot_be_printed()
     for command in entry_points(group="detector.commands"):
         _add_command(command.name, command.load())
@@ -107,6 +117,18 @@ def main() -> None:
         app()
     except DetectorError as error:
         raise SystemExit(f"error: {error}") from error
+    except OSError as error:
+        _give_up_broken_output()
+        where = f"{printable_path(error.filename)}: " if isinstance(error.filename, str | PathLike) else ""
+        raise SystemExit(f"error: {where}{reason(error)}") from error
+
+
+def _give_up_broken_output() -> None:
+    """Drop what standard output did not take (a full disk): the interpreter would try again at its end."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _add_command(name: str, run: Callable[[Sequence[str]], int]) -> None:
@@ -121,45 +143,6 @@ def _add_command(name: str, run: Callable[[Sequence[str]], int]) -> None:
         add_help_option=False,
         context_settings={"allow_extra_args": True, "ignore_unknown_options": True},
     )(command)
-
-
-def _pictures(images: Sequence[Path], unreadable: list[Path]) -> Iterator[tuple[Path, Decoded]]:
-    """Each picture that can be read; one that cannot is named on standard error and noted."""
-    for path in images:
-        files = sorted(f for f in path.iterdir() if f.suffix.lower() in SUFFIXES) if path.is_dir() else [path]
-        for file in files:
-            try:
-                yield file, read_file(file)
-            except ImageError as error:
-                unreadable.append(file)
-                print(f"error: {file}: {error}", file=sys.stderr)
-
-
-def _about(path: Path, picture: Decoded) -> dict[str, Any]:
-    height, width = picture.pixels.shape[:2]
-    return {"image": str(path), "width": width, "height": height, "frames": picture.frames}
-
-
-def _report(
-    results: list[dict[str, Any]], kind: str, json_file: Path | None, unreadable: Sequence[Path]
-) -> None:
-    """Print or write the results; exit with status 1 if a picture could not be read."""
-    text = json.dumps(results, indent=1)
-    if json_file == Path("-"):
-        print(text)
-    elif json_file is not None:
-        write_whole(json_file, text.encode())
-    else:
-        for result in results:
-            print(f"{result['image']} ({result['width']}x{result['height']})")
-            for entry in result[kind]:
-                print(f"  {entry['score']:6.1%}  {entry['label']:<24}{_corners(entry.get('box'))}")
-    if unreadable:
-        raise SystemExit(1)
-
-
-def _corners(box: dict[str, float] | None) -> str:
-    return "" if box is None else "  ".join(f"{value:7.1f}" for value in box.values())
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """Where the command ``detector`` enters."""
 
+import signal
 import sys
 from importlib.metadata import entry_points
 
@@ -14,6 +15,10 @@ def main() -> None:
     for command in entry_points(group="detector.commands"):
         if command.name == name:
             raise SystemExit(command.load()(arguments))
+    interrupt = signal.getsignal(signal.SIGINT)
+    if interrupt is signal.default_int_handler:  # Ctrl-C while importing: an end without a traceback
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
     from detector.cli import main as run_own_commands
 
+    signal.signal(signal.SIGINT, interrupt)
     run_own_commands()

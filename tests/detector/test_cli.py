@@ -1,8 +1,13 @@
 """The command line, run as a user runs it."""
 
 import json
+import os
+import shutil
+import signal
+import stat
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -16,6 +21,7 @@ from detector.classes import ilsvrc_det
 from detector.cli import main
 from detector.images import load
 from detector.loading import load_detector
+from detector.picture_run import PictureRun
 from detector.proposals import Profile
 from detector.scoring import Scoring
 
@@ -182,3 +188,244 @@ def test_errors_are_one_line(arguments: list[str], says: str) -> None:
     assert done.returncode == 1
     assert says in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def _dangling(folder: Path, picture: Path) -> str:
+    (folder / "b.jpg").symlink_to("/nowhere/b.jpg")
+    return "b.jpg: no such file or directory"
+
+
+def _loop(folder: Path, picture: Path) -> str:
+    (folder / "b.jpg").symlink_to("b.jpg")
+    return "b.jpg: too many levels of symbolic links"
+
+
+def _folder(folder: Path, picture: Path) -> str:
+    (folder / "b.jpg").mkdir()
+    return "b.jpg: is a folder, not a picture"
+
+
+def _pipe(folder: Path, picture: Path) -> str:
+    os.mkfifo(folder / "b.jpg")
+    return "b.jpg: is no file"
+
+
+def _device(folder: Path, picture: Path) -> str:
+    (folder / "b.jpg").symlink_to("/dev/zero")
+    return "b.jpg: is no file"
+
+
+def _empty(folder: Path, picture: Path) -> str:
+    (folder / "b.jpg").write_bytes(b"")
+    return "b.jpg: The picture is empty"
+
+
+def _text(folder: Path, picture: Path) -> str:
+    (folder / "b.jpg").write_text("no picture")
+    return "b.jpg: This is not a picture"
+
+
+def _cut(folder: Path, picture: Path) -> str:
+    (folder / "b.jpg").write_bytes(picture.read_bytes()[:300])
+    return "b.jpg: "
+
+
+def _name(folder: Path, picture: Path) -> str:
+    (folder / os.fsdecode(b"b\xff\n.jpg")).write_bytes(b"")
+    return r"b\xff\n.jpg: The picture is empty"
+
+
+def _nested(folder: Path, picture: Path) -> str:
+    (folder / "b" / "c.png").mkdir(parents=True)
+    (folder / "b" / "d.jpg").symlink_to("nowhere")
+    return "b/d.jpg: no such file or directory"
+
+
+@pytest.mark.parametrize(
+    "bad", [_dangling, _loop, _folder, _pipe, _device, _empty, _text, _cut, _name, _nested]
+)
+def test_one_bad_entry_of_a_folder_is_told_and_the_others_go_on(
+    inside: Inside, pictures: Path, checkpoint_path: Path, tmp_path: Path,
+    capsys: pytest.CaptureFixture[str], bad: Callable[[Path, Path], str],
+) -> None:  # fmt: skip
+    folder, out = tmp_path / "folder", tmp_path / "out.json"
+    folder.mkdir()
+    for name in ("a.jpg", "z.jpg"):
+        shutil.copy(pictures / "a.jpg", folder / name)
+    says = bad(folder, pictures / "a.jpg")
+    assert inside("classify", folder, "--weights", checkpoint_path, "--json", out) == 1
+    assert [Path(one["image"]).name for one in json.loads(out.read_text())] == ["a.jpg", "z.jpg"]
+    lines = capsys.readouterr().err.splitlines()
+    assert any(line.startswith(f"error: {folder}/{says}") for line in lines), lines
+    assert all(line.startswith("error: ") for line in lines)
+    assert not any("a.jpg" in line or "z.jpg" in line for line in lines)
+
+
+@pytest.mark.parametrize(
+    ("make", "says"),
+    [
+        pytest.param(lambda f: None, "no pictures in", id="an empty folder"),
+        pytest.param(lambda f: (f / "notes.txt").write_text(""), "no pictures in", id="other files"),
+        pytest.param(lambda f: (f / "._a.jpg").write_text(""), "no pictures in", id="what a system left"),
+        pytest.param(lambda f: f.rmdir(), "no such file or directory", id="nothing of that name"),
+        pytest.param(lambda f: (f / "b.jpg").mkdir(), "is a folder", id="only a folder called so"),
+    ],
+)
+def test_nothing_found_is_told(
+    inside: Inside, checkpoint_path: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str],
+    make: Callable[[Path], object], says: str,
+) -> None:  # fmt: skip
+    folder, out = tmp_path / "folder", tmp_path / "out.json"
+    folder.mkdir()
+    make(folder)
+    assert inside("detect", folder, "--weights", checkpoint_path, "--json", out) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("error: ")
+    assert says in line
+    assert str(folder) in line
+    assert json.loads(out.read_text()) == []
+
+
+def test_pictures_of_sub_folders_by_any_suffix_each_time_they_are_named(
+    inside: Inside, pictures: Path, checkpoint_path: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    names = ["a.JFIF", "b/c/d.jpe", os.fsdecode(b"b/c/\xff.jpg")]
+    for name in names:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(pictures / "a.jpg", tmp_path / name)
+    command = ("classify", tmp_path, tmp_path / "a.JFIF", "--weights", checkpoint_path, "--top", 1)
+    assert inside(*command, "--json", "-") == 0
+    want = [f"{tmp_path}/{name}" for name in ("a.JFIF", "b/c/d.jpe", r"b/c/\xff.jpg", "a.JFIF")]
+    assert [one["image"] for one in json.loads(capsys.readouterr().out)] == want
+    assert inside(*command) == 0
+    assert [line for line in capsys.readouterr().out.splitlines() if line[0] != " "] == [
+        f"{name} (80x60)" for name in want
+    ]
+
+
+def _is_folder(folder: Path) -> Path:
+    return folder
+
+
+def _below_a_file(folder: Path) -> Path:
+    (folder / "file").write_text("")
+    return folder / "file" / "deeper"
+
+
+@pytest.mark.parametrize(
+    ("option", "make", "says"),
+    [
+        ("--json", _is_folder, "a folder is in the way"),
+        ("--json", _below_a_file, "a file is in the way"),
+        ("--draw", _below_a_file, "a file is in the way"),
+    ],
+)
+def test_where_results_go_is_checked_before_weights_are_loaded(
+    inside: Inside, pictures: Path, tmp_path: Path, option: str, make: Callable[[Path], Path], says: str
+) -> None:
+    said = inside("detect", pictures, "--weights", "nowhere.safetensors", option, make(tmp_path))
+    assert isinstance(said, str)
+    assert said.startswith("error: cannot write ")
+    assert says in said
+
+
+def test_results_that_cannot_be_written_are_printed(
+    inside: Inside, pictures: Path, checkpoint_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert inside("classify", pictures, "--weights", checkpoint_path, "--json", "/dev/full") == 1
+    said = capsys.readouterr()
+    assert len(json.loads(said.out)) == 2
+    (line,) = said.err.splitlines()
+    assert line.startswith("error: cannot write /dev/full: the disk is full")
+
+
+def test_a_drawing_that_cannot_be_written_is_told_and_the_others_go_on(
+    inside: Inside, pictures: Path, multibox_path: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "0001-a.png").mkdir()
+    long = tmp_path / f"{'n' * 251}.jpg"
+    shutil.copy(pictures / "a.jpg", long)
+    done = inside(
+        "detect", pictures, long, "--weights", multibox_path, "--draw", tmp_path, "--profile", "fast",
+        "--max-proposals", 2, "--json", tmp_path / "out.json",
+    )  # fmt: skip
+    assert done == 1
+    assert len(json.loads((tmp_path / "out.json").read_text())) == 3
+    first, count = capsys.readouterr().err.splitlines()
+    assert first.startswith(f"error: {pictures}/a.jpg: cannot write {tmp_path}/0001-a.png: a folder is in")
+    assert count == "error: 1 of 3 pictures failed"
+    assert {one.name for one in tmp_path.glob("000[23]-*")} == {"0002-b.png", f"0003-{'n' * 200}.png"}
+
+
+@pytest.mark.parametrize(
+    ("number", "status", "with_json"), [(signal.SIGINT, 130, False), (signal.SIGTERM, 143, True)]
+)
+def test_an_interrupted_run_keeps_what_it_has_found(
+    pictures: Path, multibox_path: Path, tmp_path: Path, number: int, status: int, with_json: bool
+) -> None:
+    out, drawn = tmp_path / "out.json", tmp_path / "drawn"
+    command = [
+        sys.executable, "-m", "detector.cli", "detect", *[str(pictures / "a.jpg")] * 3000,
+        "--weights", str(multibox_path), "--profile", "fast", "--max-proposals", "2", "--draw", str(drawn),
+        *(["--json", str(out)] if with_json else []),
+    ]  # fmt: skip
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # ignored in a shell's background
+    ) as run:  # fmt: skip
+        while not list(drawn.glob("0002*")) and run.poll() is None:
+            time.sleep(0.02)
+        run.send_signal(number)
+        printed, said = run.communicate(timeout=60)
+    assert run.returncode == status, said
+    (line,) = said.splitlines()
+    assert line.startswith("error: interrupted after ")
+    assert line.endswith(" of 3000 pictures")
+    found = (
+        json.loads(out.read_text()) if with_json else [row for row in printed.splitlines() if "(80" in row]
+    )
+    assert 2 <= len(found) < 3000
+    assert int(line.split()[3]) <= len(found) <= int(line.split()[3]) + 1
+    assert not [one.name for one in tmp_path.rglob(".*")], "no temporary file stays"
+
+
+def test_a_run_that_fails_before_anything_is_found_keeps_the_older_result(
+    inside: Inside, pictures: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "out.json"
+    out.write_text("older")
+    said = inside("detect", pictures, "--weights", "nowhere.safetensors", "--json", out)
+    assert "does not exist" in str(said)
+
+    def interrupted() -> None:
+        with PictureRun("classes", out) as run:
+            run.find([pictures])
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    with pytest.raises(SystemExit) as ended:
+        interrupted()
+    assert ended.value.code == 143
+    assert out.read_text() == "older"
+    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+
+
+def test_a_reader_that_has_enough_ends_the_run_quietly(pictures: Path, checkpoint_path: Path) -> None:
+    command = [sys.executable, "-m", "detector.cli", "classify", *[str(pictures / "a.jpg")] * 50]
+    with subprocess.Popen(
+        [*command, "--weights", str(checkpoint_path)], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as run:
+        assert run.stdout
+        assert run.stderr
+        run.stdout.readline()
+        run.stdout.close()
+        assert run.stderr.read() == b""
+        assert run.wait(60) != 0
+
+
+def test_json_into_a_pipe(inside: Inside, pictures: Path, checkpoint_path: Path, tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    with subprocess.Popen(["cat", str(pipe)], stdout=subprocess.PIPE) as reader:
+        assert inside("classify", pictures, "--weights", checkpoint_path, "--json", pipe) == 0
+        assert len(json.loads(reader.communicate(timeout=60)[0])) == 2
+    assert stat.S_ISFIFO(pipe.stat().st_mode)
