@@ -1,12 +1,18 @@
 """Detections drawn on their picture.
 
 Sizes follow the picture: a line, a tag and its text take the same share of a thumbnail and of a poster.
+The work is bounded whatever the picture's shape: a frame costs what its lines cover, a tag a fixed number of
+places. :mod:`detector.tag_places` finds the tags' places.
 Letters for shapes: D detections, H and W of the picture.
 """
 
+from bisect import bisect_right
+from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 from io import BytesIO
+from itertools import pairwise
+from math import ceil
 from pathlib import Path
 
 import numpy as np
@@ -17,9 +23,12 @@ from detector.classes import ClassList
 from detector.errors import ParameterError
 from detector.files import write_whole
 from detector.results import Detections
+from detector.tag_places import Span, place_tags
 
 Colour = tuple[int, int, int]
-_Span = tuple[int, int, int, int]  # x1, y1, x2, y2 in whole pixels
+
+MOST_TAGS = 200
+"""Tags on one picture: more would hide it, and each other."""
 
 # Text on a smaller picture would be illegible or hide the objects: such a picture is enlarged first.
 _MIN_SIDE = 480
@@ -28,12 +37,19 @@ _ENLARGED_SIDE = 720
 _GOLDEN_RATIO = 0.618034
 
 
-def draw(image: NDArray[np.uint8], detections: Detections, classes: ClassList) -> NDArray[np.uint8]:
+def draw(
+    image: NDArray[np.uint8],
+    detections: Detections,
+    classes: ClassList,
+    check: Callable[[], None] = lambda: None,
+) -> NDArray[np.uint8]:
     """The picture [H,W,3] with a frame and a tag ("dog 0.87") for each detection; ``image`` stays as it is.
 
-    A class has the same colour in every picture. Where detections overlap, the better lies on top. A
-    picture whose longer side is below 480 pixels comes back enlarged to 720, for the text's sake; any
-    other keeps its size.
+    The best MOST_TAGS detections have tags, any others a frame alone. A class has the same colour in every
+    picture. Where detections overlap, the better lies on top. A picture whose longer side is below 480 pixels
+    comes back enlarged to 720, for the text's sake; any other keeps its size.
+
+    ``check`` is called before each frame and each tag; what it raises ends the drawing.
     """
     canvas = Image.fromarray(image)
     scale = 1.0
@@ -47,13 +63,20 @@ def draw(image: NDArray[np.uint8], detections: Detections, classes: ClassList) -
     best_first = np.argsort(-detections.scores, kind="stable")
     boxes = [_whole_pixels(detections.boxes[i] * scale, canvas.size) for i in best_first]
     colours = [colour(int(detections.labels[i])) for i in best_first]
-    texts = [f"{classes.names[detections.labels[i]]} {detections.scores[i]:.2f}" for i in best_first]
-    texts = [_shortened(text, canvas.width - 2 * style.padding, style.font) for text in texts]
-    tags = _place_tags(boxes, texts, canvas, style)
-
     for box, tint in reversed(list(zip(boxes, colours, strict=True))):
+        check()
         _draw_frame(canvas, box, tint, style)
-    for tag, text, tint in reversed(list(zip(tags, texts, colours, strict=True))):
+
+    texts: list[str] = []
+    for i in best_first[:MOST_TAGS]:
+        check()
+        name, score = classes.names[detections.labels[i]], f"{detections.scores[i]:.2f}"
+        texts.append(_shortened(name, score, canvas.width - 2 * style.padding, style.font))
+    widths = [min(canvas.width, round(style.font.getlength(text)) + 2 * style.padding) for text in texts]
+    height = min(canvas.height, style.tag_height)
+    tags = place_tags(boxes[: len(texts)], widths, height, canvas.size, check)
+    for tag, text, tint in reversed(list(zip(tags, texts, colours[: len(texts)], strict=True))):
+        check()
         _draw_tag(canvas, tag, text, tint, style)
     return np.array(canvas)  # H x W x 3
 
@@ -110,14 +133,15 @@ class _Style:
 
     @classmethod
     def of(cls, canvas: Image.Image) -> "_Style":
-        unit = (canvas.width * canvas.height) ** 0.5 / 100
+        # On a long strip the shorter side decides: lines and text must fit it.
+        unit = min((canvas.width * canvas.height) ** 0.5, 2 * min(canvas.size)) / 100
         size = max(11, round(2.9 * unit))
         font = ImageFont.load_default(size)
         assert isinstance(font, ImageFont.FreeTypeFont)  # a bitmap one only where Pillow lacks FreeType
         return cls(font, max(2, round(0.5 * unit)), round(0.35 * size), round(0.4 * size), round(1.5 * size))
 
 
-def _whole_pixels(box: NDArray[np.float32], size: tuple[int, int]) -> _Span:
+def _whole_pixels(box: NDArray[np.float32], size: tuple[int, int]) -> Span:
     """The box as the pixels it covers: inside the picture, and at least one."""
     width, height = size
     x1, y1, x2, y2 = np.rint(box).astype(int).tolist()
@@ -125,83 +149,95 @@ def _whole_pixels(box: NDArray[np.float32], size: tuple[int, int]) -> _Span:
     return x1, y1, min(max(x2, x1 + 1), width), min(max(y2, y1 + 1), height)
 
 
-def _shortened(text: str, width: int, font: ImageFont.FreeTypeFont) -> str:
-    """The text, or as much of it as fits, its score kept."""
-    name, score = text.rsplit(" ", 1)
-    while name and font.getlength(text) > width:
-        name = name[:-1]
-        text = f"{name}… {score}"
-    return text
+def _shortened(name: str, score: str, width: int, font: ImageFont.FreeTypeFont) -> str:
+    """A name and a score, the name cut to what fits a width in pixels; the score stays whole."""
+    whole = f"{name} {score}"
+    if font.getlength(whole) <= width:
+        return whole
+    fitting = bisect_right(
+        range(1, len(name)), width, key=lambda letters: ceil(font.getlength(f"{name[:letters]}… {score}"))
+    )
+    return f"{name[:fitting]}… {score}"
 
 
-def _place_tags(boxes: list[_Span], texts: list[str], canvas: Image.Image, style: _Style) -> list[_Span]:
-    """A place for each tag, the best detection's first: free if there is one, else the least covered."""
-    taken: list[_Span] = []
-    for box, text in zip(boxes, texts, strict=True):
-        width = min(canvas.width, round(style.font.getlength(text)) + 2 * style.padding)
-        places = _tag_places(box, width, canvas, style)
-        taken.append(min(places, key=lambda place: sum(_shared(place, other) for other in taken)))
-    return taken
-
-
-def _tag_places(box: _Span, width: int, canvas: Image.Image, style: _Style) -> list[_Span]:
-    """Where a tag may go, most wanted first: on the box, in its top corners, under it, at its bottom."""
-    x1, y1, x2, y2 = box
-    height = min(canvas.height, style.tag_height)
-    anchors = [(x1, y1 - height), (x1, y1), (x2 - width, y1 - height), (x2 - width, y1)]
-    anchors += [(x1, y2), (x1, y2 - height), (x2 - width, y2), (x2 - width, y2 - height)]
-    anchors += [(x1, y) for y in range(y1 + height, y2 - height, height)]
-    inside = [(x, y) for x, y in anchors if 0 <= y <= canvas.height - height]
-    lefts = [(min(max(x, 0), canvas.width - width), y) for x, y in inside or [(x1, 0)]]
-    return [(x, y, x + width, y + height) for x, y in lefts]
-
-
-def _shared(a: _Span, b: _Span) -> int:
-    width, height = min(a[2], b[2]) - max(a[0], b[0]), min(a[3], b[3]) - max(a[1], b[1])
-    return max(width, 0) * max(height, 0)
-
-
-def _draw_frame(canvas: Image.Image, box: _Span, tint: Colour, style: _Style) -> None:
+def _draw_frame(canvas: Image.Image, box: Span, tint: Colour, style: _Style) -> None:
     halo = max(1, style.line // 3)  # dark lines around the coloured one part it from a background like it
-    for inset, thickness, fill, opacity in (
-        (0, style.line + 2 * halo, (0, 0, 0), 0.35),
-        (halo, style.line, tint, 1.0),
-    ):
-        x1, y1, x2, y2 = box[0] + inset, box[1] + inset, box[2] - inset, box[3] - inset
-        if x1 < x2 and y1 < y2:
-            mask = _ring(x2 - x1, y2 - y1, style.radius, thickness)
-            canvas.paste(fill, (x1, y1), Image.fromarray(np.rint(mask * opacity * 255).astype(np.uint8)))
+    thickness = style.line + 2 * halo
+    core = 2 * (max(style.radius, thickness) + halo) + 3
+    width, height = min(box[2] - box[0], core), min(box[3] - box[1], core)
+    dark = _ring(width, height, style.radius, thickness, 0.35)
+    line = np.zeros_like(dark)
+    if min(width, height) > 2 * halo:
+        line[halo:-halo, halo:-halo] = _ring(
+            width - 2 * halo, height - 2 * halo, style.radius, style.line, 1.0
+        )
+    dark = np.where(line == 255, np.uint8(0), dark)  # nothing of it would be seen there
+    _paint(canvas, box, (0, 0, 0), dark)
+    _paint(canvas, box, tint, line)
 
 
-def _draw_tag(canvas: Image.Image, tag: _Span, text: str, tint: Colour, style: _Style) -> None:
+def _draw_tag(canvas: Image.Image, tag: Span, text: str, tint: Colour, style: _Style) -> None:
     x1, y1, x2, y2 = tag
-    mask = _ring(x2 - x1, y2 - y1, style.radius, thickness=y2 - y1)
-    canvas.paste(tint, (x1, y1), Image.fromarray(np.rint(mask * 0.94 * 255).astype(np.uint8)))
+    core = 2 * style.radius + 3
+    width, height = min(x2 - x1, core), min(y2 - y1, core)
+    _paint(canvas, tag, tint, _ring(width, height, style.radius, thickness=core, opacity=0.94))
     ink = "black" if np.dot(tint, (0.299, 0.587, 0.114)) > 110 else "white"
     ImageDraw.Draw(canvas).text(
         (x1 + style.padding, (y1 + y2) / 2), text, font=style.font, fill=ink, anchor="lm"
     )
 
 
-def _ring(width: int, height: int, radius: int, thickness: int) -> NDArray[np.float32]:
-    """Coverage [height,width] in 0..1 of the border, ``thickness`` wide, of a rectangle with round corners.
-
-    Computed on a rectangle just large enough for its corners, whose middle row and column are then
-    repeated: a frame costs the same arithmetic whatever its size.
-    """
-    core = 2 * max(radius, thickness) + 3
-    small_width, small_height = min(width, core), min(height, core)
-    radius = min(radius, small_width // 2, small_height // 2)
-    x = np.abs(np.arange(small_width, dtype=np.float32) + 0.5 - small_width / 2) - small_width / 2 + radius
-    y = np.abs(np.arange(small_height, dtype=np.float32) + 0.5 - small_height / 2) - small_height / 2 + radius
+@lru_cache(64)  # most frames of a picture have the same corners
+def _ring(width: int, height: int, radius: int, thickness: int, opacity: float) -> NDArray[np.uint8]:
+    """The mask [height,width], 0..255, of the border of a rectangle with round corners."""
+    radius = min(radius, width // 2, height // 2)
+    x = np.abs(np.arange(width, dtype=np.float32) + 0.5 - width / 2) - width / 2 + radius
+    y = np.abs(np.arange(height, dtype=np.float32) + 0.5 - height / 2) - height / 2 + radius
     beyond = np.hypot(np.maximum(x, 0)[None, :], np.maximum(y, 0)[:, None])
     distance = beyond + np.minimum(np.maximum(x[None, :], y[:, None]), 0) - radius  # to the edge, < 0 inside
     coverage = np.clip(0.5 - distance, 0, 1) * np.clip(0.5 + distance + thickness, 0, 1)
-    return coverage[np.ix_(_stretched(small_height, height), _stretched(small_width, width))]
+    return np.rint(coverage * opacity * 255).astype(np.uint8)
 
 
-def _stretched(small: int, large: int) -> NDArray[np.intp]:
-    """Indices [large] into ``small`` items, its middle one repeated."""
-    middle = small // 2
-    i = np.arange(large)
-    return np.minimum(i, middle) + np.maximum(i - (large - small + middle), 0)
+def _paint(canvas: Image.Image, span: Span, fill: Colour, mask: NDArray[np.uint8]) -> None:
+    """Paint through a mask that is no larger than the span: its middle row and column are repeated.
+
+    Corners are painted through their part of the mask, each side line by line: a frame costs what its lines
+    cover, not what they enclose.
+    """
+    x1, y1, x2, y2 = span
+    for top, rows, height in _parts(mask.shape[0], y1, y2):
+        for left, columns, width in _parts(mask.shape[1], x1, x2):
+            part = mask[rows, columns]
+            if not part.any():
+                continue
+            if part.shape == (height, width):
+                canvas.paste(fill, (left, top), Image.fromarray(part))
+                continue
+            for first, last, opacity in _runs(part.ravel()):
+                across = (0, width) if part.shape[1] == 1 else (first, last)
+                down = (0, height) if part.shape[0] == 1 else (first, last)
+                box = left + across[0], top + down[0], left + across[1], top + down[1]
+                if opacity == 255:
+                    canvas.paste(fill, box)  # many times as fast as through a mask
+                elif opacity:
+                    size = box[2] - box[0], box[3] - box[1]
+                    canvas.paste(fill, box, Image.new("L", size, opacity))
+
+
+def _parts(small: int, start: int, stop: int) -> list[tuple[int, slice, int]]:
+    """Pixels from ``start`` to ``stop`` made of ``small`` ones, the middle one repeated, in three parts.
+
+    Each is where it begins, which of the small ones it is made of, and its length."""
+    middle, repeats = small // 2, stop - start - small + 1
+    return [
+        (start, slice(0, middle), middle),
+        (start + middle, slice(middle, middle + 1), repeats),
+        (start + middle + repeats, slice(middle + 1, small), small - middle - 1),
+    ]
+
+
+def _runs(values: NDArray[np.uint8]) -> list[tuple[int, int, int]]:
+    """Runs of equal values: first index, the index after the last, and the value."""
+    edges = [0, *(np.flatnonzero(np.diff(values)) + 1).tolist(), len(values)]
+    return [(first, last, int(values[first])) for first, last in pairwise(edges)]

@@ -90,9 +90,7 @@ def select(
     wanted = scores >= score_threshold  # R x C
     if classes is not None:
         wanted &= _chosen(classes, scores.shape[1])
-    region, label = np.nonzero(wanted)
-    kept = _suppress(regions.boxes, scores, region, label, scoring.nms_iou)[:max_detections]
-    region, label = region[kept], label[kept]
+    region, label = _best_kept(regions.boxes, scores, wanted, max_detections, scoring.nms_iou)
     boxes = regions.boxes[region]
     if scoring.vote_iou is not None:
         boxes = vote(boxes, regions.boxes, scores[:, label].T, scoring.vote_iou)
@@ -144,6 +142,25 @@ def _chosen(classes: Sequence[int], count: int) -> NDArray[np.bool_]:
     chosen = np.zeros(count, np.bool_)
     chosen[list(classes)] = True
     return chosen
+
+
+def _best_kept(
+    boxes: Boxes, scores: NDArray[np.float32], wanted: NDArray[np.bool_], most: int, nms_iou: float
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """The ``most`` best pairs of region and label among those ``wanted`` [R,C] that suppression keeps.
+
+    Only better pairs suppress one, so that the best alone are looked at, and more only if too few of them are
+    kept: all pairs of a low threshold would take many seconds.
+    """
+    region, label = np.nonzero(wanted)
+    best_first = np.argsort(-scores[region, label], kind="stable")
+    region, label = region[best_first], label[best_first]
+    count = max(_LIKELIEST, 4 * most)
+    while True:
+        kept = _suppress(boxes, scores, region[:count], label[:count], nms_iou)[:most]
+        if len(kept) == most or count >= len(region):
+            return region[kept], label[kept]
+        count *= 4
 
 
 def _suppress(

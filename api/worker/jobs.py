@@ -36,7 +36,7 @@ class Job:
         """``requester`` is this task's alone.
 
         ``answered`` is called once, on a preparing thread, as all steps are; they run in ``context``."""
-        self.clock = Clock()
+        self.clock = Clock(self._check)
         self._steps = steps(self.clock)
         self._scheduler = scheduler
         self._preparers = preparers
@@ -63,12 +63,14 @@ class Job:
     def _first(self) -> None:
         self._counts = True
         self.clock.add(monotonic() - self._asked, "queue")
+        self._advance(None)
+
+    def _check(self) -> None:
+        """Raises Cancelled or Expired where nothing more is to be done."""
         if self._requester.cancelled:
-            self._end(_refusal(Cancelled()))
-        elif self._requester.deadline <= monotonic():
-            self._end(_refusal(Expired()))
-        else:
-            self._advance(None)
+            raise Cancelled
+        if self._requester.deadline <= monotonic():
+            raise Expired
 
     def _went(self, outcome: Outcome) -> None:
         """On the device's thread: go on elsewhere."""
@@ -85,6 +87,7 @@ class Job:
     def _advance(self, said: Said | None) -> None:
         self.clock.go_on()
         try:
+            self._check()
             # The first send starts the steps, and takes None.
             look = self._steps.send(said)  # type: ignore[arg-type]
         except StopIteration as end:

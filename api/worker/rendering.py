@@ -1,7 +1,8 @@
 """What was found in a picture as the bytes that go into a reply; runs in the worker, beside the network."""
 
+from collections.abc import Callable
 from io import BytesIO
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import orjson
@@ -12,9 +13,14 @@ from detector.classes import ClassList
 from detector.drawing import draw
 from detector.results import Detections
 
+if TYPE_CHECKING:
+    from typing_extensions import Buffer
+
 JSON = "application/json"
 PNG = "image/png"
 JPEG = "image/jpeg"
+JPEG_SIDE = 65500
+"""Pixels of the longest side that libjpeg writes."""
 
 
 def as_json(found: Detections, classes: ClassList) -> bytes:
@@ -59,12 +65,35 @@ def as_coco(
     return orjson.dumps({"images": images, "categories": categories, "annotations": annotations})
 
 
-def as_picture(image: NDArray[np.uint8], found: Detections, classes: ClassList, media_type: str) -> bytes:
-    """The picture [H,W,3] with the objects drawn on it, as ``image/jpeg`` or ``image/png``."""
-    drawn = Image.fromarray(draw(image, found, classes))
-    buffer = BytesIO()
+def as_picture(
+    image: NDArray[np.uint8],
+    found: Detections,
+    classes: ClassList,
+    media_type: str,
+    check: Callable[[], None] = lambda: None,
+) -> bytes:
+    """The picture [H,W,3] with the objects drawn on it, as ``image/jpeg`` or ``image/png``.
+
+    ``check`` is called before each object is drawn and with each piece of the file; what it raises ends the
+    work.
+    """
+    drawn = Image.fromarray(draw(image, found, classes, check))
+    buffer = _CheckedBuffer(check)
     if media_type == JPEG:
         drawn.save(buffer, "JPEG", quality=90)
     else:
         drawn.save(buffer, "PNG", compress_level=1)
     return buffer.getvalue()
+
+
+class _CheckedBuffer(BytesIO):
+    """Bytes in memory that call ``check`` before each piece written: encoders write as they go."""
+
+    def __init__(self, check: Callable[[], None]) -> None:
+        super().__init__()
+        self._check = check
+
+    def write(self, data: "Buffer", /) -> int:
+        """Add a piece. Raises what ``check`` raises."""
+        self._check()
+        return super().write(data)

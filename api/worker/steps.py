@@ -1,5 +1,6 @@
 """A task in the worker: from the bytes of a picture to a part of a reply, as steps that yield looks."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from time import monotonic
 from typing import Any
@@ -10,7 +11,7 @@ from api.errors import ApiError
 from api.tasks import ClassifyTask, DetectTask, Task
 from api.worker.class_filter import labels_of
 from api.worker.loaded_model import LoadedModel
-from api.worker.rendering import JSON, as_coco, as_json, as_picture
+from api.worker.rendering import JPEG, JPEG_SIDE, JSON, as_coco, as_json, as_picture
 from detector.classification import best
 from detector.images import Limits, read
 from detector.looks import Steps
@@ -24,7 +25,9 @@ class Clock:
     ``queue`` is all waiting.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, check: Callable[[], None] = lambda: None) -> None:
+        """``check`` raises where the task is to be given up; steps call it between pieces of their work."""
+        self.check = check
         self.stage = "decode"
         self.seconds = {"queue": 0.0}
         self._since = 0.0
@@ -39,7 +42,8 @@ class Clock:
         self._since = monotonic()
 
     def enter(self, stage: str) -> None:
-        """From now on it is another stage."""
+        """From now on it is another stage. Raises what ``check`` raises."""
+        self.check()
         self.pause()
         self.stage = stage
         self.go_on()
@@ -66,7 +70,8 @@ class Result:
 def steps_of(task: Task, model: LoadedModel, data: bytes, limits: Limits, clock: Clock) -> Steps[Result]:
     """The steps of a task for the picture in ``data``.
 
-    They raise ApiError for what the model cannot do or does not know, ImageError for a bad picture.
+    They raise ApiError for what the model cannot do or does not know, ImageError for a bad picture, and what
+    the clock's ``check`` raises, which they call between all stages and within drawing and encoding.
     """
     take = _detect if isinstance(task, DetectTask) else _classify
     return take(task, model, data, limits, clock)  # type: ignore[arg-type]
@@ -84,6 +89,13 @@ def _detect(task: DetectTask, model: LoadedModel, data: bytes, limits: Limits, c
     decoded = read(data, limits)
     height, width = decoded.pixels.shape[:2]
     about = {"width": width, "height": height, "frames": decoded.frames, "model": detector.name}
+    if task.format == JPEG and max(width, height) > JPEG_SIDE:
+        raise ApiError(
+            422,
+            "invalid_parameter",
+            f"A JPEG picture has at most {JPEG_SIDE:,} pixels a side, and this one has more. "
+            "Ask for the drawn picture as image/png.",
+        )
 
     clock.enter("proposals")
     picture = decoded.pixels if task.format.startswith("image/") else None
@@ -92,14 +104,16 @@ def _detect(task: DetectTask, model: LoadedModel, data: bytes, limits: Limits, c
     proposals = yield from detector.proposing(view, task.profile)
     clock.enter("classify")
     regions = yield from detector.scoring_regions(view, proposals)
+    clock.check()
     found = detector.select(
         regions,
         score_threshold=task.score_threshold,
         max_detections=task.max_detections,
         classes=labels,
     )
+    clock.check()
     if picture is not None:
-        drawn = as_picture(picture, found, detector.classes, task.format)
+        drawn = as_picture(picture, found, detector.classes, task.format, clock.check)
         return Result(about, task.format, drawn)
     if task.format == "coco":
         return Result(about, JSON, as_coco(found, detector.classes, task.name, width, height))

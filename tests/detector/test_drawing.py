@@ -8,11 +8,12 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from detector import images
-from detector.boxes import as_boxes
+from detector.boxes import Boxes, as_boxes
 from detector.classes import ClassList, ilsvrc_det
-from detector.drawing import colour, draw, save
+from detector.drawing import MOST_TAGS, colour, draw, save
 from detector.errors import ParameterError
 from detector.results import Detections
+from detector.tag_places import MOST_IN_COLUMN, place_tags, tag_places
 
 CLASSES = ClassList.of(["n1", "n2", "n3"], ["dog", "cat", "a class with quite a long name"])
 
@@ -110,6 +111,92 @@ def test_the_better_detection_lies_on_top_whatever_the_order() -> None:
     drawn = [draw(grey(640, 480), detections(*rows), CLASSES) for rows in ([worse, better], [better, worse])]
     assert np.array_equal(*drawn)
     assert looks_like(drawn[0][300, 102], colour(1))
+
+
+def scattered(width: int, height: int, count: int) -> Detections:
+    """Boxes anywhere in a picture of that size, of every class and score."""
+    rng = np.random.default_rng(count)
+    corners = rng.uniform(0, 1, (count, 2, 2)) * [width, height]
+    boxes: Boxes = np.concatenate([corners.min(axis=1), corners.max(axis=1)], axis=1).astype(np.float32)
+    scores = np.linspace(1, 0, count, dtype=np.float32)
+    return Detections(boxes, rng.integers(0, len(CLASSES), count), scores)
+
+
+SHAPES = [
+    pytest.param(1, 65535, id="a column"),
+    pytest.param(65535, 1, id="a row"),
+    pytest.param(2, 32000, id="two columns"),
+    pytest.param(32000, 2, id="two rows"),
+    pytest.param(40, 9000, id="narrower than a tag"),
+    pytest.param(9000, 12, id="lower than a tag"),
+    pytest.param(700, 500, id="an ordinary one"),
+]
+
+
+@pytest.mark.parametrize("count", [1, 12, 1000])
+@pytest.mark.parametrize(("width", "height"), SHAPES)
+def test_any_shape_with_any_number_of_boxes(width: int, height: int, count: int) -> None:
+    found = scattered(width, height, count)
+    checks = 0
+
+    def check() -> None:
+        nonlocal checks
+        checks += 1
+
+    drawn = draw(grey(width, height), found, CLASSES, check)
+    assert drawn.shape == (height, width, 3)
+    assert (drawn != 128).any()
+    assert checks == count + 3 * min(count, MOST_TAGS), "a frame each; a text, a place and a tag each"
+
+
+@pytest.mark.parametrize("tag", [(1, 16), (90, 16), (300, 40)], ids=["tiny", "ordinary", "large"])
+@pytest.mark.parametrize(("width", "height"), SHAPES)
+def test_places_are_few_and_inside(width: int, height: int, tag: tuple[int, int]) -> None:
+    tag_width, tag_height = min(tag[0], width), min(tag[1], height)
+    size = width, height
+    boxes = [
+        (0, 0, width, height),
+        (0, 0, 1, 1),
+        (width - 1, height - 1, width, height),
+        (width // 2, 0, width // 2 + 1, height),
+        (0, height // 2, width, height // 2 + 1),
+    ]
+    for box in boxes:
+        places = tag_places(box, tag_width, tag_height, size)
+        assert 1 <= len(places) <= MOST_IN_COLUMN + 8
+    placed = place_tags(boxes * 20, [tag_width] * 100, tag_height, size, lambda: None)
+    for x1, y1, x2, y2 in placed:
+        assert (x2 - x1, y2 - y1) == (tag_width, tag_height)
+        assert min(x1, y1, width - x2, height - y2) >= 0
+
+
+@pytest.mark.parametrize("after", [0, 7, 20, 35, 59])
+def test_drawing_ends_where_the_check_raises(after: int) -> None:
+    """Among frames, texts, places and tags: fifteen boxes are checked sixty times."""
+    left = after
+
+    def check() -> None:
+        nonlocal left
+        if not left:
+            raise TimeoutError
+        left -= 1
+
+    with pytest.raises(TimeoutError):
+        draw(grey(640, 480), scattered(640, 480, 15), CLASSES, check)
+    assert left == 0
+
+
+def test_only_the_best_have_tags() -> None:
+    """The last of many has a frame, and nothing is written about it."""
+    box = [300, 300, 400, 400]
+    many = [(box, 0, 0.9)] * MOST_TAGS
+    other: tuple[list[float], int, float] = ([500, 400, 600, 470], 1, 0.1)
+
+    def tint_of_a_tag(*rows: tuple[list[float], int, float]) -> int:
+        drawn = draw(grey(640, 480), detections(*rows), CLASSES)
+        return int((np.abs(drawn.astype(int) - colour(1)).max(axis=2) <= 10).sum())
+
+    assert tint_of_a_tag(*many[1:], other) > tint_of_a_tag(*many, other) > 0
 
 
 def test_a_name_too_long_for_the_picture_keeps_its_score() -> None:

@@ -93,6 +93,22 @@ def test_only_some_classes(scores: list, classes: list | None, most: int, expect
     ] == expected
 
 
+@pytest.mark.parametrize("most", [1, 30, 700, 5000])
+def test_the_best_are_those_of_all_pairs(most: int) -> None:
+    """Suppression looks at the best pairs first; what it gives is the beginning of what all pairs give."""
+    rng = np.random.default_rng(0)
+    corner = rng.uniform(0, 60, (150, 2))
+    boxes = np.concatenate([corner, corner + rng.uniform(30, 90, (150, 2))], axis=1).astype(np.float32)
+    scores = rng.permutation(np.linspace(0, 1, 150 * 40, dtype=np.float32)).reshape(150, 40)
+    regions = RegionScores(boxes, scores)
+    settings = Scoring(objectness_power=0, fit_power=0, context_power=0, vote_iou=None)
+    everything = select(regions, score_threshold=0, max_detections=10**6, scoring=settings)
+    best = select(regions, score_threshold=0, max_detections=most, scoring=settings)
+    assert len(best) == min(most, len(everything))
+    assert np.array_equal(best.labels, everything.labels[:most])
+    assert np.array_equal(best.boxes, everything.boxes[:most])
+
+
 def test_a_filter_leaves_scores_and_boxes_as_they_are() -> None:
     """Context and votes weigh all classes and all boxes, whichever are asked for."""
     regions = _regions(
