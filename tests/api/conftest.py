@@ -19,13 +19,17 @@ from api.app import create_app
 from api.connections.listening import listening_sockets
 from api.server import server_config
 from api.settings import Settings
+from api.watching.metrics import Metrics
 from detector.checkpoints import Checkpoint, load_checkpoint, save_checkpoint
 from detector.proposals import Profile
 
 
 @contextmanager
 def serve(app: FastAPI, settings: Settings | None = None) -> Iterator[httpx.Client]:
-    """A client of the app, served in a thread as ``detector serve`` does it."""
+    """A client of the app, served in a thread as ``detector serve`` does it; connections are counted in the
+    app's own metrics where it has some."""
+    if not hasattr(app.state, "metrics"):
+        app.state.metrics = Metrics()
     server = uvicorn.Server(server_config(app, settings or Settings()))
     thread = threading.Thread(target=server.run, args=(listening_sockets("127.0.0.1", 0),))
     thread.start()

@@ -86,7 +86,7 @@ def running(**settings: object) -> Iterator[Running]:
     )
     try:
         log = Log(process)
-        address = log.wait_for(r"running on (http://[0-9.:]+)")[1]
+        address = log.wait_for(r"Listening on (http://[0-9.:]+)")[1]
         log.wait_for("Ready")
         with httpx.Client(base_url=address, timeout=6000) as client:
             yield Running(process, client, log)
