@@ -30,6 +30,9 @@ Colour = tuple[int, int, int]
 MOST_TAGS = 200
 """Tags on one picture: more would hide it, and each other."""
 
+JPEG_SIDE = 65500
+"""Pixels of the longest side that libjpeg writes."""
+
 # Text on a smaller picture would be illegible or hide the objects: such a picture is enlarged first.
 _MIN_SIDE = 480
 _ENLARGED_SIDE = 720
@@ -84,11 +87,14 @@ def draw(
 def save(path: str | Path, image: NDArray[np.uint8]) -> None:
     """Write a picture [H,W,3] as PNG or JPEG, by the name's suffix; a reader never sees half a file.
 
-    Raises ParameterError for another suffix, WriteError for a file that cannot be written.
+    Raises ParameterError for another suffix or a JPEG over JPEG_SIDE, WriteError for a file that cannot be
+    written.
     """
     path = Path(path)
     if path.suffix.lower() not in (".png", ".jpg", ".jpeg"):
         raise ParameterError(f"cannot save {path.name}: name the picture .png, .jpg or .jpeg")
+    if path.suffix.lower() != ".png" and max(image.shape[:2]) > JPEG_SIDE:
+        raise ParameterError(f"cannot save {path.name}: JPEG has at most {JPEG_SIDE} pixels a side; use .png")
     encoded = BytesIO()
     if path.suffix.lower() == ".png":
         Image.fromarray(image).save(encoded, "PNG")

@@ -19,8 +19,6 @@ if TYPE_CHECKING:
 JSON = "application/json"
 PNG = "image/png"
 JPEG = "image/jpeg"
-JPEG_SIDE = 65500
-"""Pixels of the longest side that libjpeg writes."""
 
 
 def as_json(found: Detections, classes: ClassList) -> bytes:

@@ -11,8 +11,9 @@ from api.errors import ApiError
 from api.tasks import ClassifyTask, DetectTask, Task
 from api.worker.class_filter import labels_of
 from api.worker.loaded_model import LoadedModel
-from api.worker.rendering import JPEG, JPEG_SIDE, JSON, as_coco, as_json, as_picture
+from api.worker.rendering import JPEG, JSON, as_coco, as_json, as_picture
 from detector.classification import best
+from detector.drawing import JPEG_SIDE
 from detector.images import Limits, read
 from detector.looks import Steps
 from detector.options import Profile

@@ -231,6 +231,7 @@ def test_save(name: str, kind: str, tmp_path: Path) -> None:
     [
         pytest.param("a.gif", grey(4, 4), ParameterError, id="another suffix"),
         pytest.param("a", grey(4, 4), ParameterError, id="no suffix"),
+        pytest.param("a.jpg", grey(1, 65501), ParameterError, id="longer than JPEG allows"),
         pytest.param("a.png", np.zeros((4, 4, 7), np.uint8), TypeError, id="no picture: writing fails"),
     ],
 )
