@@ -70,6 +70,8 @@ _UPRIGHT = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
+_SIDEWAYS = (5, 6, 7, 8)  # rows become columns
+_BACKWARDS = (3, 4, 6, 7)  # the first row becomes the last row or column
 
 
 @dataclass(frozen=True)
@@ -222,30 +224,35 @@ def _check_runs(picture: Image.Image, size: int) -> None:
 
 
 def _to_rgb(picture: Image.Image, stored: int) -> RGB:
+    """The upright pixels [H,W,3] of a picture stored with this orientation.
+
+    They are made band by band: each step on the whole picture would hold one more of it in memory.
+    """
+    width, height = picture.size
+    rows = max(1, _BAND // width)
+    sideways, backwards = stored in _SIDEWAYS, stored in _BACKWARDS
+    pixels = np.empty((width, height, 3) if sideways else (height, width, 3), np.uint8)
+    for top in range(0, height, rows):
+        bottom = min(height, top + rows)
+        band = _band_to_rgb(picture.crop((0, top, width, bottom)))
+        if stored in _UPRIGHT:
+            band = band.transpose(_UPRIGHT[stored])
+        place = slice(height - bottom, height - top) if backwards else slice(top, bottom)
+        if sideways:
+            pixels[:, place] = np.asarray(band)
+        else:
+            pixels[place] = np.asarray(band)
+    return pixels
+
+
+def _band_to_rgb(picture: Image.Image) -> Image.Image:
     if picture.mode.startswith("I"):
         picture = _eight_bits(picture)
     if picture.has_transparency_data:
         layer = picture if picture.mode == "RGBA" else picture.convert("RGBA")
         picture = Image.new("RGB", layer.size, "white")
         picture.paste(layer, mask=layer.getchannel("A"))
-    if picture.mode != "RGB":
-        picture = picture.convert("RGB")
-    if stored in _UPRIGHT:
-        picture = picture.transpose(_UPRIGHT[stored])
-    return _pixels(picture)
-
-
-def _pixels(picture: Image.Image) -> RGB:
-    """The pixels [H,W,3] of an RGB picture, copied band by band: in one go there would be three of them."""
-    width, height = picture.size
-    rows = max(1, _BAND // width)
-    if rows >= height:
-        return np.array(picture)
-    pixels = np.empty((height, width, 3), np.uint8)
-    for top in range(0, height, rows):
-        bottom = min(height, top + rows)
-        pixels[top:bottom] = np.asarray(picture.crop((0, top, width, bottom)))
-    return pixels
+    return picture if picture.mode == "RGB" else picture.convert("RGB")
 
 
 def _eight_bits(picture: Image.Image) -> Image.Image:

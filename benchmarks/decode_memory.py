@@ -1,0 +1,117 @@
+"""Memory that decoding takes, for each kind of file at 50 megapixels, beside the file's own bytes.
+
+    python -m benchmarks.decode_memory [KIND ...]
+
+Each file is made and decoded by a process of its own. Printed is the most that the process held above what
+it held before, in MB and in bytes a pixel: the picture itself, 3 bytes a pixel, is part of it. Linux only.
+"""
+
+import argparse
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from io import BytesIO
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from detector.images import Limits, decode
+
+WIDTH, HEIGHT = 8660, 5773
+PIXELS = WIDTH * HEIGHT
+
+
+def _smooth() -> Image.Image:
+    noise = np.random.default_rng(0).integers(0, 255, (60, 90, 3), dtype=np.uint8)
+    return Image.fromarray(noise).resize((WIDTH, HEIGHT), Image.Resampling.BICUBIC)
+
+
+def _flat() -> Image.Image:
+    noise = np.random.default_rng(0).integers(0, 255, (12, 18, 3), dtype=np.uint8)
+    return Image.fromarray(noise).resize((WIDTH, HEIGHT), Image.Resampling.NEAREST)
+
+
+def _saved(picture: Image.Image, kind: str, **options: object) -> bytes:
+    file = BytesIO()
+    picture.save(file, kind, **options)
+    return file.getvalue()
+
+
+def _rotated() -> Image.Exif:
+    exif = Image.Exif()
+    exif[0x112] = 6
+    return exif
+
+
+def _sixteen_bits() -> Image.Image:
+    return Image.fromarray(np.asarray(_flat().convert("L")).astype(np.uint16) * 257)
+
+
+def _jpeg(mode: str = "RGB", **options: object) -> bytes:
+    return _saved(_smooth().convert(mode), "JPEG", quality=80, **options)
+
+
+def _png(picture: Image.Image, **options: object) -> bytes:
+    return _saved(picture, "PNG", compress_level=1, **options)
+
+
+def _webp(picture: Image.Image, **options: object) -> bytes:
+    return _saved(picture, "WebP", method=0, quality=0, **options)
+
+
+KINDS: dict[str, Callable[[], bytes]] = {
+    "jpeg": _jpeg,
+    "jpeg-rotated": lambda: _jpeg(exif=_rotated()),
+    "jpeg-grey": lambda: _jpeg("L"),
+    "jpeg-cmyk": lambda: _jpeg("CMYK"),
+    "jpeg-progressive": lambda: _jpeg(progressive=True),
+    "jpeg-progressive-444": lambda: _jpeg(progressive=True, subsampling=0),
+    "jpeg-progressive-cmyk": lambda: _jpeg("CMYK", progressive=True),
+    "png": lambda: _png(_flat()),
+    "png-rgba": lambda: _png(_flat().convert("RGBA")),
+    "png-grey-alpha": lambda: _png(_flat().convert("LA")),
+    "png-16-bit": lambda: _png(_sixteen_bits()),
+    "png-palette": lambda: _png(_flat().quantize(64)),
+    "png-palette-transparent": lambda: _png(_flat().quantize(64), transparency=3),
+    "webp": lambda: _webp(_smooth()),
+    "webp-lossless": lambda: _webp(_flat(), lossless=True),
+    "webp-rgba": lambda: _webp(_flat().convert("RGBA"), lossless=True),
+}
+
+
+def main() -> None:
+    """Print a line for each kind."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("kinds", nargs="*", metavar="KIND", help=f"of {', '.join(KINDS)}; default: all")
+    parser.add_argument("--one", action="store_true", help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    unknown = set(arguments.kinds) - set(KINDS)
+    if unknown:
+        parser.error(f"there is no kind {', '.join(sorted(unknown))}")
+    if arguments.one:
+        _measure(arguments.kinds[0])
+        return
+    for kind in arguments.kinds or KINDS:
+        subprocess.run([sys.executable, "-m", "benchmarks.decode_memory", "--one", kind], check=True)
+
+
+def _measure(kind: str) -> None:
+    data = KINDS[kind]()
+    decode(_saved(Image.new("RGB", (64, 64)), "PNG"))  # what is loaded once is not counted
+    Path("/proc/self/clear_refs").write_text("5")  # the peak is counted anew
+    before = _status("VmRSS")
+    decode(data, Limits(max_bytes=2**31, max_pixels=PIXELS))
+    taken = _status("VmHWM") - before
+    print(f"{kind:24} {taken / 1e6:4.0f} MB {taken / PIXELS:5.1f} bytes a pixel", flush=True)
+
+
+def _status(field: str) -> int:
+    """Bytes of this process."""
+    [kilobytes] = re.findall(rf"{field}:\s+(\d+) kB", Path("/proc/self/status").read_text())
+    return int(kilobytes) * 1024
+
+
+if __name__ == "__main__":
+    main()
