@@ -31,6 +31,9 @@ METRICS = {
     "detector_workers_ready": set(),
     "detector_worker_restarts_total": set(),
     "detector_abandoned_total": set(),
+    "detector_connections": set(),
+    "detector_connections_ended_total": {"reason"},
+    "detector_log_lines_lost_total": set(),
 }
 """The metrics that the dashboard may show, and their labels."""
 

@@ -164,7 +164,6 @@ STATES: dict[str, Callable[[], AbstractContextManager[Any]]] = {
     "gradients": torch.enable_grad,
     "detection of anomalies": torch.autograd.detect_anomaly,
     "deterministic": lambda: process_wide(torch.use_deterministic_algorithms, True, False),
-    "one thread": lambda: process_wide(torch.set_num_threads, 1, torch.get_num_threads()),
     "one thread of OpenCV": lambda: process_wide(cv2.setNumThreads, 0, cv2.getNumThreads()),
     "numpy raises": lambda: np.errstate(all="raise"),
 }

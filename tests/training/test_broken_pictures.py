@@ -1,12 +1,12 @@
-"""The list of the pictures that a classifier's training skipped."""
+"""The list of the pictures that a run left out."""
 
 import os
 from pathlib import Path
 
 import pytest
-from training.classifier.broken_pictures import BrokenPictures
 
 from detector.errors import DatasetError
+from training.running.broken_pictures import BrokenPictures
 
 CAFE = os.fsdecode(b"ant/caf\xe9.jpg")
 NAMES = ["ant/\u2028 \x85.jpg", "ant/b.jpg"]
