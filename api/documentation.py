@@ -13,7 +13,8 @@ DESCRIPTION = """
 Finds objects of 200 kinds in pictures, or says which of 1000 kinds of thing they show: R-CNN with a GoogLeNet
 backbone ([arXiv 1409.4842](https://arxiv.org/abs/1409.4842)).
 
-Send a JPEG, PNG, WebP or BMP picture as the body, one or several as the form field `file`, or as JSON:
+Send a picture (JPEG, PNG, WebP or BMP) as the body, one or several as the form field `file`, or as
+JSON:
 
     curl --data-binary @street.jpg -H 'Content-Type: image/jpeg' localhost:8000/detect
     curl -F file=@street.jpg -F file=@harbour.jpg 'localhost:8000/detect?score_threshold=0.5'
@@ -47,7 +48,14 @@ _BASE64 = {
 _FORM = {
     "type": "object",
     "required": [FIELD],
-    "properties": {FIELD: {"type": "array", "items": _BYTES, "minItems": 1, "description": "one or several"}},
+    "properties": {
+        FIELD: {
+            "type": "array",
+            "items": _BYTES,
+            "minItems": 1,
+            "description": "one or several; the names `files`, `image` and `images` will do as well",
+        }
+    },
     "additionalProperties": False,
 }
 
@@ -58,8 +66,16 @@ def _only(key: str, value: dict[str, Any]) -> dict[str, Any]:
 
 _JSON = {
     "oneOf": [
-        _only("image", _BASE64),
-        _only("images", {"type": "array", "items": _BASE64, "minItems": 1}),
+        _only("image", _BASE64 | {"title": "one picture (the key `file` will do as well)"}),
+        _only(
+            "images",
+            {
+                "title": "several pictures (the key `files` will do as well)",
+                "type": "array",
+                "items": _BASE64,
+                "minItems": 1,
+            },
+        ),
         _only("url", {"type": "string", "format": "uri", "description": "where the service allows it"}),
     ]
 }

@@ -10,12 +10,22 @@ from fastapi import Request
 
 from api.errors import ApiError
 
-RAW_TYPES = ("image/jpeg", "image/png", "image/webp", "image/bmp")
+RAW_TYPES = (
+    "image/jpeg",
+    "image/png",
+    "image/webp",
+    "image/bmp",
+    "application/octet-stream",
+)
+"""What a picture sent as the body may be called. Any other ``image/...`` will do: the content decides."""
 FORM_TYPE = "multipart/form-data"
 JSON_TYPE = "application/json"
 FIELD = "file"
+FIELDS = (FIELD, "files", "image", "images")
+"""The form fields that hold pictures, each also with ``[]`` behind it, as PHP and some libraries write it."""
 
-_ALIASES = ("image/jpg", "image/pjpeg", "image/x-ms-bmp")  # not registered, yet often sent
+# What says nothing of the content: no type at all, and what curl's --data-binary states unless it is told.
+_UNSTATED = ("", "binary/octet-stream", "application/x-www-form-urlencoded")
 _FRAMING = 16 * 1024  # braces and keys of JSON; a form's boundary after the last part
 _PART_FRAMING = 5 * 1024  # the boundary and the headers of one part
 
@@ -65,6 +75,10 @@ def media_type_of(request: Request) -> str:
     return request.headers.get("content-type", "").partition(";")[0].strip().lower()
 
 
+def _may_hold_pictures(media_type: str) -> bool:
+    return media_type.startswith("image/") or media_type in (*RAW_TYPES, *_UNSTATED, FORM_TYPE, JSON_TYPE)
+
+
 def check_headers(request: Request, limits: UploadLimits) -> None:
     """Refuse by its headers what cannot be a picture, before anything is read.
 
@@ -79,12 +93,12 @@ def check_headers(request: Request, limits: UploadLimits) -> None:
             f"The request has no body. Send the picture as the body or as the form field {FIELD!r}.",
         )
     media_type = media_type_of(request)
-    if media_type not in (*RAW_TYPES, *_ALIASES, FORM_TYPE, JSON_TYPE):
+    if not _may_hold_pictures(media_type):
         raise ApiError(
             415,
             "unsupported_media_type",
-            f"The Content-Type is {media_type[:80] or 'missing'}. Send {', '.join(RAW_TYPES)}, {FORM_TYPE} "
-            f"with the field {FIELD!r}, or {JSON_TYPE}.",
+            f"The Content-Type is {media_type[:80]}. Send a picture as image/jpeg, image/png or the like, or "
+            f"as application/octet-stream, {FORM_TYPE} with the field {FIELD!r}, or {JSON_TYPE}.",
         )
     encoding = request.headers.get("content-encoding", "identity").strip().lower()
     if encoding != "identity":

@@ -1,4 +1,7 @@
-"""JSON that carries pictures: ``{"image": base64}``, ``{"images": [base64, ...]}`` or ``{"url": "https://..."}``."""
+"""JSON that carries pictures: ``{"image": base64}``, ``{"images": [base64, ...]}`` or ``{"url": "https://..."}``.
+
+``file`` and ``files``, as forms have them, are taken for ``image`` and ``images``.
+"""
 
 import binascii
 import re
@@ -51,18 +54,18 @@ def parse_json(body: bytes | bytearray, limits: UploadLimits) -> Pictures | str:
         raise _malformed("it is not an object with exactly one key")
     [(key, value)] = content.items()
     match key, value:
-        case "image", str():
+        case "image" | "file", str():
             upload = _upload(value, limits)
             if upload.refusal is not None:
                 raise upload.refusal
             return Pictures((upload,), many=False)
-        case "images", list() if value and all(isinstance(item, str) for item in value):
+        case "images" | "files", list() if value and all(isinstance(item, str) for item in value):
             if len(value) > limits.max_pictures:
                 raise too_many_pictures(limits)
             return Pictures(tuple(_upload(text, limits) for text in value), many=True)
         case "url", str():
             return value
-    if key in ("image", "images", "url"):
+    if key in ("image", "images", "file", "files", "url"):
         raise _malformed(f"{key!r} is not what belongs there")
     raise _malformed(f"there is no key {key[:40]!r}")
 

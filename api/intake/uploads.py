@@ -9,6 +9,7 @@ from fastapi import Request
 from api.errors import ApiError
 from api.intake.body import (
     FIELD,
+    FIELDS,
     FORM_TYPE,
     JSON_TYPE,
     Upload,
@@ -44,9 +45,9 @@ async def read_uploads(
     fetcher: Fetcher | None,
     receive: Callable[[int], None] = lambda size: None,
 ) -> Uploads:
-    """The pictures that a request carries: a raw body, a form with one or several fields ``file``, or JSON
-    with base64 or an address, which ``fetcher`` is asked for (None: addresses are refused). ``receive`` is
-    told of the memory that what comes takes, and may raise ApiError.
+    """The pictures that a request carries: a raw body, a form with one or several fields of
+    ``FIELDS``, or JSON with base64 or an address, which ``fetcher`` is asked for (None: addresses are
+    refused). ``receive`` is told of the memory that what comes takes, and may raise ApiError.
 
     Raises ApiError: 400 for what is no picture (``empty``, ``missing_file``, ``malformed_form``,
     ``malformed_json``, ``bad_base64``), 403 for an address that may not be fetched, 413 for too many bytes or
@@ -86,7 +87,7 @@ def _from_form(content_type: str, body: bytearray, limits: UploadLimits) -> Pict
             "malformed_form",
             f"The multipart form is malformed: {error}. Let your HTTP library write it.",
         ) from error
-    others = [part.name for part in parts if part.name != FIELD]
+    others = [part.name for part in parts if part.name.removesuffix("[]") not in FIELDS]
     if len(others) == len(parts):
         raise ApiError(
             400,

@@ -20,6 +20,7 @@ PNG = {"Content-Type": "image/png"}
 FORM = {"Content-Type": "multipart/form-data; boundary=xx"}
 NO_BOUNDARY = {"Content-Type": "multipart/form-data"}
 TEXT = {"Content-Type": "text/plain"}
+HTML = {"Content-Type": "text/html; charset=utf-8"}
 
 
 def encoded(kind: str) -> bytes:
@@ -81,9 +82,11 @@ def error_of(reply: httpx.Response) -> dict[str, Any]:
         pytest.param(part("file", LARGE) + END, FORM, 413, "too_many_bytes", id="a byte too many, in a form"),
         pytest.param(part("file", LARGE * 2) + END, FORM, 413, "too_many_bytes", id="a form far too large"),
         pytest.param(bomb(), PNG, 413, "too_many_pixels", id="decompression bomb"),
-        pytest.param(PICTURE, {}, 415, "unsupported_media_type", id="no content type"),
+        pytest.param(b"no picture", {}, 415, "unsupported_format", id="no content type, and no picture"),
+        pytest.param(PICTURE, HTML, 415, "unsupported_media_type", id="a page, by its type"),
         pytest.param(PICTURE, TEXT, 415, "unsupported_media_type", id="a foreign content type"),
         pytest.param(encoded("GIF"), PNG, 415, "unsupported_format", id="gif under another name"),
+        pytest.param(b"%PDF-1.7", PNG, 415, "unsupported_format", id="a document under another name"),
         pytest.param(b"no picture", PNG, 415, "unsupported_format", id="text under another name"),
         pytest.param(PICTURE[: len(PICTURE) // 2], PNG, 422, "truncated", id="half a picture"),
         pytest.param(DAMAGED, PNG, 422, "unreadable", id="a damaged picture"),

@@ -90,6 +90,12 @@ def test_every_format_either_way(
         ("image/jpeg", "the content decides, not the header"),
         ("IMAGE/PNG; charset=utf-8", "case and parameters do not matter"),
         ("image/jpg", "not registered, yet often sent"),
+        ("image/x-whatever", "some kind of picture"),
+        ("image/*", "some kind of picture"),
+        ("application/octet-stream", "what a client states that does not know"),
+        ("binary/octet-stream", "what object stores state"),
+        ("application/x-www-form-urlencoded", "what curl --data-binary states"),
+        ("", "nothing stated"),
     ],
 )
 def test_content_types_that_are_taken(

@@ -36,12 +36,16 @@ def test_one_picture_in_every_way_gives_the_same(
         client.post(f"/detect?{ALL}", json={"image": text(picture)}),
         client.post(f"/detect?{ALL}", json={"image": f"data:image/png;base64,{text(picture)}"}),
         client.post(f"/detect?{ALL}", content=animation, headers={"Content-Type": "image/webp"}),
+        client.post(f"/detect?{ALL}", content=picture),
+        client.post(f"/detect?{ALL}", content=picture, headers={"Content-Type": "application/octet-stream"}),
+        client.post(f"/detect?{ALL}", files={"images[]": ("b.png", picture)}),
+        client.post(f"/detect?{ALL}", json={"file": text(picture)}),
     ]
     bodies = [DetectReply.model_validate_json(reply.content) for reply in replies]
     assert len(bodies[0].detections) == 5
     assert all(body.detections == bodies[0].detections for body in bodies)
-    assert [body.frames for body in bodies] == [1, 1, 1, 1, 2]
-    assert [body.image for body in bodies] == [None, "a.png", None, None, None]
+    assert [body.frames for body in bodies] == [1, 1, 1, 1, 2, 1, 1, 1, 1]
+    assert [body.image for body in bodies] == [None, "a.png", None, None, None, None, None, "b.png", None]
 
 
 @pytest.mark.parametrize("query", [ALL, f"{ALL}&format=coco"])

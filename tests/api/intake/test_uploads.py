@@ -100,7 +100,15 @@ def test_a_raw_body(chunks: list[bytes], headers: dict[str, str], expected: obje
         pytest.param(FORM, 40_000, (413, "too_many_bytes"), id="too much for three"),
         pytest.param(JSON, 22_000, (413, "too_many_bytes"), id="too much for three in base64"),
         pytest.param("text/plain", 10, (415, "unsupported_media_type"), id="no picture"),
-        pytest.param("", 10, (415, "unsupported_media_type"), id="no content type"),
+        pytest.param("text/html", 10, (415, "unsupported_media_type"), id="a page"),
+        pytest.param("application/pdf", 10, (415, "unsupported_media_type"), id="a document"),
+        pytest.param("video/mp4", 10, (415, "unsupported_media_type"), id="a film"),
+        pytest.param("application/xml", 10, (415, "unsupported_media_type"), id="something structured"),
+        pytest.param("image", 10, (415, "unsupported_media_type"), id="half a type"),
+        pytest.param("", 10, 10, id="no content type"),
+        pytest.param(";", 10, 10, id="an empty content type"),
+        pytest.param("application/octet-stream", 10, 10, id="bytes"),
+        pytest.param("Image/X-Icon; a=b", 10, 10, id="any image type"),
         pytest.param("image/jpeg", 0, (400, "empty"), id="empty"),
     ],
 )
@@ -304,6 +312,27 @@ def test_json_that_is_refused(body: object, expected: tuple[int, str]) -> None:
 def test_the_refusal_of_json_names_the_three_forms() -> None:
     with pytest.raises(ApiError, match=r'"image":.*"images":.*"url":'):
         read(b"{}", JSON)
+
+
+@pytest.mark.parametrize("name", ["file", "files", "image", "images", "file[]", "images[]"])
+def test_names_of_form_fields(name: str) -> None:
+    one = part(f'name="{name}"; filename="a"', b"1")
+    other = part('name="image"; filename="b"', b"2")
+    assert read(one + END, FORM) == Uploads((Upload(b"1", "a"),), many=False)
+    assert read(one + other + END, FORM) == Uploads((Upload(b"1", "a"), Upload(b"2", "b")), many=True)
+
+
+@pytest.mark.parametrize(
+    ("body", "many"),
+    [
+        ({"image": TEXT}, False),
+        ({"file": TEXT}, False),
+        ({"images": [TEXT]}, True),
+        ({"files": [TEXT]}, True),
+    ],
+)
+def test_keys_of_json(body: dict[str, object], many: bool) -> None:
+    assert read(orjson.dumps(body), JSON) == Uploads((Upload(PICTURE),), many=many)
 
 
 def test_several_pictures_in_json() -> None:
