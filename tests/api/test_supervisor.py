@@ -1,6 +1,7 @@
 """Whatever happens to workers, and in whatever order, each device has one in the end, and nothing is left."""
 
 import asyncio
+import gc
 import json
 import logging
 import os
@@ -103,10 +104,12 @@ async def kept(
 @pytest.fixture(autouse=True)
 def nothing_is_left() -> Iterator[None]:
     """No open file and no process stays, whatever the test does."""
+    gc.collect()  # what tests of other files left is not this one's
     here = psutil.Process()
-    before = here.num_fds(), len(here.children())
+    files, processes = here.num_fds(), len(here.children())
     yield
-    assert (here.num_fds(), len(here.children())) == before
+    assert here.num_fds() <= files  # fewer: the rest of theirs was closed meanwhile
+    assert len(here.children()) <= processes
 
 
 @pytest.fixture
