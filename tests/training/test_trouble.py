@@ -240,7 +240,7 @@ def test_a_state_without_room(small_disk: Path) -> None:
     text = str(raised.value)
     assert text.startswith("error: ")
     assert "state.safetensors" in text
-    assert "Make room" in text
+    assert "make room" in text
     assert "\n" not in text
     assert load_state(path, "run")[0] == 1
     assert [one.name for one in small_disk.iterdir()] == ["state.safetensors"]

@@ -30,6 +30,8 @@ def naming(path: Path) -> Iterator[None]:
     """Give errors of the file system in the block the file's name: those of writing have none."""
     try:
         yield
+    except DetectorError:  # of write_whole: it names its file
+        raise
     except OSError as error:
         error.filename = error.filename or str(path)
         raise
