@@ -10,6 +10,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from detector.errors import CheckpointError, DatasetError, DetectorError, ImageError, ParameterError
+from detector.temporary_folder import allow_for_none
 
 if TYPE_CHECKING:
     from detector.classification import Classifier
@@ -35,6 +36,8 @@ __all__ = [
     "load_classifier",
     "load_detector",
 ]
+
+allow_for_none()  # torch is imported behind this
 
 # Imported when first asked for: torch takes seconds, and half a gigabyte, which decoding pictures and serving
 # HTTP do without.
