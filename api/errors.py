@@ -50,7 +50,8 @@ def not_ready() -> ApiError:
 
 def about_to_end() -> ApiError:
     """The refusal once the service was told to end."""
-    return ApiError(503, "draining", "The service is about to end. Ask another one.")
+    headers = {"Retry-After": "1", "Connection": "close"}
+    return ApiError(503, "draining", "The service is about to end. Ask another one.", headers)
 
 
 def image_error(error: ImageError) -> ApiError:

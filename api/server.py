@@ -22,6 +22,12 @@ from api.watching import logs
 
 logger = logging.getLogger("api")
 
+_LEAVING_SECONDS = 2
+"""How long answers may still be sent once the time for requests is over."""
+
+_REFUSING_SECONDS = 0.5
+"""How long requests under way have to be refused when told a second time to end."""
+
 
 def run(settings: Settings) -> int:
     """Serve until SIGTERM or SIGINT. 0: a clean end; 1: the weights or the port could not be used.
@@ -57,7 +63,7 @@ def server_config(app: FastAPI, settings: Settings) -> uvicorn.Config:
         app,
         http=cast(type[asyncio.Protocol], partial(BoundedHttp, register=register)),
         ws="none",
-        timeout_graceful_shutdown=settings.drain_seconds,
+        timeout_graceful_shutdown=settings.drain_seconds + _LEAVING_SECONDS,
         log_config=None,
         access_log=False,
     )
@@ -70,7 +76,8 @@ class _Server(uvicorn.Server):
         super().__init__(config)
         self._settings = settings
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._told_to_end = False
+        self._told_to_end = 0
+        self._ending: asyncio.Task[None] | None = None
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """As uvicorn's."""
@@ -80,12 +87,12 @@ class _Server(uvicorn.Server):
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """Unready at once, so that load balancers look elsewhere; after a delay, in which requests are still
-        served, no more are taken and those under way are finished. Told again, it ends at once."""
-        if self._loop is None or self._told_to_end:
+        served, no more are taken and those under way are finished. Told again, it refuses them and ends."""
+        self._told_to_end += 1
+        if self._loop is None or self._told_to_end > 2:
             self.should_exit = self.force_exit = True
             return
-        self._told_to_end = True
-        self._loop.call_soon_threadsafe(self._end)
+        self._loop.call_soon_threadsafe(self._end if self._told_to_end == 1 else self._end_now)
 
     def _end(self) -> None:
         assert self._loop is not None
@@ -98,6 +105,25 @@ class _Server(uvicorn.Server):
         if self._service is not None:
             self._service.drain(self._settings.drain_seconds)
         self.should_exit = True
+
+    def _end_now(self) -> None:
+        logger.info("Told again to end: what is under way is refused")
+        if self._service is not None:
+            self._service.drain(0)
+        self.should_exit = True
+        self._ending = asyncio.get_running_loop().create_task(self._cut_off())
+
+    async def _cut_off(self) -> None:
+        """End what is left of requests and connections, so that nothing is waited for."""
+        await asyncio.sleep(_REFUSING_SECONDS)
+        for task in tuple(self.server_state.tasks):
+            task.cancel()
+        await asyncio.sleep(0)
+        for connection in tuple(self.server_state.connections):
+            connection.transport.close()
+        await asyncio.sleep(0.1)
+        for connection in tuple(self.server_state.connections):
+            connection.transport.abort()
 
     def _switch(self) -> None:
         if self._told_to_end:

@@ -51,6 +51,7 @@ class Service:
         """Whether load balancers should ask elsewhere; requests are served all the same."""
         self._draining = False
         self._last_call = asyncio.Event()
+        self._reading: set[asyncio.Timeout] = set()
         self._settings = settings
         self._metrics = metrics
         self._limits = UploadLimits(
@@ -70,7 +71,12 @@ class Service:
     def drain(self, seconds: float) -> None:
         """Take no more requests. Those under way have so long; what is not done by then is refused."""
         self.ending = self._draining = True
-        asyncio.get_running_loop().call_later(max(0.0, seconds - _FAREWELL), self._last_call.set)
+        asyncio.get_running_loop().call_later(max(0.0, seconds - _FAREWELL), self._refuse_the_rest)
+
+    def _refuse_the_rest(self) -> None:
+        self._last_call.set()
+        for limit in self._reading:
+            _expire(limit)
 
     async def close(self) -> None:
         """End the workers at once."""
@@ -157,10 +163,15 @@ class Service:
     async def _read(self, request: Request, ticket: Ticket) -> Uploads:
         try:
             async with asyncio.timeout(ticket.deadline - monotonic()) as limit:
-                loop = asyncio.get_running_loop()
-                ticket.on_give_way = lambda: limit.reschedule(loop.time())
-                return await read_uploads(request, self._limits, self._fetcher, ticket.receive)
+                ticket.on_give_way = lambda: _expire(limit)
+                self._reading.add(limit)
+                try:
+                    return await read_uploads(request, self._limits, self._fetcher, ticket.receive)
+                finally:
+                    self._reading.remove(limit)
         except TimeoutError as error:
+            if self._last_call.is_set():
+                raise about_to_end() from error
             if ticket.gave_way:
                 raise ApiError(
                     408,
@@ -235,6 +246,11 @@ class Service:
             if not work.done():
                 work.add_done_callback(lambda done: done.cancelled() or done.exception())  # or it is logged
                 work.cancel()
+
+
+def _expire(limit: asyncio.Timeout) -> None:
+    if not limit.expired():
+        limit.reschedule(asyncio.get_running_loop().time())
 
 
 async def _left(request: Request) -> None:

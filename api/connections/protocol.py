@@ -6,8 +6,9 @@ from time import monotonic
 from typing import Any
 
 import httptools
+from starlette.types import ASGIApp, Receive, Scope, Send
 from uvicorn.config import Config
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 from uvicorn.server import ServerState
 
 from api.connections.continuing import close_if_body_was_not_asked_for
@@ -123,6 +124,9 @@ class BoundedHttp(HttpToolsProtocol):
             self._register.idle(self)
         else:
             self._socket.close_now()
+
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
+        super()._start_asgi_task(cycle, _quiet_when_cancelled(cycle, app))  # type: ignore[arg-type]
 
     # What the register asks
 
@@ -308,6 +312,20 @@ class BoundedHttp(HttpToolsProtocol):
             self._since = monotonic()
             self._register.idle(self)
         super().on_response_complete()
+
+
+def _quiet_when_cancelled(cycle: RequestResponseCycle, app: ASGIApp) -> ASGIApp:
+    """The app; cancelled amid an answer, as at the service's end, it cuts the connection, which tells the
+    client. uvicorn would also log a traceback."""
+
+    async def answer(scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await app(scope, receive, send)
+        except asyncio.CancelledError:
+            cycle.disconnected = True
+            cycle.transport.abort()
+
+    return answer
 
 
 class _Stop(Exception):

@@ -3,6 +3,7 @@
 Plain ASGI: Starlette's BaseHTTPMiddleware would hide from the routes that a client has left.
 """
 
+import asyncio
 import logging
 import re
 import uuid
@@ -12,6 +13,7 @@ from urllib.parse import quote
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from api.errors import about_to_end, error_reply
 from api.watching.logs import FIELDS, REQUEST_ID
 from api.watching.metrics import Metrics
 
@@ -54,6 +56,10 @@ class Watch:
         REQUEST_ID.set(exchange.request_id)
         try:
             await self._app(scope, exchange.receive, exchange.send)
+        except asyncio.CancelledError:  # the service ends, and waits no longer
+            if exchange.started:
+                raise
+            await exchange.refuse_at_the_end()
         except Exception:
             if not exchange.answered:
                 raise  # the server cuts the connection, which tells the client
@@ -77,6 +83,18 @@ class _Exchange:
         self._status: int | None = None
         self._left = self._finished = False
         self.answered = False
+
+    @property
+    def started(self) -> bool:
+        """Whether the head of the answer is sent."""
+        return self._status is not None
+
+    async def refuse_at_the_end(self) -> None:
+        """Answer that the service is about to end."""
+        refusal = about_to_end()
+        self._state["error_code"] = refusal.code
+        reply = error_reply(refusal.status, refusal.code, str(refusal), refusal.headers)
+        await reply(self._scope, self._receive, self.send)
 
     async def receive(self) -> Message:
         message = await self._receive()

@@ -10,7 +10,7 @@ import threading
 import time
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from itertools import count
 from pathlib import Path
@@ -59,6 +59,12 @@ class Log:
                 if found:
                     return found
         raise AssertionError("unreachable")
+
+    def text(self) -> str:
+        """All of it, once the process has ended."""
+        with self._changed:
+            assert self._changed.wait_for(lambda: self._ended, 60)
+            return "".join(self._lines)
 
     def sleep(self) -> None:
         """Read nothing more, and leave the pipe open."""
@@ -190,6 +196,58 @@ def test_what_is_not_done_when_the_time_is_over_is_answered(checkpoint_path: Pat
         service.process.send_signal(signal.SIGTERM)
         assert (slow.result().status_code, slow.result().json()["error"]["code"]) == (503, "draining")
         assert service.process.wait(timeout=600) == 0
+
+
+# What a client may be sending when the time is over: after the head, the rest never comes.
+UNFINISHED = {
+    "a raw body": b"POST /detect HTTP/1.1\r\nHost: x\r\nContent-Length: 50\r\n\r\nabc",
+    "chunks": b"POST /detect HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n",
+    "JSON": b"POST /detect HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+    b"Content-Length: 50\r\n\r\n{",
+    "a form": b"POST /detect HTTP/1.1\r\nHost: x\r\nContent-Type: multipart/form-data; boundary=b\r\n"
+    b"Content-Length: 50\r\n\r\n--b",
+    "another route": b"POST /classify HTTP/1.1\r\nHost: x\r\nContent-Length: 50\r\n\r\nabc",
+}
+SILENT = {"nothing": b"", "half a head": b"POST /detect HTTP/1.1\r\nHost: x\r\n"}
+
+
+@pytest.mark.parametrize(
+    ("settings", "signals"),
+    [
+        pytest.param({"drain_seconds": 1}, [signal.SIGTERM], id="the time is over"),
+        pytest.param({"drain_seconds": 0}, [signal.SIGINT], id="no time at all"),
+        pytest.param({"drain_seconds": 600}, [signal.SIGTERM, signal.SIGTERM], id="told twice"),
+        pytest.param(
+            {"drain_seconds": 600, "shutdown_delay_seconds": 600},
+            [signal.SIGTERM, signal.SIGINT],
+            id="told again while it still serves",
+        ),
+    ],
+)
+def test_a_request_still_coming_at_the_end_is_refused(
+    checkpoint_path: Path, settings: dict[str, object], signals: list[signal.Signals]
+) -> None:
+    """In the one shape, without a traceback; connections without a request end, and so does the process."""
+    with running(weights=checkpoint_path, **settings) as service, ExitStack() as sockets:
+        url = service.client.base_url
+        opened = {}
+        for name, sent in {**UNFINISHED, **SILENT}.items():
+            opened[name] = sockets.enter_context(socket.create_connection((url.host, url.port), timeout=60))
+            opened[name].sendall(sent)
+        while f"detector_pending_requests {len(UNFINISHED)}.0" not in service.client.get("/metrics").text:
+            time.sleep(0.02)
+        service.process.send_signal(signals[0])
+        for again in signals[1:]:
+            service.log.wait_for("Told to end")
+            service.process.send_signal(again)
+        answers = {name: one.makefile("rb").read() for name, one in opened.items()}
+        for name in UNFINISHED:
+            assert answers[name].startswith(b"HTTP/1.1 503 "), name
+            assert b'"code":"draining"' in answers[name], name
+            assert b"connection: close" in answers[name].lower(), name
+        assert [answers[name] for name in SILENT] == [b"", b""]
+        assert service.process.wait(timeout=60) == 0
+        assert "Traceback" not in service.log.text()
 
 
 def test_a_worker_does_not_outlive_its_front(checkpoint_path: Path) -> None:
