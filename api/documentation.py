@@ -13,7 +13,7 @@ DESCRIPTION = """
 Finds objects of 200 kinds in pictures, or says which of 1000 kinds of thing they show: R-CNN with a GoogLeNet
 backbone ([arXiv 1409.4842](https://arxiv.org/abs/1409.4842)).
 
-Send a picture (JPEG, PNG, WebP or BMP) as the body, one or several as the form field `file`, or as
+Send a picture (JPEG, PNG, WebP, BMP, GIF or TIFF) as the body, one or several as the form field `file`, or as
 JSON:
 
     curl --data-binary @street.jpg -H 'Content-Type: image/jpeg' localhost:8000/detect

@@ -61,6 +61,12 @@ def _webp(picture: Image.Image, **options: object) -> bytes:
     return _saved(picture, "WebP", method=0, quality=0, **options)
 
 
+def _smaller_frame() -> bytes:
+    data = bytearray(_saved(_flat().quantize(64).crop((0, 0, WIDTH - 1, HEIGHT)), "GIF"))
+    data[6:8] = WIDTH.to_bytes(2, "little")
+    return bytes(data)
+
+
 KINDS: dict[str, Callable[[], bytes]] = {
     "jpeg": _jpeg,
     "jpeg-rotated": lambda: _jpeg(exif=_rotated()),
@@ -78,6 +84,15 @@ KINDS: dict[str, Callable[[], bytes]] = {
     "webp": lambda: _webp(_smooth()),
     "webp-lossless": lambda: _webp(_flat(), lossless=True),
     "webp-rgba": lambda: _webp(_flat().convert("RGBA"), lossless=True),
+    "gif": lambda: _saved(_flat().quantize(64), "GIF"),
+    "gif-smaller-frame": _smaller_frame,
+    "tiff": lambda: _saved(_flat(), "TIFF"),
+    "tiff-lzw": lambda: _saved(_flat(), "TIFF", compression="tiff_lzw"),
+    "tiff-deflate-rgba": lambda: _saved(_flat().convert("RGBA"), "TIFF", compression="tiff_adobe_deflate"),
+    "tiff-jpeg": lambda: _saved(_smooth(), "TIFF", compression="jpeg", quality=80),
+    "tiff-cmyk": lambda: _saved(_flat().convert("CMYK"), "TIFF", compression="packbits"),
+    "tiff-16-bit": lambda: _saved(_sixteen_bits(), "TIFF", compression="tiff_lzw"),
+    "tiff-fax": lambda: _saved(_flat().convert("1"), "TIFF", compression="group4"),
 }
 
 

@@ -15,13 +15,17 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageFile
 from PIL.BmpImagePlugin import BmpImageFile
+from PIL.GifImagePlugin import GifImageFile
 from PIL.JpegImagePlugin import JpegImageFile
 from PIL.PngImagePlugin import PngImageFile
+from PIL.TiffImagePlugin import TiffImageFile
 from PIL.WebPImagePlugin import WebPImageFile
 
 from detector.errors import ImageError, ParameterError
+from detector.gif_files import gif_contents, gif_size
 from detector.picture_files import (
     Contents,
+    CutOffError,
     is_cut_off,
     jpeg_contents,
     orientation,
@@ -29,6 +33,8 @@ from detector.picture_files import (
     sniff,
     webp_size,
 )
+from detector.tiff_files import tiff_contents
+from detector.unended_jpeg import END, Watch, has_all_scans
 
 RGB = NDArray[np.uint8]
 """An upright picture [H,W,3], red first."""
@@ -45,13 +51,18 @@ _READERS: dict[str, type[ImageFile.ImageFile]] = {
     "PNG": PngImageFile,
     "WebP": WebPImageFile,
     "BMP": BmpImageFile,
+    "GIF": GifImageFile,
+    "TIFF": TiffImageFile,
 }
+FORMATS = ", ".join(list(_READERS)[:-1]) + f" or {list(_READERS)[-1]}"
+"""The formats that are read, for messages."""
 
 _CONTENTS: dict[str, Callable[[bytes], Contents]] = {
     "JPEG": jpeg_contents,
     "PNG": png_contents,
     "WebP": Contents,
     "BMP": Contents,
+    "GIF": gif_contents,
 }
 
 _RUN_LENGTH = (BmpImageFile.COMPRESSIONS["RLE8"], BmpImageFile.COMPRESSIONS["RLE4"])
@@ -98,9 +109,9 @@ def decode(data: bytes, limits: Limits = Limits()) -> RGB:
 def read(data: bytes, limits: Limits = Limits()) -> Decoded:
     """The picture in ``data`` as upright RGB, uint8 [H,W,3], and its number of frames.
 
-    JPEG, PNG, WebP and BMP are told by their content. Grey, palette, CMYK and 16-bit pictures become
-    8-bit RGB, transparent ones are laid on white, of an animation the first frame is taken, and the
-    EXIF orientation is applied.
+    JPEG, PNG, WebP, BMP, GIF and TIFF are told by their content. Grey, palette, CMYK and 16-bit pictures
+    become 8-bit RGB, transparent ones are laid on white, of an animation the first frame is taken, of a TIFF
+    the first page, and the orientation is applied.
 
     Raises ImageError, whose ``code`` says why: ``empty``, ``too_many_bytes``, ``unsupported_format``,
     ``too_many_pixels``, ``truncated`` or ``unreadable``.
@@ -113,22 +124,42 @@ def read(data: bytes, limits: Limits = Limits()) -> Decoded:
     if kind is None:
         raise ImageError(
             "unsupported_format",
-            "This is not a picture in a supported format. Convert it to JPEG, PNG, WebP or BMP.",
+            f"This is not a picture in a supported format. Convert it to {FORMATS}.",
         )
     try:
         if kind == "WebP":  # its reader takes memory for the whole canvas before it tells the size
             _check_pixels(*webp_size(data), limits)
-        contents = _CONTENTS[kind](data)
-        picture = _READERS[kind](BytesIO(contents.pixels))
+        if kind == "TIFF":  # all of its sizes and places are judged before its reader sees it
+            contents, size = tiff_contents(data)
+            _check_pixels(*size, limits)
+        else:
+            contents = _CONTENTS[kind](data)
+        box = None
+        if kind == "GIF":
+            width, height, box = gif_size(contents.pixels)
+            _check_pixels(width, height, limits)
+        picture: Image.Image = _READERS[kind](BytesIO(contents.pixels))
         _check_pixels(*picture.size, limits)
         if kind == "BMP":
             _check_runs(picture, len(data))
-        picture.load()
+        if isinstance(picture, JpegImageFile) and is_cut_off(data, kind):
+            picture = _load_unended(picture, contents.pixels)
+        else:
+            picture.load()
+        if box is not None:
+            picture = _on_screen(picture, box)
+        if kind == "TIFF" and picture.mode in ("F", "I"):
+            raise ImageError(
+                "unsupported_format",
+                "The TIFF has numbers of 32 bits for pixels. Save it with 8 or 16 bits.",
+            )
         if isinstance(picture, WebPImageFile):
             contents = replace(contents, exif=picture.info.get("exif", b""), frames=picture.n_frames)
         return Decoded(_to_rgb(picture, orientation(contents.exif)), contents.frames)
     except (ImageError, MemoryError):
         raise
+    except CutOffError as error:
+        raise _truncated(kind) from error
     except Exception as error:  # a broken file makes Pillow's readers raise nearly anything
         raise _broken(data, kind) from error
 
@@ -223,6 +254,32 @@ def _check_runs(picture: Image.Image, size: int) -> None:
         )
 
 
+def _load_unended(picture: JpegImageFile, data: bytes) -> JpegImageFile:
+    """Decode a JPEG that seems to lack its end marker: its pixels must be there all the same.
+
+    Raises whatever the decoder raises if they are not.
+    """
+    watch = Watch(picture)
+    progressive = "progressive" in picture.info
+    try:
+        picture.load()
+    except OSError:
+        if not (has_all_scans(data) if progressive else watch.is_nearly_whole()):
+            raise
+        picture = JpegImageFile(BytesIO(data + END))
+        picture.load()
+    return picture
+
+
+def _on_screen(picture: Image.Image, box: tuple[int, int, int, int]) -> Image.Image:
+    """The screen of a GIF with its first frame in ``box``: around it there is nothing, which is white."""
+    if box == (0, 0, *picture.size):
+        return picture
+    screen = Image.new("RGBA", picture.size, (255, 255, 255, 0))
+    screen.paste(picture.convert("RGBA").crop(box), box[:2])
+    return screen
+
+
 def _to_rgb(picture: Image.Image, stored: int) -> RGB:
     """The upright pixels [H,W,3] of a picture stored with this orientation.
 
@@ -275,8 +332,12 @@ def _too_many_bytes(size: int, limits: Limits) -> ImageError:
 
 def _broken(data: bytes, kind: str) -> ImageError:
     if is_cut_off(data, kind):
-        return ImageError("truncated", f"The {kind} picture ends before all of it was there. Send it again.")
+        return _truncated(kind)
     return ImageError(
         "unreadable",
         f"The {kind} picture is damaged or has no pixels. Open it in an image program and save it anew.",
     )
+
+
+def _truncated(kind: str) -> ImageError:
+    return ImageError("truncated", f"The {kind} picture ends before all of it was there. Send it again.")

@@ -38,8 +38,12 @@ class Contents:
     frames: int = 1
 
 
+class CutOffError(ValueError):
+    """A file ends before its picture does."""
+
+
 def sniff(data: bytes) -> str | None:
-    """``JPEG``, ``PNG``, ``WebP`` or ``BMP``, by the first bytes."""
+    """``JPEG``, ``PNG``, ``WebP``, ``BMP``, ``GIF`` or ``TIFF``, by the first bytes."""
     if data.startswith(b"\xff\xd8\xff"):
         return "JPEG"
     if data.startswith(b"\x89PNG\r\n\x1a\n"):
@@ -48,6 +52,10 @@ def sniff(data: bytes) -> str | None:
         return "WebP"
     if data.startswith(b"BM"):
         return "BMP"
+    if data.startswith((b"GIF87a", b"GIF89a")):
+        return "GIF"
+    if data.startswith((b"II*\0", b"MM\0*")):
+        return "TIFF"
     return None
 
 
@@ -145,6 +153,8 @@ def is_cut_off(data: bytes, kind: str) -> bool:
         return b"\xff\xd9" not in data[-64:]
     if kind == "PNG":
         return b"IEND" not in data[-64:]
+    if kind in ("GIF", "TIFF"):  # their contents were taken out, which tells (CutOffError)
+        return False
     stated = (
         int.from_bytes(data[4:8], "little") + 8 if kind == "WebP" else int.from_bytes(data[2:6], "little")
     )

@@ -15,6 +15,8 @@ RAW_TYPES = (
     "image/png",
     "image/webp",
     "image/bmp",
+    "image/gif",
+    "image/tiff",
     "application/octet-stream",
 )
 """What a picture sent as the body may be called. Any other ``image/...`` will do: the content decides."""

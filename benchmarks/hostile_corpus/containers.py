@@ -82,6 +82,11 @@ def seams(data: bytes) -> list[int]:
     if data.startswith(b"BM"):
         (pixels,) = struct.unpack("<I", data[10:14])
         return [0, 2, 6, 10, 14, 18, 22, 26, 30, 34, 54, pixels, len(data)]
+    if data.startswith(b"GIF8"):
+        return [0, 6, 8, 10, 11, 13, len(data) // 2, len(data) - 1, len(data)]
+    if data.startswith((b"II*\0", b"MM\0*")):
+        (directory,) = struct.unpack(f"{'<' if data[:1] == b'I' else '>'}L", data[4:8])
+        return [0, 2, 4, 8, *range(directory, min(directory + 200, len(data)), 2), len(data)]
     return _jpeg_seams(data)
 
 
@@ -130,6 +135,12 @@ def good_pictures() -> dict[str, bytes]:
         "webp:animated": encoded(colour, "WEBP", save_all=True, append_images=frames),
         "bmp:rgb": encoded(colour, "BMP"),
         "bmp:palette": encoded(colour.quantize(32), "BMP"),
+        "gif:palette": encoded(colour.quantize(32), "GIF"),
+        "gif:animated": encoded(colour, "GIF", save_all=True, append_images=frames),
+        "tiff:plain": encoded(colour, "TIFF", exif=exif),
+        "tiff:lzw": encoded(colour, "TIFF", compression="tiff_lzw"),
+        "tiff:deflate": encoded(alpha, "TIFF", compression="tiff_adobe_deflate"),
+        "tiff:pages": encoded(colour, "TIFF", save_all=True, append_images=frames),
     }
 
 

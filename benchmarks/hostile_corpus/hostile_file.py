@@ -8,7 +8,7 @@ BROKEN = frozenset({"truncated", "unreadable"})
 ANY = frozenset({FINE, *BROKEN, "empty", "too_many_bytes", "too_many_pixels", "unsupported_format"})
 """What may come of a file that was damaged at random: luck decides whether a picture is left."""
 
-TYPES = {"jpeg": "image/jpeg", "png": "image/png", "webp": "image/webp", "bmp": "image/bmp"}
+TYPES = {kind: f"image/{kind}" for kind in ("jpeg", "png", "webp", "bmp", "gif", "tiff")}
 
 
 @dataclass(frozen=True)

@@ -29,7 +29,8 @@ WORK = ["/detect", "/classify"]
 @pytest.mark.parametrize("path", WORK)
 def test_every_way_to_send_a_picture_is_documented(path: str) -> None:
     content = OPENAPI["paths"][path]["post"]["requestBody"]["content"]
-    raw = {"image/jpeg", "image/png", "image/webp", "image/bmp", "application/octet-stream"}
+    raw = {"image/jpeg", "image/png", "image/webp", "image/bmp", "image/gif", "image/tiff"}
+    raw.add("application/octet-stream")
     assert set(content) == raw | {"multipart/form-data", "application/json"}
     assert content["multipart/form-data"]["schema"]["required"] == ["file"]
 

@@ -68,7 +68,7 @@ def test_classify_answers_as_the_library_does(
     assert (body["image"], body["width"], body["height"]) == (None, 128, 96)
 
 
-@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "BMP"])
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF"])
 @pytest.mark.parametrize("multipart", [False, True], ids=["raw", "multipart"])
 def test_every_format_either_way(
     client: httpx.Client, pixels: np.ndarray, kind: str, multipart: bool

@@ -69,6 +69,37 @@ JPEG = encoded(corners(), "JPEG", quality=95)
 PNG = encoded(corners(), "PNG")
 WEBP = encoded(corners(), "WEBP", lossless=True)
 BMP = encoded(corners(), "BMP")
+GIF = encoded(corners(), "GIF")
+TIFF = encoded(corners(), "TIFF")
+PROGRESSIVE = encoded(corners(), "JPEG", quality=95, progressive=True)
+
+
+def noise(width: int, height: int, seed: int = 0) -> Image.Image:
+    return Image.fromarray(np.random.default_rng(seed).integers(0, 256, (height, width, 3), np.uint8))
+
+
+def tiff(entries: list[tuple[int, int, int]], order: str = "<", after: bytes = b"", count: int = 1) -> bytes:
+    """A TIFF of one directory at 8: tag, type and value of each entry, and what stands behind it."""
+    head = {"<": b"II*\0", ">": b"MM\0*"}[order] + struct.pack(f"{order}LH", 8, len(entries))
+    body = b"".join(
+        struct.pack(f"{order}HHL", tag, kind, count)
+        + (struct.pack(f"{order}HH", value, 0) if kind == 3 else struct.pack(f"{order}L", value))
+        for tag, kind, value in entries
+    )
+    return head + body + bytes(4) + after
+
+
+def grey_tiff(width: int = 2, height: int = 1, order: str = "<", **changed: int) -> bytes:
+    """A grey picture; ``changed`` has other values for entries, as ``t259=5``."""
+    entries = {256: (4, width), 257: (4, height), 258: (3, 8), 259: (3, 1), 262: (3, 1), 273: (4, 0)}
+    entries |= {277: (3, 1), 278: (4, height), 279: (4, width * height)}
+    for name, value in changed.items():
+        entries[int(name[1:])] = entries.get(int(name[1:]), (4, 0))[0], value
+    start = 8 + 2 + 12 * len(entries) + 4
+    if not entries[273][1]:
+        entries[273] = 4, start
+    listed = [(tag, *entries[tag]) for tag in sorted(entries)]
+    return tiff(listed, order, bytes(100 + shade for shade in range(min(width * height, 100))))
 
 
 @pytest.mark.parametrize(
@@ -77,7 +108,24 @@ BMP = encoded(corners(), "BMP")
         pytest.param(PNG, 0, id="png"),
         pytest.param(WEBP, 0, id="webp"),
         pytest.param(BMP, 0, id="bmp"),
+        pytest.param(GIF, 0, id="gif"),
+        pytest.param(encoded(corners(), "GIF", interlace=True), 0, id="interlaced gif"),
+        pytest.param(GIF[:-1], 0, id="gif without its end"),
+        pytest.param(GIF + b"something behind it", 0, id="gif with something behind it"),
+        pytest.param(TIFF, 0, id="tiff"),
+        pytest.param(TIFF + b"something behind it", 0, id="tiff with something behind it"),
+        pytest.param(encoded(corners(), "TIFF", compression="tiff_lzw"), 0, id="tiff, lzw"),
+        pytest.param(encoded(corners(), "TIFF", compression="tiff_adobe_deflate"), 0, id="tiff, deflate"),
+        pytest.param(encoded(corners(), "TIFF", compression="packbits"), 0, id="tiff, packbits"),
+        pytest.param(encoded(corners(), "TIFF", compression="jpeg", quality=95), 6, id="tiff, jpeg"),
+        pytest.param(encoded(corners().convert("RGBA"), "TIFF"), 0, id="tiff with alpha"),
+        pytest.param(encoded(corners().quantize(8), "TIFF"), 0, id="tiff with a palette"),
+        pytest.param(encoded(corners().convert("CMYK"), "TIFF"), 0, id="cmyk tiff"),
         pytest.param(JPEG, 6, id="jpeg"),
+        pytest.param(JPEG[:-2], 6, id="jpeg without its end marker"),
+        pytest.param(JPEG[:-1], 6, id="jpeg with half of its end marker"),
+        pytest.param(PROGRESSIVE[:-2], 6, id="progressive jpeg without its end marker"),
+        pytest.param(encoded(corners().convert("CMYK"), "JPEG", quality=95)[:-2], 6, id="cmyk, the same"),
         pytest.param(encoded(corners(), "JPEG", quality=95, progressive=True), 6, id="progressive jpeg"),
         pytest.param(encoded(corners().convert("CMYK"), "JPEG", quality=95), 6, id="cmyk jpeg"),
         pytest.param(encoded(corners().quantize(8), "PNG"), 0, id="palette"),
@@ -153,13 +201,29 @@ def red_then_blue(kind: str, **options: object) -> bytes:
         pytest.param(bmp_runs(1, 1, b"\1\xc8\0\1"), (200, 0, 0), id="run-length coded bmp"),
         pytest.param(red_then_blue("WEBP", lossless=True), (255, 0, 0), id="animated webp: first frame"),
         pytest.param(red_then_blue("PNG"), (255, 0, 0), id="animated png: first frame"),
+        pytest.param(red_then_blue("GIF"), (255, 0, 0), id="animated gif: first frame"),
+        pytest.param(red_then_blue("TIFF"), (255, 0, 0), id="tiff of two pages: the first"),
+        pytest.param(
+            encoded(Image.new("P", (1, 1), 3), "GIF", transparency=3), (255, 255, 255), id="transparent gif"
+        ),
+        pytest.param(encoded(Image.new("1", (1, 1), 1), "TIFF"), (255, 255, 255), id="tiff of one bit"),
+        pytest.param(
+            encoded(Image.new("1", (1, 1), 1), "TIFF", compression="group4"), (255, 255, 255), id="fax"
+        ),
+        pytest.param(
+            encoded(Image.fromarray(np.array([[0x8080]], np.uint16)), "TIFF"),
+            (128, 128, 128),
+            id="tiff of 16 bits",
+        ),
+        pytest.param(grey_tiff(1, 1, ">"), (100, 100, 100), id="big-endian tiff"),
+        pytest.param(grey_tiff(1, 1), (100, 100, 100), id="little-endian tiff"),
     ],
 )
 def test_one_pixel(data: bytes, expected: tuple[int, int, int]) -> None:
     assert decode(data).tolist() == [[list(expected)]]
 
 
-@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP"])
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "TIFF"])
 @pytest.mark.parametrize("orientation", range(1, 9))
 def test_the_exif_orientation_is_applied(orientation: int, kind: str) -> None:
     undo = {2: "FLIP_LEFT_RIGHT", 3: "ROTATE_180", 4: "FLIP_TOP_BOTTOM", 5: "TRANSPOSE"}
@@ -215,8 +279,42 @@ WEBP_BOMB = b"RIFF\x1a\0\0\0WEBPVP8L\x0e\0\0\0/\xfe\xbf\xff\x0f\x07\x10\x11\xfd\
         pytest.param(b"", "empty", id="nothing"),
         pytest.param(b"hello, this is no picture", "unsupported_format", id="text"),
         pytest.param(b"\xff", "unsupported_format", id="one byte"),
-        pytest.param(encoded(corners(), "GIF"), "unsupported_format", id="gif"),
-        pytest.param(encoded(corners(), "TIFF"), "unsupported_format", id="tiff"),
+        pytest.param(b"II+\0" + TIFF[4:], "unsupported_format", id="bigtiff"),
+        pytest.param(grey_tiff(t259=50_000), "unsupported_format", id="tiff, a rare compression"),
+        pytest.param(grey_tiff(t259=6), "unsupported_format", id="tiff, jpeg of the old kind"),
+        pytest.param(
+            encoded(Image.new("F", (4, 4)), "TIFF"), "unsupported_format", id="tiff of real numbers"
+        ),
+        pytest.param(grey_tiff(60_000, 60_000, t279=5), "too_many_pixels", id="tiff bomb"),
+        pytest.param(grey_tiff(70_000, 1, t279=5), "too_many_pixels", id="tiff far too wide"),
+        pytest.param(grey_tiff(0, 1, t279=5), "unreadable", id="tiff of width zero"),
+        pytest.param(
+            grey_tiff(t322=60_000, t323=60_000, t324=8, t325=2), "unreadable", id="tiff of a huge tile"
+        ),
+        pytest.param(grey_tiff(t322=0, t323=1), "unreadable", id="tiff of a tile of no width"),
+        pytest.param(tiff([(256, 4, 2), (257, 4, 2)]), "unreadable", id="tiff without pixels"),
+        pytest.param(tiff([(256, 4, 2)] * 4097), "unreadable", id="tiff of four thousand entries"),
+        pytest.param(
+            tiff([(256, 4, 8)], after=bytes(600_000), count=100_000), "unreadable", id="tiff of many widths"
+        ),
+        pytest.param(TIFF[:-100], "truncated", id="tiff without its end"),
+        pytest.param(grey_tiff(t273=1000), "truncated", id="tiff whose pixels are behind its end"),
+        pytest.param(grey_tiff(t279=1000), "truncated", id="tiff with more bytes than there are"),
+        pytest.param(TIFF[:6], "truncated", id="tiff of six bytes"),
+        pytest.param(GIF[: len(GIF) // 2], "truncated", id="half a gif"),
+        pytest.param(GIF[:8], "truncated", id="gif of eight bytes"),
+        pytest.param(GIF[:13] + b";", "truncated", id="gif without its palette"),
+        pytest.param(b"GIF89a\1\0\1\0\0\0\0;", "unreadable", id="gif without frames"),
+        pytest.param(GIF[: GIF.index(b",", 13) + 5], "truncated", id="gif cut off in its first frame's head"),
+        pytest.param(b"GIF89a" + b"\xff" * 4 + b"\0\0\0" + GIF[-30:], "unreadable", id="gif of nonsense"),
+        pytest.param(GIF[:6] + b"\xff" * 4 + GIF[10:], "too_many_pixels", id="gif bomb"),
+        pytest.param(encoded(noise(64, 64), "JPEG")[:-1500], "truncated", id="jpeg that lacks many rows"),
+        pytest.param(encoded(noise(8, 8), "JPEG")[:-9], "truncated", id="jpeg that lacks all there is"),
+        pytest.param(
+            encoded(noise(64, 64), "JPEG", progressive=True)[:-2000],
+            "truncated",
+            id="progressive jpeg that lacks scans",
+        ),
         pytest.param(b"%!PS-Adobe-3.0 EPSF-3.0", "unsupported_format", id="postscript"),
         pytest.param(png(60_000, 60_000, b"\0"), "too_many_pixels", id="png bomb"),
         pytest.param(WEBP_BOMB, "too_many_pixels", id="webp bomb: 268 megapixels in 34 bytes"),
@@ -263,6 +361,12 @@ def animated(kind: str, frames: int) -> bytes:
         pytest.param(BMP, 1, id="bmp"),
         pytest.param(animated("PNG", 2), 2, id="png of two"),
         pytest.param(animated("WEBP", 3), 3, id="webp of three"),
+        pytest.param(GIF, 1, id="gif"),
+        pytest.param(animated("GIF", 3), 3, id="gif of three"),
+        pytest.param(animated("GIF", 100)[:-30], 99, id="the last of a hundred is cut off"),
+        pytest.param(TIFF, 1, id="tiff"),
+        pytest.param(animated("TIFF", 3), 3, id="tiff of three pages"),
+        pytest.param(grey_tiff()[:118] + b"\x08\0\0\0" + bytes(9), 1, id="a page that follows itself"),
         pytest.param(animated("PNG", 100), 100, id="png of a hundred"),
         pytest.param(animated("PNG", 100)[:400], 100, id="the first is there, the others are cut off"),
         pytest.param(PNG[:33] + chunk(b"acTL", bytes(8)) + PNG[33:], 1, id="an animation of none"),
@@ -275,6 +379,26 @@ def test_frames(data: bytes, frames: int, tmp_path: Path) -> None:
     path = tmp_path / "picture"
     path.write_bytes(data)
     assert read(data).frames == read_file(path).frames == frames
+
+
+def test_a_little_of_a_jpeg_may_be_missing() -> None:
+    """Of what is there nothing changes."""
+    data = encoded(noise(160, 160), "JPEG", quality=90)
+    whole = decode(data)
+    for missing in (3, 10, 100):
+        assert np.array_equal(decode(data[:-missing])[:128], whole[:128])
+
+
+def test_around_a_smaller_first_frame_there_is_nothing() -> None:
+    """A screen of 3 x 2 whose first frame has one pixel, in the middle of the second row."""
+    data = bytearray(encoded(Image.new("P", (1, 1), 0), "GIF"))
+    data[6:10] = struct.pack("<HH", 3, 2)
+    at = data.index(b",\0\0\0\0\1\0\1\0")
+    data[at + 1 : at + 5] = struct.pack("<HH", 1, 1)
+    inside = decode(encoded(Image.new("P", (1, 1), 0), "GIF"))[0, 0].tolist()
+    expected = np.full((2, 3, 3), 255)
+    expected[1, 1] = inside
+    assert np.array_equal(decode(bytes(data)), expected)
 
 
 TAGS = [(tag, 7, 1 << 20, struct.pack("<L", 8)) for tag in range(1000, 6000)]  # each points to a megabyte
@@ -400,3 +524,13 @@ def test_real_pictures(shared: Path) -> None:
         with Image.open(path) as picture:
             width, height = picture.size
         assert load(path).shape == (height, width, 3)
+
+
+def test_a_damaged_tiff_is_refused_quietly(capfd: pytest.CaptureFixture[str]) -> None:
+    """libtiff would print its errors to the standard error of C, past every log."""
+    data = bytearray(encoded(noise(64, 64), "TIFF", compression="tiff_adobe_deflate"))
+    data[20:2000] = bytes(1980)
+    with pytest.raises(ImageError) as caught:
+        decode(bytes(data))
+    assert caught.value.code == "unreadable"
+    assert capfd.readouterr() == ("", "")
