@@ -1,4 +1,4 @@
-"""What stands in a TIFF besides pixels: its pages, and the first one's directory, reduced to what pixels need.
+"""What stands in a TIFF besides pixels: pages, and the first one's directory, reduced to what pixels need.
 
 Written from TIFF 6.0 (Adobe, 1992). A directory can point anywhere, name the same bytes millions of times and
 hold any number of other things; a decoder is handed a new one of a few entries that were looked at before.
