@@ -58,101 +58,68 @@ def finetune(
     checkpoint or settings that cannot be used, and where another run uses ``output``.
     """
     with run_folder(output):
-        return _finetune(
-            train,
-            init,
-            classes,
-            output,
-            recipe,
-            cache=cache,
-            name=name,
-            data_name=data_name,
-            held_out=held_out,
-            device=device,
-            cache_gib=cache_gib,
-            workers=workers,
-            on_problem=on_problem,
+        started = time.monotonic()
+        frozen = stages_through(init, recipe.frozen_through)
+        mixed = mix(train, classes)
+        world, chosen = join_world(device)
+        preprocessing = dataclasses.replace(init.metadata.preprocessing, short_side=mixed.short_side)
+        torch.manual_seed(recipe.seed)  # the first weights of new heads
+        start = transfer(init, classes)
+        assert isinstance(start.network, RegionNetwork)
+        known = start.metadata.classification
+        stops = on_problem is OnProblem.STOP
+        broken = BrokenPictures(
+            output / "broken.txt",
+            0 if stops else tolerated(len(mixed.records)),
+            "give --on-problem report, which leaves them out" if stops else "",
+            writes=world.first,
         )
-
-
-def _finetune(
-    train: Dataset | Sequence[Ingredient],
-    init: Checkpoint,
-    classes: ClassList,
-    output: Path,
-    recipe: Recipe,
-    *,
-    cache: Path,
-    name: str,
-    data_name: str,
-    held_out: Dataset | None,
-    device: str,
-    cache_gib: float,
-    workers: int | None,
-    on_problem: OnProblem,
-) -> Path:
-    started = time.monotonic()
-    frozen = stages_through(init, recipe.frozen_through)
-    mixed = mix(train, classes)
-    world, chosen = join_world(device)
-    preprocessing = dataclasses.replace(init.metadata.preprocessing, short_side=mixed.short_side)
-    torch.manual_seed(recipe.seed)  # the first weights of new heads
-    start = transfer(init, classes)
-    assert isinstance(start.network, RegionNetwork)
-    known = start.metadata.classification
-    stops = on_problem is OnProblem.STOP
-    broken = BrokenPictures(
-        output / "broken.txt",
-        0 if stops else tolerated(len(mixed.records)),
-        "give --on-problem report, which leaves them out" if stops else "",
-        writes=world.first,
-    )
-    source = Source(
-        init=init,
-        frozen=frozen,
-        known=len(known) if known is not None and recipe.loss.distillation > 0 else 0,
-        background=len(classes),
-        preprocessing=preprocessing,
-        proposals=ProposalCache(cache / "proposals", init, preprocessing, device=str(chosen)),
-        folder=cache / "maps",
-        device=chosen,
-        world=world,
-        broken=broken,
-    )
-    feed = choose_feed(source, mixed, recipe, cache_gib=cache_gib, workers=workers)
-    measured = held_out_regions(source, held_out, classes, recipe) if held_out is not None else None
-    learner = RegionLearner(start.network, frozen, recipe.loss)
-    result = run_training(learner, feed, output, recipe, chosen, world, measured)
-    start.network.load_state_dict({**start.network.state_dict(), **result})
-    multibox = _kept_multibox(init, frozen)
-    training = {
-        "init": init.metadata.name,
-        "data": data_name,
-        "pictures": len(mixed.records),
-        "boxes": sum(len(record.boxes) for record in mixed.records),
-        **dataclasses.asdict(recipe),
-    }
-    if multibox is not None and "multibox" in init.metadata.training:
-        training["multibox"] = init.metadata.training["multibox"]
-    metadata = dataclasses.replace(
-        start.metadata,
-        preprocessing=preprocessing,
-        name=name,
-        scoring=recipe.scoring,
-        multibox=multibox.spec if multibox is not None else None,
-        training=training,
-        licence=f"{init.metadata.licence}; the terms of {data_name}",
-        source=f"{init.metadata.name} ({init.metadata.source}), fine-tuned on {data_name}",
-    )
-    path = output / DETECTOR
-    with world.first_alone():
-        if world.first:
-            save_checkpoint(path, Checkpoint(start.network.cpu().eval(), metadata, multibox))
-            tqdm.write(
-                f"{training['pictures']} pictures, {training['boxes']} objects, {recipe.iterations} "
-                f"iterations in {(time.monotonic() - started) / 60:.1f} minutes"
-            )
-    return path
+        source = Source(
+            init=init,
+            frozen=frozen,
+            known=len(known) if known is not None and recipe.loss.distillation > 0 else 0,
+            background=len(classes),
+            preprocessing=preprocessing,
+            proposals=ProposalCache(cache / "proposals", init, preprocessing, device=str(chosen)),
+            folder=cache / "maps",
+            device=chosen,
+            world=world,
+            broken=broken,
+        )
+        feed = choose_feed(source, mixed, recipe, cache_gib=cache_gib, workers=workers)
+        measured = held_out_regions(source, held_out, classes, recipe) if held_out is not None else None
+        learner = RegionLearner(start.network, frozen, recipe.loss)
+        result = run_training(learner, feed, output, recipe, chosen, world, measured)
+        start.network.load_state_dict({**start.network.state_dict(), **result})
+        multibox = _kept_multibox(init, frozen)
+        training = {
+            "init": init.metadata.name,
+            "data": data_name,
+            "pictures": len(mixed.records),
+            "boxes": sum(len(record.boxes) for record in mixed.records),
+            **dataclasses.asdict(recipe),
+        }
+        if multibox is not None and "multibox" in init.metadata.training:
+            training["multibox"] = init.metadata.training["multibox"]
+        metadata = dataclasses.replace(
+            start.metadata,
+            preprocessing=preprocessing,
+            name=name,
+            scoring=recipe.scoring,
+            multibox=multibox.spec if multibox is not None else None,
+            training=training,
+            licence=f"{init.metadata.licence}; the terms of {data_name}",
+            source=f"{init.metadata.name} ({init.metadata.source}), fine-tuned on {data_name}",
+        )
+        path = output / DETECTOR
+        with world.first_alone():
+            if world.first:
+                save_checkpoint(path, Checkpoint(start.network.cpu().eval(), metadata, multibox))
+                tqdm.write(
+                    f"{training['pictures']} pictures, {training['boxes']} objects, {recipe.iterations} "
+                    f"iterations in {(time.monotonic() - started) / 60:.1f} minutes"
+                )
+        return path
 
 
 def stages_through(init: Checkpoint, name: str) -> int:
