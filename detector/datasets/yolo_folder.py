@@ -54,7 +54,8 @@ class YoloFolder:
         if described is None:
             if not _has_labels(labels):
                 return None
-            return cls(tree, labels, _told_apart(_by_folder(tree, labels)), named_in_file(tree))
+            pictures = _told_apart(_by_folder(tree, labels))
+            return cls(tree, labels, _without_lost(pictures, tree, labels), named_in_file(tree))
         pictures = {
             split: [(tree.image_id(picture), picture, labels.find(picture)) for picture in mine]
             for split, mine in described.pictures(tree).items()
@@ -66,7 +67,8 @@ class YoloFolder:
                 f"{described.path} describes a data set, but of its {len(mine)} pictures none has a label "
                 f"file: that of {first} would be {mine[0]}. Lay the label files there"
             )
-        return cls(tree, labels, _told_apart(pictures), described.classes(), described.keypoints)
+        pictures = _without_lost(_told_apart(pictures), tree, labels)
+        return cls(tree, labels, pictures, described.classes(), described.keypoints)
 
     @property
     def splits(self) -> tuple[str, ...]:
@@ -90,12 +92,8 @@ class YoloFolder:
         """Label files without a picture, but those in the folders of other splits."""
         mine = {label.path.parent for name in self._chosen(split) for _, _, label in self.pictures[name]}
         others = {label.path.parent for pairs in self.pictures.values() for _, _, label in pairs} - mine
-        owned = {label.path for pairs in _by_folder(self.tree, self.labels).values() for _, _, label in pairs}
-        owned |= {label.path for pairs in self.pictures.values() for _, _, label in pairs}
-        for path in sorted(self.labels.every()):
-            if path.parent in others or path in owned or path.name.lower() in _NOT_LABELS:
-                continue
-            if _has_objects(path):
+        for path in _orphans(self.pictures, self.tree, self.labels):
+            if path.parent not in others and _has_objects(path):
                 log.report(path.stem, "missing_image", f"label file {path} has no picture")
 
     def _chosen(self, split: str | None) -> tuple[str, ...]:
@@ -120,6 +118,41 @@ def _told_apart(pictures: Mapping[str, Sequence[Labelled]]) -> dict[str, list[La
         split: [(image_id, picture, told(picture, label)) for image_id, picture, label in pairs]
         for split, pairs in pictures.items()
     }
+
+
+def _without_lost(
+    pictures: Mapping[str, Sequence[Labelled]], tree: FolderTree, labels: LabelFinder
+) -> dict[str, list[Labelled]]:
+    """The pictures; those without a label file have as their problem one that is called like them, lies where
+    none of theirs belongs and is no other picture's: without objects they would be learnt as background."""
+    orphans: dict[str, list[Path]] = {}
+    if not all(label.path.is_file() for pairs in pictures.values() for _, _, label in pairs):
+        for path in _orphans(pictures, tree, labels):
+            orphans.setdefault(path.stem, []).append(path)
+
+    def told(picture: Path, label: LabelFile) -> LabelFile:
+        if label.problem or label.path.is_file():
+            return label
+        lost = next(filter(_has_objects, orphans.get(picture.stem, ())), None)
+        if lost is None:
+            return label
+        return LabelFile(
+            lost, f"{picture} has no label file, but {lost} is called like it: lay it at {label.path}"
+        )
+
+    return {
+        split: [(image_id, picture, told(picture, label)) for image_id, picture, label in pairs]
+        for split, pairs in pictures.items()
+    }
+
+
+def _orphans(pictures: Mapping[str, Sequence[Labelled]], tree: FolderTree, labels: LabelFinder) -> list[Path]:
+    """The text files that belong to no picture and are not known to be something else, sorted."""
+    everything = (*pictures.values(), *_by_folder(tree, labels).values())
+    owned = {label.path for pairs in everything for _, _, label in pairs}
+    return sorted(
+        path for path in labels.every() if path not in owned and path.name.lower() not in _NOT_LABELS
+    )
 
 
 def _has_labels(labels: LabelFinder) -> bool:
