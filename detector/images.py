@@ -34,7 +34,7 @@ from detector.picture_files import (
     webp_size,
 )
 from detector.tiff_files import tiff_contents
-from detector.unended_jpeg import END, Watch, has_all_scans
+from detector.unended_jpeg import load_unended
 
 RGB = NDArray[np.uint8]
 """An upright picture [H,W,3], red first."""
@@ -143,7 +143,7 @@ def read(data: bytes, limits: Limits = Limits()) -> Decoded:
         if kind == "BMP":
             _check_runs(picture, len(data))
         if isinstance(picture, JpegImageFile) and is_cut_off(data, kind):
-            picture = _load_unended(picture, contents.pixels)
+            picture = _load_jpeg(picture, contents.pixels)
         else:
             picture.load()
         if box is not None:
@@ -254,20 +254,15 @@ def _check_runs(picture: Image.Image, size: int) -> None:
         )
 
 
-def _load_unended(picture: JpegImageFile, data: bytes) -> JpegImageFile:
-    """Decode a JPEG that seems to lack its end marker: its pixels must be there all the same.
-
-    Raises whatever the decoder raises if they are not.
-    """
-    watch = Watch(picture)
-    progressive = "progressive" in picture.info
+def _load_jpeg(picture: JpegImageFile, data: bytes) -> JpegImageFile:
+    """Decode a JPEG that seems to lack its end marker; raise what the decoder does if pixels are missing."""
     try:
         picture.load()
     except OSError:
-        if not (has_all_scans(data) if progressive else watch.is_nearly_whole()):
+        unended = load_unended(data)
+        if unended is None:
             raise
-        picture = JpegImageFile(BytesIO(data + END))
-        picture.load()
+        return unended
     return picture
 
 

@@ -381,12 +381,20 @@ def test_frames(data: bytes, frames: int, tmp_path: Path) -> None:
     assert read(data).frames == read_file(path).frames == frames
 
 
-def test_a_little_of_a_jpeg_may_be_missing() -> None:
-    """Of what is there nothing changes."""
-    data = encoded(noise(160, 160), "JPEG", quality=90)
-    whole = decode(data)
-    for missing in (3, 10, 100):
-        assert np.array_equal(decode(data[:-missing])[:128], whole[:128])
+@pytest.mark.parametrize("subsampling", [0, 1, 2])
+@pytest.mark.parametrize("progressive", [False, True])
+@pytest.mark.parametrize("size", [(160, 160), (153, 97), (8, 8)], ids=str)
+def test_of_a_jpeg_nothing_but_its_end_may_be_missing(
+    size: tuple[int, int], subsampling: int, *, progressive: bool
+) -> None:
+    picture = noise(*size)
+    data = encoded(picture, "JPEG", quality=90, subsampling=subsampling, progressive=progressive)
+    for missing in (1, 2):
+        assert np.array_equal(decode(data[:-missing]), decode(data)), missing
+    for missing in (5, 6, 10, 100):
+        with pytest.raises(ImageError) as caught:
+            decode(data[:-missing])
+        assert caught.value.code == "truncated", missing
 
 
 def test_around_a_smaller_first_frame_there_is_nothing() -> None:
