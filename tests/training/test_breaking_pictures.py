@@ -11,7 +11,7 @@ import pytest
 from runs import KINDS, train_kind
 
 from detector.checkpoints import verify_checkpoint
-from training.running.run_log import RunLog
+from training.running.run_log import log_lines
 
 
 def _started(data: Path, init_path: Path, output: Path, kind: str) -> multiprocessing.process.BaseProcess:
@@ -44,7 +44,7 @@ def test_a_picture_breaks_between_two_parts_of_a_run(
     process = _started(mine, init_path, output, kind)
     process.join()
     assert process.exitcode == 0
-    assert [line["iteration"] for line in RunLog(log).lines] == list(range(KINDS[kind].iterations))
+    assert [entry["iteration"] for _, entry in log_lines(log)] == list(range(KINDS[kind].iterations))
     verify_checkpoint(output / "detector.safetensors")
     named = (output / "broken.txt").read_text().split() if (output / "broken.txt").exists() else []
     assert named == ([broken.stem] if kind == "streamed" else [])
