@@ -52,8 +52,8 @@ def load_state(path: Path, run: str) -> tuple[int, dict[str, dict[str, Tensor]]]
         parts.setdefault(part, {})[name] = value
     if header["run"] != run:
         raise CheckpointError(
-            f"{path} belongs to a run with other data or settings; "
-            "give another --output, or delete it to start anew"
+            f"{path} belongs to a run with other data or settings; give another --output, or delete it to "
+            "start anew. Pictures that changed or broke since are other data: bring them back, and it goes on"
         )
     return header["iteration"], parts
 
