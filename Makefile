@@ -12,7 +12,7 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-PIP_INSTALL := $(BIN)/python -m pip install --quiet -c constraints.txt
+PIP_INSTALL := $(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt
 
 .DEFAULT_GOAL := help
 .PHONY: help serve test check training peers fuzz clean
@@ -22,6 +22,8 @@ help:
 	@sed -n 's/^# \(make .*\)/\1/p' Makefile
 
 serve: $(VENV)/.serve
+	@echo "Starting the service: the weights are loaded, and on the first start selective search is compiled."
+	@echo "That takes some ten seconds (half a minute on a slow machine); then the log says Ready."
 	$(if $(WEIGHTS),DETECTOR_WEIGHTS='$(WEIGHTS)') $(if $(PORT),DETECTOR_PORT='$(PORT)') $(BIN)/python -P -m api
 
 test: $(VENV)/.dev
@@ -46,15 +48,18 @@ clean:
 # A stamp is written last, so that a step cut short is done again.
 
 $(VENV)/.serve: $(VENV)/.made pyproject.toml constraints.txt
+	@echo "Installing the service into $(VENV): PyTorch above all, some minutes and gigabytes the first time."
 	$(PIP_INSTALL) -e '.[api]'
 	@touch $@
 
 $(VENV)/.dev: $(VENV)/.made pyproject.toml constraints.txt
+	@echo "Installing everything, tests and checks included, into $(VENV): some minutes the first time."
 	$(PIP_INSTALL) -e '.[dev]'
 	@touch $@
 
 # The contrib build and the plain one cannot live in one environment: it gets a folder of its own.
 $(VENV)/.training: $(VENV)/.made pyproject.toml constraints.txt
+	@echo "Installing what training needs into $(VENV): some minutes the first time."
 	$(PIP_INSTALL) -e '.[training]'
 	@touch $@
 
@@ -70,5 +75,6 @@ $(VENV)/.made:
 	  echo "Python 3.11, 3.12 or 3.13 is needed; $(PYTHON) is: $$($(PYTHON) --version 2>&1)." >&2; \
 	  echo "Name another one: make $(MAKECMDGOALS) PYTHON=python3.12" >&2; \
 	  exit 1; }
+	@echo "Making an environment of its own in $(VENV)."
 	$(PYTHON) -m venv $(VENV)
 	@touch $@

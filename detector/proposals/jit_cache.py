@@ -62,6 +62,7 @@ class _DiskCache(NullCache):
             data = _read(folder / self._file(key), key, self._source)
             if data is not None:
                 return CompileResult._rebuild(target_context, *pickle.loads(data))
+        _tell_once("Compiling selective search, once for this installation: some ten seconds")
         return None
 
     def save_overload(self, sig: Any, data: Any) -> None:
@@ -156,6 +157,11 @@ def _write(path: Path, key: bytes, data: bytes) -> None:
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@cache
+def _tell_once(message: str) -> None:
+    _log.info("%s", message)
 
 
 @cache
