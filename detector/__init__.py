@@ -7,6 +7,7 @@
 """
 
 from importlib import import_module
+from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 from detector.errors import CheckpointError, DatasetError, DetectorError, ImageError, ParameterError
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
     from detector.results import Classification, Detections
     from detector.scoring import Scoring
 
+    __version__: str
+
 __all__ = [
     "CheckpointError",
     "Classification",
@@ -31,6 +34,7 @@ __all__ = [
     "ImageError",
     "ParameterError",
     "Scoring",
+    "__version__",
     "decode",
     "load",
     "load_classifier",
@@ -55,6 +59,8 @@ _HOMES = {
 
 
 def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        return version("googlenet-detector")
     if name not in _HOMES:
         raise AttributeError(f"module 'detector' has no attribute {name!r}")
     return getattr(import_module(f"detector.{_HOMES[name]}"), name)
