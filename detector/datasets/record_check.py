@@ -82,6 +82,8 @@ class RecordCheck:
         boxes, kept = self._inside(image_id, every[: len(known)], header)
         width, height = header.upright_size
         crowds = clip(every[len(known) :], width, height)
+        named = sum(name in self.labels for name in said.names)
+        lost = len(boxes) < named or bool(said.unreadable)  # where they are is no background
         return Record(
             image_id,
             picture,
@@ -89,7 +91,7 @@ class RecordCheck:
             height,
             boxes,
             labels[kept],
-            partial or bool(said.unreadable),
+            partial or lost,
             difficult=difficult[kept],
             crowds=crowds[area(crowds) > 0],
         )

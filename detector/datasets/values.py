@@ -37,7 +37,7 @@ def side(value: Any) -> tuple[int, bool]:
 
 
 def flag(value: Any) -> bool | None:
-    """Read a mark such as ``iscrowd``: a boolean, a number or text; None where it is none of these."""
+    """Read a mark such as ``iscrowd``: a boolean, 0, 1 or text; None where it is none of these."""
     if value is None:
         return False
     if isinstance(value, str):
@@ -47,7 +47,7 @@ def flag(value: Any) -> bool | None:
     elif isinstance(value, bool):
         return value
     found = number(value)
-    return None if found is None else found != 0
+    return found == 1 if found in (0, 1) else None
 
 
 def key(value: Any) -> str | None:

@@ -11,7 +11,7 @@ import numpy as np
 
 from detector.boxes import Boxes
 from detector.datasets.text_file import read_json
-from detector.datasets.values import key, shown
+from detector.datasets.values import key, number, shown
 from detector.errors import DatasetError, ParameterError
 from detector.files import write_whole
 from detector.results import Detections
@@ -61,18 +61,19 @@ def read_coco_results(
     if not isinstance(entries, list):
         raise DatasetError(f"{path} is no file of results: COCO's are a list, with one object a detection")
     rows: dict[str, list[tuple[int, float, Boxes]]] = {}
-    for number, entry in enumerate(entries, start=1):
+    for position, entry in enumerate(entries, start=1):
         try:
             category = key(entry["category_id"])
             if category not in labels:
                 raise ValueError(f"category_id {shown(entry['category_id'])}")
-            row = labels[category], float(entry["score"]), _box(entry["bbox"])
-            if not np.isfinite(row[1]):
-                raise ValueError("score, which must be a finite number")
+            score = number(entry["score"])
+            if score is None:
+                raise ValueError(f"score {shown(entry['score'])}, which must be a finite number")
+            row = labels[category], score, _box(entry["bbox"])
             rows.setdefault(_image_id(entry["image_id"], image_ids), []).append(row)
         except (KeyError, TypeError, ValueError) as error:
             raise DatasetError(
-                f"{path}, detection {number}: it lacks or garbles {error}; known categories are "
+                f"{path}, detection {position}: it lacks or garbles {error}; known categories are "
                 f"{_some(category_ids)}"
             ) from error
     return {
@@ -96,12 +97,14 @@ def _image_id(value: object, image_ids: Collection[str]) -> str:
     return found
 
 
-def _box(xywh: Sequence[float]) -> Boxes:
-    x, y, width, height = (float(number) for number in xywh)
-    box = np.array([x, y, x + width, y + height], np.float32)
-    if not np.isfinite(box).all():
-        raise ValueError("bbox, which must be four finite numbers")
-    return box
+def _box(xywh: object) -> Boxes:
+    sides = [number(side) for side in xywh] if isinstance(xywh, list) else []
+    x, y, width, height = sides if len(sides) == 4 else [None] * 4
+    if x is None or y is None or width is None or height is None or min(width, height) < 0:
+        raise ValueError(
+            f"bbox {shown(xywh)}, which must be four finite numbers: x, y, and width and height of 0 or more"
+        )
+    return np.array([x, y, x + width, y + height], np.float32)
 
 
 def _some(category_ids: Sequence[int | str]) -> str:

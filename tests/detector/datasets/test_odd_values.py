@@ -110,3 +110,34 @@ def test_spellings_of_lines(tmp_path: Path, line: str, boxes: int, encoding: str
     found = open_data(tmp_path).read()
     assert sum(len(record.boxes) for record in found.records) == boxes
     assert bool(found.problems) == (not boxes)
+
+
+@pytest.mark.parametrize("odd", [-1, 0.5, 2, "2", "perhaps", [1]])
+def test_a_crowd_that_is_neither_yes_nor_no_is_told(tmp_path: Path, odd: object) -> None:
+    """Taken for a crowd, the object would be neither learnt nor measured."""
+    for name in "ab":
+        picture(tmp_path / f"{name}.jpg")
+    path = instances(tmp_path / "labels.json", {"a.jpg": [1, 1], "b.jpg": [1]})
+    content = json.loads(path.read_text())
+    content["annotations"][0]["iscrowd"] = odd
+    path.write_text(json.dumps(content))
+    found = open_data(tmp_path).read()
+    assert any("neither 0 nor 1" in problem.message for problem in found.problems)
+    assert [record.partial for record in found.records] == [True, False]
+
+
+@pytest.mark.parametrize(
+    "corners",
+    [
+        pytest.param((40, 1, 10, 20), id="left and right exchanged"),
+        pytest.param((1, 40, 20, 10), id="top and bottom exchanged"),
+        pytest.param((500, 500, 520, 520), id="wholly outside"),
+    ],
+)
+def test_where_an_object_was_lost_is_no_background(tmp_path: Path, corners: tuple[int, ...]) -> None:
+    for name in "ab":
+        picture(tmp_path / f"{name}.jpg")
+        xml(tmp_path / f"{name}.xml", "cat", corners=(1, 1, 20, 20) if name == "b" else corners)
+    found = open_data(tmp_path).read()
+    assert found.problems
+    assert {record.path.stem: record.partial for record in found.records} == {"a": True, "b": False}
