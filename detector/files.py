@@ -5,11 +5,12 @@ import os
 import re
 import stat
 import sys
+from collections.abc import Hashable, Iterable
 from contextlib import suppress
 from pathlib import Path
 from uuid import uuid4
 
-from detector.errors import WriteError
+from detector.errors import ParameterError, WriteError
 from detector.text import printable_path
 
 _MAX_LINKS = 40  # as Linux has it
@@ -81,6 +82,37 @@ def check_writable(path: Path) -> None:
             raise _access_error(target.parent)
     except OSError as error:
         raise _write_error(path, error) from error
+
+
+def check_apart(outputs: Iterable[Path | None], inputs: Iterable[Path], data: Path | None = None) -> None:
+    """Find out, before work is done, whether outputs would replace one another, an input, or data.
+
+    Files are compared as what they are, not by the spelling of their paths. Devices and pipes may be given
+    twice. In the folder of a data set nothing that exists is replaced: it may be its labels.
+
+    Raises ParameterError.
+    """
+    taken = {identity(path): path for path in inputs}
+    taken.pop(None, None)
+    for path in outputs:
+        mine = None if path is None else identity(path)
+        if path is None or mine is None:
+            continue
+        if mine in taken:
+            raise ParameterError(f"{path} is named twice, or is also read: give the output another name")
+        if data is not None and path.exists() and path.resolve().is_relative_to(data.resolve()):
+            raise ParameterError(f"{path} is a file in the data set: delete it, or name another place")
+        taken[mine] = path
+
+
+def identity(path: Path) -> Hashable:
+    """What tells a file apart, however it is spelt, also one that is still to be written; None for a device,
+    a pipe or a folder."""
+    try:
+        about = path.stat()
+    except (OSError, ValueError):
+        return os.path.realpath(path)
+    return (about.st_dev, about.st_ino) if stat.S_ISREG(about.st_mode) else None
 
 
 def _target(path: Path) -> Path | int:

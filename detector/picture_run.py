@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from detector.drawing import save
 from detector.errors import DetectorError, ImageError, WriteError
-from detector.files import check_writable, write_whole
+from detector.files import check_apart, check_writable, identity, write_whole
 from detector.images import Decoded, read_file
 from detector.picture_paths import pictures_below
 from detector.text import one_line, printable, printable_path, valid_name
@@ -63,6 +63,7 @@ class PictureRun:
         self._results: list[dict[str, Any]] = []
         self._total = self._seen = self._failed = 0
         self._incomplete = False
+        self._taken: set[object] = set()
         self._handlers: dict[int, Any] = {}
         if json_file is not None and json_file != _STANDARD_OUTPUT:
             check_writable(json_file)
@@ -99,10 +100,15 @@ class PictureRun:
     def find(self, named: Sequence[Path]) -> list[Entry]:
         """Find the pictures: the files named, and those in the folders named.
 
-        A folder without any is told. Raises SystemExit, with status 1, if there is none at all.
+        A folder without any is told. Raises SystemExit, with status 1, if there is none at all, and
+        ParameterError if the results would replace one of them.
         """
         entries = [entry for path in named for entry in self._entries(path)]
         self._total = len(entries)
+        paths = [entry.path for entry in entries]
+        json_file = None if self._json_file == _STANDARD_OUTPUT else self._json_file
+        check_apart([json_file], paths)
+        self._taken = {identity(path) for path in (*paths, *filter(None, [json_file]))} - {None}
         if not entries:
             self._write()
             raise SystemExit(1)
@@ -137,8 +143,11 @@ class PictureRun:
         """Save the drawing [H,W,3] of the picture added last; one that cannot be written is told."""
         assert self._draw_folder is not None
         stem = os.fsdecode(os.fsencode(path.stem)[:_MAX_STEM])
+        place = self._draw_folder / f"{len(self._results):04d}-{stem}.png"
         try:
-            save(self._draw_folder / f"{len(self._results):04d}-{stem}.png", drawn)
+            if identity(place) in self._taken:
+                raise WriteError(f"cannot draw to {place}: it is a picture or the results: draw elsewhere")
+            save(place, drawn)
         except WriteError as error:
             self._fail(path, error)
 

@@ -27,7 +27,7 @@ from detector.datasets.problems import OnProblem, left_out
 from detector.datasets.record import Record
 from detector.errors import ParameterError
 from detector.evaluation.class_match import ClassMatch, match_classes
-from detector.files import write_whole
+from detector.files import check_apart, write_whole
 from detector.pretrained import SHIPPED
 from detector.proposals import Profile
 from detector.results import Detections
@@ -112,6 +112,7 @@ def main(
     """Print AP of every class, where mAP is lost, and one line a detector, profile and scoring."""
     with one_line_errors():
         _check_options(results, weights, record, ensemble, scoring)
+        check_apart([save_results, json_file], [*(results or []), *(weights or [])], data)
         measured = open_measured(
             data,
             format=format,
