@@ -41,24 +41,27 @@ class Metadata:
 
     @classmethod
     def from_json(cls, entry: Mapping[str, Any]) -> "Metadata":
-        """Raises KeyError, TypeError or ValueError where an entry is missing or of another form.
+        """Make metadata of JSON. Control characters in texts come back as their escapes.
 
-        Control characters in texts come back as their escapes.
+        Raises KeyError for an entry that is missing, ParameterError or ValueError for one of another form;
+        the message begins with the entry's name.
         """
-        prepare = entry["preprocessing"]
+        prepare = _object(entry, "preprocessing")
         multibox = entry.get("multibox")  # files from before there was one have none
+        if multibox is not None:
+            _object(entry, "multibox")
         return cls(
             name=_text(entry, "name"),
             architecture=_text(entry, "architecture"),
             preprocessing=Preprocessing(
-                tuple(prepare["mean"]),
-                tuple(prepare["std"]),
+                _tuple(prepare["mean"]),
+                _tuple(prepare["std"]),
                 prepare["size"],
                 prepare["context"],
                 prepare["short_side"],
             ),
-            classification=_class_list(entry["classification"]),
-            detection=_class_list(entry["detection"]),
+            classification=_class_list(entry, "classification"),
+            detection=_class_list(entry, "detection"),
             multibox=MultiBoxSpec.from_json(multibox) if multibox is not None else None,
             scoring=Scoring.from_json(entry.get("scoring", {})),  # nor this
             training=_mapping(entry, "training"),
@@ -68,14 +71,28 @@ class Metadata:
         )
 
 
-def _class_list(entry: Mapping[str, list[str]] | None) -> ClassList | None:
-    if entry is None:
+def _class_list(entry: Mapping[str, Any], name: str) -> ClassList | None:
+    if entry[name] is None:
         return None
-    ids, names = (_printable(entry[part]) for part in ("ids", "names"))
+    classes = _object(entry, name)
+    ids, names = (_printable(classes[part]) for part in ("ids", "names"))
     for part in (ids, names):
-        if not isinstance(part, list) or not part or not all(isinstance(one, str) for one in part):
-            raise ValueError("class ids and names, which must be lists of text with at least one entry")
+        if not isinstance(part, list) or not part:
+            raise ValueError(f"{name}, whose ids and names must be lists of text with at least one entry")
+        if not all(isinstance(text, str) and text.strip() for text in part):
+            raise ValueError(f"{name}, whose ids and names must be lists of text, none of it blank")
     return ClassList(tuple(ids), tuple(names))
+
+
+def _object(entry: Mapping[str, Any], name: str) -> dict[str, Any]:
+    if not isinstance(entry[name], dict):
+        raise ValueError(f"{name}, which must be an object of names and values")
+    return entry[name]
+
+
+def _tuple(value: Any) -> Any:
+    """A JSON list as a tuple; anything else as it is, for :class:`Preprocessing` to refuse."""
+    return tuple(value) if isinstance(value, list) else value
 
 
 def _text(entry: Mapping[str, Any], name: str) -> str:
@@ -85,9 +102,7 @@ def _text(entry: Mapping[str, Any], name: str) -> str:
 
 
 def _mapping(entry: Mapping[str, Any], name: str) -> dict[str, Any]:
-    if not isinstance(entry[name], dict):
-        raise ValueError(f"{name}, which must be an object of names and values")
-    return _printable(entry[name])
+    return _printable(_object(entry, name))
 
 
 def _printable(value: Any) -> Any:

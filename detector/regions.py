@@ -4,7 +4,6 @@ Letters for shapes: R regions; a crop is 224x224.
 """
 
 from dataclasses import dataclass
-from math import isfinite
 from threading import Lock
 
 import cv2
@@ -41,16 +40,20 @@ class Preprocessing:
 
     def __post_init__(self) -> None:
         """Raises ParameterError for numbers that no crop can be made with."""
-        for name in ("mean", "std"):
-            value = getattr(self, name)
-            if len(value) != 3 or not all(isinstance(one, int | float) and isfinite(one) for one in value):
-                raise ParameterError(f"{name} must be three finite numbers, got {value!r}")
-        if min(self.std) <= 0:
-            raise ParameterError(f"std must be positive, got {self.std!r}")
+        # Pixels lie in 0..255: a mean beyond them, or a deviation that they cannot have, is a damaged number.
+        _check_colour("mean", self.mean, -255, 255)
+        _check_colour("std", self.std, 0.01, 255)
         _check_whole("size", self.size, 1, MAX_SIZE)
         _check_whole("context", self.context, 0, (self.size - 1) // 2)
         if self.short_side is not None:
             _check_whole("short_side", self.short_side, 1, MAX_SHORT_SIDE)
+
+
+def _check_colour(name: str, value: object, low: float, high: float) -> None:
+    numbers = value if isinstance(value, tuple) else ()
+    real = [isinstance(one, int | float) and not isinstance(one, bool) for one in numbers]
+    if len(real) != 3 or not all(real) or not all(low <= one <= high for one in numbers):
+        raise ParameterError(f"{name} must be three numbers in {low:g}..{high:g}, got {value!r}")
 
 
 def _check_whole(name: str, value: object, low: int, high: int) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -55,21 +56,24 @@ class MultiBoxSpec:
 
     @classmethod
     def from_json(cls, entry: Mapping[str, Any]) -> "MultiBoxSpec":
-        """Raises KeyError, TypeError or ValueError if the entry is none that a head can be made of."""
-        (fine, coarse), (fine_channels, coarse_channels) = entry["stages"], entry["channels"]
-        if not isinstance(fine, str) or not isinstance(coarse, str):
+        """Raises KeyError or ValueError if the entry is none that a head can be made of; the message begins
+        with the name of what is wrong."""
+        stages, channels, grid_list = (entry[name] for name in ("stages", "channels", "grids"))
+        if not _is_pair(stages) or not all(isinstance(stage, str) for stage in stages):
             raise ValueError("stages, which must be two names")
-        grids = tuple(
-            Grid(_positive(grid["cells"], "cells"), np.array(grid["sides"], np.float32).reshape(-1, 2))
-            for grid in entry["grids"]
-        )
+        if not _is_pair(channels):
+            raise ValueError("channels, which must be two numbers")
+        (fine, coarse), (fine_channels, coarse_channels) = stages, channels
+        if not isinstance(grid_list, list) or not all(isinstance(grid, dict) for grid in grid_list):
+            raise ValueError("grids, which must be a list of objects with cells and sides")
+        grids = tuple(Grid(_positive(grid["cells"], "cells"), _sides(grid["sides"])) for grid in grid_list)
         if len(grids) < 2:
             raise ValueError("grids, of which two maps need at least two")
         for grid in grids:
             if not len(grid.sides) or not ((grid.sides > 0) & np.isfinite(grid.sides)).all():
                 raise ValueError("sides, which must be positive, and of one shape a grid at least")
-        channels = _positive(fine_channels, "channels"), _positive(coarse_channels, "channels")
-        return cls((fine, coarse), channels, _positive(entry["size"], "size"), grids)
+        widths = _positive(fine_channels, "channels"), _positive(coarse_channels, "channels")
+        return cls((fine, coarse), widths, _positive(entry["size"], "size"), grids)
 
 
 class MultiBoxHead(nn.Module):
@@ -154,6 +158,17 @@ def stages_read(features: nn.Sequential, stages: Sequence[str]) -> int:
     if unknown:
         raise ParameterError(f"the trunk has no stage {unknown[0]!r}; it has {', '.join(names)}")
     return 1 + max(names.index(name) for name in stages)
+
+
+def _is_pair(value: object) -> bool:
+    return isinstance(value, list | tuple) and len(value) == 2
+
+
+def _sides(value: object) -> NDArray[np.float32]:
+    try:
+        return np.array(value, np.float32).reshape(-1, 2)
+    except (TypeError, ValueError, OverflowError) as error:
+        raise ValueError("sides, which must be pairs of numbers") from error
 
 
 def _positive(number: object, what: str) -> int:

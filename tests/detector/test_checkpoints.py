@@ -12,10 +12,10 @@ import torchvision
 from safetensors.torch import load_file, save_file
 
 from detector.bvlc import PREPROCESSING
+from detector.checkpoint_file import EARLIER_FORMAT, header_digest, tensors_digest
 from detector.checkpoints import (
     Checkpoint,
     Metadata,
-    _digest,
     load_checkpoint,
     read_metadata,
     save_checkpoint,
@@ -112,7 +112,7 @@ def _plain_safetensors(path: Path) -> None:
 
 
 def _rewritten(change: Callable[[dict, dict], object], *, sound: bool = True) -> Callable[[Path], None]:
-    """Changes the header and the tensors of a file; ``sound`` makes the SHA-256 that of the new tensors."""
+    """Changes the header and the tensors of a file; ``sound`` states their new SHA-256."""
 
     def rewrite(path: Path) -> None:
         from safetensors import safe_open
@@ -120,10 +120,10 @@ def _rewritten(change: Callable[[dict, dict], object], *, sound: bool = True) ->
         with safe_open(path, framework="pt") as file:
             header = json.loads(file.metadata()["googlenet-detector"])
         tensors = load_file(path)
-        stated = header["sha256"] = _digest(tensors)
         change(header, tensors)
-        if sound and header.get("sha256") == stated:
-            header["sha256"] = _digest(tensors)
+        if sound:
+            header["tensors_sha256"] = tensors_digest(tensors)
+            header["sha256"] = header_digest(header)
         save_file(tensors, path, metadata={"googlenet-detector": json.dumps(header)})
 
     return rewrite
@@ -166,6 +166,19 @@ def _with(**changes: object) -> Callable[[Path], None]:
     return _rewritten(lambda header, tensors: header.update(changes))
 
 
+def _edited(**changes: object) -> Callable[[Path], None]:
+    """Changes entries of the header as somebody does who does not state its SHA-256 anew."""
+    return _rewritten(lambda header, tensors: header.update(changes), sound=False)
+
+
+def _with_tensors_digest(digest: object) -> Callable[[Path], None]:
+    def change(header: dict, tensors: dict) -> None:
+        header["tensors_sha256"] = digest
+        header["sha256"] = header_digest(header)
+
+    return _rewritten(change, sound=False)
+
+
 def _prepared(**changes: object) -> Callable[[Path], None]:
     """Changes entries of the header's preprocessing."""
     return _rewritten(lambda header, tensors: header["preprocessing"].update(changes))
@@ -195,7 +208,7 @@ UNUSABLE = [
     ("a licence that is null", _with(licence=None), "licence, which must be text"),
     ("training that is a list", _with(training=[1]), "training, which must be"),
     ("metrics that are text", _with(metrics="x"), "metrics, which must be"),
-    ("classes that are a list", _with(detection=[1, 2]), "lacks or garbles"),
+    ("classes that are a list", _with(detection=[1, 2]), "detection, which must be an object"),
     ("no classes", _with(detection={"ids": [], "names": []}), "at least one entry"),
     ("ids that are numbers", _with(detection={"ids": [1], "names": ["a"]}), "lists of text"),
     ("names that are null", _with(detection={"ids": ["a"], "names": [None]}), "lists of text"),
@@ -208,12 +221,12 @@ UNUSABLE = [
     ("size true", _prepared(size=True), "size must be"),
     ("context of the whole crop", _prepared(context=112), "context must be"),
     ("negative context", _prepared(context=-1), "context must be"),
-    ("std 0", _prepared(std=[0, 0, 0]), "std must be positive"),
-    ("negative std", _prepared(std=[1, -1, 1]), "std must be positive"),
-    ("mean of two", _prepared(mean=[1, 2]), "mean must be three"),
-    ("mean as text", _prepared(mean="abc"), "mean must be three"),
-    ("endless mean", _prepared(mean=[float("inf"), 1, 1]), "mean must be three"),
-    ("mean that is no number", _prepared(mean=[float("nan"), 1, 1]), "mean must be three"),
+    ("std 0", _prepared(std=[0, 0, 0]), "std must be three numbers in"),
+    ("negative std", _prepared(std=[1, -1, 1]), "std must be three numbers in"),
+    ("mean of two", _prepared(mean=[1, 2]), "mean must be three numbers in"),
+    ("mean as text", _prepared(mean="abc"), "mean must be three numbers in"),
+    ("endless mean", _prepared(mean=[float("inf"), 1, 1]), "mean must be three numbers in"),
+    ("mean that is no number", _prepared(mean=[float("nan"), 1, 1]), "mean must be three numbers in"),
     ("short side 0", _prepared(short_side=0), "short_side must be"),
     ("negative short side", _prepared(short_side=-1), "short_side must be"),
     ("short side as text", _prepared(short_side="x"), "short_side must be"),
@@ -227,7 +240,35 @@ UNUSABLE = [
     ("a weight that is no number", _filled("backbone.classifier.bias", float("nan")), "not finite"),
     ("a weight that is endless", _filled("backbone.classifier.bias", float("-inf")), "not finite"),
     ("a bit flipped", lambda path: _flip(path), "is damaged"),
-    ("a digest of another type", _with(sha256=5), "is damaged"),
+    ("a digest of another type", _edited(sha256=5), "its header does not have"),
+    ("a digest of the tensors of another type", _with_tensors_digest(5), "its tensors do not have"),
+    ("no digest", _rewritten(lambda h, t: h.pop("sha256"), sound=False), "lacks a SHA-256"),
+    (
+        "no digest of the tensors",
+        _rewritten(lambda h, t: h.pop("tensors_sha256"), sound=False),
+        "lacks a SHA",
+    ),
+    ("an edited class name", _edited(detection={"ids": ["a"], "names": ["a"]}), "its header does not have"),
+    ("an edited licence", _edited(licence="public domain"), "its header does not have"),
+    ("a field more", _edited(remark="none"), "its header does not have"),
+    ("called earlier than it is", _edited(format=EARLIER_FORMAT), "its tensors do not have"),
+    ("a mean beyond all pixels", _prepared(mean=[1e308, 1, 1]), "mean must be three numbers in"),
+    ("a mean of true", _prepared(mean=[True, 1, 1]), "mean must be three numbers in"),
+    ("a mean that is one number", _prepared(mean=5), "mean must be three numbers in"),
+    ("no mean", _prepared(mean=None), "mean must be three numbers in"),
+    ("a std beyond all pixels", _prepared(std=[1e9, 1, 1]), "std must be three numbers in"),
+    ("a std of next to nothing", _prepared(std=[1e-30, 1, 1]), "std must be three numbers in"),
+    ("preprocessing that is a list", _with(preprocessing=[1]), "preprocessing, which must be an object"),
+    ("preprocessing without a size", _rewritten(lambda h, t: h["preprocessing"].pop("size")), "lacks 'size'"),
+    ("a class without a name", _with(detection={"ids": ["a"], "names": [""]}), "lists of text"),
+    ("a class name of blanks", _with(detection={"ids": ["a"], "names": [" "]}), "lists of text"),
+    ("ids without names", _with(detection={"ids": ["a"]}), "lacks 'names'"),
+    ("MultiBox that is a list", _with(multibox=[1]), "multibox, which must be an object"),
+    ("stages that are null", _rewritten(lambda h, t: h["multibox"].update(stages=None)), "stages, which"),
+    ("grids that are a number", _rewritten(lambda h, t: h["multibox"].update(grids=3)), "grids, which"),
+    ("sides as text", _rewritten(lambda h, t: h["multibox"]["grids"][0].update(sides="x")), "sides, which"),
+    ("scoring that is a list", _with(scoring=[1]), "scoring"),
+    ("a scoring power as text", _with(scoring={"fit_power": "a"}), "fit_power must lie"),
     ("MultiBox of an endless size", _rewritten(lambda h, t: h["multibox"].update(size=10**9)), "size, which"),
     (
         "MultiBox of endless maps",
@@ -261,13 +302,51 @@ def test_files_that_load_elsewhere_and_must_not_here(
     assert str(caught.value).isprintable()
 
 
+def _earlier(digest: bool) -> Callable[[Path], None]:
+    """Makes a file of the format before this one."""
+
+    def change(header: dict, tensors: dict) -> None:
+        header["format"] = EARLIER_FORMAT
+        del header["sha256"]
+        stated = header.pop("tensors_sha256")
+        if digest:
+            header["sha256"] = stated
+
+    return _rewritten(change, sound=False)
+
+
+def test_a_file_of_the_earlier_format_is_verified_by_its_tensors(multibox_path: Path, tmp_path: Path) -> None:
+    path = tmp_path / "weights.safetensors"
+    shutil.copy(multibox_path, path)
+    _earlier(digest=True)(path)
+    assert verify_checkpoint(path) == load_checkpoint(multibox_path).metadata
+    _flip(path)
+    with pytest.raises(CheckpointError, match="its tensors do not have"):
+        load_checkpoint(path)
+
+
 def test_a_file_without_a_digest_is_read_but_not_verified(multibox_path: Path, tmp_path: Path) -> None:
     path = tmp_path / "weights.safetensors"
     shutil.copy(multibox_path, path)
-    _rewritten(lambda header, tensors: header.pop("sha256"))(path)
+    _earlier(digest=False)(path)
     load_checkpoint(path)
     with pytest.raises(CheckpointError, match="states no SHA-256"):
         verify_checkpoint(path)
+
+
+def test_any_edit_of_the_metadata_is_told(multibox_path: Path, tmp_path: Path) -> None:
+    """A digit or a letter anywhere: whatever the JSON says afterwards, it is not what was written."""
+    data = multibox_path.read_bytes()
+    begin = data.index(b"googlenet-detector")
+    end = data.index(b'"},"', begin)  # of the entry; tensors follow
+    path = tmp_path / "weights.safetensors"
+    places = [place for place in range(begin, end) if data[place : place + 1].isalnum()]
+    for place in places[:: len(places) // 150]:
+        damaged = bytearray(data)
+        damaged[place] = ord("7") if damaged[place] != ord("7") else ord("3")
+        path.write_bytes(damaged)
+        with pytest.raises(CheckpointError):
+            read_metadata(path)
 
 
 def test_texts_of_a_file_cannot_move_a_cursor(multibox_path: Path, tmp_path: Path) -> None:
@@ -305,9 +384,13 @@ BROKEN_HEAD = [
         _rewritten(lambda h, t: h["multibox"]["grids"].append({"cells": 2, "sides": [[9, 9]]})),
         "lacks tensors",
     ),
-    ("a spec without grids", _rewritten(lambda h, t: h["multibox"].pop("grids")), "lacks or garbles 'grids'"),
+    ("a spec without grids", _rewritten(lambda h, t: h["multibox"].pop("grids")), "lacks 'grids'"),
     ("no grid", _rewritten(lambda h, t: h["multibox"].update(grids=[])), "garbles grids"),
-    ("a spec that is text", _rewritten(lambda h, t: h.update(multibox="yes")), "lacks or garbles"),
+    (
+        "a spec that is text",
+        _rewritten(lambda h, t: h.update(multibox="yes")),
+        "multibox, which must be an object",
+    ),
     (
         "a stage that the trunk lacks",
         _rewritten(lambda h, t: h["multibox"].update(stages=["inception_3b", "inception_9z"])),
