@@ -14,7 +14,9 @@ from detector.datasets.json_keys import spelled
 from detector.datasets.problems import ProblemLog
 from detector.datasets.split_names import in_order, role_of, split_of
 from detector.datasets.text_file import read_json, read_text
+from detector.datasets.unread_pictures import unread_of
 from detector.errors import DatasetError
+from detector.picture_paths import unread_kinds
 
 # COCO's other tasks on the same pictures.
 _OTHERS = re.compile(r"^(captions|person_keypoints|stuff|panoptic|image_info|unlabeled|densepose|results)")
@@ -162,6 +164,7 @@ def _place(tree: FolderTree, split: str, file: CocoFile, pictures_needed: bool) 
         raise DatasetError(
             f"none of the first {len(names)} pictures that {file.path} lists lies in a folder below "
             f"{tree.root}: put them in {tree.root / (split or 'images')}; the first is {names[0]}"
+            + (f"; {unread_kinds(unread)}" if (unread := unread_of(tree)) else "")
         )
     return Place(best)  # with none of the pictures, it is the folder of that name: each is then a problem
 

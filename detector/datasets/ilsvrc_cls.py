@@ -11,6 +11,7 @@ from detector.datasets.picture_header import read_header
 from detector.datasets.problems import OnProblem, ProblemLog
 from detector.datasets.record import Dataset, LabelledDataset, LabelledImage
 from detector.datasets.text_file import read_text
+from detector.datasets.unread_pictures import unread_beside
 from detector.datasets.voc_record import VocRecordReader
 from detector.datasets.voc_xml import parse_voc_xml
 from detector.errors import DatasetError, ImageError
@@ -85,7 +86,7 @@ def _picture_is_there(image_id: str, path: Path, log: ProblemLog) -> bool:
     try:
         read_header(path)
     except FileNotFoundError:
-        log.report(image_id, "missing_image", f"picture {path} is missing")
+        log.report(image_id, "missing_image", f"picture {path} is missing{unread_beside(path)}")
     except ImageError as error:
         log.report(image_id, "unreadable_image", str(error))
     else:
