@@ -45,8 +45,13 @@ class IlsvrcLayout:
         return self.home / f"ImageSets/{self.task}/{name}.txt"
 
     def image_ids(self, name: str) -> list[str]:
-        """The pictures of a list, in its order. Raises DatasetError if there is no such list."""
-        return [columns[0] for columns in read_list(self.list_file(name))]
+        """The pictures of a list, in its order. Raises DatasetError if there is no such list or it is empty:
+        it was not copied to its end, or a split is measured that has no picture."""
+        path = self.list_file(name)
+        found = [columns[0] for columns in read_list(path)]
+        if not found:
+            raise DatasetError(f"list file {path} is empty: it must name one picture a line")
+        return found
 
 
 def read_list(path: Path) -> list[list[str]]:
