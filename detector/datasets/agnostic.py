@@ -8,7 +8,7 @@ import numpy as np
 
 from detector.classes import ClassList
 from detector.datasets.corners import from_corners
-from detector.datasets.ilsvrc import IlsvrcLayout, Task, read_list
+from detector.datasets.ilsvrc import IlsvrcLayout, Task, picture_rows
 from detector.datasets.json_keys import spelled
 from detector.datasets.problems import OnProblem, ProblemLog
 from detector.datasets.record import Dataset
@@ -66,7 +66,7 @@ def read_agnostic(
             continue
         said = _said(path, entry)
         if said is None:
-            message = f"its entry in {path} has no list of boxes: {shown(entry)}"
+            message = f"its entry in {path} has no list of boxes, or a second one inside: {shown(entry)}"
             log.report(image_id, "unreadable_annotation", message)
             continue
         record = check.record(image_id, paths[0], said)
@@ -83,10 +83,11 @@ def _read(path: Path) -> dict[str, Any]:
 
 
 def _said(path: Path, entry: object) -> Said | None:
-    """What an entry says, None if it has no list of boxes."""
+    """What an entry says, None if it has no list of boxes, or holds the entry of another picture."""
     fields = spelled(entry, ("width", "height", "boxes"))
     listed = fields.get("boxes")
-    if not isinstance(listed, list):
+    inside = (one for one in fields.values() if isinstance(one, Mapping))
+    if not isinstance(listed, list) or any("boxes" in spelled(one, ["boxes"]) for one in inside):
         return None
     (width, wide), (height, high) = side(fields.get("width")), side(fields.get("height"))
     stated = f"{shown(fields.get('width'))} x {shown(fields.get('height'))}"
@@ -118,7 +119,7 @@ def _pictures(root: Path) -> Mapping[str, Sequence[Path]]:
             missing.append(error)
             continue
         if layout.list_file(list_name).exists():
-            for image_id, *_ in read_list(layout.list_file(list_name)):
+            for image_id, *_ in picture_rows(layout.list_file(list_name)):
                 name, path = Path(image_id).name, layout.picture(split, image_id)
                 known = found.setdefault(name, [])
                 if not known or (tasks[name] == task and path not in known):

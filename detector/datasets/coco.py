@@ -42,7 +42,8 @@ class CocoFile:
     ``numbers`` names to the ids as the file has them; ``objects`` maps a picture's id to its objects.
     ``problems`` are those of entries that belong to none of ``images``: they are left out, and so are
     pictures that share an id or a file, since nobody can tell whose boxes are whose. Ids are compared as
-    text (:func:`detector.datasets.values.key`).
+    text (:func:`detector.datasets.values.key`). With ``nobodys`` objects, those that name no picture, one
+    without objects may have lost its own, and is no background.
     """
 
     path: Path
@@ -52,6 +53,7 @@ class CocoFile:
     numbers: Mapping[str, int | str]
     objects: Mapping[str, Sequence[CocoObject]]
     problems: Sequence[Problem]
+    nobodys: bool = False
 
     @classmethod
     def load(cls, path: Path) -> "CocoFile":
@@ -68,12 +70,13 @@ class CocoFile:
         images = _images(path, file["images"], problems)
         ids = {image.image_id for image in images} | {problem.image_id for problem in problems}
         objects: dict[str, list[CocoObject]] = {image.image_id: [] for image in images}
-        names = _ids_by_name(images)
+        names, nobodys = _ids_by_name(images), False
         for number, entry in enumerate(file["annotations"], start=1):
             image_id = key(spelled(entry, ["image_id"]).get("image_id"))
             if image_id is None:
                 message = f"{path}: annotation {number} names no picture, and is left out: {shown(entry)}"
                 problems.append(Problem(f"annotation {number}", "unreadable_object", message))
+                nobodys = True
                 continue
             image_id = image_id if image_id in ids else names.get(image_id, image_id)
             found = CocoObject.of(entry, number)
@@ -83,7 +86,7 @@ class CocoFile:
                 ids.add(image_id)
                 message = f"{path} has objects of a picture it does not list"
                 problems.append(Problem(image_id, "missing_image", message))
-        return cls(path, images, categories, above, numbers, objects, problems)
+        return cls(path, images, categories, above, numbers, objects, problems, nobodys)
 
     def class_list(self) -> ClassList:
         """All categories in the order of their ids. Raises DatasetError if two have the same name."""
@@ -127,7 +130,10 @@ class CocoFile:
                 odd=[*image.odd, *(f"{self.path}: {one.odd}" for one in mine if one.odd)],
                 crowds=np.array(crowds, np.float32).reshape(-1, 4),
             )
-            return RecordCheck(labels, log, check_pictures).record(image.image_id, picture, said)
+            partial = self.nobodys and not mine
+            return RecordCheck(labels, log, check_pictures).record(
+                image.image_id, picture, said, partial=partial
+            )
 
         return Entry(image.image_id, picture, read)
 

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from detector.classes import ClassList, ilsvrc_det
-from detector.datasets.ilsvrc import IlsvrcLayout, read_list
+from detector.datasets.ilsvrc import IlsvrcLayout, picture_rows
 from detector.datasets.problems import OnProblem, ProblemLog
 from detector.datasets.record import Dataset, Record
 from detector.datasets.record_check import PictureCheck
@@ -99,7 +99,7 @@ def det_image_ids(layout: IlsvrcLayout, split: str) -> list[str]:
 
 def _positives(path: Path) -> list[str]:
     """The pictures that the list of a class marks as positive."""
-    rows = read_list(path)
+    rows = picture_rows(path)
     for row in rows:
         if len(row) < 2 or row[-1] not in _MARKS:
             raise DatasetError(

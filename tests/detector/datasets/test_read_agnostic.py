@@ -52,6 +52,7 @@ def test_pictures_are_found_in_both_tasks_and_corners_become_boxes(pictures: Tre
         pytest.param("unreadable_annotation", {"boxes": {"a": [1, 2, 3, 4]}}, id="boxes that are no list"),
         pytest.param("unreadable_annotation", [[1, 2, 3, 4]], id="a list for the entry"),
         pytest.param("unreadable_annotation", None, id="nothing for the entry"),
+        pytest.param("unreadable_annotation", entry() | {"w": entry()}, id="an entry in another"),
         pytest.param("odd_value", entry((1, 2, 3, 4)) | {"width": "broad"}, id="a size that is none"),
         pytest.param("odd_value", entry((1, 2, 3, 4)) | {"height": 1e400}, id="a size without end"),
         pytest.param("size_mismatch", entry((1, 2, 3, 4), width=50, height=40), id="another size"),

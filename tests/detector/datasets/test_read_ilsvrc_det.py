@@ -225,6 +225,17 @@ def test_lists_without_a_positive_picture_are_refused(tree: Tree) -> None:
         read_ilsvrc_det(tree.root, "train")
 
 
+@pytest.mark.parametrize("line", ["a 1b 2", "a 1;b 2", "a b c"])
+def test_a_line_of_more_than_a_picture_is_refused(tree: Tree, line: str) -> None:
+    """An end of line is lost: the second picture would be passed over."""
+    tree.list_file("DET/val", [line])
+    with pytest.raises(DatasetError, match=rf"val\.txt: '{line}' is more than a picture and its number"):
+        read_ilsvrc_det(tree.root, "val")
+    by_class(tree, "c 1", line)
+    with pytest.raises(DatasetError, match=rf"train_1\.txt: '{line}' is more than a picture"):
+        read_ilsvrc_det(tree.root, "train")
+
+
 @pytest.mark.parametrize("content", ["", "\r\n\r\n", " \t\n"])
 def test_an_empty_list_is_refused(tree: Tree, content: str) -> None:
     tree.bytes("ImageSets/DET/val.txt", content.encode())
