@@ -72,8 +72,9 @@ def detect(
     """Find objects in pictures.
 
     Folders are searched with all below them, except what systems leave there (hidden files, @eaDir,
-    __MACOSX). What cannot be read is named on standard error, one line each, and is not part of the result;
-    the others go on, and the exit status is 1. An interrupted run (Ctrl-C) keeps what it has found.
+    __MACOSX). What cannot be read is named on standard error, one line each (in folders, pictures of other
+    kinds such as HEIC in one line for all), and is not part of the result; the others go on, and the exit
+    status is 1. An interrupted run (Ctrl-C) keeps what it has found.
     """
     with PictureRun("detections", json_file, draw_folder) as run:
         files = run.find(images)

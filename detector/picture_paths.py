@@ -1,10 +1,11 @@
-"""Which files are taken for pictures, by their names: the one place for folders that people fill.
+"""Which files are taken for pictures, by their names, and which are pictures that are not read: the one
+place for folders that people fill.
 
 Used by the command line, by the readers of data sets and by the classifier's lists of pictures.
 """
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from errno import EISDIR
 from pathlib import Path
 
@@ -13,6 +14,27 @@ PICTURE_SUFFIXES = (
     ".jpe", ".jfif", ".pjpeg", ".pjp", ".apng", ".dib",
 )  # fmt: skip
 """Suffixes, in lower case, of the pictures that :mod:`detector.images` decodes; the first is tried first."""
+
+DRAWING_SUFFIXES = (".pdf", ".svg", ".svgz", ".eps", ".ico", ".cur", ".icns", ".wmf", ".emf", ".xbm", ".xpm")
+"""Of documents and marks, which lie about in folders that hold no pictures."""
+
+UNREAD_SUFFIXES = (
+    # of telephones and of the web
+    ".heic", ".heif", ".heics", ".heifs", ".hif", ".avif", ".avifs", ".jxl", ".jxr", ".wdp", ".hdp", ".bpg",
+    ".flif", ".qoi", ".mpo", ".jps",
+    # JPEG 2000
+    ".jp2", ".j2k", ".j2c", ".jpc", ".jpf", ".jpx", ".jpm",
+    # of cameras
+    ".raw", ".dng", ".cr2", ".cr3", ".crw", ".nef", ".nrw", ".arw", ".srf", ".sr2", ".srw", ".orf", ".rw2",
+    ".rwl", ".raf", ".pef", ".x3f", ".3fr", ".fff", ".iiq", ".kdc", ".dcr", ".mrw", ".erf", ".mef",
+    # of science and of programs
+    ".ppm", ".pgm", ".pbm", ".pnm", ".pam", ".pfm", ".tga", ".exr", ".hdr", ".pcx", ".dds", ".sgi", ".ras",
+    ".dpx", ".fits", ".dcm", ".psd", ".psb", ".xcf", ".kra",
+    *DRAWING_SUFFIXES,
+)  # fmt: skip
+"""Suffixes, in lower case, of pictures that are not read: who has some is told."""
+
+_NAMED = 3  # of files that are not read, so many are named
 
 _DROPPINGS = frozenset(
     {
@@ -34,6 +56,22 @@ def has_picture_suffix(path: str | Path) -> bool:
     return os.fspath(path).lower().endswith(PICTURE_SUFFIXES)
 
 
+def has_unread_suffix(path: str | Path) -> bool:
+    """Tell whether a file's name ends like that of a picture of a kind that is not read."""
+    return os.fspath(path).lower().endswith(UNREAD_SUFFIXES)
+
+
+def unread_kinds(paths: Sequence[Path]) -> str:
+    """Say of pictures that they are of kinds that are not read, and what to do."""
+    kinds = ", ".join(sorted({path.suffix.lower() for path in paths}))
+    names = ", ".join(path.name for path in paths[:_NAMED])
+    if len(paths) == 1:
+        return f"{names} is of a kind that is not read ({kinds}): convert it to JPEG or PNG"
+    more = f" and {len(paths) - _NAMED} more" if len(paths) > _NAMED else ""
+    which = f"{len(paths)} files are of kinds that are not read ({kinds}: {names}{more})"
+    return f"{which}: convert them to JPEG or PNG"
+
+
 def is_dropping(name: str) -> bool:
     """Tell whether ``name``, of one file or folder, is what a system or tool left there.
 
@@ -44,13 +82,17 @@ def is_dropping(name: str) -> bool:
     return name.startswith(".") or name.lower() in _DROPPINGS
 
 
-def pictures_below(folder: Path, on_error: Callable[[OSError], None] | None = None) -> Iterator[Path]:
+def pictures_below(
+    folder: Path,
+    on_error: Callable[[OSError], None] | None = None,
+    on_unread: Callable[[Path], None] | None = None,
+) -> Iterator[Path]:
     """Find the files called like pictures in a folder and its sub-folders, sorted, its own first.
 
     Droppings are passed over (:func:`is_dropping`). Links to folders are followed, each folder once. A file
     called like a picture that is none, or a link to nowhere, comes too: whoever opens it says what is wrong.
     ``on_error`` is told of each folder that cannot be read (without it, the OSError is raised), and of each
-    that is called like a picture and has nothing in it.
+    that is called like a picture and has nothing in it; ``on_unread`` of each picture whose kind is not read.
     """
     seen = set()
     for where, below, names in os.walk(folder, onerror=on_error or _raise, followlinks=True):
@@ -63,9 +105,11 @@ def pictures_below(folder: Path, on_error: Callable[[OSError], None] | None = No
         if on_error is not None and not below and not names and has_picture_suffix(where):
             on_error(IsADirectoryError(EISDIR, "is a folder, not a picture", where))
         below[:] = sorted(name for name in below if not is_dropping(name))
-        yield from (
-            path / name for name in sorted(names) if has_picture_suffix(name) and not is_dropping(name)
-        )
+        for name in sorted(name for name in names if not is_dropping(name)):
+            if has_picture_suffix(name):
+                yield path / name
+            elif on_unread is not None and has_unread_suffix(name):
+                on_unread(path / name)
 
 
 def _raise(error: OSError) -> None:

@@ -23,7 +23,7 @@ from detector.drawing import save
 from detector.errors import DetectorError, ImageError, WriteError
 from detector.files import check_apart, check_writable, identity, write_whole
 from detector.images import Decoded, read_file
-from detector.picture_paths import pictures_below
+from detector.picture_paths import pictures_below, unread_kinds
 from detector.text import one_line, printable, printable_path, valid_name
 
 _ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -100,8 +100,9 @@ class PictureRun:
     def find(self, named: Sequence[Path]) -> list[Entry]:
         """Find the pictures: the files named, and those in the folders named.
 
-        A folder without any is told. Raises SystemExit, with status 1, if there is none at all, and
-        ParameterError if the results would replace one of them.
+        A folder without any is told, and how many it has of kinds that are not read. Raises
+        SystemExit, with status 1, if there is none at all, and ParameterError if the results would replace
+        one of them.
         """
         entries = [entry for path in named for entry in self._entries(path)]
         self._total = len(entries)
@@ -160,9 +161,10 @@ class PictureRun:
             yield Entry(path, named=True)
             return
         problems: list[OSError] = []
+        unread: list[Path] = []
         found = False
         try:
-            for picture in pictures_below(path, problems.append):
+            for picture in pictures_below(path, problems.append, unread.append):
                 found = True
                 yield Entry(picture, named=False)
         except OSError as error:  # the folder went away
@@ -171,7 +173,9 @@ class PictureRun:
             _tell(f"{printable_path(problem.filename or path)}: {reason(problem)}")
         if not found and not problems:
             _tell(f"no pictures in {printable_path(path)}")
-        self._incomplete |= bool(problems) or not found
+        if unread:
+            _tell(f"{printable_path(path)}: {unread_kinds(unread)}")
+        self._incomplete |= bool(problems or unread) or not found
 
     def _fail(self, path: Path, error: DetectorError | OSError) -> None:
         self._failed += 1

@@ -2,17 +2,19 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from detector.boxes import Boxes
 from detector.classes import ClassList
 from detector.datasets.corners import from_corners
-from detector.datasets.ilsvrc import IlsvrcLayout, Task
+from detector.datasets.ilsvrc import IlsvrcLayout, Task, picture_rows
+from detector.datasets.json_keys import spelled
 from detector.datasets.problems import OnProblem, ProblemLog
 from detector.datasets.record import Dataset
 from detector.datasets.record_check import RecordCheck, Said
 from detector.datasets.text_file import read_json
+from detector.datasets.values import number, shown, side
 from detector.errors import DatasetError
 
 FILE_NAME = "agnostic_boxes.json"
@@ -37,7 +39,9 @@ def read_agnostic(
     """Read ``agnostic_boxes.json`` beside ``ILSVRC``: all boxes of its pictures, of the one class "object".
 
     The file maps a picture's name, without its folder, to ``width``, ``height`` and ``boxes``: corners
-    ``x1, y1, x2, y2`` whose last pixel is part of the object, as in ILSVRC's own files. Pictures are looked
+    ``x1, y1, x2, y2`` whose last pixel is part of the object, as in ILSVRC's own files. A size that is absent
+    or odd is that of the picture; a box that is no four numbers is left out, and its picture ``partial``.
+    Pictures are looked
     for in all lists of both tasks; where several of one task have the name, it is a problem. Arguments are
     those of :func:`detector.datasets.ilsvrc_det.read_ilsvrc_det`.
 
@@ -60,11 +64,10 @@ def read_agnostic(
             else:
                 log.report(image_id, "missing_image", "no list of DET or CLS-LOC names this picture")
             continue
-        try:
-            boxes = _boxes(entry["boxes"])
-            said = Said(int(entry["width"]), int(entry["height"]), ["object"] * len(boxes), boxes)
-        except (KeyError, TypeError, ValueError) as error:
-            log.report(image_id, "unreadable_annotation", f"its entry in {path} lacks or garbles {error}")
+        said = _said(path, entry)
+        if said is None:
+            message = f"its entry in {path} has no list of boxes, or a second one inside: {shown(entry)}"
+            log.report(image_id, "unreadable_annotation", message)
             continue
         record = check.record(image_id, paths[0], said)
         if record is not None:
@@ -72,20 +75,33 @@ def read_agnostic(
     return Dataset(records, list(classes.ids), log.problems)
 
 
-def _read(path: Path) -> dict[str, dict]:
+def _read(path: Path) -> dict[str, Any]:
     entries = read_json(path)
     if not isinstance(entries, dict):
         raise DatasetError(f"{path} must map the name of a picture to its size and boxes")
     return entries
 
 
-def _boxes(corners: object) -> Boxes:
-    array = np.array(corners, np.float64)
-    if array.size == 0:
-        array = array.reshape(0, 4)
-    if array.ndim != 2 or array.shape[1] != 4 or not np.isfinite(array).all():
-        raise ValueError("boxes, which must be four finite corners each")
-    return from_corners(array)
+def _said(path: Path, entry: object) -> Said | None:
+    """What an entry says, None if it has no list of boxes, or holds the entry of another picture."""
+    fields = spelled(entry, ("width", "height", "boxes"))
+    listed = fields.get("boxes")
+    inside = (one for one in fields.values() if isinstance(one, Mapping))
+    if not isinstance(listed, list) or any("boxes" in spelled(one, ["boxes"]) for one in inside):
+        return None
+    (width, wide), (height, high) = side(fields.get("width")), side(fields.get("height"))
+    stated = f"{shown(fields.get('width'))} x {shown(fields.get('height'))}"
+    odd = [] if wide and high else [f"{path} states the size {stated}: that of the picture is taken"]
+    sound, unreadable = [], []
+    for position, one in enumerate(listed, start=1):
+        corners = [number(value) for value in one] if isinstance(one, list) else []
+        whole = [value for value in corners if value is not None]
+        if len(corners) == len(whole) == 4:
+            sound.append(whole)
+        else:
+            unreadable.append(f"{path}: box {position} is no four corners: {shown(one)}")
+    boxes = from_corners(np.array(sound, np.float64).reshape(-1, 4))
+    return Said(width, height, ["object"] * len(boxes), boxes, unreadable=unreadable, odd=odd)
 
 
 def _pictures(root: Path) -> Mapping[str, Sequence[Path]]:
@@ -103,7 +119,7 @@ def _pictures(root: Path) -> Mapping[str, Sequence[Path]]:
             missing.append(error)
             continue
         if layout.list_file(list_name).exists():
-            for image_id in layout.image_ids(list_name):
+            for image_id, *_ in picture_rows(layout.list_file(list_name)):
                 name, path = Path(image_id).name, layout.picture(split, image_id)
                 known = found.setdefault(name, [])
                 if not known or (tasks[name] == task and path not in known):

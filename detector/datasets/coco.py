@@ -12,6 +12,7 @@ from detector.classes import ClassList
 from detector.datasets.class_names import class_list
 from detector.datasets.coco_object import CocoObject
 from detector.datasets.entries import Entry, read_entries
+from detector.datasets.json_keys import spelled
 from detector.datasets.problems import OnProblem, ProblemLog
 from detector.datasets.record import Dataset, Problem, Record
 from detector.datasets.record_check import PictureCheck, RecordCheck, Said
@@ -41,7 +42,8 @@ class CocoFile:
     ``numbers`` names to the ids as the file has them; ``objects`` maps a picture's id to its objects.
     ``problems`` are those of entries that belong to none of ``images``: they are left out, and so are
     pictures that share an id or a file, since nobody can tell whose boxes are whose. Ids are compared as
-    text (:func:`detector.datasets.values.key`).
+    text (:func:`detector.datasets.values.key`). With ``nobodys`` objects, those that name no picture, one
+    without objects may have lost its own, and is no background.
     """
 
     path: Path
@@ -51,13 +53,15 @@ class CocoFile:
     numbers: Mapping[str, int | str]
     objects: Mapping[str, Sequence[CocoObject]]
     problems: Sequence[Problem]
+    nobodys: bool = False
 
     @classmethod
     def load(cls, path: Path) -> "CocoFile":
         """Read a file. Raises DatasetError if it is no instances file, or two categories share an id."""
-        file = read_json(path)
-        if not isinstance(file, dict):
+        content = read_json(path)
+        if not isinstance(content, dict):
             raise DatasetError(f"{path} is no instances file of COCO: it holds no object with {_keys(KEYS)}")
+        file = spelled(content, KEYS)
         missing = [name for name in KEYS if not isinstance(file.get(name), list)]
         if missing:
             raise DatasetError(f"{path} is no instances file of COCO: it lacks a list of {_keys(missing)}")
@@ -66,12 +70,15 @@ class CocoFile:
         images = _images(path, file["images"], problems)
         ids = {image.image_id for image in images} | {problem.image_id for problem in problems}
         objects: dict[str, list[CocoObject]] = {image.image_id: [] for image in images}
+        names, nobodys = _ids_by_name(images), False
         for number, entry in enumerate(file["annotations"], start=1):
-            image_id = key(entry.get("image_id")) if isinstance(entry, dict) else None
+            image_id = key(spelled(entry, ["image_id"]).get("image_id"))
             if image_id is None:
                 message = f"{path}: annotation {number} names no picture, and is left out: {shown(entry)}"
                 problems.append(Problem(f"annotation {number}", "unreadable_object", message))
+                nobodys = True
                 continue
+            image_id = image_id if image_id in ids else names.get(image_id, image_id)
             found = CocoObject.of(entry, number)
             if image_id in objects:
                 objects[image_id].append(found)
@@ -79,7 +86,7 @@ class CocoFile:
                 ids.add(image_id)
                 message = f"{path} has objects of a picture it does not list"
                 problems.append(Problem(image_id, "missing_image", message))
-        return cls(path, images, categories, above, numbers, objects, problems)
+        return cls(path, images, categories, above, numbers, objects, problems, nobodys)
 
     def class_list(self) -> ClassList:
         """All categories in the order of their ids. Raises DatasetError if two have the same name."""
@@ -123,7 +130,10 @@ class CocoFile:
                 odd=[*image.odd, *(f"{self.path}: {one.odd}" for one in mine if one.odd)],
                 crowds=np.array(crowds, np.float32).reshape(-1, 4),
             )
-            return RecordCheck(labels, log, check_pictures).record(image.image_id, picture, said)
+            partial = self.nobodys and not mine
+            return RecordCheck(labels, log, check_pictures).record(
+                image.image_id, picture, said, partial=partial
+            )
 
         return Entry(image.image_id, picture, read)
 
@@ -165,6 +175,12 @@ def read_coco(
     return Dataset(records, list(classes.ids), log.problems)
 
 
+def _ids_by_name(images: Sequence[CocoImage]) -> dict[str, str]:
+    """The id of each picture whose ``file_name`` no other has: what some write in place of the id."""
+    times = Counter(image.name for image in images)
+    return {image.name: image.image_id for image in images if times[image.name] == 1}
+
+
 def _keys(names: Sequence[str]) -> str:
     return ", ".join(repr(name) for name in names)
 
@@ -175,8 +191,8 @@ def _categories(
     """Names by id, the names above them, and the ids by name, in the order of the ids."""
     found: dict[str, tuple[str, str, int | str]] = {}
     for number, entry in enumerate(entries, start=1):
-        category = key(entry.get("id")) if isinstance(entry, dict) else None
-        name = entry.get("name") if isinstance(entry, dict) else None
+        said = spelled(entry, ("id", "name", "supercategory"))
+        category, name = key(said.get("id")), said.get("name")
         if isinstance(name, int) and not isinstance(name, bool):
             name = str(name)
         if category is None or not isinstance(name, str) or not name.strip():
@@ -189,8 +205,8 @@ def _categories(
                 f"{path}: the categories {found[category][0]!r} and {name!r} both have the id {category}, so "
                 "that the class of their objects is not known: give each an id of its own"
             )
-        above = entry.get("supercategory")
-        as_written = entry["id"] if isinstance(entry["id"], int) else category
+        above = said.get("supercategory")
+        as_written = said["id"] if isinstance(said["id"], int) else category
         found[category] = name, above if isinstance(above, str) else "", as_written
     ordered = sorted(found, key=lambda one: (not one.isdecimal(), int(one) if one.isdecimal() else 0, one))
     return (
@@ -200,18 +216,30 @@ def _categories(
     )
 
 
+def _has_objects(image: Mapping[str, Any]) -> bool:
+    """Whether the entry of a picture has objects that belong among the annotations (ids of them may be)."""
+    names = ("annotations", "objects", "bboxes", "boxes")
+    said = spelled(image, names)
+    lists = [said[name] for name in names if isinstance(said.get(name), list)]
+    return any(isinstance(one, list | dict) for mine in lists for one in mine)
+
+
 def _images(path: Path, entries: Sequence[Any], problems: list[Problem]) -> list[CocoImage]:
     """The pictures that have an id of their own and a name; each listed once."""
     found: dict[str, list[CocoImage]] = {}
     for number, entry in enumerate(entries, start=1):
-        image_id = key(entry.get("id")) if isinstance(entry, dict) else None
-        name = entry.get("file_name") if isinstance(entry, dict) else None
+        said = spelled(entry, ("id", "file_name", "width", "height"))
+        image_id, name = key(said.get("id")), said.get("file_name")
         if image_id is None or not isinstance(name, str) or not name.strip() or "\0" in name:
             message = f"{path}: picture {number} lacks an id or a file_name, or garbles it: {shown(entry)}"
             problems.append(Problem(image_id or f"picture {number}", "unreadable_annotation", message))
             continue
-        (width, wide), (height, high) = side(entry.get("width")), side(entry.get("height"))
-        stated = f"{shown(entry.get('width'))} x {shown(entry.get('height'))}"
+        if _has_objects(said):
+            message = f"{path}: picture {number} ({name}) holds its objects itself, outside of 'annotations'"
+            problems.append(Problem(image_id, "unreadable_annotation", message))
+            continue
+        (width, wide), (height, high) = side(said.get("width")), side(said.get("height"))
+        stated = f"{shown(said.get('width'))} x {shown(said.get('height'))}"
         odd = [] if wide and high else [f"{path} states the size {stated}: that of the picture is taken"]
         found.setdefault(image_id, []).append(CocoImage(image_id, name, width, height, odd))
     images = []

@@ -10,14 +10,17 @@ from detector.datasets.class_names import class_list
 from detector.datasets.coco import KEYS, CocoFile, relative
 from detector.datasets.entries import Entry, once
 from detector.datasets.folder_tree import FolderTree
+from detector.datasets.json_keys import spelled
 from detector.datasets.problems import ProblemLog
 from detector.datasets.split_names import in_order, role_of, split_of
 from detector.datasets.text_file import read_json, read_text
+from detector.datasets.unread_pictures import unread_of
 from detector.errors import DatasetError
+from detector.picture_paths import unread_kinds
 
 # COCO's other tasks on the same pictures.
 _OTHERS = re.compile(r"^(captions|person_keypoints|stuff|panoptic|image_info|unlabeled|densepose|results)")
-_SAMPLE = 50  # pictures whose names say in which folder they all are
+_SAMPLE = 50  # pictures whose names say in which folder they all are; annotations that tell what they are
 
 
 @dataclass(frozen=True)
@@ -109,7 +112,7 @@ def _is_named(path: Path) -> bool:
 
 def _likeness(path: Path) -> int:
     """How many of COCO's three lists a file holds that is no instances file; as good as all where it begins
-    like one and is cut off, or is named like one and cannot be read."""
+    like one and is cut off, is named like one and cannot be read, or has two of them and a box."""
     try:
         text = read_text(path)
     except (OSError, DatasetError):
@@ -119,7 +122,11 @@ def _likeness(path: Path) -> int:
     except DatasetError:
         begins = sum(f'"{name}"' in text for name in KEYS) >= 2
         return len(KEYS) if begins or _is_named(path) else 0
-    return sum(name in found for name in KEYS) if isinstance(found, dict) else 0
+    said = spelled(found, KEYS)
+    number = sum(name in said for name in KEYS)
+    objects = said.get("annotations")
+    has_box = isinstance(objects, list) and any("bbox" in spelled(one, ["bbox"]) for one in objects[:_SAMPLE])
+    return len(KEYS) if has_box and number > 1 else number
 
 
 def _split(path: Path, root: Path) -> str:
@@ -157,6 +164,7 @@ def _place(tree: FolderTree, split: str, file: CocoFile, pictures_needed: bool) 
         raise DatasetError(
             f"none of the first {len(names)} pictures that {file.path} lists lies in a folder below "
             f"{tree.root}: put them in {tree.root / (split or 'images')}; the first is {names[0]}"
+            + (f"; {unread_kinds(unread)}" if (unread := unread_of(tree)) else "")
         )
     return Place(best)  # with none of the pictures, it is the folder of that name: each is then a problem
 

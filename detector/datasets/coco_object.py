@@ -1,14 +1,21 @@
 """One annotation of COCO: its category and its box, or what is wrong with them."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from detector.datasets.json_keys import spelled
 from detector.datasets.values import flag, key, number, shown
 
 XYXY = tuple[float, float, float, float]
+
+_KEYS = ("id", "category_id", "bbox", "iscrowd", "segmentation")
+
+# The sides of a box that is an object: x, y, width, height, or its corners.
+_SIDES = (("x", "y", "width", "height"), ("x", "y", "w", "h"), ("left", "top", "width", "height"))
+_CORNERS = (("xmin", "ymin", "xmax", "ymax"), ("x1", "y1", "x2", "y2"))
 
 
 @dataclass(frozen=True)
@@ -26,6 +33,7 @@ class CocoObject:
     @classmethod
     def of(cls, entry: Mapping[str, Any], position: int) -> "CocoObject":
         """Read an annotation, the one at this position of its file."""
+        entry = spelled(entry, _KEYS)
         which = f"annotation {position}"
         if key(entry.get("id")) is not None:
             which += f" (id {key(entry['id'])})"
@@ -47,11 +55,30 @@ class CocoObject:
 
 
 def _box(bbox: object) -> XYXY | None:
-    sides = [number(one) for one in bbox] if isinstance(bbox, list) else []
-    x, y, width, height = sides if len(sides) == 4 else [None] * 4
-    if x is None or y is None or width is None or height is None:
-        return None
-    return x, y, x + width, y + height
+    if isinstance(bbox, Mapping):
+        return _named_box(bbox)
+    return _from_sides(_numbers(bbox if isinstance(bbox, list) else []))
+
+
+def _named_box(bbox: Mapping[str, Any]) -> XYXY | None:
+    """A box whose numbers have names. If the names of several forms are there, it may be any of them."""
+    found: list[XYXY | None] = []
+    for names in (*_SIDES, *_CORNERS):
+        said = spelled(bbox, names)
+        if all(name in said for name in names):
+            numbers = _numbers([said[name] for name in names])
+            found.append(numbers if names in _CORNERS else _from_sides(numbers))
+    return found[0] if len(found) == 1 else None
+
+
+def _from_sides(sides: XYXY | None) -> XYXY | None:
+    return None if sides is None else (sides[0], sides[1], sides[0] + sides[2], sides[1] + sides[3])
+
+
+def _numbers(values: Sequence[object]) -> XYXY | None:
+    """Four numbers, None if they are not four or one is none."""
+    found = [one for one in map(number, values) if one is not None]
+    return (found[0], found[1], found[2], found[3]) if len(found) == len(values) == 4 else None
 
 
 def _around(segmentation: object) -> XYXY | None:

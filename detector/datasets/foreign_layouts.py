@@ -26,7 +26,7 @@ def foreign_layout(tree: FolderTree) -> str:
         return f"{path} is a table, which is not read: export it as COCO, YOLO or PASCAL VOC instead"
     for folder, names in tree.with_suffix(".xml"):
         try:
-            start = (folder / names[0]).read_bytes()[:2000]
+            start = (folder / names[0]).read_bytes()[:2000].lower()
         except OSError:
             continue
         if b"<annotations" in start:

@@ -1,6 +1,6 @@
 """One door to a data set in any layout: which one it is is found by looking, or said."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
@@ -15,9 +15,11 @@ from detector.datasets.list_file import listed
 from detector.datasets.problems import OnProblem, ProblemLog
 from detector.datasets.record import Dataset
 from detector.datasets.record_check import PictureCheck
+from detector.datasets.unread_pictures import unread_of
 from detector.datasets.voc_folder import VocFolder
 from detector.datasets.yolo_folder import YoloFolder
 from detector.errors import DatasetError
+from detector.picture_paths import unread_kinds
 
 
 class Format(StrEnum):
@@ -31,7 +33,10 @@ class Format(StrEnum):
 
 @dataclass(frozen=True)
 class DataFolder:
-    """A data set that was found: its classes, and the names of its splits (none if it is of one piece)."""
+    """A data set that was found: its classes, and the names of its splits (none if it is of one piece).
+
+    ``unread``: pictures below its folder of kinds that are not read.
+    """
 
     root: Path
     format: Format
@@ -39,6 +44,7 @@ class DataFolder:
     splits: tuple[str, ...]
     layout: Layout = field(repr=False)
     pictures_needed: bool = True
+    unread: Sequence[Path] = field(default=(), repr=False)
 
     def read(
         self,
@@ -80,7 +86,15 @@ class DataFolder:
             )
         records = read_entries(entries, log, checked)
         self.layout.strays(own, log)
+        self._tell_unread(log)
         return Dataset(records, list(self.classes.ids), log.problems)
+
+    def _tell_unread(self, log: ProblemLog) -> None:
+        """Report pictures that are not read, but those that annotations name: these are told one by one."""
+        named = {entry.picture for entry in self.layout.entries(None)} if self.unread else set()
+        unread = [path for path in self.unread if path not in named]
+        if unread:
+            log.report(str(self.root), "unread_kind", f"{self.root}: {unread_kinds(unread)}")
 
 
 def open_data(root: Path, format: Format | None = None, *, pictures_needed: bool = True) -> DataFolder:
@@ -98,8 +112,10 @@ def open_data(root: Path, format: Format | None = None, *, pictures_needed: bool
     if ilsvrc is not None:
         return _data_folder(root, Format.ILSVRC, ilsvrc, pictures_needed)
     found: dict[Format, Layout] = {}
+    unread: list[Path] = []
     if format is not Format.ILSVRC:
         tree = FolderTree.scan(root)
+        unread = unread_of(tree)
         for one in _FINDERS if format is None else [format]:
             layout = _FINDERS[one](tree, pictures_needed)
             if layout is not None:
@@ -117,7 +133,7 @@ def open_data(root: Path, format: Format | None = None, *, pictures_needed: bool
             f"{root} holds annotations in more than one layout ({', '.join(found)}): say which with {choice}"
         )
     ((which, layout),) = found.items()
-    return _data_folder(root, which, layout, pictures_needed)
+    return _data_folder(root, which, layout, pictures_needed, unread)
 
 
 _FINDERS: dict[Format, Callable[[FolderTree, bool], Layout | None]] = {
@@ -134,5 +150,7 @@ _SIGNS = {
 }
 
 
-def _data_folder(root: Path, format: Format, layout: Layout, pictures_needed: bool) -> DataFolder:
-    return DataFolder(root, format, layout.classes, layout.splits, layout, pictures_needed)
+def _data_folder(
+    root: Path, format: Format, layout: Layout, pictures_needed: bool, unread: Sequence[Path] = ()
+) -> DataFolder:
+    return DataFolder(root, format, layout.classes, layout.splits, layout, pictures_needed, unread)

@@ -45,13 +45,31 @@ class IlsvrcLayout:
         return self.home / f"ImageSets/{self.task}/{name}.txt"
 
     def image_ids(self, name: str) -> list[str]:
-        """The pictures of a list, in its order. Raises DatasetError if there is no such list."""
-        return [columns[0] for columns in read_list(self.list_file(name))]
+        """The pictures of a list, in its order. Raises DatasetError if there is no such list, it is empty, or
+        a line has more than a picture and its number."""
+        path = self.list_file(name)
+        found = [columns[0] for columns in picture_rows(path)]
+        if not found:
+            raise DatasetError(f"list file {path} is empty: it must name one picture a line")
+        return found
 
 
 def read_list(path: Path) -> list[list[str]]:
     """The columns of every line of a list file. Raises DatasetError if it cannot be read."""
     return [line.split() for line in read_lines(path)]
+
+
+def picture_rows(path: Path) -> list[list[str]]:
+    """The lines of an official list: a picture, and its number or mark.
+
+    Raises DatasetError if it cannot be read, or a line has more: where an end of line was lost, a picture is.
+    """
+    rows = read_list(path)
+    for row in rows:
+        if len(row) > 2:
+            line = " ".join(row)[:80]
+            raise DatasetError(f"{path}: {line!r} is more than a picture and its number: give each its line")
+    return rows
 
 
 def _folder(split: str) -> str:

@@ -1,7 +1,7 @@
 """Readers of the ILSVRC classification and localisation tasks (CLS-LOC) in their official layout."""
 
 import csv
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from io import StringIO
 from pathlib import Path
 
@@ -11,9 +11,12 @@ from detector.datasets.picture_header import read_header
 from detector.datasets.problems import OnProblem, ProblemLog
 from detector.datasets.record import Dataset, LabelledDataset, LabelledImage
 from detector.datasets.text_file import read_text
+from detector.datasets.unread_pictures import unread_beside
 from detector.datasets.voc_record import VocRecordReader
 from detector.datasets.voc_xml import parse_voc_xml
 from detector.errors import DatasetError, ImageError
+
+_WORDS_OF_A_BOX = 5  # its class and four corners
 
 
 def read_ilsvrc_cls(
@@ -36,7 +39,7 @@ def read_ilsvrc_cls(
     labels = classes.index()
     solution = {} if split == "train" else _read_solution(layout.home.parent / "LOC_val_solution.csv")
     images = []
-    for image_id in layout.image_ids("train_cls" if split == "train" else split):
+    for image_id in dict.fromkeys(layout.image_ids("train_cls" if split == "train" else split)):
         path = layout.picture(split, image_id)
         if check_pictures and not _picture_is_there(image_id, path, log):
             continue
@@ -75,7 +78,7 @@ def read_ilsvrc_loc(
         reader.read(
             image_id, layout.picture(split, image_id), layout.annotation(split, image_id), partial=True
         )
-        for image_id in layout.image_ids(name)
+        for image_id in dict.fromkeys(layout.image_ids(name))
     )
     records = [record for record in found if record is not None]
     return Dataset(records, list(classes.ids), reader.log.problems)
@@ -85,7 +88,7 @@ def _picture_is_there(image_id: str, path: Path, log: ProblemLog) -> bool:
     try:
         read_header(path)
     except FileNotFoundError:
-        log.report(image_id, "missing_image", f"picture {path} is missing")
+        log.report(image_id, "missing_image", f"picture {path} is missing{unread_beside(path)}")
     except ImageError as error:
         log.report(image_id, "unreadable_image", str(error))
     else:
@@ -93,36 +96,50 @@ def _picture_is_there(image_id: str, path: Path, log: ProblemLog) -> bool:
     return False
 
 
-def _read_solution(path: Path) -> dict[str, str]:
-    """Class of each val picture: the first word of its prediction string (``n01751748 67 65 267 117``)."""
+def _read_solution(path: Path) -> dict[str, list[str]]:
+    """The classes that a line, or several, give each val picture (``n01751748 67 65 267 117``): officially
+    one, which each of its boxes repeats; none where the line ends before."""
     if not path.exists():
         return {}
-    lines = StringIO(read_text(path), newline="")
+    found: dict[str, list[str]] = {}
     try:
-        return {row["ImageId"]: row["PredictionString"].split()[0] for row in csv.DictReader(lines)}
-    except (KeyError, IndexError, AttributeError, csv.Error) as error:
-        raise DatasetError(
-            f"{path} is not the official file: its columns must be ImageId and PredictionString"
-        ) from error
+        rows = csv.DictReader(StringIO(read_text(path), newline=""))
+        if not {"ImageId", "PredictionString"} <= set(rows.fieldnames or ()):
+            raise DatasetError(
+                f"{path} is not the official file: its columns must be ImageId and PredictionString, with a "
+                "comma between them"
+            )
+        for row in rows:
+            mine = found.setdefault((row["ImageId"] or "").strip(), [])
+            mine += (row["PredictionString"] or "").split()[::_WORDS_OF_A_BOX]
+    except csv.Error as error:
+        raise DatasetError(f"{path} cannot be read: {error}") from error
+    return {image_id: list(dict.fromkeys(mine)) for image_id, mine in found.items()}
 
 
 def _class_of_val(
-    image_id: str, solution: Mapping[str, str], annotation: Path, log: ProblemLog
+    image_id: str, solution: Mapping[str, Sequence[str]], annotation: Path, log: ProblemLog
 ) -> str | None:
-    if image_id in solution:
-        return solution[image_id]
-    try:
-        names = parse_voc_xml(annotation).names
-    except FileNotFoundError:
-        message = f"its class is unknown: no line in LOC_val_solution.csv, no annotation {annotation}"
-        log.report(image_id, "missing_annotation", message)
-        return None
-    except DatasetError as error:
-        log.report(image_id, "unreadable_annotation", str(error))
-        return None
+    """The class of a val picture, None if it is not known (``log`` says why)."""
+    names = solution.get(image_id, ())
+    source = "LOC_val_solution.csv"
     if not names:
-        log.report(
-            image_id, "missing_annotation", f"its class is unknown: annotation {annotation} has no object"
-        )
+        source = f"annotation {annotation}"
+        try:
+            names = list(dict.fromkeys(parse_voc_xml(annotation).names))
+        except FileNotFoundError:
+            line = "no line in" if image_id not in solution else "no class in its line of"
+            message = f"its class is unknown: {line} LOC_val_solution.csv, no annotation {annotation}"
+            log.report(image_id, "missing_annotation", message)
+            return None
+        except DatasetError as error:
+            log.report(image_id, "unreadable_annotation", str(error))
+            return None
+    if not names:
+        log.report(image_id, "missing_annotation", f"its class is unknown: {source} has no object")
+        return None
+    if len(names) > 1:
+        some = ", ".join(names[:3])
+        log.report(image_id, "unreadable_annotation", f"its class is unknown: {source} gives several: {some}")
         return None
     return names[0]

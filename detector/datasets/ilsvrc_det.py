@@ -4,11 +4,14 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from detector.classes import ClassList, ilsvrc_det
-from detector.datasets.ilsvrc import IlsvrcLayout, read_list
+from detector.datasets.ilsvrc import IlsvrcLayout, picture_rows
 from detector.datasets.problems import OnProblem, ProblemLog
 from detector.datasets.record import Dataset, Record
 from detector.datasets.record_check import PictureCheck
 from detector.datasets.voc_record import VocRecordReader
+from detector.errors import DatasetError
+
+_MARKS = ("1", "0", "-1")
 
 
 def read_ilsvrc_det(
@@ -49,7 +52,7 @@ def read_ilsvrc_det(
     labels = classes.index()
     found = (
         read_det_picture(layout, split, labels, image_id, log, check_pictures)
-        for image_id in det_image_ids(layout, split)
+        for image_id in dict.fromkeys(det_image_ids(layout, split))
     )
     records = [record for record in found if record is not None]
     return Dataset(records, list(classes.ids), log.problems)
@@ -75,14 +78,35 @@ def read_det_picture(
 
 
 def det_image_ids(layout: IlsvrcLayout, split: str) -> list[str]:
-    """The pictures of a split, as :func:`read_ilsvrc_det` reads them."""
+    """The pictures of a split, as :func:`read_ilsvrc_det` reads them: in the order of its list, one that
+    stands there twice twice, since results number them by it.
+
+    Raises DatasetError if a list cannot be read, names no picture, or has another mark than its official one.
+    """
     if split != "train" or not layout.list_file("train_1").exists():
         return layout.image_ids(split)
     # One list a class: the last column is 1 for a positive picture, 0 where not every instance has a box,
     # -1 for a negative one. A dict keeps the order of the lists and each picture once.
     numbers = range(1, 1 + len(ilsvrc_det()))
-    lists = (layout.list_file(f"train_{number}") for number in numbers)
-    return list(dict.fromkeys(row[0] for path in lists for row in read_list(path) if row[-1] == "1"))
+    lists = [layout.list_file(f"train_{number}") for number in numbers]
+    found = list(dict.fromkeys(image_id for path in lists for image_id in _positives(path)))
+    if not found:
+        raise DatasetError(
+            f"{lists[0]} and the others up to {lists[-1].name} name no positive picture (mark 1)"
+        )
+    return found
+
+
+def _positives(path: Path) -> list[str]:
+    """The pictures that the list of a class marks as positive."""
+    rows = picture_rows(path)
+    for row in rows:
+        if len(row) < 2 or row[-1] not in _MARKS:
+            raise DatasetError(
+                f"{path}: {' '.join(row)[:80]!r} does not end with 1 (positive), 0 or -1 (negative): correct "
+                "the line"
+            )
+    return [row[0] for row in rows if row[-1] == "1"]
 
 
 def _has_all_classes(image_id: str) -> bool:

@@ -23,10 +23,15 @@ class IlsvrcFolder:
 
     @classmethod
     def find(cls, root: Path) -> "IlsvrcFolder | None":
-        """The data set at or in ``root``, None if it is not laid out there."""
+        """The data set at or in ``root``, None if it is not laid out there.
+
+        Raises DatasetError if its lists are there, but not the pictures or annotations.
+        """
         try:
             layout = IlsvrcLayout.find(root, "DET")
         except DatasetError:
+            if any((home / "ImageSets/DET").is_dir() for home in (root, root / "ILSVRC")):
+                raise
             return None
         names = {path.stem for path in (layout.home / "ImageSets/DET").glob("*.txt")}
         if "train_1" in names:  # the official lists by class, train_1 to train_200, are one list

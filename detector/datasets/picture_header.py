@@ -6,14 +6,18 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from PIL import ExifTags, Image
+from PIL import ExifTags, Image, UnidentifiedImageError
 
 from detector.boxes import Boxes
 from detector.errors import ImageError
+from detector.images import FORMATS
+from detector.picture_paths import has_unread_suffix, unread_kinds
 
 # EXIF orientation 1..8, TIFF 6.0: 5 to 8 exchange the axes, then some mirror one or both of them.
 _MIRRORS_X = (2, 3, 6, 7)
 _MIRRORS_Y = (3, 4, 7, 8)
+
+_READ = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF")  # by Pillow's names: it reads more than we decode
 
 
 @dataclass(frozen=True)
@@ -51,7 +55,7 @@ def read_header(path: Path) -> PictureHeader:
     FileNotFoundError if there is no such file, ImageError (``empty``, ``unreadable``) if it is no picture.
     """
     try:
-        with Image.open(path) as image:
+        with Image.open(path, formats=_READ) as image:
             orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
             width, height = image.size
     except FileNotFoundError:
@@ -62,5 +66,12 @@ def read_header(path: Path) -> PictureHeader:
     ) as error:
         if os.path.isfile(path) and os.path.getsize(path) == 0:  # noqa: PTH113, PTH202 (False for a bad name)
             raise ImageError("empty", f"picture {path} is empty (0 bytes)") from error
+        if isinstance(error, UnidentifiedImageError) and has_unread_suffix(path):
+            raise ImageError(
+                "unreadable", f"picture {path} cannot be read: {unread_kinds([path])}"
+            ) from error
+        if isinstance(error, UnidentifiedImageError):
+            message = f"picture {path} cannot be read: it is not {FORMATS}, or is broken from its beginning"
+            raise ImageError("unreadable", message) from error
         raise ImageError("unreadable", f"picture {path} cannot be read: {error}") from error
     return PictureHeader(width, height, orientation if orientation in range(1, 9) else 1)

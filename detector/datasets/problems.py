@@ -20,6 +20,7 @@ _CONSEQUENCE: dict[ProblemKind, str] = {
     "duplicate_id": "leaves this picture out",
     "filename_mismatch": "takes the picture that is called as its annotation is",
     "odd_value": "passes over this value",
+    "unread_kind": "passes over these files",
 }
 
 

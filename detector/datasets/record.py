@@ -23,6 +23,7 @@ ProblemKind = Literal[
     "duplicate_id",
     "filename_mismatch",
     "odd_value",
+    "unread_kind",
 ]
 
 

@@ -12,6 +12,7 @@ from detector.boxes import Boxes, area, clip
 from detector.datasets.picture_header import PictureHeader, read_header
 from detector.datasets.problems import ProblemLog
 from detector.datasets.record import Record
+from detector.datasets.unread_pictures import unread_beside
 from detector.errors import ImageError
 
 PictureCheck = bool | Literal["where present"]
@@ -106,7 +107,9 @@ class RecordCheck:
             if stated is not None and self.check_pictures == "where present":
                 return stated
             unknown = "" if stated is not None else ", and its annotation states no size"
-            self.log.report(image_id, "missing_image", f"picture {path} is missing{unknown}")
+            self.log.report(
+                image_id, "missing_image", f"picture {path} is missing{unknown}{unread_beside(path)}"
+            )
         except ImageError as error:
             self.log.report(image_id, "unreadable_image", str(error))
         return None

@@ -58,6 +58,8 @@ def train_and_held_out(
     if held_out is None:
         return _parted(first, share, why)
     second = folder.read(held_out, on_problem=on_problem, check_pictures=check_pictures)
+    of_all = [one for one in first.problems if one.kind == "unread_kind"]  # of the folder: told once
+    second = replace(second, problems=[one for one in second.problems if one not in of_all])
     first, shared = _without(first, second)
     for split, dataset in ((train, first), (held_out, second)):
         if not any(len(record.boxes) for record in dataset.records):

@@ -39,9 +39,10 @@ def read_text(path: Path) -> str:
 
 
 def read_json(path: Path) -> Any:
-    """Read a JSON file. Raises DatasetError naming the file, and the line and column where it is broken."""
+    """Read a JSON file. Raises DatasetError naming the file, and the line and column where it is broken, or
+    the key that one object has twice with different values: Python would drop the first in silence."""
     try:
-        return json.loads(read_text(path))
+        return json.loads(read_text(path), object_pairs_hook=_each_key_once)
     except FileNotFoundError as error:
         raise DatasetError(f"{path} cannot be read: there is no such file") from error
     except json.JSONDecodeError as error:
@@ -54,6 +55,17 @@ def read_json(path: Path) -> Any:
         ) from error
     except (ValueError, RecursionError) as error:  # a number of thousands of digits; brackets without end
         raise DatasetError(f"{path} cannot be read as JSON: {error}") from error
+
+
+def _each_key_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        for name, value in pairs:
+            if value != found[name]:
+                raise ValueError(
+                    f"an object has the key {name!r} twice, with different values: leave one of them"
+                )
+    return found
 
 
 def printable(text: str) -> str:

@@ -4,7 +4,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cache, partial
-from itertools import islice
 from pathlib import Path
 
 from detector.classes import ClassList, voc
@@ -21,7 +20,7 @@ from detector.datasets.voc_record import VocRecordReader
 from detector.datasets.voc_xml import parse_voc_xml
 from detector.errors import DatasetError
 
-_SAMPLE = 20  # XML files that say whether they are annotations
+_SAMPLE = 20  # XML files, from all of the set, that say whether they are annotations
 
 
 @dataclass(frozen=True)
@@ -86,7 +85,7 @@ class VocFolder:
 def _flat(tree: FolderTree, finder: PictureFinder) -> dict[str, list[Pair]]:
     """Pairs by the folder named after a split that the annotation lies in."""
     paths = [folder / name for folder, names in tree.with_suffix(".xml") for name in names]
-    if not any(_is_annotation(path) for path in islice(paths, _SAMPLE)):
+    if not any(_is_annotation(path) for path in paths[:: 1 + len(paths) // _SAMPLE]):
         return {}
     found: dict[str, list[Pair]] = {}
     for pair in finder.pairs(paths):

@@ -10,12 +10,13 @@ from detector.datasets.problems import ProblemLog
 from detector.datasets.record import ProblemKind
 from detector.datasets.voc_xml import VocAnnotation
 from detector.errors import DatasetError
-from detector.picture_paths import has_picture_suffix
+from detector.picture_paths import has_picture_suffix, has_unread_suffix
 
 _ANNOTATIONS = ("annotations", "annots", "xmls", "xml", "labels")
 _PICTURES = ("jpegimages", "images", "imgs", "img", "pictures")
 
 Parse = Callable[[Path], VocAnnotation]
+_Wanted = Callable[[str], bool]
 
 
 @dataclass(frozen=True)
@@ -43,7 +44,7 @@ class PictureFinder:
 
     tree: FolderTree
     parse: Parse
-    _known: dict[Path, dict[str, list[str]]] = field(default_factory=dict)
+    _known: dict[tuple[Path, _Wanted], dict[str, list[str]]] = field(default_factory=dict)
     _below: dict[Path, list[Path]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -79,9 +80,20 @@ class PictureFinder:
             return Pair(self.tree.image_id(place / names[0]), place / names[0], path, problem)
         if stated is not None:
             return Pair(self.tree.image_id(stated), stated, path, by_name=True)
+        unread = self._unread(path, places, said)
+        if unread is not None:
+            return Pair(self.tree.image_id(unread), unread, path)
         holder = next((one for one in places[1:] if self._names(one)), places[0])
         picture = holder / f"{path.stem}.jpg"
         return Pair(self.tree.image_id(picture), picture, path)
+
+    def _unread(self, path: Path, places: list[Path], said: VocAnnotation | None) -> Path | None:
+        """The picture of an annotation that has none, where it is there in a kind that is not read: whoever
+        opens it says so."""
+        stems = [path.stem, *([relative(said.filename).stem] if said is not None and said.filename else [])]
+        names = ((place, self._names(place, has_unread_suffix)) for place in places)
+        found = (place / name for place, mine in names for stem in stems for name in mine.get(stem, ()))
+        return next(found, None)
 
     def _said(self, path: Path) -> VocAnnotation | None:
         try:
@@ -104,15 +116,15 @@ class PictureFinder:
                     return holder / names[0]
         return None
 
-    def _names(self, folder: Path) -> dict[str, list[str]]:
+    def _names(self, folder: Path, wanted: _Wanted = has_picture_suffix) -> dict[str, list[str]]:
         """The names of the pictures in a folder, by their names without suffix."""
-        if folder not in self._known:
+        if (folder, wanted) not in self._known:
             found: dict[str, list[str]] = {}
             for name in self.tree.files.get(folder, ()):
-                if has_picture_suffix(name):
+                if wanted(name):
                     found.setdefault(Path(name).stem, []).append(name)
-            self._known[folder] = found
-        return self._known[folder]
+            self._known[folder, wanted] = found
+        return self._known[folder, wanted]
 
     def _places(self, folder: Path) -> list[Path]:
         """Where the pictures of a folder of annotations may lie: in it, or where ``images`` is for a part of

@@ -10,11 +10,12 @@ from detector.datasets.entries import Entry, once
 from detector.datasets.folder_tree import FolderTree
 from detector.datasets.problems import ProblemLog
 from detector.datasets.split_names import in_order, split_of
+from detector.datasets.unread_pictures import unread_of
 from detector.datasets.yolo import parse_yolo, yolo_entry
 from detector.datasets.yolo_description import CLASS_FILES, YoloDescription, named_in_file
 from detector.datasets.yolo_labels import LabelFile, LabelFinder
 from detector.errors import DatasetError
-from detector.picture_paths import PICTURE_SUFFIXES
+from detector.picture_paths import PICTURE_SUFFIXES, unread_kinds
 
 _SAMPLE = 50  # text files that say whether they are label files
 _NOT_LABELS = (
@@ -92,9 +93,11 @@ class YoloFolder:
         """Label files without a picture, but those in the folders of other splits."""
         mine = {label.path.parent for name in self._chosen(split) for _, _, label in self.pictures[name]}
         others = {label.path.parent for pairs in self.pictures.values() for _, _, label in pairs} - mine
+        unread = {picture.stem: f", but {unread_kinds([picture])}" for picture in unread_of(self.tree)}
         for path in _orphans(self.pictures, self.tree, self.labels):
             if path.parent not in others and _has_objects(path):
-                log.report(path.stem, "missing_image", f"label file {path} has no picture")
+                message = f"label file {path} has no picture{unread.get(path.stem, '')}"
+                log.report(path.stem, "missing_image", message)
 
     def _chosen(self, split: str | None) -> tuple[str, ...]:
         return tuple(in_order(self.pictures)) if split is None else (split,)

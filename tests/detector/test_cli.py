@@ -241,6 +241,30 @@ def _nested(folder: Path, picture: Path) -> str:
     return "b/d.jpg: no such file or directory"
 
 
+def _heic(folder: Path, picture: Path) -> str:
+    (folder / "b").mkdir()
+    for name in ("b.HEIC", "b/c.avif", "notes.txt", "b/.c.heic"):
+        (folder / name).write_bytes(b"")
+    return (
+        "2 files are of kinds that are not read (.avif, .heic: b.HEIC, c.avif): convert them to JPEG or PNG"
+    )
+
+
+@pytest.mark.parametrize("command", ["detect", "classify"])
+def test_pictures_of_a_folder_that_are_not_read_are_told_in_one_line(
+    inside: Inside, pictures: Path, checkpoint_path: Path, tmp_path: Path,
+    capsys: pytest.CaptureFixture[str], command: str,
+) -> None:  # fmt: skip
+    says, out = _heic(tmp_path, pictures / "a.jpg"), tmp_path / "out.json"
+    shutil.copy(pictures / "a.jpg", tmp_path)
+    assert inside(command, tmp_path, "--weights", checkpoint_path, "--json", out) == 1
+    assert len(json.loads(out.read_text())) == 1
+    assert capsys.readouterr().err == f"error: {tmp_path}: {says}\n"
+    (tmp_path / "a.jpg").unlink()
+    assert inside(command, tmp_path, "--weights", checkpoint_path) == 1
+    assert capsys.readouterr().err == f"error: no pictures in {tmp_path}\nerror: {tmp_path}: {says}\n"
+
+
 @pytest.mark.parametrize(
     "bad", [_dangling, _loop, _folder, _pipe, _device, _empty, _text, _cut, _name, _nested]
 )

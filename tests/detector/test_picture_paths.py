@@ -3,7 +3,15 @@ from pathlib import Path
 
 import pytest
 
-from detector.picture_paths import has_picture_suffix, is_dropping, pictures_below
+from detector.picture_paths import (
+    PICTURE_SUFFIXES,
+    UNREAD_SUFFIXES,
+    has_picture_suffix,
+    has_unread_suffix,
+    is_dropping,
+    pictures_below,
+    unread_kinds,
+)
 
 
 @pytest.mark.parametrize(
@@ -50,6 +58,51 @@ def test_names_of_pictures(name: str) -> None:
 @pytest.mark.parametrize("name", ["a.txt", "jpg", "a.jpg.txt", "a.jpg~", "a"])
 def test_names_of_other_files(name: str) -> None:
     assert not has_picture_suffix(name)
+
+
+@pytest.mark.parametrize("name", ["a.heic", "a.AVIF", "a.b.jp2", "a.CR2", "a.svg", "a.ppm"])
+def test_names_of_pictures_that_are_not_read(name: str) -> None:
+    assert has_unread_suffix(name)
+    assert not has_picture_suffix(name)
+
+
+@pytest.mark.parametrize("name", ["a.jpg", "a.txt", "a.xml", "a.json", "a.md", "heic", "a.mp4", "a.heic.txt"])
+def test_names_of_what_is_read_or_no_picture(name: str) -> None:
+    assert not has_unread_suffix(name)
+
+
+def test_no_kind_is_both_read_and_not(tmp_path: Path) -> None:
+    assert not set(PICTURE_SUFFIXES) & set(UNREAD_SUFFIXES)
+    assert all(one == one.lower() and one.startswith(".") for one in UNREAD_SUFFIXES)
+
+
+@pytest.mark.parametrize(
+    ("names", "said"),
+    [
+        (["a.heic"], "a.heic is of a kind that is not read (.heic): convert it to JPEG or PNG"),
+        (
+            ["a.HEIC", "b.avif"],
+            "2 files are of kinds that are not read (.avif, .heic: a.HEIC, b.avif): convert them to "
+            "JPEG or PNG",
+        ),
+        (
+            [f"{number}.nef" for number in range(9)],
+            "9 files are of kinds that are not read (.nef: 0.nef, 1.nef, 2.nef and 6 more): convert them to "
+            "JPEG or PNG",
+        ),
+    ],
+)
+def test_what_is_said_of_pictures_that_are_not_read(names: list[str], said: str) -> None:
+    assert unread_kinds([Path("folder") / name for name in names]) == said
+
+
+def test_pictures_that_are_not_read_below_a_folder(tmp_path: Path) -> None:
+    for name in ("a.jpg", "b.heic", "c/d.AVIF", "c/notes.txt", "c/.e.heic", "@eaDir/f.heic"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(b"")
+    unread: list[Path] = []
+    assert [path.name for path in pictures_below(tmp_path, on_unread=unread.append)] == ["a.jpg"]
+    assert [path.name for path in unread] == ["b.heic", "d.AVIF"]
 
 
 def test_pictures_below_a_folder(tmp_path: Path) -> None:

@@ -86,6 +86,7 @@ CASES: list[tuple[str, str, Callable[[Path], object]]] = [
     ("tiny_box", "a speck", lambda root: annotate(root / "train/03.xml", OBJECT, ("nut", 70, 1, 76, 20))),
     ("no_objects", "all deleted", lambda root: annotate(root / "val/01.xml")),
     ("unlisted_picture", "not annotated", stray_picture),
+    ("unread_kind", "as telephones save it", lambda root: (root / "train/a.heic").write_bytes(b"")),
     (
         "duplicate_picture",
         "the same file twice",

@@ -98,6 +98,27 @@ def test_a_tenth_is_held_out_where_nothing_else_is(tmp_path: Path) -> None:
     assert set(train) <= set(listed(again.train))
 
 
+@pytest.mark.parametrize("part", ["train", ""])
+def test_pictures_that_are_not_read_are_told(tmp_path: Path, part: str) -> None:
+    """A class may have no others, and is none then."""
+    for name in ("train", "val") if part else ("",):
+        write_folders(tmp_path, name, 40)
+    for name in ("across/1.heic", "photos/2.heic", "photos/deep/3.CR2", "photos/notes.txt"):
+        (tmp_path / part / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / part / name).write_bytes(b"")
+    found = read_labelled_pictures(tmp_path)
+    assert found.classes.ids == ("across", "down")
+    (note,) = found.notes
+    assert note.startswith(f"{tmp_path}: 3 files are of kinds that are not read (.cr2, .heic: ")
+
+
+def test_a_set_of_pictures_that_are_not_read_is_refused_with_that_reason(tmp_path: Path) -> None:
+    (tmp_path / "cat").mkdir()
+    (tmp_path / "cat/1.heic").write_bytes(b"")
+    with pytest.raises(DatasetError, match=r"one folder of pictures a class.*1\.heic is of a kind"):
+        read_labelled_pictures(tmp_path)
+
+
 def without_list(root: Path) -> None:
     write_ilsvrc_cls(root, 1, 1)
     (root / "ILSVRC/ImageSets/CLS-LOC/val.txt").unlink()

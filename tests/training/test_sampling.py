@@ -189,3 +189,11 @@ def test_boxes_without_a_class_complete_a_partly_labelled_picture() -> None:
     assert completed.boxes.tolist() == [list(DOG)]  # found in both: it stays the annotated one
     assert kept is other
     assert untouched is full
+
+
+def test_a_picture_stays_partial_where_a_box_without_a_class_was_lost() -> None:
+    """Where it is is not known: what overlaps no box is not known to be background."""
+    known = Record("one", Path("one.jpg"), 200, 150, as_boxes([FLEA]), np.zeros(1, np.int64), partial=True)
+    learned = Dataset([replace(_record(DOG), path=Path("one.jpg"), partial=True)], ["dog"])
+    (found,) = with_unknown_objects(learned, Dataset([known], ["object"])).records
+    assert (len(found.unknown), found.partial) == (1, True)

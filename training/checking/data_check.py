@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from detector.datasets.formats import DataFolder
-from detector.datasets.record import Dataset
+from detector.datasets.record import Dataset, Problem
 from detector.datasets.split_names import Role, role_of
 from detector.picture_paths import has_picture_suffix, is_dropping
 from training.checking.class_balance import Counts
@@ -44,7 +44,7 @@ def check_data(folder: DataFolder, splits: Sequence[str] = (), *, decoded: bool 
     read = {name: folder.read(split) for name, split in chosen.items()} or {"": folder.read()}
     counts = {split: Counts.of(dataset.records, folder.classes) for split, dataset in read.items()}
     train = next((split for split in read if role_of(split) is Role.TRAIN), next(iter(read)))
-    findings = [of_problem(one, split) for split, dataset in read.items() for one in dataset.problems]
+    findings = list(_of_problems(read))
     findings += _pictures(read, decoded)
     for split, dataset in read.items():
         findings += check_boxes(split, dataset.records, folder.classes)
@@ -64,6 +64,18 @@ def whole_splits(folder: DataFolder) -> list[str]:
         elif role not in kept or kept[role].startswith("trainval"):
             kept[role] = split
     return [split for split, role in roles.items() if role is None or kept[role] == split]
+
+
+def _of_problems(read: Mapping[str, Dataset]) -> Iterator[Finding]:
+    """What reading each split has told; what it tells of the whole folder, once and of no split."""
+    whole: set[Problem] = set()
+    for split, dataset in read.items():
+        for problem in dataset.problems:
+            if problem.kind != "unread_kind":
+                yield of_problem(problem, split)
+            elif problem not in whole:
+                whole.add(problem)
+                yield of_problem(problem, "")
 
 
 def _name(split: str) -> str:

@@ -27,6 +27,7 @@ TO_LOOK_AT: Mapping[str, str] = {
     "box_outside": "boxes partly outside their picture: they are cut at its edge",
     "filename_mismatch": "annotations that name another picture than the one they are called like",
     "odd_value": "values that could not be read and were made up for",
+    "unread_kind": "pictures of kinds that are not read",
     "duplicate_box": "the same object annotated twice",
     "two_classes": "one box with two classes",
     "tiny_box": "boxes too small to be told apart",

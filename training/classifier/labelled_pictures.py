@@ -11,7 +11,7 @@ from detector.datasets.ilsvrc import IlsvrcLayout
 from detector.datasets.ilsvrc_cls import read_ilsvrc_cls
 from detector.datasets.problems import OnProblem
 from detector.errors import DatasetError
-from detector.picture_paths import is_dropping, pictures_below
+from detector.picture_paths import is_dropping, pictures_below, unread_kinds
 from training.classifier.picture_list import PictureList
 
 _HELD_OUT = 10
@@ -77,39 +77,49 @@ def _ilsvrc(root: Path, on_problem: OnProblem) -> LabelledPictures:
 
 def _folders(root: Path) -> LabelledPictures:
     parted = (root / "train").is_dir() and (root / "val").is_dir()
-    classes = _folders_in(root / "train" if parted else root)
+    unread: dict[Path, None] = {}
+    classes = _folders_in(root / "train" if parted else root, unread)
     if not classes:
         raise DatasetError(
             f"{root} holds neither ILSVRC/ (ImageSets/CLS-LOC) nor one folder of pictures a class: "
             "ROOT/train/CLASS/*.jpg and ROOT/val/CLASS/*.jpg, or ROOT/CLASS/*.jpg"
+            + (f"; {unread_kinds(list(unread))}" if unread else "")
         )
     if parted:
-        unknown = sorted(set(_folders_in(root / "val")) - set(classes))
+        unknown = sorted(set(_folders_in(root / "val", unread)) - set(classes))
         if unknown:
             raise DatasetError(f"{root / 'val'} has classes that train lacks: {', '.join(unknown[:5])}")
-        train, val = (list(_pictures(root, part, classes)) for part in ("train", "val"))
+        train, val = (list(_pictures(root, part, classes, unread)) for part in ("train", "val"))
         how = "its train and val"
     else:
-        every = list(_pictures(root, "", classes))
+        every = list(_pictures(root, "", classes, unread))
         train = [picture for picture in every if not _held_out(picture[0])]
         val = [picture for picture in every if _held_out(picture[0])]
         how = f"one picture in {_HELD_OUT} held out, by a digest of its name"
-    return LabelledPictures(ClassList.of(classes), PictureList(root, train), PictureList(root, val), how)
+    notes = [f"{root}: {unread_kinds(list(unread))}"] if unread else []
+    return LabelledPictures(
+        ClassList.of(classes), PictureList(root, train), PictureList(root, val), how, notes
+    )
 
 
-def _pictures(root: Path, part: str, classes: list[str]) -> Iterator[tuple[str, int]]:
+def _pictures(
+    root: Path, part: str, classes: list[str], unread: dict[Path, None]
+) -> Iterator[tuple[str, int]]:
     for label, name in enumerate(classes):
         folder = root / part / name  # a class of train need not be in val
-        for path in sorted(pictures_below(folder) if folder.is_dir() else ()):
+        for path in sorted(pictures_below(folder, on_unread=unread.setdefault) if folder.is_dir() else ()):
             yield path.relative_to(root).as_posix(), label
 
 
-def _folders_in(folder: Path) -> list[str]:
-    """The names of its folders that hold a picture, in order."""
+def _folders_in(folder: Path, unread: dict[Path, None]) -> list[str]:
+    """The names of its folders that hold a picture, in order. ``unread`` takes what those of the others hold
+    that is no picture only for its kind."""
     return sorted(
         child.name
         for child in folder.iterdir()
-        if not is_dropping(child.name) and child.is_dir() and any(True for _ in pictures_below(child))
+        if not is_dropping(child.name)
+        and child.is_dir()
+        and any(True for _ in pictures_below(child, on_unread=unread.setdefault))
     )
 
 

@@ -15,10 +15,10 @@ SAME_IOU = 0.5
 def with_unknown_objects(learned: Dataset, agnostic: Dataset) -> Dataset:
     """The records of ``learned``, an ILSVRC set, those that ``agnostic`` also holds completed by its boxes.
 
-    Such a picture is no longer partial: every object's place is known, though not every object's class. It
-    is the same picture if it is the same file, or the only one that has the name, which in ILSVRC tells
-    copies of other tasks. Where several learned pictures have the name of one, none gets its boxes, which is
-    a problem; so are those of ``agnostic`` itself.
+    Such a picture is no longer partial: every object's place is known, though not every object's class;
+    unless ``agnostic`` has lost a box of it. It is the same picture if it is the same file, or the only one
+    that has the name, which in ILSVRC tells copies of other tasks. Where several learned pictures have the
+    name of one, none gets its boxes, which is a problem; so are those of ``agnostic`` itself.
     """
     by_path = {record.path: record for record in agnostic.records}
     by_name = {record.path.stem: record for record in agnostic.records}
@@ -43,4 +43,4 @@ def _completed(record: Record, other: Record | None) -> Record:
     scale = np.array([record.width / other.width, record.height / other.height] * 2, np.float32)
     boxes = other.boxes * scale
     further = (iou(boxes, record.boxes) < SAME_IOU).all(axis=1)
-    return replace(record, unknown=boxes[further], partial=False)
+    return replace(record, unknown=boxes[further], partial=other.partial)

@@ -305,6 +305,7 @@ def test_what_belongs_to_no_picture_is_told_with_a_list_too(tmp_path: Path) -> N
     for folder, kind in (("coco", "unreadable_object"), ("yolo", "missing_image")):
         found = open_data(tmp_path / folder).read(mine)
         assert boxes_of(found) == {"b.jpg": []}
+        assert found.records[0].partial == (folder == "coco")
         assert [problem.kind for problem in found.problems] == [kind]
 
 

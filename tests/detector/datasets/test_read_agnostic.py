@@ -48,8 +48,13 @@ def test_pictures_are_found_in_both_tasks_and_corners_become_boxes(pictures: Tre
 @pytest.mark.parametrize(
     ("kind", "bad"),
     [
-        pytest.param("unreadable_annotation", {"boxes": []}, id="no size"),
-        pytest.param("unreadable_annotation", entry((1, 2, 3)), id="three corners"),  # type: ignore[arg-type]
+        pytest.param("unreadable_annotation", {"width": 100, "height": 80}, id="no boxes"),
+        pytest.param("unreadable_annotation", {"boxes": {"a": [1, 2, 3, 4]}}, id="boxes that are no list"),
+        pytest.param("unreadable_annotation", [[1, 2, 3, 4]], id="a list for the entry"),
+        pytest.param("unreadable_annotation", None, id="nothing for the entry"),
+        pytest.param("unreadable_annotation", entry() | {"w": entry()}, id="an entry in another"),
+        pytest.param("odd_value", entry((1, 2, 3, 4)) | {"width": "broad"}, id="a size that is none"),
+        pytest.param("odd_value", entry((1, 2, 3, 4)) | {"height": 1e400}, id="a size without end"),
         pytest.param("size_mismatch", entry((1, 2, 3, 4), width=50, height=40), id="another size"),
         pytest.param("box_outside", entry((1, 2, 100, 4)), id="one pixel too far"),
         pytest.param("empty_box", entry((1, 2, 1, 4)), id="no width"),
@@ -62,6 +67,57 @@ def test_problems(pictures: Tree, kind: str, bad: dict) -> None:
     assert found.records[-1].image_id == "c"
     with pytest.raises(DatasetError, match=r"^v: "):
         read_agnostic(pictures.root, on_problem=OnProblem.STOP)
+
+
+@pytest.mark.parametrize("size", [{}, {"width": 0, "height": 0}, {"width": None, "height": 80}])
+def test_a_size_that_is_not_stated_is_that_of_the_picture(pictures: Tree, size: dict) -> None:
+    write(pictures, {"v": {"boxes": [[0, 0, 9, 9]], **size}})
+    found = read_agnostic(pictures.root)
+    assert [(one.width, one.height, one.boxes.tolist()) for one in found.records] == [
+        (100, 80, [[0, 0, 10, 10]])
+    ]
+    assert found.problems == []
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        [1, 2, 3],
+        [1, 2, 3, None],
+        [1, 2, 3, "x"],
+        [1, 2, 3, True],
+        [1, 2, 3, 1e400],
+        [1, 2, 3, float("nan")],
+        [1, 2, 3, 10**400],
+        [1, 2, 3, [4]],
+        [[1, 2, 3, 4]],
+        {},
+        "1 2 3 4",
+        None,
+        7,
+    ],
+    ids=lambda odd: repr(odd)[:30],
+)
+def test_one_odd_box_costs_itself_alone(pictures: Tree, odd: object) -> None:
+    """Where it is, is no background; a picture with none that can be read is left out."""
+    write(pictures, {"v": {"width": 100, "height": 80, "boxes": [odd, [0, 0, 9, 9]]}, "c": {"boxes": [odd]}})
+    found = read_agnostic(pictures.root)
+    assert [(one.image_id, one.boxes.tolist(), one.partial) for one in found.records] == [
+        ("v", [[0, 0, 10, 10]], True)
+    ]
+    assert [(one.image_id, one.kind) for one in found.problems] == [
+        ("v", "unreadable_object"),
+        ("c", "unreadable_object"),
+        ("c", "unreadable_annotation"),
+    ]
+    assert "box 1 is no four corners" in found.problems[0].message
+
+
+def test_a_picture_that_stands_twice_with_other_boxes_is_refused(pictures: Tree) -> None:
+    text = json.dumps({"v": entry((0, 0, 9, 9)), "w": entry()}).replace('"w"', '"v"')
+    (pictures.root / "agnostic_boxes.json").write_text(text)
+    with pytest.raises(DatasetError, match="the key 'v' twice"):
+        read_agnostic(pictures.root)
 
 
 def test_a_picture_in_no_list(pictures: Tree) -> None:

@@ -54,6 +54,31 @@ PROBLEM_CASES = [
         "unreadable_annotation", lambda tree: tree.bytes("Annotations/CLS-LOC/val/bad.xml", b""), id="empty"
     ),
     pytest.param(
+        "unreadable_annotation",
+        lambda tree: solution(tree, "ImageId,PredictionString\nbad,cat 1 2 3 4 dog 1 2 3 4\n"),
+        id="two classes",
+    ),
+    pytest.param(
+        "unreadable_annotation",
+        lambda tree: solution(tree, "ImageId,PredictionString\nbad,cat 1 2 3 4\nbad,dog 1 2 3 4\n"),
+        id="two lines that differ",
+    ),
+    pytest.param(
+        "unreadable_annotation",
+        lambda tree: solution(tree, "ImageId,PredictionString\nbad,cat 1 2 3 4 5 cat 1 2 3 4\n"),
+        id="a number too many: what is a class and what is not",
+    ),
+    pytest.param(
+        "unreadable_annotation",
+        lambda tree: tree.annotation("CLS-LOC/val/bad", [("cat", 0, 0, 9, 9), ("dog", 0, 0, 9, 9)]),
+        id="an annotation of two classes",
+    ),
+    pytest.param(
+        "unknown_class",
+        lambda tree: solution(tree, "ImageId,PredictionString\nbad,ca"),
+        id="a solution that is cut off in a class",
+    ),
+    pytest.param(
         "unknown_class",
         lambda tree: solution(tree, "ImageId,PredictionString\nbad,unicorn 1 2 3 4\n"),
         id="a class not in the list",
@@ -73,6 +98,56 @@ def test_problems(tree: Tree, cat_and_dog: ClassList, kind: str, spoil: Callable
     assert [image.image_id for image in found.images] == ["sound"]
     with pytest.raises(DatasetError, match=r"^bad: "):
         read_ilsvrc_cls(tree.root, "val", classes=cat_and_dog, on_problem=OnProblem.STOP)
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [
+        pytest.param("a,dog 1 2 3 4", id="no end of the line"),
+        pytest.param("a,dog 1 2", id="cut off in a box"),
+        pytest.param("a,dog nan -5 1e400 x", id="odd numbers: the class is all that is wanted"),
+        pytest.param("a,dog", id="no box"),
+        pytest.param("b,cat 1 2 3 4\r\na,dog 1 2 3 4\r\n", id="ends of lines as on Windows"),
+        pytest.param("a,dog 1 2 3 4\na,dog 5 6 7 8\n", id="two lines that agree"),
+        pytest.param("a", id="cut off before the class: its annotation has it"),
+        pytest.param("a,\n", id="no class: its annotation has it"),
+        pytest.param("", id="no line at all"),
+    ],
+)
+@pytest.mark.parametrize("mark", ["", "\ufeff"], ids=["", "byte order mark"])
+def test_odd_solutions(tree: Tree, cat_and_dog: ClassList, rows: str, mark: str) -> None:
+    tree.list_file("CLS-LOC/val", ["a 1"])
+    tree.picture("CLS-LOC/val/a")
+    tree.annotation("CLS-LOC/val/a", [("dog", 0, 0, 9, 9)])
+    (tree.root / "LOC_val_solution.csv").write_bytes(f"{mark}ImageId,PredictionString\n{rows}".encode())
+    found = read_ilsvrc_cls(tree.root, "val", classes=cat_and_dog)
+    assert [(image.image_id, image.label) for image in found.images] == [("a", 1)]
+    assert found.problems == []
+
+
+@pytest.mark.parametrize("text", ["", "ImageId;PredictionString\na;dog\n", "a,dog 1 2 3 4\n"])
+def test_a_solution_without_its_columns_is_refused(tree: Tree, text: str) -> None:
+    tree.list_file("CLS-LOC/val", ["a 1"])
+    solution(tree, text)
+    with pytest.raises(DatasetError, match="ImageId and PredictionString"):
+        read_ilsvrc_cls(tree.root, "val")
+
+
+@pytest.mark.parametrize("split", ["train", "val"])
+@pytest.mark.parametrize("read", [read_ilsvrc_cls, read_ilsvrc_loc])
+def test_an_empty_list_is_refused(tree: Tree, split: str, read: Callable[..., object]) -> None:
+    for name in ("train_cls", "val"):
+        tree.list_file(f"CLS-LOC/{name}", ["", "  "])
+    with pytest.raises(DatasetError, match=r"list file .*\.txt is empty"):
+        read(tree.root, split)
+
+
+def test_a_picture_that_is_listed_twice_is_one(tree: Tree, cat_and_dog: ClassList) -> None:
+    tree.list_file("CLS-LOC/val", ["a 1", "a 2"])
+    tree.picture("CLS-LOC/val/a")
+    tree.annotation("CLS-LOC/val/a", [("dog", 0, 0, 9, 9)])
+    assert len(read_ilsvrc_cls(tree.root, "val", classes=cat_and_dog).images) == 1
+    assert len(read_ilsvrc_loc(tree.root, "val", classes=cat_and_dog).records) == 1
 
 
 def test_a_solution_with_other_columns_is_refused(tree: Tree) -> None:

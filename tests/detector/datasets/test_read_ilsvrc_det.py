@@ -1,3 +1,4 @@
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -5,6 +6,7 @@ import pytest
 from ilsvrc_tree import Tree
 
 from detector.classes import ClassList
+from detector.datasets.formats import open_data
 from detector.datasets.ilsvrc_det import read_ilsvrc_det
 from detector.datasets.problems import OnProblem
 from detector.errors import DatasetError, ParameterError
@@ -201,6 +203,85 @@ def test_lists_by_class_give_every_positive_once(tree: Tree, cat_and_dog: ClassL
     found = read_ilsvrc_det(tree.root, "train", classes=cat_and_dog)
     assert [record.image_id for record in found.records] == ["z", "both", "a"]
     assert found.problems == []
+
+
+def by_class(tree: Tree, *lines: str) -> None:
+    tree.list_file("DET/train_1", lines)
+    for number in range(2, 201):
+        tree.list_file(f"DET/train_{number}", [])
+
+
+@pytest.mark.parametrize("line", ["a", "a 2", "a 1.0", "a 1,", "a one"])
+def test_a_mark_that_is_none_is_refused(tree: Tree, line: str) -> None:
+    """The picture would be taken for a negative one, and passed over."""
+    by_class(tree, "b 1", line)
+    with pytest.raises(DatasetError, match=rf"train_1\.txt: '{line}' does not end with 1 \(positive\)"):
+        read_ilsvrc_det(tree.root, "train")
+
+
+def test_lists_without_a_positive_picture_are_refused(tree: Tree) -> None:
+    by_class(tree, "a 0", "b -1")
+    with pytest.raises(DatasetError, match=r"train_1\.txt and .* train_200\.txt name no positive picture"):
+        read_ilsvrc_det(tree.root, "train")
+
+
+@pytest.mark.parametrize("line", ["a 1b 2", "a 1;b 2", "a b c"])
+def test_a_line_of_more_than_a_picture_is_refused(tree: Tree, line: str) -> None:
+    """An end of line is lost: the second picture would be passed over."""
+    tree.list_file("DET/val", [line])
+    with pytest.raises(DatasetError, match=rf"val\.txt: '{line}' is more than a picture and its number"):
+        read_ilsvrc_det(tree.root, "val")
+    by_class(tree, "c 1", line)
+    with pytest.raises(DatasetError, match=rf"train_1\.txt: '{line}' is more than a picture"):
+        read_ilsvrc_det(tree.root, "train")
+
+
+@pytest.mark.parametrize("content", ["", "\r\n\r\n", " \t\n"])
+def test_an_empty_list_is_refused(tree: Tree, content: str) -> None:
+    tree.bytes("ImageSets/DET/val.txt", content.encode())
+    with pytest.raises(DatasetError, match=r"list file .*val\.txt is empty"):
+        read_ilsvrc_det(tree.root, "val")
+
+
+@pytest.mark.parametrize(
+    "content", ["a 1\r\nb 2\r\n", "a\t1\nb\t2", "a 1\n\nb 2\n\n", "\ufeffa 1\nb 2\n", "a 1\nb 2\na 3\n"]
+)
+def test_spellings_of_a_list(tree: Tree, cat_and_dog: ClassList, content: str) -> None:
+    """And a picture that is listed twice is one."""
+    tree.bytes("ImageSets/DET/val.txt", content.encode())
+    for name in "ab":
+        tree.picture(f"DET/val/{name}")
+        tree.annotation(f"DET/val/{name}", [("cat", 0, 0, 9, 9)])
+    found = read_ilsvrc_det(tree.root, "val", classes=cat_and_dog)
+    assert [record.image_id for record in found.records] == ["a", "b"]
+    assert found.problems == []
+
+
+@pytest.mark.parametrize("part", ["Data", "Annotations"])
+@pytest.mark.parametrize("inside", [True, False])
+def test_lists_without_pictures_or_annotations_are_no_other_layout(
+    tree: Tree, part: str, inside: bool
+) -> None:
+    """With its ImageSets and Annotations the folder also looks like PASCAL VOC's."""
+    tree.list_file("DET/val", ["a 1"])
+    tree.annotation("DET/val/a", [("cat", 0, 0, 9, 9)])
+    shutil.rmtree(tree.root / "ILSVRC" / part)
+    with pytest.raises(DatasetError, match=rf"ILSVRC/{part}/DET is missing: give the folder"):
+        open_data(tree.root / "ILSVRC" if inside else tree.root)
+
+
+@pytest.mark.parametrize(("width", "height"), [(0, 0), (0, 80), (-100, 80)])
+def test_a_size_of_nothing_is_that_of_the_picture(
+    tree: Tree, cat_and_dog: ClassList, width: int, height: int
+) -> None:
+    tree.list_file("DET/val", ["a 1"])
+    tree.picture("DET/val/a")
+    tree.annotation("DET/val/a", [("cat", 0, 0, 9, 9)], size=(width, height))
+    found = read_ilsvrc_det(tree.root, "val", classes=cat_and_dog)
+    assert [(one.width, one.height, one.boxes.tolist()) for one in found.records] == [
+        (100, 80, [[0, 0, 10, 10]])
+    ]
+    assert [one.kind for one in found.problems] == (["odd_value"] if width < 0 else [])
 
 
 def test_a_part_of_val_has_its_own_list_and_the_pictures_of_val(tree: Tree, cat_and_dog: ClassList) -> None:

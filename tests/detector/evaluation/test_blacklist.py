@@ -22,6 +22,7 @@ def val_list(tmp_path: Path) -> Path:
         ),
         pytest.param("1 1\n3 200\n", {("first", 0), ("third", 199)}, id="by number, from 1"),
         pytest.param("1 1\n1 1\n\n", {("first", 0)}, id="twice is once, blank lines are nothing"),
+        pytest.param("1\t1\r\n3 200\r\n", {("first", 0), ("third", 199)}, id="tabs; Windows' ends of lines"),
         pytest.param("", set(), id="nothing blacklisted"),
     ],
 )
@@ -40,7 +41,7 @@ def test_labels_are_those_of_the_given_classes(tmp_path: Path, val_list: Path) -
 
 @pytest.mark.parametrize(
     "line",
-    ["4 1", "0 1", "-1 1", "1", "one 1", "1 201", "1 0", "1 n00000000"],
+    ["4 1", "0 1", "-1 1", "1", "one 1", "1 201", "1 0", "1 n00000000", "1.5 1", "nan 1", "1 1e3"],
     ids=lambda line: f"line {line}",
 )
 def test_a_line_of_another_form_is_named(tmp_path: Path, val_list: Path, line: str) -> None:
