@@ -52,6 +52,11 @@ def further_data(text: str, sampling: SamplingSettings, on_problem: OnProblem) -
     return FurtherData(path.resolve().name, Ingredient(dataset, weight, kept))
 
 
+def further_folder(text: str) -> Path:
+    """The folder that such a text names. Raises ParameterError as :func:`further_data` does."""
+    return _parsed(text)[0]
+
+
 def _parsed(text: str) -> tuple[Path, dict[str, str]]:
     """The folder, and its settings by key."""
     if Path(text).is_dir():
