@@ -78,7 +78,7 @@ def main(
     """Print what each method covers at several budgets of boxes, and what a union gains."""
     with one_line_errors():
         read = [weights or SHIPPED, Path(split) if split else None]
-        check_apart([out / FIGURES, out / CHART], read, data)
+        check_apart([out / FIGURES, out / CHART], read)
         check_writable(out / FIGURES)
         dataset = _read(data, split, on_problem)
         dataset = without_unreadable(replace(dataset, records=dataset.records[::every]), on_problem)

@@ -2,10 +2,10 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from detector.boxes import Boxes
 from detector.classes import ClassList
 from detector.datasets.corners import from_corners
 from detector.datasets.ilsvrc import IlsvrcLayout, Task
@@ -13,6 +13,7 @@ from detector.datasets.problems import OnProblem, ProblemLog
 from detector.datasets.record import Dataset
 from detector.datasets.record_check import RecordCheck, Said
 from detector.datasets.text_file import read_json
+from detector.datasets.values import number, shown, side
 from detector.errors import DatasetError
 
 FILE_NAME = "agnostic_boxes.json"
@@ -60,32 +61,41 @@ def read_agnostic(
             else:
                 log.report(image_id, "missing_image", "no list of DET or CLS-LOC names this picture")
             continue
-        try:
-            boxes = _boxes(entry["boxes"])
-            said = Said(int(entry["width"]), int(entry["height"]), ["object"] * len(boxes), boxes)
-        except (KeyError, TypeError, ValueError) as error:
-            log.report(image_id, "unreadable_annotation", f"its entry in {path} lacks or garbles {error}")
+        if not isinstance(entry, dict) or not isinstance(entry.get("boxes"), list):
+            wanted = "an object with width, height and a list of boxes"
+            message = f"its entry in {path} is {shown(entry)}, where {wanted} belongs"
+            log.report(image_id, "unreadable_annotation", message)
             continue
-        record = check.record(image_id, paths[0], said)
+        record = check.record(image_id, paths[0], _said(entry, path))
         if record is not None:
             records.append(record)
     return Dataset(records, list(classes.ids), log.problems)
 
 
-def _read(path: Path) -> dict[str, dict]:
+def _read(path: Path) -> dict[str, Any]:
     entries = read_json(path)
     if not isinstance(entries, dict):
         raise DatasetError(f"{path} must map the name of a picture to its size and boxes")
     return entries
 
 
-def _boxes(corners: object) -> Boxes:
-    array = np.array(corners, np.float64)
-    if array.size == 0:
-        array = array.reshape(0, 4)
-    if array.ndim != 2 or array.shape[1] != 4 or not np.isfinite(array).all():
-        raise ValueError("boxes, which must be four finite corners each")
-    return from_corners(array)
+def _said(entry: Mapping[str, Any], path: Path) -> Said:
+    """What an entry says; a box that is none is named, and so is a size that is none."""
+    (width, wide), (height, high) = (side(entry.get(name)) for name in ("width", "height"))
+    odd = []
+    if not (wide and high and width and height):
+        stated = f"{shown(entry.get('width'))} x {shown(entry.get('height'))}"
+        odd.append(f"its entry in {path} states the size {stated}: that of the picture is taken")
+    corners, unreadable = [], []
+    for position, box in enumerate(entry["boxes"], start=1):
+        found = [number(one) for one in box] if isinstance(box, list) else []
+        if len(found) == 4 and None not in found:
+            corners.append(found)
+        else:
+            wanted = "four finite numbers belong: x1, y1, x2, y2"
+            unreadable.append(f"its entry in {path}: box {position} is {shown(box)}, where {wanted}")
+    boxes = from_corners(np.array(corners, np.float64).reshape(-1, 4))
+    return Said(width, height, ["object"] * len(boxes), boxes, unreadable=unreadable, odd=odd)
 
 
 def _pictures(root: Path) -> Mapping[str, Sequence[Path]]:

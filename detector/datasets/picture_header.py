@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from PIL import ExifTags, Image
+from PIL import ExifTags, Image, UnidentifiedImageError
 
 from detector.boxes import Boxes
 from detector.errors import ImageError
@@ -62,5 +62,14 @@ def read_header(path: Path) -> PictureHeader:
     ) as error:
         if os.path.isfile(path) and os.path.getsize(path) == 0:  # noqa: PTH113, PTH202 (False for a bad name)
             raise ImageError("empty", f"picture {path} is empty (0 bytes)") from error
-        raise ImageError("unreadable", f"picture {path} cannot be read: {error}") from error
+        raise ImageError("unreadable", f"picture {path} cannot be read: {_reason(error)}") from error
     return PictureHeader(width, height, orientation if orientation in range(1, 9) else 1)
+
+
+def _reason(error: Exception) -> str:
+    """What is wrong with a picture, less what Pillow says of its own insides."""
+    if isinstance(error, UnidentifiedImageError):
+        return "it is no picture of a known format, or its header is damaged"
+    if isinstance(error, OSError):
+        return error.strerror or str(error)
+    return str(error) if isinstance(error, Image.DecompressionBombError) else "its header is damaged"

@@ -53,7 +53,9 @@ def parse_voc_xml(path: Path) -> VocAnnotation:
         root = parser.close()
     except FileNotFoundError:
         raise
-    except (OSError, ElementTree.ParseError, ValueError, LookupError) as error:
+    except OSError as error:
+        raise DatasetError(f"annotation {path} cannot be read: {error.strerror or error}") from error
+    except (ElementTree.ParseError, ValueError, LookupError) as error:
         raise DatasetError(f"annotation {path} cannot be read: {error}") from error
     if root.tag != "annotation":
         raise DatasetError(f"annotation {path} holds <{root.tag}> where <annotation> belongs")

@@ -48,8 +48,8 @@ def test_pictures_are_found_in_both_tasks_and_corners_become_boxes(pictures: Tre
 @pytest.mark.parametrize(
     ("kind", "bad"),
     [
-        pytest.param("unreadable_annotation", {"boxes": []}, id="no size"),
-        pytest.param("unreadable_annotation", entry((1, 2, 3)), id="three corners"),  # type: ignore[arg-type]
+        pytest.param("odd_value", {"boxes": []}, id="no size"),
+        pytest.param("unreadable_object", entry((1, 2, 3), (1, 2, 3, 4)), id="three corners"),  # type: ignore[arg-type]
         pytest.param("size_mismatch", entry((1, 2, 3, 4), width=50, height=40), id="another size"),
         pytest.param("box_outside", entry((1, 2, 100, 4)), id="one pixel too far"),
         pytest.param("empty_box", entry((1, 2, 1, 4)), id="no width"),
