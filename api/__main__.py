@@ -3,6 +3,8 @@
 import sys
 
 from api.command import serve
+from detector.standard_streams import lasting_streams
 
 if __name__ == "__main__":
-    sys.exit(serve(sys.argv[1:], name="python -m api"))
+    with lasting_streams():
+        sys.exit(serve(sys.argv[1:], name="python -m api"))

@@ -1,6 +1,7 @@
 """Reading the weights that the Berkeley Vision and Learning Center trained: BVLC GoogLeNet."""
 
 import zipfile
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -31,10 +32,17 @@ def read_bvlc(path: Path) -> GoogLeNet:
     Raises CheckpointError for a file that is no such archive or lacks an array.
     """
     try:
+        with path.open("rb") as file, zipfile.ZipFile(file):
+            pass  # or NumPy takes it for an array, or for a pickle
         with np.load(path, allow_pickle=False) as archive:
             arrays = {name: archive[name] for name in archive.files}
-    except (OSError, EOFError, ValueError, zipfile.BadZipFile) as error:
-        raise CheckpointError(f"{path}: not a readable .npz archive of arrays ({error})") from error
+    except OSError as error:
+        raise CheckpointError(f"{path} cannot be read: {error.strerror or error}") from error
+    except (EOFError, ValueError, NotImplementedError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
+        raise CheckpointError(
+            f"{path} is no whole .npz archive of arrays, as the BVLC weights are kept in; convert or "
+            "download them again"
+        ) from error
     network = GoogLeNet(1000)
     with torch.no_grad():
         for ours, caffe in _names().items():
@@ -63,7 +71,10 @@ def _copy(network: GoogLeNet, ours: str, arrays: dict[str, np.ndarray], caffe: s
     parameter: Tensor = network.get_parameter(ours)
     if caffe not in arrays:
         raise CheckpointError(f"{path}: array {caffe!r} is missing; this is not BVLC GoogLeNet")
-    value = torch.from_numpy(arrays[caffe])
+    array = arrays[caffe]
+    if array.dtype.kind != "f" or not np.isfinite(array).all():
+        raise CheckpointError(f"{path}: array {caffe!r} must hold finite numbers with a fraction")
+    value = torch.from_numpy(array.astype(np.float32, copy=False))
     if value.numel() != parameter.numel():
         raise CheckpointError(
             f"{path}: array {caffe!r} has shape {list(value.shape)}, GoogLeNet needs {list(parameter.shape)}"

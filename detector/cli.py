@@ -1,7 +1,5 @@
 """The command ``detector``: detect, classify, and look after weights files."""
 
-import os
-import sys
 from collections.abc import Callable, Sequence
 from importlib.metadata import entry_points
 from os import PathLike
@@ -10,13 +8,15 @@ from typing import Annotated
 
 import typer
 
-from detector.command_line import PLAIN, escape_what_cannot_be_printed
+from detector.command_line import PLAIN
 from detector.detection import MAX_DETECTIONS, SCORE_THRESHOLD
 from detector.drawing import draw
 from detector.errors import DetectorError
 from detector.loading import load_classifier, load_detector
 from detector.picture_run import PictureRun, reason
+from detector.pretrained import SHIPPED
 from detector.proposals import Profile
+from detector.standard_streams import lasting_streams
 from detector.text import printable_path
 from detector.weights_cli import weights
 
@@ -77,7 +77,7 @@ def detect(
     status is 1. An interrupted run (Ctrl-C) keeps what it has found.
     """
     with PictureRun("detections", json_file, draw_folder) as run:
-        files = run.find(images)
+        files = run.find(images, weights or [SHIPPED])
         detector = load_detector(weights, device=device, profile=profile, max_proposals=max_proposals)
         for path, picture in run.read(files):
             (found,) = detector.detect(
@@ -102,7 +102,7 @@ def classify(
     Folders, unreadable pictures and interruptions are treated as by detect.
     """
     with PictureRun("classes", json_file) as run:
-        files = run.find(images)
+        files = run.find(images, weights or [SHIPPED])
         classifier = load_classifier(weights, device=device)
         for path, picture in run.read(files):
             (found,) = classifier.classify([picture.pixels], top=top, crops=crops)
@@ -111,25 +111,18 @@ def classify(
 
 def main() -> None:
     """Entry point: an error of this library or of a file is one line on standard error and exit status 1."""
-    escape_what_cannot_be_printed()
-    for command in entry_points(group="detector.commands"):
-        _add_command(command.name, command.load())
-    try:
-        app()
-    except DetectorError as error:
-        raise SystemExit(f"error: {error}") from error
-    except OSError as error:
-        _give_up_broken_output()
-        where = f"{printable_path(error.filename)}: " if isinstance(error.filename, str | PathLike) else ""
-        raise SystemExit(f"error: {where}{reason(error)}") from error
-
-
-def _give_up_broken_output() -> None:
-    """Drop what standard output did not take (a full disk): the interpreter would try again at its end."""
-    try:
-        sys.stdout.flush()
-    except OSError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    with lasting_streams():
+        for command in entry_points(group="detector.commands"):
+            _add_command(command.name, command.load())
+        try:
+            app()
+        except DetectorError as error:
+            raise SystemExit(f"error: {error}") from error
+        except OSError as error:
+            where = (
+                f"{printable_path(error.filename)}: " if isinstance(error.filename, str | PathLike) else ""
+            )
+            raise SystemExit(f"error: {where}{reason(error)}") from error
 
 
 def _add_command(name: str, run: Callable[[Sequence[str]], int]) -> None:

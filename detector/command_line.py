@@ -1,11 +1,11 @@
 """How the project's commands and scripts read their options and print their help."""
 
-import sys
 from collections.abc import Callable
-from io import TextIOWrapper
 from typing import Any
 
 import typer
+
+from detector.standard_streams import lasting_streams
 
 PLAIN: dict[str, Any] = {
     "add_completion": False,
@@ -18,17 +18,7 @@ readers want to see; Rich takes it for a style and leaves it out."""
 
 def run_script(main: Callable[..., None]) -> None:
     """Run a script of one command, whose options are the parameters of ``main``."""
-    escape_what_cannot_be_printed()
     script = typer.Typer(**PLAIN)
     script.command()(main)
-    script()
-
-
-def escape_what_cannot_be_printed() -> None:
-    """Let standard output and error show what their encoding lacks as escapes: it would end the command.
-
-    That is every byte of a file name that is not UTF-8, and most letters on a terminal that is ASCII.
-    """
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")
+    with lasting_streams():
+        script()

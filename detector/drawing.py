@@ -18,6 +18,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
+from PIL.PngImagePlugin import PngInfo
 
 from detector.classes import ClassList
 from detector.errors import ParameterError
@@ -38,6 +39,10 @@ _MIN_SIDE = 480
 _ENLARGED_SIDE = 720
 
 _GOLDEN_RATIO = 0.618034
+
+_MARK = ("Software", "googlenet-detector: drawn detections")
+_MARK_CHUNK = "\0".join(_MARK).encode("ascii")
+_MARK_AT = 33  # behind a PNG's signature and its header chunk
 
 
 def draw(
@@ -87,6 +92,8 @@ def draw(
 def save(path: str | Path, image: NDArray[np.uint8]) -> None:
     """Write a picture [H,W,3] as PNG or JPEG, by the name's suffix; a reader never sees half a file.
 
+    A PNG says of itself that it is a drawing (:func:`is_drawing`).
+
     Raises ParameterError for another suffix or a JPEG over JPEG_SIDE, WriteError for a file that cannot be
     written.
     """
@@ -97,10 +104,29 @@ def save(path: str | Path, image: NDArray[np.uint8]) -> None:
         raise ParameterError(f"cannot save {path.name}: JPEG has at most {JPEG_SIDE} pixels a side; use .png")
     encoded = BytesIO()
     if path.suffix.lower() == ".png":
-        Image.fromarray(image).save(encoded, "PNG")
+        about = PngInfo()
+        about.add_text(*_MARK)
+        Image.fromarray(image).save(encoded, "PNG", pnginfo=about)
     else:
         Image.fromarray(image).save(encoded, "JPEG", quality=92)
     write_whole(path, encoded.getvalue())
+
+
+def is_drawing(path: Path) -> bool:
+    """Tell whether a file is a PNG that :func:`save` wrote; False for one that cannot be read.
+
+    Only a regular file is opened: a pipe would wait for its writer.
+    """
+    if path.suffix.lower() != ".png":
+        return False
+    try:
+        if not path.is_file():
+            return False
+        with path.open("rb") as file:
+            start = file.read(_MARK_AT + 8 + len(_MARK_CHUNK))
+    except OSError:
+        return False
+    return start.startswith(b"\x89PNG") and start[_MARK_AT + 4 :].startswith(b"tEXt" + _MARK_CHUNK)
 
 
 @cache

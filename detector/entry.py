@@ -4,6 +4,8 @@ import signal
 import sys
 from importlib.metadata import entry_points
 
+from detector.standard_streams import lasting_streams
+
 
 def main() -> None:
     """Run what the command line names.
@@ -14,7 +16,8 @@ def main() -> None:
     name, *arguments = sys.argv[1:] or [""]
     for command in entry_points(group="detector.commands"):
         if command.name == name:
-            raise SystemExit(command.load()(arguments))
+            with lasting_streams():
+                raise SystemExit(command.load()(arguments))
     interrupt = signal.getsignal(signal.SIGINT)
     if interrupt is signal.default_int_handler:  # Ctrl-C while importing: an end without a traceback
         signal.signal(signal.SIGINT, signal.SIG_DFL)

@@ -1,16 +1,16 @@
 """Writing files so that a reader, or a kill, never meets half of one, and so that devices and pipes stay."""
 
 import errno
+import fcntl
 import os
 import re
 import stat
 import sys
-from collections.abc import Hashable, Iterable
 from contextlib import suppress
 from pathlib import Path
 from uuid import uuid4
 
-from detector.errors import ParameterError, WriteError
+from detector.errors import WriteError
 from detector.text import printable_path
 
 _MAX_LINKS = 40  # as Linux has it
@@ -30,6 +30,7 @@ _ADVICE = {
     errno.ENOENT: "the folder that it or its symbolic link names does not exist: make the folder",
     errno.EPIPE: "its reader went away before all was read",
     errno.ENXIO: "it is a socket or a device that is absent: name a file",
+    errno.EBADF: "the descriptor is closed, or open for reading only: name a file",
     errno.EBUSY: "it is in use, as by a mount: name another place",
 }
 
@@ -67,7 +68,8 @@ def check_writable(path: Path) -> None:
     try:
         target = _target(path)
         if isinstance(target, int):
-            os.fstat(target)
+            if fcntl.fcntl(target, fcntl.F_GETFL) & os.O_ACCMODE == os.O_RDONLY:
+                raise OSError(errno.EBADF, "is open for reading only")
             return
         if _status(target) is None:
             folder = target.parent
@@ -82,37 +84,6 @@ def check_writable(path: Path) -> None:
             raise _access_error(target.parent)
     except OSError as error:
         raise _write_error(path, error) from error
-
-
-def check_apart(outputs: Iterable[Path | None], inputs: Iterable[Path], data: Path | None = None) -> None:
-    """Find out, before work is done, whether outputs would replace one another, an input, or data.
-
-    Files are compared as what they are, not by the spelling of their paths. Devices and pipes may be given
-    twice. In the folder of a data set nothing that exists is replaced: it may be its labels.
-
-    Raises ParameterError.
-    """
-    taken = {identity(path): path for path in inputs}
-    taken.pop(None, None)
-    for path in outputs:
-        mine = None if path is None else identity(path)
-        if path is None or mine is None:
-            continue
-        if mine in taken:
-            raise ParameterError(f"{path} is named twice, or is also read: give the output another name")
-        if data is not None and path.exists() and path.resolve().is_relative_to(data.resolve()):
-            raise ParameterError(f"{path} is a file in the data set: delete it, or name another place")
-        taken[mine] = path
-
-
-def identity(path: Path) -> Hashable:
-    """What tells a file apart, however it is spelt, also one that is still to be written; None for a device,
-    a pipe or a folder."""
-    try:
-        about = path.stat()
-    except (OSError, ValueError):
-        return os.path.realpath(path)
-    return (about.st_dev, about.st_ino) if stat.S_ISREG(about.st_mode) else None
 
 
 def _target(path: Path) -> Path | int:

@@ -19,11 +19,13 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from detector.drawing import save
-from detector.errors import DetectorError, ImageError, WriteError
-from detector.files import check_apart, check_writable, identity, write_whole
+from detector.apart import TakenFiles
+from detector.drawing import is_drawing, save
+from detector.errors import DetectorError, ImageError, ParameterError, WriteError
+from detector.files import check_writable, write_whole
 from detector.images import Decoded, read_file
 from detector.picture_paths import pictures_below, unread_kinds
+from detector.standard_streams import output_is_lost
 from detector.text import one_line, printable, printable_path, valid_name
 
 _ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -63,7 +65,8 @@ class PictureRun:
         self._results: list[dict[str, Any]] = []
         self._total = self._seen = self._failed = 0
         self._incomplete = False
-        self._taken: set[object] = set()
+        self._taken = TakenFiles([])
+        self._passed_over = 0
         self._handlers: dict[int, Any] = {}
         if json_file is not None and json_file != _STANDARD_OUTPUT:
             check_writable(json_file)
@@ -97,19 +100,24 @@ class PictureRun:
         if self._failed or self._incomplete:
             raise SystemExit(1)
 
-    def find(self, named: Sequence[Path]) -> list[Entry]:
+    def find(self, named: Sequence[Path], weights: Sequence[Path] = ()) -> list[Entry]:
         """Find the pictures: the files named, and those in the folders named.
 
-        A folder without any is told, and how many it has of kinds that are not read. Raises
-        SystemExit, with status 1, if there is none at all, and ParameterError if the results would replace
-        one of them.
+        Drawings of other runs that lie in a folder are passed over, which is told, and so is a folder without
+        pictures, and how many it has of kinds that are not read. Raises SystemExit, with status 1, if there
+        is none at all, and ParameterError if the results would replace one of them, or the weights.
         """
         entries = [entry for path in named for entry in self._entries(path)]
+        if self._passed_over:
+            _note(
+                f"{self._passed_over} drawings of other runs are passed over; one that is named by itself is "
+                "looked at"
+            )
         self._total = len(entries)
         paths = [entry.path for entry in entries]
         json_file = None if self._json_file == _STANDARD_OUTPUT else self._json_file
-        check_apart([json_file], paths)
-        self._taken = {identity(path) for path in (*paths, *filter(None, [json_file]))} - {None}
+        self._taken = TakenFiles([*paths, *weights])
+        self._taken.add(json_file)
         if not entries:
             self._write()
             raise SystemExit(1)
@@ -139,6 +147,8 @@ class PictureRun:
                 label = printable(entry["label"])
                 lines.append(f"  {entry['score']:6.1%}  {label:<24}{_corners(entry.get('box'))}")
             print("\n".join(lines), flush=True)
+            if self._draw_folder is None and output_is_lost():
+                raise SystemExit(1)  # nothing else is made of the pictures that are left
 
     def save_drawing(self, path: Path, drawn: NDArray[np.uint8]) -> None:
         """Save the drawing [H,W,3] of the picture added last; one that cannot be written is told."""
@@ -146,10 +156,9 @@ class PictureRun:
         stem = os.fsdecode(os.fsencode(path.stem)[:_MAX_STEM])
         place = self._draw_folder / f"{len(self._results):04d}-{stem}.png"
         try:
-            if identity(place) in self._taken:
-                raise WriteError(f"cannot draw to {place}: it is a picture or the results: draw elsewhere")
+            self._taken.add(place)
             save(place, drawn)
-        except WriteError as error:
+        except (ParameterError, WriteError) as error:
             self._fail(path, error)
 
     def _entries(self, path: Path) -> Iterator[Entry]:
@@ -165,6 +174,9 @@ class PictureRun:
         found = False
         try:
             for picture in pictures_below(path, problems.append, unread.append):
+                if is_drawing(picture):
+                    self._passed_over += 1
+                    continue
                 found = True
                 yield Entry(picture, named=False)
         except OSError as error:  # the folder went away
@@ -195,8 +207,11 @@ class PictureRun:
                 write_whole(self._json_file, text.encode())
                 return
             except WriteError as error:
-                _tell(f"{error}; the results follow on standard output")
                 self._incomplete = True
+                if _is_standard_output(self._json_file):
+                    _tell(str(error))
+                    return
+                _tell(f"{error}; the results follow on standard output")
         print(text, flush=True)
 
 
@@ -207,8 +222,19 @@ def reason(error: DetectorError | OSError) -> str:
     return error.strerror[:1].lower() + error.strerror[1:]
 
 
+def _is_standard_output(path: Path) -> bool:
+    try:
+        return os.path.samestat(path.stat(), os.fstat(sys.stdout.fileno()))
+    except (OSError, ValueError):
+        return False
+
+
 def _tell(message: str) -> None:
-    print(f"error: {one_line(message, limit=2000)}", file=sys.stderr, flush=True)
+    _note(f"error: {message}")
+
+
+def _note(message: str) -> None:
+    print(one_line(message, limit=2000), file=sys.stderr, flush=True)
 
 
 def _corners(box: dict[str, float] | None) -> str:

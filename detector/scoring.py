@@ -6,7 +6,6 @@ Letters for shapes: R regions, C classes.
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from enum import StrEnum
-from math import isfinite
 from typing import Any
 
 import numpy as np
@@ -14,6 +13,7 @@ from numpy.typing import NDArray
 
 from detector.boxes import Boxes, iou
 from detector.errors import ParameterError
+from detector.text import one_line
 
 
 class Context(StrEnum):
@@ -69,17 +69,18 @@ class Scoring:
         if self.vote_iou is not None:
             _check_range("vote_iou", self.vote_iou, 0, 1)
         if self.context not in tuple(Context):
-            raise ParameterError(f"context must be one of {', '.join(Context)}, got {self.context!r}")
+            raise ParameterError(f"context must be one of {', '.join(Context)}, got {_shown(self.context)}")
         object.__setattr__(self, "context", Context(self.context))
         if self.refine not in (0, 1):
-            raise ParameterError(f"refine must be 0 or 1, got {self.refine!r}")
+            raise ParameterError(f"refine must be 0 or 1, got {_shown(self.refine)}")
         if self.refine and not self.box_regression:
             raise ParameterError("refine looks at moved boxes again: it needs box_regression")
-        if not isinstance(self.refine_regions, int) or self.refine_regions < 1:
-            raise ParameterError(f"refine_regions must be a whole number from 1, got {self.refine_regions!r}")
+        regions = self.refine_regions
+        if not isinstance(regions, int) or isinstance(regions, bool) or regions < 1:
+            raise ParameterError(f"refine_regions must be a whole number from 1, got {_shown(regions)}")
         for name in ("flip", "box_regression"):
             if not isinstance(getattr(self, name), bool):
-                raise ParameterError(f"{name} must be true or false, got {getattr(self, name)!r}")
+                raise ParameterError(f"{name} must be true or false, got {_shown(getattr(self, name))}")
 
     @classmethod
     def from_json(cls, entry: Mapping[str, Any]) -> "Scoring":
@@ -88,15 +89,28 @@ class Scoring:
         Raises ParameterError for a setting that this version does not know, or one outside its range.
         """
         known = {field.name for field in fields(cls)}
-        if not isinstance(entry, Mapping) or entry.keys() - known:
-            raise ParameterError(f"scoring {entry!r}, of which this version knows {', '.join(sorted(known))}")
+        if not isinstance(entry, Mapping):
+            raise ParameterError(f"scoring must be settings by name, got {_shown(entry)}")
+        unknown = sorted(map(_shown, entry.keys() - known))
+        if unknown:
+            raise ParameterError(
+                f"scoring has the settings {', '.join(unknown)}, of which this version knows none; it knows "
+                f"{', '.join(sorted(known))}"
+            )
         return cls(**entry)
 
 
 def _check_range(name: str, value: object, low: float, high: float) -> None:
     number = isinstance(value, int | float) and not isinstance(value, bool)
-    if not number or not isfinite(value) or not low <= value <= high:  # type: ignore[arg-type, operator]
-        raise ParameterError(f"{name} must lie in {low}..{high}, got {value!r}")
+    if not number or not low <= value <= high:  # type: ignore[operator]
+        raise ParameterError(f"{name} must lie in {low}..{high}, got {_shown(value)}")
+
+
+def _shown(value: object) -> str:
+    try:
+        return one_line(repr(value), limit=60)
+    except ValueError:
+        return "a number of thousands of digits"
 
 
 def region_scores(

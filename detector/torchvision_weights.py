@@ -1,6 +1,6 @@
 """Reading torchvision's ``googlenet`` weights."""
 
-import pickle
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
@@ -10,6 +10,7 @@ from torch import Tensor
 
 from detector.errors import CheckpointError
 from detector.regions import Preprocessing
+from detector.text import one_line
 from detector.torchvision_googlenet import TorchvisionGoogLeNet
 
 PREPROCESSING = Preprocessing(mean=(127.5, 127.5, 127.5), std=(127.5, 127.5, 127.5))
@@ -28,15 +29,19 @@ def read_torchvision(path: Path) -> TorchvisionGoogLeNet:
         for name, value in state.items()
         if not name.startswith(("aux1.", "aux2."))
     }
-    if "classifier.weight" not in ours:
+    if "classifier.weight" not in ours or ours["classifier.weight"].ndim != 2:
         raise CheckpointError(
-            f"{path}: 'fc.weight' is missing; this is no state dict of torchvision's googlenet"
+            f"{path} has no matrix 'fc.weight'; this is no state dict of torchvision's googlenet"
         )
     network = TorchvisionGoogLeNet(len(ours["classifier.weight"]))
     try:
         network.load_state_dict(ours)
     except RuntimeError as error:
-        raise CheckpointError(f"{path} does not fit torchvision's googlenet: {error}") from error
+        reason = one_line(str(error).partition("\n")[2])
+        raise CheckpointError(f"{path} does not fit torchvision's googlenet: {reason}") from error
+    odd = [name for name, value in ours.items() if value.is_floating_point() and not value.isfinite().all()]
+    if odd:
+        raise CheckpointError(f"{path}: {odd[0].removeprefix('features.')} holds values that are not finite")
     return network
 
 
@@ -44,6 +49,21 @@ def _read(path: Path) -> dict[str, Tensor]:
     try:
         if path.suffix == ".safetensors":
             return load_file(path)
-        return torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, SafetensorError, RuntimeError, pickle.UnpicklingError, EOFError) as error:
-        raise CheckpointError(f"{path}: not a readable state dict ({error})") from error
+        with path.open("rb") as file:
+            state = torch.load(file, map_location="cpu", weights_only=True)
+    except OSError as error:
+        raise CheckpointError(f"{path} cannot be read: {error.strerror or error}") from error
+    except SafetensorError as error:
+        raise CheckpointError(f"{path} is no whole safetensors file; download it again") from error
+    except Exception as error:  # whatever an unpickler makes of bytes: IndexError, KeyError, struct.error
+        raise CheckpointError(
+            f"{path} is no whole file of tensors as torch.save writes them of a state_dict(); code that it "
+            "holds is not run"
+        ) from error
+    if not isinstance(state, Mapping) or not all(
+        isinstance(name, str) and isinstance(value, Tensor) for name, value in state.items()
+    ):
+        raise CheckpointError(
+            f"{path} holds no state dict: tensors by their names, as state_dict() gives them"
+        )
+    return dict(state)

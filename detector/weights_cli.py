@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import torch
 import typer
 
+from detector.apart import check_apart
 from detector.bvlc import PREPROCESSING as BVLC_PREPROCESSING
 from detector.bvlc import read_bvlc
 from detector.checkpoints import (
@@ -19,6 +20,7 @@ from detector.checkpoints import (
 )
 from detector.classes import ClassList, ilsvrc_cls
 from detector.command_line import PLAIN
+from detector.files import check_writable
 from detector.head_sharing import with_multibox_of
 from detector.metadata import Metadata
 from detector.pretrained import SHIPPED
@@ -54,6 +56,7 @@ def import_weights(
     precision: Annotated[Precision, typer.Option(help="How to store the weights.")] = Precision.FLOAT16,
 ) -> None:
     """Turn foreign GoogLeNet weights into a checkpoint."""
+    _check_target(target, source)
     if kind is Kind.BVLC:
         checkpoint = Checkpoint(
             read_bvlc(source),
@@ -90,6 +93,7 @@ def add_multibox(
     precision: Annotated[Precision, typer.Option(help="How to store the weights.")] = Precision.FLOAT16,
 ) -> None:
     """Give a checkpoint the MultiBox head of another whose trunk is the same as far as the head reads it."""
+    _check_target(target, source, giver)
     _save(target, with_multibox_of(load_checkpoint(source), load_checkpoint(giver)), precision)
 
 
@@ -123,6 +127,12 @@ def verify(path: Annotated[Path, typer.Argument(help="Checkpoint.")] = SHIPPED) 
     """Check that a checkpoint is whole and fits its network."""
     metadata = verify_checkpoint(path)
     print(f"{path}: {metadata.name} is whole: checksum, values and shapes are right")
+
+
+def _check_target(target: Path, *sources: Path) -> None:
+    """Raises DetectorError, before anything is read, for a target that is a source or cannot be written."""
+    check_apart([target], sources)
+    check_writable(target)
 
 
 def _save(target: Path, checkpoint: Checkpoint, precision: Precision) -> None:

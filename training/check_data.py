@@ -12,9 +12,10 @@ from typing import Annotated
 
 import typer
 
+from detector.apart import check_apart
 from detector.command_line import run_script
 from detector.datasets.formats import Format, open_data
-from detector.files import check_apart, write_whole
+from detector.files import write_whole
 from training.checking.class_balance import balance_chart
 from training.checking.data_check import check_data
 from training.checking.data_report import as_csv, as_json, summary
@@ -38,7 +39,7 @@ def main(
     if report is not None and report.suffix not in (".json", ".csv"):
         raise SystemExit(f"error: --report {report} must end in .json or .csv")
     with one_line_errors():
-        check_apart([report, chart], [], data)
+        check_apart([report, chart], map(Path, split or []), data)
         folder = open_data(data, format)
         checked = check_data(folder, split or (), decoded=decode)
         print(summary(checked))

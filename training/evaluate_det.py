@@ -20,6 +20,7 @@ from typing import Annotated, Any
 
 import typer
 
+from detector.apart import check_apart
 from detector.command_line import run_script
 from detector.datasets.formats import Format
 from detector.datasets.pixels import load_record
@@ -27,7 +28,7 @@ from detector.datasets.problems import OnProblem, left_out
 from detector.datasets.record import Record
 from detector.errors import ParameterError
 from detector.evaluation.class_match import ClassMatch, match_classes
-from detector.files import check_apart, write_whole
+from detector.files import write_whole
 from detector.pretrained import SHIPPED
 from detector.proposals import Profile
 from detector.results import Detections
@@ -36,6 +37,7 @@ from training.evaluating.det_figures import RuleName, RunFigures, measure, usual
 from training.evaluating.det_run import ProfileRun, run_scorings
 from training.evaluating.det_systems import System, make_systems, note_figures
 from training.evaluating.det_table import all_runs_table, run_text
+from training.running.run_files import check_folder_apart
 from training.running.script import one_line_errors
 
 _SECONDS_OF_A_PART = (
@@ -112,7 +114,10 @@ def main(
     """Print AP of every class, where mAP is lost, and one line a detector, profile and scoring."""
     with one_line_errors():
         _check_options(results, weights, record, ensemble, scoring)
-        check_apart([save_results, json_file], [*(results or []), *(weights or [])], data)
+        read = [*(results or []), *(weights or [SHIPPED]), blacklist, Path(split) if split else None]
+        check_apart([save_results, json_file], read, data)
+        if cache is not None:
+            check_folder_apart(cache, [data])
         measured = open_measured(
             data,
             format=format,

@@ -21,11 +21,12 @@ from detector.datasets.formats import Format
 from detector.datasets.problems import OnProblem, left_out
 from detector.pretrained import SHIPPED
 from training.own.chosen_data import ChosenData, choose_data
-from training.own.further_data import further_data
+from training.own.further_data import further_data, further_folder
 from training.own.own_detector import Plan, make_detector
 from training.own.run_length import suggested_iterations
 from training.regions.presets import preset as named_preset
 from training.regions.recipe import Averaging, Recipe
+from training.running.run_files import check_folder_apart, check_run_folder
 from training.running.schedule import Decay
 from training.running.script import one_line_errors
 
@@ -174,6 +175,10 @@ def main(
         if iterations is None and preset == "default":
             recipe = _of_suitable_length(recipe, chosen)
         output = output or Path("runs") / chosen.name
+        roots = [data, *(further_folder(text) for text in also or [])]
+        check_run_folder(output, [init, *(Path(split) for split in (train, val) if split)], roots, members)
+        if cache is not None:
+            check_folder_apart(cache, roots)
         plan = Plan(
             data=chosen,
             init=start,

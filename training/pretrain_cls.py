@@ -30,6 +30,7 @@ from training.regions.recipe import Averaging
 from training.running.broken_pictures import BrokenPictures
 from training.running.distributed import join_world, leave_world
 from training.running.locks import run_folder
+from training.running.run_files import check_run_folder
 from training.running.schedule import Decay
 from training.running.script import one_line_errors
 
@@ -84,6 +85,7 @@ def main(
     """Train, print top-1 and top-5 accuracy, and write OUTPUT/best.safetensors and last.safetensors."""
     try:
         with one_line_errors():
+            check_run_folder(output, [init], [data])
             augmentation = Augmentation(PatchSettings(least=least_area), Distortion() if distortion else None)
             recipe = PretrainRecipe(
                 epochs=epochs,

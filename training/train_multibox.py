@@ -39,6 +39,7 @@ from training.multibox.multibox_loop import MultiBoxRecipe, train_multibox
 from training.multibox.object_pictures import read_object_pictures
 from training.running.broken_pictures import BrokenPictures
 from training.running.locks import run_folder
+from training.running.run_files import check_run_folder
 from training.running.run_log import lines_before
 from training.running.script import one_line_errors
 
@@ -82,6 +83,7 @@ def main(
     """Train, print recall on DET/val each epoch, and write OUTPUT/detector.safetensors."""
     recipe = MultiBoxRecipe(iterations=iterations, batch=batch, rate=rate, shapes=shapes, seed=seed)
     with one_line_errors():
+        check_run_folder(output, [init, *(exclude or [])], [*data, *([val] if val else [])])
         val = val or _first_ilsvrc(data)
         measured = _measured(val, on_problem) if val else Dataset([], [])
         records = measured.records

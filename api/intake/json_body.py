@@ -20,6 +20,8 @@ _MOST_VALUES = 10_000
 _DATA_URL = re.compile(r"data:[^,]{0,200};base64,", re.ASCII | re.IGNORECASE)
 _URL_SAFE = bytes.maketrans(b"-_", b"+/")
 _WHITESPACE = b" \t\r\n"
+_TEXTS = "a list of texts, one picture or more"
+_WANTED = {"image": "a text", "file": "a text", "images": _TEXTS, "files": _TEXTS, "url": "a text"}
 _BLOCK = 1 << 20  # characters that are decoded at once
 
 
@@ -47,7 +49,7 @@ def parse_json(body: bytes | bytearray, limits: UploadLimits) -> Pictures | str:
     try:
         content = orjson.loads(body)
     except orjson.JSONDecodeError as error:
-        raise _malformed(f"{error}") from error
+        raise _malformed(_what_is_wrong(error, empty=len(body) < 100 and not body.strip())) from error
     if isinstance(body, bytearray):
         body.clear()  # all of it is in the texts now
     if not isinstance(content, dict) or len(content) != 1:
@@ -65,9 +67,37 @@ def parse_json(body: bytes | bytearray, limits: UploadLimits) -> Pictures | str:
             return Pictures(tuple(_upload(text, limits) for text in value), many=True)
         case "url", str():
             return value
-    if key in ("image", "images", "file", "files", "url"):
-        raise _malformed(f"{key!r} is not what belongs there")
+    if key in _WANTED:
+        raise _malformed(f"{key!r} must be {_WANTED[key]}, and is {_kind(value)}")
     raise _malformed(f"there is no key {key[:40]!r}")
+
+
+def _what_is_wrong(error: orjson.JSONDecodeError, *, empty: bool) -> str:
+    if empty:
+        return "the body is empty"
+    if "UTF-8:" in error.msg:
+        return "it is not UTF-8"
+    if "BOM" in error.msg:
+        return "it begins with a byte order mark, which JSON has none"
+    return f"{error.msg} in line {error.lineno}, column {error.colno}"
+
+
+def _kind(value: object) -> str:
+    """What a value of JSON is, in its own words."""
+    match value:
+        case None:
+            return "null"
+        case bool():
+            return "true or false"
+        case int() | float():
+            return "a number"
+        case str():
+            return "a text"
+        case []:
+            return "an empty list"
+        case list():
+            return "a list with something else in it"
+    return "an object"
 
 
 def _upload(text: str, limits: UploadLimits) -> Upload:

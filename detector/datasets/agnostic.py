@@ -66,7 +66,8 @@ def read_agnostic(
             continue
         said = _said(path, entry)
         if said is None:
-            message = f"its entry in {path} has no list of boxes, or a second one inside: {shown(entry)}"
+            wanted = "an object with width, height and a list of boxes belongs, and no other entry inside"
+            message = f"its entry in {path} is {shown(entry)}, where {wanted}"
             log.report(image_id, "unreadable_annotation", message)
             continue
         record = check.record(image_id, paths[0], said)
@@ -99,7 +100,8 @@ def _said(path: Path, entry: object) -> Said | None:
         if len(corners) == len(whole) == 4:
             sound.append(whole)
         else:
-            unreadable.append(f"{path}: box {position} is no four corners: {shown(one)}")
+            wanted = "four finite numbers belong: x1, y1, x2, y2"
+            unreadable.append(f"its entry in {path}: box {position} is {shown(one)}, where {wanted}")
     boxes = from_corners(np.array(sound, np.float64).reshape(-1, 4))
     return Said(width, height, ["object"] * len(boxes), boxes, unreadable=unreadable, odd=odd)
 

@@ -73,5 +73,12 @@ def read_header(path: Path) -> PictureHeader:
         if isinstance(error, UnidentifiedImageError):
             message = f"picture {path} cannot be read: it is not {FORMATS}, or is broken from its beginning"
             raise ImageError("unreadable", message) from error
-        raise ImageError("unreadable", f"picture {path} cannot be read: {error}") from error
+        raise ImageError("unreadable", f"picture {path} cannot be read: {_reason(error)}") from error
     return PictureHeader(width, height, orientation if orientation in range(1, 9) else 1)
+
+
+def _reason(error: Exception) -> str:
+    """What is wrong with a picture, less what Pillow says of its own insides."""
+    if isinstance(error, OSError):
+        return error.strerror or str(error)
+    return str(error) if isinstance(error, Image.DecompressionBombError) else "its header is damaged"

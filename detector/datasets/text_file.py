@@ -15,6 +15,19 @@ _MARKS = (  # UTF-32's first: it begins as UTF-16's does
     (codecs.BOM_UTF16_BE, "utf-16"),
 )
 
+_WHAT_IS_WRONG = {
+    "Expecting value": "no value stands where one belongs",
+    "Expecting property name enclosed in double quotes": "no name in double quotes stands where one belongs",
+    "Expecting ':' delimiter": "no colon stands where one belongs",
+    "Expecting ',' delimiter": "no comma stands where one belongs",
+    "Unterminated string starting at": "the text that begins here has no end",
+    "Invalid control character at": "a line feed or another control character stands in a text",
+    "Extra data": "something follows where the content has ended",
+    "Illegal trailing comma before end of object": "a comma is followed by nothing",
+    "Illegal trailing comma before end of array": "a comma is followed by nothing",
+}
+"""What Python's reader says, in words."""
+
 
 def read_text(path: Path) -> str:
     """Read a text file in UTF-8, UTF-16 or UTF-32; a byte order mark is taken off.
@@ -51,10 +64,19 @@ def read_json(path: Path) -> Any:
             ": the file is cut off, or was not written to its end; copy or export it again" if at_end else ""
         )
         raise DatasetError(
-            f"{path} cannot be read as JSON: line {error.lineno}, column {error.colno}: {error.msg}{cut}"
+            f"{path} cannot be read as JSON: line {error.lineno}, column {error.colno}: "
+            f"{_WHAT_IS_WRONG.get(error.msg, error.msg)}{cut}"
         ) from error
-    except (ValueError, RecursionError) as error:  # a number of thousands of digits; brackets without end
+    except RecursionError as error:
+        raise DatasetError(f"{path} cannot be read as JSON: its brackets are nested too deeply") from error
+    except _KeyTwiceError as error:
         raise DatasetError(f"{path} cannot be read as JSON: {error}") from error
+    except ValueError as error:
+        raise DatasetError(f"{path} cannot be read as JSON: a number has thousands of digits") from error
+
+
+class _KeyTwiceError(ValueError):
+    pass
 
 
 def _each_key_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -62,7 +84,7 @@ def _each_key_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(found) < len(pairs):
         for name, value in pairs:
             if value != found[name]:
-                raise ValueError(
+                raise _KeyTwiceError(
                     f"an object has the key {name!r} twice, with different values: leave one of them"
                 )
     return found

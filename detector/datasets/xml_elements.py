@@ -20,7 +20,9 @@ def read_xml(path: Path) -> Element:
         root = parser.close()
     except FileNotFoundError:
         raise
-    except (OSError, ElementTree.ParseError, ValueError, LookupError) as error:
+    except OSError as error:
+        raise DatasetError(f"annotation {path} cannot be read: {error.strerror or error}") from error
+    except (ElementTree.ParseError, ValueError, LookupError) as error:
         raise DatasetError(f"annotation {path} cannot be read: {error}") from error
     for element in root.iter():
         element.tag = element.tag.rpartition("}")[2].lower()

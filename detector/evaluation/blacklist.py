@@ -23,11 +23,11 @@ def read_blacklist(
     pairs = set()
     for number, columns in enumerate(read_list(path), start=1):
         try:
-            picture, class_id = int(columns[0]), _class_id(columns[1])
-            if picture < 1:
-                raise IndexError("pictures are numbered from 1")
-            image_id = image_ids[picture - 1]
-        except (ValueError, IndexError) as error:
+            if len(columns) < 2:
+                raise ValueError("the class is missing")
+            class_id = _class_id(columns[1])
+            image_id = image_ids[_numbered("pictures", columns[0], len(image_ids)) - 1]
+        except ValueError as error:
             raise DatasetError(
                 f"{path}, line {number}: expected the number of a picture of {list_file.name} and a class, "
                 f"got {' '.join(columns)!r} ({error})"
@@ -41,7 +41,11 @@ def _class_id(text: str) -> str:
     official = ilsvrc_det().ids
     if text in official:
         return text
-    number = int(text)
-    if not 1 <= number <= len(official):
-        raise ValueError(f"classes are numbered 1 to {len(official)}")
-    return official[number - 1]
+    return official[_numbered("classes", text, len(official)) - 1]
+
+
+def _numbered(what: str, text: str, count: int) -> int:
+    number = int(text) if text.isdecimal() and len(text) < 10 else 0
+    if not 1 <= number <= count:
+        raise ValueError(f"{what} are numbered 1 to {count}, and {text[:40]!r} is none of these")
+    return number

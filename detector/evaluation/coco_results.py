@@ -16,6 +16,8 @@ from detector.errors import DatasetError, ParameterError
 from detector.files import write_whole
 from detector.results import Detections
 
+_FIELDS = ("image_id", "category_id", "bbox", "score")
+
 
 def write_coco_results(
     path: Path, detections: Mapping[str, Detections], category_ids: Sequence[int | str]
@@ -63,19 +65,20 @@ def read_coco_results(
     rows: dict[str, list[tuple[int, float, Boxes]]] = {}
     for position, entry in enumerate(entries, start=1):
         try:
+            _check_fields(entry)
             category = key(entry["category_id"])
             if category not in labels:
-                raise ValueError(f"category_id {shown(entry['category_id'])}")
+                known = _some(category_ids)
+                raise ValueError(
+                    f"category_id is {shown(entry['category_id'])}; known categories are {known}"
+                )
             score = number(entry["score"])
             if score is None:
-                raise ValueError(f"score {shown(entry['score'])}, which must be a finite number")
+                raise ValueError(f"score is {shown(entry['score'])}, where a finite number belongs")
             row = labels[category], score, _box(entry["bbox"])
             rows.setdefault(_image_id(entry["image_id"], image_ids), []).append(row)
-        except (KeyError, TypeError, ValueError) as error:
-            raise DatasetError(
-                f"{path}, detection {position}: it lacks or garbles {error}; known categories are "
-                f"{_some(category_ids)}"
-            ) from error
+        except ValueError as error:
+            raise DatasetError(f"{path}, detection {position}: {error}") from error
     return {
         image_id: Detections(
             np.stack([box for *_, box in mine]),
@@ -86,6 +89,15 @@ def read_coco_results(
     }
 
 
+def _check_fields(entry: object) -> None:
+    """Raises ValueError for what is no object, or lacks a field."""
+    if not isinstance(entry, dict):
+        raise ValueError(f"it is {shown(entry)}, where an object with {', '.join(_FIELDS)} belongs")
+    missing = [name for name in _FIELDS if name not in entry]
+    if missing:
+        raise ValueError(f"it lacks {', '.join(missing)}")
+
+
 def _number_or_text(image_id: str) -> int | str:
     return int(image_id) if image_id.isdecimal() and str(int(image_id)) == image_id else image_id
 
@@ -93,7 +105,7 @@ def _number_or_text(image_id: str) -> int | str:
 def _image_id(value: object, image_ids: Collection[str]) -> str:
     found = value if isinstance(value, str) and value in image_ids else key(value)
     if found is None:
-        raise ValueError(f"image_id {shown(value)}")
+        raise ValueError(f"image_id is {shown(value)}, where a number or a text belongs")
     return found
 
 
@@ -102,7 +114,8 @@ def _box(xywh: object) -> Boxes:
     x, y, width, height = sides if len(sides) == 4 else [None] * 4
     if x is None or y is None or width is None or height is None or min(width, height) < 0:
         raise ValueError(
-            f"bbox {shown(xywh)}, which must be four finite numbers: x, y, and width and height of 0 or more"
+            f"bbox is {shown(xywh)}, where four finite numbers belong: x, y, width and height, "
+            "the last two 0 or more"
         )
     return np.array([x, y, x + width, y + height], np.float32)
 

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from detector.datasets.corners import from_corners, to_corners
 from detector.datasets.ilsvrc import read_list
+from detector.datasets.values import number
 from detector.errors import DatasetError, ParameterError
 from detector.files import write_whole
 from detector.results import Detections
@@ -54,7 +55,7 @@ def read_ilsvrc_results(path: Path, image_ids: Sequence[str], num_classes: int) 
     Raises DatasetError if the file cannot be read or a line is of another form.
     """
     rows: dict[str, list[list[float]]] = {}
-    for number, columns in enumerate(read_list(path), start=1):
+    for line, columns in enumerate(read_list(path), start=1):
         try:
             picture, label, *numbers = _parsed(columns)
             if not 1 <= picture <= len(image_ids):
@@ -63,7 +64,7 @@ def read_ilsvrc_results(path: Path, image_ids: Sequence[str], num_classes: int) 
                 raise ValueError(f"classes are numbered 1 to {num_classes}")
         except ValueError as error:
             raise DatasetError(
-                f"{path}, line {number}: expected picture, class, confidence, xmin, ymin, xmax, ymax, got "
+                f"{path}, line {line}: expected picture, class, confidence, xmin, ymin, xmax, ymax, got "
                 f"{' '.join(columns)[:80]!r} ({error})"
             ) from error
         rows.setdefault(image_ids[int(picture) - 1], []).append([label - 1, *numbers])
@@ -73,9 +74,12 @@ def read_ilsvrc_results(path: Path, image_ids: Sequence[str], num_classes: int) 
 def _parsed(columns: Sequence[str]) -> list[float]:
     if len(columns) != _COLUMNS:
         raise ValueError(f"{len(columns)} columns")
-    numbers = [float(column) for column in columns]
-    if not np.isfinite(numbers).all():
-        raise ValueError("not finite")
+    numbers = []
+    for column in columns:
+        value = number(column)
+        if value is None:
+            raise ValueError(f"{column[:40]!r} is no finite number")
+        numbers.append(value)
     if numbers[0] != int(numbers[0]) or numbers[1] != int(numbers[1]):
         raise ValueError("picture and class must be whole numbers")
     return numbers

@@ -381,6 +381,61 @@ def test_a_drawing_that_cannot_be_written_is_told_and_the_others_go_on(
     assert {one.name for one in tmp_path.glob("000[23]-*")} == {"0002-b.png", f"0003-{'n' * 200}.png"}
 
 
+def test_drawings_of_a_run_before_are_passed_over(
+    inside: Inside, pictures: Path, multibox_path: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Into the folder of the pictures, again and again; by itself a drawing is a picture as any other."""
+    folder, out = tmp_path / "folder", tmp_path / "out.json"
+    shutil.copytree(pictures, folder)
+    options = ("--weights", multibox_path, "--json", out)
+    drawing = ("--draw", folder, "--profile", "fast", "--max-proposals", 2)
+    for told in ([], ["2 drawings of other runs are passed over; one that is named by itself is looked at"]):
+        assert inside("detect", folder, *options, *drawing) == 0
+        assert [Path(one["image"]).name for one in json.loads(out.read_text())] == ["a.jpg", "b.png"]
+        assert sorted(one.name for one in folder.glob("000*")) == ["0001-a.png", "0002-b.png"]
+        assert capsys.readouterr().err.splitlines() == told
+    assert inside("classify", folder, *options) == 0
+    assert len(json.loads(out.read_text())) == 2
+    assert inside("classify", folder / "0001-a.png", *options) == 0
+    assert [Path(one["image"]).name for one in json.loads(out.read_text())] == ["0001-a.png"]
+
+
+@pytest.mark.parametrize(
+    ("words", "option"),
+    [(["detect", "a.jpg"], "--json"), (["classify", "a.jpg"], "--json"), (["classify", "."], "--json")],
+    ids=" ".join,
+)
+def test_results_do_not_replace_weights(
+    inside: Inside, pictures: Path, checkpoint_path: Path, tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch, words: list[str], option: str,
+) -> None:  # fmt: skip
+    shutil.copy(pictures / "a.jpg", tmp_path / "a.jpg")
+    shutil.copy(checkpoint_path, tmp_path / "mine.safetensors")
+    monkeypatch.chdir(tmp_path)
+    said = inside(*words, "--weights", "mine.safetensors", option, "./mine.safetensors")
+    assert said == "error: mine.safetensors is also read: give the output another name"
+    assert Path("mine.safetensors").read_bytes() == checkpoint_path.read_bytes()
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["import", "torchvision", "mine.safetensors", "mine.safetensors"],
+        ["import", "bvlc", "mine.safetensors", "./mine.safetensors"],
+        ["add-multibox", "mine.safetensors", "other.safetensors", "mine.safetensors"],
+        ["add-multibox", "other.safetensors", "mine.safetensors", "mine.safetensors"],
+    ],
+    ids=" ".join,
+)
+def test_weights_do_not_replace_those_they_are_made_of(
+    inside: Inside, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: list[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine.safetensors").write_text("mine")
+    said = inside("weights", *words)
+    assert said == "error: mine.safetensors is also read: give the output another name"
+
+
 @pytest.mark.parametrize(
     ("number", "status", "with_json"), [(signal.SIGINT, 130, False), (signal.SIGTERM, 143, True)]
 )

@@ -107,12 +107,12 @@ def parse_scoring(text: str, own: Scoring) -> tuple[str, Scoring]:
             raise ParameterError(f"--scoring {text!r}: {part!r} is no key=value, as in nms_iou=0.4,flip=true")
         try:
             changes[key] = json.loads(value)
-        except ValueError:
+        except (ValueError, RecursionError):
             changes[key] = value
     try:
         return name.strip(), Scoring.from_json({**asdict(own), **changes})
     except ParameterError as error:
-        raise ParameterError(f"--scoring {text!r}: {error}") from error
+        raise ParameterError(f"--scoring {text[:200]!r}: {error}") from error
 
 
 def note_figures(

@@ -1,17 +1,20 @@
 """Further data sets that join a training: their pictures, how often they come, how they are sampled."""
 
-from dataclasses import dataclass
+import os
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from detector.datasets.formats import Format, open_data
 from detector.datasets.pixels import without_unreadable
 from detector.datasets.problems import OnProblem
 from detector.datasets.split_names import Role, role_of
+from detector.datasets.values import number
 from detector.errors import ParameterError
 from training.regions.mixing import Ingredient
 from training.regions.sampling import SamplingSettings
 
-_NUMBERS = ("weight", "positives", "background")
+_COUNTS = ("positives", "background")
+_NUMBERS = ("weight", *_COUNTS)
 _WORDS = ("split", "format")
 
 
@@ -34,16 +37,12 @@ def further_data(text: str, sampling: SamplingSettings, on_problem: OnProblem) -
     """
     path, settings = _parsed(text)
     try:
-        layout = Format(settings["format"]) if "format" in settings else None
-        weight = float(settings.get("weight", 1))
-        kept = SamplingSettings(
-            int(settings.get("positives", sampling.positives)),
-            int(settings.get("background", sampling.background)),
-            sampling.jitter,
-            sampling.seed,
-        )
+        layout = _layout(settings["format"]) if "format" in settings else None
+        weight = _weight(settings["weight"]) if "weight" in settings else 1.0
+        counts = {name: _count(name, settings[name]) for name in _COUNTS if name in settings}
     except ValueError as error:
         raise ParameterError(f"--also {text!r}: {error}") from error
+    kept = replace(sampling, **counts)
     folder = open_data(path, layout)
     split = settings.get("split")
     if split is None:
@@ -52,9 +51,33 @@ def further_data(text: str, sampling: SamplingSettings, on_problem: OnProblem) -
     return FurtherData(path.resolve().name, Ingredient(dataset, weight, kept))
 
 
+def further_folder(text: str) -> Path:
+    """The folder that such a text names. Raises ParameterError as :func:`further_data` does."""
+    return _parsed(text)[0]
+
+
+def _layout(text: str) -> Format:
+    if text not in tuple(Format):
+        raise ValueError(f"format must be one of {', '.join(Format)}, got {text[:40]!r}")
+    return Format(text)
+
+
+def _weight(text: str) -> float:
+    weight = number(text)
+    if weight is None or weight <= 0:
+        raise ValueError(f"weight must be a number over 0, got {text[:40]!r}")
+    return weight
+
+
+def _count(name: str, text: str) -> int:
+    if not (text.isdecimal() and len(text) < 10 and int(text) > 0):
+        raise ValueError(f"{name} must be a whole number from 1, got {text[:40]!r}")
+    return int(text)
+
+
 def _parsed(text: str) -> tuple[Path, dict[str, str]]:
     """The folder, and its settings by key."""
-    if Path(text).is_dir():
+    if text and os.path.isdir(text):  # noqa: PTH112 (False for a name that no file can have)
         return Path(text), {}
     path, _, rest = text.partition(":")
     settings = {}
@@ -65,4 +88,6 @@ def _parsed(text: str) -> tuple[Path, dict[str, str]]:
                 f"--also {text!r}: {part!r} is none of {', '.join((*_WORDS, *_NUMBERS))}, each as key=value"
             )
         settings[key] = value
+    if not path:
+        raise ParameterError(f"--also {text!r} names no folder: FOLDER, or FOLDER:key=value,key=value")
     return Path(path), settings

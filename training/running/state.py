@@ -38,9 +38,12 @@ def load_state(path: Path, run: str) -> tuple[int, dict[str, dict[str, Tensor]]]
             header = json.loads((file.metadata() or {})["state"])
             tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (no mapping)
             digest = header.pop("sha256")
-    except (SafetensorError, OSError, KeyError, ValueError, TypeError, AttributeError) as error:
+    except OSError as error:
+        raise CheckpointError(f"{path} cannot be read: {error.strerror or error}") from error
+    except (SafetensorError, KeyError, ValueError, TypeError, AttributeError, RecursionError) as error:
+        why = "it is cut off or damaged" if isinstance(error, SafetensorError) else "its header is another's"
         raise CheckpointError(
-            f"{path} is no training state that this version wrote ({error}); delete it to start anew"
+            f"{path} is no training state that this version wrote ({why}); delete it to start anew"
         ) from error
     if digest != _digest(header, tensors):
         raise CheckpointError(

@@ -93,8 +93,8 @@ def test_what_does_not_fit_is_not_written(tmp_path: Path) -> None:
         pytest.param("1 3 0.5 0 0 9 9", "numbered 1 to 2", id="more classes than there are"),
         pytest.param("1 0 0.5 0 0 9 9", "numbered 1 to 2", id="classes count from 1"),
         pytest.param("1.5 1 0.5 0 0 9 9", "whole numbers", id="half a picture"),
-        pytest.param("1 1 nan 0 0 9 9", "not finite", id="a confidence that is no number"),
-        pytest.param("p 1 0.5 0 0 9 9", "could not convert", id="a picture by its name"),
+        pytest.param("1 1 nan 0 0 9 9", "'nan' is no finite number", id="a confidence that is no number"),
+        pytest.param("p 1 0.5 0 0 9 9", "'p' is no finite number", id="a picture by its name"),
     ],
 )
 def test_foreign_lines(tmp_path: Path, line: str, message: str) -> None:
@@ -138,7 +138,7 @@ ENTRY = {"image_id": 1, "category_id": 7, "bbox": [0, 0, 9, 9], "score": 0.5}
         pytest.param("[", "line 1, column 2", id="half a file"),
         pytest.param(
             json.dumps([ENTRY, {**ENTRY, "category_id": 8}]),
-            "detection 2: .*garbles category_id 8",
+            "detection 2: .*category_id is 8",
             id="category",
         ),
         pytest.param(json.dumps([{**ENTRY, "bbox": [0, 0, 9]}]), "detection 1", id="three numbers"),
@@ -148,10 +148,10 @@ ENTRY = {"image_id": 1, "category_id": 7, "bbox": [0, 0, 9, 9], "score": 0.5}
         pytest.param(json.dumps([{**ENTRY, "bbox": [0, 0, -9, 9]}]), "four finite", id="a negative width"),
         pytest.param(json.dumps([{**ENTRY, "bbox": [0, 0, 10**400, 9]}]), "four finite", id="far too large"),
         pytest.param(json.dumps([{**ENTRY, "score": 10**400}]), "detection 1: .*score", id="a huge score"),
-        pytest.param(json.dumps([{**ENTRY, "score": True}]), "score True", id="a score of true"),
-        pytest.param(json.dumps([{**ENTRY, "score": None}]), "score None", id="a score of nothing"),
-        pytest.param(json.dumps([{**ENTRY, "image_id": None}]), "garbles image_id None", id="no picture"),
-        pytest.param(json.dumps([{**ENTRY, "category_id": True}]), "category_id True", id="a boolean"),
+        pytest.param(json.dumps([{**ENTRY, "score": True}]), "score is True", id="a score of true"),
+        pytest.param(json.dumps([{**ENTRY, "score": None}]), "score is None", id="a score of nothing"),
+        pytest.param(json.dumps([{**ENTRY, "image_id": None}]), "image_id is None", id="no picture"),
+        pytest.param(json.dumps([{**ENTRY, "category_id": True}]), "category_id is True", id="a boolean"),
     ],
 )
 def test_foreign_json(tmp_path: Path, text: str, message: str) -> None:
