@@ -8,6 +8,7 @@ from xml.etree import ElementTree
 import numpy as np
 from numpy.typing import NDArray
 
+from detector.datasets.text_file import read_bytes
 from detector.datasets.values import flag, number, shown, side
 from detector.errors import DatasetError
 
@@ -49,11 +50,13 @@ def parse_voc_xml(path: Path) -> VocAnnotation:
     """
     parser = ElementTree.XMLParser(target=_NoDoctype())
     try:
-        parser.feed(path.read_bytes())
+        parser.feed(read_bytes(path))
         root = parser.close()
     except FileNotFoundError:
         raise
-    except (OSError, ElementTree.ParseError, ValueError, LookupError) as error:
+    except DatasetError as error:
+        raise DatasetError(f"annotation {error}") from error
+    except (ElementTree.ParseError, ValueError, LookupError) as error:
         raise DatasetError(f"annotation {path} cannot be read: {error}") from error
     if root.tag != "annotation":
         raise DatasetError(f"annotation {path} holds <{root.tag}> where <annotation> belongs")
