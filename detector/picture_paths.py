@@ -34,6 +34,11 @@ def has_picture_suffix(path: str | Path) -> bool:
     return os.fspath(path).lower().endswith(PICTURE_SUFFIXES)
 
 
+def without_suffix(path: Path) -> Path:
+    """A path without its suffix; one that is all suffix or dots (``.jpg``, ``..jpg``, ``/``) as it is."""
+    return Path(os.path.splitext(path)[0])  # noqa: PTH122 (Path.with_suffix raises for these)
+
+
 def is_dropping(name: str) -> bool:
     """Tell whether ``name``, of one file or folder, is what a system or tool left there.
 

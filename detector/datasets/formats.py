@@ -1,6 +1,7 @@
 """One door to a data set in any layout: which one it is is found by looking, or said."""
 
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
@@ -12,8 +13,9 @@ from detector.datasets.folder_tree import FolderTree
 from detector.datasets.foreign_layouts import foreign_layout
 from detector.datasets.ilsvrc_folder import IlsvrcFolder
 from detector.datasets.list_file import listed
-from detector.datasets.problems import OnProblem, ProblemLog
-from detector.datasets.record import Dataset
+from detector.datasets.presence import is_file
+from detector.datasets.problems import OnProblem, ProblemLog, unread_folders
+from detector.datasets.record import Dataset, Problem
 from detector.datasets.record_check import PictureCheck
 from detector.datasets.voc_folder import VocFolder
 from detector.datasets.yolo_folder import YoloFolder
@@ -39,6 +41,8 @@ class DataFolder:
     splits: tuple[str, ...]
     layout: Layout = field(repr=False)
     pictures_needed: bool = True
+    problems: Sequence[Problem] = ()
+    """What was wrong with the folders themselves: those that cannot be read are problems of every split."""
 
     def read(
         self,
@@ -70,7 +74,7 @@ class DataFolder:
         own = str(split) if split in self.splits else None
         if split is None or own is not None:
             entries = self.layout.entries(own)
-        elif Path(split).is_file():
+        elif is_file(Path(split)):
             entries = listed(self.layout.entries(None), Path(split), log)
         else:
             splits = ", ".join(self.splits) if self.splits else "none: it is of one piece"
@@ -80,6 +84,8 @@ class DataFolder:
             )
         records = read_entries(entries, log, checked)
         self.layout.strays(own, log)
+        for problem in self.problems:
+            log.report(problem.image_id, problem.kind, problem.message)
         return Dataset(records, list(self.classes.ids), log.problems)
 
 
@@ -92,7 +98,7 @@ def open_data(root: Path, format: Format | None = None, *, pictures_needed: bool
 
     Raises DatasetError, saying what was looked for, if there is none or more than one.
     """
-    if not root.is_dir():
+    if not os.path.isdir(root):  # noqa: PTH112 (Path.is_dir raises for a name that is too long)
         raise DatasetError(f"{root} is no folder: give the folder of a data set")
     ilsvrc = IlsvrcFolder.find(root) if format in (None, Format.ILSVRC) else None
     if ilsvrc is not None:
@@ -105,6 +111,8 @@ def open_data(root: Path, format: Format | None = None, *, pictures_needed: bool
             if layout is not None:
                 found[one] = layout
     if not found:
+        if tree_unread := unread_folders(tree) if format is not Format.ILSVRC else []:
+            raise DatasetError(f"{root} holds no data set that can be read: {tree_unread[0].message}")
         foreign = foreign_layout(FolderTree.scan(root))
         if foreign:
             raise DatasetError(foreign)
@@ -117,7 +125,7 @@ def open_data(root: Path, format: Format | None = None, *, pictures_needed: bool
             f"{root} holds annotations in more than one layout ({', '.join(found)}): say which with {choice}"
         )
     ((which, layout),) = found.items()
-    return _data_folder(root, which, layout, pictures_needed)
+    return _data_folder(root, which, layout, pictures_needed, unread_folders(tree))
 
 
 _FINDERS: dict[Format, Callable[[FolderTree, bool], Layout | None]] = {
@@ -134,5 +142,7 @@ _SIGNS = {
 }
 
 
-def _data_folder(root: Path, format: Format, layout: Layout, pictures_needed: bool) -> DataFolder:
-    return DataFolder(root, format, layout.classes, layout.splits, layout, pictures_needed)
+def _data_folder(
+    root: Path, format: Format, layout: Layout, pictures_needed: bool, problems: Sequence[Problem] = ()
+) -> DataFolder:
+    return DataFolder(root, format, layout.classes, layout.splits, layout, pictures_needed, problems)
