@@ -174,6 +174,10 @@ class YoloDescription:
                 below = tree if place.is_relative_to(tree.root) else FolderTree.scan(place, _MOST_FOLDERS)
             except DatasetError as error:
                 raise self._wrong(split, str(error)) from error
+            if place in below.unread:
+                raise self._wrong(
+                    split, f"{place} cannot be read ({below.unread[place]}): allow it to be read"
+                )
             problems = [] if below is tree else unread_folders(below)
             pictures = [
                 folder / name
@@ -212,6 +216,10 @@ class YoloDescription:
             raise self._wrong("path", f"{_kind(base)} where a folder belongs: write the path of one")
         if len(os.fsencode(base)) > LONGEST:
             raise self._wrong("path", f"{_short(base)} is longer than a path may be: correct it")
+        if base and is_file(self.path.parent / base):
+            raise self._wrong(
+                "path", f"{_short(base)} is a file where a folder belongs: write the path of one"
+            )
         return str(base) or "."
 
     def _place(self, text: str) -> Path | None:

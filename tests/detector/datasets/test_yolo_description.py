@@ -136,6 +136,10 @@ def laughs(merged: bool) -> list[str]:
         pytest.param((*NAMED, "Train: images/train"), "line 2: 'Train' is not read: write train", id="case"),
         pytest.param((*NAMED, "training: x"), "'training' is not read: write train", id="another word"),
         pytest.param((*NAMED, "t: [images/train]"), "'t' is not read: write train", id="by what it gives"),
+        pytest.param(
+            (*NAMED, "path: data.yaml", PLACES[0]), "line 2: path: 'data.yaml' is a file", id="path"
+        ),
+        pytest.param((*NAMED, "path: [a]", PLACES[0]), "line 2: path: a list where a folder", id="paths"),
         pytest.param((*NAMED, "vla: x", "vall: x"), "'vall' is not read: write val", id="a slip"),
     ],
 )
@@ -352,14 +356,30 @@ def test_labels_in_a_folder_that_is_a_link_to_nowhere_are_no_background(tmp_path
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may read every folder")
-def test_a_folder_without_permission_is_told(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("folder", "message"),
+    [
+        pytest.param(
+            "images/val", "line 2: val: .*images/val cannot be read .Permission denied", id="a split"
+        ),
+        pytest.param("images/val/more", None, id="pictures below one"),
+        pytest.param("labels/val", None, id="labels: no background"),
+    ],
+)
+def test_a_folder_without_permission_is_told(tmp_path: Path, folder: str, message: str | None) -> None:
     pets(tmp_path, *PLACES, *NAMED)
-    (tmp_path / "images/val").chmod(0)
+    (tmp_path / folder).mkdir(exist_ok=True)
+    (tmp_path / folder).chmod(0)
     try:
-        with pytest.raises(DatasetError, match=r"val: .*images/val"):
-            open_data(tmp_path)
+        if message is not None:
+            with pytest.raises(DatasetError, match=message):
+                open_data(tmp_path)
+        else:
+            found = open_data(tmp_path).read()
+            assert len(found.records) == (2 if folder.startswith("labels") else 4)
+            assert f"folder {tmp_path / folder} cannot be read" in found.problems[-1].message
     finally:
-        (tmp_path / "images/val").chmod(stat.S_IRWXU)
+        (tmp_path / folder).chmod(stat.S_IRWXU)
 
 
 def darknet(root: Path, *lines: str, names: str = "no\n010\n") -> Path:
