@@ -72,6 +72,11 @@ def unread_kinds(paths: Sequence[Path]) -> str:
     return f"{which}: convert them to JPEG or PNG"
 
 
+def without_suffix(path: Path) -> Path:
+    """A path without its suffix; one that is all suffix or dots (``.jpg``, ``..jpg``, ``/``) as it is."""
+    return Path(os.path.splitext(path)[0])  # noqa: PTH122 (Path.with_suffix raises for these)
+
+
 def is_dropping(name: str) -> bool:
     """Tell whether ``name``, of one file or folder, is what a system or tool left there.
 

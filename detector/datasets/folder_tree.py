@@ -2,39 +2,62 @@
 
 import os
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
-from detector.picture_paths import PICTURE_SUFFIXES, is_dropping
+from detector.datasets.split_names import role_of
+from detector.errors import DatasetError
+from detector.picture_paths import PICTURE_SUFFIXES, is_dropping, without_suffix
 
 _DEPTH = 6  # folders below the root; data sets are shallow, and a home directory given by mistake is not
+
+_FOLDERS = ("images", "labels", "annotations", "jpegimages")
 
 
 @dataclass(frozen=True)
 class FolderTree:
     """The names of the files in every folder below ``root``, sorted, without droppings.
 
-    Links to folders are followed, each folder once.
+    Links to folders are followed, each folder once. ``unread``: why a folder could not be read, by its path;
+    a link called like a folder of a data set (``images``, ``val``) that leads nowhere is one of them.
     """
 
     root: Path
     files: Mapping[Path, tuple[str, ...]]
+    unread: Mapping[Path, str] = field(default_factory=dict)
 
     @classmethod
-    def scan(cls, root: Path) -> "FolderTree":
-        files = {}
+    def scan(cls, root: Path, most: float = float("inf")) -> "FolderTree":
+        """Read what lies below a folder.
+
+        Raises DatasetError for the root of the file system and for Linux' own (``/proc``), which would take
+        hours, and where there are more than ``most`` folders.
+        """
+        whole = Path(os.path.realpath(root))
+        if whole == Path("/") or whole.parts[:2] in (("/", "proc"), ("/", "sys")):
+            what = "the root of the file system" if whole == Path("/") else "a folder of the system itself"
+            raise DatasetError(f"{root} is {what}: give the folder of the data itself")
+        files: dict[Path, tuple[str, ...]] = {}
+        unread: dict[Path, str] = {}
         seen = set()
-        for folder, below, names in os.walk(root, followlinks=True):
-            path = Path(folder)
+        waiting = [root]
+        while waiting:
+            folder = waiting.pop()
             place = os.path.realpath(folder)
             if place in seen:
-                below.clear()
                 continue
             seen.add(place)
-            deep = len(path.relative_to(root).parts) >= _DEPTH
-            below[:] = [] if deep else sorted(name for name in below if not is_dropping(name))
-            files[path] = tuple(sorted(name for name in names if not is_dropping(name)))
-        return cls(root, files)
+            if len(seen) > most:
+                raise DatasetError(f"{root} has over {most:,.0f} folders: give that of the pictures itself")
+            try:
+                below, names = _content(folder, unread)
+            except OSError as error:
+                unread[folder] = error.strerror or str(error)
+                continue
+            files[folder] = names
+            if len(folder.relative_to(root).parts) < _DEPTH:
+                waiting += [folder / name for name in reversed(below)]
+        return cls(root, files, unread)
 
     def with_suffix(self, *suffixes: str) -> Iterator[tuple[Path, list[str]]]:
         """Each folder that has files of these suffixes (in lower case), and their names."""
@@ -55,5 +78,29 @@ class FolderTree:
 
     def image_id(self, picture: Path) -> str:
         """The path of a picture below the root, without suffix: unique, and short enough to read."""
-        path = picture.with_suffix("")
-        return path.relative_to(self.root).as_posix() if path.is_relative_to(self.root) else path.as_posix()
+        path = picture.relative_to(self.root) if picture.is_relative_to(self.root) else picture
+        return without_suffix(path).as_posix()
+
+
+def _content(folder: Path, unread: dict[Path, str]) -> tuple[list[str], tuple[str, ...]]:
+    """The names of the folders and of the files in a folder, sorted; links to nowhere go to ``unread``."""
+    below: list[str] = []
+    names: list[str] = []
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            if is_dropping(entry.name):
+                continue
+            try:
+                is_folder = entry.is_dir()
+            except OSError:  # a link to itself
+                is_folder = False
+            (below if is_folder else names).append(entry.name)
+            if not is_folder and entry.is_symlink() and _is_of_data(entry.name):
+                path = folder / entry.name
+                if not os.path.exists(path):  # noqa: PTH110 (Path.exists raises where nobody may look)
+                    unread[path] = f"it is a link to {os.readlink(path)}, where nothing is"  # noqa: PTH115
+    return sorted(below), tuple(sorted(names))
+
+
+def _is_of_data(name: str) -> bool:
+    return name.lower() in _FOLDERS or role_of(name) is not None

@@ -5,7 +5,7 @@ from itertools import islice
 from typing import Any
 
 from detector.datasets.folder_tree import FolderTree
-from detector.datasets.text_file import read_json
+from detector.datasets.text_file import read_bytes, read_json
 from detector.errors import DatasetError
 
 _SAMPLE = 20  # files of a suffix that say what they are
@@ -26,8 +26,8 @@ def foreign_layout(tree: FolderTree) -> str:
         return f"{path} is a table, which is not read: export it as COCO, YOLO or PASCAL VOC instead"
     for folder, names in tree.with_suffix(".xml"):
         try:
-            start = (folder / names[0]).read_bytes()[:2000].lower()
-        except OSError:
+            start = read_bytes(folder / names[0])[:2000].lower()
+        except (OSError, DatasetError):
             continue
         if b"<annotations" in start:
             return f"{folder / names[0]} is CVAT's own XML, which is not read: export it as COCO 1.0 instead"

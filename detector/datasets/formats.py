@@ -1,5 +1,6 @@
 """One door to a data set in any layout: which one it is is found by looking, or said."""
 
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -12,8 +13,9 @@ from detector.datasets.folder_tree import FolderTree
 from detector.datasets.foreign_layouts import foreign_layout
 from detector.datasets.ilsvrc_folder import IlsvrcFolder
 from detector.datasets.list_file import listed
-from detector.datasets.problems import OnProblem, ProblemLog
-from detector.datasets.record import Dataset
+from detector.datasets.presence import is_file
+from detector.datasets.problems import OnProblem, ProblemLog, unread_folders
+from detector.datasets.record import Dataset, Problem
 from detector.datasets.record_check import PictureCheck
 from detector.datasets.unread_pictures import unread_of
 from detector.datasets.voc_folder import VocFolder
@@ -45,6 +47,8 @@ class DataFolder:
     layout: Layout = field(repr=False)
     pictures_needed: bool = True
     unread: Sequence[Path] = field(default=(), repr=False)
+    problems: Sequence[Problem] = ()
+    """What was wrong with the folders themselves: those that cannot be read are problems of every split."""
 
     def read(
         self,
@@ -76,7 +80,7 @@ class DataFolder:
         own = str(split) if split in self.splits else None
         if split is None or own is not None:
             entries = self.layout.entries(own)
-        elif Path(split).is_file():
+        elif is_file(Path(split)):
             entries = listed(self.layout.entries(None), Path(split), log)
         else:
             splits = ", ".join(self.splits) if self.splits else "none: it is of one piece"
@@ -87,6 +91,8 @@ class DataFolder:
         records = read_entries(entries, log, checked)
         self.layout.strays(own, log)
         self._tell_unread(log)
+        for problem in self.problems:
+            log.report(problem.image_id, problem.kind, problem.message)
         return Dataset(records, list(self.classes.ids), log.problems)
 
     def _tell_unread(self, log: ProblemLog) -> None:
@@ -106,7 +112,7 @@ def open_data(root: Path, format: Format | None = None, *, pictures_needed: bool
 
     Raises DatasetError, saying what was looked for, if there is none or more than one.
     """
-    if not root.is_dir():
+    if not os.path.isdir(root):  # noqa: PTH112 (Path.is_dir raises for a name that is too long)
         raise DatasetError(f"{root} is no folder: give the folder of a data set")
     ilsvrc = IlsvrcFolder.find(root) if format in (None, Format.ILSVRC) else None
     if ilsvrc is not None:
@@ -121,6 +127,8 @@ def open_data(root: Path, format: Format | None = None, *, pictures_needed: bool
             if layout is not None:
                 found[one] = layout
     if not found:
+        if tree_unread := unread_folders(tree) if format is not Format.ILSVRC else []:
+            raise DatasetError(f"{root} holds no data set that can be read: {tree_unread[0].message}")
         foreign = foreign_layout(FolderTree.scan(root))
         if foreign:
             raise DatasetError(foreign)
@@ -133,7 +141,7 @@ def open_data(root: Path, format: Format | None = None, *, pictures_needed: bool
             f"{root} holds annotations in more than one layout ({', '.join(found)}): say which with {choice}"
         )
     ((which, layout),) = found.items()
-    return _data_folder(root, which, layout, pictures_needed, unread)
+    return _data_folder(root, which, layout, pictures_needed, unread, unread_folders(tree))
 
 
 _FINDERS: dict[Format, Callable[[FolderTree, bool], Layout | None]] = {
@@ -151,6 +159,11 @@ _SIGNS = {
 
 
 def _data_folder(
-    root: Path, format: Format, layout: Layout, pictures_needed: bool, unread: Sequence[Path] = ()
+    root: Path,
+    format: Format,
+    layout: Layout,
+    pictures_needed: bool,
+    unread: Sequence[Path] = (),
+    problems: Sequence[Problem] = (),
 ) -> DataFolder:
-    return DataFolder(root, format, layout.classes, layout.splits, layout, pictures_needed, unread)
+    return DataFolder(root, format, layout.classes, layout.splits, layout, pictures_needed, unread, problems)

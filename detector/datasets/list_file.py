@@ -10,21 +10,26 @@ from detector.datasets.problems import ProblemLog
 from detector.datasets.split_names import split_of
 from detector.datasets.text_file import read_text
 from detector.errors import DatasetError
-from detector.picture_paths import has_picture_suffix
+from detector.picture_paths import PICTURE_SUFFIXES, has_picture_suffix, without_suffix
 
 Item = TypeVar("Item")
 
 
 def read_lines(path: Path) -> list[str]:
     """The lines of a text file that are not blank, stripped. Raises DatasetError if it cannot be read."""
+    return [line for line in all_lines(path) if line]
+
+
+def all_lines(path: Path) -> list[str]:
+    """The lines of a text file, also the blank ones, stripped; their numbers are those of an editor. Raises
+    DatasetError if it cannot be read."""
     try:
         text = read_text(path)
     except FileNotFoundError as error:
         raise DatasetError(f"list file {path} cannot be read: there is no such file") from error
     except DatasetError as error:
         raise DatasetError(f"list file {error}") from error
-    lines = (line.strip() for line in re.split("[\r\n]+", text))  # names may hold other ends of lines
-    return [line for line in lines if line]
+    return [line.strip() for line in re.split("\r\n|\r|\n", text)]  # names may hold other ends of lines
 
 
 class PictureNames(Generic[Item]):
@@ -48,10 +53,12 @@ class PictureNames(Generic[Item]):
             wanted = Path(text if "/" in text else text.replace("\\", "/"))
             ends = [Path(*(part for part in wanted.parts if part not in ("/", "..")))]
             if has_picture_suffix(wanted.name):
-                ends.append(ends[0].with_suffix(""))
+                ends.append(without_suffix(ends[0]))
             for end in ends:
                 if end.as_posix() in self._by_id:
                     return self._by_id[end.as_posix()]
+                if joined(wanted):
+                    continue
                 candidates = [one for one in self._by_name.get(end.name, []) if _may_be(one[0], end)]
                 if len(candidates) > 1:  # the path in the line tells which, as far as it goes
                     candidates = [one for one in candidates if _ends_with(one[0], end)] or candidates
@@ -86,11 +93,21 @@ def listed(entries: Sequence[Entry], path: Path, log: ProblemLog) -> list[Entry]
     return list(found.values())
 
 
+def joined(path: Path) -> bool:
+    """Whether a path is that of several pictures, whose lines came to be one (``a.jpg./b.jpg``): that its end
+    names one of them is then no reason to pass over the others."""
+    return any(
+        suffix in part.lower() or (part.endswith(".") and part != "..")
+        for part in path.parts[:-1]
+        for suffix in PICTURE_SUFFIXES
+    )
+
+
 def plain(line: str) -> str:
     """What a line of a list is meant to name: without quotes, mark (``-1``) and suffix."""
     text = list(_spellings(line))[-1] if re.search(r"\s-?[01]$", line) or line[0] in "\"'" else line
     if has_picture_suffix(text):
-        text = str(Path(text).with_suffix(""))
+        text = str(without_suffix(Path(text)))
     return text
 
 
@@ -118,4 +135,4 @@ def _may_be(picture: Path, end: Path) -> bool:
 
 def _ends_with(picture: Path, end: Path) -> bool:
     count = len(end.parts)
-    return picture.parts[-count:] == end.parts or picture.with_suffix("").parts[-count:] == end.parts
+    return picture.parts[-count:] == end.parts or without_suffix(picture).parts[-count:] == end.parts

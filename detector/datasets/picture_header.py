@@ -1,6 +1,7 @@
 """The size and orientation of a picture file, without decoding its pixels."""
 
 import os
+import stat
 import struct
 from dataclasses import dataclass
 from pathlib import Path
@@ -55,6 +56,9 @@ def read_header(path: Path) -> PictureHeader:
     FileNotFoundError if there is no such file, ImageError (``empty``, ``unreadable``) if it is no picture.
     """
     try:
+        mode = path.stat().st_mode
+        if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):  # which opening might wait for without end
+            raise ImageError("unreadable", f"picture {path} is a pipe, a socket or a device, and no file")
         with Image.open(path, formats=_READ) as image:
             orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
             width, height = image.size

@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from enum import Enum
 
+from detector.datasets.folder_tree import FolderTree
 from detector.datasets.record import Problem, ProblemKind
 from detector.errors import DatasetError
 
@@ -27,6 +28,18 @@ _CONSEQUENCE: dict[ProblemKind, str] = {
 def left_out(problems: Iterable[Problem]) -> int:
     """Count the pictures that problems have left out: whoever states a figure says so beside it."""
     return len({one.image_id for one in problems if _CONSEQUENCE[one.kind] == _CONSEQUENCE["missing_image"]})
+
+
+def unread_folders(tree: FolderTree) -> list[Problem]:
+    """A problem for each folder of a tree that could not be read."""
+    return [
+        Problem(
+            str(path),
+            "unreadable_annotation",
+            f"folder {path} cannot be read ({why}): all that lies in it is left out",
+        )
+        for path, why in tree.unread.items()
+    ]
 
 
 class OnProblem(Enum):

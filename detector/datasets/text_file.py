@@ -2,9 +2,12 @@
 
 import codecs
 import json
+import os
+import stat
 from pathlib import Path
 from typing import Any
 
+from detector.datasets.values import shown
 from detector.errors import DatasetError
 
 _MARKS = (  # UTF-32's first: it begins as UTF-16's does
@@ -29,19 +32,33 @@ _WHAT_IS_WRONG = {
 """What Python's reader says, in words."""
 
 
-def read_text(path: Path) -> str:
-    """Read a text file in UTF-8, UTF-16 or UTF-32; a byte order mark is taken off.
+def read_bytes(path: Path, *, pipes: bool = False) -> bytes:
+    """Read a file that lies in a data set.
 
-    Bytes that are not UTF-8 become lone surrogates, as Python has them in the names of files: a list written
-    on a Latin-1 disk names its pictures. Raises FileNotFoundError if there is no such file, DatasetError if
-    it cannot be read.
+    A pipe or a device, which may never give anything or never end, is refused; with ``pipes``, for what the
+    user names, it is read too. Raises FileNotFoundError if there is no such file, DatasetError if it cannot
+    be read.
     """
     try:
-        data = path.read_bytes()
+        mode = path.stat().st_mode
+        if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode) or pipes):
+            raise DatasetError(f"{path} cannot be read: it is a pipe, a socket or a device, and no file")
+        return path.read_bytes()
     except FileNotFoundError:
         raise
     except OSError as error:
         raise DatasetError(f"{path} cannot be read: {error.strerror or error}") from error
+    except ValueError as error:  # a NUL in its name
+        raise DatasetError(f"{shown(os.fspath(path))} cannot be read: {error}") from error
+
+
+def read_text(path: Path, *, pipes: bool = False) -> str:
+    """Read a text file in UTF-8, UTF-16 or UTF-32; a byte order mark is taken off.
+
+    Bytes that are not UTF-8 become lone surrogates, as Python has them in the names of files: a list written
+    on a Latin-1 disk names its pictures. ``pipes`` and errors are those of :func:`read_bytes`.
+    """
+    data = read_bytes(path, pipes=pipes)
     encoding = next((name for mark, name in _MARKS if data.startswith(mark)), None)
     if encoding is None:
         encoding = json.detect_encoding(data) if b"\0" in data[:4] else "utf-8"
@@ -51,11 +68,14 @@ def read_text(path: Path) -> str:
         raise DatasetError(f"{path} cannot be read as {encoding.upper()}: {error.reason}") from error
 
 
-def read_json(path: Path) -> Any:
-    """Read a JSON file. Raises DatasetError naming the file, and the line and column where it is broken, or
-    the key that one object has twice with different values: Python would drop the first in silence."""
+def read_json(path: Path, *, pipes: bool = False) -> Any:
+    """Read a JSON file; with ``pipes`` also from a pipe.
+
+    Raises DatasetError naming the file, and the line and column where it is broken, or the key that one
+    object has twice with different values: Python would drop the first in silence.
+    """
     try:
-        return json.loads(read_text(path), object_pairs_hook=_each_key_once)
+        return json.loads(read_text(path, pipes=pipes), object_pairs_hook=_each_key_once)
     except FileNotFoundError as error:
         raise DatasetError(f"{path} cannot be read: there is no such file") from error
     except json.JSONDecodeError as error:

@@ -8,6 +8,7 @@ from detector.datasets.coco import relative
 from detector.datasets.folder_tree import FolderTree
 from detector.datasets.problems import ProblemLog
 from detector.datasets.record import ProblemKind
+from detector.datasets.text_file import read_bytes
 from detector.datasets.voc_xml import VocAnnotation
 from detector.errors import DatasetError
 from detector.picture_paths import has_picture_suffix, has_unread_suffix
@@ -163,6 +164,6 @@ def _judged(pairs: list[Pair]) -> Iterator[Pair]:
 
 def _same_bytes(paths: Iterable[Path]) -> bool:
     try:
-        return len({path.read_bytes() for path in paths}) == 1
-    except OSError:
+        return len({read_bytes(path) for path in paths}) == 1
+    except (OSError, DatasetError):
         return False

@@ -5,6 +5,7 @@ from typing import NoReturn
 from xml.etree import ElementTree
 from xml.etree.ElementTree import Element
 
+from detector.datasets.text_file import read_bytes
 from detector.errors import DatasetError
 
 
@@ -16,12 +17,12 @@ def read_xml(path: Path) -> Element:
     """
     parser = ElementTree.XMLParser(target=_NoDoctype())
     try:
-        parser.feed(path.read_bytes())
+        parser.feed(read_bytes(path))
         root = parser.close()
     except FileNotFoundError:
         raise
-    except OSError as error:
-        raise DatasetError(f"annotation {path} cannot be read: {error.strerror or error}") from error
+    except DatasetError as error:
+        raise DatasetError(f"annotation {error}") from error
     except (ElementTree.ParseError, ValueError, LookupError) as error:
         raise DatasetError(f"annotation {path} cannot be read: {error}") from error
     for element in root.iter():

@@ -130,6 +130,10 @@ def yolo_entry(
         try:
             said = parse_yolo(label_file, keypoints, classes.ids)
         except FileNotFoundError:
+            if label_file.is_symlink():
+                message = f"label file {label_file} is a link to nowhere: lay there what it links to"
+                log.report(image_id, "unreadable_annotation", message)
+                return None
             said = YoloLabels([], np.zeros((0, 4), np.float32))
         except DatasetError as error:
             log.report(image_id, "unreadable_annotation", str(error))

@@ -1,14 +1,16 @@
 """Folders in YOLO's layout: a data.yaml or a list of class names, pictures, and label files beside them."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 
 from detector.classes import ClassList
 from detector.datasets.entries import Entry, once
 from detector.datasets.folder_tree import FolderTree
+from detector.datasets.presence import is_file
 from detector.datasets.problems import ProblemLog
+from detector.datasets.record import Problem
 from detector.datasets.split_names import in_order, split_of
 from detector.datasets.unread_pictures import unread_of
 from detector.datasets.yolo import parse_yolo, yolo_entry
@@ -35,13 +37,14 @@ Labelled = tuple[str, Path, LabelFile]  # image id, picture, label file
 
 @dataclass(frozen=True)
 class YoloFolder:
-    """The pictures of each split and the label file that belongs to each."""
+    """The pictures of each split and the label file that belongs to each; ``problems`` of its list files."""
 
     tree: FolderTree
     labels: LabelFinder
     pictures: Mapping[str, Sequence[Labelled]]
     classes: ClassList
     keypoints: bool = False
+    problems: Mapping[str, Sequence[Problem]] = field(default_factory=dict)
 
     @classmethod
     def find(cls, tree: FolderTree) -> "YoloFolder | None":
@@ -57,19 +60,20 @@ class YoloFolder:
                 return None
             pictures = _told_apart(_by_folder(tree, labels))
             return cls(tree, labels, _without_lost(pictures, tree, labels), named_in_file(tree))
+        listed = described.pictures(tree)
         pictures = {
             split: [(tree.image_id(picture), picture, labels.find(picture)) for picture in mine]
-            for split, mine in described.pictures(tree).items()
+            for split, mine in listed.pictures.items()
         } or _by_folder(tree, labels)
         mine = [label.path for pairs in pictures.values() for _, _, label in pairs]
-        if mine and not any(path.is_file() for path in mine):
+        if mine and not any(is_file(path) for path in mine):
             first = next(iter(pictures.values()))[0][1]
             raise DatasetError(
                 f"{described.path} describes a data set, but of its {len(mine)} pictures none has a label "
                 f"file: that of {first} would be {mine[0]}. Lay the label files there"
             )
         pictures = _without_lost(_told_apart(pictures), tree, labels)
-        return cls(tree, labels, pictures, described.classes(), described.keypoints)
+        return cls(tree, labels, pictures, described.classes(), described.keypoints, listed.problems)
 
     @property
     def splits(self) -> tuple[str, ...]:
@@ -90,7 +94,11 @@ class YoloFolder:
         )
 
     def strays(self, split: str | None, log: ProblemLog) -> None:
-        """Label files without a picture, but those in the folders of other splits."""
+        """Lines of lists that name nothing; label files without a picture, but those in the folders of other
+        splits."""
+        for name in self._chosen(split):
+            for problem in self.problems.get(name, ()):
+                log.report(problem.image_id, problem.kind, problem.message)
         mine = {label.path.parent for name in self._chosen(split) for _, _, label in self.pictures[name]}
         others = {label.path.parent for pairs in self.pictures.values() for _, _, label in pairs} - mine
         unread = {picture.stem: f", but {unread_kinds([picture])}" for picture in unread_of(self.tree)}
@@ -109,7 +117,7 @@ def _told_apart(pictures: Mapping[str, Sequence[Labelled]]) -> dict[str, list[La
     for pairs in pictures.values():
         for _, picture, label in pairs:
             owners.setdefault(label.path, set()).add(picture)
-    shared = {path for path, mine in owners.items() if len(mine) > 1 and path.is_file()}
+    shared = {path for path, mine in owners.items() if len(mine) > 1 and is_file(path)}
 
     def told(picture: Path, label: LabelFile) -> LabelFile:
         if label.problem or label.path not in shared:
@@ -129,12 +137,12 @@ def _without_lost(
     """The pictures; those without a label file have as their problem one that is called like them, lies where
     none of theirs belongs and is no other picture's: without objects they would be learnt as background."""
     orphans: dict[str, list[Path]] = {}
-    if not all(label.path.is_file() for pairs in pictures.values() for _, _, label in pairs):
+    if not all(is_file(label.path) for pairs in pictures.values() for _, _, label in pairs):
         for path in _orphans(pictures, tree, labels):
             orphans.setdefault(path.stem, []).append(path)
 
     def told(picture: Path, label: LabelFile) -> LabelFile:
-        if label.problem or label.path.is_file():
+        if label.problem or is_file(label.path):
             return label
         lost = next(filter(_has_objects, orphans.get(picture.stem, ())), None)
         if lost is None:

@@ -5,6 +5,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from detector.datasets.folder_tree import FolderTree
+from detector.datasets.presence import is_file
+from detector.datasets.text_file import read_bytes
+from detector.errors import DatasetError
 
 
 @dataclass(frozen=True)
@@ -41,7 +44,7 @@ class LabelFinder:
             near = (folder / "labels" for folder in (picture.parent, picture.parent.parent))
             inside = [folder for folder in near if folder.is_relative_to(self.tree.root)]
             found, twins = self._texts_of(picture, inside)
-        if len(found) > 1 and len({path.read_bytes() for path in found}) > 1:
+        if len(found) > 1 and _differ(found):
             some = " and ".join(map(str, found[:2]))
             return LabelFile(found[0], f"{some} are both label files of {picture}: leave one of them")
         if found:
@@ -53,6 +56,13 @@ class LabelFinder:
                 message = f"{picture} has no label file, but {twin} differs from its name in case only"
                 return LabelFile(twin, f"{message}: rename one of them")
         expected = places[0] / f"{picture.stem}.txt"
+        above = (places[0], *places[0].parents) if self.tree.unread else ()
+        lost = next((one for one in above if one in self.tree.unread), None)
+        if lost is not None:
+            why = self.tree.unread[lost]
+            return LabelFile(
+                expected, f"the label file of {picture} would lie in {lost}, which cannot be read ({why})"
+            )
         beside = picture.with_name(expected.name)
         return LabelFile(expected if places[0] in self.tree.files else beside)
 
@@ -63,7 +73,7 @@ class LabelFinder:
         for place in places:
             for stem in (picture.stem, picture.name):  # also a.jpg.txt
                 outside = [] if place.is_relative_to(self.tree.root) else [place / f"{stem}.txt"]
-                outside = [path for path in outside if path.is_file()]  # a data.yaml may lead elsewhere
+                outside = [path for path in outside if is_file(path)]  # a data.yaml may lead elsewhere
                 for path in [*self._texts.get(_folded(place / stem), []), *outside]:
                     (found if path.stem == stem else twins).append(path)
         return list(dict.fromkeys(found)), list(dict.fromkeys(twins))
@@ -84,3 +94,11 @@ class LabelFinder:
 
 def _folded(path: Path) -> str:
     return str(path).lower()
+
+
+def _differ(paths: Sequence[Path]) -> bool:
+    """Whether files do not all say the same; those that cannot be read may say anything."""
+    try:
+        return len({read_bytes(path) for path in paths}) > 1
+    except (OSError, DatasetError):
+        return True

@@ -59,7 +59,7 @@ def read_coco_results(
     Raises DatasetError if the file cannot be read, is of another form, or names an unknown category.
     """
     labels = {key(category): label for label, category in enumerate(category_ids)}
-    entries = read_json(path)
+    entries = read_json(path, pipes=True)
     if not isinstance(entries, list):
         raise DatasetError(f"{path} is no file of results: COCO's are a list, with one object a detection")
     rows: dict[str, list[tuple[int, float, Boxes]]] = {}

@@ -110,7 +110,7 @@ def test_one_odd_box_costs_itself_alone(pictures: Tree, odd: object) -> None:
         ("c", "unreadable_object"),
         ("c", "unreadable_annotation"),
     ]
-    assert "box 1 is no four corners" in found.problems[0].message
+    assert "where four finite numbers belong" in found.problems[0].message
 
 
 def test_a_picture_that_stands_twice_with_other_boxes_is_refused(pictures: Tree) -> None:
