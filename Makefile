@@ -1,5 +1,5 @@
 # make serve     the service on port 8000; WEIGHTS=path (path:path averages several), PORT=number choose others
-# make test      the tests, in as many processes as there are cores
+# make test      the tests
 # make check     linter, formatter and type checker, all read-only
 # make training  what the scripts of training/ need besides, in .venv (make test brings it too)
 # make peers     what benchmarks measure against: OpenCV's contrib build in .venv/peers, LitServe
@@ -27,7 +27,7 @@ serve: $(VENV)/.serve
 	$(if $(WEIGHTS),DETECTOR_WEIGHTS='$(WEIGHTS)') $(if $(PORT),DETECTOR_PORT='$(PORT)') $(BIN)/python -P -m api
 
 test: $(VENV)/.dev
-	$(BIN)/python -m pytest -n auto --dist worksteal
+	$(BIN)/python -m pytest
 
 check: $(VENV)/.dev
 	$(BIN)/ruff check .

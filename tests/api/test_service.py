@@ -115,7 +115,7 @@ def test_what_cannot_be_done_in_time_is_refused_at_once(narrow: httpx.Client, pi
     with ThreadPoolExecutor(1) as pool:
         slow = pool.submit(narrow.post, SLOW, content=picture, headers=PATIENT)
         eventually(lambda: metric(narrow, "detector_pending_requests") == 1)
-        refused = narrow.post("/classify", content=picture, headers={**PNG, "X-Timeout-Ms": "100"})
+        refused = narrow.post("/classify", content=picture, headers={**PNG, "X-Timeout-Ms": "300"})
         assert (refused.status_code, refused.json()["error"]["code"]) == (429, "overloaded")
         assert slow.result().status_code == 200
 

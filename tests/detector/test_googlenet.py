@@ -122,8 +122,8 @@ def caffe_run(shared: Path) -> dict[str, torch.Tensor]:
 @pytest.mark.parametrize(
     ("content", "says"),
     [
-        (b"", "readable .npz"),
-        (b"not an archive", "readable .npz"),
+        (b"", "no whole .npz archive"),
+        (b"not an archive", "no whole .npz archive"),
         (None, "'conv1_7x7_s2_w' is missing"),
     ],
     ids=["empty", "foreign", "other arrays"],
