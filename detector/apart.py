@@ -9,6 +9,8 @@ from detector.errors import ParameterError
 from detector.picture_paths import has_picture_suffix
 from detector.text import printable_path
 
+_WEIGHTS = (".safetensors", ".npz", ".pth", ".pt")
+
 
 class TakenFiles:
     """The files that an output must not replace. Each output that is let in is one of them from then on.
@@ -39,6 +41,15 @@ class TakenFiles:
                     f"{shown} is in the data set, where it would be one of its pictures: name another place"
                 )
         self._uses[mine] = "is named twice"
+
+
+def check_no_loss(path: Path | None) -> None:
+    """Raises ParameterError where results in JSON would replace a file that is called like weights or a
+    picture, whether or not it is read: nobody calls results so."""
+    if path is None or identity(path) is None or not path.is_file():
+        return
+    if has_picture_suffix(path) or path.suffix.lower() in _WEIGHTS:
+        raise ParameterError(f"{printable_path(path)} is there, and no results: give another name")
 
 
 def check_apart(

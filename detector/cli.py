@@ -8,7 +8,8 @@ from typing import Annotated
 
 import typer
 
-from detector.command_line import PLAIN
+from detector import __version__
+from detector.command_line import PLAIN, check_arguments
 from detector.detection import MAX_DETECTIONS, SCORE_THRESHOLD
 from detector.drawing import draw
 from detector.errors import DetectorError
@@ -21,11 +22,27 @@ from detector.text import printable_path
 from detector.weights_cli import weights
 
 app = typer.Typer(
-    help="Object detection in the manner of R-CNN with a GoogLeNet backbone.",
     no_args_is_help=True,
     **PLAIN,
 )
 app.add_typer(weights, name="weights")
+
+
+def _say_version(wanted: bool) -> None:
+    if wanted:
+        print(f"detector {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _common(
+    version: Annotated[
+        bool,
+        typer.Option("--version", help="Say which version this is.", callback=_say_version, is_eager=True),
+    ] = False,
+) -> None:
+    """Object detection in the manner of R-CNN with a GoogLeNet backbone."""
+
 
 Images = Annotated[
     list[Path], typer.Argument(help="Pictures, or folders searched for them.", metavar="IMAGE|DIR...")
@@ -112,6 +129,7 @@ def classify(
 def main() -> None:
     """Entry point: an error of this library or of a file is one line on standard error and exit status 1."""
     with lasting_streams():
+        check_arguments()
         for command in entry_points(group="detector.commands"):
             _add_command(command.name, command.load())
         try:

@@ -1,11 +1,14 @@
 """How the project's commands and scripts read their options and print their help."""
 
+import sys
 from collections.abc import Callable
+from itertools import pairwise
 from typing import Any
 
 import typer
 
 from detector.standard_streams import lasting_streams
+from detector.text import printable_path
 
 PLAIN: dict[str, Any] = {
     "add_completion": False,
@@ -21,4 +24,17 @@ def run_script(main: Callable[..., None]) -> None:
     script = typer.Typer(**PLAIN)
     script.command()(main)
     with lasting_streams():
+        check_arguments()
         script()
+
+
+def check_arguments() -> None:
+    """End the command, as for other mistakes of usage, where an argument is empty.
+
+    It is an unset variable (``--output "$OUT"``), and an empty path would mean the folder one is in.
+    """
+    for before, argument in pairwise(sys.argv):
+        if argument == "" or (argument.startswith("--") and argument.endswith("=")):
+            where = argument or f"an argument behind {printable_path(before)}"
+            print(f"error: {where} is empty: is a variable not set?", file=sys.stderr)
+            raise SystemExit(2)

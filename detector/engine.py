@@ -111,15 +111,24 @@ class Running:
 
 
 def choose_device(name: str) -> torch.device:
-    """``auto`` is the first CUDA device if there is one, else the CPU; else what torch makes of the name."""
+    """``auto`` is the first CUDA device if there is one, else the CPU; else what torch makes of the name.
+
+    Raises ParameterError for a device that is not here, or of a kind that nobody tried.
+    """
+    device: torch.device | None
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
         device = torch.device(name)
-    except RuntimeError as error:
-        raise ParameterError(f"unknown device {name!r}: use 'auto', 'cpu', 'cuda' or 'cuda:N'") from error
+    except RuntimeError:
+        device = None
+    if device is None or device.type not in ("cpu", "cuda"):
+        raise ParameterError(f"unknown device {name!r}: use 'auto', 'cpu', 'cuda' or 'cuda:N'")
     if device.type == "cuda" and not torch.cuda.is_available():
         raise ParameterError(f"device {name!r} was asked for, but torch finds no CUDA device here; use 'cpu'")
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        count = torch.cuda.device_count()
+        raise ParameterError(f"device {name!r} was asked for, but there are {count}, from cuda:0 on")
     return device
 
 

@@ -19,7 +19,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from detector.apart import TakenFiles
+from detector.apart import TakenFiles, check_no_loss
 from detector.drawing import is_drawing, save
 from detector.errors import DetectorError, ImageError, ParameterError, WriteError
 from detector.files import check_writable, write_whole
@@ -118,6 +118,7 @@ class PictureRun:
         json_file = None if self._json_file == _STANDARD_OUTPUT else self._json_file
         self._taken = TakenFiles([*paths, *weights])
         self._taken.add(json_file)
+        check_no_loss(json_file)
         if not entries:
             self._write()
             raise SystemExit(1)

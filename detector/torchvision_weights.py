@@ -47,9 +47,9 @@ def read_torchvision(path: Path) -> TorchvisionGoogLeNet:
 
 def _read(path: Path) -> dict[str, Tensor]:
     try:
-        if path.suffix == ".safetensors":
-            return load_file(path)
         with path.open("rb") as file:
+            if path.suffix == ".safetensors":
+                return load_file(path)
             state = torch.load(file, map_location="cpu", weights_only=True)
     except OSError as error:
         raise CheckpointError(f"{path} cannot be read: {error.strerror or error}") from error

@@ -20,7 +20,7 @@ from typing import Annotated, Any
 
 import typer
 
-from detector.apart import check_apart
+from detector.apart import check_apart, check_no_loss
 from detector.command_line import run_script
 from detector.datasets.formats import Format
 from detector.datasets.pixels import load_record
@@ -28,7 +28,7 @@ from detector.datasets.problems import OnProblem, left_out
 from detector.datasets.record import Record
 from detector.errors import ParameterError
 from detector.evaluation.class_match import ClassMatch, match_classes
-from detector.files import write_whole
+from detector.files import check_writable, write_whole
 from detector.pretrained import SHIPPED
 from detector.proposals import Profile
 from detector.results import Detections
@@ -116,6 +116,9 @@ def main(
         _check_options(results, weights, record, ensemble, scoring)
         read = [*(results or []), *(weights or [SHIPPED]), blacklist, Path(split) if split else None]
         check_apart([save_results, json_file], read, data)
+        check_no_loss(json_file)
+        for path in filter(None, [save_results, json_file]):
+            check_writable(path)
         if cache is not None:
             check_folder_apart(cache, [data])
         measured = open_measured(
@@ -172,16 +175,17 @@ def main(
             if record:
                 _record(system, runs, judged, measured, rules)
             figures += judged
-        if save_results is not None:
-            measured.write_results(save_results, detections)  # of the only run, or of all members
+        # Printed first: where a file cannot be written after all, this is what is left of hours.
+        for one in figures:
+            print(f"\n{run_text(one, measured.classes)}")
+        print(f"\n{len(measured.records)} pictures of {measured.name}{_without(measured)}\n")
+        if any(len(system.titles) > 1 for system in systems):
+            print(_SECONDS_OF_A_PART)
+        print(all_runs_table(figures, rules), flush=True)
         if json_file is not None:
             _write_figures(json_file, figures, measured)
-    for one in figures:
-        print(f"\n{run_text(one, measured.classes)}")
-    print(f"\n{len(measured.records)} pictures of {measured.name}{_without(measured)}\n")
-    if any(len(system.titles) > 1 for system in systems):
-        print(_SECONDS_OF_A_PART)
-    print(all_runs_table(figures, rules))
+        if save_results is not None:
+            measured.write_results(save_results, detections)  # of the only run, or of all members
 
 
 def _check_options(

@@ -40,6 +40,7 @@ from detector.files import check_writable, write_whole
 from detector.loading import load_detector
 from detector.pretrained import SHIPPED
 from training.evaluating.proposal_plot import curve_budgets, proposal_plot
+from training.running.run_files import check_folder_apart
 from training.running.script import one_line_errors
 
 PLAIN = "search-fast"
@@ -81,6 +82,7 @@ def main(
         check_apart([out / FIGURES, out / CHART], read)
         check_writable(out / FIGURES)
         dataset = _read(data, split, on_problem)
+        check_folder_apart(out, [data])
         dataset = without_unreadable(replace(dataset, records=dataset.records[::every]), on_problem)
         for problem in dataset.problems:
             print(f"{problem.image_id}: {problem.kind}: {problem.message}")

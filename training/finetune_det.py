@@ -122,7 +122,8 @@ def main(
     ] = Plan.measured_pictures,
     cache: Annotated[Path | None, typer.Option(help="Folder for proposals and maps [OUTPUT/cache].")] = None,
     cache_gib: Annotated[
-        float, typer.Option(help="Keep maps of the frozen stages up to so many GiB; else stream pictures.")
+        float,
+        typer.Option(help="Keep maps of the frozen stages up to so many GiB; else stream pictures.", min=0),
     ] = Plan.cache_gib,
     workers: Annotated[
         int | None, typer.Option(help="Processes that stream pictures [cores to spare].", min=0)

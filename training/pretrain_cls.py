@@ -19,6 +19,7 @@ from detector.checkpoints import Checkpoint, load_checkpoint
 from detector.command_line import run_script
 from detector.errors import ParameterError
 from detector.metadata import Metadata
+from detector.text import valid_name
 from training.classifier.augmentation import Distortion, PatchSettings
 from training.classifier.classifier_results import ACCURACY, BEST, LAST, Results
 from training.classifier.classifier_start import fresh, from_checkpoint
@@ -112,7 +113,7 @@ def main(
                     output,
                     recipe,
                     name=name,
-                    data_name=data.absolute().name,
+                    data_name=valid_name(data.absolute().name),
                     max_broken=max_broken,
                     workers=workers,
                     device=device,

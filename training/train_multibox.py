@@ -34,6 +34,7 @@ from detector.proposals.multibox import MultiBox
 from detector.proposals.multibox_head import MultiBoxHead, MultiBoxSpec, stages_read
 from detector.proposals.priors import cluster_sides, place_on_grids
 from detector.regions import Preprocessing
+from detector.text import valid_name
 from training.multibox.multibox_batches import Batches
 from training.multibox.multibox_loop import MultiBoxRecipe, train_multibox
 from training.multibox.object_pictures import read_object_pictures
@@ -81,8 +82,8 @@ def main(
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
 ) -> None:
     """Train, print recall on DET/val each epoch, and write OUTPUT/detector.safetensors."""
-    recipe = MultiBoxRecipe(iterations=iterations, batch=batch, rate=rate, shapes=shapes, seed=seed)
     with one_line_errors():
+        recipe = MultiBoxRecipe(iterations=iterations, batch=batch, rate=rate, shapes=shapes, seed=seed)
         check_run_folder(output, [init, *(exclude or [])], [*data, *([val] if val else [])])
         val = val or _first_ilsvrc(data)
         measured = _measured(val, on_problem) if val else Dataset([], [])
@@ -98,7 +99,7 @@ def main(
                 records,
                 output,
                 recipe,
-                data=[root.absolute().name for root in data],
+                data=[valid_name(root.absolute().name) for root in data],
                 device=device,
                 on_problem=on_problem,
             )

@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
@@ -156,6 +157,11 @@ def test_weights_show_tells_of_the_scoring(
     assert "scoring         probabilities alone\n" in capsys.readouterr().out
 
 
+def test_the_version_is_told(inside: Inside, capsys: pytest.CaptureFixture[str]) -> None:
+    assert inside("--version") == 0
+    assert capsys.readouterr().out == f"detector {version('googlenet-detector')}\n"
+
+
 def test_a_profile_that_the_weights_cannot_serve(
     inside: Inside, pictures: Path, checkpoint_path: Path
 ) -> None:
@@ -181,6 +187,7 @@ def test_an_unknown_profile_is_a_mistake_of_usage(
         (["detect", "x.jpg", "--weights", "nowhere.safetensors"], "does not exist"),
         (["weights", "import", "bvlc", "nowhere.npz", "out.safetensors"], "nowhere.npz"),
         (["detect", "x.jpg", "--device", "quantum"], "device"),
+        (["classify", "x.jpg", "--device", "meta"], "unknown device 'meta': use"),
     ],
 )
 def test_errors_are_one_line(arguments: list[str], says: str) -> None:

@@ -1,4 +1,4 @@
-"""What every script does with text that the terminal cannot show."""
+"""What every script does with text that the terminal cannot show, and with arguments that are empty."""
 
 import subprocess
 import sys
@@ -37,3 +37,21 @@ def test_what_cannot_be_printed_is_shown_as_escapes(encoding: str, said: str) ->
     assert done.stdout.decode() == f"{said}\n"
     assert done.stderr.decode() == f"{said}\nerror: caf\\udce9.jpg\n"
     assert done.returncode == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["--folder", ""], "an argument behind --folder is empty: is a variable not set?"),
+        (["--folder="], "--folder= is empty: is a variable not set?"),
+        (["", "--folder", "x"], "an argument behind -c is empty: is a variable not set?"),
+    ],
+)
+def test_an_empty_argument_is_a_mistake_of_usage(arguments: list[str], told: str) -> None:
+    """As a path it would mean the folder one is in."""
+    script = (
+        "from pathlib import Path\nfrom detector.command_line import run_script\n"
+        "def main(folder: Path) -> None:\n    print(folder)\nrun_script(main)"
+    )
+    done = subprocess.run([sys.executable, "-c", script, *arguments], capture_output=True, text=True)
+    assert (done.returncode, done.stdout, done.stderr) == (2, "", f"error: {told}\n")

@@ -136,6 +136,23 @@ def test_files_of_detections(ilsvrc: Path, tmp_path: Path, capsys: Printed) -> N
     assert lines[1][:2] == ["det.json", "33.33"]
 
 
+def test_figures_are_printed_where_their_file_cannot_be_written(
+    ilsvrc: Path, tmp_path: Path, capsys: Printed
+) -> None:
+    write_ilsvrc_results(tmp_path / "det.txt", perfect(ilsvrc), list(perfect(ilsvrc)))
+    with pytest.raises(SystemExit, match="cannot write /dev/full: the disk is full"):
+        main(ilsvrc, results=[tmp_path / "det.txt"], json_file=Path("/dev/full"))
+    assert last_line(capsys)[:2] == ["det.txt", "100.00"]
+
+
+@pytest.mark.parametrize("name", ["a.safetensors", "a.jpg", "folder"])
+def test_where_figures_go_is_checked_first(ilsvrc: Path, tmp_path: Path, name: str) -> None:
+    path = tmp_path / name
+    path.mkdir() if name == "folder" else path.write_text("kept")
+    with pytest.raises(SystemExit, match=r"is there, and no results|a folder is in the way"):
+        main(ilsvrc, results=[tmp_path / "nowhere.txt"], json_file=path)
+
+
 @pytest.mark.parametrize("name", ["out.txt", "out.json"])
 def test_what_is_saved_measures_the_same(ilsvrc: Path, mine: Path, name: str, tmp_path: Path) -> None:
     """COCO's form keeps boxes as they are; ILSVRC's rounds corners, which may move a box over a threshold."""

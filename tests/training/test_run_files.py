@@ -1,5 +1,6 @@
-"""No run writes over what it reads, or among its data."""
+"""No run writes over what it reads, or among its data, or where its libraries cannot."""
 
+import os
 from contextlib import nullcontext
 from pathlib import Path
 
@@ -41,3 +42,8 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_a_run_stays_apart(place: Path, output: str, read: str, members: int, says: str | None) -> None:
     with nullcontext() if says is None else pytest.raises(ParameterError, match=says):
         check_run_folder(Path(output), [Path(read), None], [Path("data")], members)
+
+
+def test_a_folder_whose_name_is_not_utf8() -> None:
+    with pytest.raises(ParameterError, match=r"^r\\xff has a name that is not UTF-8"):
+        check_run_folder(Path(os.fsdecode(b"r\xff")), [], [])

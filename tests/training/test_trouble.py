@@ -191,6 +191,13 @@ def test_a_folder_is_one_runs(tmp_path: Path) -> None:
         pass
 
 
+def test_a_command_line_that_is_not_utf8(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its folder is locked as any other."""
+    monkeypatch.setattr(sys, "argv", ["train.py", os.fsdecode(b"v\xff")])
+    with run_folder(tmp_path):
+        assert (tmp_path / ".lock").read_text().endswith(r"(train.py v\udcff)")
+
+
 def test_what_a_kill_left_half_written_is_removed(tmp_path: Path) -> None:
     left = tmp_path / ".state.safetensors.123"
     left.write_bytes(b"half")

@@ -24,6 +24,7 @@ from training.running.board import open_board, show
 from training.running.broken_pictures import BrokenPictures
 from training.running.distributed import World
 from training.running.progress import Progress
+from training.running.ranges import RATE, SEED, check_ranges
 from training.running.run_log import RunLog
 from training.running.schedule import Decay, Keep, exponential, none, schedule, uniform
 
@@ -58,6 +59,10 @@ class PretrainRecipe:
     measure_every: int = 1
     save_every: int = 500
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        """Raises ParameterError for a setting outside its range."""
+        check_ranges(self, rate=RATE, seed=SEED)
 
 
 Measure = Callable[[int, dict[str, Tensor]], Mapping[str, float]]

@@ -161,5 +161,5 @@ def results_kind(path: Path) -> ResultsKind:
         return ResultsKind(path.suffix.lower())
     except ValueError as error:
         raise ParameterError(
-            f"{path.name} is neither .txt (ILSVRC's form of results) nor .json (COCO's): name it so"
+            f"{path} is neither .txt (ILSVRC's form of results) nor .json (COCO's): name it so"
         ) from error

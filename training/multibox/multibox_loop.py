@@ -12,12 +12,14 @@ from torch import nn
 from tqdm import tqdm
 
 from detector.engine import choose_precision
+from detector.errors import ParameterError
 from detector.proposals.multibox_head import MultiBoxHead, MultiBoxNetwork
 from training.multibox.multibox_batches import Batches, Minibatch
 from training.multibox.multibox_objective import MultiBoxLosses, MultiBoxLossWeights, multibox_losses
 from training.multibox.windows import WindowSettings
 from training.running.broken_pictures import BrokenPictures
 from training.running.progress import Progress
+from training.running.ranges import RATE, SEED, check_ranges
 from training.running.run_log import RunLog
 from training.running.schedule import exponential, schedule
 
@@ -39,6 +41,10 @@ class MultiBoxRecipe:
     seed: int = 0
     windows: WindowSettings = field(default_factory=WindowSettings)
     loss: MultiBoxLossWeights = field(default_factory=MultiBoxLossWeights)
+
+    def __post_init__(self) -> None:
+        """Raises ParameterError for a setting outside its range."""
+        check_ranges(self, rate=RATE, seed=SEED)
 
 
 def train_multibox(
@@ -85,6 +91,8 @@ def train_multibox(
         broken.report(minibatch.broken)
         factor = schedule(iteration, recipe.iterations, recipe.warmup)
         losses = _losses(network, minibatch, priors, recipe.loss, device, precision)
+        if not bool(losses.total.isfinite()):
+            raise ParameterError(f"the loss is no number any more in iteration {iteration}: lower the rate")
         progress.step(losses.total, iteration, factor)
         log.add(iteration, recipe.rate * factor, losses._asdict(), bar)
         done = iteration + 1

@@ -27,6 +27,7 @@ from training.regions.held_out import spread
 from training.regions.mixing import Ingredient
 from training.regions.recipe import Recipe
 from training.running.locks import run_folder
+from training.running.run_files import check_utf8
 
 REPORT, FIGURES = "report.html", "figures.json"
 
@@ -167,11 +168,7 @@ def _figures(plan: Plan, measured: Sequence[Measured]) -> dict[str, object]:
 
 
 def _check_writable(folder: Path) -> None:
-    if printable(str(folder)) != str(folder):
-        raise ParameterError(
-            f"{folder} has a name that is not UTF-8, which maps and states cannot be written below: name "
-            "another folder with --output and --cache"
-        )
+    check_utf8(folder)
     probe = folder / ".probe"
     try:
         write_whole(probe, b"")

@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 
 from training.regions.feature_cache import WHOLE
 from training.regions.sampling import NEAR_IOU, UNKNOWN
+from training.running.ranges import SHARE, check_ranges
 
 
 @dataclass(frozen=True)
@@ -32,6 +33,10 @@ class BatchSettings:
     mined: float = 0.0
     pool: int = 4
     pictures: int = 16
+
+    def __post_init__(self) -> None:
+        """Raises ParameterError for a setting outside its range."""
+        check_ranges(self, balance=SHARE, mined=SHARE, near=SHARE)
 
     @property
     def hardest(self) -> int:

@@ -17,6 +17,7 @@ from torch.nn import functional as F
 from detector.region_network import RegionNetwork, RegionOutput
 from training.regions.feature_cache import WHOLE
 from training.regions.sampling import POSITIVE_IOU, UNKNOWN
+from training.running.ranges import ANY, SHARE, check_ranges
 
 
 @dataclass(frozen=True)
@@ -38,6 +39,10 @@ class LossWeights:
     full_iou: float = 0.8
     label_smoothing: float = 0.0
     unsure: float = 0.25
+
+    def __post_init__(self) -> None:
+        """Raises ParameterError for a setting outside its range."""
+        check_ranges(self, box=ANY, fit=ANY, distillation=ANY, auxiliary=ANY, label_smoothing=SHARE)
 
 
 class Targets(NamedTuple):

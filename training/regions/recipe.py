@@ -7,6 +7,7 @@ from detector.scoring import Scoring
 from training.regions.minibatch import BatchSettings
 from training.regions.objective import LossWeights
 from training.regions.sampling import SamplingSettings
+from training.running.ranges import ANY, RATE, SEED, check_ranges
 from training.running.schedule import Decay
 
 SCORING = Scoring(
@@ -71,3 +72,7 @@ class Recipe:
     sampling: SamplingSettings = field(default_factory=SamplingSettings)
     loss: LossWeights = field(default_factory=LossWeights)
     scoring: Scoring = field(default_factory=lambda: SCORING)
+
+    def __post_init__(self) -> None:
+        """Raises ParameterError for a setting outside its range."""
+        check_ranges(self, rate=RATE, head_rate=RATE, stage_decay=ANY, patience=ANY, seed=SEED)

@@ -60,7 +60,7 @@ def _locked(folder: Path, *, wait: bool) -> Iterator[None]:
         _take(file, path, wait=wait)
         with suppress(OSError):  # a full disk: it only tells others whom to look for
             os.ftruncate(file, 0)
-            os.pwrite(file, f"process {os.getpid()} ({_command()})".encode(), 0)
+            os.pwrite(file, f"process {os.getpid()} ({_command()})".encode(errors="backslashreplace"), 0)
         _held.add(path)
         try:
             yield

@@ -6,7 +6,7 @@ from pathlib import Path
 from detector.apart import check_apart
 from detector.errors import ParameterError
 from detector.picture_paths import has_picture_suffix
-from detector.text import printable_path
+from detector.text import printable_path, valid_name
 
 _NAMES = (
     "detector.safetensors", "best.safetensors", "last.safetensors", "state.safetensors", "log.jsonl",
@@ -27,6 +27,16 @@ def check_run_folder(
     folders = [output] if members == 1 else [output, *(output / f"member-{n + 1}" for n in range(members))]
     check_apart([folder / name for folder in folders for name in _NAMES], inputs)
     check_folder_apart(output, data)
+    check_utf8(output)
+
+
+def check_utf8(folder: Path) -> None:
+    """Raises ParameterError for a folder whose name the libraries that write maps and states cannot take."""
+    if valid_name(folder) != str(folder):
+        raise ParameterError(
+            f"{printable_path(folder)} has a name that is not UTF-8, which maps and states cannot be written "
+            "below: name another folder with --output (and --cache, where there is one)"
+        )
 
 
 def check_folder_apart(output: Path, data: Iterable[Path]) -> None:
