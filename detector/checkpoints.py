@@ -1,24 +1,16 @@
-"""Checkpoints: safetensors with metadata. Nothing is ever unpickled.
+"""Checkpoints: a network out of a file, and back."""
 
-The file's header carries one JSON object, the metadata. The tensors' SHA-256 is part of it, so that a damaged
-file is told from a good one.
-"""
-
-import hashlib
-import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
 from torch import Tensor, nn
 
 from detector.backbone import Backbone
+from detector.checkpoint_file import digest, read_file, read_header, write_file
 from detector.errors import CheckpointError, ParameterError
-from detector.files import write_whole
 from detector.googlenet import GoogLeNet
 from detector.metadata import Metadata
 from detector.proposals.multibox_head import MultiBoxHead, stages_read
@@ -26,7 +18,6 @@ from detector.region_network import RegionNetwork
 from detector.text import one_line, printable
 from detector.torchvision_googlenet import TorchvisionGoogLeNet
 
-FORMAT = "googlenet-detector/1"
 ARCHITECTURES: dict[str, Callable[[int], Backbone]] = {
     "googlenet": GoogLeNet,
     "torchvision-googlenet": TorchvisionGoogLeNet,
@@ -66,8 +57,7 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint, dtype: torch.dtype = tor
     }
     spec = checkpoint.multibox.spec if checkpoint.multibox is not None else None
     metadata = replace(checkpoint.metadata, multibox=spec)
-    header = {"format": FORMAT, "sha256": _digest(tensors), **metadata.as_json()}
-    write_whole(path, save(tensors, metadata={"googlenet-detector": json.dumps(header)}))
+    write_file(path, metadata.as_json(), tensors)
 
 
 @torch.inference_mode(False)
@@ -77,7 +67,7 @@ def load_checkpoint(path: Path) -> Checkpoint:
     Raises CheckpointError if the file is missing, truncated, foreign, damaged (its tensors do not have the
     SHA-256 that it states), holds values that are not finite, or does not fit the network it names.
     """
-    header, tensors = _read(path)
+    header, tensors = read_file(path)
     metadata = _metadata(header, path)
     _check_labels(metadata, tensors, path)
     try:
@@ -102,8 +92,7 @@ def load_checkpoint(path: Path) -> Checkpoint:
 
 def read_metadata(path: Path) -> Metadata:
     """The metadata alone, without reading the tensors. Raises CheckpointError as load_checkpoint does."""
-    with _open(path) as file:
-        return _metadata(_header(file, path), path)
+    return _metadata(read_header(path), path)
 
 
 def verify_checkpoint(path: Path) -> Metadata:
@@ -112,50 +101,9 @@ def verify_checkpoint(path: Path) -> Metadata:
     Raises CheckpointError, saying what is wrong.
     """
     metadata = load_checkpoint(path).metadata
-    with _open(path) as file:
-        if "sha256" not in _header(file, path):
-            raise CheckpointError(f"{path} states no SHA-256: whether it is damaged cannot be told")
+    if "sha256" not in read_header(path):
+        raise CheckpointError(f"{path} states no SHA-256: whether it is damaged cannot be told")
     return metadata
-
-
-def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    with _open(path) as file:
-        header = _header(file, path)
-        try:
-            return header, {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
-        except (SafetensorError, RuntimeError, TypeError, ValueError) as error:
-            raise CheckpointError(f"{path}: its tensors cannot be read: {one_line(error)}") from error
-
-
-def _open(path: Path) -> Any:
-    if not path.is_file():
-        raise CheckpointError(f"{path} does not exist")
-    try:
-        return safe_open(path, framework="pt")
-    except (SafetensorError, OSError) as error:
-        raise CheckpointError(
-            f"{path} is no whole safetensors file ({one_line(error)}); a truncated download, or a "
-            "foreign format? Weights of other kinds come in through `detector weights import`"
-        ) from error
-
-
-def _header(file: Any, path: Path) -> dict[str, Any]:
-    text = (file.metadata() or {}).get("googlenet-detector")
-    if text is None:
-        raise CheckpointError(
-            f"{path} is a safetensors file, but not a checkpoint of this project: its header has no "
-            "'googlenet-detector' entry"
-        )
-    try:
-        header = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise CheckpointError(f"{path}: its metadata is no JSON: {one_line(error)}") from error
-    if not isinstance(header, dict):
-        raise CheckpointError(f"{path}: its metadata is no JSON object")
-    if header.get("format") != FORMAT:
-        stated = one_line(repr(header.get("format")))
-        raise CheckpointError(f"{path} has format {stated}; this version reads {FORMAT!r}")
-    return header
 
 
 def _metadata(header: Mapping[str, Any], path: Path) -> Metadata:
@@ -205,7 +153,7 @@ def _check_values(header: Mapping[str, Any], tensors: Mapping[str, Tensor], path
 
     A file that states no SHA-256, as other programs may write it, is taken as it is.
     """
-    if "sha256" in header and header["sha256"] != _digest(tensors):
+    if "sha256" in header and header["sha256"] != digest(tensors):
         raise CheckpointError(f"{path} is damaged: its tensors do not have the SHA-256 its header states")
     for name, value in tensors.items():
         if not torch.isfinite(value.float()).all():
@@ -257,15 +205,6 @@ def _build(
 
 def _is_auxiliary(name: str) -> bool:
     return "aux_4a." in name or "aux_4d." in name
-
-
-def _digest(tensors: Mapping[str, Tensor]) -> str:
-    digest = hashlib.sha256()
-    for name in sorted(tensors):
-        value = tensors[name]
-        digest.update(f"{name} {value.dtype} {list(value.shape)}\n".encode())
-        digest.update(value.flatten().view(torch.uint8).numpy().tobytes())
-    return digest.hexdigest()
 
 
 def _some(names: set[str]) -> str:

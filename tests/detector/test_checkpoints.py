@@ -12,10 +12,10 @@ import torchvision
 from safetensors.torch import load_file, save_file
 
 from detector.bvlc import PREPROCESSING
+from detector.checkpoint_file import digest
 from detector.checkpoints import (
     Checkpoint,
     Metadata,
-    _digest,
     load_checkpoint,
     read_metadata,
     save_checkpoint,
@@ -120,10 +120,10 @@ def _rewritten(change: Callable[[dict, dict], object], *, sound: bool = True) ->
         with safe_open(path, framework="pt") as file:
             header = json.loads(file.metadata()["googlenet-detector"])
         tensors = load_file(path)
-        stated = header["sha256"] = _digest(tensors)
+        stated = header["sha256"] = digest(tensors)
         change(header, tensors)
         if sound and header.get("sha256") == stated:
-            header["sha256"] = _digest(tensors)
+            header["sha256"] = digest(tensors)
         save_file(tensors, path, metadata={"googlenet-detector": json.dumps(header)})
 
     return rewrite
