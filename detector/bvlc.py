@@ -1,6 +1,7 @@
 """Reading the weights that the Berkeley Vision and Learning Center trained: BVLC GoogLeNet."""
 
 import zipfile
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,9 @@ from torch import Tensor
 
 from detector.errors import CheckpointError
 from detector.googlenet import GoogLeNet
+from detector.readable import unreadable
 from detector.regions import Preprocessing
+from detector.text import one_line, printable_path
 
 PREPROCESSING = Preprocessing(mean=(123.0, 117.0, 104.0), std=(1.0, 1.0, 1.0))
 """Caffe subtracts 104, 117, 123 from BGR on 0..255; here the channels are RGB."""
@@ -28,13 +31,10 @@ def read_bvlc(path: Path) -> GoogLeNet:
     """The network from an ``.npz`` of Caffe's arrays, ``NAME_w`` [out,in,kh,kw] and ``NAME_b``.
 
     Caffe's input is BGR; the first convolution's channels are turned round, so that this one takes RGB.
-    Raises CheckpointError for a file that is no such archive or lacks an array.
+    Raises CheckpointError for a file that is no such archive, lacks an array, or has one of something else
+    than finite numbers.
     """
-    try:
-        with np.load(path, allow_pickle=False) as archive:
-            arrays = {name: archive[name] for name in archive.files}
-    except (OSError, EOFError, ValueError, zipfile.BadZipFile) as error:
-        raise CheckpointError(f"{path}: not a readable .npz archive of arrays ({error})") from error
+    arrays = _arrays(path)
     network = GoogLeNet(1000)
     with torch.no_grad():
         for ours, caffe in _names().items():
@@ -43,6 +43,24 @@ def read_bvlc(path: Path) -> GoogLeNet:
         first = network.get_parameter("features.conv1.conv.weight")
         first.copy_(first.flip(1))
     return network
+
+
+def _arrays(path: Path) -> dict[str, np.ndarray]:
+    if (reason := unreadable(path)) is not None:
+        raise CheckpointError(reason)
+    name = printable_path(path)
+    if not zipfile.is_zipfile(path):  # a single array is no mapping, and may be a pickle
+        raise CheckpointError(f"{name}: not a readable .npz archive of arrays: no zip file, or half of one")
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            wanted = {f"{caffe}_{part}" for caffe in _names().values() for part in "wb"}
+            return {key: archive[key] for key in archive.files if key in wanted}
+    except (
+        *(OSError, EOFError, ValueError, MemoryError, OverflowError, NotImplementedError, RuntimeError),
+        *(zipfile.BadZipFile, zlib.error, KeyError, TypeError, AttributeError, SyntaxError),
+    ) as error:
+        what = one_line(error) or type(error).__name__
+        raise CheckpointError(f"{name}: not a readable .npz archive of arrays ({what})") from error
 
 
 def _names() -> dict[str, str]:
@@ -63,7 +81,14 @@ def _copy(network: GoogLeNet, ours: str, arrays: dict[str, np.ndarray], caffe: s
     parameter: Tensor = network.get_parameter(ours)
     if caffe not in arrays:
         raise CheckpointError(f"{path}: array {caffe!r} is missing; this is not BVLC GoogLeNet")
-    value = torch.from_numpy(arrays[caffe])
+    array = arrays[caffe]
+    if array.dtype not in (np.float16, np.float32, np.float64):
+        raise CheckpointError(
+            f"{path}: array {caffe!r} is of type {array.dtype}, not of floating-point numbers"
+        )
+    if not np.isfinite(array).all():
+        raise CheckpointError(f"{path}: array {caffe!r} holds values that are not finite")
+    value = torch.from_numpy(array.astype(np.float32))  # native byte order, whatever the file has
     if value.numel() != parameter.numel():
         raise CheckpointError(
             f"{path}: array {caffe!r} has shape {list(value.shape)}, GoogLeNet needs {list(parameter.shape)}"

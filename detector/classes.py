@@ -1,11 +1,13 @@
 """Class lists, and which of the 1000 classification synsets belong to which detection class."""
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
 
 from detector.errors import ParameterError
+from detector.values import check_printable, check_text, shown
 
 _VOC = (
     *("aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow"),
@@ -17,6 +19,9 @@ _VOC_IN_TWO_WORDS = {
     "pottedplant": "potted plant",
     "tvmonitor": "TV monitor",
 }
+
+
+_LONGEST = 1000  # characters of an id or a name
 
 
 @dataclass(frozen=True)
@@ -31,10 +36,17 @@ class ClassList:
     names: tuple[str, ...]
 
     def __post_init__(self) -> None:
+        """Raises ParameterError for ids and names that are no printable text, ids that are not unique, or
+        more of the one than of the other."""
+        for what, texts in (("id", self.ids), ("name", self.names)):
+            for text in texts:
+                check_text(f"a class {what}", text, _LONGEST)
+                check_printable(f"a class {what}", text)
         if len(self.ids) != len(self.names):
             raise ParameterError(f"{len(self.ids)} class ids but {len(self.names)} names")
         if len(set(self.ids)) != len(self.ids):
-            raise ParameterError("a class id stands twice in the list")
+            twice = Counter(self.ids).most_common(1)[0][0]
+            raise ParameterError(f"a class id stands twice in the list: {shown(twice)}")
 
     def __len__(self) -> int:
         return len(self.ids)

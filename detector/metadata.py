@@ -1,14 +1,19 @@
 """What a checkpoint says of itself: network, classes, preprocessing, training, measures, licence."""
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+import math
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 from detector.classes import ClassList
+from detector.errors import ParameterError
 from detector.proposals.multibox_head import MultiBoxSpec
 from detector.regions import Preprocessing
 from detector.scoring import Scoring
 from detector.text import printable
+from detector.values import check_fields, check_list, check_text, shown
 
 
 @dataclass(frozen=True)
@@ -35,59 +40,83 @@ class Metadata:
     source: str = "unknown"
 
     def as_json(self) -> dict[str, Any]:
-        """What :meth:`from_json` reads."""
+        """What :meth:`from_json` reads. A measure that came to no finite number is null: JSON has no NaN."""
         multibox = self.multibox.as_json() if self.multibox is not None else None
-        return {**asdict(self), "multibox": multibox}
+        told = {name: _finite(dict(getattr(self, name))) for name in ("training", "metrics")}
+        return {**asdict(self), "multibox": multibox, **told}
+
+    def __post_init__(self) -> None:
+        """Raises ParameterError for what no file may say of itself."""
+        for name in ("name", "architecture", "licence", "source"):
+            check_text(name, getattr(self, name))
+        for name in ("training", "metrics"):
+            if not isinstance(getattr(self, name), Mapping):
+                found = shown(getattr(self, name))
+                raise ParameterError(f"{name} must be an object of names and values, got {found}")
+        if self.detection is not None and len(self.detection):
+            # Of 1000 synsets two pairs share a name: in the classes of whole pictures it may stand twice.
+            name, times = Counter(self.detection.names).most_common(1)[0]
+            if times > 1:
+                raise ParameterError(f"two detection classes have the name {shown(name)}")
 
     @classmethod
     def from_json(cls, entry: Mapping[str, Any]) -> "Metadata":
-        """Raises KeyError, TypeError or ValueError where an entry is missing or of another form.
+        """Raises ParameterError, naming the entry, where one is missing, unknown or of another form.
 
-        Control characters in texts come back as their escapes.
+        Control characters in texts come back as their escapes; in ids and names of classes they are errors.
+        Measures that came to no finite number, as earlier versions wrote them, are None.
         """
-        prepare = entry["preprocessing"]
-        multibox = entry.get("multibox")  # files from before there was one have none
+        known = [field.name for field in fields(cls)]
+        check_fields("it", entry, known, (name for name in known if name not in _LATER))
+        multibox = entry.get("multibox")
+        texts = {name: _finite(_printable(entry[name])) for name in _TEXTS}
+        with _inside("preprocessing"):
+            preprocessing = _preprocessing(entry["preprocessing"])
+        with _inside("multibox"):
+            spec = MultiBoxSpec.from_json(multibox) if multibox is not None else None
+        with _inside("scoring"):
+            scoring = Scoring.from_json(entry.get("scoring", {}))
         return cls(
-            name=_text(entry, "name"),
-            architecture=_text(entry, "architecture"),
-            preprocessing=Preprocessing(
-                tuple(prepare["mean"]),
-                tuple(prepare["std"]),
-                prepare["size"],
-                prepare["context"],
-                prepare["short_side"],
-            ),
-            classification=_class_list(entry["classification"]),
-            detection=_class_list(entry["detection"]),
-            multibox=MultiBoxSpec.from_json(multibox) if multibox is not None else None,
-            scoring=Scoring.from_json(entry.get("scoring", {})),  # nor this
-            training=_mapping(entry, "training"),
-            metrics=_mapping(entry, "metrics"),
-            licence=_text(entry, "licence"),
-            source=_text(entry, "source"),
+            preprocessing=preprocessing,
+            classification=_class_list("classification", entry["classification"]),
+            detection=_class_list("detection", entry["detection"]),
+            multibox=spec,
+            scoring=scoring,
+            **texts,
         )
 
 
-def _class_list(entry: Mapping[str, list[str]] | None) -> ClassList | None:
+_TEXTS = ("name", "architecture", "licence", "source", "training", "metrics")
+
+_LATER = ("multibox", "scoring")
+"""What files from before there was any of it do not speak of."""
+
+
+@contextmanager
+def _inside(what: str) -> Iterator[None]:
+    """Name the part of the metadata in the errors of the block."""
+    try:
+        yield
+    except ParameterError as error:
+        raise ParameterError(f"{what}: {error}") from error
+
+
+def _preprocessing(entry: object) -> Preprocessing:
+    names = [field.name for field in fields(Preprocessing)]
+    found = check_fields("it", entry, names, names)
+    mean, std = (tuple(check_list(name, found[name], 3)) for name in ("mean", "std"))
+    return Preprocessing(mean, std, found["size"], found["context"], found["short_side"])
+
+
+def _class_list(what: str, entry: object) -> ClassList | None:
     if entry is None:
         return None
-    ids, names = (_printable(entry[part]) for part in ("ids", "names"))
-    for part in (ids, names):
-        if not isinstance(part, list) or not part or not all(isinstance(one, str) for one in part):
-            raise ValueError("class ids and names, which must be lists of text with at least one entry")
-    return ClassList(tuple(ids), tuple(names))
-
-
-def _text(entry: Mapping[str, Any], name: str) -> str:
-    if not isinstance(entry[name], str):
-        raise ValueError(f"{name}, which must be text")
-    return printable(entry[name])
-
-
-def _mapping(entry: Mapping[str, Any], name: str) -> dict[str, Any]:
-    if not isinstance(entry[name], dict):
-        raise ValueError(f"{name}, which must be an object of names and values")
-    return _printable(entry[name])
+    with _inside(what):
+        found = check_fields("it", entry, ("ids", "names"), ("ids", "names"))
+        ids, names = (check_list(part, found[part]) for part in ("ids", "names"))
+        if not ids:
+            raise ParameterError("ids must be a list with at least one entry, got []")
+        return ClassList(tuple(ids), tuple(names))
 
 
 def _printable(value: Any) -> Any:
@@ -98,4 +127,15 @@ def _printable(value: Any) -> Any:
         return [_printable(one) for one in value]
     if isinstance(value, dict):
         return {printable(key): _printable(one) for key, one in value.items()}
+    return value
+
+
+def _finite(value: Any) -> Any:
+    """A value, null in the place of numbers that are not finite."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    if isinstance(value, list | tuple):
+        return [_finite(one) for one in value]
+    if isinstance(value, dict):
+        return {key: _finite(one) for key, one in value.items()}
     return value

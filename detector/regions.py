@@ -4,7 +4,6 @@ Letters for shapes: R regions; a crop is 224x224.
 """
 
 from dataclasses import dataclass
-from math import isfinite
 from threading import Lock
 
 import cv2
@@ -16,11 +15,14 @@ from torch.nn import functional as F
 
 from detector.boxes import Boxes
 from detector.errors import ParameterError
+from detector.values import check_list, check_number, check_whole
 
 MAX_SIZE = 1024
 """Most pixels a side of a crop: a batch of larger ones would not fit a machine's memory."""
 
 MAX_SHORT_SIDE = 65_535
+
+_LEAST_STD, _MOST_STD = 0.001, 1000.0
 
 
 @dataclass(frozen=True)
@@ -42,20 +44,13 @@ class Preprocessing:
     def __post_init__(self) -> None:
         """Raises ParameterError for numbers that no crop can be made with."""
         for name in ("mean", "std"):
-            value = getattr(self, name)
-            if len(value) != 3 or not all(isinstance(one, int | float) and isfinite(one) for one in value):
-                raise ParameterError(f"{name} must be three finite numbers, got {value!r}")
-        if min(self.std) <= 0:
-            raise ParameterError(f"std must be positive, got {self.std!r}")
-        _check_whole("size", self.size, 1, MAX_SIZE)
-        _check_whole("context", self.context, 0, (self.size - 1) // 2)
+            low, high = (0, 255) if name == "mean" else (_LEAST_STD, _MOST_STD)
+            for channel, one in zip("RGB", check_list(name, getattr(self, name), 3), strict=True):
+                check_number(f"{name} of {channel}", one, low, high)
+        check_whole("size", self.size, 1, MAX_SIZE)
+        check_whole("context", self.context, 0, (self.size - 1) // 2)
         if self.short_side is not None:
-            _check_whole("short_side", self.short_side, 1, MAX_SHORT_SIDE)
-
-
-def _check_whole(name: str, value: object, low: int, high: int) -> None:
-    if not isinstance(value, int) or isinstance(value, bool) or not low <= value <= high:
-        raise ParameterError(f"{name} must be a whole number in {low}..{high}, got {value!r}")
+            check_whole("short_side", self.short_side, 1, MAX_SHORT_SIDE)
 
 
 def check_picture(image: NDArray[np.generic]) -> None:

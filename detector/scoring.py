@@ -6,7 +6,6 @@ Letters for shapes: R regions, C classes.
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from enum import StrEnum
-from math import isfinite
 from typing import Any
 
 import numpy as np
@@ -14,6 +13,9 @@ from numpy.typing import NDArray
 
 from detector.boxes import Boxes, iou
 from detector.errors import ParameterError
+from detector.values import check_fields, check_flag, check_number, check_whole, shown
+
+_MOST_REGIONS = 65_535
 
 
 class Context(StrEnum):
@@ -62,24 +64,21 @@ class Scoring:
     def __post_init__(self) -> None:
         """Raises ParameterError for a setting outside its range."""
         for name in ("fit_power", "objectness_power", "context_power"):
-            _check_range(name, getattr(self, name), 0, 10)
-        _check_range("score_power", self.score_power, 0.01, 10)
+            check_number(name, getattr(self, name), 0, 10)
+        check_number("score_power", self.score_power, 0.01, 10)
         for name in ("context_floor", "nms_iou"):
-            _check_range(name, getattr(self, name), 0, 1)
+            check_number(name, getattr(self, name), 0, 1)
         if self.vote_iou is not None:
-            _check_range("vote_iou", self.vote_iou, 0, 1)
+            check_number("vote_iou", self.vote_iou, 0, 1)
         if self.context not in tuple(Context):
-            raise ParameterError(f"context must be one of {', '.join(Context)}, got {self.context!r}")
+            raise ParameterError(f"context must be one of {', '.join(Context)}, got {shown(self.context)}")
         object.__setattr__(self, "context", Context(self.context))
-        if self.refine not in (0, 1):
-            raise ParameterError(f"refine must be 0 or 1, got {self.refine!r}")
+        check_whole("refine", self.refine, 0, 1)
+        for name in ("flip", "box_regression"):
+            check_flag(name, getattr(self, name))
         if self.refine and not self.box_regression:
             raise ParameterError("refine looks at moved boxes again: it needs box_regression")
-        if not isinstance(self.refine_regions, int) or self.refine_regions < 1:
-            raise ParameterError(f"refine_regions must be a whole number from 1, got {self.refine_regions!r}")
-        for name in ("flip", "box_regression"):
-            if not isinstance(getattr(self, name), bool):
-                raise ParameterError(f"{name} must be true or false, got {getattr(self, name)!r}")
+        check_whole("refine_regions", self.refine_regions, 1, _MOST_REGIONS)
 
     @classmethod
     def from_json(cls, entry: Mapping[str, Any]) -> "Scoring":
@@ -87,16 +86,7 @@ class Scoring:
 
         Raises ParameterError for a setting that this version does not know, or one outside its range.
         """
-        known = {field.name for field in fields(cls)}
-        if not isinstance(entry, Mapping) or entry.keys() - known:
-            raise ParameterError(f"scoring {entry!r}, of which this version knows {', '.join(sorted(known))}")
-        return cls(**entry)
-
-
-def _check_range(name: str, value: object, low: float, high: float) -> None:
-    number = isinstance(value, int | float) and not isinstance(value, bool)
-    if not number or not isfinite(value) or not low <= value <= high:  # type: ignore[arg-type, operator]
-        raise ParameterError(f"{name} must lie in {low}..{high}, got {value!r}")
+        return cls(**check_fields("it", entry, (field.name for field in fields(cls)), ()))
 
 
 def region_scores(

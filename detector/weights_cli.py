@@ -10,8 +10,10 @@ import typer
 
 from detector.bvlc import PREPROCESSING as BVLC_PREPROCESSING
 from detector.bvlc import read_bvlc
+from detector.checkpoint_file import Cover
 from detector.checkpoints import (
     Checkpoint,
+    covered,
     load_checkpoint,
     read_metadata,
     save_checkpoint,
@@ -122,7 +124,13 @@ def show(path: Annotated[Path, typer.Argument(help="Checkpoint.")] = SHIPPED) ->
 def verify(path: Annotated[Path, typer.Argument(help="Checkpoint.")] = SHIPPED) -> None:
     """Check that a checkpoint is whole and fits its network."""
     metadata = verify_checkpoint(path)
-    print(f"{path}: {metadata.name} is whole: checksum, values and shapes are right")
+    cover = covered(path)
+    print(f"{path}: {metadata.name} is whole: SHA-256 of {cover}, values and shapes are right")
+    if cover is not Cover.ALL:
+        print(
+            "Of an earlier version, whose SHA-256 leaves out the metadata (classes, preprocessing): whether "
+            "those are as they were written cannot be told"
+        )
 
 
 def _save(target: Path, checkpoint: Checkpoint, precision: Precision) -> None:

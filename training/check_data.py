@@ -14,7 +14,7 @@ import typer
 
 from detector.command_line import run_script
 from detector.datasets.formats import Format, open_data
-from detector.files import check_apart, write_whole
+from detector.files import check_apart, check_writable, write_whole
 from training.checking.class_balance import balance_chart
 from training.checking.data_check import check_data
 from training.checking.data_report import as_csv, as_json, summary
@@ -39,6 +39,9 @@ def main(
         raise SystemExit(f"error: --report {report} must end in .json or .csv")
     with one_line_errors():
         check_apart([report, chart], [], data)
+        for written in (report, chart):
+            if written is not None:
+                check_writable(written)
         folder = open_data(data, format)
         checked = check_data(folder, split or (), decoded=decode)
         print(summary(checked))

@@ -41,6 +41,7 @@ def main(
 ) -> None:
     """Print top-1 and top-5 accuracy, one line a classifier."""
     with one_line_errors():
+        classifiers = [Classifier(load_checkpoint(path), device=device) for path in weights or [SHIPPED]]
         dataset = read_ilsvrc_cls(data, split, on_problem=on_problem)
         excluded = {name for path in exclude or [] for name in _listed(path)}
         images = [image for image in dataset.images if Path(image.image_id).name not in excluded]
@@ -53,8 +54,7 @@ def main(
         lost = left_out(dataset.problems)
         without = f" ({lost} left out for problems in the data)" if lost else ""
         labels = np.array([image.label for image in images])
-        for path in weights or [SHIPPED]:
-            classifier = Classifier(load_checkpoint(path), device=device)
+        for classifier in classifiers:
             start = time.perf_counter()
             scores = np.stack(
                 [

@@ -20,6 +20,7 @@ from typing import Annotated, Any
 
 import typer
 
+from detector.checkpoints import read_metadata
 from detector.command_line import run_script
 from detector.datasets.formats import Format
 from detector.datasets.pixels import load_record
@@ -27,7 +28,7 @@ from detector.datasets.problems import OnProblem, left_out
 from detector.datasets.record import Record
 from detector.errors import ParameterError
 from detector.evaluation.class_match import ClassMatch, match_classes
-from detector.files import check_apart, write_whole
+from detector.files import check_apart, check_writable, write_whole
 from detector.pretrained import SHIPPED
 from detector.proposals import Profile
 from detector.results import Detections
@@ -113,6 +114,7 @@ def main(
     with one_line_errors():
         _check_options(results, weights, record, ensemble, scoring)
         check_apart([save_results, json_file], [*(results or []), *(weights or [])], data)
+        _check_files(weights or [], save_results, json_file, cache, record)
         measured = open_measured(
             data,
             format=format,
@@ -192,6 +194,22 @@ def _check_options(
         )
     if record and (ensemble or scoring):
         raise ParameterError("--record notes the figure of one checkpoint as it is: no --ensemble, --scoring")
+
+
+def _check_files(
+    weights: Sequence[Path],
+    save_results: Path | None,
+    json_file: Path | None,
+    cache: Path | None,
+    record: bool,
+) -> None:
+    """Raises CheckpointError or WriteError for files that would stop the run later, perhaps after hours."""
+    for path in weights:
+        read_metadata(path)
+    outputs = [save_results, json_file, *(weights if record else [])]
+    for output in (*outputs, cache / "any" / "file" if cache is not None else None):
+        if output is not None:
+            check_writable(output)
 
 
 def _warm_up(system: System, profiles: Sequence[Profile], records: Sequence[Record]) -> None:

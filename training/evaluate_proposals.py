@@ -35,12 +35,14 @@ from detector.evaluation.proposal_methods import (
 )
 from detector.evaluation.proposal_table import comparison_table, coverage_table, source_table
 from detector.evaluation.sources import found_by
-from detector.files import write_whole
+from detector.files import check_writable, write_whole
 from detector.loading import load_detector
 from training.evaluating.proposal_plot import curve_budgets, proposal_plot
 from training.running.script import one_line_errors
 
 PLAIN = "search-fast"
+
+FIGURES, CHART = "proposals.json", "proposals.png"
 
 
 def main(
@@ -74,6 +76,9 @@ def main(
 ) -> None:
     """Print what each method covers at several budgets of boxes, and what a union gains."""
     with one_line_errors():
+        for name in (FIGURES, CHART):
+            check_writable(out / name)
+        methods = _methods(method, weights, device)
         dataset = _read(data, split, on_problem)
         dataset = without_unreadable(replace(dataset, records=dataset.records[::every]), on_problem)
         for problem in dataset.problems:
@@ -81,7 +86,7 @@ def main(
         records = dataset.records
         if not any(len(record.boxes) for record in records):
             raise SystemExit(f"error: {data} holds no object to measure on")
-        runs = run_methods(_methods(method, weights, device), records)
+        runs = run_methods(methods, records)
         _report(runs, records, left_out(dataset.problems), out)
 
 
@@ -129,9 +134,9 @@ def _report(runs: Sequence[MethodRun], records: Sequence[Record], lost: int, out
         "compared": [one.as_dict() for one in compared],
         "curves": [one.as_dict() for one in curves],
     }
-    write_whole(out / "proposals.json", json.dumps(content, indent=1).encode())
-    write_whole(out / "proposals.png", proposal_plot(curves, f"Proposals on {title}"))
-    print(f"\n{out / 'proposals.json'}, {out / 'proposals.png'}")
+    write_whole(out / FIGURES, json.dumps(content, indent=1).encode())
+    write_whole(out / CHART, proposal_plot(curves, f"Proposals on {title}"))
+    print(f"\n{out / FIGURES}, {out / CHART}")
 
 
 def _compared(

@@ -19,11 +19,13 @@ from detector.checkpoints import load_checkpoint
 from detector.command_line import run_script
 from detector.datasets.formats import Format
 from detector.datasets.problems import OnProblem, left_out
+from detector.files import check_writable
 from detector.pretrained import SHIPPED
 from training.own.chosen_data import ChosenData, choose_data
 from training.own.further_data import further_data
 from training.own.own_detector import Plan, make_detector
 from training.own.run_length import suggested_iterations
+from training.regions.finetuning import DETECTOR
 from training.regions.presets import preset as named_preset
 from training.regions.recipe import Averaging, Recipe
 from training.running.schedule import Decay
@@ -139,6 +141,9 @@ def main(
     """Train a detector of a data set's classes, measure it, and write weights and a report."""
     with one_line_errors():
         start = load_checkpoint(init)
+        for written in (output and output / DETECTOR, cache and cache / DETECTOR):
+            if written is not None:
+                check_writable(written)
         recipe = _changed(
             named_preset(preset),
             seed=seed,

@@ -18,6 +18,7 @@ from tqdm import tqdm
 from detector.checkpoints import Checkpoint, load_checkpoint
 from detector.command_line import run_script
 from detector.errors import ParameterError
+from detector.files import check_writable
 from detector.metadata import Metadata
 from training.classifier.augmentation import Distortion, PatchSettings
 from training.classifier.classifier_results import ACCURACY, BEST, LAST, Results
@@ -97,6 +98,9 @@ def main(
                 save_every=save_every,
                 seed=seed,
             )
+            for written in (BEST, LAST, ACCURACY, STATE):
+                check_writable(output / written)
+            start = load_checkpoint(init) if init is not None else None
             found = read_labelled_pictures(data)
             if overfit:
                 few = found.train.of_few_classes(overfit)
@@ -106,7 +110,7 @@ def main(
             with run_folder(output):
                 pretrain_classifier(
                     found,
-                    load_checkpoint(init) if init is not None else None,
+                    start,
                     output,
                     recipe,
                     name=name,

@@ -28,14 +28,14 @@ from detector.datasets.record import Dataset, Record
 from detector.engine import choose_device
 from detector.errors import DatasetError, ParameterError
 from detector.evaluation.recall import proposal_recall
-from detector.files import write_whole
+from detector.files import check_writable, write_whole
 from detector.pretrained import SHIPPED
 from detector.proposals.multibox import MultiBox
 from detector.proposals.multibox_head import MultiBoxHead, MultiBoxSpec, stages_read
 from detector.proposals.priors import cluster_sides, place_on_grids
 from detector.regions import Preprocessing
 from training.multibox.multibox_batches import Batches
-from training.multibox.multibox_loop import MultiBoxRecipe, train_multibox
+from training.multibox.multibox_loop import STATE, MultiBoxRecipe, train_multibox
 from training.multibox.object_pictures import read_object_pictures
 from training.running.broken_pictures import BrokenPictures
 from training.running.locks import run_folder
@@ -47,6 +47,8 @@ STAGES = {
     "torchvision-googlenet": ("inception3b", "inception4e"),
 }
 """What the head reads of each architecture: the last maps before the third and the fourth pooling."""
+
+DETECTOR, HISTORY = "detector.safetensors", "recall.jsonl"
 
 BUDGETS = (10, 50, 200)
 
@@ -82,6 +84,9 @@ def main(
     """Train, print recall on DET/val each epoch, and write OUTPUT/detector.safetensors."""
     recipe = MultiBoxRecipe(iterations=iterations, batch=batch, rate=rate, shapes=shapes, seed=seed)
     with one_line_errors():
+        for name in (DETECTOR, HISTORY, STATE):
+            check_writable(output / name)
+        start = load_checkpoint(init)
         val = val or _first_ilsvrc(data)
         measured = _measured(val, on_problem) if val else Dataset([], [])
         records = measured.records
@@ -91,7 +96,7 @@ def main(
             tqdm.write(f"{problem.image_id}: {problem.kind}: {problem.message}")
         with run_folder(output):
             add_multibox(
-                load_checkpoint(init),
+                start,
                 pictures.records,
                 records,
                 output,
@@ -135,7 +140,7 @@ def add_multibox(
         0 if stops else tolerated(len(records)),
         "go on without them by --on-problem report" if stops else "",
     )
-    history = output / "recall.jsonl"
+    history = output / HISTORY
     recall: dict[str, float] = {}
 
     def measure(done: int, averaged: MultiBoxHead) -> None:
@@ -161,7 +166,7 @@ def add_multibox(
         training={**init.metadata.training, "multibox": training},
         metrics={**others, **{f"{_MEASURED}{name}": round(v, 4) for name, v in recall.items()}},
     )
-    path = output / "detector.safetensors"
+    path = output / DETECTOR
     save_checkpoint(path, Checkpoint(init.network, metadata, trained))
     lost = f"left out    {len(broken)} unreadable pictures: {output / 'broken.txt'}\n" if broken else ""
     print(

@@ -5,9 +5,10 @@ for each of K priors. In the convolutional form of Szegedy et al., "Scalable, Hi
 (arXiv 1412.1441), grids of several pitches carry the priors. Letters for shapes: N pictures, K priors.
 """
 
+import itertools
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,7 @@ from torch.nn import functional as F
 from detector.boxes import Boxes
 from detector.errors import ParameterError
 from detector.proposals.priors import Grid
+from detector.values import check_fields, check_list, check_number, check_text, check_whole
 
 RARE = 0.01
 """What the objectness of every prior is before training: most priors are no object."""
@@ -26,6 +28,9 @@ SCALE = (0.1, 0.1, 0.2, 0.2)
 """Offsets are whitened by this, as R-CNN's are: an output of 1 moves a box by a typical error."""
 
 _WIDTH, _FINE_WIDTH, _GROUPS = 192, 64, 16
+
+_SMALLEST_SIDE = 0.001
+_FEWEST_GRIDS, _MOST_GRIDS = 2, 8  # two maps are read; of 1024 cells, eight times halved, few are left
 
 _MOST = 1024  # channels, cells and pixels a side: far beyond any head, and no memory is asked for in vain
 
@@ -55,21 +60,20 @@ class MultiBoxSpec:
 
     @classmethod
     def from_json(cls, entry: Mapping[str, Any]) -> "MultiBoxSpec":
-        """Raises KeyError, TypeError or ValueError if the entry is none that a head can be made of."""
-        (fine, coarse), (fine_channels, coarse_channels) = entry["stages"], entry["channels"]
-        if not isinstance(fine, str) or not isinstance(coarse, str):
-            raise ValueError("stages, which must be two names")
-        grids = tuple(
-            Grid(_positive(grid["cells"], "cells"), np.array(grid["sides"], np.float32).reshape(-1, 2))
-            for grid in entry["grids"]
-        )
-        if len(grids) < 2:
-            raise ValueError("grids, of which two maps need at least two")
-        for grid in grids:
-            if not len(grid.sides) or not ((grid.sides > 0) & np.isfinite(grid.sides)).all():
-                raise ValueError("sides, which must be positive, and of one shape a grid at least")
-        channels = _positive(fine_channels, "channels"), _positive(coarse_channels, "channels")
-        return cls((fine, coarse), channels, _positive(entry["size"], "size"), grids)
+        """Raises ParameterError if the entry is none that a head can be made of."""
+        names = [field.name for field in fields(cls)]
+        check_fields("it", entry, names, names)
+        fine, coarse = check_list("stages", entry["stages"], 2)
+        channels = check_list("channels", entry["channels"], 2)
+        for name in (fine, coarse):
+            check_text("a stage", name)
+        for count in channels:
+            check_whole("channels", count, 1, _MOST)
+        check_whole("size", entry["size"], 1, _MOST)
+        grids = tuple(_grid(grid) for grid in check_list("grids", entry["grids"]))
+        if not _FEWEST_GRIDS <= len(grids) <= _MOST_GRIDS:
+            raise ParameterError(f"grids must be {_FEWEST_GRIDS} to {_MOST_GRIDS}, got {len(grids)}")
+        return cls((fine, coarse), (channels[0], channels[1]), entry["size"], grids)
 
 
 class MultiBoxHead(nn.Module):
@@ -156,10 +160,15 @@ def stages_read(features: nn.Sequential, stages: Sequence[str]) -> int:
     return 1 + max(names.index(name) for name in stages)
 
 
-def _positive(number: object, what: str) -> int:
-    if not isinstance(number, int) or isinstance(number, bool) or not 1 <= number <= _MOST:
-        raise ValueError(f"{what}, which must be a whole number in 1..{_MOST}")
-    return number
+def _grid(entry: object) -> Grid:
+    grid = check_fields("a grid", entry, ("cells", "sides"), ("cells", "sides"))
+    check_whole("cells", grid["cells"], 1, _MOST)
+    shapes = [check_list("sides of a shape", shape, 2) for shape in check_list("sides", grid["sides"])]
+    if not 1 <= len(shapes) <= _MOST:
+        raise ParameterError(f"sides must be those of 1 to {_MOST} shapes, got {len(shapes)}")
+    for side in itertools.chain.from_iterable(shapes):
+        check_number("sides", side, _SMALLEST_SIDE, _MOST)
+    return Grid(grid["cells"], np.array(shapes, np.float32))
 
 
 def _initialise(head: nn.Module, outputs: Sequence[nn.Conv2d]) -> None:

@@ -12,7 +12,7 @@ import torchvision
 from safetensors.torch import load_file, save_file
 
 from detector.bvlc import PREPROCESSING
-from detector.checkpoint_file import digest
+from detector.checkpoint_file import EARLIER, digest
 from detector.checkpoints import (
     Checkpoint,
     Metadata,
@@ -120,13 +120,20 @@ def _rewritten(change: Callable[[dict, dict], object], *, sound: bool = True) ->
         with safe_open(path, framework="pt") as file:
             header = json.loads(file.metadata()["googlenet-detector"])
         tensors = load_file(path)
-        stated = header["sha256"] = digest(tensors)
+        stated = header["sha256"]
         change(header, tensors)
         if sound and header.get("sha256") == stated:
-            header["sha256"] = digest(tensors)
+            header["sha256"] = _digest_of(header, tensors)
         save_file(tensors, path, metadata={"googlenet-detector": json.dumps(header)})
 
     return rewrite
+
+
+def _digest_of(header: dict, tensors: dict) -> str:
+    """What a sound file of the header's format states."""
+    if header["format"] == EARLIER:
+        return digest(tensors)
+    return digest(tensors, {name: value for name, value in header.items() if name != "sha256"})
 
 
 BROKEN = [
@@ -189,16 +196,20 @@ UNUSABLE = [
     ("nested without end", _metadata_text("[" * 200_000), "no JSON"),
     ("a list", _metadata_text("[1]"), "no JSON object"),
     ("null", _metadata_text("null"), "no JSON object"),
-    ("an architecture that is a list", _with(architecture=["googlenet"]), "architecture, which must be text"),
-    ("an architecture that is an object", _with(architecture={}), "architecture, which must be text"),
-    ("a name that is a number", _with(name=5), "name, which must be text"),
-    ("a licence that is null", _with(licence=None), "licence, which must be text"),
-    ("training that is a list", _with(training=[1]), "training, which must be"),
-    ("metrics that are text", _with(metrics="x"), "metrics, which must be"),
-    ("classes that are a list", _with(detection=[1, 2]), "lacks or garbles"),
+    ("an architecture that is a list", _with(architecture=["googlenet"]), "architecture must be text, got"),
+    ("an architecture that is an object", _with(architecture={}), "architecture must be text, got"),
+    ("a name that is a number", _with(name=5), "name must be text, got 5"),
+    ("a licence that is null", _with(licence=None), "licence must be text, got null"),
+    ("training that is a list", _with(training=[1]), "training must be an object"),
+    ("metrics that are text", _with(metrics="x"), "metrics must be an object"),
+    ("classes that are a list", _with(detection=[1, 2]), "detection: it must be an object"),
     ("no classes", _with(detection={"ids": [], "names": []}), "at least one entry"),
-    ("ids that are numbers", _with(detection={"ids": [1], "names": ["a"]}), "lists of text"),
-    ("names that are null", _with(detection={"ids": ["a"], "names": [None]}), "lists of text"),
+    ("ids that are numbers", _with(detection={"ids": [1], "names": ["a"]}), "a class id must be text, got 1"),
+    (
+        "names that are null",
+        _with(detection={"ids": ["a"], "names": [None]}),
+        "a class name must be text, got null",
+    ),
     ("an id twice", _with(detection={"ids": ["a", "a"], "names": ["a", "b"]}), "twice"),
     ("fewer classes than labels", _with(detection={"ids": ["a"], "names": ["a"]}), r"must lie in -1\.\.1"),
     ("size 0", _prepared(size=0), "size must be"),
@@ -208,12 +219,12 @@ UNUSABLE = [
     ("size true", _prepared(size=True), "size must be"),
     ("context of the whole crop", _prepared(context=112), "context must be"),
     ("negative context", _prepared(context=-1), "context must be"),
-    ("std 0", _prepared(std=[0, 0, 0]), "std must be positive"),
-    ("negative std", _prepared(std=[1, -1, 1]), "std must be positive"),
-    ("mean of two", _prepared(mean=[1, 2]), "mean must be three"),
-    ("mean as text", _prepared(mean="abc"), "mean must be three"),
-    ("endless mean", _prepared(mean=[float("inf"), 1, 1]), "mean must be three"),
-    ("mean that is no number", _prepared(mean=[float("nan"), 1, 1]), "mean must be three"),
+    ("std 0", _prepared(std=[0, 0, 0]), "std of R must lie in"),
+    ("negative std", _prepared(std=[1, -1, 1]), "std of G must lie in"),
+    ("mean of two", _prepared(mean=[1, 2]), "mean must be a list of 3"),
+    ("mean as text", _prepared(mean="abc"), "mean must be a list of 3"),
+    ("endless mean", _prepared(mean=[float("inf"), 1, 1]), "mean of R must lie in 0..255, got Infinity"),
+    ("mean that is no number", _prepared(mean=[float("nan"), 1, 1]), "mean of R must lie in 0..255, got NaN"),
     ("short side 0", _prepared(short_side=0), "short_side must be"),
     ("negative short side", _prepared(short_side=-1), "short_side must be"),
     ("short side as text", _prepared(short_side="x"), "short_side must be"),
@@ -228,11 +239,15 @@ UNUSABLE = [
     ("a weight that is endless", _filled("backbone.classifier.bias", float("-inf")), "not finite"),
     ("a bit flipped", lambda path: _flip(path), "is damaged"),
     ("a digest of another type", _with(sha256=5), "is damaged"),
-    ("MultiBox of an endless size", _rewritten(lambda h, t: h["multibox"].update(size=10**9)), "size, which"),
+    (
+        "MultiBox of an endless size",
+        _rewritten(lambda h, t: h["multibox"].update(size=10**9)),
+        "multibox: size must be",
+    ),
     (
         "MultiBox of endless maps",
         _rewritten(lambda h, t: h["multibox"].update(channels=[10**9, 832])),
-        "channels, which",
+        "multibox: channels must be",
     ),
     (
         "a tensor's name that would clear the screen",
@@ -264,7 +279,7 @@ def test_files_that_load_elsewhere_and_must_not_here(
 def test_a_file_without_a_digest_is_read_but_not_verified(multibox_path: Path, tmp_path: Path) -> None:
     path = tmp_path / "weights.safetensors"
     shutil.copy(multibox_path, path)
-    _rewritten(lambda header, tensors: header.pop("sha256"))(path)
+    _rewritten(lambda header, tensors: (header.update(format=EARLIER), header.pop("sha256")))(path)
     load_checkpoint(path)
     with pytest.raises(CheckpointError, match="states no SHA-256"):
         verify_checkpoint(path)
@@ -305,9 +320,17 @@ BROKEN_HEAD = [
         _rewritten(lambda h, t: h["multibox"]["grids"].append({"cells": 2, "sides": [[9, 9]]})),
         "lacks tensors",
     ),
-    ("a spec without grids", _rewritten(lambda h, t: h["multibox"].pop("grids")), "lacks or garbles 'grids'"),
-    ("no grid", _rewritten(lambda h, t: h["multibox"].update(grids=[])), "garbles grids"),
-    ("a spec that is text", _rewritten(lambda h, t: h.update(multibox="yes")), "lacks or garbles"),
+    (
+        "a spec without grids",
+        _rewritten(lambda h, t: h["multibox"].pop("grids")),
+        "multibox: it lacks 'grids'",
+    ),
+    ("no grid", _rewritten(lambda h, t: h["multibox"].update(grids=[])), "grids must be 2 to 8, got 0"),
+    (
+        "a spec that is text",
+        _rewritten(lambda h, t: h.update(multibox="yes")),
+        "multibox: it must be an object",
+    ),
     (
         "a stage that the trunk lacks",
         _rewritten(lambda h, t: h["multibox"].update(stages=["inception_3b", "inception_9z"])),

@@ -42,7 +42,7 @@ def test_a_setting_that_is_left_out_has_its_default() -> None:
         ({"nms_iou": True}, "nms_iou must lie"),
         ({"vote_iou": -0.5}, "vote_iou must lie"),
         ({"context": "dream"}, "context must be one of picture, regions"),
-        ({"refine": 2}, "refine must be 0 or 1"),
+        ({"refine": 2}, "refine must be a whole number in 0..1, got 2"),
         ({"refine": 1, "box_regression": False}, "needs box_regression"),
         ({"refine_regions": 0}, "refine_regions must be"),
         ({"refine_regions": 2.5}, "refine_regions must be"),

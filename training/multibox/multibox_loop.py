@@ -21,6 +21,9 @@ from training.running.progress import Progress
 from training.running.run_log import RunLog
 from training.running.schedule import exponential, schedule
 
+STATE = "state.safetensors"
+"""What the state is called in a run's folder."""
+
 
 @dataclass(frozen=True)
 class MultiBoxRecipe:
@@ -71,9 +74,7 @@ def train_multibox(
         weight_decay=recipe.weight_decay,
     )
     run = _run_id(recipe, features, batches)
-    progress = Progress(
-        output / "state.safetensors", run, named, optimizer, average=exponential(recipe.average)
-    )
+    progress = Progress(output / STATE, run, named, optimizer, average=exponential(recipe.average))
     log = RunLog(output / "log.jsonl", progress.first)
     bar = tqdm(
         batches.run(progress.first, recipe.iterations),

@@ -15,15 +15,16 @@ from detector.datasets.problems import OnProblem, left_out
 from detector.datasets.record import Dataset
 from detector.datasets.text_file import printable
 from detector.errors import ParameterError
-from detector.files import write_whole
+from detector.files import check_writable, write_whole
 from detector.loading import load_detector
 from detector.transfer import knows
 from training.own.chosen_data import ChosenData, check_shown
 from training.own.further_data import FurtherData
 from training.own.measured import Measured, measure, note_figure
 from training.own.report import RunFacts, report
-from training.regions.finetuning import finetune, stages_through
+from training.regions.finetuning import DETECTOR, finetune, stages_through
 from training.regions.held_out import spread
+from training.regions.loop import STATE
 from training.regions.mixing import Ingredient
 from training.regions.recipe import Recipe
 from training.running.locks import run_folder
@@ -71,6 +72,15 @@ class Plan:
         check_shown(self.data, knows(self.init, self.data.classes))
         for folder in (self.output, self.cache):
             _check_writable(folder)
+        for written in (REPORT, FIGURES):
+            check_writable(self.output / written)
+        for number in range(self.members):
+            for written in (DETECTOR, STATE):
+                check_writable(self.folder(number) / written)
+
+    def folder(self, number: int) -> Path:
+        """Where a member's run is kept: alone it lies in the output folder itself."""
+        return self.output if self.members == 1 else self.output / f"member-{number + 1}"
 
 
 def make_detector(plan: Plan) -> list[Path]:
@@ -90,14 +100,14 @@ def make_detector(plan: Plan) -> list[Path]:
 
 
 def _train(plan: Plan, number: int) -> Path:
-    """Train one member: alone it lies in the output folder itself."""
+    """Train one member."""
     alone = plan.members == 1
     data = plan.data
     return finetune(
         [Ingredient(data.train), *(one.ingredient for one in plan.also)],
         plan.init,
         data.classes,
-        plan.output if alone else plan.output / f"member-{number + 1}",
+        plan.folder(number),
         replace(plan.recipe, seed=plan.recipe.seed + number),
         cache=plan.cache,
         name=plan.name if alone else f"{plan.name}-{number + 1}",

@@ -28,6 +28,9 @@ from training.running.schedule import Keep, exponential, none, schedule, uniform
 
 _NETWORK = "network."
 
+STATE = "state.safetensors"
+"""What the state is called in a run's folder."""
+
 
 def run_training(
     learner: RegionLearner,
@@ -59,7 +62,7 @@ def run_training(
             "the processes do not read the same data: a picture changed, or a machine lacks a disk. Give the "
             "same command again"
         )
-    progress = Progress(output / "state.safetensors", run, named, optimizer, average=_keep(recipe))
+    progress = Progress(output / STATE, run, named, optimizer, average=_keep(recipe))
     stop = EarlyStop(recipe.patience)
     stop.restore(progress.further)
     step = _Step(learner, recipe, device, world)

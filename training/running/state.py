@@ -12,6 +12,8 @@ from torch import Tensor, nn
 
 from detector.errors import CheckpointError
 from detector.files import write_whole
+from detector.readable import unreadable
+from detector.text import one_line, printable_path
 from training.running.script import naming
 
 
@@ -33,18 +35,30 @@ def load_state(path: Path, run: str) -> tuple[int, dict[str, dict[str, Tensor]]]
 
     Raises CheckpointError if the file is no training state, is damaged, or is another run's.
     """
+    if (reason := unreadable(path)) is not None:
+        raise CheckpointError(f"{reason}; a training state belongs there")
+    shown = printable_path(path)
     try:
         with safe_open(path, framework="pt") as file:
             header = json.loads((file.metadata() or {})["state"])
             tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (no mapping)
             digest = header.pop("sha256")
-    except (SafetensorError, OSError, KeyError, ValueError, TypeError, AttributeError) as error:
+    except (
+        SafetensorError,
+        OSError,
+        KeyError,
+        ValueError,
+        TypeError,
+        AttributeError,
+        RecursionError,
+    ) as error:
+        said = f" ({one_line(error)})" if isinstance(error, SafetensorError | OSError) else ""
         raise CheckpointError(
-            f"{path} is no training state that this version wrote ({error}); delete it to start anew"
+            f"{shown} is no training state that this version wrote{said}; delete it to start anew"
         ) from error
     if digest != _digest(header, tensors):
         raise CheckpointError(
-            f"{path} is damaged: it is not what was written. Put back a copy, or delete it to start anew"
+            f"{shown} is damaged: it is not what was written. Put back a copy, or delete it to start anew"
         )
     parts: dict[str, dict[str, Tensor]] = {}
     for key, value in tensors.items():
@@ -52,7 +66,7 @@ def load_state(path: Path, run: str) -> tuple[int, dict[str, dict[str, Tensor]]]
         parts.setdefault(part, {})[name] = value
     if header["run"] != run:
         raise CheckpointError(
-            f"{path} belongs to a run with other data or settings; give another --output, or delete it to "
+            f"{shown} belongs to a run with other data or settings; give another --output, or delete it to "
             "start anew. Pictures that changed or broke since are other data: bring them back, and it goes on"
         )
     return header["iteration"], parts
