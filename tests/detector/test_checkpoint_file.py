@@ -163,9 +163,8 @@ def _safetensors(header: str | dict[str, Any], data: bytes = bytes(64)) -> bytes
     return struct.pack("<Q", len(text)) + text + data
 
 
-def _tensor(first: int, end: int, dtype: str = "F32") -> dict[str, Any]:
-    size = {"F32": 4, "F8_E4M3": 1, "F4": 0.5, "I64": 8, "C64": 8}[dtype]
-    return {"dtype": dtype, "shape": [int((end - first) / size)], "data_offsets": [first, end]}
+def _tensor(first: int, end: int) -> dict[str, Any]:
+    return {"dtype": "F32", "shape": [(end - first) // 4], "data_offsets": [first, end]}
 
 
 NAMES = {"googlenet-detector": json.dumps({"format": EARLIER})}
@@ -197,11 +196,6 @@ NO_FILES = [
         "a name twice",
         _safetensors(f'{{"a": {json.dumps(_tensor(0, 32))}, "a": {json.dumps(_tensor(32, 64))}}}'),
         "no whole safetensors file|not a checkpoint",
-    ),
-    (
-        "half bytes",
-        _safetensors({"__metadata__": NAMES, "a": _tensor(0, 64, "F4")}),
-        "safetensors|cannot be read",
     ),
     ("metadata that are no text", _safetensors({"__metadata__": {"a": 1}}), "no whole safetensors file"),
 ]

@@ -191,6 +191,11 @@ def _filled(name: str, value: float) -> Callable[[Path], None]:
     return _rewritten(lambda header, tensors: tensors[name].fill_(value))
 
 
+def _typed(dtype: torch.dtype) -> Callable[[Path], None]:
+    name = "backbone.classifier.bias"
+    return _rewritten(lambda header, tensors: tensors.update({name: tensors[name].to(dtype)}))
+
+
 UNUSABLE = [
     ("no JSON", _metadata_text("{nope"), "no JSON"),
     ("nested without end", _metadata_text("[" * 200_000), "no JSON"),
@@ -239,6 +244,32 @@ UNUSABLE = [
     ("a weight that is endless", _filled("backbone.classifier.bias", float("-inf")), "not finite"),
     ("a bit flipped", lambda path: _flip(path), "is damaged"),
     ("a digest of another type", _with(sha256=5), "is damaged"),
+    (
+        "weights of eighths",
+        _typed(torch.float8_e4m3fn),
+        "classifier.bias is of type float8_e4m3fn, and may be",
+    ),
+    ("weights of whole numbers", _typed(torch.int64), "classifier.bias is of type int64, and may be"),
+    ("weights that are yes or no", _typed(torch.bool), "classifier.bias is of type bool, and may be"),
+    ("complex weights", _typed(torch.complex64), "classifier.bias is of type complex64, and may be"),
+    ("crops too small for the heads", _prepared(size=100, context=8), "cannot look at crops of 100 pixels"),
+    (
+        "a grid of other cells than the maps",
+        _rewritten(lambda h, t: h["multibox"]["grids"][0].update(cells=27)),
+        "maps of 28 cells do not fit a grid of 27",
+    ),
+    (
+        "a head for pictures of another size",
+        _rewritten(lambda h, t: h["multibox"].update(size=128)),
+        "do not fit a grid",
+    ),
+    (
+        "a head that reads its stages the other way round",
+        _rewritten(lambda h, t: h["multibox"]["stages"].reverse()),
+        "cannot read inception_4e and inception_3b",
+    ),
+    ("a field of a later version", _with(tiles=4), "it has 'tiles', perhaps of a later version"),
+    ("no SHA-256", _rewritten(lambda h, t: h.pop("sha256")), "states no SHA-256"),
     (
         "MultiBox of an endless size",
         _rewritten(lambda h, t: h["multibox"].update(size=10**9)),
