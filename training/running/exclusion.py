@@ -19,10 +19,10 @@ class Exclusion:
         self._names = {path: _listed(path) for path in lists}
         self._met: set[str] = set()
 
-    def __contains__(self, name: str) -> bool:
+    def __contains__(self, name: object) -> bool:
         """Whether a picture, by its name without folder and suffix, is left out."""
         listed = any(name in names for names in self._names.values())
-        if listed:
+        if listed and isinstance(name, str):
             self._met.add(name)
         return listed
 
