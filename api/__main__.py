@@ -2,8 +2,8 @@
 
 import sys
 
-from api.command import serve
-from detector.standard_streams import lasting_streams
+from api.frontend.command import serve
+from detector.cli.standard_streams import lasting_streams
 
 if __name__ == "__main__":
     with lasting_streams():

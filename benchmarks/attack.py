@@ -31,7 +31,7 @@ from attacks import admission, bodies, connections, drawing, keys, switching, we
 from loadtest.figures import machine
 from loadtest.trial import Trial
 
-from detector.command_line import run_script
+from detector.cli.options import run_script
 
 TRIALS: dict[str, Callable[[Mapping[str, object]], Trial]] = {
     "keys": keys.keys,

@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from detector.images import Limits, decode
+from detector.io.decoding import Limits, decode
 
 WIDTH, HEIGHT = 8660, 5773
 PIXELS = WIDTH * HEIGHT

@@ -15,7 +15,7 @@ from typing import Annotated
 import typer
 from loadtest.processes import ROOT, service
 
-from detector.command_line import run_script
+from detector.cli.options import run_script
 
 CHECKS = (
     "not_a_server_error",

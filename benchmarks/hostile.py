@@ -27,7 +27,7 @@ from loadtest.client import Answer, Client, request
 from loadtest.figures import in_words, machine, milliseconds, outcomes, percentile
 from loadtest.processes import ROOT, MemoryWatch, Server, service
 
-from detector.command_line import run_script
+from detector.cli.options import run_script
 
 T = TypeVar("T")
 PATIENCE = 120.0

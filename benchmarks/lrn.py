@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from detector.lrn import LocalResponseNorm
+from detector.models.lrn import LocalResponseNorm
 
 RUNS = 15
 

@@ -27,9 +27,9 @@ from loadtest.figures import OwnTime, in_words, machine, milliseconds, outcomes,
 from loadtest.loops import OpenLoop, closed_loop, open_loop
 from loadtest.processes import ROOT, MemoryWatch, Server, service
 
-from detector.command_line import run_script
+from detector.cli.options import run_script
 from detector.evaluation.text_table import aligned
-from detector.files import write_whole
+from detector.io.atomic_write import write_whole
 
 ALLOWED = {("200", None), ("429", "overloaded"), ("504", "deadline_exceeded")}
 """How a request may end here, and with which code."""

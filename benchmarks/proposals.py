@@ -14,7 +14,7 @@ from functools import partial
 from pathlib import Path
 from typing import Annotated, Literal
 
-from detector.command_line import run_script
+from detector.cli.options import run_script
 
 # Before anything imports cv2, so that it is the contrib build.
 sys.path.insert(0, str(Path(sys.prefix) / "peers"))
@@ -24,18 +24,19 @@ import numpy as np
 import torch
 import typer
 
-from detector.boxes import as_boxes
-from detector.datasets.ilsvrc_det import read_ilsvrc_det
+from detector.datasets.formats.ilsvrc_det import read_ilsvrc_det
+from detector.datasets.formats.voc import read_voc
 from detector.datasets.record import Record
-from detector.datasets.voc import read_voc
 from detector.errors import DetectorError
 from detector.evaluation.proposal_figures import ALL, MethodFigures, figures
 from detector.evaluation.proposal_methods import Method, chosen, detector_methods, run_methods, search_methods
 from detector.evaluation.proposal_table import budget_names, percent
 from detector.evaluation.text_table import aligned
-from detector.images import RGB
-from detector.loading import load_detector
-from detector.proposals import Proposals, Source, reference_selective_search
+from detector.inference.loading import load_detector
+from detector.io.decoding import RGB
+from detector.proposals.reference import reference_selective_search
+from detector.structures.boxes import as_boxes
+from detector.structures.proposals import Proposals, Source
 
 BUDGETS = (100, 200, 500, 1000, ALL)
 YARDSTICKS = ("opencv-fast", "opencv-quality")

@@ -35,7 +35,7 @@ from loadtest.metrics import metric, regions, requests_by_status, until_idle
 from loadtest.processes import ROOT, Server, service
 from loadtest.trial import Trial
 
-from detector.command_line import run_script
+from detector.cli.options import run_script
 
 TRIALS = ("vanish", "kill", "sigterm")
 

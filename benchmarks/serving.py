@@ -41,9 +41,9 @@ from loadtest.loops import closed_loop
 from loadtest.processes import ROOT, Server, running, service
 from serving_peers import WARM_UP_PICTURES
 
-from detector.command_line import run_script
+from detector.cli.options import run_script
 from detector.evaluation.text_table import aligned
-from detector.files import write_whole
+from detector.io.atomic_write import write_whole
 
 PEERS = ROOT / "benchmarks" / "serving_peers.py"
 LITSERVE = ROOT / "benchmarks" / "serving_litserve.py"

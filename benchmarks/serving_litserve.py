@@ -17,9 +17,9 @@ import litserve
 from fastapi import Request
 from serving_peers import WARM_UP, add_options, reply, settings_of
 
-from detector.images import RGB, decode
-from detector.loading import load_detector
-from detector.results import Detections
+from detector.inference.loading import load_detector
+from detector.io.decoding import RGB, decode
+from detector.structures.detections import Detections
 
 
 class DetectorApi(litserve.LitAPI):

@@ -24,10 +24,10 @@ import uvicorn
 from fastapi import FastAPI, UploadFile
 from loadtest.figures import OthersTime
 
-from detector.detection import Detector
-from detector.images import decode
-from detector.loading import load_detector
-from detector.results import Detections
+from detector.inference.detector import Detector
+from detector.inference.loading import load_detector
+from detector.io.decoding import decode
+from detector.structures.detections import Detections
 
 HEALTH = "/health"
 WARM_UP_PICTURES = 3

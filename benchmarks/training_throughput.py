@@ -22,18 +22,18 @@ from PIL import Image
 from torch import nn
 from torchvision.models import GoogLeNet as TorchvisionNetwork
 
-from detector.backbone import Backbone
-from detector.bvlc import PREPROCESSING
-from detector.engine import choose_device, choose_precision
-from detector.googlenet import GoogLeNet
-from detector.region_network import RegionNetwork
-from detector.torchvision_googlenet import TorchvisionGoogLeNet
-from training.classifier.classifier_step import ClassifierStep
-from training.classifier.picture_feed import Augmentation, Piece, TrainingPieces
-from training.classifier.picture_list import PictureList
-from training.regions.objective import LossWeights, Targets
-from training.regions.region_learner import RegionLearner
-from training.running.distributed import World
+from detector.inference.engine import choose_device, choose_precision
+from detector.models.backbone import Backbone
+from detector.models.convert_bvlc import PREPROCESSING
+from detector.models.googlenet import GoogLeNet
+from detector.models.region_network import RegionNetwork
+from detector.models.torchvision_googlenet import TorchvisionGoogLeNet
+from training.classification.dataloader import Augmentation, Piece, TrainingPieces
+from training.classification.image_list import PictureList
+from training.classification.training_step import ClassifierStep
+from training.common.distributed import World
+from training.rcnn.losses import LossWeights, Targets
+from training.rcnn.training_module import RegionLearner
 
 CLASSES = 200
 

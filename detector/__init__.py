@@ -14,12 +14,12 @@ from detector.errors import CheckpointError, DatasetError, DetectorError, ImageE
 from detector.temporary_folder import allow_for_none
 
 if TYPE_CHECKING:
-    from detector.classification import Classifier
-    from detector.detection import Detector
-    from detector.images import decode, load
-    from detector.loading import load_classifier, load_detector
-    from detector.results import Classification, Detections
-    from detector.scoring import Scoring
+    from detector.inference.classifier import Classifier
+    from detector.inference.detector import Detector
+    from detector.inference.loading import load_classifier, load_detector
+    from detector.inference.scoring import Scoring
+    from detector.io.decoding import decode, load
+    from detector.structures.detections import Classification, Detections
 
     __version__: str
 
@@ -46,15 +46,15 @@ allow_for_none()  # torch is imported behind this
 # Imported when first asked for: torch takes seconds, and half a gigabyte, which decoding pictures and serving
 # HTTP do without.
 _HOMES = {
-    "Classification": "results",
-    "Classifier": "classification",
-    "Detections": "results",
-    "Detector": "detection",
-    "Scoring": "scoring",
-    "decode": "images",
-    "load": "images",
-    "load_classifier": "loading",
-    "load_detector": "loading",
+    "Classification": "structures.detections",
+    "Classifier": "inference.classifier",
+    "Detections": "structures.detections",
+    "Detector": "inference.detector",
+    "Scoring": "inference.scoring",
+    "decode": "io.decoding",
+    "load": "io.decoding",
+    "load_classifier": "inference.loading",
+    "load_detector": "inference.loading",
 }
 
 

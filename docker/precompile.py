@@ -3,7 +3,7 @@
 import numpy as np
 
 from detector import load_classifier, load_detector
-from detector.proposals import selective_search
+from detector.proposals.selective_search.search import selective_search
 
 # Noise has many segments to merge: every compiled function is called.
 noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)

@@ -8,14 +8,14 @@ import numpy as np
 import pytest
 import torch
 
-from detector.bvlc import PREPROCESSING
-from detector.checkpoints import Checkpoint, load_checkpoint, save_checkpoint
-from detector.classes import ilsvrc_cls
-from detector.folding import fold
-from detector.googlenet import GoogLeNet
-from detector.metadata import Metadata
-from detector.proposals.multibox_head import MultiBoxHead, MultiBoxSpec
-from detector.proposals.priors import place_on_grids
+from detector.models.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from detector.models.convert_bvlc import PREPROCESSING
+from detector.models.from_classifier import fold
+from detector.models.googlenet import GoogLeNet
+from detector.models.metadata import Metadata
+from detector.models.multibox_head import MultiBoxHead, MultiBoxSpec
+from detector.proposals.anchors import place_on_grids
+from detector.structures.classes import ilsvrc_cls
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 import yaml
 
-from api.settings import Settings
-from api.watching.metrics import Metrics
+from api.frontend.settings import Settings
+from api.observability.metrics import Metrics
 
 ROOT = Path(__file__).resolve().parents[1]
 COMPOSE = yaml.safe_load((ROOT / "compose.yaml").read_text())

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import typer
 
-from detector.cli import app
+from detector.cli.commands import app
 
 ROOT = Path(__file__).resolve().parents[1]
 SCRIPTS = sorted(

@@ -10,24 +10,24 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from api.errors import ApiError
-from api.intake.body import UploadLimits
-from api.intake.json_body import parse_json
-from detector.bvlc import read_bvlc
-from detector.classes import ilsvrc_det
-from detector.datasets.agnostic import read_agnostic
+from api.frontend.errors import ApiError
+from api.frontend.uploads.body import UploadLimits
+from api.frontend.uploads.json_body import parse_json
+from detector.datasets.formats.agnostic import read_agnostic
+from detector.datasets.formats.text_file import read_json
 from detector.datasets.problems import OnProblem
-from detector.datasets.text_file import read_json
 from detector.errors import DetectorError
 from detector.evaluation.blacklist import read_blacklist
 from detector.evaluation.coco_results import read_coco_results
 from detector.evaluation.ilsvrc_results import read_ilsvrc_results
-from detector.scoring import Scoring
-from detector.torchvision_weights import read_torchvision
-from training.evaluating.det_systems import parse_scoring
-from training.own.further_data import further_data
-from training.regions.sampling import SamplingSettings
-from training.running.state import load_state
+from detector.inference.scoring import Scoring
+from detector.models.convert_bvlc import read_bvlc
+from detector.models.convert_torchvision import read_torchvision
+from detector.structures.classes import ilsvrc_det
+from training.common.state import load_state
+from training.evaluating.systems import parse_scoring
+from training.finetune.further_data import further_data
+from training.rcnn.sampling import SamplingSettings
 
 INSIDES = re.compile(
     r"object is not|object has no|indices must|invalid literal|could not convert|argument must be|Errno"

@@ -12,14 +12,14 @@ from typing import Annotated
 
 import typer
 
-from detector.apart import check_apart
-from detector.command_line import run_script
-from detector.datasets.formats import Format, open_data
-from detector.files import check_writable, write_whole
+from detector.cli.options import run_script
+from detector.datasets.open import Format, open_data
+from detector.io.atomic_write import check_writable, write_whole
+from detector.io.output_paths import check_apart
+from training.checking.check import check_data
 from training.checking.class_balance import balance_chart
-from training.checking.data_check import check_data
-from training.checking.data_report import as_csv, as_json, summary
-from training.running.script import naming, one_line_errors
+from training.checking.report import as_csv, as_json, summary
+from training.common.script import naming, one_line_errors
 
 
 def main(

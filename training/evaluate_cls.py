@@ -12,18 +12,18 @@ import numpy as np
 import typer
 from tqdm import tqdm
 
-from detector.checkpoints import load_checkpoint
-from detector.classification import Classifier
-from detector.command_line import run_script
-from detector.datasets.ilsvrc_cls import read_ilsvrc_cls
+from detector.cli.options import run_script
+from detector.datasets.formats.ilsvrc_cls import read_ilsvrc_cls
 from detector.datasets.pixels import labelled_without_unreadable
 from detector.datasets.problems import OnProblem, left_out
 from detector.errors import DatasetError
 from detector.evaluation.classification import top_k_error
-from detector.images import load
+from detector.inference.classifier import Classifier
+from detector.io.decoding import load
+from detector.models.checkpoint import load_checkpoint
 from detector.pretrained import SHIPPED
-from training.running.exclusion import Exclusion
-from training.running.script import one_line_errors
+from training.common.exclusion import Exclusion
+from training.common.script import one_line_errors
 
 
 def main(

@@ -20,26 +20,26 @@ from typing import Annotated, Any
 
 import typer
 
-from detector.apart import check_apart, check_no_loss
-from detector.checkpoints import read_metadata
-from detector.command_line import run_script
-from detector.datasets.formats import Format
+from detector.cli.options import run_script
+from detector.datasets.open import Format
 from detector.datasets.pixels import load_record
 from detector.datasets.problems import OnProblem, left_out
 from detector.datasets.record import Record
 from detector.errors import ParameterError
 from detector.evaluation.class_match import ClassMatch, match_classes
-from detector.files import check_writable, write_whole
+from detector.io.atomic_write import check_writable, write_whole
+from detector.io.output_paths import check_apart, check_no_loss
+from detector.models.checkpoint import read_metadata
+from detector.options import Profile
 from detector.pretrained import SHIPPED
-from detector.proposals import Profile
-from detector.results import Detections
-from training.evaluating.det_data import MeasuredData, open_measured, results_kind
-from training.evaluating.det_figures import RuleName, RunFigures, measure, usual_rules
-from training.evaluating.det_run import ProfileRun, run_scorings
-from training.evaluating.det_systems import System, make_systems, note_figures
-from training.evaluating.det_table import all_runs_table, run_text
-from training.running.run_files import check_folder_apart
-from training.running.script import one_line_errors
+from detector.structures.detections import Detections
+from training.common.run_files import check_folder_apart
+from training.common.script import one_line_errors
+from training.evaluating.data import MeasuredData, open_measured, results_kind
+from training.evaluating.figures import RuleName, RunFigures, measure, usual_rules
+from training.evaluating.run import ProfileRun, run_scorings
+from training.evaluating.systems import System, make_systems, note_figures
+from training.evaluating.table import all_runs_table, run_text
 
 _SECONDS_OF_A_PART = (
     "s/picture of the first members: that of all, less the measured time of the stages that only the others "

@@ -16,14 +16,13 @@ from typing import Annotated
 
 import typer
 
-from detector.apart import check_apart
-from detector.command_line import run_script
-from detector.datasets.ilsvrc_det import read_ilsvrc_det
+from detector.cli.options import run_script
+from detector.datasets.formats.ilsvrc_det import read_ilsvrc_det
+from detector.datasets.formats.voc import read_voc
+from detector.datasets.formats.voc_official import is_voc
 from detector.datasets.pixels import without_unreadable
 from detector.datasets.problems import OnProblem, left_out
 from detector.datasets.record import Dataset, Record
-from detector.datasets.voc import read_voc
-from detector.datasets.voc_official import is_voc
 from detector.evaluation.proposal_figures import MethodFigures, cut_alike, figures
 from detector.evaluation.proposal_methods import (
     UNIONS,
@@ -36,12 +35,13 @@ from detector.evaluation.proposal_methods import (
 )
 from detector.evaluation.proposal_table import comparison_table, coverage_table, source_table
 from detector.evaluation.sources import found_by
-from detector.files import check_writable, write_whole
-from detector.loading import load_detector
+from detector.inference.loading import load_detector
+from detector.io.atomic_write import check_writable, write_whole
+from detector.io.output_paths import check_apart
 from detector.pretrained import SHIPPED
+from training.common.run_files import check_folder_apart
+from training.common.script import one_line_errors
 from training.evaluating.proposal_plot import curve_budgets, proposal_plot
-from training.running.run_files import check_folder_apart
-from training.running.script import one_line_errors
 
 PLAIN = "search-fast"
 FIGURES, CHART = "proposals.json", "proposals.png"

@@ -15,21 +15,21 @@ from typing import Annotated, Any
 import typer
 from tqdm import tqdm
 
-from detector.checkpoints import load_checkpoint
-from detector.command_line import run_script
-from detector.datasets.formats import Format
+from detector.cli.options import run_script
+from detector.datasets.open import Format
 from detector.datasets.problems import OnProblem, left_out
-from detector.files import check_writable
+from detector.io.atomic_write import check_writable
+from detector.models.checkpoint import load_checkpoint
 from detector.pretrained import SHIPPED
-from training.own.chosen_data import ChosenData, choose_data
-from training.own.further_data import further_data, further_folder
-from training.own.own_detector import Plan, make_detector
-from training.own.run_length import suggested_iterations
-from training.regions.presets import preset as named_preset
-from training.regions.recipe import Averaging, Recipe
-from training.running.run_files import check_folder_apart, check_run_folder
-from training.running.schedule import Decay
-from training.running.script import one_line_errors
+from training.common.run_files import check_folder_apart, check_run_folder
+from training.common.schedule import Decay
+from training.common.script import one_line_errors
+from training.finetune.finetune import Plan, make_detector
+from training.finetune.further_data import further_data, further_folder
+from training.finetune.run_length import suggested_iterations
+from training.finetune.training_data import ChosenData, choose_data
+from training.rcnn.presets import preset as named_preset
+from training.rcnn.recipe import Averaging, Recipe
 
 _LISTED = 10  # problems of the data that are printed; the report has more, check_data.py all
 

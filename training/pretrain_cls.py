@@ -15,25 +15,25 @@ from typing import Annotated
 import typer
 from tqdm import tqdm
 
-from detector.checkpoints import Checkpoint, load_checkpoint
-from detector.command_line import run_script
+from detector.cli.options import run_script
 from detector.errors import ParameterError
-from detector.metadata import Metadata
-from detector.text import valid_name
-from training.classifier.augmentation import Distortion, PatchSettings
-from training.classifier.classifier_results import ACCURACY, BEST, LAST, Results
-from training.classifier.classifier_start import fresh, from_checkpoint
-from training.classifier.labelled_pictures import LabelledPictures, read_labelled_pictures
-from training.classifier.picture_feed import Augmentation
-from training.classifier.pretraining import STATE, PretrainRecipe, pretrain
-from training.regions.feed import workers_for
-from training.regions.recipe import Averaging
-from training.running.broken_pictures import BrokenPictures
-from training.running.distributed import join_world, leave_world
-from training.running.locks import run_folder
-from training.running.run_files import check_run_folder
-from training.running.schedule import Decay
-from training.running.script import one_line_errors
+from detector.io.terminal_text import valid_name
+from detector.models.checkpoint import Checkpoint, load_checkpoint
+from detector.models.metadata import Metadata
+from training.classification.augmentation import Distortion, PatchSettings
+from training.classification.dataloader import Augmentation
+from training.classification.dataset import LabelledPictures, read_labelled_pictures
+from training.classification.initialization import fresh, from_checkpoint
+from training.classification.pretraining import STATE, PretrainRecipe, pretrain
+from training.classification.validation import ACCURACY, BEST, LAST, Results
+from training.common.broken_images import BrokenPictures
+from training.common.distributed import join_world, leave_world
+from training.common.locks import run_folder
+from training.common.run_files import check_run_folder
+from training.common.schedule import Decay
+from training.common.script import one_line_errors
+from training.rcnn.dataloader import workers_for
+from training.rcnn.recipe import Averaging
 
 FINE_RATE = 0.001
 """The rate for weights that can already do something."""

@@ -17,32 +17,32 @@ import torch
 import typer
 from tqdm import tqdm
 
-from detector.backbone import Backbone
-from detector.checkpoints import Checkpoint, load_checkpoint, save_checkpoint
-from detector.command_line import run_script
-from detector.datasets.ilsvrc_det import read_ilsvrc_det
+from detector.cli.options import run_script
+from detector.datasets.formats.ilsvrc_det import read_ilsvrc_det
 from detector.datasets.pixels import load_record, tolerated, without_unreadable
 from detector.datasets.problems import OnProblem
 from detector.datasets.record import Dataset, Record
-from detector.engine import choose_device
 from detector.errors import DatasetError, ParameterError
 from detector.evaluation.recall import proposal_recall
-from detector.files import write_whole
+from detector.inference.engine import choose_device
+from detector.inference.region_crops import Preprocessing
+from detector.io.atomic_write import write_whole
+from detector.io.terminal_text import valid_name
+from detector.models.backbone import Backbone
+from detector.models.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from detector.models.multibox_head import MultiBoxHead, MultiBoxSpec, stages_read
 from detector.pretrained import SHIPPED
+from detector.proposals.anchors import cluster_sides, place_on_grids
 from detector.proposals.multibox import MultiBox
-from detector.proposals.multibox_head import MultiBoxHead, MultiBoxSpec, stages_read
-from detector.proposals.priors import cluster_sides, place_on_grids
-from detector.regions import Preprocessing
-from detector.text import valid_name
-from training.multibox.multibox_batches import Batches
-from training.multibox.multibox_loop import MultiBoxRecipe, train_multibox
-from training.multibox.object_pictures import read_object_pictures
-from training.running.broken_pictures import BrokenPictures
-from training.running.exclusion import Exclusion
-from training.running.locks import run_folder
-from training.running.run_files import check_run_folder
-from training.running.run_log import lines_before
-from training.running.script import one_line_errors
+from training.common.broken_images import BrokenPictures
+from training.common.exclusion import Exclusion
+from training.common.locks import run_folder
+from training.common.run_files import check_run_folder
+from training.common.run_log import lines_before
+from training.common.script import one_line_errors
+from training.multibox.batches import Batches
+from training.multibox.dataset import read_object_pictures
+from training.multibox.loop import MultiBoxRecipe, train_multibox
 
 STAGES = {
     "googlenet": ("inception_3b", "inception_4e"),

@@ -10,7 +10,7 @@ def run() -> int:
     except Exception as error:  # torch without its libraries, a package shadowed by another of its name
         import socket
 
-        from api import wire
+        from api.protocol import wire
 
         message = f"the worker's modules cannot be imported: {type(error).__name__}: {error}"
         with socket.socket(fileno=int(sys.argv[-1])) as connection:

@@ -2,8 +2,8 @@
 
 from difflib import get_close_matches
 
-from api.errors import ApiError
-from detector.classes import ClassList
+from api.frontend.errors import ApiError
+from detector.structures.classes import ClassList
 
 
 def labels_of(text: str, classes: ClassList) -> tuple[int, ...]:

@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from api.worker.describing import describe
+from api.worker.model_info import describe
 from api.worker.settings import WorkerSettings
-from detector.classification import Classifier
-from detector.detection import Detector
 from detector.errors import CheckpointError
-from detector.loading import load_checkpoints
+from detector.inference.classifier import Classifier
+from detector.inference.detector import Detector
+from detector.inference.loading import load_checkpoints
 from detector.pretrained import SHIPPED
 
 

@@ -1,4 +1,4 @@
-"""The process that owns one device. The front starts it, and speaks to it by a socket (:mod:`api.wire`).
+"""The process that owns one device. The front starts it, and speaks to it by a socket (:mod:`api.protocol.wire`).
 
 It is sent its settings, then tasks; it answers that it is ready, then each task, and reports twice a second
 what its device does. It ends when the front says so or is gone.
@@ -19,20 +19,20 @@ from dataclasses import asdict
 import psutil
 import torch
 
-from api import wire
-from api.errors import ApiError
-from api.fair_queue import Requester
-from api.scheduler import Scheduler
-from api.tasks import task_of
-from api.watching import logs
-from api.worker.jobs import Job
+from api.frontend.errors import ApiError
+from api.observability import logs
+from api.protocol import wire
+from api.protocol.tasks import task_of
+from api.worker.fair_queue import Requester
+from api.worker.handlers import Clock, Result, steps_of
 from api.worker.loaded_model import load_model
-from api.worker.preparers import Preparers
+from api.worker.preprocessing_pool import Preparers
+from api.worker.scheduler import Scheduler
 from api.worker.settings import WorkerSettings
-from api.worker.steps import Clock, Result, steps_of
-from detector.engine import choose_device
+from api.worker.task_runner import Job
 from detector.errors import DetectorError
-from detector.images import Limits
+from detector.inference.engine import choose_device
+from detector.io.decoding import Limits
 
 logger = logging.getLogger("api.worker")
 

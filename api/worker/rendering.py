@@ -9,9 +9,9 @@ import orjson
 from numpy.typing import NDArray
 from PIL import Image
 
-from detector.classes import ClassList
-from detector.drawing import draw
-from detector.results import Detections
+from detector.io.visualization import draw
+from detector.structures.classes import ClassList
+from detector.structures.detections import Detections
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer

@@ -2,12 +2,12 @@
 
 from dataclasses import dataclass
 
-from api.settings import Settings
+from api.frontend.settings import Settings
 
 
 @dataclass(frozen=True)
 class WorkerSettings:
-    """A part of :class:`api.settings.Settings`, for one device."""
+    """A part of :class:`api.frontend.settings.Settings`, for one device."""
 
     models: dict[str, list[str] | None]
     device: str

@@ -14,7 +14,7 @@ from loadtest.metrics import metric
 from loadtest.processes import Server, service
 from loadtest.trial import Trial
 
-from detector.checkpoints import load_checkpoint, save_checkpoint
+from detector.models.checkpoint import load_checkpoint, save_checkpoint
 from detector.pretrained import SHIPPED
 
 SETTLED = 60.0

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from detector.classes import ClassList
 from detector.datasets.problems import OnProblem, ProblemLog
 from detector.datasets.record import Problem, Record
 from detector.datasets.record_check import PictureCheck
+from detector.structures.classes import ClassList
 
 THREADS = 8
 """Reading waits for the disk or the network far more than for the processor."""

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from detector.datasets.split_names import role_of
 from detector.errors import DatasetError
-from detector.picture_paths import PICTURE_SUFFIXES, is_dropping, without_suffix
+from detector.io.image_paths import PICTURE_SUFFIXES, is_dropping, without_suffix
 
 _DEPTH = 6  # folders below the root; data sets are shallow, and a home directory given by mistake is not
 

@@ -11,7 +11,7 @@ from detector.datasets.entries import THREADS
 from detector.datasets.problems import OnProblem, ProblemLog
 from detector.datasets.record import Dataset, LabelledDataset, Record
 from detector.errors import DatasetError, ImageError
-from detector.images import RGB, load
+from detector.io.decoding import RGB, load
 
 TOLERATED = 10
 """So many unreadable pictures may be any part of a set. Of more, they may be half of it at most: beyond that

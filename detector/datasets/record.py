@@ -7,8 +7,8 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from detector.boxes import Boxes
 from detector.errors import ParameterError
+from detector.structures.boxes import Boxes
 
 ProblemKind = Literal[
     "missing_image",

@@ -8,12 +8,12 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from detector.boxes import Boxes, area, clip
-from detector.datasets.picture_header import PictureHeader, read_header
+from detector.datasets.image_header import PictureHeader, read_header
 from detector.datasets.problems import ProblemLog
 from detector.datasets.record import Record
-from detector.datasets.unread_pictures import unread_beside
+from detector.datasets.unread_images import unread_beside
 from detector.errors import ImageError
+from detector.structures.boxes import Boxes, area, clip
 
 PictureCheck = bool | Literal["where present"]
 """Whether the header of each picture is opened; ``where present``: of those that are there, while of absent

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from hashlib import blake2b
 from pathlib import Path
 
-from detector.datasets.formats import DataFolder
+from detector.datasets.open import DataFolder
 from detector.datasets.problems import OnProblem
 from detector.datasets.record import Dataset, Record
 from detector.datasets.split_names import Role, role_of

@@ -2,9 +2,9 @@
 
 from pathlib import Path
 
-from detector.classes import ClassList, ilsvrc_det
-from detector.datasets.ilsvrc import read_list
+from detector.datasets.formats.ilsvrc import read_list
 from detector.errors import DatasetError
+from detector.structures.classes import ClassList, ilsvrc_det
 
 
 def read_blacklist(

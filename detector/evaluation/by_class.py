@@ -11,11 +11,11 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from detector.boxes import Boxes
 from detector.datasets.record import Record
 from detector.errors import ParameterError
 from detector.evaluation.precision_recall import PrecisionRecall, precision_recall
-from detector.results import Detections
+from detector.structures.boxes import Boxes
+from detector.structures.detections import Detections
 
 
 @dataclass(frozen=True)

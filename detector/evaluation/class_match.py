@@ -11,11 +11,11 @@ import torch
 from numpy.typing import NDArray
 from torchvision.ops import batched_nms
 
-from detector.classes import ClassList
 from detector.datasets.record import Record
 from detector.errors import ParameterError
-from detector.meanings import meanings
-from detector.results import Detections
+from detector.models.class_aliases import meanings
+from detector.structures.classes import ClassList
+from detector.structures.detections import Detections
 
 _NMS_IOU = 0.3
 
@@ -79,7 +79,7 @@ class ClassMatch:
 
 
 def match_classes(detector: ClassList, data: ClassList) -> ClassMatch:
-    """Match classes by their ids, else by what they mean (:mod:`detector.meanings`: names, aliases, synsets).
+    """Match classes by their ids, else by what they mean (:mod:`detector.models.class_aliases`: names, aliases, synsets).
 
     Raises ParameterError if no class matches.
     """

@@ -6,11 +6,11 @@ from contextlib import redirect_stdout
 from dataclasses import dataclass
 from typing import Any
 
-from detector.boxes import Boxes
 from detector.datasets.record import Record
 from detector.errors import ParameterError
 from detector.evaluation.by_class import Picture, pictures
-from detector.results import Detections
+from detector.structures.boxes import Boxes
+from detector.structures.detections import Detections
 
 
 @dataclass(frozen=True)

@@ -9,12 +9,12 @@ from pathlib import Path
 
 import numpy as np
 
-from detector.boxes import Boxes
-from detector.datasets.text_file import read_json
-from detector.datasets.values import key, number, shown
+from detector.datasets.formats.text_file import read_json
+from detector.datasets.formats.values import key, number, shown
 from detector.errors import DatasetError, ParameterError
-from detector.files import write_whole
-from detector.results import Detections
+from detector.io.atomic_write import write_whole
+from detector.structures.boxes import Boxes
+from detector.structures.detections import Detections
 
 _FIELDS = ("image_id", "category_id", "bbox", "score")
 
@@ -53,7 +53,7 @@ def read_coco_results(
 ) -> dict[str, Detections]:
     """Detections by image id, those of a picture in the file's order; pictures without any are absent.
 
-    Ids are compared as the annotations' are (:func:`detector.datasets.values.key`): 1, 1.0 and "1" are one.
+    Ids are compared as the annotations' are (:func:`detector.datasets.formats.values.key`): 1, 1.0 and "1" are one.
     An id that is one of ``image_ids`` as it is written stays so.
 
     Raises DatasetError if the file cannot be read, is of another form, or names an unknown category.

@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from detector.classes import ClassList
 from detector.evaluation.by_class import DetEvaluation
+from detector.structures.classes import ClassList
 
 
 def det_table(evaluation: DetEvaluation, classes: ClassList) -> str:

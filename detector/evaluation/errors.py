@@ -9,7 +9,6 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from detector.boxes import Boxes
 from detector.datasets.record import Record
 from detector.errors import ParameterError
 from detector.evaluation.by_class import Picture, Rule, figures, pictures
@@ -17,7 +16,8 @@ from detector.evaluation.error_kinds import ErrorKind, verdicts
 from detector.evaluation.ilsvrc_det import ILSVRC
 from detector.evaluation.overlaps import exact_iou
 from detector.evaluation.sizes import SizeFigures, by_size
-from detector.results import Detections
+from detector.structures.boxes import Boxes
+from detector.structures.detections import Detections
 
 
 @dataclass(frozen=True)

@@ -11,12 +11,12 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from detector.datasets.corners import from_corners, to_corners
-from detector.datasets.ilsvrc import read_list
-from detector.datasets.values import number
+from detector.datasets.formats.corners import from_corners, to_corners
+from detector.datasets.formats.ilsvrc import read_list
+from detector.datasets.formats.values import number
 from detector.errors import DatasetError, ParameterError
-from detector.files import write_whole
-from detector.results import Detections
+from detector.io.atomic_write import write_whole
+from detector.structures.detections import Detections
 
 _COLUMNS = 7
 

@@ -3,7 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from detector.boxes import Boxes, area, intersection
+from detector.structures.boxes import Boxes, area, intersection
 
 
 def exact_iou(a: Boxes, b: Boxes) -> NDArray[np.float64]:

@@ -11,11 +11,11 @@ from tqdm import tqdm
 
 from detector.datasets.pixels import load_record
 from detector.datasets.record import Record
-from detector.detection import Detector
 from detector.errors import ParameterError
-from detector.images import RGB
-from detector.proposals import Proposals, selective_search
-from detector.proposals.selective_search import RECIPES
+from detector.inference.detector import Detector
+from detector.io.decoding import RGB
+from detector.proposals.selective_search.search import RECIPES, selective_search
+from detector.structures.proposals import Proposals
 
 UNIONS = ("profile-balanced", "profile-paper")
 """Those of the methods below that join two sources."""

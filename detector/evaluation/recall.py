@@ -6,9 +6,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from detector import boxes as box_algebra
-from detector.boxes import Boxes
 from detector.errors import ParameterError
+from detector.structures import boxes as box_algebra
+from detector.structures.boxes import Boxes
 
 
 @dataclass(frozen=True)

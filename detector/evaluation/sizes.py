@@ -6,8 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from detector.boxes import Boxes, area
 from detector.evaluation.by_class import Picture, Rule, figures, find
+from detector.structures.boxes import Boxes, area
 
 SIZES = {"small": (0.0, 0.04), "medium": (0.04, 0.25), "large": (0.25, 1.0)}
 """The share of the picture's area that a box of each size has, from and below (the last ``to``).

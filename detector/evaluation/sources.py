@@ -5,9 +5,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from detector.boxes import Boxes, iou
 from detector.errors import ParameterError
-from detector.proposals import Proposals, Source
+from detector.structures.boxes import Boxes, iou
+from detector.structures.proposals import Proposals, Source
 
 
 @dataclass(frozen=True)

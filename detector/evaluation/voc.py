@@ -10,12 +10,12 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from detector.boxes import Boxes
 from detector.datasets.record import Record
 from detector.evaluation.by_class import DetEvaluation, Rule, evaluate
 from detector.evaluation.overlaps import exact_iou
 from detector.evaluation.precision_recall import PrecisionRecall, average_precision
-from detector.results import Detections
+from detector.structures.boxes import Boxes
+from detector.structures.detections import Detections
 
 _IOU = 0.5
 

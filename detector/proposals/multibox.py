@@ -12,16 +12,16 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torchvision.ops import nms
 
-from detector.boxes import Boxes, clip, decode
-from detector.engine import Engine
 from detector.errors import ParameterError
-from detector.images import Picture
-from detector.looks import Look, Steps, complete
-from detector.proposals.multibox_head import MultiBoxHead, MultiBoxNetwork, split_output
-from detector.proposals.ranking import placed_by_coverage
-from detector.proposals.result import Proposals, Source
-from detector.regions import Preprocessing
-from detector.view import View
+from detector.inference.engine import Engine
+from detector.inference.image_view import View
+from detector.inference.looks import Look, Steps, complete
+from detector.inference.region_crops import Preprocessing
+from detector.io.decoding import Picture
+from detector.models.multibox_head import MultiBoxHead, MultiBoxNetwork, split_output
+from detector.proposals.selective_search.ranking import placed_by_coverage
+from detector.structures.boxes import Boxes, clip, decode
+from detector.structures.proposals import Proposals, Source
 
 MAX_BOXES = 200
 """As many as GoogLeNet's detector took (arXiv 1409.4842, section 8)."""

@@ -4,17 +4,17 @@ from dataclasses import replace
 
 import torch
 
-from detector.boxes import clip
 from detector.errors import ParameterError
-from detector.images import Picture
-from detector.looks import Steps, complete
+from detector.inference.image_view import View
+from detector.inference.looks import Steps, complete
+from detector.inference.region_crops import Preprocessing
+from detector.io.decoding import Picture
 from detector.options import Profile
+from detector.proposals.fusion import union
 from detector.proposals.multibox import MAX_BOXES, MultiBox
-from detector.proposals.result import Proposals
-from detector.proposals.selective_search import selective_search
-from detector.proposals.union import union
-from detector.regions import Preprocessing
-from detector.view import View
+from detector.proposals.selective_search.search import selective_search
+from detector.structures.boxes import clip
+from detector.structures.proposals import Proposals
 
 UNION_SUPERPIXEL_SCALE = 2.0
 """GoogLeNet (arXiv 1409.4842, section 8) doubled the superpixels, and so halved the boxes."""

@@ -4,10 +4,10 @@ import warnings
 
 import numpy as np
 
-from detector.boxes import as_boxes
 from detector.errors import ParameterError
-from detector.proposals.colour import Pixels, check_rgb
-from detector.proposals.result import Proposals, Source
+from detector.proposals.selective_search.color import Pixels, check_rgb
+from detector.structures.boxes import as_boxes
+from detector.structures.proposals import Proposals, Source
 
 
 def reference_selective_search(

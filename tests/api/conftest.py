@@ -15,13 +15,13 @@ import uvicorn
 from fastapi import FastAPI
 from PIL import Image
 
-from api.app import create_app
-from api.connections.listening import listening_sockets
-from api.server import server_config
-from api.settings import Settings
-from api.watching.metrics import Metrics
-from detector.checkpoints import Checkpoint, load_checkpoint, save_checkpoint
-from detector.proposals import Profile
+from api.frontend.app import create_app
+from api.frontend.connections.listening import listening_sockets
+from api.frontend.server import server_config
+from api.frontend.settings import Settings
+from api.observability.metrics import Metrics
+from detector.models.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from detector.options import Profile
 
 
 @contextmanager

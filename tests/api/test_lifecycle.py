@@ -19,7 +19,7 @@ import httpx
 import psutil
 import pytest
 
-from detector.checkpoints import Checkpoint, load_checkpoint, save_checkpoint
+from detector.models.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 
 
 def environment(**settings: object) -> dict[str, str]:

@@ -6,7 +6,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from test_lifecycle import Log, environment
+
+from tests.api.test_lifecycle import Log, environment
 
 DETECTOR = Path(sys.executable).with_name("detector")
 AS_MODULE = [sys.executable, "-P", "-m", "api"]

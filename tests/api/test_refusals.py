@@ -13,8 +13,8 @@ import httpx
 import pytest
 from PIL import Image
 
-from api.app import create_app
-from api.settings import Settings
+from api.frontend.app import create_app
+from api.frontend.settings import Settings
 
 PNG = {"Content-Type": "image/png"}
 FORM = {"Content-Type": "multipart/form-data; boundary=xx"}

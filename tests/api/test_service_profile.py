@@ -7,13 +7,13 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
-from api.command import serve
-from api.settings import Settings
+from api.frontend.command import serve
+from api.frontend.settings import Settings
 from api.worker.loaded_model import load_model
 from api.worker.settings import worker_settings
 from detector import Detector, load_detector
 from detector.errors import ParameterError
-from detector.proposals import Profile
+from detector.options import Profile
 
 PNG = {"Content-Type": "image/png"}
 NEED_A_HEAD = [profile for profile in Profile if profile is not Profile.SEARCH]

@@ -7,15 +7,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from api.settings import Settings
-from api.tasks import ClassifyTask, DetectTask
+from api.frontend.settings import Settings
+from api.protocol.tasks import ClassifyTask, DetectTask
+from api.worker.handlers import Clock, Result, steps_of
 from api.worker.loaded_model import load_model
 from api.worker.settings import worker_settings
-from api.worker.steps import Clock, Result, steps_of
 from detector import Scoring, load_classifier, load_detector
-from detector.checkpoints import load_checkpoint, save_checkpoint
-from detector.images import Limits
-from detector.looks import complete
+from detector.inference.looks import complete
+from detector.io.decoding import Limits
+from detector.models.checkpoint import load_checkpoint, save_checkpoint
 
 
 @pytest.mark.parametrize(

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from api.schemas import ClassifyReply, CocoReply, DetectReply, ManyClassifyReply, ManyReply
-from detector.images import decode
+from api.frontend.schemas import ClassifyReply, CocoReply, DetectReply, ManyClassifyReply, ManyReply
+from detector.io.decoding import decode
 
 ALL = "score_threshold=0&max_detections=5"
 

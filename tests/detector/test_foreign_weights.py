@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 import torch
 
-from detector.bvlc import _names, read_bvlc
 from detector.errors import CheckpointError
-from detector.googlenet import GoogLeNet
-from detector.torchvision_googlenet import TorchvisionGoogLeNet
-from detector.torchvision_weights import read_torchvision
+from detector.models.convert_bvlc import _names, read_bvlc
+from detector.models.convert_torchvision import read_torchvision
+from detector.models.googlenet import GoogLeNet
+from detector.models.torchvision_googlenet import TorchvisionGoogLeNet
 
 Read = Callable[[Path], object]
 Make = Callable[[Path], object]

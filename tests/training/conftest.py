@@ -5,13 +5,13 @@ from pathlib import Path
 
 import pytest
 import torch
-from small_sets import rectangles, write_voc
 
-from detector.checkpoints import (
+from detector.models.checkpoint import (
     Checkpoint,
     save_checkpoint,
 )
-from detector.folding import fold
+from detector.models.from_classifier import fold
+from tests.training.small_sets import rectangles, write_voc
 
 
 @pytest.fixture(scope="module")

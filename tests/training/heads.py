@@ -3,10 +3,10 @@
 import torch
 from torch import Tensor
 
-from detector.googlenet import GoogLeNet
-from detector.region_network import RegionNetwork
-from training.regions.feed import Minibatch
-from training.regions.objective import Targets
+from detector.models.googlenet import GoogLeNet
+from detector.models.region_network import RegionNetwork
+from training.rcnn.dataloader import Minibatch
+from training.rcnn.losses import Targets
 
 CLASSES = 2
 BACKGROUND = CLASSES

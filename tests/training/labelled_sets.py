@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from detector.classes import ilsvrc_cls
+from detector.structures.classes import ilsvrc_cls
 
 COLOURS = ((220, 60, 40), (40, 90, 220), (60, 200, 70))
 

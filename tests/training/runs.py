@@ -16,15 +16,15 @@ from pathlib import Path
 
 from torch import nn
 
-from detector.checkpoints import Checkpoint, load_checkpoint
-from detector.classes import ClassList
 from detector.datasets.record import Dataset
-from training.multibox.object_pictures import read_object_pictures
-from training.regions.finetuning import finetune
-from training.regions.minibatch import BatchSettings
-from training.regions.recipe import Recipe
-from training.regions.sampling import SamplingSettings
-from training.running.distributed import leave_world
+from detector.models.checkpoint import Checkpoint, load_checkpoint
+from detector.structures.classes import ClassList
+from training.common.distributed import leave_world
+from training.multibox.dataset import read_object_pictures
+from training.rcnn.finetuning import finetune
+from training.rcnn.minibatch import BatchSettings
+from training.rcnn.recipe import Recipe
+from training.rcnn.sampling import SamplingSettings
 
 CLASSES = ClassList.of(["dog"])
 

@@ -12,12 +12,12 @@ import typer
 from PIL import Image
 from typer.testing import CliRunner
 
-from detector.datasets.formats import open_data
+from detector.datasets.open import open_data
 from training.check_data import main
-from training.checking.data_check import check_data, whole_splits
-from training.checking.data_findings import LEFT_OUT, TITLES
-from training.checking.duplicate_pictures import near_duplicates, same_bytes
-from training.checking.picture_scan import Seen, scan_pictures
+from training.checking.check import check_data, whole_splits
+from training.checking.duplicates import near_duplicates, same_bytes
+from training.checking.findings import LEFT_OUT, TITLES
+from training.checking.image_scan import Seen, scan_pictures
 
 SIZE = (100, 80)
 OBJECT = ("nut", 11, 11, 50, 60)

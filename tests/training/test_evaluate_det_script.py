@@ -6,22 +6,22 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from small_sets import rectangles, write_coco, write_ilsvrc, write_voc
 
-from detector.checkpoints import load_checkpoint, read_metadata, save_checkpoint
-from detector.classes import ilsvrc_det
-from detector.datasets.formats import Format, open_data
+from detector.datasets.open import Format, open_data
 from detector.datasets.problems import OnProblem
 from detector.errors import ParameterError
 from detector.evaluation.coco_results import write_coco_results
 from detector.evaluation.ilsvrc_results import write_ilsvrc_results
-from detector.proposals import Profile
-from detector.results import Detections
-from detector.scoring import Scoring
+from detector.inference.scoring import Scoring
+from detector.models.checkpoint import load_checkpoint, read_metadata, save_checkpoint
+from detector.options import Profile
+from detector.structures.classes import ilsvrc_det
+from detector.structures.detections import Detections
+from tests.training.small_sets import rectangles, write_coco, write_ilsvrc, write_voc
 from training.evaluate_det import main
-from training.evaluating.det_data import open_measured
-from training.evaluating.det_figures import RuleName, usual_rules
-from training.evaluating.det_systems import parse_scoring
+from training.evaluating.data import open_measured
+from training.evaluating.figures import RuleName, usual_rules
+from training.evaluating.systems import parse_scoring
 
 Printed = pytest.CaptureFixture[str]
 

@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from detector.boxes import as_boxes
-from detector.images import load
-from detector.proposals import Proposals, Source, selective_search
+from detector.io.decoding import load
+from detector.proposals.selective_search.search import selective_search
+from detector.structures.boxes import as_boxes
+from detector.structures.proposals import Proposals, Source
 from training import evaluate_proposals
 from training.evaluate_proposals import main
 

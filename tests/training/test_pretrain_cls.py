@@ -5,15 +5,15 @@ from pathlib import Path
 import pytest
 import torch
 import typer
-from labelled_sets import write_ilsvrc_cls
 from typer.testing import CliRunner
 
-from detector.checkpoints import Checkpoint, load_checkpoint, save_checkpoint
-from detector.classes import ClassList, ilsvrc_cls
-from detector.folding import fold
-from detector.metadata import Metadata
-from detector.torchvision_googlenet import TorchvisionGoogLeNet
-from training.classifier.classifier_start import PREPROCESSING, fresh, from_checkpoint
+from detector.models.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from detector.models.from_classifier import fold
+from detector.models.metadata import Metadata
+from detector.models.torchvision_googlenet import TorchvisionGoogLeNet
+from detector.structures.classes import ClassList, ilsvrc_cls
+from tests.training.labelled_sets import write_ilsvrc_cls
+from training.classification.initialization import PREPROCESSING, fresh, from_checkpoint
 from training.pretrain_cls import main
 
 

@@ -4,19 +4,19 @@ from pathlib import Path
 
 import pytest
 import typer
-from small_sets import rectangles, write_agnostic, write_ilsvrc, write_voc
 from typer.testing import CliRunner
 
-from detector.checkpoints import (
+from detector.errors import DatasetError
+from detector.inference.loading import load_detector
+from detector.io.decoding import load
+from detector.models.checkpoint import (
     load_checkpoint,
     verify_checkpoint,
 )
-from detector.classes import ilsvrc_det
-from detector.errors import DatasetError
-from detector.images import load
-from detector.loading import load_detector
-from training.multibox.multibox_loop import MultiBoxRecipe
-from training.multibox.object_pictures import read_object_pictures
+from detector.structures.classes import ilsvrc_det
+from tests.training.small_sets import rectangles, write_agnostic, write_ilsvrc, write_voc
+from training.multibox.dataset import read_object_pictures
+from training.multibox.loop import MultiBoxRecipe
 from training.train_multibox import add_multibox, main
 
 

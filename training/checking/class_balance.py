@@ -8,8 +8,8 @@ import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from detector.classes import ClassList
 from detector.datasets.record import Record
+from detector.structures.classes import ClassList
 
 _COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7")  # Okabe and Ito's, for colour-blind eyes
 _BAR = 24  # characters of the longest bar

@@ -4,11 +4,11 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
-from detector.boxes import iou
-from detector.classes import ClassList
 from detector.datasets.record import Record
+from detector.structures.boxes import iou
+from detector.structures.classes import ClassList
 from training.checking.class_balance import Counts
-from training.checking.data_findings import Finding
+from training.checking.findings import Finding
 
 TINY_SIDE = 8
 """Pixels; warped to a region's 224 such a side is blown up 28 times, and little of it is left to see."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from detector.boxes import Boxes, area, as_boxes, flip, intersection
+from detector.structures.boxes import Boxes, area, as_boxes, flip, intersection
 
 
 @dataclass(frozen=True)

@@ -10,9 +10,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from driving import choose, hand_over, scoring, settle, told
 from PIL import Image
 from playwright.sync_api import Page, expect
+
+from tests.api.page.driving import choose, hand_over, scoring, settle, told
 
 
 @pytest.mark.parametrize("way", ["drop", "paste"])

@@ -5,8 +5,9 @@ from typing import Any
 
 import httpx
 import pytest
-from driving import choose, hand_over, refusal, scoring, settle
 from playwright.sync_api import Page, Route, expect
+
+from tests.api.page.driving import choose, hand_over, refusal, scoring, settle
 
 
 def test_a_broken_picture_is_told_in_the_services_words(

@@ -6,11 +6,11 @@ from typing import Any
 import httpx
 import numpy as np
 import pytest
-from driving import choose, refusal, scoring, settle, told
 from playwright.sync_api import Page, expect
 
-from detector.classes import ilsvrc_det
-from detector.drawing import colour
+from detector.io.visualization import colour
+from detector.structures.classes import ilsvrc_det
+from tests.api.page.driving import choose, refusal, scoring, settle, told
 
 
 def test_it_draws_what_the_service_finds(

@@ -5,8 +5,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from driving import choose, settle
 from playwright.sync_api import Page, expect
+
+from tests.api.page.driving import choose, settle
 
 
 def test_the_keyboard_is_enough(page: Page, picture: bytes, tmp_path: Path) -> None:

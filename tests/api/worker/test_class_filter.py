@@ -2,9 +2,9 @@
 
 import pytest
 
-from api.errors import ApiError
+from api.frontend.errors import ApiError
 from api.worker.class_filter import labels_of
-from detector.classes import ClassList, ilsvrc_det
+from detector.structures.classes import ClassList, ilsvrc_det
 
 CLASSES = ClassList(("n1", "n2", "n3", "n4"), ("dog", "domestic cat", "bow tie", "Dog"))
 

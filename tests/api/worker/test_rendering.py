@@ -10,13 +10,13 @@ import pytest
 from PIL import Image
 from pycocotools.coco import COCO
 
-from api.schemas import DetectedObject
+from api.frontend.schemas import DetectedObject
 from api.worker.rendering import as_coco, as_json, as_picture
-from detector.boxes import as_boxes
-from detector.classes import ClassList, ilsvrc_det
-from detector.drawing import draw
-from detector.images import decode
-from detector.results import Detections
+from detector.io.decoding import decode
+from detector.io.visualization import draw
+from detector.structures.boxes import as_boxes
+from detector.structures.classes import ClassList, ilsvrc_det
+from detector.structures.detections import Detections
 
 CLASSES = ilsvrc_det()
 FOUND = Detections(

@@ -1,9 +1,9 @@
 from pathlib import Path
 
 import pytest
-from ilsvrc_tree import Tree
 
-from detector.classes import ClassList
+from detector.structures.classes import ClassList
+from tests.detector.datasets.ilsvrc_tree import Tree
 
 
 @pytest.fixture

@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from small_folders import instances, picture
 
-from detector.datasets.formats import open_data
+from detector.datasets.open import open_data
 from detector.errors import DatasetError
+from tests.detector.datasets.small_folders import instances, picture
 
 Change = Callable[[dict[str, Any]], object]
 

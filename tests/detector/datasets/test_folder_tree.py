@@ -1,8 +1,7 @@
 from pathlib import Path
 
-from small_folders import picture, text
-
 from detector.datasets.folder_tree import FolderTree
+from tests.detector.datasets.small_folders import picture, text
 
 
 def test_hidden_and_deep_files_are_left_out_and_links_followed_once(tmp_path: Path) -> None:

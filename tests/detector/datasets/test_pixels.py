@@ -4,13 +4,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from small_folders import SIZE, instances, picture
 
-from detector.datasets.formats import open_data
+from detector.datasets.open import open_data
 from detector.datasets.pixels import TOLERATED, load_record, without_unreadable
 from detector.datasets.problems import OnProblem
 from detector.datasets.record import Dataset
 from detector.errors import DatasetError, ImageError
+from tests.detector.datasets.small_folders import SIZE, instances, picture
 
 Damage = Callable[[Path], object]
 

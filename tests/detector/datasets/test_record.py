@@ -3,9 +3,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from detector.boxes import as_boxes
 from detector.datasets.record import Record
 from detector.errors import ParameterError
+from detector.structures.boxes import as_boxes
 
 BOXES = as_boxes([(0, 0, 10, 10), (5, 5, 20, 20)])
 

@@ -3,12 +3,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from small_folders import instances, picture, text, xml
 
-from detector.datasets.formats import open_data
+from detector.datasets.open import open_data
 from detector.datasets.record import Record
 from detector.datasets.splitting import hold_out, train_and_held_out
 from detector.errors import DatasetError, ParameterError
+from tests.detector.datasets.small_folders import instances, picture, text, xml
 
 
 def record(image_id: str, *labels: int, name: str | None = None) -> Record:

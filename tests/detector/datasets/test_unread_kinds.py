@@ -4,15 +4,15 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from ilsvrc_tree import Tree
-from small_folders import instances, picture, text, xml
 
-from detector.datasets.formats import open_data
-from detector.datasets.ilsvrc_cls import read_ilsvrc_cls
-from detector.datasets.ilsvrc_det import read_ilsvrc_det
-from detector.datasets.picture_header import read_header
+from detector.datasets.formats.ilsvrc_cls import read_ilsvrc_cls
+from detector.datasets.formats.ilsvrc_det import read_ilsvrc_det
+from detector.datasets.image_header import read_header
+from detector.datasets.open import open_data
 from detector.datasets.splitting import train_and_held_out
 from detector.errors import DatasetError, ImageError
+from tests.detector.datasets.ilsvrc_tree import Tree
+from tests.detector.datasets.small_folders import instances, picture, text, xml
 
 LINE = "0 0.5 0.5 0.2 0.2"
 CONVERT = "convert it to JPEG or PNG"

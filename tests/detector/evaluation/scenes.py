@@ -4,9 +4,9 @@ from pathlib import Path
 
 import numpy as np
 
-from detector.boxes import as_boxes
 from detector.datasets.record import Record
-from detector.results import Detections
+from detector.structures.boxes import as_boxes
+from detector.structures.detections import Detections
 
 Box = tuple[float, float, float, float]
 

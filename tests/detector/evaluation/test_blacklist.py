@@ -2,9 +2,9 @@ from pathlib import Path
 
 import pytest
 
-from detector.classes import ClassList, ilsvrc_det
 from detector.errors import DatasetError
 from detector.evaluation.blacklist import read_blacklist
+from detector.structures.classes import ClassList, ilsvrc_det
 
 
 @pytest.fixture

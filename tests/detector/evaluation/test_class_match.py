@@ -2,11 +2,11 @@
 
 import numpy as np
 import pytest
-from scenes import Box, found, record
 
-from detector.classes import ClassList, ilsvrc_det, voc
 from detector.errors import ParameterError
 from detector.evaluation.class_match import match_classes
+from detector.structures.classes import ClassList, ilsvrc_det, voc
+from tests.detector.evaluation.scenes import Box, found, record
 
 A: Box = (0, 0, 100, 100)
 NEAR_A: Box = (0, 0, 100, 90)

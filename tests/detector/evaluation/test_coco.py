@@ -2,14 +2,14 @@
 
 import numpy as np
 import pytest
-from scenes import Box, contested, found, record
 
-from detector.boxes import as_boxes
 from detector.datasets.record import Record
 from detector.evaluation.coco import evaluate_coco
 from detector.evaluation.ilsvrc_det import evaluate_det
 from detector.evaluation.precision_recall import PrecisionRecall
-from detector.results import Detections
+from detector.structures.boxes import as_boxes
+from detector.structures.detections import Detections
+from tests.detector.evaluation.scenes import Box, contested, found, record
 
 A: Box = (0, 0, 100, 100)
 SMALL: Box = (200, 200, 220, 220)

@@ -2,12 +2,12 @@ from pathlib import Path
 
 import numpy as np
 
-from detector.boxes import as_boxes
-from detector.classes import ClassList
 from detector.datasets.record import Record
 from detector.evaluation.det_table import det_summary, det_table
 from detector.evaluation.ilsvrc_det import evaluate_det
-from detector.results import Detections
+from detector.structures.boxes import as_boxes
+from detector.structures.classes import ClassList
+from detector.structures.detections import Detections
 
 CLASSES = ClassList.of(["a", "b", "c"], ["ant", "golf ball", "cat"])
 BOXES = as_boxes([(0, 0, 50, 50), (100, 100, 200, 200)])

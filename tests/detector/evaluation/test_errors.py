@@ -2,9 +2,7 @@
 
 import numpy as np
 import pytest
-from scenes import Box, contested, found, record
 
-from detector.boxes import as_boxes
 from detector.datasets.record import Record
 from detector.errors import ParameterError
 from detector.evaluation.by_class import evaluate, pictures
@@ -13,7 +11,9 @@ from detector.evaluation.error_table import error_table
 from detector.evaluation.errors import break_down
 from detector.evaluation.ilsvrc_det import ILSVRC
 from detector.evaluation.voc import VOC
-from detector.results import Detections
+from detector.structures.boxes import as_boxes
+from detector.structures.detections import Detections
+from tests.detector.evaluation.scenes import Box, contested, found, record
 
 CONFUSION, LOCALISATION, BOTH, DUPLICATE, BACKGROUND, MISSED = ErrorKind
 

@@ -5,14 +5,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from scenes import Box, contested, found, record
 
-from detector.boxes import as_boxes
-from detector.datasets.ilsvrc_det import read_ilsvrc_det
+from detector.datasets.formats.ilsvrc_det import read_ilsvrc_det
 from detector.datasets.record import Record
 from detector.errors import ParameterError
 from detector.evaluation.ilsvrc_det import evaluate_det, iou_thresholds, match
-from detector.results import Detections
+from detector.structures.boxes import as_boxes
+from detector.structures.detections import Detections
+from tests.detector.evaluation.scenes import Box, contested, found, record
 
 A: Box = (0, 0, 100, 100)
 FAR: Box = (300, 300, 400, 400)

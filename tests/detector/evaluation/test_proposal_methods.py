@@ -6,14 +6,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from detector.boxes import as_boxes
 from detector.datasets.record import Record
 from detector.errors import ParameterError
 from detector.evaluation.proposal_figures import ALL, cut_alike, figures
 from detector.evaluation.proposal_methods import Method, MethodRun, chosen, run_methods, search_methods
 from detector.evaluation.proposal_table import comparison_table, coverage_table, source_table
 from detector.evaluation.sources import FoundBy
-from detector.proposals import Proposals, Source
+from detector.structures.boxes import as_boxes
+from detector.structures.proposals import Proposals, Source
 
 A, B = (0, 0, 10, 10), (20, 20, 40, 40)
 

@@ -4,9 +4,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from detector.boxes import as_boxes
 from detector.errors import ParameterError
 from detector.evaluation.recall import proposal_recall
+from detector.structures.boxes import as_boxes
 
 TRUTH = [as_boxes([(0, 0, 10, 10), (50, 50, 60, 60)]), as_boxes([(0, 0, 20, 20)]), as_boxes([])]
 # best overlaps, first to last proposal: 0.4 and 0, then 1 and 0; 0, then 0.5; nothing to find

@@ -5,13 +5,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from scenes import Box, found, record
 
 from detector.errors import DatasetError, ParameterError
 from detector.evaluation.coco_results import read_coco_results, write_coco_results
 from detector.evaluation.ilsvrc_det import evaluate_det
 from detector.evaluation.ilsvrc_results import read_ilsvrc_results, write_ilsvrc_results
-from detector.results import Detections
+from detector.structures.detections import Detections
+from tests.detector.evaluation.scenes import Box, found, record
 
 A: Box = (0, 0, 100, 100)
 B: Box = (10, 20, 30, 50)

@@ -1,10 +1,10 @@
 import numpy as np
 import pytest
 
-from detector.boxes import as_boxes
 from detector.errors import ParameterError
 from detector.evaluation.sources import FoundBy, found_by
-from detector.proposals import Proposals, Source
+from detector.structures.boxes import as_boxes
+from detector.structures.proposals import Proposals, Source
 
 A, B, FAR = (0, 0, 10, 10), (50, 50, 60, 60), (80, 80, 90, 90)
 SEARCH, MULTIBOX = Source.SELECTIVE_SEARCH, Source.MULTIBOX

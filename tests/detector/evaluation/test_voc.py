@@ -5,13 +5,13 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from scenes import Box, contested, found, record
 
-from detector.boxes import as_boxes
 from detector.datasets.record import Record
 from detector.evaluation.ilsvrc_det import evaluate_det
 from detector.evaluation.voc import evaluate_voc, match
-from detector.results import Detections
+from detector.structures.boxes import as_boxes
+from detector.structures.detections import Detections
+from tests.detector.evaluation.scenes import Box, contested, found, record
 
 A: Box = (0, 0, 100, 100)
 FAR: Box = (300, 300, 400, 400)

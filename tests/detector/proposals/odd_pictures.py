@@ -6,7 +6,7 @@ import numpy as np
 from numpy.random import Generator
 from numpy.typing import NDArray
 
-from detector.proposals.features import ORIENTATIONS, TEXTURE_BINS, Slopes
+from detector.proposals.selective_search.features import ORIENTATIONS, TEXTURE_BINS, Slopes
 
 Picture = NDArray[np.uint8]
 Kind = Callable[[Generator, int, int], Picture]

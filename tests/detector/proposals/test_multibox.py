@@ -9,13 +9,19 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from detector.boxes import Boxes, as_boxes, decode, encode, iou
-from detector.checkpoints import Checkpoint
 from detector.errors import ParameterError
-from detector.proposals import MultiBox, Source
-from detector.proposals.multibox import NEAR_DUPLICATE_IOU, by_coverage, likeliest, without_near_duplicates
-from detector.proposals.multibox_head import SCALE, MultiBoxHead, MultiBoxSpec
-from detector.proposals.priors import Grid
+from detector.models.checkpoint import Checkpoint
+from detector.models.multibox_head import SCALE, MultiBoxHead, MultiBoxSpec
+from detector.proposals.anchors import Grid
+from detector.proposals.multibox import (
+    NEAR_DUPLICATE_IOU,
+    MultiBox,
+    by_coverage,
+    likeliest,
+    without_near_duplicates,
+)
+from detector.structures.boxes import Boxes, as_boxes, decode, encode, iou
+from detector.structures.proposals import Source
 
 PLANTED = MultiBoxSpec(
     ("inception_3b", "inception_4e"),

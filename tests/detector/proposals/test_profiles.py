@@ -7,11 +7,15 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from detector.checkpoints import Checkpoint, load_checkpoint
-from detector.detection import Detector
 from detector.errors import ParameterError
-from detector.proposals import MultiBox, Profile, Proposals, Proposer, Source, selective_search, union
-from detector.proposals.profiles import BUDGETS
+from detector.inference.detector import Detector
+from detector.models.checkpoint import Checkpoint, load_checkpoint
+from detector.options import Profile
+from detector.proposals.fusion import union
+from detector.proposals.multibox import MultiBox
+from detector.proposals.profiles import BUDGETS, Proposer
+from detector.proposals.selective_search.search import selective_search
+from detector.structures.proposals import Proposals, Source
 
 SEARCH, MULTIBOX = Source.SELECTIVE_SEARCH, Source.MULTIBOX
 

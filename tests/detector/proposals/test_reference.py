@@ -6,9 +6,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from detector.boxes import iou
 from detector.errors import ParameterError
-from detector.proposals import Source, reference_selective_search
+from detector.proposals.reference import reference_selective_search
+from detector.structures.boxes import iou
+from detector.structures.proposals import Source
 
 
 def test_the_reference_finds_a_square() -> None:

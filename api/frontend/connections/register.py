@@ -1,0 +1,103 @@
+"""All open connections: who may come, who has to go, what waits to be read."""
+
+import asyncio
+from collections.abc import Iterable
+from time import monotonic
+from typing import Protocol
+
+from api.frontend.connections.bounds import Bounds
+from api.observability.metrics import Metrics
+
+_SWEEP_SECONDS = 1.0
+
+
+class Connection(Protocol):
+    """What the register knows of a connection."""
+
+    @property
+    def unread_bytes(self) -> int:
+        """Bytes of answers that the client has not taken yet."""
+
+    def end_if_overdue(self, now: float) -> None:
+        """End it if a step of it takes longer than allowed."""
+
+    def abort(self, reason: str) -> None:
+        """End it at once; what was not sent is lost."""
+
+
+class Register:
+    """The open connections of one server.
+
+    Where there are as many as allowed, a new one takes the place of the one that has been without a request
+    for the longest, so that idle connections keep nobody out; it is refused only if all have a request under
+    way.
+    """
+
+    def __init__(self, bounds: Bounds, metrics: Metrics) -> None:
+        self.bounds = bounds
+        self.metrics = metrics
+        self._open: set[Connection] = set()
+        self._idle: dict[Connection, None] = {}  # the one that has been so for the longest comes first
+        self._unread: dict[Connection, None] = {}  # likewise
+        self._sweeping: asyncio.TimerHandle | None = None
+
+    def admit(self, connection: Connection) -> bool:
+        """Add a connection, idle for now; False if there is no room for it."""
+        if len(self._open) >= self.bounds.connections:
+            if not self._idle:
+                return False
+            next(iter(self._idle)).abort("made_room")
+        self._open.add(connection)
+        self.idle(connection)
+        self.metrics.connections(len(self._open))
+        if self._sweeping is None:
+            self._sweep_later()
+        return True
+
+    def remove(self, connection: Connection) -> None:
+        """Forget a connection that has ended."""
+        self._open.discard(connection)
+        self._idle.pop(connection, None)
+        self._unread.pop(connection, None)
+        self.metrics.connections(len(self._open))
+
+    def busy(self, connection: Connection) -> None:
+        """A request of the connection is under way."""
+        self._idle.pop(connection, None)
+
+    def idle(self, connection: Connection) -> None:
+        """No request of the connection is under way any more."""
+        if connection in self._open:
+            self._idle.pop(connection, None)
+            self._idle[connection] = None
+
+    def unread(self, connection: Connection) -> None:
+        """Much of an answer waits for the client of a connection.
+
+        Ends those that have waited for the longest if all together wait with more than is allowed.
+        """
+        self._unread.setdefault(connection)
+        waiting = sum(one.unread_bytes for one in self._unread)
+        for one in tuple(self._unread):
+            if waiting <= self.bounds.unread_bytes or len(self._unread) == 1:
+                break
+            waiting -= one.unread_bytes
+            one.abort("unread_bytes")
+
+    def read(self, connection: Connection) -> None:
+        """The client took the answer, all but a little."""
+        self._unread.pop(connection, None)
+
+    def _sweep_later(self) -> None:
+        self._sweeping = asyncio.get_running_loop().call_later(_SWEEP_SECONDS, self._sweep)
+
+    def _sweep(self) -> None:
+        self._end_overdue(tuple(self._open))
+        self._sweeping = None
+        if self._open:
+            self._sweep_later()
+
+    def _end_overdue(self, connections: Iterable[Connection]) -> None:
+        now = monotonic()
+        for connection in connections:
+            connection.end_if_overdue(now)

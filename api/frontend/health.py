@@ -1,0 +1,26 @@
+"""``/health/live`` and ``/health/ready``, for load balancers and orchestrators."""
+
+from fastapi import APIRouter, Request, Response
+
+from api.frontend.openapi import LIVE, READY
+from api.frontend.responses import json_reply
+from api.frontend.schemas import Health
+from api.frontend.service import Service
+
+router = APIRouter()
+
+
+@router.get("/health/live", response_model=Health, responses=LIVE)
+async def live(request: Request) -> Response:
+    """Whether the service does its work or can be expected to do so again without being restarted."""
+    service: Service = request.app.state.service
+    service.check_live()
+    return json_reply({"status": "live"})
+
+
+@router.get("/health/ready", response_model=Health, responses=READY)
+async def ready(request: Request) -> Response:
+    """Whether the weights are loaded, a first picture went through them, and the service is not ending."""
+    service: Service = request.app.state.service
+    service.check_ready()
+    return json_reply({"status": "ready"})

@@ -1,1 +1,0 @@
-"""From a request to the bytes of the pictures it carries."""

@@ -1,0 +1,182 @@
+"""What happens to every request: an id, a line in the log, its share of the metrics.
+
+Plain ASGI: Starlette's BaseHTTPMiddleware would hide from the routes that a client has left.
+"""
+
+import asyncio
+import logging
+import re
+import uuid
+from time import perf_counter
+from typing import Any
+from urllib.parse import quote
+
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from api.frontend.errors import about_to_end, error_reply
+from api.observability.logs import FIELDS, REQUEST_ID
+from api.observability.metrics import Metrics
+
+logger = logging.getLogger("api.access")
+
+CLIENT_LEFT = 499
+"""Logged and counted as the status of a request whose client left; nobody receives it."""
+
+WORK = ("/detect", "/classify")
+"""Where a refusal counts by its reason."""
+
+_KNOWN = (*WORK, "/models")  # so named even where a request is refused before it meets its route
+_POLLED = ("/health/live", "/health/ready", "/metrics")  # every few seconds
+_POLLS = (200, 503)  # and these are what is expected; the service logs by itself when it becomes ready
+_ID = re.compile(rb"[A-Za-z0-9._-]{1,128}")
+_MAX_PATH = 256
+
+
+class Watch:
+    """Wraps the whole app, so that no answer escapes it, not even that of an unexpected error:
+
+        app.middleware_stack = Watch(app.build_middleware_stack(), metrics)
+
+    as the last step, since an app takes no further middleware or error handlers after that.
+
+    ``scope["state"]`` gets ``request_id`` and ``log``, a dict in which a route puts what the log shall say of
+    its request. Handlers of errors put the code of the error in ``error_code``.
+    """
+
+    def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
+        self._app = app
+        self._metrics = metrics
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        exchange = _Exchange(scope, receive, send, self._metrics)
+        # Never reset: a request has its task for itself, and the server may log its exception after this.
+        REQUEST_ID.set(exchange.request_id)
+        try:
+            await self._app(scope, exchange.receive, exchange.send)
+        except asyncio.CancelledError:  # the service ends, and waits no longer
+            if exchange.started:
+                raise
+            await exchange.refuse_at_the_end()
+        except Exception:
+            if not exchange.answered:
+                raise  # the server cuts the connection, which tells the client
+            # Answered as internal_error. Passed on, it would still cost the client its connection.
+            logger.exception("%s %s failed", scope["method"], _shown_path(scope))
+        finally:
+            exchange.finish()
+
+
+class _Exchange:
+    """One request and its answer, as they pass."""
+
+    def __init__(self, scope: Scope, receive: Receive, send: Send, metrics: Metrics) -> None:
+        self._start = perf_counter()
+        self._scope, self._receive, self._send, self._metrics = scope, receive, send, metrics
+        self.request_id = _request_id(scope)
+        self._state: dict[str, Any] = scope.setdefault("state", {})
+        self._state["request_id"] = self.request_id
+        self._state["log"] = {}
+        self._bytes_in = self._bytes_out = 0
+        self._status: int | None = None
+        self._left = self._finished = False
+        self.answered = False
+
+    @property
+    def started(self) -> bool:
+        """Whether the head of the answer is sent."""
+        return self._status is not None
+
+    async def refuse_at_the_end(self) -> None:
+        """Answer that the service is about to end."""
+        refusal = about_to_end()
+        self._state["error_code"] = refusal.code
+        reply = error_reply(refusal.status, refusal.code, str(refusal), refusal.headers)
+        await reply(self._scope, self._receive, self.send)
+
+    async def receive(self) -> Message:
+        message = await self._receive()
+        if message["type"] == "http.request":
+            self._bytes_in += len(message.get("body", b""))
+        elif message["type"] == "http.disconnect":
+            self._left = not self.answered  # a server also says so once all is sent
+        return message
+
+    async def send(self, message: Message) -> None:
+        if message["type"] == "http.response.start":
+            self._status = int(message["status"])  # Starlette may give an HTTPStatus
+            header = (b"x-request-id", self.request_id.encode("ascii"))
+            message = {**message, "headers": [*message.get("headers", ()), header]}
+        elif message["type"] == "http.response.body":
+            self._bytes_out += len(message.get("body", b""))
+        await self._send(message)
+        if message["type"] == "http.response.body" and not message.get("more_body", False):
+            self.answered = True
+            self.finish()  # at once: whoever got the answer may ask for the metrics next
+
+    def finish(self) -> None:
+        """Log and count, once."""
+        if self._finished:
+            return
+        self._finished = True
+        seconds = perf_counter() - self._start
+        if self._left:
+            status = CLIENT_LEFT
+            self._metrics.abandoned()
+        else:
+            status = self._status if self.answered and self._status is not None else 500
+        endpoint = _endpoint(self._scope)
+        self._metrics.request_done(endpoint, status, seconds)
+        code = self._state.get("error_code")
+        if status >= 400 and not self._left and endpoint in WORK:
+            self._metrics.refused(code or "unknown")
+        self._log(endpoint, status, seconds, code)
+
+    def _log(self, endpoint: str, status: int, seconds: float, code: str | None) -> None:
+        level = logging.WARNING if status >= 500 else logging.INFO
+        if endpoint in _POLLED and status in _POLLS:
+            level = logging.DEBUG
+        if not logger.isEnabledFor(level):
+            return
+        method, path = self._scope["method"], _shown_path(self._scope)
+        milliseconds = round(seconds * 1000, 2)
+        client = self._scope.get("client")
+        # Neither the query nor a header: both may hold a key. Routes add the parameters that they know.
+        fields = {
+            **self._state["log"],
+            "method": method,
+            "path": path,
+            "status": status,
+            "duration_ms": milliseconds,
+            "bytes_in": self._bytes_in,
+            "bytes_out": self._bytes_out,
+            "client": client[0] if client else None,
+        }
+        if code is not None:
+            fields["error_code"] = code
+        logger.log(level, "%s %s %d in %s ms", method, path, status, milliseconds, extra={FIELDS: fields})
+
+
+def _request_id(scope: Scope) -> str:
+    """The client's own id if it is a plain one, else a new one."""
+    for name, value in scope["headers"]:
+        if name == b"x-request-id":
+            return value.decode("ascii") if _ID.fullmatch(value) else uuid.uuid4().hex
+    return uuid.uuid4().hex
+
+
+def _endpoint(scope: Scope) -> str:
+    """The path of the route: labels must not be as many as clients can make up."""
+    path: str | None = getattr(scope.get("route"), "path", None)
+    if path is not None:
+        return path
+    return scope["path"] if scope["path"] in _KNOWN else "other"
+
+
+def _shown_path(scope: Scope) -> str:
+    """The path as it was sent, percent-encoded, so that it is one word."""
+    raw: bytes | None = scope.get("raw_path")
+    path = raw.decode("latin-1") if raw is not None else quote(scope["path"])
+    return path if len(path) <= _MAX_PATH else path[:_MAX_PATH] + "..."

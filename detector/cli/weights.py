@@ -1,0 +1,156 @@
+"""The commands ``detector weights import|add-multibox|show|verify``."""
+
+from dataclasses import asdict
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any
+
+import torch
+import typer
+
+from detector.cli.options import PLAIN
+from detector.inference.scoring import Scoring
+from detector.io.atomic_write import check_writable
+from detector.io.output_paths import check_apart
+from detector.models.attach_multibox import with_multibox_of
+from detector.models.checkpoint import (
+    Checkpoint,
+    load_checkpoint,
+    read_metadata,
+    save_checkpoint,
+    verify_checkpoint,
+)
+from detector.models.convert_bvlc import PREPROCESSING as BVLC_PREPROCESSING
+from detector.models.convert_bvlc import read_bvlc
+from detector.models.convert_torchvision import PREPROCESSING as TORCHVISION_PREPROCESSING
+from detector.models.convert_torchvision import read_torchvision
+from detector.models.metadata import Metadata
+from detector.models.multibox_head import MultiBoxSpec
+from detector.pretrained import SHIPPED
+from detector.structures.classes import ClassList, ilsvrc_cls
+
+weights = typer.Typer(help="Import, show and verify weights files.", no_args_is_help=True, **PLAIN)
+
+
+class Kind(StrEnum):
+    """Whose weights are imported."""
+
+    BVLC = "bvlc"
+    TORCHVISION = "torchvision"
+
+
+class Precision(StrEnum):
+    """How floating-point weights are stored."""
+
+    FLOAT16 = "float16"
+    FLOAT32 = "float32"
+
+
+@weights.command("import")
+def import_weights(
+    kind: Annotated[
+        Kind, typer.Argument(help="bvlc: an .npz of Caffe's arrays; torchvision: its state dict.")
+    ],
+    source: Annotated[Path, typer.Argument(help="File to read.")],
+    target: Annotated[Path, typer.Argument(help="Checkpoint to write (.safetensors).")],
+    precision: Annotated[Precision, typer.Option(help="How to store the weights.")] = Precision.FLOAT16,
+) -> None:
+    """Turn foreign GoogLeNet weights into a checkpoint."""
+    _check_target(target, source)
+    if kind is Kind.BVLC:
+        checkpoint = Checkpoint(
+            read_bvlc(source),
+            Metadata(
+                "bvlc-googlenet",
+                "googlenet",
+                BVLC_PREPROCESSING,
+                ilsvrc_cls(),
+                licence="unrestricted (BVLC)",
+                source="BVLC GoogLeNet, trained on ILSVRC 2012 classification",
+                metrics={"published top-1": 0.687, "published top-5": 0.889},
+            ),
+        )
+    else:
+        checkpoint = Checkpoint(
+            read_torchvision(source),
+            Metadata(
+                "torchvision-googlenet",
+                "torchvision-googlenet",
+                TORCHVISION_PREPROCESSING,
+                ilsvrc_cls(),
+                licence="BSD-3-Clause (torchvision)",
+                source="torchvision googlenet",
+            ),
+        )
+    _save(target, checkpoint, precision)
+
+
+@weights.command()
+def add_multibox(
+    source: Annotated[Path, typer.Argument(help="Checkpoint without a MultiBox head.")],
+    giver: Annotated[Path, typer.Argument(help="Checkpoint that has one, on the same trunk.")],
+    target: Annotated[Path, typer.Argument(help="Checkpoint to write (.safetensors).")],
+    precision: Annotated[Precision, typer.Option(help="How to store the weights.")] = Precision.FLOAT16,
+) -> None:
+    """Give a checkpoint the MultiBox head of another whose trunk is the same as far as the head reads it."""
+    _check_target(target, source, giver)
+    _save(target, with_multibox_of(load_checkpoint(source), load_checkpoint(giver)), precision)
+
+
+@weights.command()
+def show(path: Annotated[Path, typer.Argument(help="Checkpoint.")] = SHIPPED) -> None:
+    """Print what a checkpoint says of itself."""
+    metadata = read_metadata(path)
+    prepare = metadata.preprocessing
+    rows: dict[str, Any] = {
+        "name": metadata.name,
+        "architecture": metadata.architecture,
+        "classification": _count(metadata.classification),
+        "detection": _count(metadata.detection),
+        "MultiBox": _head(metadata.multibox),
+        "scoring": _scoring(metadata.scoring),
+        "input": f"{prepare.size}x{prepare.size} RGB, mean {prepare.mean}, std {prepare.std}, "
+        f"context {prepare.context}",
+        **{f"training {key}": value for key, value in metadata.training.items()},
+        **{f"metric {key}": value for key, value in metadata.metrics.items()},
+        "licence": metadata.licence,
+        "source": metadata.source,
+        "size": f"{path.stat().st_size / 2**20:.2f} MiB",
+    }
+    width = max(map(len, rows))
+    for key, value in rows.items():
+        print(f"{key:<{width}}  {value}")
+
+
+@weights.command()
+def verify(path: Annotated[Path, typer.Argument(help="Checkpoint.")] = SHIPPED) -> None:
+    """Check that a checkpoint is whole and fits its network."""
+    metadata = verify_checkpoint(path)
+    print(f"{path}: {metadata.name} is whole: checksum, values and shapes are right")
+
+
+def _check_target(target: Path, *sources: Path) -> None:
+    """Raises DetectorError, before anything is read, for a target that is a source or cannot be written."""
+    check_apart([target], sources)
+    check_writable(target)
+
+
+def _save(target: Path, checkpoint: Checkpoint, precision: Precision) -> None:
+    save_checkpoint(target, checkpoint, getattr(torch, precision.value))
+    print(f"{target}: {target.stat().st_size / 2**20:.1f} MiB")
+
+
+def _head(spec: MultiBoxSpec | None) -> str:
+    if spec is None:
+        return "no"
+    return f"{len(spec.priors())} priors, reads {' and '.join(spec.stages)}, input {spec.size}x{spec.size}"
+
+
+def _scoring(scoring: Scoring) -> str:
+    settings, plain = asdict(scoring), asdict(Scoring())
+    changed = [f"{name} {value}" for name, value in settings.items() if value != plain[name]]
+    return ", ".join(changed) or "probabilities alone"
+
+
+def _count(classes: ClassList | None) -> str:
+    return "no" if classes is None else f"{len(classes)} classes, {classes.names[0]} ... {classes.names[-1]}"

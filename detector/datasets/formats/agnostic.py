@@ -1,0 +1,132 @@
+"""Reader of pictures whose every object has a box but no class: for MultiBox and the recall of proposals."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from detector.datasets.formats.corners import from_corners
+from detector.datasets.formats.ilsvrc import IlsvrcLayout, Task, picture_rows
+from detector.datasets.formats.json_keys import spelled
+from detector.datasets.formats.text_file import read_json
+from detector.datasets.formats.values import number, shown, side
+from detector.datasets.problems import OnProblem, ProblemLog
+from detector.datasets.record import Dataset
+from detector.datasets.record_check import RecordCheck, Said
+from detector.errors import DatasetError
+from detector.structures.classes import ClassList
+
+FILE_NAME = "agnostic_boxes.json"
+
+# Where a picture may lie, the likeliest first: task, split, and the list that names it.
+_LISTS: tuple[tuple[Task, str, str], ...] = (
+    ("DET", "val", "val"),
+    ("CLS-LOC", "val", "val"),
+    ("DET", "train", "train"),
+    ("CLS-LOC", "train", "train_cls"),
+)
+
+
+def agnostic_file(root: Path) -> Path:
+    """Where the file lies, for the folder that holds ``ILSVRC`` or for that folder itself."""
+    return (root.parent if root.name == "ILSVRC" else root) / FILE_NAME
+
+
+def read_agnostic(
+    root: Path, *, on_problem: OnProblem = OnProblem.REPORT, check_pictures: bool = True
+) -> Dataset:
+    """Read ``agnostic_boxes.json`` beside ``ILSVRC``: all boxes of its pictures, of the one class "object".
+
+    The file maps a picture's name, without its folder, to ``width``, ``height`` and ``boxes``: corners
+    ``x1, y1, x2, y2`` whose last pixel is part of the object, as in ILSVRC's own files. A size that is absent
+    or odd is that of the picture; a box that is no four numbers is left out, and its picture ``partial``.
+    Pictures are looked
+    for in all lists of both tasks; where several of one task have the name, it is a problem. Arguments are
+    those of :func:`detector.datasets.formats.ilsvrc_det.read_ilsvrc_det`.
+
+    Raises DatasetError if the file cannot be read or neither task is laid out beside it, or at the first
+    problem with ``OnProblem.STOP``.
+    """
+    classes = ClassList.of(["object"])
+    path = agnostic_file(root)
+    pictures = _pictures(root)
+    log = ProblemLog(on_problem)
+    check = RecordCheck(classes.index(), log, check_pictures, empty_side=1)
+    records = []
+    for image_id, entry in _read(path).items():
+        paths = pictures.get(image_id, ())
+        if len(paths) != 1:
+            if paths:
+                some = ", ".join(map(str, paths[:3]))
+                message = f"{path} gives boxes by the name alone, which several pictures have: {some}"
+                log.report(image_id, "duplicate_id", message)
+            else:
+                log.report(image_id, "missing_image", "no list of DET or CLS-LOC names this picture")
+            continue
+        said = _said(path, entry)
+        if said is None:
+            wanted = "an object with width, height and a list of boxes belongs, and no other entry inside"
+            message = f"its entry in {path} is {shown(entry)}, where {wanted}"
+            log.report(image_id, "unreadable_annotation", message)
+            continue
+        record = check.record(image_id, paths[0], said)
+        if record is not None:
+            records.append(record)
+    return Dataset(records, list(classes.ids), log.problems)
+
+
+def _read(path: Path) -> dict[str, Any]:
+    entries = read_json(path)
+    if not isinstance(entries, dict):
+        raise DatasetError(f"{path} must map the name of a picture to its size and boxes")
+    return entries
+
+
+def _said(path: Path, entry: object) -> Said | None:
+    """What an entry says, None if it has no list of boxes, or holds the entry of another picture."""
+    fields = spelled(entry, ("width", "height", "boxes"))
+    listed = fields.get("boxes")
+    inside = (one for one in fields.values() if isinstance(one, Mapping))
+    if not isinstance(listed, list) or any("boxes" in spelled(one, ["boxes"]) for one in inside):
+        return None
+    (width, wide), (height, high) = side(fields.get("width")), side(fields.get("height"))
+    stated = f"{shown(fields.get('width'))} x {shown(fields.get('height'))}"
+    odd = [] if wide and high else [f"{path} states the size {stated}: that of the picture is taken"]
+    sound, unreadable = [], []
+    for position, one in enumerate(listed, start=1):
+        corners = [number(value) for value in one] if isinstance(one, list) else []
+        whole = [value for value in corners if value is not None]
+        if len(corners) == len(whole) == 4:
+            sound.append(whole)
+        else:
+            wanted = "four finite numbers belong: x1, y1, x2, y2"
+            unreadable.append(f"its entry in {path}: box {position} is {shown(one)}, where {wanted}")
+    boxes = from_corners(np.array(sound, np.float64).reshape(-1, 4))
+    return Said(width, height, ["object"] * len(boxes), boxes, unreadable=unreadable, odd=odd)
+
+
+def _pictures(root: Path) -> Mapping[str, Sequence[Path]]:
+    """The file of each picture that a list names, by the last part of its name.
+
+    One name in both tasks is one picture. Within a task it may be that of several: then all of them come.
+    """
+    found: dict[str, list[Path]] = {}
+    tasks: dict[str, Task] = {}
+    missing: list[DatasetError] = []
+    for task, split, list_name in _LISTS:
+        try:
+            layout = IlsvrcLayout.find(root, task)
+        except DatasetError as error:
+            missing.append(error)
+            continue
+        if layout.list_file(list_name).exists():
+            for image_id, *_ in picture_rows(layout.list_file(list_name)):
+                name, path = Path(image_id).name, layout.picture(split, image_id)
+                known = found.setdefault(name, [])
+                if not known or (tasks[name] == task and path not in known):
+                    tasks[name] = task
+                    known.append(path)
+    if len(missing) == len(_LISTS):
+        raise missing[0]
+    return found

@@ -1,0 +1,169 @@
+"""Which picture an annotation of PASCAL VOC is of: the one that is called as it is, or as it says."""
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from detector.datasets.folder_tree import FolderTree
+from detector.datasets.formats.coco import relative
+from detector.datasets.formats.text_file import read_bytes
+from detector.datasets.formats.voc_xml import VocAnnotation
+from detector.datasets.problems import ProblemLog
+from detector.datasets.record import ProblemKind
+from detector.errors import DatasetError
+from detector.io.image_paths import has_picture_suffix, has_unread_suffix
+
+_ANNOTATIONS = ("annotations", "annots", "xmls", "xml", "labels")
+_PICTURES = ("jpegimages", "images", "imgs", "img", "pictures")
+
+Parse = Callable[[Path], VocAnnotation]
+_Wanted = Callable[[str], bool]
+
+
+@dataclass(frozen=True)
+class Pair:
+    """An annotation and its picture, which may be absent. ``problem`` says what is wrong with the two;
+    ``by_name`` that the annotation is called otherwise than the picture, which it names."""
+
+    image_id: str
+    picture: Path
+    annotation: Path
+    problem: tuple[ProblemKind, str] | None = None
+    by_name: bool = False
+
+    def is_told(self, log: ProblemLog) -> bool:
+        """Report the problem, if there is one. Returns whether the picture has to be left out for it."""
+        if self.problem is None:
+            return False
+        log.report(self.image_id, *self.problem)
+        return self.problem[0] != "filename_mismatch"
+
+
+@dataclass(frozen=True)
+class PictureFinder:
+    """Finds pictures by the names of annotations, and by what these say (``<filename>``, ``<folder>``)."""
+
+    tree: FolderTree
+    parse: Parse
+    _known: dict[tuple[Path, _Wanted], dict[str, list[str]]] = field(default_factory=dict)
+    _below: dict[Path, list[Path]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for folder in self.tree.files:
+            self._below.setdefault(folder.parent, []).append(folder)
+
+    def pairs(self, annotations: Iterable[Path]) -> list[Pair]:
+        """The picture of each annotation; those that several claim are problems."""
+        return list(_judged([self._pair(path) for path in annotations]))
+
+    def _pair(self, path: Path) -> Pair:
+        places = self._places(path.parent)
+        said = self._said(path)
+        stated = self._stated(path, places, said) if said is not None and said.filename else None
+        place, names = next(
+            ((one, mine) for one in places if (mine := self._names(one).get(path.stem))), (places[0], [])
+        )
+        problem: tuple[ProblemKind, str] | None = None
+        if len(names) == 1 or (names and stated is not None and stated in [place / name for name in names]):
+            picture = place / names[0] if len(names) == 1 else stated or path
+            if stated is not None and stated != picture:
+                message = (
+                    f"annotation {path} names {stated}, but is called like {picture}: taken for the latter"
+                )
+                problem = "filename_mismatch", message
+            return Pair(self.tree.image_id(picture), picture, path, problem)
+        if names:
+            text = ", ".join(names)
+            problem = (
+                "duplicate_id",
+                f"annotation {path} may be of any of {text}: let its <filename> say which",
+            )
+            return Pair(self.tree.image_id(place / names[0]), place / names[0], path, problem)
+        if stated is not None:
+            return Pair(self.tree.image_id(stated), stated, path, by_name=True)
+        unread = self._unread(path, places, said)
+        if unread is not None:
+            return Pair(self.tree.image_id(unread), unread, path)
+        holder = next((one for one in places[1:] if self._names(one)), places[0])
+        picture = holder / f"{path.stem}.jpg"
+        return Pair(self.tree.image_id(picture), picture, path)
+
+    def _unread(self, path: Path, places: list[Path], said: VocAnnotation | None) -> Path | None:
+        """The picture of an annotation that has none, where it is there in a kind that is not read: whoever
+        opens it says so."""
+        stems = [path.stem, *([relative(said.filename).stem] if said is not None and said.filename else [])]
+        names = ((place, self._names(place, has_unread_suffix)) for place in places)
+        found = (place / name for place, mine in names for stem in stems for name in mine.get(stem, ()))
+        return next(found, None)
+
+    def _said(self, path: Path) -> VocAnnotation | None:
+        try:
+            return self.parse(path)
+        except (FileNotFoundError, DatasetError):
+            return None  # reading its record names the problem
+
+    def _stated(self, path: Path, places: list[Path], said: VocAnnotation) -> Path | None:
+        """The picture that an annotation names, if it is there: by its file's name, or without suffix."""
+        wanted = relative(said.filename)
+        bases = (path.parent, path.parent.parent, *places) if said.folder else ()
+        folders = [base / relative(said.folder) for base in bases]
+        for place in [*places, *folders]:
+            for end in dict.fromkeys((wanted, Path(wanted.name))):
+                holder = place / end.parent
+                if end.name in self.tree.files.get(holder, ()) and has_picture_suffix(end.name):
+                    return holder / end.name
+                names = self._names(holder).get(end.name, []) if holder in self.tree.files else []
+                if len(names) == 1:
+                    return holder / names[0]
+        return None
+
+    def _names(self, folder: Path, wanted: _Wanted = has_picture_suffix) -> dict[str, list[str]]:
+        """The names of the pictures in a folder, by their names without suffix."""
+        if (folder, wanted) not in self._known:
+            found: dict[str, list[str]] = {}
+            for name in self.tree.files.get(folder, ()):
+                if wanted(name):
+                    found.setdefault(Path(name).stem, []).append(name)
+            self._known[folder, wanted] = found
+        return self._known[folder, wanted]
+
+    def _places(self, folder: Path) -> list[Path]:
+        """Where the pictures of a folder of annotations may lie: in it, or where ``images`` is for a part of
+        its path that says ``annotations``, in any case."""
+        places = [folder]
+        parts = folder.relative_to(self.tree.root).parts
+        for index, part in enumerate(parts):
+            if part.lower() in _ANNOTATIONS:
+                beside = self._below.get(self.tree.root.joinpath(*parts[:index]), [])
+                named = [one for one in beside if one.name.lower() in _PICTURES]
+                named.sort(key=lambda one: _PICTURES.index(one.name.lower()))
+                places += [one.joinpath(*parts[index + 1 :]) for one in named]
+        if parts and parts[-1].lower() in _ANNOTATIONS:
+            places.append(folder.parent)
+        return [place for place in dict.fromkeys(places) if place in self.tree.files]
+
+
+def _judged(pairs: list[Pair]) -> Iterator[Pair]:
+    """The pairs; of several annotations of one picture, the one that is called like it stays, if one is."""
+    claims: dict[Path, list[Pair]] = {}
+    for pair in pairs:
+        claims.setdefault(pair.picture, []).append(pair)
+    for pair in pairs:
+        others = [other for other in claims[pair.picture] if other is not pair]
+        rivals = [other for other in others if not other.by_name]
+        alone = not others or (not pair.by_name and not rivals)
+        copied = not pair.by_name and _same_bytes([one.annotation for one in (pair, *rivals)])
+        if pair.problem is not None or alone or copied:
+            yield pair
+        else:
+            message = f"annotations {pair.annotation} and {others[0].annotation} are both of {pair.picture}"
+            picture = pair.annotation if pair.by_name else pair.picture  # which may be that of the other
+            problem: tuple[ProblemKind, str] = ("duplicate_id", f"{message}: leave one of them")
+            yield replace(pair, picture=picture, problem=problem)
+
+
+def _same_bytes(paths: Iterable[Path]) -> bool:
+    try:
+        return len({read_bytes(path) for path in paths}) == 1
+    except (OSError, DatasetError):
+        return False

@@ -1,0 +1,146 @@
+"""PASCAL VOC annotation files, which ILSVRC uses too."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from xml.etree.ElementTree import Element
+
+import numpy as np
+from numpy.typing import NDArray
+
+from detector.datasets.formats.values import flag, number, shown, side
+from detector.datasets.formats.xml_elements import read_xml, text_at, texts_at
+from detector.errors import DatasetError
+
+_CORNERS = ("xmin", "ymin", "xmax", "ymax")
+
+# What a box is called by this layout and by others: outside of an object it is one that would be lost.
+_BOXES = frozenset(
+    {
+        *("bndbox", "bbox", "box", "boundingbox", "bounding_box", "rect", "rectangle"),
+        *("robndbox", "polygon", *_CORNERS),
+    }
+)
+_ABOUT_THE_PICTURE = frozenset({"source", "owner", "size", "imagesize", "objects"})  # what has elements in it
+
+
+@dataclass(frozen=True)
+class VocAnnotation:
+    """What one file says, as it says it.
+
+    ``width`` and ``height`` are the size of the picture that was annotated, 0 where the file does not state
+    it. names [G]; corners [G,4] float64 xmin, ymin, xmax, ymax, both pixels part of the object; difficult
+    [G] bool (PASCAL VOC's mark for objects that evaluation leaves aside). unreadable: a message for each
+    object without a name or without four corners, which are in none of these, and for boxes that are in no
+    object; odd: one for each value that was passed over without loss. ``filename`` and ``folder``: those
+    elements' text, or "".
+    """
+
+    width: int
+    height: int
+    names: list[str]
+    corners: NDArray[np.float64]
+    difficult: NDArray[np.bool_]
+    unreadable: list[str] = field(default_factory=list)
+    odd: list[str] = field(default_factory=list)
+    filename: str = ""
+    folder: str = ""
+
+    @classmethod
+    def empty(cls) -> "VocAnnotation":
+        """The annotation of a picture without objects and of unstated size."""
+        return cls(0, 0, [], np.zeros((0, 4)), np.zeros(0, np.bool_))
+
+
+def parse_voc_xml(path: Path) -> VocAnnotation:
+    """Read one annotation file. Names of elements are taken in any case, and in any namespace.
+
+    Raises FileNotFoundError if there is none, DatasetError if it cannot be read (as
+    :func:`detector.datasets.formats.xml_elements.read_xml` says) or is no annotation of one picture.
+    """
+    root = read_xml(path)
+    if root.tag != "annotation":
+        raise DatasetError(f"annotation {path} holds <{root.tag}> where <annotation> belongs")
+    if any(len(inner) for inner in root.iter("annotation") if inner is not root):  # <source> has one of text
+        raise DatasetError(
+            f"annotation {path} holds a second <annotation>, so that whose objects are whose is not known: "
+            "write a file for each picture"
+        )
+
+    odd = []
+    (width, wide), (height, high) = (side(text_at(root, f"size/{one}")) for one in ("width", "height"))
+    if not (wide and high):
+        stated = " x ".join(shown(text_at(root, f"size/{one}")) for one in ("width", "height"))
+        odd.append(f"annotation {path} states the size {stated}: that of the picture is taken")
+    filenames = texts_at(root, "filename")
+    if len(filenames) > 1:
+        odd.append(f"annotation {path} has the filename {text_at(root, 'filename')}: neither is taken")
+    names, corners, difficult, unreadable = [], [], [], _outside(path, root)
+    for position, thing in enumerate(_objects(root), start=1):
+        known = [name for name in texts_at(thing, "name") if name]
+        found = [number(text_at(thing, f"bndbox/{one}")) for one in _CORNERS]
+        sound = [one for one in found if one is not None]
+        which = f"annotation {path}: object {position}" + (f" ({' and '.join(known)})" if known else "")
+        if not known:
+            unreadable.append(f"{which} has no name")
+        elif len(known) > 1:
+            unreadable.append(f"{which} has {len(known)} names")
+        elif thing.find("bndbox") is None:
+            unreadable.append(f"{which} has no bndbox{_instead(thing)}")
+        elif len(sound) < len(_CORNERS):
+            texts = ", ".join(f"{one} {shown(text_at(thing, f'bndbox/{one}'))}" for one in _CORNERS)
+            unreadable.append(f"{which} has a bndbox without four numbers: {texts}")
+        else:
+            mark = flag(text_at(thing, "difficult"))
+            if mark is None:
+                odd.append(
+                    f"{which} is {shown(text_at(thing, 'difficult'))} difficult: taken as not difficult"
+                )
+            names += known
+            corners.append(sound)
+            difficult.append(bool(mark))
+    return VocAnnotation(
+        width,
+        height,
+        names,
+        np.array(corners, np.float64).reshape(-1, 4),
+        np.array(difficult, np.bool_),
+        unreadable,
+        odd,
+        filenames[0] if len(filenames) == 1 else "",
+        text_at(root, "folder") or "",
+    )
+
+
+def _objects(root: Element) -> list[Element]:
+    """The objects of an annotation: its own, and those in an ``<objects>``."""
+    return [*root.findall("object"), *root.findall("objects/object")]
+
+
+def _outside(path: Path, root: Element) -> list[str]:
+    """A message for each object and each box that lies where none belongs."""
+    objects = _objects(root)
+    inside = {id(part) for thing in objects for part in thing.iter()}
+    found = [
+        f"annotation {path}: object {position} holds another <object>, which is no object of the picture"
+        for position, thing in enumerate(objects, start=1)
+        if thing.find(".//object") is not None
+    ]
+    for holder in root.iter():
+        for part in holder:
+            if id(part) in inside:
+                continue
+            if part.tag == "object" or part.tag == "obj":
+                found.append(f"annotation {path}: an <{part.tag}> lies within <{holder.tag}>")
+            elif part.tag in _BOXES and holder.tag not in ("object", "obj", *_BOXES):
+                found.append(f"annotation {path}: a <{part.tag}> lies within <{holder.tag}>, not <object>")
+    if not objects and not found:
+        others = [one.tag for one in (*root, *root.findall("objects/*")) if len(one)]
+        others = [tag for tag in others if tag not in _ABOUT_THE_PICTURE]
+        found += [f"annotation {path} has no <object> but a <{tag}>, which is not read" for tag in others]
+    return found
+
+
+def _instead(thing: Element) -> str:
+    """What an object without bndbox has in its place, in words."""
+    others = [child.tag for child in thing if child.tag in _BOXES or child.tag in ("mask", "keypoints")]
+    return f" but a {others[0]}" if others else ""

@@ -1,0 +1,349 @@
+"""What a data.yaml says of a data set in YOLO's layout: its classes, and where its splits lie."""
+
+import os
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+from detector.datasets.folder_tree import FolderTree
+from detector.datasets.formats.class_names import class_list, read_names
+from detector.datasets.formats.coco import relative
+from detector.datasets.formats.list_file import all_lines
+from detector.datasets.formats.text_file import read_text
+from detector.datasets.formats.values import shown
+from detector.datasets.formats.yaml_file import is_null, read_yaml
+from detector.datasets.formats.yolo_list import ENDS, pictures_of_list
+from detector.datasets.presence import LONGEST, is_file, is_there, why_absent
+from detector.datasets.problems import unread_folders
+from detector.datasets.record import Problem
+from detector.datasets.split_names import Role, role_of, split_of
+from detector.errors import DatasetError
+from detector.io.image_paths import PICTURE_SUFFIXES, has_picture_suffix, without_suffix
+from detector.io.terminal_text import one_line
+from detector.structures.classes import ClassList
+
+CLASS_FILES = ("classes.txt", "obj.names", "labels.txt", "_darknet.labels")
+"""Where class names stand, one a line, if there is no data.yaml: labelImg's, Darknet's, Roboflow's."""
+
+_SPLITS = ("train", "val", "valid", "test")  # keys of a data.yaml
+_KEYS = (*_SPLITS, "names", "path", "nc", "kpt_shape")
+_USUAL = ("data.yaml", "data.yml", "dataset.yaml", "obj.data")
+_MOST_FOLDERS = 100_000  # in a folder outside the data set, which may be all of somebody's disk
+
+
+@dataclass(frozen=True)
+class YoloDescription:
+    """One data.yaml, or Darknet's obj.data: where it lies and what it says."""
+
+    path: Path
+    said: Mapping[str, Any]
+
+    @classmethod
+    def find(cls, tree: FolderTree) -> "YoloDescription | None":
+        """The YAML file in the root, or one folder below it, that lists ``names``; None if there is none.
+
+        Raises DatasetError if there are several, or one that is meant to be it cannot be read.
+        """
+        found = []
+        for folder, names in tree.with_suffix(".yaml", ".yml"):
+            if len(folder.relative_to(tree.root).parts) > 1:
+                continue
+            for path in (folder / name for name in names):
+                try:
+                    said = read_yaml(path)
+                except FileNotFoundError as error:
+                    if path.name in _USUAL:
+                        raise DatasetError(f"{path} cannot be read: it is a link to nowhere") from error
+                    continue
+                except DatasetError:
+                    if path.name in _USUAL or _has_names(path):
+                        raise
+                    continue
+                if not isinstance(said, dict):
+                    continue
+                if path.name in _USUAL or "names" in said:
+                    _check_keys(path, said)
+                if "names" in said:
+                    is_list = isinstance(said["names"], list | dict)
+                    if is_list or path.name in _USUAL or any(split in said for split in _SPLITS):
+                        found.append(cls(path, said))
+        found = found or _darknet(tree)
+        if len(found) > 1:
+            paths = ", ".join(str(one.path) for one in found)
+            raise DatasetError(f"{paths} all describe a data set: leave one of them in {tree.root}")
+        return found[0] if found else None
+
+    @property
+    def keypoints(self) -> bool:
+        """Whether lines go on with keypoints after the box (Ultralytics' pose format)."""
+        return "kpt_shape" in self.said and not is_null(self.said["kpt_shape"])
+
+    def classes(self) -> ClassList:
+        """The classes by their numbers, their names as they are written.
+
+        Raises DatasetError if a number is left out or stands twice, a name is no text, is empty or stands
+        twice, or there are not as many as ``nc`` says.
+        """
+        names = self.said["names"]
+        if isinstance(names, dict):
+            names = self._in_order(names)
+        if not isinstance(names, list | tuple) or not names:
+            what = f"is {shown(names)}" if names else "is empty"
+            raise self._wrong("names", f"{what}: list the classes in their order (names: [cat, dog])")
+        for number, name in enumerate(names):
+            if not isinstance(name, str):
+                raise self._wrong(
+                    "names", f"that of number {number} is {_kind(name)}: write one text a class"
+                )
+        self._check_count(len(names))
+        return class_list(self.path, (str(name) for name in names))
+
+    def _in_order(self, names: Mapping[Any, Any]) -> list[Any]:
+        by_number: dict[int, Any] = {}
+        keys: dict[int, Any] = {}
+        for text in names:
+            whole = re.fullmatch(r"\s*\+?([0-9]{1,9})(\.0*)?\s*", text)
+            if whole is None:
+                raise DatasetError(
+                    f"{self.path}, line {text.line}: names: {shown(str(text))} is no class's number: "
+                    "write 0: cat, 1: dog"
+                )
+            number = int(whole[1])
+            if number in by_number:
+                first = f"line {keys[number].line} ({_short(by_number[number])})"
+                raise DatasetError(
+                    f"{self.path}, line {text.line}: names: {_short(names[text])} has the number {number}, "
+                    f"which {first} has too: give every class a number of its own"
+                )
+            by_number[number], keys[number] = names[text], text
+        missing = [number for number in range(len(by_number)) if number not in by_number]
+        if missing:
+            raise DatasetError(
+                f"{self.path}: names lacks number {missing[0]}: number its classes 0, 1, 2 and on"
+            )
+        return [by_number[number] for number in range(len(by_number))]
+
+    def _check_count(self, count: int) -> None:
+        for name in ("nc", "classes"):  # Ultralytics' and Darknet's
+            value = self.said.get(name)
+            if value is None or is_null(value) or (name == "classes" and not isinstance(value, str)):
+                continue
+            whole = re.fullmatch(r"\+?([0-9]{1,9})(\.0*)?", value) if isinstance(value, str) else None
+            if whole is None:
+                if name == "nc":
+                    raise self._wrong(name, f"is {_short(value)}, and no number: write how many classes")
+            elif int(whole[1]) != count:
+                raise self._wrong(
+                    name,
+                    f"is {int(whole[1])}, but names has {count}: correct one of them, as which class a "
+                    "number means is not known",
+                )
+
+    def pictures(self, tree: FolderTree) -> "Listed":
+        """The pictures of each split that has some, and the lines of its list files that can name none.
+
+        A split is a folder, a list file, or several of them. Raises DatasetError if one is not there or has
+        no picture; a test split may be missing, since exports name one whether or not they have it.
+        """
+        found = Listed()
+        for split in _SPLITS:
+            places = {text: self._place(text) for text in self._texts(split)}
+            missing = [text for text, place in places.items() if place is None]
+            if missing and (split != "test" or len(missing) < len(places) or not _may_be_absent(missing)):
+                whole = self.path.parent / self._base / missing[0]
+                raise self._wrong(
+                    split,
+                    f"{one_line(missing[0], 80)} {why_absent(whole)}: correct it, or lay the folder there",
+                )
+            for place in places.values():
+                if place is not None:
+                    self._add(found, split, place, tree)
+        return found
+
+    def _add(self, found: "Listed", split: str, place: Path, tree: FolderTree) -> None:
+        """Add the pictures of a list file, or all in a folder and below it."""
+        if is_file(place):
+            if has_picture_suffix(place):
+                raise self._wrong(split, f"{place} is a picture: give its folder, or a list file")
+            pictures, problems = pictures_of_list(place)
+        elif place.is_dir():
+            try:
+                below = tree if place.is_relative_to(tree.root) else FolderTree.scan(place, _MOST_FOLDERS)
+            except DatasetError as error:
+                raise self._wrong(split, str(error)) from error
+            if place in below.unread:
+                raise self._wrong(
+                    split, f"{place} cannot be read ({below.unread[place]}): allow it to be read"
+                )
+            problems = [] if below is tree else unread_folders(below)
+            pictures = [
+                folder / name
+                for folder, names in below.with_suffix(*PICTURE_SUFFIXES)
+                if folder.is_relative_to(place)
+                for name in names
+            ]
+        else:
+            raise self._wrong(
+                split, f"{place} is a pipe, a socket or a device: give a folder, or a list file"
+            )
+        if not pictures and not problems and split != "test":
+            raise self._wrong(split, f"{place} holds no picture: lay them there, or leave this line out")
+        if pictures or problems:
+            found.pictures.setdefault(split, []).extend(pictures)
+            found.problems.setdefault(split, []).extend(problems)
+
+    def _texts(self, split: str) -> list[str]:
+        """What is written for a split: one path, several, or nothing."""
+        where = self.said.get(split)
+        if where is None or is_null(where) or where == "":
+            return []
+        texts = where if isinstance(where, list) else [where]
+        for text in texts:
+            if not isinstance(text, str) or not text:
+                what = _kind(text) if text or not isinstance(text, str) else "empty"
+                raise self._wrong(split, f"{what} where a path belongs: write a folder, or a list of them")
+        return [str(text) for text in texts]
+
+    @property
+    def _base(self) -> str:
+        base = self.said.get("path")
+        if base is None or is_null(base):
+            return "."
+        if not isinstance(base, str):
+            raise self._wrong("path", f"{_kind(base)} where a folder belongs: write the path of one")
+        if len(os.fsencode(base)) > LONGEST:
+            raise self._wrong("path", f"{_short(base)} is longer than a path may be: correct it")
+        if base and is_file(self.path.parent / base):
+            raise self._wrong(
+                "path", f"{_short(base)} is a file where a folder belongs: write the path of one"
+            )
+        return str(base) or "."
+
+    def _place(self, text: str) -> Path | None:
+        """The folder or file that a split's text means, None if it is not there.
+
+        It is relative to ``path``, or else to where the file lies. ``path`` is often that of another
+        machine, and Roboflow writes ``../train/images`` for what lies beside the file: so the end of the
+        path is looked for beside the file too, as long as it names the same split.
+        """
+        here = self.path.parent
+        base = self._base
+        if max(len(os.fsencode(text)), len(os.fsencode(base))) > LONGEST:
+            return None
+        whole = relative(base) / relative(text)
+        parts = [part for part in whole.parts if part not in ("..", "/")]
+        ends = [Path(*parts[start:]) for start in range(max(0, len(parts) - ENDS), len(parts))]
+        split = split_of(whole)
+        same = [here / end for end in ends if split_of(end) == split]
+        places = [here / base / text, here / whole, here / text, *same]
+        return next((Path(os.path.normpath(place)) for place in places if is_there(place)), None)
+
+    def _wrong(self, name: str, message: str) -> DatasetError:
+        line = next((one.line for one in self.said if one == name and hasattr(one, "line")), None)
+        where = f"{self.path}, line {line}" if line else f"{self.path}"
+        return DatasetError(f"{where}: {name}: {message}")
+
+
+@dataclass(frozen=True)
+class Listed:
+    """The pictures of each split, and what was found wrong with the list that names them."""
+
+    pictures: dict[str, list[Path]] = field(default_factory=dict)
+    problems: dict[str, list[Problem]] = field(default_factory=dict)
+
+
+def named_in_file(tree: FolderTree) -> ClassList:
+    """The classes of a data set without data.yaml, from a file with a name a line.
+
+    Raises DatasetError if there is no such file, there are some that differ, or one cannot be read.
+    """
+    paths = [
+        folder / name for folder, names in tree.files.items() for name in names if name.lower() in CLASS_FILES
+    ]
+    lists = {read_names(path): path for path in paths}
+    if len(lists) != 1:
+        what = f"{', '.join(map(str, lists.values()))} differ" if lists else f"none lies below {tree.root}"
+        raise DatasetError(
+            "label files of YOLO give classes by number, whose names stand in a data.yaml "
+            f"(names: [cat, dog]) or one a line in a {CLASS_FILES[0]}; {what}: write one"
+        )
+    ((names, path),) = lists.items()
+    return class_list(path, names)
+
+
+def _darknet(tree: FolderTree) -> list[YoloDescription]:
+    """What Darknet's ``*.data`` files say, as CVAT writes them: ``names = data/obj.names``.
+
+    Raises DatasetError if one of them gives a value twice, or obj.data cannot be read.
+    """
+    found = []
+    for folder, names in tree.with_suffix(".data"):
+        for path in (folder / name for name in names):
+            try:
+                lines = all_lines(path)
+            except DatasetError:
+                if path.name in _USUAL:
+                    raise
+                continue  # somebody's data, not Darknet's
+            said: dict[str, Any] = {}
+            twice = ""
+            for number, line in enumerate(lines, start=1):
+                name, equals, value = (part.strip() for part in line.partition("="))
+                if equals and not name.startswith("#"):
+                    twice = twice or (f"line {number}: {name} is given twice" if name in said else "")
+                    said[name] = value
+            described = YoloDescription(path, said)
+            listed = described._place(said["names"]) if "names" in said else None
+            if listed is not None:
+                if twice:
+                    raise DatasetError(f"{path}, {twice}: leave one of them")
+                said["names"] = read_names(listed)
+                found.append(described)
+    return found
+
+
+def _check_keys(path: Path, said: Mapping[Any, Any]) -> None:
+    """Raise DatasetError for a key that is meant for one of ours and would be passed over: ``Train``;
+    ``training``, or ``trian``, or any that gives ``images/train``, where there is no ``train``."""
+    for wanted in ("names", "train", "val", "path"):
+        if wanted in said or (wanted == "val" and "valid" in said):
+            continue
+        for key, value in said.items():
+            if key not in _KEYS and (
+                get_close_matches(key.lower(), [wanted], cutoff=0.75)
+                or role_of(wanted) in {role_of(key), *_roles(value)} - {None}
+            ):
+                raise DatasetError(f"{path}, line {key.line}: {shown(str(key))} is not read: write {wanted}")
+
+
+def _roles(value: Any) -> Iterator[Role | None]:
+    """What the paths in a value are for, by the names in them: ``images/train``, ``val.txt``."""
+    for text in value if isinstance(value, list) else [value]:
+        if isinstance(text, str) and len(text) <= LONGEST:
+            place = without_suffix(relative(text))
+            yield role_of(split_of(place) or "")
+
+
+def _has_names(path: Path) -> bool:
+    """Whether a file that is no YAML is meant to list classes."""
+    try:
+        return re.search(r"^[\"']?names[\"']?[ \t]*:", read_text(path), re.MULTILINE) is not None
+    except (OSError, DatasetError):
+        return False
+
+
+def _may_be_absent(texts: list[str]) -> bool:
+    """Whether paths could name something, if it were there."""
+    return all(len(os.fsencode(text)) <= LONGEST and "\0" not in text for text in texts)
+
+
+def _kind(value: Any) -> str:
+    """What a value is, in words."""
+    return "a mapping" if isinstance(value, dict) else "a list"
+
+
+def _short(value: Any) -> str:
+    return shown(str(value)) if isinstance(value, str) else _kind(value)

@@ -1,0 +1,169 @@
+"""One door to a data set in any layout: which one it is is found by looking, or said."""
+
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from pathlib import Path
+
+from detector.datasets.entries import Layout, read_entries
+from detector.datasets.folder_tree import FolderTree
+from detector.datasets.formats.coco_folder import CocoFolder
+from detector.datasets.formats.foreign_layouts import foreign_layout
+from detector.datasets.formats.ilsvrc_folder import IlsvrcFolder
+from detector.datasets.formats.list_file import listed
+from detector.datasets.formats.voc_folder import VocFolder
+from detector.datasets.formats.yolo_folder import YoloFolder
+from detector.datasets.presence import is_file
+from detector.datasets.problems import OnProblem, ProblemLog, unread_folders
+from detector.datasets.record import Dataset, Problem
+from detector.datasets.record_check import PictureCheck
+from detector.datasets.unread_images import unread_of
+from detector.errors import DatasetError
+from detector.io.image_paths import unread_kinds
+from detector.structures.classes import ClassList
+
+
+class Format(StrEnum):
+    """The layouts that can be read."""
+
+    ILSVRC = "ilsvrc"
+    VOC = "voc"
+    COCO = "coco"
+    YOLO = "yolo"
+
+
+@dataclass(frozen=True)
+class DataFolder:
+    """A data set that was found: its classes, and the names of its splits (none if it is of one piece).
+
+    ``unread``: pictures below its folder of kinds that are not read.
+    """
+
+    root: Path
+    format: Format
+    classes: ClassList
+    splits: tuple[str, ...]
+    layout: Layout = field(repr=False)
+    pictures_needed: bool = True
+    unread: Sequence[Path] = field(default=(), repr=False)
+    problems: Sequence[Problem] = ()
+    """What was wrong with the folders themselves: those that cannot be read are problems of every split."""
+
+    def read(
+        self,
+        split: str | Path | None = None,
+        *,
+        on_problem: OnProblem = OnProblem.REPORT,
+        check_pictures: bool = True,
+    ) -> Dataset:
+        """Read a split, or the pictures that a list file names; by default every picture, once.
+
+        split:
+            One of ``splits``, or the path of a list file: a picture a line, by its id, file name or path,
+            further columns are passed over. Annotations that belong to no picture of the data set are
+            problems of every list file: they may be what a listed picture lacks.
+        on_problem:
+            ``REPORT`` leaves out what is broken and names it in ``Dataset.problems``; ``STOP`` raises at
+            once.
+        check_pictures:
+            Open the header of every picture. Without it sizes are those that annotations state, and pictures
+            are taken to be there (YOLO's state none: their headers are read in any case).
+
+        Raises DatasetError for a split that is neither, or at the first problem with ``OnProblem.STOP``.
+        """
+        if check_pictures and not self.pictures_needed:
+            checked: PictureCheck = "where present"
+        else:
+            checked = check_pictures
+        log = ProblemLog(on_problem)
+        own = str(split) if split in self.splits else None
+        if split is None or own is not None:
+            entries = self.layout.entries(own)
+        elif is_file(Path(split)):
+            entries = listed(self.layout.entries(None), Path(split), log)
+        else:
+            splits = ", ".join(self.splits) if self.splits else "none: it is of one piece"
+            raise DatasetError(
+                f"{self.root} has no split {str(split)!r} (its splits are {splits}), and no list file is "
+                "there: give one of the splits, or the path of a text file that names a picture a line"
+            )
+        records = read_entries(entries, log, checked)
+        self.layout.strays(own, log)
+        self._tell_unread(log)
+        for problem in self.problems:
+            log.report(problem.image_id, problem.kind, problem.message)
+        return Dataset(records, list(self.classes.ids), log.problems)
+
+    def _tell_unread(self, log: ProblemLog) -> None:
+        """Report pictures that are not read, but those that annotations name: these are told one by one."""
+        named = {entry.picture for entry in self.layout.entries(None)} if self.unread else set()
+        unread = [path for path in self.unread if path not in named]
+        if unread:
+            log.report(str(self.root), "unread_kind", f"{self.root}: {unread_kinds(unread)}")
+
+
+def open_data(root: Path, format: Format | None = None, *, pictures_needed: bool = True) -> DataFolder:
+    """Find out what data set lies in a folder.
+
+    ILSVRC's layout is told by its folders. Of the others each is looked for below the folder, and exactly one
+    must be there, unless ``format`` says which it is. Without ``pictures_needed`` a picture's file may be
+    absent where its annotation states its size: enough to judge detections that were made elsewhere.
+
+    Raises DatasetError, saying what was looked for, if there is none or more than one.
+    """
+    if not os.path.isdir(root):  # noqa: PTH112 (Path.is_dir raises for a name that is too long)
+        raise DatasetError(f"{root} is no folder: give the folder of a data set")
+    ilsvrc = IlsvrcFolder.find(root) if format in (None, Format.ILSVRC) else None
+    if ilsvrc is not None:
+        return _data_folder(root, Format.ILSVRC, ilsvrc, pictures_needed)
+    found: dict[Format, Layout] = {}
+    unread: list[Path] = []
+    if format is not Format.ILSVRC:
+        tree = FolderTree.scan(root)
+        unread = unread_of(tree)
+        for one in _FINDERS if format is None else [format]:
+            layout = _FINDERS[one](tree, pictures_needed)
+            if layout is not None:
+                found[one] = layout
+    if not found:
+        if tree_unread := unread_folders(tree) if format is not Format.ILSVRC else []:
+            raise DatasetError(f"{root} holds no data set that can be read: {tree_unread[0].message}")
+        foreign = foreign_layout(FolderTree.scan(root))
+        if foreign:
+            raise DatasetError(foreign)
+        wanted = list(_SIGNS) if format is None else [format]
+        signs = "".join(f"\n  --format {one}: {_SIGNS[one]}" for one in wanted)
+        raise DatasetError(f"{root} holds no data set of a known layout. Looked for:{signs}")
+    if len(found) > 1:
+        choice = " or ".join(f"--format {one}" for one in found)
+        raise DatasetError(
+            f"{root} holds annotations in more than one layout ({', '.join(found)}): say which with {choice}"
+        )
+    ((which, layout),) = found.items()
+    return _data_folder(root, which, layout, pictures_needed, unread, unread_folders(tree))
+
+
+_FINDERS: dict[Format, Callable[[FolderTree, bool], Layout | None]] = {
+    Format.VOC: lambda tree, _: VocFolder.find(tree),
+    Format.COCO: CocoFolder.find,
+    Format.YOLO: lambda tree, _: YoloFolder.find(tree),
+}
+
+_SIGNS = {
+    Format.ILSVRC: "ILSVRC/ImageSets/DET, ILSVRC/Data/DET and ILSVRC/Annotations/DET",
+    Format.VOC: "JPEGImages/ and Annotations/, or XML files with <annotation> beside the pictures",
+    Format.COCO: "JSON files with images, annotations and categories (annotations/instances_train.json)",
+    Format.YOLO: "a data.yaml with names, or text files with 'class cx cy w h' and a classes.txt",
+}
+
+
+def _data_folder(
+    root: Path,
+    format: Format,
+    layout: Layout,
+    pictures_needed: bool,
+    unread: Sequence[Path] = (),
+    problems: Sequence[Problem] = (),
+) -> DataFolder:
+    return DataFolder(root, format, layout.classes, layout.splits, layout, pictures_needed, unread, problems)

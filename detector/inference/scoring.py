@@ -1,0 +1,154 @@
+"""How detections are made of what the network says of regions: the settings, and the score of a region.
+
+Letters for shapes: R regions, C classes.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from enum import StrEnum
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from detector.errors import ParameterError
+from detector.io.terminal_text import one_line
+from detector.structures.boxes import Boxes, iou
+
+
+class Context(StrEnum):
+    """Where the evidence comes from that a class is in the picture at all (:mod:`detector.inference.context`).
+
+    ``picture``: the whole picture seen as one more region. ``regions``: that, or a region of the picture,
+    whichever is surer, so that what only a close look shows is not held against itself.
+    """
+
+    PICTURE = "picture"
+    REGIONS = "regions"
+
+
+@dataclass(frozen=True)
+class Scoring:
+    """How detections are made of what the network says of regions; part of a detector's checkpoint.
+
+    The score of a region for a class is ``(p * fit ** fit_power * objectness ** objectness_power * prior **
+    context_power) ** score_power``: the class's probability, the predicted IoU of the region and its object,
+    MultiBox's confidence, and how likely the picture shows the class at all (``context``, with
+    ``context_floor`` for classes it gives no sign of). A power of 0 leaves a factor out. A product of several
+    factors is small where each of them is good; ``score_power`` brings it back to where a threshold is
+    expected, and changes no order. The defaults are those of R-CNN (arXiv
+    1311.2524): the probability alone, greedy suppression from ``nms_iou`` on, boxes moved by their offsets.
+
+    ``flip`` looks at every region mirrored as well and averages. ``refine`` is how often (0 or 1) moved boxes
+    are looked at and moved again: the best ``refine_regions`` of a picture that suppression would keep.
+    ``vote_iou`` replaces each box that is kept by the mean of those that overlap it by so much, weighted by
+    their scores for its class (Gidaris and Komodakis, arXiv 1505.01749, section 4.2); None does not.
+    ``box_regression`` moves boxes by their offsets at all.
+    """
+
+    fit_power: float = 0.0
+    objectness_power: float = 0.0
+    context_power: float = 0.0
+    context: Context = Context.PICTURE
+    context_floor: float = 0.1
+    score_power: float = 1.0
+    flip: bool = False
+    box_regression: bool = True
+    refine: int = 0
+    refine_regions: int = 30
+    nms_iou: float = 0.3
+    vote_iou: float | None = None
+
+    def __post_init__(self) -> None:
+        """Raises ParameterError for a setting outside its range."""
+        for name in ("fit_power", "objectness_power", "context_power"):
+            _check_range(name, getattr(self, name), 0, 10)
+        _check_range("score_power", self.score_power, 0.01, 10)
+        for name in ("context_floor", "nms_iou"):
+            _check_range(name, getattr(self, name), 0, 1)
+        if self.vote_iou is not None:
+            _check_range("vote_iou", self.vote_iou, 0, 1)
+        if self.context not in tuple(Context):
+            raise ParameterError(f"context must be one of {', '.join(Context)}, got {_shown(self.context)}")
+        object.__setattr__(self, "context", Context(self.context))
+        if self.refine not in (0, 1):
+            raise ParameterError(f"refine must be 0 or 1, got {_shown(self.refine)}")
+        if self.refine and not self.box_regression:
+            raise ParameterError("refine looks at moved boxes again: it needs box_regression")
+        regions = self.refine_regions
+        if not isinstance(regions, int) or isinstance(regions, bool) or regions < 1:
+            raise ParameterError(f"refine_regions must be a whole number from 1, got {_shown(regions)}")
+        for name in ("flip", "box_regression"):
+            if not isinstance(getattr(self, name), bool):
+                raise ParameterError(f"{name} must be true or false, got {_shown(getattr(self, name))}")
+
+    @classmethod
+    def from_json(cls, entry: Mapping[str, Any]) -> "Scoring":
+        """What ``dataclasses.asdict`` made; a setting that the entry lacks has its default.
+
+        Raises ParameterError for a setting that this version does not know, or one outside its range.
+        """
+        known = {field.name for field in fields(cls)}
+        if not isinstance(entry, Mapping):
+            raise ParameterError(f"scoring must be settings by name, got {_shown(entry)}")
+        unknown = sorted(map(_shown, entry.keys() - known))
+        if unknown:
+            raise ParameterError(
+                f"scoring has the settings {', '.join(unknown)}, of which this version knows none; it knows "
+                f"{', '.join(sorted(known))}"
+            )
+        return cls(**entry)
+
+
+def _check_range(name: str, value: object, low: float, high: float) -> None:
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    if not number or not low <= value <= high:  # type: ignore[operator]
+        raise ParameterError(f"{name} must lie in {low}..{high}, got {_shown(value)}")
+
+
+def _shown(value: object) -> str:
+    try:
+        return one_line(repr(value), limit=60)
+    except ValueError:
+        return "a number of thousands of digits"
+
+
+def region_scores(
+    probabilities: NDArray[np.float32],
+    scoring: Scoring,
+    *,
+    fit: NDArray[np.float32] | None = None,
+    objectness: NDArray[np.float32] | None = None,
+    prior: NDArray[np.float32] | None = None,
+) -> NDArray[np.float32]:
+    """Scores [R,C] in 0..1 of probabilities [R,C], each factor to its power.
+
+    ``fit`` [R] is the predicted IoU, ``objectness`` [R] as :func:`filled_objectness` gives it, ``prior`` [C]
+    how likely the picture shows each class. A factor that is None counts as 1.
+    """
+    scores = probabilities
+    if fit is not None and scoring.fit_power:
+        scores = scores * (fit**scoring.fit_power)[:, None]
+    if objectness is not None and scoring.objectness_power:
+        scores = scores * (objectness**scoring.objectness_power)[:, None]
+    if prior is not None and scoring.context_power:
+        scores = scores * (prior**scoring.context_power)[None, :]
+    if scoring.score_power != 1:
+        scores = scores**scoring.score_power
+    return scores.astype(np.float32, copy=False)
+
+
+def filled_objectness(boxes: Boxes, objectness: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Objectness [R] of proposals [R,4] whatever method they came from.
+
+    Selective search has none (NaN): its boxes get that of the MultiBox box that overlaps them most, times
+    the IoU. Where no box has any, all are 1: there is nothing to tell them apart.
+    """
+    known = ~np.isnan(objectness)
+    if not known.any():
+        return np.ones(len(boxes), np.float32)
+    filled = objectness.copy()
+    overlaps = iou(boxes[~known], boxes[known])  # boxes of the search x boxes of MultiBox
+    nearest = overlaps.argmax(axis=1)
+    filled[~known] = objectness[known][nearest] * overlaps.max(axis=1)
+    return filled

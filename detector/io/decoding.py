@@ -1,0 +1,338 @@
+"""Bytes of a picture to RGB pixels: which formats are read, how large they may be, which way is up.
+
+The header is read first and judged; pixels are decoded only afterwards, so that a decompression bomb
+costs no more than its header. Nothing here touches Pillow's global settings: any number of threads may
+decode at once, each with its own limits.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from io import BytesIO
+from os import PathLike
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageFile
+from PIL.BmpImagePlugin import BmpImageFile
+from PIL.GifImagePlugin import GifImageFile
+from PIL.JpegImagePlugin import JpegImageFile
+from PIL.PngImagePlugin import PngImageFile
+from PIL.TiffImagePlugin import TiffImageFile
+from PIL.WebPImagePlugin import WebPImageFile
+
+from detector.errors import ImageError, ParameterError
+from detector.io.file_contents import (
+    Contents,
+    CutOffError,
+    is_cut_off,
+    jpeg_contents,
+    orientation,
+    png_contents,
+    sniff,
+    webp_size,
+)
+from detector.io.gif import gif_contents, gif_size
+from detector.io.tiff import tiff_contents
+from detector.io.unended_jpeg import load_unended
+
+RGB = NDArray[np.uint8]
+"""An upright picture [H,W,3], red first."""
+
+Picture = RGB | str | PathLike[str] | bytes | Image.Image
+"""A picture in any form that :func:`as_rgb` takes."""
+
+_ORIENTATION = 274  # EXIF's number for it
+
+# Readers are called directly, not through Image.open: that one would first apply Pillow's global pixel
+# limit, which is not ours.
+_READERS: dict[str, type[ImageFile.ImageFile]] = {
+    "JPEG": JpegImageFile,
+    "PNG": PngImageFile,
+    "WebP": WebPImageFile,
+    "BMP": BmpImageFile,
+    "GIF": GifImageFile,
+    "TIFF": TiffImageFile,
+}
+FORMATS = ", ".join(list(_READERS)[:-1]) + f" or {list(_READERS)[-1]}"
+"""The formats that are read, for messages."""
+
+_CONTENTS: dict[str, Callable[[bytes], Contents]] = {
+    "JPEG": jpeg_contents,
+    "PNG": png_contents,
+    "WebP": Contents,
+    "BMP": Contents,
+    "GIF": gif_contents,
+}
+
+_RUN_LENGTH = (BmpImageFile.COMPRESSIONS["RLE8"], BmpImageFile.COMPRESSIONS["RLE4"])
+_MAX_RUN_LENGTH = 1_000_000
+_MAX_SIDE = 65_535  # as JPEG has it; each row costs Pillow some bytes of its own, however short it is
+_BAND = 256 * 1024  # pixels
+_EIGHT_BITS = ((np.arange(65536, dtype=np.uint32) * 255 + 32767) // 65535).astype(np.uint8)
+
+# What brings a picture stored with this EXIF orientation upright (Exif 2.32, tag 274).
+_UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+_SIDEWAYS = (5, 6, 7, 8)  # rows become columns
+_BACKWARDS = (3, 4, 6, 7)  # the first row becomes the last row or column
+
+
+@dataclass(frozen=True)
+class Limits:
+    """How large a picture may be: its file in bytes, and width times height in pixels."""
+
+    max_bytes: int = 32 * 1024 * 1024
+    max_pixels: int = 50_000_000
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """An upright picture [H,W,3], and of how many frames it is the first: 1 for a still."""
+
+    pixels: RGB
+    frames: int = 1
+
+
+def decode(data: bytes, limits: Limits = Limits()) -> RGB:
+    """The picture in ``data`` as upright RGB, uint8 [H,W,3]; see :func:`read`."""
+    return read(data, limits).pixels
+
+
+def read(data: bytes, limits: Limits = Limits()) -> Decoded:
+    """The picture in ``data`` as upright RGB, uint8 [H,W,3], and its number of frames.
+
+    JPEG, PNG, WebP, BMP, GIF and TIFF are told by their content. Grey, palette, CMYK and 16-bit pictures
+    become 8-bit RGB, transparent ones are laid on white, of an animation the first frame is taken, of a TIFF
+    the first page, and the orientation is applied.
+
+    Raises ImageError, whose ``code`` says why: ``empty``, ``too_many_bytes``, ``unsupported_format``,
+    ``too_many_pixels``, ``truncated`` or ``unreadable``.
+    """
+    if not data:
+        raise ImageError("empty", "The picture is empty (0 bytes). Send the content of a picture file.")
+    if len(data) > limits.max_bytes:
+        raise _too_many_bytes(len(data), limits)
+    kind = sniff(data)
+    if kind is None:
+        raise ImageError(
+            "unsupported_format",
+            f"This is not a picture in a supported format. Convert it to {FORMATS}.",
+        )
+    try:
+        if kind == "WebP":  # its reader takes memory for the whole canvas before it tells the size
+            _check_pixels(*webp_size(data), limits)
+        if kind == "TIFF":  # all of its sizes and places are judged before its reader sees it
+            contents, size = tiff_contents(data)
+            _check_pixels(*size, limits)
+        else:
+            contents = _CONTENTS[kind](data)
+        box = None
+        if kind == "GIF":
+            width, height, box = gif_size(contents.pixels)
+            _check_pixels(width, height, limits)
+        picture: Image.Image = _READERS[kind](BytesIO(contents.pixels))
+        _check_pixels(*picture.size, limits)
+        if kind == "BMP":
+            _check_runs(picture, len(data))
+        if isinstance(picture, JpegImageFile) and is_cut_off(data, kind):
+            picture = _load_jpeg(picture, contents.pixels)
+        else:
+            picture.load()
+        if box is not None:
+            picture = _on_screen(picture, box)
+        if kind == "TIFF" and picture.mode in ("F", "I"):
+            raise ImageError(
+                "unsupported_format",
+                "The TIFF has numbers of 32 bits for pixels. Save it with 8 or 16 bits.",
+            )
+        if isinstance(picture, WebPImageFile):
+            contents = replace(contents, exif=picture.info.get("exif", b""), frames=picture.n_frames)
+        return Decoded(_to_rgb(picture, orientation(contents.exif)), contents.frames)
+    except (ImageError, MemoryError):
+        raise
+    except CutOffError as error:
+        raise _truncated(kind) from error
+    except Exception as error:  # a broken file makes Pillow's readers raise nearly anything
+        raise _broken(data, kind) from error
+
+
+def as_rgb(image: Picture) -> RGB:
+    """A picture in any form that this library takes, as upright RGB [H,W,3]: an array as it is, the path of
+    a file as :func:`load` reads it, its bytes as :func:`decode` does, a Pillow image likewise upright.
+
+    Raises ParameterError for anything else, ImageError for a picture that cannot be read, OSError for a file
+    that cannot be opened.
+    """
+    if isinstance(image, np.ndarray):
+        return np.asarray(image)
+    if isinstance(image, str | PathLike):
+        return load(Path(image))
+    if isinstance(image, bytes | bytearray | memoryview):
+        return decode(bytes(image))
+    if isinstance(image, Image.Image):
+        return _of_pillow(image)
+    advice = ": use tensor.permute(1, 2, 0).cpu().numpy()" if type(image).__name__ == "Tensor" else ""
+    raise ParameterError(
+        "a picture must be a numpy array uint8 [H,W,3], the path or the bytes of a picture file, or a Pillow "
+        f"image, got {type(image).__name__}{advice}"
+    )
+
+
+def check_several(images: Sequence[Picture], method: str) -> Sequence[Picture]:
+    """The same pictures. Raises ParameterError for a single one, which would be taken for several."""
+    single = isinstance(images, str | PathLike | bytes | bytearray | memoryview | Image.Image)
+    if single or (isinstance(images, np.ndarray) and images.ndim < 4):
+        raise ParameterError(f"{method} takes a list of pictures: give it [image]")
+    return images
+
+
+def _of_pillow(image: Image.Image) -> RGB:
+    if image.mode in ("F", "I") or not min(image.size):
+        raise ParameterError(
+            f"a Pillow image must have pixels, of 8 or 16 bits, got mode {image.mode} of {image.width} x "
+            f"{image.height}: convert it with image.convert('RGB')"
+        )
+    try:
+        return _to_rgb(image, image.getexif().get(_ORIENTATION, 1))
+    except (OSError, SyntaxError) as error:  # the file behind it is read only now
+        raise ImageError("unreadable", f"The Pillow image cannot be read: {error}.") from error
+
+
+def load(path: str | Path, limits: Limits = Limits()) -> RGB:
+    """The picture in a file as upright RGB, uint8 [H,W,3]; see :func:`read_file`."""
+    return read_file(path, limits).pixels
+
+
+def read_file(path: str | Path, limits: Limits = Limits()) -> Decoded:
+    """The picture in a file and its number of frames; see :func:`read`.
+
+    Raises ImageError with the path in its message, and OSError where the file cannot be opened.
+    """
+    path = Path(path)
+    try:
+        size = path.stat().st_size
+        if size > limits.max_bytes:
+            raise _too_many_bytes(size, limits)
+        with path.open("rb") as file:
+            return read(file.read(limits.max_bytes + 1), limits)  # a device or a pipe has no size, or no end
+    except ImageError as error:
+        raise ImageError(error.code, f"{path}: {error}") from error
+
+
+def _check_pixels(width: int, height: int, limits: Limits) -> None:
+    if width * height > limits.max_pixels:
+        raise ImageError(
+            "too_many_pixels",
+            f"The picture has {width} x {height} = {width * height:,} pixels, more than the "
+            f"{limits.max_pixels:,} allowed. Scale it down; nothing is gained by more.",
+        )
+    if max(width, height) > _MAX_SIDE:
+        raise ImageError(
+            "too_many_pixels",
+            f"The picture has {width} x {height} pixels; a side may have {_MAX_SIDE:,}. Cut it into parts.",
+        )
+
+
+def _check_runs(picture: Image.Image, size: int) -> None:
+    """Refuse a run-length coded BMP of a size that Pillow, which decodes it in Python, takes long for."""
+    width, height = picture.size
+    if picture.info["compression"] in _RUN_LENGTH and (
+        width * height > _MAX_RUN_LENGTH or size > 4 * _MAX_RUN_LENGTH
+    ):
+        raise ImageError(
+            "too_many_pixels",
+            f"The picture is a run-length coded BMP of {width} x {height} pixels; such may have "
+            f"{_MAX_RUN_LENGTH:,}. Save it as PNG.",
+        )
+
+
+def _load_jpeg(picture: JpegImageFile, data: bytes) -> JpegImageFile:
+    """Decode a JPEG that seems to lack its end marker; raise what the decoder does if pixels are missing."""
+    try:
+        picture.load()
+    except OSError:
+        unended = load_unended(data)
+        if unended is None:
+            raise
+        return unended
+    return picture
+
+
+def _on_screen(picture: Image.Image, box: tuple[int, int, int, int]) -> Image.Image:
+    """The screen of a GIF with its first frame in ``box``: around it there is nothing, which is white."""
+    if box == (0, 0, *picture.size):
+        return picture
+    screen = Image.new("RGBA", picture.size, (255, 255, 255, 0))
+    screen.paste(picture.convert("RGBA").crop(box), box[:2])
+    return screen
+
+
+def _to_rgb(picture: Image.Image, stored: int) -> RGB:
+    """The upright pixels [H,W,3] of a picture stored with this orientation.
+
+    They are made band by band: each step on the whole picture would hold one more of it in memory.
+    """
+    width, height = picture.size
+    rows = max(1, _BAND // width)
+    sideways, backwards = stored in _SIDEWAYS, stored in _BACKWARDS
+    pixels = np.empty((width, height, 3) if sideways else (height, width, 3), np.uint8)
+    for top in range(0, height, rows):
+        bottom = min(height, top + rows)
+        band = _band_to_rgb(picture.crop((0, top, width, bottom)))
+        if stored in _UPRIGHT:
+            band = band.transpose(_UPRIGHT[stored])
+        place = slice(height - bottom, height - top) if backwards else slice(top, bottom)
+        if sideways:
+            pixels[:, place] = np.asarray(band)
+        else:
+            pixels[place] = np.asarray(band)
+    return pixels
+
+
+def _band_to_rgb(picture: Image.Image) -> Image.Image:
+    if picture.mode.startswith("I"):
+        picture = _eight_bits(picture)
+    if picture.has_transparency_data:
+        layer = picture if picture.mode == "RGBA" else picture.convert("RGBA")
+        picture = Image.new("RGB", layer.size, "white")
+        picture.paste(layer, mask=layer.getchannel("A"))
+    return picture if picture.mode == "RGB" else picture.convert("RGB")
+
+
+def _eight_bits(picture: Image.Image) -> Image.Image:
+    """A 16-bit grey picture scaled to 8 bits; Pillow's own conversion would clip at 255."""
+    wide = np.asarray(picture)  # H x W
+    grey = Image.fromarray(_EIGHT_BITS[wide])
+    transparent = picture.info.get("transparency")  # one grey level, of the 16-bit scale
+    if transparent is not None:
+        grey.putalpha(Image.fromarray(np.where(wide == transparent, 0, 255).astype(np.uint8)))
+    return grey
+
+
+def _too_many_bytes(size: int, limits: Limits) -> ImageError:
+    return ImageError(
+        "too_many_bytes",
+        f"The picture has {size:,} bytes, more than the {limits.max_bytes:,} allowed. "
+        "Scale it down or compress it more.",
+    )
+
+
+def _broken(data: bytes, kind: str) -> ImageError:
+    if is_cut_off(data, kind):
+        return _truncated(kind)
+    return ImageError(
+        "unreadable",
+        f"The {kind} picture is damaged or has no pixels. Open it in an image program and save it anew.",
+    )
+
+
+def _truncated(kind: str) -> ImageError:
+    return ImageError("truncated", f"The {kind} picture ends before all of it was there. Send it again.")

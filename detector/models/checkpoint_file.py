@@ -1,0 +1,121 @@
+"""The file of a checkpoint: safetensors whose header carries one JSON object, the metadata.
+
+Two digests stand in it: ``tensors_sha256`` of the tensors, and ``sha256`` of all that the header says, that
+digest included. A damaged file is told from a good one, and an edited class name too, without reading the
+tensors. Nothing is ever unpickled, and nothing is made of what is read: that is :mod:`detector.models.checkpoint`.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor
+
+from detector.errors import CheckpointError
+from detector.io.atomic_write import write_whole
+from detector.io.readable_files import unreadable
+from detector.io.terminal_text import one_line
+
+FORMAT = "googlenet-detector/2"
+
+EARLIER_FORMAT = "googlenet-detector/1"
+"""Has one digest, ``sha256``, of the tensors alone, or none."""
+
+_ENTRY = "googlenet-detector"
+"""Where the metadata stands in the header."""
+
+_FETCH_AGAIN = "Copy or download it again"
+
+
+def write_file(path: Path, metadata: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> None:
+    """Write contiguous tensors of the CPU and metadata that are JSON, in one piece."""
+    header = {"format": FORMAT, "tensors_sha256": tensors_digest(tensors), **metadata}
+    header["sha256"] = header_digest(header)
+    write_whole(path, save(dict(tensors), metadata={_ENTRY: json.dumps(header)}))
+
+
+def read_file(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """Read the header's JSON object, format and digests included, and the tensors, and verify both.
+
+    A file of the earlier format that states no digest, as other programs may write it, is taken as it is.
+    Raises CheckpointError if the file is missing, truncated, foreign, or not as it was written.
+    """
+    with _open(path) as file:
+        header = _header(file, path)
+        try:
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
+        except (SafetensorError, RuntimeError, TypeError, ValueError) as error:
+            raise CheckpointError(f"{path}: its tensors cannot be read: {one_line(error)}") from error
+    stated = "sha256" if header["format"] == EARLIER_FORMAT else "tensors_sha256"
+    if stated in header and header[stated] != tensors_digest(tensors):
+        raise CheckpointError(
+            f"{path} is damaged: its tensors do not have the SHA-256 its header states. {_FETCH_AGAIN}"
+        )
+    return header, tensors
+
+
+def read_header(path: Path) -> dict[str, Any]:
+    """Read and verify the header's JSON object alone. Raises CheckpointError as :func:`read_file` does."""
+    with _open(path) as file:
+        return _header(file, path)
+
+
+def header_digest(header: Mapping[str, Any]) -> str:
+    """Return the SHA-256 of a header's JSON object without its ``sha256``, however it is laid out as text."""
+    content = {name: value for name, value in header.items() if name != "sha256"}
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def tensors_digest(tensors: Mapping[str, Tensor]) -> str:
+    """Return the SHA-256 of tensors: of their names, types, shapes and bytes."""
+    digest = hashlib.sha256()
+    for name in sorted(tensors):
+        value = tensors[name]
+        digest.update(f"{name} {value.dtype} {list(value.shape)}\n".encode())
+        digest.update(value.flatten().view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
+
+
+def _open(path: Path) -> Any:
+    if (reason := unreadable(path)) is not None:
+        raise CheckpointError(reason)
+    try:
+        return safe_open(path, framework="pt")
+    except (SafetensorError, OSError) as error:
+        raise CheckpointError(
+            f"{path} is no whole safetensors file ({one_line(error)}); a truncated download, or a "
+            "foreign format? Weights of other kinds come in through `detector weights import`"
+        ) from error
+
+
+def _header(file: Any, path: Path) -> dict[str, Any]:
+    text = (file.metadata() or {}).get("googlenet-detector")
+    if text is None:
+        raise CheckpointError(
+            f"{path} is a safetensors file, but not a checkpoint of this project: its header has no "
+            "'googlenet-detector' entry"
+        )
+    try:
+        header = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise CheckpointError(f"{path}: its metadata is no JSON: {one_line(error)}") from error
+    if not isinstance(header, dict):
+        raise CheckpointError(f"{path}: its metadata is no JSON object")
+    if header.get("format") not in (FORMAT, EARLIER_FORMAT):
+        stated = one_line(repr(header.get("format")))
+        raise CheckpointError(
+            f"{path} has format {stated}; this version reads {FORMAT!r} and {EARLIER_FORMAT!r}"
+        )
+    if header["format"] == FORMAT:
+        if "sha256" not in header or "tensors_sha256" not in header:
+            raise CheckpointError(f"{path} is damaged: its header lacks a SHA-256. {_FETCH_AGAIN}")
+        if header["sha256"] != header_digest(header):
+            raise CheckpointError(
+                f"{path} is damaged: its header does not have the SHA-256 it states. {_FETCH_AGAIN}"
+            )
+    return header

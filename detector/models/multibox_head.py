@@ -1,0 +1,198 @@
+"""The network of MultiBox: a head on the maps of a classifier's trunk that says where objects are.
+
+Erhan et al., "Scalable Object Detection using Deep Neural Networks" (CVPR 2014): a confidence and box offsets
+for each of K priors. In the convolutional form of Szegedy et al., "Scalable, High-Quality Object Detection"
+(arXiv 1412.1441), grids of several pitches carry the priors. Letters for shapes: N pictures, K priors.
+"""
+
+from collections import OrderedDict
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from detector.errors import ParameterError
+from detector.proposals.anchors import Grid
+from detector.structures.boxes import Boxes
+
+RARE = 0.01
+"""What the objectness of every prior is before training: most priors are no object."""
+
+SCALE = (0.1, 0.1, 0.2, 0.2)
+"""Offsets are whitened by this, as R-CNN's are: an output of 1 moves a box by a typical error."""
+
+_WIDTH, _FINE_WIDTH, _GROUPS = 192, 64, 16
+
+_MOST = 1024  # channels, cells and pixels a side: far beyond any head, and no memory is asked for in vain
+
+
+@dataclass(frozen=True)
+class MultiBoxSpec:
+    """All that makes a head but its weights; part of the checkpoint's metadata.
+
+    ``stages`` of the trunk are read, the first one for the finest grid, the second for all others;
+    ``channels`` are theirs. The picture is stretched to ``size`` x ``size`` pixels. ``grids`` carry the
+    priors, finest first; each after the second has half the cells of the one before, rounded up.
+    """
+
+    stages: tuple[str, str]
+    channels: tuple[int, int]
+    size: int
+    grids: tuple[Grid, ...]
+
+    def priors(self) -> Boxes:
+        """All priors [K,4] in pixels of the stretched picture, in the order of the head's outputs."""
+        return np.concatenate([grid.boxes(self.size) for grid in self.grids])
+
+    def as_json(self) -> dict[str, Any]:
+        """What :meth:`from_json` reads."""
+        grids = [{"cells": grid.cells, "sides": grid.sides.tolist()} for grid in self.grids]
+        return {**asdict(self), "grids": grids}
+
+    @classmethod
+    def from_json(cls, entry: Mapping[str, Any]) -> "MultiBoxSpec":
+        """Raises KeyError or ValueError if the entry is none that a head can be made of; the message begins
+        with the name of what is wrong."""
+        stages, channels, grid_list = (entry[name] for name in ("stages", "channels", "grids"))
+        if not _is_pair(stages) or not all(isinstance(stage, str) for stage in stages):
+            raise ValueError("stages, which must be two names")
+        if not _is_pair(channels):
+            raise ValueError("channels, which must be two numbers")
+        (fine, coarse), (fine_channels, coarse_channels) = stages, channels
+        if not isinstance(grid_list, list) or not all(isinstance(grid, dict) for grid in grid_list):
+            raise ValueError("grids, which must be a list of objects with cells and sides")
+        grids = tuple(Grid(_positive(grid["cells"], "cells"), _sides(grid["sides"])) for grid in grid_list)
+        if len(grids) < 2:
+            raise ValueError("grids, of which two maps need at least two")
+        for grid in grids:
+            if not len(grid.sides) or not ((grid.sides > 0) & np.isfinite(grid.sides)).all():
+                raise ValueError("sides, which must be positive, and of one shape a grid at least")
+        widths = _positive(fine_channels, "channels"), _positive(coarse_channels, "channels")
+        return cls((fine, coarse), widths, _positive(entry["size"], "size"), grids)
+
+
+class MultiBoxHead(nn.Module):
+    """Objectness and box offsets of every prior, from the trunk's maps at two depths.
+
+    Normalisation is by groups of channels: it behaves alike in training and use, whatever the batch.
+    """
+
+    def __init__(self, spec: MultiBoxSpec) -> None:
+        super().__init__()
+        self.spec = spec
+        fine, coarse = spec.channels
+        shapes = [len(grid.sides) for grid in spec.grids]
+        self.reduce_fine = nn.Conv2d(fine, _FINE_WIDTH, 1)
+        self.reduce = _block(coarse, _WIDTH, 1)
+        self.mix = _block(_WIDTH, _WIDTH, 3)
+        self.down = nn.ModuleList(_block(_WIDTH, _WIDTH, 3, stride=2) for _ in shapes[2:])
+        self.context = nn.Conv2d(_WIDTH, _FINE_WIDTH, 1)
+        self.norm_fine = nn.GroupNorm(_GROUPS, _FINE_WIDTH)
+        self.mix_fine = _block(_FINE_WIDTH, _FINE_WIDTH, 3)
+        widths = [_FINE_WIDTH] + [_WIDTH] * (len(shapes) - 1)
+        outputs = [
+            nn.Conv2d(width, count * 5, 3, padding=1) for width, count in zip(widths, shapes, strict=True)
+        ]
+        self.predict = nn.ModuleList(outputs)
+        _initialise(self, outputs)
+
+    def forward(self, fine: Tensor, coarse: Tensor) -> Tensor:
+        """Maps [N,480,28,28] and [N,832,14,14] -> [N,K,5]: objectness logit, whitened offsets.
+
+        The sizes are those of GoogLeNet at 224 pixels.
+        """
+        level = self.mix(self.reduce(coarse))  # N x 192 x 14 x 14
+        above = F.interpolate(self.context(level), size=fine.shape[2:], mode="nearest")
+        detail = torch.relu(self.norm_fine(self.reduce_fine(fine) + above))  # N x 64 x 28 x 28
+        levels = [self.mix_fine(detail), level]
+        for down in self.down:
+            levels.append(down(levels[-1]))  # N x 192 x 7 x 7, x 4 x 4
+        for grid, x in zip(self.spec.grids, levels, strict=True):
+            if x.shape[2] != grid.cells:
+                raise ParameterError(f"maps of {x.shape[2]} cells do not fit a grid of {grid.cells}")
+        outputs = [
+            predict(x).permute(0, 2, 3, 1).reshape(len(x), -1, 5)  # N x cells*cells*S x 5
+            for predict, x in zip(self.predict, levels, strict=True)
+        ]
+        return torch.cat(outputs, dim=1)
+
+
+def split_output(output: Tensor) -> tuple[Tensor, Tensor]:
+    """A head's output [N,K,5] -> objectness [N,K] in 0..1, and offsets [N,K,4] for ``boxes.decode``."""
+    return output[..., 0].sigmoid(), output[..., 1:] * output.new_tensor(SCALE)
+
+
+class MultiBoxNetwork(nn.Module):
+    """A trunk up to the stages that a head reads, and the head: pictures [N,3,size,size] -> [N,K,5]."""
+
+    def __init__(self, features: nn.Sequential, head: MultiBoxHead) -> None:
+        """Raises ParameterError if the trunk has no such stages."""
+        super().__init__()
+        self.stages = head.spec.stages
+        self.trunk = features[: stages_read(features, self.stages)]
+        self.head = head
+
+    def forward(self, pictures: Tensor) -> Tensor:
+        return self.head(*self.maps(pictures))
+
+    def maps(self, pictures: Tensor) -> tuple[Tensor, Tensor]:
+        """What the head reads of the trunk."""
+        x, found = pictures, {}
+        for name, stage in self.trunk.named_children():
+            x = stage(x)
+            if name in self.stages:
+                found[name] = x
+        fine, coarse = (found[name] for name in self.stages)
+        return fine, coarse
+
+
+def stages_read(features: nn.Sequential, stages: Sequence[str]) -> int:
+    """How many stages of a trunk have to run for a head that reads ``stages``."""
+    names = [name for name, _ in features.named_children()]
+    unknown = [name for name in stages if name not in names]
+    if unknown:
+        raise ParameterError(f"the trunk has no stage {unknown[0]!r}; it has {', '.join(names)}")
+    return 1 + max(names.index(name) for name in stages)
+
+
+def _is_pair(value: object) -> bool:
+    return isinstance(value, list | tuple) and len(value) == 2
+
+
+def _sides(value: object) -> NDArray[np.float32]:
+    try:
+        return np.array(value, np.float32).reshape(-1, 2)
+    except (TypeError, ValueError, OverflowError) as error:
+        raise ValueError("sides, which must be pairs of numbers") from error
+
+
+def _positive(number: object, what: str) -> int:
+    if not isinstance(number, int) or isinstance(number, bool) or not 1 <= number <= _MOST:
+        raise ValueError(f"{what}, which must be a whole number in 1..{_MOST}")
+    return number
+
+
+def _initialise(head: nn.Module, outputs: Sequence[nn.Conv2d]) -> None:
+    for part in head.modules():
+        if isinstance(part, nn.Conv2d):
+            nn.init.kaiming_normal_(part.weight, nonlinearity="relu")
+            nn.init.zeros_(part.bias)  # type: ignore[arg-type]
+    for output in outputs:
+        nn.init.normal_(output.weight, std=0.01)
+        with torch.no_grad():
+            output.bias.view(-1, 5)[:, 0] = float(np.log(RARE / (1 - RARE)))  # type: ignore[union-attr]
+
+
+def _block(channels: int, filters: int, kernel: int, stride: int = 1) -> nn.Sequential:
+    return nn.Sequential(
+        OrderedDict(
+            conv=nn.Conv2d(channels, filters, kernel, stride, padding=kernel // 2),
+            norm=nn.GroupNorm(_GROUPS, filters),
+            relu=nn.ReLU(inplace=True),
+        )
+    )

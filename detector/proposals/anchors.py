@@ -1,0 +1,107 @@
+"""Priors: the boxes that MultiBox starts from, found in the ground truth by k-means.
+
+Erhan et al., "Scalable Object Detection using Deep Neural Networks" (CVPR 2014), section 3, clusters the
+boxes of the training set. Szegedy et al., "Scalable, High-Quality Object Detection" (arXiv 1412.1441),
+section 3, makes the network convolutional: the same shapes at every cell of grids of several pitches. Letters
+for shapes: G ground truths, S shapes, K priors. All boxes are in pixels of the network's square input.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from detector.errors import ParameterError
+from detector.structures.boxes import Boxes
+
+Sides = NDArray[np.float32]
+"""Widths and heights of boxes, [G,2] or [S,2], in pixels."""
+
+
+@dataclass(frozen=True, eq=False)
+class Grid:
+    """Priors of ``cells`` x ``cells`` places, at each of them boxes of sides [S,2], smallest first."""
+
+    cells: int
+    sides: Sides
+
+    def __eq__(self, other: object) -> bool:
+        # Left to the dataclass, arrays would be compared one by one and have no truth value.
+        if not isinstance(other, Grid):
+            return NotImplemented
+        return self.cells == other.cells and np.array_equal(self.sides, other.sides)
+
+    def boxes(self, size: int) -> Boxes:
+        """Priors [cells*cells*S,4] of an input of ``size`` pixels: by row, by column, by shape."""
+        centre = (np.arange(self.cells, dtype=np.float32) + 0.5) * (size / self.cells)
+        y, x = np.meshgrid(centre, centre, indexing="ij")
+        centres = np.stack([x, y], axis=-1)[:, :, None]  # cells x cells x 1 x 2
+        half = self.sides / 2
+        return np.concatenate([centres - half, centres + half], axis=-1).reshape(-1, 4).astype(np.float32)
+
+
+def cluster_sides(sides: Sides, count: int, *, seed: int = 0, rounds: int = 100) -> Sides:
+    """The ``count`` shapes [S,2] that ground truths of sides [G,2] are nearest to, smallest area first.
+
+    k-means under the distance 1 - IoU of two boxes with one centre, so that a pixel matters more to a small
+    box; a cluster's new shape is the geometric mean of its members. The start is k-means++ from ``seed``.
+
+    Raises ParameterError if there are fewer different ground truths than shapes to find.
+    """
+    sides = np.asarray(sides, np.float32)
+    if len(np.unique(sides, axis=0)) < count:
+        raise ParameterError(f"{count} shapes of priors need at least as many different boxes to learn from")
+    rng = np.random.default_rng(seed)
+    shapes = _spread_out(sides, count, rng)
+    owner = np.full(len(sides), -1)
+    for _ in range(rounds):
+        nearest = _overlap(sides, shapes).argmax(axis=1)
+        if (nearest == owner).all():
+            break
+        owner = nearest
+        for shape in range(count):
+            mine = sides[owner == shape]
+            # A shape that lost all its members starts anew where the fit is worst.
+            worst = _overlap(sides, shapes).max(axis=1).argmin()
+            shapes[shape] = np.exp(np.log(mine).mean(axis=0)) if len(mine) else sides[worst]
+    return shapes[np.argsort(shapes.prod(axis=1), kind="stable")]
+
+
+def place_on_grids(shapes: Sides, cells: Sequence[int], size: int) -> list[Grid]:
+    """Shapes [S,2] shared out to grids of so many cells a side: each to the coarsest that is fine enough.
+
+    A grid is fine enough for a shape whose geometric mean side is at least twice the pitch: wherever an
+    object of that shape lies, some prior is then less than a quarter of its side away. The finest grid takes
+    what is too small for all. A grid that no shape suits gets the shape nearest to it, so that every level
+    learns something.
+
+    Raises ParameterError if there are fewer shapes than grids.
+    """
+    if len(shapes) < len(cells):
+        raise ParameterError(f"{len(cells)} grids need at least as many shapes, got {len(shapes)}")
+    finest_first = sorted(cells, reverse=True)
+    pitch = np.array([size / count for count in finest_first])
+    side = np.sqrt(shapes.prod(axis=1))
+    level = np.maximum((side[:, None] >= 2 * pitch).sum(axis=1) - 1, 0)
+    for index in range(len(pitch)):
+        if not (level == index).any():
+            shared = [shape for shape in range(len(shapes)) if (level == level[shape]).sum() > 1]
+            if shared:
+                level[min(shared, key=lambda shape: abs(side[shape] - 2 * pitch[index]))] = index
+    return [Grid(count, shapes[level == index]) for index, count in enumerate(finest_first)]
+
+
+def _spread_out(sides: Sides, count: int, rng: np.random.Generator) -> Sides:
+    """k-means++: each next start is drawn in proportion to how badly it is covered so far."""
+    chosen = [sides[rng.integers(len(sides))]]
+    while len(chosen) < count:
+        distance = 1 - _overlap(sides, np.array(chosen)).max(axis=1)
+        chosen.append(sides[rng.choice(len(sides), p=distance / distance.sum())])
+    return np.array(chosen, np.float32)
+
+
+def _overlap(sides: Sides, shapes: Sides) -> NDArray[np.float32]:
+    """IoU [G,S] of boxes with one centre."""
+    shared = np.minimum(sides[:, None], shapes[None]).prod(axis=2)
+    return shared / (sides.prod(axis=1)[:, None] + shapes.prod(axis=1)[None] - shared)

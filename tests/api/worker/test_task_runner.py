@@ -1,0 +1,126 @@
+"""A task whose time is over, or whose client is gone: no further stage of it is run."""
+
+import threading
+from collections.abc import Iterator
+from contextvars import copy_context
+from io import BytesIO
+from time import monotonic
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from api.frontend.errors import ApiError
+from api.frontend.settings import Settings
+from api.protocol.tasks import ClassifyTask, DetectTask, Task
+from api.worker.device_errors import Expired
+from api.worker.fair_queue import Requester
+from api.worker.handlers import Clock, Result, steps_of
+from api.worker.loaded_model import LoadedModel, load_model
+from api.worker.preprocessing_pool import Preparers
+from api.worker.scheduler import Scheduler
+from api.worker.settings import worker_settings
+from api.worker.task_runner import Job
+from detector.inference.looks import Steps, complete
+from detector.io.decoding import Limits
+
+PNG_TASK = DetectTask(0.0, 50, None, None, "image/png", None)
+JSON_TASK = DetectTask(0.0, 50, None, None, "json", None)
+
+
+@pytest.fixture(scope="module")
+def model() -> LoadedModel:
+    return load_model("default", worker_settings(Settings(device="cpu", max_proposals=3, profile="fast"))[0])
+
+
+@pytest.fixture(scope="module")
+def photograph() -> bytes:
+    pixels = np.random.default_rng(0).integers(0, 256, (480, 640, 3), np.uint8)
+    file = BytesIO()
+    Image.fromarray(pixels).save(file, "BMP")
+    return file.getvalue()
+
+
+class Countdown:
+    """A check that raises when it was called so many times."""
+
+    def __init__(self, times: int) -> None:
+        self.left = times
+        self.calls = 0
+
+    def __call__(self) -> None:
+        """Raises Expired from then on."""
+        self.calls += 1
+        self.left -= 1
+        if self.left < 0:
+            raise Expired
+
+
+@pytest.mark.parametrize("task", [PNG_TASK, JSON_TASK, ClassifyTask(top=2, crops=1)])
+def test_steps_end_at_the_first_check_that_raises(model: LoadedModel, photograph: bytes, task: Task) -> None:
+    whole = Countdown(10**6)
+    assert complete(steps_of(task, model, photograph, Limits(), Clock(whole))).body
+    few = {PNG_TASK: 20, JSON_TASK: 4}.get(
+        task, 1
+    )  # the file's pieces alone are some; a check for each stage
+    assert whole.calls >= few
+    for times in {0, 1, 2, 3, whole.calls // 2, whole.calls - 1}:
+        if 0 <= times < whole.calls:
+            check = Countdown(times)
+            with pytest.raises(Expired):
+                complete(steps_of(task, model, photograph, Limits(), Clock(check)))
+            assert check.calls == times + 1, "nothing went on after it"
+
+
+def test_a_drawn_jpeg_that_no_encoder_writes_is_refused(model: LoadedModel) -> None:
+    file = BytesIO()
+    Image.new("RGB", (1, 65535), "white").save(file, "PNG")
+    task = DetectTask(0.0, 5, None, None, "image/jpeg", None)
+    with pytest.raises(ApiError, match="image/png") as caught:
+        complete(steps_of(task, model, file.getvalue(), Limits(), Clock()))
+    assert (caught.value.status, caught.value.code) == (422, "invalid_parameter")
+
+
+@pytest.fixture
+def machinery() -> Iterator[tuple[Scheduler, Preparers]]:
+    scheduler, preparers = Scheduler(), Preparers(1, ahead=2)
+    yield scheduler, preparers
+    preparers.close()
+    scheduler.close()
+
+
+@pytest.mark.parametrize(
+    ("what", "status", "code"),
+    [("expires", 504, "deadline_exceeded"), ("is cancelled", 503, "draining")],
+)
+def test_a_task_that_ends_in_one_stage_does_not_begin_the_next(
+    machinery: tuple[Scheduler, Preparers], what: str, status: int, code: str
+) -> None:
+    """It is told while a stage works, by its clock or by the front, as in the worker."""
+    requester = Requester(monotonic() + 60)
+    answers: list[Result | ApiError] = []
+    answered = threading.Event()
+    done: list[str] = []
+
+    def steps(clock: Clock) -> Steps[Result]:
+        done.append("decode")
+        if what == "expires":
+            requester.deadline = monotonic()
+        else:
+            job.cancel()
+        clock.enter("proposals")
+        done.append("proposals")
+        yield from ()
+        return Result({}, "text/plain", b"")
+
+    def answer(one: Result | ApiError, clock: Clock) -> None:
+        answers.append(one)
+        answered.set()
+
+    job = Job(steps, requester, *machinery, answer, copy_context())
+    job.start()
+    assert answered.wait(60)
+    assert done == ["decode"]
+    [error] = answers
+    assert isinstance(error, ApiError)
+    assert (error.status, error.code) == (status, code)

@@ -1,0 +1,517 @@
+"""The command line, run as a user runs it."""
+
+import json
+import os
+import shutil
+import signal
+import stat
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from importlib.metadata import version
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from detector.cli.commands import main
+from detector.cli.image_run import PictureRun
+from detector.inference.loading import load_detector
+from detector.inference.scoring import Scoring
+from detector.io.decoding import load
+from detector.models.checkpoint import load_checkpoint, save_checkpoint
+from detector.options import Profile
+from detector.structures.classes import ilsvrc_det
+
+Inside = Callable[..., int | str | None]
+"""Arguments to what the command ends with: a status, or the text of an error."""
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("pictures")
+    rng = np.random.default_rng(0)
+    for name, size in (("a.jpg", (60, 80)), ("b.png", (50, 40))):
+        Image.fromarray(rng.integers(0, 256, (*size, 3), dtype=np.uint8)).save(folder / name)
+    (folder / "notes.txt").write_text("no picture")
+    return folder
+
+
+def _run(*arguments: object) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "detector.cli.commands", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+@pytest.fixture
+def inside(monkeypatch: pytest.MonkeyPatch) -> Inside:
+    """The command without a process of its own, which costs seconds to start."""
+
+    def run(*arguments: object) -> int | str | None:
+        monkeypatch.setattr(sys, "argv", ["detector", *map(str, arguments)])
+        with pytest.raises(SystemExit) as done:
+            main()
+        return done.value.code
+
+    return run
+
+
+def test_detect_writes_json_and_drawings(pictures: Path, checkpoint_path: Path, tmp_path: Path) -> None:
+    done = _run(
+        "detect", pictures, "--weights", checkpoint_path, "--json", tmp_path / "found.json",
+        "--draw", tmp_path / "drawn", "--score-threshold", 0, "--max-detections", 3, "--max-proposals", 4,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    first, second = json.loads((tmp_path / "found.json").read_text())
+    assert (first["image"], first["width"], first["height"]) == (str(pictures / "a.jpg"), 80, 60)
+    assert first["frames"] == second["frames"] == 1
+    assert (second["width"], second["height"]) == (40, 50)
+    assert len(first["detections"]) == 3
+    for entry in first["detections"]:
+        assert set(entry) == {"label", "wnid", "score", "box"}
+        assert dict(zip(ilsvrc_det().ids, ilsvrc_det().names, strict=True))[entry["wnid"]] == entry["label"]
+        box = entry["box"]
+        assert 0 <= box["xmin"] <= box["xmax"] <= 80
+        assert 0 <= box["ymin"] <= box["ymax"] <= 60
+    drawn = sorted((tmp_path / "drawn").iterdir())
+    assert [path.name for path in drawn] == ["0001-a.png", "0002-b.png"]
+
+
+def test_classify_prints(pictures: Path, checkpoint_path: Path) -> None:
+    done = _run("classify", pictures / "a.jpg", "--weights", checkpoint_path, "--top", 2)
+    assert done.returncode == 0, done.stderr
+    assert len(done.stdout.splitlines()) == 3
+
+
+def test_a_broken_picture_is_named_and_the_rest_done(
+    pictures: Path, checkpoint_path: Path, tmp_path: Path
+) -> None:
+    broken = tmp_path / "broken.jpg"
+    broken.write_bytes((pictures / "a.jpg").read_bytes()[:200])
+    done = _run("classify", broken, pictures / "b.png", "--weights", checkpoint_path, "--json", "-")
+    assert done.returncode == 1
+    assert str(broken) in done.stderr
+    assert [result["image"] for result in json.loads(done.stdout)] == [str(pictures / "b.png")]
+
+
+def test_weights_import_show_verify(shared: Path, tmp_path: Path) -> None:
+    target = tmp_path / "bvlc.safetensors"
+    done = _run("weights", "import", "bvlc", shared / "weights" / "bvlc_googlenet.npz", target)
+    assert done.returncode == 0, done.stderr
+    assert target.stat().st_size < 15 * 2**20
+    assert "1000 classes" in _run("weights", "show", target).stdout
+    assert _run("weights", "verify", target).returncode == 0
+
+
+def test_weights_show_tells_of_a_multibox_head(
+    inside: Inside, checkpoint_path: Path, multibox_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Seven shapes: two on 784 places, one on 196, two on 49, two on 16."""
+    assert inside("weights", "show", multibox_path) == 0
+    shown = capsys.readouterr().out
+    assert "MultiBox        1894 priors, reads inception_3b and inception_4e, input 224x224" in shown
+    assert inside("weights", "show", checkpoint_path) == 0
+    assert "MultiBox        no" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("profile", Profile)
+def test_detect_looks_where_the_profile_says(
+    inside: Inside, pictures: Path, multibox_path: Path, tmp_path: Path, profile: Profile
+) -> None:
+    done = inside(
+        "detect", pictures / "a.jpg", "--weights", multibox_path, "--json", tmp_path / "found.json",
+        "--profile", profile, "--score-threshold", 0, "--max-proposals", 5, "--device", "cpu",
+    )  # fmt: skip
+    assert done == 0
+    detector = load_detector(multibox_path, device="cpu", profile=profile, max_proposals=5)
+    (expected,) = detector.detect([load(pictures / "a.jpg")], score_threshold=0)
+    (result,) = json.loads((tmp_path / "found.json").read_text())
+    assert result["detections"] == expected.as_dicts(detector.classes)
+
+
+def test_several_weights_are_averaged(
+    inside: Inside, pictures: Path, checkpoint_path: Path, multibox_path: Path, tmp_path: Path
+) -> None:
+    done = inside(
+        "detect", pictures / "a.jpg", "--weights", checkpoint_path, "--weights", multibox_path,
+        "--json", tmp_path / "found.json", "--score-threshold", 0, "--max-proposals", 5, "--device", "cpu",
+    )  # fmt: skip
+    assert done == 0
+    detector = load_detector([checkpoint_path, multibox_path], device="cpu", max_proposals=5)
+    (expected,) = detector.detect([load(pictures / "a.jpg")], score_threshold=0)
+    (result,) = json.loads((tmp_path / "found.json").read_text())
+    assert result["detections"] == expected.as_dicts(detector.classes)
+
+
+def test_weights_show_tells_of_the_scoring(
+    inside: Inside, checkpoint_path: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    whole, path = load_checkpoint(checkpoint_path), tmp_path / "scoring.safetensors"
+    scoring = Scoring(fit_power=0.5, vote_iou=0.5)
+    save_checkpoint(path, replace(whole, metadata=replace(whole.metadata, scoring=scoring)))
+    assert inside("weights", "show", path) == 0
+    assert "scoring         fit_power 0.5, vote_iou 0.5\n" in capsys.readouterr().out
+    assert inside("weights", "show", checkpoint_path) == 0
+    assert "scoring         probabilities alone\n" in capsys.readouterr().out
+
+
+def test_the_version_is_told(inside: Inside, capsys: pytest.CaptureFixture[str]) -> None:
+    assert inside("--version") == 0
+    assert capsys.readouterr().out == f"detector {version('googlenet-detector')}\n"
+
+
+def test_a_profile_that_the_weights_cannot_serve(
+    inside: Inside, pictures: Path, checkpoint_path: Path
+) -> None:
+    said = inside("detect", pictures / "a.jpg", "--weights", checkpoint_path, "--profile", "fast")
+    assert isinstance(said, str), "the text that the interpreter prints, with exit status 1"
+    assert said.startswith("error: profile fast needs a MultiBox head")
+    assert "use profile search, or give them one with training/train_multibox.py" in said
+
+
+def test_an_unknown_profile_is_a_mistake_of_usage(
+    inside: Inside, pictures: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert inside("detect", pictures / "a.jpg", "--profile", "turbo") == 2
+    said = capsys.readouterr().err
+    assert "turbo" in said
+    assert all(profile in said for profile in Profile)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["weights", "verify", "nowhere.safetensors"], "does not exist"),
+        (["detect", "x.jpg", "--weights", "nowhere.safetensors"], "does not exist"),
+        (["weights", "import", "bvlc", "nowhere.npz", "out.safetensors"], "nowhere.npz"),
+        (["detect", "x.jpg", "--device", "quantum"], "device"),
+        (["classify", "x.jpg", "--device", "meta"], "unknown device 'meta': use"),
+    ],
+)
+def test_errors_are_one_line(arguments: list[str], says: str) -> None:
+    done = _run(*arguments)
+    assert done.returncode == 1
+    assert says in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def _dangling(folder: Path, picture: Path) -> str:
+    (folder / "b.jpg").symlink_to("/nowhere/b.jpg")
+    return "b.jpg: no such file or directory"
+
+
+def _loop(folder: Path, picture: Path) -> str:
+    (folder / "b.jpg").symlink_to("b.jpg")
+    return "b.jpg: too many levels of symbolic links"
+
+
+def _folder(folder: Path, picture: Path) -> str:
+    (folder / "b.jpg").mkdir()
+    return "b.jpg: is a folder, not a picture"
+
+
+def _pipe(folder: Path, picture: Path) -> str:
+    os.mkfifo(folder / "b.jpg")
+    return "b.jpg: is no file"
+
+
+def _device(folder: Path, picture: Path) -> str:
+    (folder / "b.jpg").symlink_to("/dev/zero")
+    return "b.jpg: is no file"
+
+
+def _empty(folder: Path, picture: Path) -> str:
+    (folder / "b.jpg").write_bytes(b"")
+    return "b.jpg: The picture is empty"
+
+
+def _text(folder: Path, picture: Path) -> str:
+    (folder / "b.jpg").write_text("no picture")
+    return "b.jpg: This is not a picture"
+
+
+def _cut(folder: Path, picture: Path) -> str:
+    (folder / "b.jpg").write_bytes(picture.read_bytes()[:300])
+    return "b.jpg: "
+
+
+def _name(folder: Path, picture: Path) -> str:
+    (folder / os.fsdecode(b"b\xff\n.jpg")).write_bytes(b"")
+    return r"b\xff\n.jpg: The picture is empty"
+
+
+def _nested(folder: Path, picture: Path) -> str:
+    (folder / "b" / "c.png").mkdir(parents=True)
+    (folder / "b" / "d.jpg").symlink_to("nowhere")
+    return "b/d.jpg: no such file or directory"
+
+
+def _heic(folder: Path, picture: Path) -> str:
+    (folder / "b").mkdir()
+    for name in ("b.HEIC", "b/c.avif", "notes.txt", "b/.c.heic"):
+        (folder / name).write_bytes(b"")
+    return (
+        "2 files are of kinds that are not read (.avif, .heic: b.HEIC, c.avif): convert them to JPEG or PNG"
+    )
+
+
+@pytest.mark.parametrize("command", ["detect", "classify"])
+def test_pictures_of_a_folder_that_are_not_read_are_told_in_one_line(
+    inside: Inside, pictures: Path, checkpoint_path: Path, tmp_path: Path,
+    capsys: pytest.CaptureFixture[str], command: str,
+) -> None:  # fmt: skip
+    says, out = _heic(tmp_path, pictures / "a.jpg"), tmp_path / "out.json"
+    shutil.copy(pictures / "a.jpg", tmp_path)
+    assert inside(command, tmp_path, "--weights", checkpoint_path, "--json", out) == 1
+    assert len(json.loads(out.read_text())) == 1
+    assert capsys.readouterr().err == f"error: {tmp_path}: {says}\n"
+    (tmp_path / "a.jpg").unlink()
+    assert inside(command, tmp_path, "--weights", checkpoint_path) == 1
+    assert capsys.readouterr().err == f"error: no pictures in {tmp_path}\nerror: {tmp_path}: {says}\n"
+
+
+@pytest.mark.parametrize(
+    "bad", [_dangling, _loop, _folder, _pipe, _device, _empty, _text, _cut, _name, _nested]
+)
+def test_one_bad_entry_of_a_folder_is_told_and_the_others_go_on(
+    inside: Inside, pictures: Path, checkpoint_path: Path, tmp_path: Path,
+    capsys: pytest.CaptureFixture[str], bad: Callable[[Path, Path], str],
+) -> None:  # fmt: skip
+    folder, out = tmp_path / "folder", tmp_path / "out.json"
+    folder.mkdir()
+    for name in ("a.jpg", "z.jpg"):
+        shutil.copy(pictures / "a.jpg", folder / name)
+    says = bad(folder, pictures / "a.jpg")
+    assert inside("classify", folder, "--weights", checkpoint_path, "--json", out) == 1
+    assert [Path(one["image"]).name for one in json.loads(out.read_text())] == ["a.jpg", "z.jpg"]
+    lines = capsys.readouterr().err.splitlines()
+    assert any(line.startswith(f"error: {folder}/{says}") for line in lines), lines
+    assert all(line.startswith("error: ") for line in lines)
+    assert not any("a.jpg" in line or "z.jpg" in line for line in lines)
+
+
+@pytest.mark.parametrize(
+    ("make", "says"),
+    [
+        pytest.param(lambda f: None, "no pictures in", id="an empty folder"),
+        pytest.param(lambda f: (f / "notes.txt").write_text(""), "no pictures in", id="other files"),
+        pytest.param(lambda f: (f / "._a.jpg").write_text(""), "no pictures in", id="what a system left"),
+        pytest.param(lambda f: f.rmdir(), "no such file or directory", id="nothing of that name"),
+        pytest.param(lambda f: (f / "b.jpg").mkdir(), "is a folder", id="only a folder called so"),
+    ],
+)
+def test_nothing_found_is_told(
+    inside: Inside, checkpoint_path: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str],
+    make: Callable[[Path], object], says: str,
+) -> None:  # fmt: skip
+    folder, out = tmp_path / "folder", tmp_path / "out.json"
+    folder.mkdir()
+    make(folder)
+    assert inside("detect", folder, "--weights", checkpoint_path, "--json", out) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("error: ")
+    assert says in line
+    assert str(folder) in line
+    assert json.loads(out.read_text()) == []
+
+
+def test_pictures_of_sub_folders_by_any_suffix_each_time_they_are_named(
+    inside: Inside, pictures: Path, checkpoint_path: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    names = ["a.JFIF", "b/c/d.jpe", os.fsdecode(b"b/c/\xff.jpg")]
+    for name in names:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(pictures / "a.jpg", tmp_path / name)
+    command = ("classify", tmp_path, tmp_path / "a.JFIF", "--weights", checkpoint_path, "--top", 1)
+    assert inside(*command, "--json", "-") == 0
+    want = [f"{tmp_path}/{name}" for name in ("a.JFIF", "b/c/d.jpe", r"b/c/\xff.jpg", "a.JFIF")]
+    assert [one["image"] for one in json.loads(capsys.readouterr().out)] == want
+    assert inside(*command) == 0
+    assert [line for line in capsys.readouterr().out.splitlines() if line[0] != " "] == [
+        f"{name} (80x60)" for name in want
+    ]
+
+
+def _is_folder(folder: Path) -> Path:
+    return folder
+
+
+def _below_a_file(folder: Path) -> Path:
+    (folder / "file").write_text("")
+    return folder / "file" / "deeper"
+
+
+@pytest.mark.parametrize(
+    ("option", "make", "says"),
+    [
+        ("--json", _is_folder, "a folder is in the way"),
+        ("--json", _below_a_file, "a file is in the way"),
+        ("--draw", _below_a_file, "a file is in the way"),
+    ],
+)
+def test_where_results_go_is_checked_before_weights_are_loaded(
+    inside: Inside, pictures: Path, tmp_path: Path, option: str, make: Callable[[Path], Path], says: str
+) -> None:
+    said = inside("detect", pictures, "--weights", "nowhere.safetensors", option, make(tmp_path))
+    assert isinstance(said, str)
+    assert said.startswith("error: cannot write ")
+    assert says in said
+
+
+def test_results_that_cannot_be_written_are_printed(
+    inside: Inside, pictures: Path, checkpoint_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert inside("classify", pictures, "--weights", checkpoint_path, "--json", "/dev/full") == 1
+    said = capsys.readouterr()
+    assert len(json.loads(said.out)) == 2
+    (line,) = said.err.splitlines()
+    assert line.startswith("error: cannot write /dev/full: the disk is full")
+
+
+def test_a_drawing_that_cannot_be_written_is_told_and_the_others_go_on(
+    inside: Inside, pictures: Path, multibox_path: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "0001-a.png").mkdir()
+    long = tmp_path / f"{'n' * 251}.jpg"
+    shutil.copy(pictures / "a.jpg", long)
+    done = inside(
+        "detect", pictures, long, "--weights", multibox_path, "--draw", tmp_path, "--profile", "fast",
+        "--max-proposals", 2, "--json", tmp_path / "out.json",
+    )  # fmt: skip
+    assert done == 1
+    assert len(json.loads((tmp_path / "out.json").read_text())) == 3
+    first, count = capsys.readouterr().err.splitlines()
+    assert first.startswith(f"error: {pictures}/a.jpg: cannot write {tmp_path}/0001-a.png: a folder is in")
+    assert count == "error: 1 of 3 pictures failed"
+    assert {one.name for one in tmp_path.glob("000[23]-*")} == {"0002-b.png", f"0003-{'n' * 200}.png"}
+
+
+def test_drawings_of_a_run_before_are_passed_over(
+    inside: Inside, pictures: Path, multibox_path: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Into the folder of the pictures, again and again; by itself a drawing is a picture as any other."""
+    folder, out = tmp_path / "folder", tmp_path / "out.json"
+    shutil.copytree(pictures, folder)
+    options = ("--weights", multibox_path, "--json", out)
+    drawing = ("--draw", folder, "--profile", "fast", "--max-proposals", 2)
+    for told in ([], ["2 drawings of other runs are passed over; one that is named by itself is looked at"]):
+        assert inside("detect", folder, *options, *drawing) == 0
+        assert [Path(one["image"]).name for one in json.loads(out.read_text())] == ["a.jpg", "b.png"]
+        assert sorted(one.name for one in folder.glob("000*")) == ["0001-a.png", "0002-b.png"]
+        assert capsys.readouterr().err.splitlines() == told
+    assert inside("classify", folder, *options) == 0
+    assert len(json.loads(out.read_text())) == 2
+    assert inside("classify", folder / "0001-a.png", *options) == 0
+    assert [Path(one["image"]).name for one in json.loads(out.read_text())] == ["0001-a.png"]
+
+
+@pytest.mark.parametrize(
+    ("words", "option"),
+    [(["detect", "a.jpg"], "--json"), (["classify", "a.jpg"], "--json"), (["classify", "."], "--json")],
+    ids=" ".join,
+)
+def test_results_do_not_replace_weights(
+    inside: Inside, pictures: Path, checkpoint_path: Path, tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch, words: list[str], option: str,
+) -> None:  # fmt: skip
+    shutil.copy(pictures / "a.jpg", tmp_path / "a.jpg")
+    shutil.copy(checkpoint_path, tmp_path / "mine.safetensors")
+    monkeypatch.chdir(tmp_path)
+    said = inside(*words, "--weights", "mine.safetensors", option, "./mine.safetensors")
+    assert said == "error: mine.safetensors is also read: give the output another name"
+    assert Path("mine.safetensors").read_bytes() == checkpoint_path.read_bytes()
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["import", "torchvision", "mine.safetensors", "mine.safetensors"],
+        ["import", "bvlc", "mine.safetensors", "./mine.safetensors"],
+        ["add-multibox", "mine.safetensors", "other.safetensors", "mine.safetensors"],
+        ["add-multibox", "other.safetensors", "mine.safetensors", "mine.safetensors"],
+    ],
+    ids=" ".join,
+)
+def test_weights_do_not_replace_those_they_are_made_of(
+    inside: Inside, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: list[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine.safetensors").write_text("mine")
+    said = inside("weights", *words)
+    assert said == "error: mine.safetensors is also read: give the output another name"
+
+
+@pytest.mark.parametrize(
+    ("number", "status", "with_json"), [(signal.SIGINT, 130, False), (signal.SIGTERM, 143, True)]
+)
+def test_an_interrupted_run_keeps_what_it_has_found(
+    pictures: Path, multibox_path: Path, tmp_path: Path, number: int, status: int, with_json: bool
+) -> None:
+    out, drawn = tmp_path / "out.json", tmp_path / "drawn"
+    command = [
+        sys.executable, "-m", "detector.cli.commands", "detect", *[str(pictures / "a.jpg")] * 3000,
+        "--weights", str(multibox_path), "--profile", "fast", "--max-proposals", "2", "--draw", str(drawn),
+        *(["--json", str(out)] if with_json else []),
+    ]  # fmt: skip
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # ignored in a shell's background
+    ) as run:  # fmt: skip
+        while not list(drawn.glob("0002*")) and run.poll() is None:
+            time.sleep(0.02)
+        run.send_signal(number)
+        printed, said = run.communicate(timeout=60)
+    assert run.returncode == status, said
+    (line,) = said.splitlines()
+    assert line.startswith("error: interrupted after ")
+    assert line.endswith(" of 3000 pictures")
+    found = (
+        json.loads(out.read_text()) if with_json else [row for row in printed.splitlines() if "(80" in row]
+    )
+    assert 2 <= len(found) < 3000
+    assert int(line.split()[3]) <= len(found) <= int(line.split()[3]) + 1
+    assert not [one.name for one in tmp_path.rglob(".*")], "no temporary file stays"
+
+
+def test_a_run_that_fails_before_anything_is_found_keeps_the_older_result(
+    inside: Inside, pictures: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "out.json"
+    out.write_text("older")
+    said = inside("detect", pictures, "--weights", "nowhere.safetensors", "--json", out)
+    assert "does not exist" in str(said)
+
+    def interrupted() -> None:
+        with PictureRun("classes", out) as run:
+            run.find([pictures])
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    with pytest.raises(SystemExit) as ended:
+        interrupted()
+    assert ended.value.code == 143
+    assert out.read_text() == "older"
+    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+
+
+def test_a_reader_that_has_enough_ends_the_run_quietly(pictures: Path, checkpoint_path: Path) -> None:
+    command = [sys.executable, "-m", "detector.cli.commands", "classify", *[str(pictures / "a.jpg")] * 50]
+    with subprocess.Popen(
+        [*command, "--weights", str(checkpoint_path)], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as run:
+        assert run.stdout
+        assert run.stderr
+        run.stdout.readline()
+        run.stdout.close()
+        assert run.stderr.read() == b""
+        assert run.wait(60) != 0
+
+
+def test_json_into_a_pipe(inside: Inside, pictures: Path, checkpoint_path: Path, tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    with subprocess.Popen(["cat", str(pipe)], stdout=subprocess.PIPE) as reader:
+        assert inside("classify", pictures, "--weights", checkpoint_path, "--json", pipe) == 0
+        assert len(json.loads(reader.communicate(timeout=60)[0])) == 2
+    assert stat.S_ISFIFO(pipe.stat().st_mode)

@@ -1,0 +1,108 @@
+"""Views of whole pictures, and the classifier that averages over them."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from detector.datasets.formats.ilsvrc_cls import read_ilsvrc_cls
+from detector.errors import CheckpointError, ParameterError
+from detector.inference.classifier import Classifier
+from detector.inference.loading import load_classifier
+from detector.inference.test_time_crops import crops_of
+from detector.io.decoding import load
+from detector.models.checkpoint import Checkpoint
+from detector.models.convert_bvlc import PREPROCESSING, read_bvlc
+from detector.models.metadata import Metadata
+from detector.structures.boxes import area
+from detector.structures.classes import ilsvrc_cls, ilsvrc_det
+
+
+@pytest.mark.parametrize(("width", "height"), [(256, 256), (640, 480), (300, 900), (1, 1)])
+@pytest.mark.parametrize("count", [1, 10, 144])
+def test_views_lie_inside_the_picture(width: int, height: int, count: int) -> None:
+    crops = crops_of(width, height, count)
+    assert len(crops.boxes) == len(crops.mirrored) == count
+    assert crops.mirrored.sum() == count // 2
+    assert (crops.boxes >= -1e-3).all()
+    assert (crops.boxes <= np.array([width, height] * 2) + 1e-3).all()
+    assert (area(crops.boxes) > 0).all()
+
+
+def test_the_single_view_is_the_whole_picture() -> None:
+    assert crops_of(640, 480, 1).boxes.tolist() == [[0, 0, 640, 480]]
+
+
+def test_ten_views_of_a_256_square() -> None:
+    boxes = crops_of(256, 256, 10).boxes.tolist()
+    expected = [
+        [0, 0, 224, 224],
+        [32, 0, 256, 224],
+        [0, 32, 224, 256],
+        [32, 32, 256, 256],
+        [16, 16, 240, 240],
+    ]
+    assert boxes[:5] == expected
+    assert boxes[5:] == expected
+
+
+def test_144_views_of_a_wide_picture() -> None:
+    """At scale 256 a 512x256 picture has squares at its left, centre and right; each is seen whole, too."""
+    boxes = crops_of(512, 256, 144).boxes.tolist()
+    for square in ([0, 0, 256, 256], [128, 0, 384, 256], [256, 0, 512, 256]):
+        assert boxes.count(square) == 8  # four scales, mirrored and not
+    assert [0, 0, 224, 224] in boxes
+    assert len({tuple(box) for box in boxes}) == 3 * (4 * 5 + 1)
+
+
+@pytest.mark.parametrize("count", [0, 2, 100])
+def test_other_counts_are_refused(count: int) -> None:
+    with pytest.raises(ParameterError, match="1, 10 or 144"):
+        crops_of(10, 10, count)
+
+
+def test_softmax_is_averaged_over_the_views(classifier_checkpoint: Checkpoint) -> None:
+    """A picture that is its own mirror image is seen alike from both sides."""
+    classifier = Classifier(classifier_checkpoint, device="cpu", precision="float32")
+    half = np.random.default_rng(0).integers(0, 256, (80, 50, 3), dtype=np.uint8)
+    image = np.concatenate([half, half[:, ::-1]], axis=1)
+    scores = classifier.probabilities(image, crops=10)
+    assert scores.shape == (1000,)
+    assert scores.sum() == pytest.approx(1, abs=1e-4)
+    mirrored = classifier.probabilities(np.ascontiguousarray(image[:, ::-1]), crops=10)
+    assert np.abs(scores - mirrored).max() < 1e-6
+
+
+def test_best_first(checkpoint_path: Path) -> None:
+    """A detector's checkpoint classifies too: its first rows are the 1000 classes."""
+    classifier = load_classifier(checkpoint_path, device="cpu")
+    image = np.random.default_rng(0).integers(0, 256, (60, 80, 3), dtype=np.uint8)
+    (found,) = classifier.classify([image], top=7)
+    assert len(found.labels) == 7
+    assert (np.diff(found.scores) <= 0).all()
+    assert found.labels.max() < 1000
+
+
+@pytest.mark.parametrize("top", [0, 1001])
+def test_top_is_bounded(classifier_checkpoint: Checkpoint, top: int) -> None:
+    with pytest.raises(ParameterError, match="top"):
+        Classifier(classifier_checkpoint, device="cpu").classify([], top=top)
+
+
+def test_detection_alone_cannot_classify(classifier_checkpoint: Checkpoint) -> None:
+    metadata = replace(classifier_checkpoint.metadata, classification=None, detection=ilsvrc_det())
+    with pytest.raises(CheckpointError, match="no classes of whole pictures"):
+        Classifier(replace(classifier_checkpoint, metadata=metadata))
+
+
+def test_bvlc_weights_know_real_pictures(shared: Path) -> None:
+    """Every twentieth picture of CLS-LOC val; all 1,000 give 66 % and 88 % (training/evaluate_cls.py)."""
+    network = read_bvlc(shared / "weights" / "bvlc_googlenet.npz")
+    classifier = Classifier(Checkpoint(network, Metadata("bvlc", "googlenet", PREPROCESSING, ilsvrc_cls())))
+    images = read_ilsvrc_cls(shared / "ilsvrc", "val").images[::20]
+    found = classifier.classify([load(image.path) for image in images])
+    top1 = np.mean([image.label == one.labels[0] for image, one in zip(images, found, strict=True)])
+    top5 = np.mean([image.label in one.labels for image, one in zip(images, found, strict=True)])
+    assert top1 > 0.5
+    assert top5 > 0.75

@@ -1,0 +1,214 @@
+"""From region scores to detections, and the whole way on a picture."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from detector.errors import CheckpointError, ParameterError
+from detector.inference.detector import Detector, RegionScores, select
+from detector.inference.engine import Engine, choose_device, choose_precision
+from detector.inference.loading import load_detector
+from detector.inference.region_crops import normalise, warp
+from detector.inference.scoring import Scoring
+from detector.models.checkpoint import Checkpoint, load_checkpoint
+from detector.models.googlenet import GoogLeNet
+from detector.structures.boxes import as_boxes
+from detector.structures.proposals import Proposals, Source
+
+A, NEAR_A, FAR = (0, 0, 100, 100), (5, 0, 105, 100), (200, 200, 260, 260)
+TOUCHING_A = (60, 0, 160, 100)  # IoU with A is 0.25
+
+# Boxes, probabilities of two classes, threshold, most detections, and the (region, label) pairs left.
+SELECTION = [
+    ("the better of two on one object", [A, NEAR_A], [(0.6, 0), (0.9, 0)], 0.1, 9, [(1, 0)]),
+    ("classes do not suppress each other", [A, NEAR_A], [(0.6, 0), (0, 0.9)], 0.1, 9, [(1, 1), (0, 0)]),
+    ("one region may be two things", [A], [(0.4, 0.5)], 0.1, 9, [(0, 1), (0, 0)]),
+    ("objects far apart stay", [A, FAR], [(0.9, 0), (0.8, 0)], 0.1, 9, [(0, 0), (1, 0)]),
+    ("little overlap stays", [A, TOUCHING_A], [(0.9, 0), (0.8, 0)], 0.1, 9, [(0, 0), (1, 0)]),
+    ("threshold is kept", [A, FAR], [(0.9, 0), (0.1, 0)], 0.5, 9, [(0, 0)]),
+    ("at the threshold counts", [A], [(0.5, 0)], 0.5, 9, [(0, 0)]),
+    ("the best of all classes", [A, FAR], [(0.7, 0), (0, 0.8)], 0.1, 1, [(1, 1)]),
+    ("nothing over the threshold", [A], [(0.1, 0.1)], 0.5, 9, []),
+    ("no regions", [], [], 0.1, 9, []),
+]
+
+
+@pytest.mark.parametrize(
+    ("boxes", "scores", "threshold", "most", "left"),
+    [s[1:] for s in SELECTION],
+    ids=[s[0] for s in SELECTION],
+)
+def test_selection(boxes: list, scores: list, threshold: float, most: int, left: list) -> None:
+    probabilities = np.array(scores, np.float32).reshape(-1, 2)
+    found = select(
+        RegionScores(as_boxes(boxes), probabilities), score_threshold=threshold, max_detections=most
+    )
+    expected = [(boxes[region], label, probabilities[region, label]) for region, label in left]
+    got = zip(map(tuple, found.boxes.tolist()), found.labels.tolist(), found.scores, strict=True)
+    assert list(got) == expected
+
+
+@pytest.mark.parametrize(
+    ("threshold", "most"), [(-0.1, 1), (1.1, 1), (float("nan"), 1), (0.5, 0)],
+    ids=["below 0", "above 1", "not a number", "none asked for"],
+)  # fmt: skip
+def test_selection_refuses(threshold: float, most: int) -> None:
+    regions = RegionScores(as_boxes([A]), np.zeros((1, 2), np.float32))
+    with pytest.raises(ParameterError):
+        select(regions, score_threshold=threshold, max_detections=most)
+
+
+@pytest.fixture(scope="module")
+def detector(checkpoint_path: Path) -> Detector:
+    return load_detector(checkpoint_path, device="cpu", precision="float32", max_proposals=12)
+
+
+@pytest.mark.parametrize(
+    "shape", [(90, 120), (1, 1), (1, 40), (300, 7)], ids=["picture", "one pixel", "one row", "narrow"]
+)
+def test_whole_way(detector: Detector, shape: tuple[int, int]) -> None:
+    image = np.random.default_rng(0).integers(0, 256, (*shape, 3), dtype=np.uint8)
+    first, again = detector.detect([image, image], score_threshold=0.0, max_detections=50)
+    assert 0 < len(first) <= 50
+    assert (np.diff(first.scores) <= 0).all()
+    assert (first.boxes >= 0).all()
+    assert (first.boxes <= [shape[1], shape[0]] * 2).all()
+    assert np.array_equal(first.boxes, again.boxes)
+    assert np.array_equal(first.scores, again.scores)
+
+
+def test_boxes_are_moved_by_the_offsets(detector: Detector) -> None:
+    """The network's own offsets, applied to its own regions, with the picture as limit."""
+    image = np.random.default_rng(0).integers(0, 256, (60, 80, 3), dtype=np.uint8)
+    proposals = Proposals.of(as_boxes([(10, 10, 50, 40)]), Source.SELECTIVE_SEARCH)
+    regions = detector.score(image, proposals)
+    assert regions.boxes.shape == (1, 4)
+    assert regions.probabilities.shape == (1, 200)
+    assert 0 < regions.probabilities.sum() <= 1
+
+
+def test_large_pictures_are_seen_at_the_size_of_training(checkpoint_path: Path) -> None:
+    """The same scene at twice the size gives the same detections, twice as large."""
+    checkpoint = load_checkpoint(checkpoint_path)
+    prepare = replace(checkpoint.metadata.preprocessing, short_side=60)
+    detector = Detector(
+        replace(checkpoint, metadata=replace(checkpoint.metadata, preprocessing=prepare)),
+        device="cpu",
+        precision="float32",
+        max_proposals=6,
+    )
+    small = np.random.default_rng(0).integers(0, 256, (60, 80, 3), dtype=np.uint8)
+    large = small.repeat(2, axis=0).repeat(2, axis=1)
+    one, two = detector.detect([small, large], score_threshold=0.0, max_detections=20)
+    assert np.allclose(two.boxes, 2 * one.boxes, atol=1e-3)
+    assert np.allclose(two.scores, one.scores, atol=1e-6)
+    assert two.boxes[:, 2].max() > 80
+
+
+@pytest.mark.parametrize("asked", [True, False], ids=["scores go by it", "they do not"])
+def test_the_whole_picture_is_one_more_region(checkpoint_path: Path, asked: bool) -> None:
+    """Seen without context around it, for there is none; and only where scores go by it."""
+    checkpoint = load_checkpoint(checkpoint_path)
+    scoring = Scoring(context_power=0.5 if asked else 0)
+    detector = Detector(checkpoint, scoring=scoring, device="cpu", precision="float32")
+    image = np.random.default_rng(0).integers(0, 256, (60, 80, 3), dtype=np.uint8)
+    regions = detector.score(image, Proposals.of(as_boxes([(10, 10, 50, 40)]), Source.SELECTIVE_SEARCH))
+    assert len(regions) == len(regions.probabilities) == 1
+    if not asked:
+        assert regions.picture is None
+        return
+    prepare = replace(checkpoint.metadata.preprocessing, context=0)
+    crop = warp(normalise(image, prepare, torch.device("cpu")), as_boxes([(0, 0, 80, 60)]), prepare)
+    with torch.no_grad():
+        logits = checkpoint.network(crop).logits[0, :-1]
+    assert regions.picture is not None
+    assert np.allclose(regions.picture, logits.softmax(0).numpy(), atol=1e-5)
+
+
+def test_a_mere_classifier_is_refused(classifier_checkpoint: Checkpoint) -> None:
+    with pytest.raises(CheckpointError, match="cannot detect"):
+        Detector(classifier_checkpoint)
+
+
+@pytest.mark.parametrize("buckets", [None, (1, 3)], ids=["as they are", "filled up"])
+@pytest.mark.parametrize("count", [0, 1, 4, 5, 6, 9], ids=lambda n: f"{n} crops")
+def test_engine_batches_do_not_change_results(count: int, buckets: tuple[int, ...] | None) -> None:
+    torch.manual_seed(0)
+    network = GoogLeNet(10)
+    engine = Engine(
+        network.features,
+        network,
+        lambda maps: (network.pool(maps),),
+        device="cpu",
+        precision="float32",
+        batch=4,
+        buckets=buckets,
+    )
+    crops = torch.randn(count, 3, 224, 224) * 50
+    with torch.no_grad():
+        expected = torch.cat([network.logits(crop[None]) for crop in crops]) if count else torch.zeros(0, 10)
+    (got,) = engine.run(crops)
+    assert got.shape == expected.shape
+    assert torch.allclose(got, expected, atol=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("rows", "seen"),
+    [
+        pytest.param(0, 1, id="none"),
+        pytest.param(1, 1, id="as many as the smallest"),
+        pytest.param(2, 4, id="filled up to the next"),
+        pytest.param(5, 9, id="filled up to a whole batch"),
+        pytest.param(9, 9, id="a whole batch"),
+    ],
+)
+def test_an_engine_fills_batches_up(rows: int, seen: int) -> None:
+    sizes: list[int] = []
+
+    def head(maps: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        sizes.append(len(maps))
+        return (maps.sum(dim=(1, 2, 3)),)
+
+    trunk = torch.nn.Identity()
+    engine = Engine(trunk, trunk, head, device="cpu", precision="float32", batch=9, buckets=(4, 1))
+    (sums,) = engine.start(torch.ones(rows, 3, 2, 2)).finish()
+    assert sizes == [seen]
+    assert sums.tolist() == [12.0] * rows
+
+
+def test_bfloat16_scores_are_close(classifier_checkpoint: Checkpoint) -> None:
+    crops = torch.randn(2, 3, 224, 224) * 50
+    found = []
+    for precision in ("float32", "bfloat16"):
+        network = GoogLeNet()
+        network.load_state_dict(classifier_checkpoint.network.state_dict())
+        engine = Engine(
+            network.features,
+            network,
+            lambda maps, network=network: (network.pool(maps).softmax(1),),
+            device="cpu",
+            precision=precision,
+        )
+        found.append(engine.run(crops)[0])
+    assert (found[0] - found[1]).abs().max() < 1e-2
+
+
+@pytest.mark.parametrize(
+    ("call", "says"),
+    [
+        (lambda: choose_device("quantum"), "unknown device"),
+        (lambda: choose_precision("int3", torch.device("cpu")), "unknown precision"),
+    ],
+)
+def test_engine_refuses(call, says: str) -> None:
+    with pytest.raises(ParameterError, match=says):
+        call()
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU here")
+def test_a_missing_gpu_is_named() -> None:
+    with pytest.raises(ParameterError, match="no CUDA device"):
+        choose_device("cuda")

@@ -1,0 +1,63 @@
+"""A MultiBox head moves between checkpoints only where the trunk that it reads is the same."""
+
+import copy
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from detector.errors import CheckpointError
+from detector.models.attach_multibox import with_multibox_of
+from detector.models.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from detector.models.torchvision_googlenet import TorchvisionGoogLeNet
+
+
+@pytest.fixture
+def giver(multibox_path: Path) -> Checkpoint:
+    return load_checkpoint(multibox_path)
+
+
+def test_a_classifier_takes_the_head_of_a_detector_on_its_trunk(
+    classifier_checkpoint: Checkpoint, giver: Checkpoint, tmp_path: Path
+) -> None:
+    path = tmp_path / "both.safetensors"
+    save_checkpoint(path, with_multibox_of(classifier_checkpoint, giver))
+    result = load_checkpoint(path)
+    assert giver.multibox is not None
+    assert result.multibox is not None
+    assert result.metadata.multibox == giver.metadata.multibox
+    for name, value in giver.multibox.state_dict().items():
+        assert torch.equal(result.multibox.state_dict()[name], value), name
+
+
+def _changed(checkpoint: Checkpoint, stage: str) -> Checkpoint:
+    network = copy.deepcopy(checkpoint.network)
+    features = dict(Checkpoint(network, checkpoint.metadata).backbone.features.named_children())
+    with torch.no_grad():
+        next(module for module in features[stage].modules() if isinstance(module, nn.Conv2d)).weight.add_(0.1)
+    return Checkpoint(network, checkpoint.metadata)
+
+
+@pytest.mark.parametrize(
+    ("stage", "fits"),
+    [("conv1", False), ("inception_4e", False), ("inception_5a", True)],
+    ids=["the first stage", "the last stage that it reads", "the first that it does not read"],
+)
+def test_only_stages_that_the_head_reads_matter(
+    classifier_checkpoint: Checkpoint, giver: Checkpoint, stage: str, fits: bool
+) -> None:
+    other = _changed(classifier_checkpoint, stage)
+    if fits:
+        assert with_multibox_of(other, giver).multibox is giver.multibox
+    else:
+        with pytest.raises(CheckpointError, match="train_multibox"):
+            with_multibox_of(other, giver)
+
+
+def test_who_has_none_or_another_trunk_is_told(classifier_checkpoint: Checkpoint, giver: Checkpoint) -> None:
+    with pytest.raises(CheckpointError, match="no MultiBox head"):
+        with_multibox_of(giver, classifier_checkpoint)
+    foreign = Checkpoint(TorchvisionGoogLeNet(1000), classifier_checkpoint.metadata)
+    with pytest.raises(CheckpointError):
+        with_multibox_of(foreign, giver)

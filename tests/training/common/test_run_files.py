@@ -1,0 +1,49 @@
+"""No run writes over what it reads, or among its data, or where its libraries cannot."""
+
+import os
+from contextlib import nullcontext
+from pathlib import Path
+
+import pytest
+
+from detector.errors import ParameterError
+from training.common.run_files import check_run_folder
+
+
+@pytest.fixture
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A data set with a folder of pictures, and the folder of an older run."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "data" / "images").mkdir(parents=True)
+    (tmp_path / "data" / "images" / "a.jpg").write_text("")
+    (tmp_path / "run" / "member-2").mkdir(parents=True)
+    for name in ("run/detector.safetensors", "run/member-2/detector.safetensors", "run/mine.txt"):
+        (tmp_path / name).write_text("")
+    (tmp_path / "link.safetensors").symlink_to("run/detector.safetensors")
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("output", "read", "members", "says"),
+    [
+        pytest.param("new", "link.safetensors", 1, None, id="a new folder"),
+        pytest.param("run", "other.safetensors", 1, None, id="a run goes on"),
+        pytest.param("run", "run/mine.txt", 1, None, id="a list kept beside, which no run writes"),
+        pytest.param("data/run", "other.safetensors", 1, None, id="a folder of its own in the data"),
+        pytest.param("run", "run/detector.safetensors", 1, "is also read", id="the weights to start from"),
+        pytest.param("run", "link.safetensors", 1, "is also read", id="by a link"),
+        pytest.param("run", "run/member-2/detector.safetensors", 1, None, id="those of a member"),
+        pytest.param("run", "run/member-2/detector.safetensors", 2, "is also read", id="which is made anew"),
+        pytest.param("data", "other.safetensors", 1, "a folder of the data", id="the data's folder"),
+        pytest.param("data/../data", "other.safetensors", 1, "a folder of the data", id="spelt otherwise"),
+        pytest.param("data/images", "other.safetensors", 1, "a folder of the data", id="that of pictures"),
+    ],
+)
+def test_a_run_stays_apart(place: Path, output: str, read: str, members: int, says: str | None) -> None:
+    with nullcontext() if says is None else pytest.raises(ParameterError, match=says):
+        check_run_folder(Path(output), [Path(read), None], [Path("data")], members)
+
+
+def test_a_folder_whose_name_is_not_utf8() -> None:
+    with pytest.raises(ParameterError, match=r"^r\\xff has a name that is not UTF-8"):
+        check_run_folder(Path(os.fsdecode(b"r\xff")), [], [])

@@ -1,0 +1,283 @@
+"""Running detectors by profile and scoring: with a detector that is made up, and with a real one."""
+
+import copy
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import nn
+
+from detector.datasets.record import Record
+from detector.evaluation.ilsvrc_det import evaluate_det
+from detector.inference.detector import Detector
+from detector.inference.postprocess import RegionScores, select
+from detector.inference.scoring import Scoring
+from detector.io.decoding import load
+from detector.models.checkpoint import Checkpoint, load_checkpoint
+from detector.models.region_network import BoxHead, RegionNetwork
+from detector.options import Profile
+from detector.structures.boxes import as_boxes
+from detector.structures.classes import ClassList
+from detector.structures.detections import Detections
+from detector.structures.proposals import Proposals, Source
+from training.evaluating.cache import DetectionCache, Found
+from training.evaluating.run import (
+    MAX_DETECTIONS,
+    SCORE_THRESHOLD,
+    ProfileRun,
+    distinct,
+    run_profiles,
+    run_scorings,
+)
+from training.evaluating.tail_clock import TailClock
+
+A, B, C = (0, 0, 40, 40), (50, 0, 90, 40), (5, 5, 45, 45)
+
+
+@pytest.mark.parametrize(
+    ("parts", "count"),
+    [
+        pytest.param([[A, B], [B, C, A]], 3, id="shared boxes stand once"),
+        pytest.param([[A], []], 1, id="a part without boxes"),
+        pytest.param([[], []], 0, id="none at all"),
+    ],
+)
+def test_distinct_boxes_give_every_part_back(parts: list, count: int) -> None:
+    boxes, rows = distinct([as_boxes(part) for part in parts])
+    assert len(boxes) == count
+    assert [[tuple(boxes[row]) for row in mine] for mine in rows] == parts
+
+
+class FakeDetector:
+    """Proposes one box fast and two balanced; is sure of A."""
+
+    name = "fake"
+    members = ("fake",)
+    classes = ClassList.of(["a", "b"])
+
+    def __init__(self, scoring: Scoring = Scoring()) -> None:  # noqa: B008 (frozen)
+        self.scored: list[int] = []
+        self.scoring = scoring
+
+    def propose(self, image: np.ndarray, profile: Profile, max_proposals: int | None) -> Proposals:
+        boxes = {Profile.FAST: [B], Profile.BALANCED: [A, B]}[profile]
+        return Proposals.of(as_boxes(boxes)[:max_proposals], Source.MULTIBOX)
+
+    def score_first(
+        self, counts: Sequence[int], image: np.ndarray, proposals: Proposals
+    ) -> list[RegionScores]:
+        self.scored.append(len(proposals))
+        sure = (proposals.boxes == A).all(axis=1)
+        return [RegionScores(proposals.boxes, np.stack([sure, ~sure], axis=1).astype(np.float32))]
+
+    def refine(self, image: np.ndarray, regions: RegionScores) -> RegionScores:
+        return regions
+
+    def select(self, regions: RegionScores, *, score_threshold: float, max_detections: int) -> Detections:
+        return select(
+            regions, score_threshold=score_threshold, max_detections=max_detections, scoring=self.scoring
+        )
+
+
+@pytest.fixture
+def record(tmp_path: Path) -> Record:
+    """A picture with an object of class 0 at A."""
+    path = tmp_path / "p.png"
+    Image.new("RGB", (100, 50)).save(path)
+    return Record("p", path, 100, 50, as_boxes([A]), np.zeros(1, np.int64))
+
+
+def test_each_profile_gets_its_own_regions_and_shared_ones_are_scored_once(record: Record) -> None:
+    detector = FakeDetector()
+    runs = run_profiles(detector, [Profile.FAST, Profile.BALANCED], [record])  # type: ignore[arg-type]
+    assert detector.scored == [2]
+    fast, balanced = (run.detections["p"] for run in runs)
+    assert fast.labels.tolist() == [1]
+    assert sorted(balanced.labels.tolist()) == [0, 1]
+    assert all(run.seconds[0] > run.proposal_seconds[0] for run in runs)
+
+    assert [evaluate_det([record], run.detections, 2).mean_ap for run in runs] == [0, 1]
+
+
+def test_a_budget_of_regions(record: Record) -> None:
+    (run,) = run_profiles(FakeDetector(), [Profile.BALANCED], [record], max_proposals=1)  # type: ignore[arg-type]
+    assert run.boxes == 1
+
+
+@pytest.fixture
+def detectors(checkpoint_path: Path) -> dict[str, Detector]:
+    """An untrained detector under three scorings; its box head moves boxes at random."""
+    checkpoint = load_checkpoint(checkpoint_path)
+    torch.manual_seed(3)
+    network = checkpoint.network
+    assert isinstance(network, RegionNetwork)
+    network.box_head = BoxHead()
+    torch.nn.init.normal_(network.box_head.regress.weight, std=0.02)
+    scorings = {
+        "own": Scoring(),
+        "unmoved": Scoring(box_regression=False),
+        "all": Scoring(context_power=0.5, flip=True, refine=1, vote_iou=0.5),
+    }
+    return {name: Detector(checkpoint, scoring=scoring, device="cpu") for name, scoring in scorings.items()}
+
+
+def test_shared_looks_give_what_each_detector_finds_alone(
+    detectors: dict[str, Detector], record: Record
+) -> None:
+    runs = run_scorings(detectors, [Profile.SEARCH], [record], max_proposals=6)
+    for run in runs:
+        detector = detectors[run.scoring_name]
+        detector.max_proposals = 6
+        (alone,) = detector.detect(
+            [load(record.path)], score_threshold=SCORE_THRESHOLD, max_detections=MAX_DETECTIONS
+        )
+        together = run.detections["p"]
+        assert len(together) == len(alone)
+        # Regions come to the network in another order, so that the last bits of a batch may differ.
+        order, other = (
+            np.lexsort((together.labels, -together.scores)),
+            np.lexsort((alone.labels, -alone.scores)),
+        )
+        np.testing.assert_allclose(together.scores[order], alone.scores[other], rtol=0.02)
+        assert abs(together.boxes.mean() - alone.boxes.mean()) < 0.5
+    own, unmoved, _ = (run.detections["p"].boxes for run in runs)
+    assert {tuple(box) for box in unmoved} <= {tuple(box) for box in runs[1].proposals[0]}
+    assert not {tuple(box) for box in own} <= {tuple(box) for box in runs[0].proposals[0]}
+
+
+@pytest.fixture
+def three(checkpoint_path: Path) -> list[Checkpoint]:
+    """Untrained detectors with one trunk up to stage 5a, whose box heads move boxes at random; the first two
+    differ in 5b alone, and the second cannot move boxes."""
+    members = []
+    for seed in range(3):
+        torch.manual_seed(seed)
+        checkpoint = load_checkpoint(checkpoint_path)
+        network = checkpoint.network
+        assert isinstance(network, RegionNetwork)
+        network.box_head = BoxHead() if seed != 1 else None
+        if network.box_head is not None:
+            torch.nn.init.normal_(network.box_head.regress.weight, std=0.02)
+        with torch.no_grad():
+            for name, value in network.named_parameters():
+                if "5b" in name or "classifier" in name or (seed == 2 and "5a" in name):
+                    value.mul_(1 + 0.2 * seed)
+        metadata = replace(checkpoint.metadata, name=f"m{seed}")
+        members.append(replace(checkpoint, metadata=metadata))
+    return members
+
+
+@pytest.mark.parametrize(
+    "scoring",
+    [
+        pytest.param(Scoring(), id="plain"),
+        pytest.param(Scoring(flip=True, fit_power=0.5), id="mirrored too, weighed by the mean fit"),
+        pytest.param(Scoring(context_power=0.5, vote_iou=0.5), id="each size by its own word on the whole"),
+        pytest.param(Scoring(refine=1), id="each size looks again where it moved boxes to"),
+        pytest.param(Scoring(box_regression=False), id="boxes stay"),
+    ],
+)
+def test_the_first_of_an_ensemble_find_what_they_find_without_the_rest(
+    three: list[Checkpoint], record: Record, scoring: Scoring
+) -> None:
+    titles = {1: "one", 2: "two", 3: "three"}
+    whole = {"": Detector(copy.deepcopy(three), scoring=scoring, device="cpu")}
+    runs = run_scorings(whole, [Profile.SEARCH], [record], 6, titles=titles)
+    assert [run.title for run in runs] == list(titles.values())
+    scores = []
+    for run, count in zip(runs, titles, strict=True):
+        alone = {"": Detector(copy.deepcopy(three[:count]), scoring=scoring, device="cpu")}
+        (wanted,) = run_scorings(alone, [Profile.SEARCH], [record], 6)
+        assert run.detector.name == wanted.detector.name
+        for part in ("boxes", "labels", "scores"):
+            got, expected = (getattr(one.detections["p"], part) for one in (run, wanted))
+            np.testing.assert_array_equal(got, expected, err_msg=part)
+        scores.append(run.detections["p"].scores[:5].tolist())
+    assert scores[0] != scores[1] != scores[2], "or sizes that are mixed up would not show"
+    assert runs[0].seconds[0] > runs[0].proposal_seconds[0]
+
+
+def test_each_network_looks_once_for_all_sizes(three: list[Checkpoint], record: Record) -> None:
+    """And what they share looks once for all networks."""
+    whole = Detector(three, device="cpu")
+    looks: list[nn.Module] = []
+    stages = {
+        "shared": three[0].backbone.features[0],
+        **{f"of {i}": one.backbone.features[-1] for i, one in enumerate(three)},
+    }
+    for stage in stages.values():
+        stage.register_forward_hook(lambda module, *_: looks.append(module))
+    run_scorings({"": whole}, [Profile.SEARCH], [record], 6, titles={1: "", 2: "", 3: ""})
+    assert {name: sum(one is stage for one in looks) for name, stage in stages.items()} == dict.fromkeys(
+        stages, 1
+    )
+
+
+def test_a_clock_counts_each_module_while_it_is_entered() -> None:
+    class Slow(nn.Module):
+        def __init__(self, seconds: float) -> None:
+            super().__init__()
+            self.seconds = seconds
+
+        def forward(self, maps: torch.Tensor) -> torch.Tensor:
+            time.sleep(self.seconds)
+            return maps
+
+    tails, maps = [Slow(0), Slow(0.02)], torch.zeros(1)
+    with TailClock(tails) as clock:
+        for tail in (*tails, *tails):
+            tail(maps)
+    first, second = clock.seconds
+    tails[0](maps)
+    assert first > 0
+    assert second > 0.039
+    assert clock.seconds == [first, second]
+
+
+def test_what_was_kept_is_not_computed_again(record: Record, tmp_path: Path) -> None:
+    """A killed run goes on with the first picture that is not kept; a changed picture is a new one."""
+    second = replace(record, image_id="q", path=tmp_path / "q.png")
+    Image.new("RGB", (100, 50)).save(second.path)
+
+    def run(records: list[Record], **settings: object) -> tuple[list[int], ProfileRun]:
+        detector = FakeDetector()
+        (done,) = run_scorings(
+            {"": detector},  # type: ignore[dict-item]
+            [Profile.BALANCED],
+            records,
+            cache_of=lambda _: DetectionCache(tmp_path / "cache", settings),
+        )
+        return detector.scored, done
+
+    scored, first = run([record])
+    assert scored == [2]
+    scored, both = run([record, second])
+    assert scored == [2], "the second picture only"
+    assert list(both.detections) == ["p", "q"]
+    for part in ("boxes", "labels", "scores"):
+        before, after = (getattr(one.detections["p"], part) for one in (first, both))
+        np.testing.assert_array_equal(before, after)
+        assert before.dtype == after.dtype
+    assert both.seconds[0] == first.seconds[0]
+    assert both.proposals[0].tolist() == first.proposals[0].tolist()
+
+    assert run([record, second], profile="other")[0] == [2, 2]
+    Image.new("RGB", (100, 50), "white").save(record.path)
+    assert run([record, second])[0] == [2]
+
+
+def test_a_damaged_file_is_made_again(record: Record, tmp_path: Path) -> None:
+    cache = DetectionCache(tmp_path / "cache", {})
+    boxes = as_boxes([A])
+    cache.put(
+        record.path, Found(Detections(boxes, np.zeros(1, np.int64), np.ones(1, np.float32)), boxes, 1, 2)
+    )
+    assert cache.get(record.path) is not None
+    (path,) = (tmp_path / "cache").rglob("*.safetensors")
+    path.write_bytes(path.read_bytes()[:-5])
+    assert cache.get(record.path) is None

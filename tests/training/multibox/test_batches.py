@@ -1,0 +1,244 @@
+"""Minibatches of MultiBox: what is seen when, and that boxes lie where the pixels show the objects."""
+
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+
+from detector.datasets.record import Record
+from detector.errors import DatasetError
+from detector.inference.region_crops import Preprocessing
+from detector.structures.boxes import as_boxes
+from training.multibox.batches import Batches, Minibatch
+from training.multibox.windows import WindowSettings
+
+PREPARE = Preprocessing((100.0, 100.0, 100.0), (1.0, 1.0, 1.0), size=64, short_side=20)
+USUAL = WindowSettings()
+WHOLE = WindowSettings(whole=1.0)
+
+
+def record(path: Path, pixels: NDArray[np.uint8], boxes: Sequence[tuple[float, ...]]) -> Record:
+    Image.fromarray(pixels).save(path)
+    height, width = pixels.shape[:2]
+    return Record(path.stem, path, width, height, as_boxes(boxes), np.zeros(len(boxes), np.int64))
+
+
+@pytest.fixture(scope="module")
+def rectangles(tmp_path_factory: pytest.TempPathFactory) -> list[Record]:
+    """Ten black pictures of many sizes, each with one white rectangle."""
+    folder = tmp_path_factory.mktemp("rectangles")
+    random = np.random.default_rng(0)
+    records = []
+    for index in range(10):
+        width, height = (int(side) for side in random.integers(70, 400, 2))
+        w, h = int(width * random.uniform(0.3, 0.7)), int(height * random.uniform(0.3, 0.7))
+        x, y = int(random.integers(0, width - w)), int(random.integers(0, height - h))
+        image = np.zeros((height, width, 3), np.uint8)
+        image[y : y + h, x : x + w] = 255
+        records.append(record(folder / f"{index}.png", image, [(x, y, x + w, y + h)]))
+    return records
+
+
+@pytest.fixture(scope="module")
+def shades(tmp_path_factory: pytest.TempPathFactory) -> list[Record]:
+    """Eleven plain pictures, told apart by their shade."""
+    folder = tmp_path_factory.mktemp("shades")
+    return [
+        record(folder / f"{index}.png", np.full((30, 40, 3), 20 * index, np.uint8), [(0, 0, 40, 30)])
+        for index in range(11)
+    ]
+
+
+def batches(
+    records: Sequence[Record], settings: WindowSettings = USUAL, batch: int = 4, seed: int = 0
+) -> Batches:
+    return Batches(records, PREPARE, settings, batch=batch, seed=seed)
+
+
+def assert_same(one: Minibatch, other: Minibatch) -> None:
+    assert torch.equal(one.pictures, other.pictures)
+    assert one.partial == other.partial
+    for mine, theirs in zip(one.objects, other.objects, strict=True):
+        assert np.array_equal(mine, theirs)
+
+
+def shades_seen(minibatch: Minibatch) -> list[int]:
+    """Which of ``shades`` were seen."""
+    return [round((float(picture[0, 32, 32]) + 100) / 20) for picture in minibatch.pictures]
+
+
+SETTINGS = {
+    "as in training": USUAL,
+    "whole pictures": WHOLE,
+    "parts only": WindowSettings(whole=0.0, least=0.2, most=0.6),
+    "mostly more than the picture": WindowSettings(whole=0.0, least=1.2, most=2.0),
+}
+
+
+@pytest.mark.parametrize("settings", SETTINGS.values(), ids=SETTINGS.keys())
+def test_boxes_lie_where_the_pixels_show_the_objects(
+    rectangles: list[Record], settings: WindowSettings
+) -> None:
+    """White inside the box, and no white outside it; an edge may be off by a pixel and a half of 64."""
+    source = batches(rectangles, settings, batch=5)
+    mirrored = set()
+    for iteration in range(4):
+        minibatch = source.make(iteration)
+        assert minibatch.pictures.shape == (5, 3, 64, 64)
+        assert minibatch.pictures.dtype == torch.float32
+        centre = np.arange(64) + 0.5
+        for picture, boxes in zip(minibatch.pictures.numpy(), minibatch.objects, strict=True):
+            [(x1, y1, x2, y2)] = boxes
+            across = np.minimum(centre - x1, x2 - centre)  # how far inside, to the left and right
+            down = np.minimum(centre - y1, y2 - centre)
+            inside = np.minimum(across[None, :], down[:, None])
+            assert (picture[:, inside > 1.5] > 100).all()
+            assert (picture[:, inside < -1.5] < 100).all()
+    for epoch in range(2):
+        mirrored |= {source.window(index, epoch).mirrored for index in range(10)}
+    assert mirrored == {False, True}
+
+
+@pytest.mark.parametrize("scale", [1, 2, 5], ids=["as large as the input", "twice", "five times"])
+def test_pixels_are_those_of_the_picture(tmp_path: Path, scale: int) -> None:
+    """Every pixel of the whole picture, mirrored or not; of a larger one the mean of those that it covers."""
+    side = 64 * scale
+    pixels = np.random.default_rng(0).integers(0, 256, (side, side, 3), dtype=np.uint8)
+    source = batches([record(tmp_path / "a.png", pixels, [(0, 0, side, side)])], WHOLE, batch=1)
+    expected = cv2.resize(pixels, (64, 64), interpolation=cv2.INTER_AREA).astype(np.float32) - 100
+    seen = set()
+    for iteration in range(8):
+        picture = source.make(iteration).pictures[0].permute(1, 2, 0).numpy()
+        mirrored = source.window(0, epoch=iteration).mirrored
+        assert np.abs(picture - (expected[:, ::-1] if mirrored else expected)).max() < 0.01
+        seen.add(mirrored)
+    assert seen == {False, True}
+
+
+def test_what_lies_beyond_the_picture_is_the_mean_colour(tmp_path: Path) -> None:
+    pixels = np.full((50, 50, 3), 255, np.uint8)
+    settings = WindowSettings(whole=0.0, least=3.9, most=4.0)
+    source = batches([record(tmp_path / "a.png", pixels, [(0, 0, 50, 50)])], settings, batch=1)
+    picture, [box] = source.make(0).pictures[0], source.make(0).objects[0]
+    x, y = int((box[0] + box[2]) / 2), int((box[1] + box[3]) / 2)
+    assert picture[:, y, x].tolist() == [155, 155, 155]
+    assert (picture == 0).float().mean() > 0.6
+
+
+@pytest.mark.parametrize(
+    ("batch", "an_epoch"),
+    [(11, 1), (1, 11), (4, 2), (20, 1)],
+    ids=["all at once", "one by one", "three left over", "fewer pictures than a minibatch holds"],
+)
+def test_a_picture_comes_once_an_epoch(shades: list[Record], batch: int, an_epoch: int) -> None:
+    """What does not fill a minibatch is left out of an epoch: another three pictures each time."""
+    source = batches(shades, batch=batch)
+    assert source.an_epoch == an_epoch
+    orders = []
+    for epoch in range(6):
+        seen = [
+            shade for part in range(an_epoch) for shade in shades_seen(source.make(epoch * an_epoch + part))
+        ]
+        assert len(seen) == len(set(seen)) == min(batch * an_epoch, 11)
+        orders.append(tuple(seen))
+    assert len(set(orders)) == 6, "another order each time"
+    assert set().union(*orders) == set(range(11)), "in the end every picture had its turn"
+
+
+def test_a_picture_is_seen_through_another_window_each_epoch(rectangles: list[Record]) -> None:
+    source = batches(rectangles)
+    assert len({tuple(source.window(3, epoch).box) for epoch in range(10)}) > 5
+    assert len({source.window(3, epoch).mirrored for epoch in range(10)}) == 2
+
+
+def test_a_minibatch_is_a_function_of_seed_and_number(rectangles: list[Record]) -> None:
+    """Whatever was made before it."""
+    one, other = batches(rectangles, seed=3), batches(rectangles, seed=3)
+    later = one.make(7)
+    for iteration in (2, 0, 7, 5):
+        other.make(iteration)
+    assert_same(later, other.make(7))
+    assert not torch.equal(later.pictures, batches(rectangles, seed=4).make(7).pictures)
+
+
+def test_partial_goes_with_its_picture(shades: list[Record]) -> None:
+    minibatch = batches(
+        [replace(one, partial=index == 2) for index, one in enumerate(shades)], batch=11
+    ).make(0)
+    assert minibatch.partial == [shade == 2 for shade in shades_seen(minibatch)]
+
+
+@pytest.mark.parametrize(("first", "last"), [(0, 8), (3, 8), (5, 6), (7, 9), (4, 4), (0, 1)])
+def test_a_run_is_its_minibatches_in_order(shades: list[Record], first: int, last: int) -> None:
+    source = batches(shades, batch=2)
+    found = list(source.run(first, last))
+    assert len(found) == last - first
+    for iteration, minibatch in enumerate(found, start=first):
+        assert_same(minibatch, source.make(iteration))
+
+
+def test_a_run_that_is_left_ends_its_thread(shades: list[Record]) -> None:
+    before = threading.active_count()
+    run = batches(shades).run(0, 1000)
+    next(run)
+    run.close()
+    assert threading.active_count() == before
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [lambda path: path.write_bytes(path.read_bytes()[:60]), lambda path: path.unlink()],
+    ids=["cut short", "gone"],
+)
+def test_a_picture_that_broke_since_it_was_listed(tmp_path: Path, damage: Callable[[Path], object]) -> None:
+    """Another takes its place, it is named, and a resumed run sees the same minibatch."""
+    good, bad = (
+        record(tmp_path / name, np.full((30, 30, 3), 90, np.uint8), [(0, 0, 30, 30)])
+        for name in ("good.png", "bad.png")
+    )
+    damage(bad.path)
+    source = batches([good, bad], batch=1)
+    found = list(source.run(0, 4))
+    assert [len(minibatch.pictures) for minibatch in found] == [1, 1, 1, 1]
+    named = [list(minibatch.broken) for minibatch in found]
+    assert sorted(named) == [[], [], [bad.image_id], [bad.image_id]]  # once an epoch
+    for iteration, minibatch in enumerate(found):
+        assert_same(minibatch, source.make(iteration))
+    with pytest.raises(DatasetError, match=r"bad\.png"):
+        batches([bad], batch=1).make(0)
+
+
+def test_sides_are_those_of_the_objects_of_an_epoch(rectangles: list[Record]) -> None:
+    source = batches(rectangles)
+    for epoch in (0, 5):
+        boxes = np.concatenate([source.window(index, epoch).objects for index in range(10)])
+        assert np.array_equal(source.sides(epoch), boxes[:, 2:] - boxes[:, :2])
+    assert not np.array_equal(source.sides(0), source.sides(1))
+
+
+def test_the_digest_tells_minibatches_from_others(rectangles: list[Record]) -> None:
+    """The state of a run that would see anything else must not be taken up."""
+    first = rectangles[0]
+    others = {
+        "as it was": batches(rectangles),
+        "a copy": batches([replace(one, boxes=one.boxes.copy()) for one in rectangles]),
+        "seed": batches(rectangles, seed=1),
+        "batch": batches(rectangles, batch=5),
+        "windows": batches(rectangles, WindowSettings(whole=0.5)),
+        "fewer pictures": batches(rectangles[1:]),
+        "another order": batches(rectangles[::-1]),
+        "a box": batches([replace(first, boxes=first.boxes + 1), *rectangles[1:]]),
+        "another name": batches([replace(first, path=Path("b.png")), *rectangles[1:]]),
+        "partly labelled": batches([replace(first, partial=True), *rectangles[1:]]),
+        "preprocessing": Batches(rectangles, replace(PREPARE, mean=(0, 0, 0)), USUAL, batch=4, seed=0),
+    }
+    digests = {name: source.digest() for name, source in others.items()}
+    assert digests["as it was"] == digests["a copy"]
+    assert len(set(digests.values())) == len(others) - 1

@@ -1,0 +1,221 @@
+"""The loss, against what it should be by hand."""
+
+import pytest
+import torch
+
+from detector.models.googlenet import GoogLeNet
+from detector.models.region_network import RegionNetwork, RegionOutput
+from training.rcnn.feature_cache import WHOLE
+from training.rcnn.losses import Losses, LossWeights, Targets, asked, cross_entropy, losses
+from training.rcnn.sampling import UNKNOWN
+
+CLASSES = 2
+BACKGROUND = CLASSES
+NAN = float("nan")
+
+
+@pytest.fixture(scope="module")
+def network() -> RegionNetwork:
+    return RegionNetwork(GoogLeNet(3), torch.arange(3), CLASSES)
+
+
+def _losses(
+    network: RegionNetwork, logits: list, labels: list, overlaps: list, deltas: list | None = None
+) -> Losses:
+    count = len(labels)
+    output = RegionOutput(torch.tensor(logits), torch.zeros(count, 4), torch.tensor(logits))
+    targets = Targets(
+        torch.tensor(labels),
+        torch.tensor(overlaps),
+        torch.tensor(deltas) if deltas else torch.full((count, 4), NAN),
+        torch.ones(count, dtype=torch.bool),
+        torch.tensor(logits),
+    )
+    return losses(network, output, targets, LossWeights(box=1.0, distillation=0.5))
+
+
+SURE_OF_0, UNSURE = [8.0, 0.0, 0.0], [0.0, 0.0, 0.0]
+
+
+@pytest.mark.parametrize(
+    ("logits", "label", "overlap", "expected"),
+    [
+        (UNSURE, 0, 1.0, 1.0986),
+        (UNSURE, BACKGROUND, 0.4, 1.0986),
+        (SURE_OF_0, 0, 1.0, 0.00067),
+        (SURE_OF_0, 0, 0.5, 4.00067),
+        (SURE_OF_0, 0, 0.65, 2.00067),
+        (SURE_OF_0, BACKGROUND, 0.4, 8.00067),
+    ],
+    ids=[
+        "no idea, object",
+        "no idea, background",
+        "sure and tight",
+        "sure of a region that barely fits: half of it is background",
+        "sure of a region that fits half-way: a quarter is background",
+        "sure of what is background",
+    ],
+)
+def test_classification(
+    network: RegionNetwork, logits: list, label: int, overlap: float, expected: float
+) -> None:
+    part = _losses(network, [logits], [label], [overlap])
+    assert part.classification.item() == pytest.approx(expected, abs=1e-4)
+    assert part.distillation.item() == pytest.approx(0, abs=1e-6)
+
+
+def test_whole_pictures_are_only_remembered(network: RegionNetwork) -> None:
+    one = _losses(network, [UNSURE], [0], [1.0])
+    two = _losses(network, [UNSURE, SURE_OF_0], [0, WHOLE], [1.0, 0.0])
+    assert one.classification.item() == pytest.approx(two.classification.item())
+
+
+def test_box_loss_counts_where_there_are_offsets(network: RegionNetwork) -> None:
+    """Offsets of one whitened unit from an output of zero: smooth L1 gives a half."""
+    scale = [0.1, 0.1, 0.2, 0.2]
+    part = _losses(network, [UNSURE, UNSURE], [0, BACKGROUND], [1.0, 0.0], [scale, [NAN] * 4])
+    assert part.box.item() == pytest.approx(0.5)
+    assert _losses(network, [UNSURE], [BACKGROUND], [0.0]).box.item() == 0
+
+
+@pytest.mark.parametrize(
+    ("label", "expected"), [(0, 1.0986), (WHOLE, 1.0986)], ids=["object", "whole picture"]
+)
+def test_forgetting_costs(network: RegionNetwork, label: int, expected: float) -> None:
+    """The teacher is sure, the network has no idea: the divergence is log 3. Background is not asked."""
+    logits = torch.tensor([UNSURE, UNSURE, UNSURE])
+    targets = Targets(
+        torch.tensor([label, 0, BACKGROUND]),
+        torch.ones(3),
+        torch.full((3, 4), NAN),
+        torch.ones(3, dtype=torch.bool),
+        torch.tensor([[50.0, 0, 0], [50.0, 0, 0], [0, 0, 0]]),
+    )
+    output = RegionOutput(logits, torch.zeros(3, 4), logits)
+    assert losses(network, output, targets, LossWeights()).distillation.item() == pytest.approx(
+        expected, abs=1e-3
+    )
+
+
+@pytest.mark.parametrize(
+    ("label", "sure", "parts"),
+    [
+        pytest.param(0, True, (1, 1, 1, 1), id="an object: everything"),
+        pytest.param(UNKNOWN, True, (1, 1, 1, 1), id="of unknown class: everything as well"),
+        pytest.param(BACKGROUND, True, (1, 0, 1, 0), id="background: to be named, and that it fits nothing"),
+        pytest.param(BACKGROUND, False, (0.25, 0, 0, 0), id="perhaps background: named, for a quarter"),
+        pytest.param(WHOLE, True, (0, 0, 0, 1), id="a whole picture: remembered"),
+    ],
+)
+def test_what_is_asked(label: int, sure: bool, parts: tuple[float, ...]) -> None:
+    """Classification, box, fit, distillation; a second region alone makes up the counts' other half."""
+    has_offsets = label not in (BACKGROUND, WHOLE)
+    targets = Targets(
+        torch.tensor([label, 0]),
+        torch.zeros(2),
+        torch.tensor([[0.0 if has_offsets else NAN] * 4, [0.0] * 4]),
+        torch.tensor([sure, True]),
+        torch.zeros(2, 0),
+    )
+    found = asked(targets, BACKGROUND, 0.25)
+    assert tuple(share[0].item() for share in found) == parts
+    assert tuple(count.item() for count in found.counts()) == tuple(part + 1 for part in parts)
+
+
+@pytest.mark.parametrize(
+    ("unsure", "expected"),
+    [
+        pytest.param(1.0, (8.0 + 0.0) / 2, id="as much as what is sure"),
+        pytest.param(0.25, (0.25 * 8.0 + 0.0) / 1.25, id="a quarter"),
+        pytest.param(0.0, 0.0, id="not at all"),
+    ],
+)
+def test_unsure_background_counts_less(network: RegionNetwork, unsure: float, expected: float) -> None:
+    """Two backgrounds: one taken for class 0 that may be one, one known for what it is."""
+    logits = torch.tensor([SURE_OF_0, [0.0, 0.0, 8.0]])
+    targets = Targets(
+        torch.tensor([BACKGROUND, BACKGROUND]),
+        torch.zeros(2),
+        torch.full((2, 4), NAN),
+        torch.tensor([False, True]),
+        torch.zeros(2, 0),
+    )
+    output = RegionOutput(logits, torch.zeros(2, 4), logits)
+    found = losses(network, output, targets, LossWeights(unsure=unsure)).classification
+    assert found.item() == pytest.approx(expected, abs=2e-3)
+
+
+@pytest.mark.parametrize(
+    ("logits", "label", "overlap", "smoothing", "expected"),
+    [
+        # The posterior of SURE_OF_0 is nearly 1, e-8, e-8; of no idea a third each.
+        pytest.param(SURE_OF_0, 0, 1.0, 0.0, 0.00067, id="no smoothing"),
+        pytest.param(SURE_OF_0, 0, 1.0, 0.3, 0.3 * 16 / 3 + 0.00067, id="a tenth each for two others"),
+        pytest.param(
+            SURE_OF_0, BACKGROUND, 0.0, 0.3, 0.7 * 8 + 0.3 * 16 / 3 + 0.00067, id="of background too"
+        ),
+        pytest.param(SURE_OF_0, 0, 0.5, 0.3, 0.7 * 4 + 0.3 * 16 / 3 + 0.00067, id="of a loose region too"),
+        pytest.param(UNSURE, 0, 1.0, 0.3, 1.0986, id="no idea: all are asked alike anyway"),
+        pytest.param(SURE_OF_0, UNKNOWN, 0.6, 0.0, 0.00034, id="unknown class: some object it is"),
+        pytest.param(
+            [0.0, 0.0, 8.0], UNKNOWN, 0.9, 0.0, 8.00067 - 0.6931, id="unknown, taken for background"
+        ),
+        pytest.param(UNSURE, UNKNOWN, 0.9, 0.0, 0.4055, id="unknown, no idea: two thirds are objects"),
+        pytest.param(UNSURE, UNKNOWN, 0.9, 0.3, 0.4055, id="nothing to smooth where no class is asked"),
+    ],
+)
+def test_smoothed_and_unknown(
+    logits: list, label: int, overlap: float, smoothing: float, expected: float
+) -> None:
+    weights = LossWeights(label_smoothing=smoothing)
+    found = cross_entropy(
+        torch.tensor([logits]), torch.tensor([label]), torch.tensor([overlap]), BACKGROUND, weights
+    )
+    assert found.item() == pytest.approx(expected, abs=1e-4)
+
+
+def test_side_classifiers_are_asked_the_same(network: RegionNetwork) -> None:
+    logits = torch.tensor([SURE_OF_0, UNSURE])
+    targets = Targets(
+        torch.tensor([0, BACKGROUND]),
+        torch.ones(2),
+        torch.full((2, 4), NAN),
+        torch.ones(2, dtype=torch.bool),
+        torch.zeros(2, 0),
+    )
+    output = RegionOutput(logits, torch.zeros(2, 4), logits)
+    weights = LossWeights(auxiliary=0.3)
+    none = losses(network, output, targets, weights)
+    two = losses(network, output, targets, weights, auxiliary=[logits, 0 * logits])
+    assert none.auxiliary.item() == 0
+    assert two.auxiliary.item() == pytest.approx(none.classification.item() + 1.0986, abs=1e-4)
+    assert two.total.item() == pytest.approx(none.total.item() + 0.3 * two.auxiliary.item(), abs=1e-4)
+
+
+def test_pieces_add_up_to_the_whole(network: RegionNetwork) -> None:
+    """Each part is a mean over the whole minibatch's regions, also of a piece that has none of them."""
+    logits = torch.tensor([SURE_OF_0, UNSURE, [0.0, 3.0, 1.0], UNSURE])
+    targets = Targets(
+        torch.tensor([0, BACKGROUND, 1, WHOLE]),
+        torch.tensor([0.6, 0.0, 0.9, 0.0]),
+        torch.tensor([[0.1] * 4, [NAN] * 4, [0.3] * 4, [NAN] * 4]),
+        torch.tensor([True, False, True, True]),
+        torch.tensor([UNSURE, UNSURE, SURE_OF_0, SURE_OF_0]),
+    )
+    output = RegionOutput(logits, torch.zeros(4, 4), logits, torch.zeros(4))
+    whole = losses(network, output, targets, LossWeights())
+    counts = asked(targets, BACKGROUND, LossWeights().unsure).counts()
+    rows = [[0, 1], [2], [3]]
+    pieces = [
+        losses(
+            network,
+            RegionOutput(*(part[piece] for part in output)),
+            Targets(*(part[piece] for part in targets)),
+            LossWeights(),
+            counts=counts,
+        )
+        for piece in rows
+    ]
+    for name, expected in whole._asdict().items():
+        found = sum(getattr(piece, name).item() for piece in pieces)
+        assert found == pytest.approx(expected.item(), rel=1e-5), name

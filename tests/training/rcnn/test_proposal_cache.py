@@ -1,0 +1,76 @@
+"""Proposals on disk: found again, and never used for another picture, other weights or another size."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from detector.datasets.formats.voc import read_voc
+from detector.datasets.record import Record
+from detector.models.checkpoint import Checkpoint, load_checkpoint
+from detector.structures.proposals import Source
+from tests.training.small_sets import rectangles, write_voc
+from training.rcnn.proposal_cache import ProposalCache
+
+
+@pytest.fixture(scope="module")
+def record(tmp_path_factory: pytest.TempPathFactory) -> Record:
+    root = tmp_path_factory.mktemp("set")
+    write_voc(root, rectangles(1, seed=3))
+    return read_voc(root).records[0]
+
+
+@pytest.fixture(scope="module")
+def init(multibox_path: Path) -> Checkpoint:
+    return load_checkpoint(multibox_path)
+
+
+def _files(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.rglob("*") if path.is_file())
+
+
+def test_both_sources_propose_and_are_found_again(record: Record, init: Checkpoint, tmp_path: Path) -> None:
+    cache = ProposalCache(tmp_path, init, init.metadata.preprocessing, device="cpu")
+    cache.prepare([record], threads=1)
+    (file,) = _files(tmp_path)
+    written = file.stat().st_mtime_ns
+    found = ProposalCache(tmp_path, init, init.metadata.preprocessing, device="cpu").of(record)
+    assert set(found.source) == {Source.SELECTIVE_SEARCH, Source.MULTIBOX}
+    assert np.isnan(found.objectness[found.source == Source.SELECTIVE_SEARCH]).all()
+    assert not np.isnan(found.objectness[found.source == Source.MULTIBOX]).any()
+    assert (found.boxes >= 0).all()
+    assert (found.boxes <= [record.width, record.height] * 2).all()
+    assert _files(tmp_path) == [file]
+    assert file.stat().st_mtime_ns == written
+
+
+def test_without_a_multibox_head_it_is_selective_search(
+    record: Record, init: Checkpoint, tmp_path: Path
+) -> None:
+    cache = ProposalCache(tmp_path, replace(init, multibox=None), init.metadata.preprocessing, device="cpu")
+    assert set(cache.of(record).source) == {Source.SELECTIVE_SEARCH}
+
+
+@pytest.mark.parametrize("what", ["weights", "size", "picture"])
+def test_other_input_is_another_file(what: str, record: Record, init: Checkpoint, tmp_path: Path) -> None:
+    preprocessing = init.metadata.preprocessing
+    ProposalCache(tmp_path, init, preprocessing, device="cpu").of(record)
+    if what == "weights":
+        assert init.multibox is not None
+        head = type(init.multibox)(init.multibox.spec)
+        torch.manual_seed(9)
+        for parameter in head.parameters():
+            torch.nn.init.normal_(parameter, std=0.01)
+        init = replace(init, multibox=head)
+    elif what == "size":
+        preprocessing = replace(preprocessing, short_side=60)
+    else:
+        copy = tmp_path / "copy.png"
+        copy.write_bytes(record.path.read_bytes() + b"\0")
+        record = replace(record, path=copy)
+    cache = ProposalCache(tmp_path / "cache", init, preprocessing, device="cpu")
+    cache.of(record)
+    names = {path.name for path in _files(tmp_path / "cache")}
+    assert names.isdisjoint(path.name for path in _files(tmp_path) if path.parent.parent == tmp_path)

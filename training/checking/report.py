@@ -1,0 +1,94 @@
+"""What was found in a data set: as text to read, as JSON and as CSV."""
+
+import csv
+import json
+from collections import defaultdict
+from collections.abc import Sequence
+from io import StringIO
+
+from detector.datasets.formats.text_file import printable
+from training.checking.check import Checked
+from training.checking.class_balance import balance_table
+from training.checking.findings import LEFT_OUT, TITLES, Finding
+
+_EXAMPLES = 3  # of each kind, in the text
+
+
+def summary(checked: Checked) -> str:
+    """The text: what the data set is, the balance of its classes, and what was found, kind by kind."""
+    folder = checked.folder
+    lines = [f"{folder.root}: {folder.format.upper()}, {len(folder.classes)} classes"]
+    for split, counts in checked.counts.items():
+        text = f"  {split or 'all':<10} {counts.pictures:>8,} pictures, {counts.objects.sum():>9,} objects"
+        if counts.without_objects:
+            text += f", {counts.without_objects:,} without objects"
+        if counts.partial:
+            text += f", {counts.partial:,} partial (only the classes they list were annotated)"
+        lines.append(text)
+    lines += ["", balance_table(checked.counts, folder.classes)]
+    by_kind: dict[str, list[Finding]] = defaultdict(list)
+    for finding in checked.findings:
+        by_kind[finding.kind].append(finding)
+    for heading, kinds in (
+        ("Left out of training and measuring", [kind for kind in TITLES if kind in LEFT_OUT]),
+        ("To look at", [kind for kind in TITLES if kind not in LEFT_OUT]),
+    ):
+        present = [kind for kind in kinds if by_kind[kind]]
+        if present:
+            lines += ["", f"{heading}:"]
+        for kind in present:
+            mine = by_kind[kind]
+            lines.append(f"  {len(mine):>6,}  {kind}: {TITLES[kind]}")
+            lines += [f"            {_place(one)}{one.message}" for one in mine[:_EXAMPLES]]
+            if len(mine) > _EXAMPLES:
+                lines.append(f"            and {len(mine) - _EXAMPLES:,} more")
+    lost = sum(finding.leaves_out for finding in checked.findings)
+    lines += ["", f"Problems that leave something out: {lost:,}." if lost else "Nothing has to be left out."]
+    return printable("\n".join(lines))
+
+
+def as_json(checked: Checked) -> bytes:
+    """Everything that was found and counted."""
+    folder = checked.folder
+    content = {
+        "root": str(folder.root),
+        "format": str(folder.format),
+        "classes": [
+            {"id": class_id, "name": name}
+            for class_id, name in zip(folder.classes.ids, folder.classes.names, strict=True)
+        ],
+        "splits": {
+            split: {
+                "pictures": counts.pictures,
+                "without_objects": counts.without_objects,
+                "partial": counts.partial,
+                "objects_by_class": counts.objects.tolist(),
+                "pictures_by_class": counts.pictures_of.tolist(),
+            }
+            for split, counts in checked.counts.items()
+        },
+        "findings": [
+            {
+                "kind": one.kind,
+                "leaves_out": one.leaves_out,
+                "split": one.split,
+                "where": one.where,
+                "message": one.message,
+            }
+            for one in checked.findings
+        ],
+    }
+    return printable(json.dumps(content, indent=1, ensure_ascii=False)).encode()
+
+
+def as_csv(findings: Sequence[Finding]) -> bytes:
+    """A line a finding."""
+    file = StringIO()
+    writer = csv.writer(file)
+    writer.writerow(["kind", "leaves_out", "split", "where", "message"])
+    writer.writerows([one.kind, one.leaves_out, one.split, one.where, one.message] for one in findings)
+    return printable(file.getvalue()).encode()
+
+
+def _place(finding: Finding) -> str:
+    return f"{finding.split}/{finding.where}: " if finding.split else ""

@@ -1,0 +1,127 @@
+"""Pictures to train and to measure a classifier on, from ILSVRC's layout or from one folder a class."""
+
+import hashlib
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+
+from detector.datasets.formats.ilsvrc import IlsvrcLayout
+from detector.datasets.formats.ilsvrc_cls import read_ilsvrc_cls
+from detector.datasets.problems import OnProblem
+from detector.errors import DatasetError
+from detector.io.image_paths import is_dropping, pictures_below, unread_kinds
+from detector.structures.classes import ClassList, ilsvrc_cls
+from training.classification.image_list import PictureList
+
+_HELD_OUT = 10
+"""One picture in so many is measured, and not learnt, where a set has no part for it."""
+
+
+@dataclass(frozen=True)
+class LabelledPictures:
+    """Two lists of pictures without one in common, and the classes that they are of.
+
+    ``how`` says in words how they were parted, ``notes`` what was left out and why.
+    """
+
+    classes: ClassList
+    train: PictureList
+    val: PictureList
+    how: str
+    notes: list[str] = field(default_factory=list)
+
+
+def read_labelled_pictures(root: Path, *, on_problem: OnProblem = OnProblem.REPORT) -> LabelledPictures:
+    """ILSVRC CLS-LOC in its official layout (below ``root`` or ``root/ILSVRC``), or one folder a class.
+
+    The latter is ROOT/train/CLASS/*.jpg with ROOT/val/CLASS/*.jpg, or ROOT/CLASS/*.jpg, of which every tenth
+    picture is held out, chosen by a digest of its name. Pictures are not opened: with a million of them that
+    takes an hour, and a broken one is met in training anyhow.
+
+    Raises DatasetError, saying what was looked for, where there is neither or where a part is empty.
+    """
+    if not root.is_dir():
+        raise DatasetError(f"{root} is no folder; give the one that holds ILSVRC/, or one folder a class")
+    if (root / "ILSVRC").is_dir() or (root / "ImageSets" / "CLS-LOC").is_dir():
+        found = _ilsvrc(root, on_problem)
+    else:
+        found = _folders(root)
+    for part, pictures in (("train", found.train), ("measure", found.val)):
+        if not len(pictures):
+            raise DatasetError(f"{root}: there is no picture to {part} on ({found.how})")
+    return found
+
+
+def _ilsvrc(root: Path, on_problem: OnProblem) -> LabelledPictures:
+    home = IlsvrcLayout.find(root, "CLS-LOC").home
+    train, val = (
+        read_ilsvrc_cls(root, split, on_problem=on_problem, check_pictures=False)
+        for split in ("train", "val")
+    )
+    problems = [*train.problems, *val.problems]
+    notes = [f"{problem.image_id}: {problem.kind}: {problem.message}" for problem in problems]
+    measured = {PurePosixPath(image.image_id).name for image in val.images}
+    learnt = [image for image in train.images if PurePosixPath(image.image_id).name not in measured]
+    if len(learnt) < len(train.images):
+        both = len(train.images) - len(learnt)
+        notes.append(f"{both} pictures of train also stand in val: they are measured, and not learnt")
+    return LabelledPictures(
+        ilsvrc_cls(),
+        PictureList(home, ((image.path.relative_to(home).as_posix(), image.label) for image in learnt)),
+        PictureList(home, ((image.path.relative_to(home).as_posix(), image.label) for image in val.images)),
+        "ILSVRC CLS-LOC, its train and val",
+        notes,
+    )
+
+
+def _folders(root: Path) -> LabelledPictures:
+    parted = (root / "train").is_dir() and (root / "val").is_dir()
+    unread: dict[Path, None] = {}
+    classes = _folders_in(root / "train" if parted else root, unread)
+    if not classes:
+        raise DatasetError(
+            f"{root} holds neither ILSVRC/ (ImageSets/CLS-LOC) nor one folder of pictures a class: "
+            "ROOT/train/CLASS/*.jpg and ROOT/val/CLASS/*.jpg, or ROOT/CLASS/*.jpg"
+            + (f"; {unread_kinds(list(unread))}" if unread else "")
+        )
+    if parted:
+        unknown = sorted(set(_folders_in(root / "val", unread)) - set(classes))
+        if unknown:
+            raise DatasetError(f"{root / 'val'} has classes that train lacks: {', '.join(unknown[:5])}")
+        train, val = (list(_pictures(root, part, classes, unread)) for part in ("train", "val"))
+        how = "its train and val"
+    else:
+        every = list(_pictures(root, "", classes, unread))
+        train = [picture for picture in every if not _held_out(picture[0])]
+        val = [picture for picture in every if _held_out(picture[0])]
+        how = f"one picture in {_HELD_OUT} held out, by a digest of its name"
+    notes = [f"{root}: {unread_kinds(list(unread))}"] if unread else []
+    return LabelledPictures(
+        ClassList.of(classes), PictureList(root, train), PictureList(root, val), how, notes
+    )
+
+
+def _pictures(
+    root: Path, part: str, classes: list[str], unread: dict[Path, None]
+) -> Iterator[tuple[str, int]]:
+    for label, name in enumerate(classes):
+        folder = root / part / name  # a class of train need not be in val
+        for path in sorted(pictures_below(folder, on_unread=unread.setdefault) if folder.is_dir() else ()):
+            yield path.relative_to(root).as_posix(), label
+
+
+def _folders_in(folder: Path, unread: dict[Path, None]) -> list[str]:
+    """The names of its folders that hold a picture, in order. ``unread`` takes what those of the others hold
+    that is no picture only for its kind."""
+    return sorted(
+        child.name
+        for child in folder.iterdir()
+        if not is_dropping(child.name)
+        and child.is_dir()
+        and any(True for _ in pictures_below(child, on_unread=unread.setdefault))
+    )
+
+
+def _held_out(name: str) -> bool:
+    return int.from_bytes(hashlib.sha256(os.fsencode(name)).digest()[:8]) % _HELD_OUT == 0

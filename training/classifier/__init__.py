@@ -1,1 +1,0 @@
-"""Training of classifiers of whole pictures."""

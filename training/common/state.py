@@ -1,0 +1,89 @@
+"""A training run's state on disk: written whole or not at all, read back after a kill. No pickle."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor, nn
+
+from detector.errors import CheckpointError
+from detector.io.atomic_write import write_whole
+from detector.io.readable_files import unreadable
+from detector.io.terminal_text import printable_path
+from training.common.script import naming
+
+
+def save_state(path: Path, iteration: int, run: str, parts: Mapping[str, Mapping[str, Tensor]]) -> None:
+    """Write tensors by part and name. ``run`` names the run's settings: another run cannot go on from it."""
+    tensors = {
+        f"{part}/{name}": value.detach().contiguous().cpu()
+        for part, values in parts.items()
+        for name, value in values.items()
+    }
+    header = {"iteration": iteration, "run": run}
+    text = json.dumps({**header, "sha256": _digest(header, tensors)})
+    with naming(path):
+        write_whole(path, save(tensors, metadata={"state": text}))
+
+
+def load_state(path: Path, run: str) -> tuple[int, dict[str, dict[str, Tensor]]]:
+    """The iteration reached and the tensors by part and name.
+
+    Raises CheckpointError if the file is no training state, is damaged, or is another run's.
+    """
+    if (reason := unreadable(path)) is not None:
+        raise CheckpointError(f"{reason}; a training state belongs there")
+    shown = printable_path(path)
+    try:
+        with safe_open(path, framework="pt") as file:
+            header = json.loads((file.metadata() or {})["state"])
+            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (no mapping)
+            digest = header.pop("sha256")
+    except OSError as error:
+        raise CheckpointError(f"{path} cannot be read: {error.strerror or error}") from error
+    except (SafetensorError, KeyError, ValueError, TypeError, AttributeError, RecursionError) as error:
+        why = "it is cut off or damaged" if isinstance(error, SafetensorError) else "its header is another's"
+        raise CheckpointError(
+            f"{path} is no training state that this version wrote ({why}); delete it to start anew"
+        ) from error
+    if digest != _digest(header, tensors):
+        raise CheckpointError(
+            f"{shown} is damaged: it is not what was written. Put back a copy, or delete it to start anew"
+        )
+    parts: dict[str, dict[str, Tensor]] = {}
+    for key, value in tensors.items():
+        part, name = key.split("/", 1)
+        parts.setdefault(part, {})[name] = value
+    if header["run"] != run:
+        raise CheckpointError(
+            f"{shown} belongs to a run with other data or settings; give another --output, or delete it to "
+            "start anew. Pictures that changed or broke since are other data: bring them back, and it goes on"
+        )
+    return header["iteration"], parts
+
+
+def _digest(header: Mapping[str, object], tensors: Mapping[str, Tensor]) -> str:
+    digest = hashlib.sha256(json.dumps(header, sort_keys=True).encode())
+    for name in sorted(tensors):
+        value = tensors[name]
+        digest.update(f"{name} {value.dtype} {list(value.shape)}\n".encode())
+        digest.update(value.flatten().view(torch.uint8).numpy().data)
+    return digest.hexdigest()
+
+
+def momenta(optimizer: torch.optim.SGD, named: Mapping[str, nn.Parameter]) -> dict[str, Tensor]:
+    """SGD's momentum buffers by parameter name; those not yet there are left out."""
+    found = {name: optimizer.state[parameter].get("momentum_buffer") for name, parameter in named.items()}
+    return {name: buffer for name, buffer in found.items() if buffer is not None}
+
+
+def restore_momenta(
+    optimizer: torch.optim.SGD, named: Mapping[str, nn.Parameter], buffers: Mapping[str, Tensor]
+) -> None:
+    """The inverse of :func:`momenta`."""
+    for name, buffer in buffers.items():
+        optimizer.state[named[name]]["momentum_buffer"] = buffer.to(named[name].device)

@@ -1,0 +1,142 @@
+"""Which detectors an evaluation runs: weights, alone or as an ensemble, under one scoring or several."""
+
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+from detector.errors import ParameterError
+from detector.evaluation.by_class import DetEvaluation
+from detector.inference.detector import Detector
+from detector.inference.scoring import Scoring
+from detector.models.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from detector.models.from_classifier import fold
+from detector.options import Profile
+from training.evaluating.cache import DetectionCache
+from training.evaluating.run import MAX_DETECTIONS, SCORE_THRESHOLD, CacheOf, ProfileRun
+
+
+@dataclass(frozen=True)
+class System:
+    """Weights as they are run: a detector for each scoring, by its name; all the same but for that.
+
+    ``titles`` are what a table calls the runs, by how many of the first members they are of: a network's
+    name, and its file where others have that name too.
+    """
+
+    titles: dict[int, str]
+    paths: tuple[Path, ...]
+    detectors: dict[str, Detector]
+
+    @property
+    def title(self) -> str:
+        """What all members together are called."""
+        return self.titles[len(self.paths)]
+
+    @property
+    def any(self) -> Detector:
+        """Any of them, for what scoring has no part in."""
+        return next(iter(self.detectors.values()))
+
+    def profiles(self, chosen: Sequence[Profile] | None) -> list[Profile]:
+        """The profiles to run, each once; by default the weights' own."""
+        return list(dict.fromkeys(chosen or [self.any.profile]))
+
+    def cache_of(self, folder: Path, max_proposals: int | None, device: str) -> CacheOf:
+        """Where what a run finds is kept, below ``folder``."""
+        weights = [hashlib.sha256(path.read_bytes()).hexdigest() for path in self.paths]
+
+        def of(run: ProfileRun) -> DetectionCache:
+            settings = {
+                "weights": weights,  # of all members, since any of them may propose
+                "members": len(run.detector.members),
+                "profile": run.profile,
+                "max_proposals": max_proposals,
+                "scoring": asdict(run.detector.scoring),
+                "device": device,
+                "kept": [SCORE_THRESHOLD, MAX_DETECTIONS],
+            }
+            return DetectionCache(folder, settings)
+
+        return of
+
+
+def make_systems(
+    paths: Sequence[Path], *, ensemble: bool, scorings: Sequence[str], device: str
+) -> list[System]:
+    """A system for each weights file, or one of all as an ensemble, to be run at every size up to its own.
+
+    A checkpoint that only classifies is folded onto the 200 classes. ``scorings`` are texts for
+    :func:`parse_scoring`; without any each system runs under its own. Raises the errors of loading and of
+    :class:`Detector`, and ParameterError for a scoring that makes no sense or stands twice.
+    """
+    groups = [tuple(paths)] if ensemble else [(path,) for path in paths]
+    systems = []
+    for group in groups:
+        checkpoints = [_detecting(load_checkpoint(path)) for path in group]
+        own = checkpoints[0].metadata.scoring
+        named = [parse_scoring(text, own) for text in scorings] or [("", own)]
+        if len(dict(named)) < len(named):
+            raise ParameterError(f"two scorings have one name: {', '.join(name for name, _ in named)}")
+        detectors = {name: Detector(checkpoints, scoring=scoring, device=device) for name, scoring in named}
+        systems.append(System(_titles(checkpoints), group, detectors))
+    times = Counter(system.title for system in systems)
+    return [
+        replace(system, titles={1: f"{system.title} ({system.paths[0]})"})
+        if times[system.title] > 1
+        else system
+        for system in systems
+    ]
+
+
+def parse_scoring(text: str, own: Scoring) -> tuple[str, Scoring]:
+    """Name and scoring of ``name:key=value,key=value``: ``own`` with some settings changed.
+
+    Without a name it is called by its settings; without settings (``own:``) nothing is changed. Values are
+    written as in JSON, words without quotes. Raises ParameterError saying what is wrong.
+    """
+    name, colon, settings = text.partition(":")
+    if not colon:
+        name, settings = text, text
+    changes = {}
+    for part in filter(None, (part.strip() for part in settings.split(","))):
+        key, equals, value = (piece.strip() for piece in part.partition("="))
+        if not equals:
+            raise ParameterError(f"--scoring {text!r}: {part!r} is no key=value, as in nms_iou=0.4,flip=true")
+        try:
+            changes[key] = json.loads(value)
+        except (ValueError, RecursionError):
+            changes[key] = value
+    try:
+        return name.strip(), Scoring.from_json({**asdict(own), **changes})
+    except ParameterError as error:
+        raise ParameterError(f"--scoring {text[:200]!r}: {error}") from error
+
+
+def note_figures(
+    path: Path, measure: str, on: str, measured: Sequence[tuple[ProfileRun, DetEvaluation]]
+) -> None:
+    """Write mean AP into the checkpoint's metadata, by profile."""
+    checkpoint = load_checkpoint(path)
+    metrics = {
+        f"{measure}, {run.profile}, {run.boxes:.0f} proposals, {on}": round(evaluation.mean_ap, 4)
+        for run, evaluation in measured
+    }
+    metadata = replace(checkpoint.metadata, metrics={**checkpoint.metadata.metrics, **metrics})
+    save_checkpoint(path, replace(checkpoint, metadata=metadata))
+
+
+def _titles(checkpoints: Sequence[Checkpoint]) -> dict[int, str]:
+    names = [checkpoint.metadata.name for checkpoint in checkpoints]
+    count = len(names)
+    if count == 1:
+        return {1: names[0]}
+    joining = {size: f"{size} of {count}: with {names[size - 1]}" for size in range(2, count)}
+    more = ", ..." if len(set(names)) > 1 else ""
+    return {1: f"1 of {count}: {names[0]}", **joining, count: f"ensemble of {count}: {names[0]}{more}"}
+
+
+def _detecting(checkpoint: Checkpoint) -> Checkpoint:
+    return checkpoint if checkpoint.metadata.detection else fold(checkpoint)

@@ -1,0 +1,179 @@
+"""From a data set to a measured detector: training, one run or several, figures, report, next commands."""
+
+import json
+import os
+import shlex
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from tqdm import tqdm
+
+from detector.datasets.formats.text_file import printable
+from detector.datasets.problems import OnProblem, left_out
+from detector.datasets.record import Dataset
+from detector.errors import ParameterError
+from detector.inference.loading import load_detector
+from detector.io.atomic_write import write_whole
+from detector.models.checkpoint import Checkpoint, load_checkpoint
+from detector.models.transfer import knows
+from training.common.locks import run_folder
+from training.common.run_files import check_utf8
+from training.finetune.further_data import FurtherData
+from training.finetune.measuring import Measured, measure, note_figure
+from training.finetune.report import RunFacts, report
+from training.finetune.training_data import ChosenData, check_shown
+from training.rcnn.finetuning import finetune, stages_through
+from training.rcnn.mixing import Ingredient
+from training.rcnn.recipe import Recipe
+from training.rcnn.validation import spread
+
+REPORT, FIGURES = "report.html", "figures.json"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What to train, and where to put it.
+
+    ``members`` runs differ in their seed, and so in the regions they sample and in the order they see them
+    (arXiv 1409.4842, section 7: six such networks). At most ``measured_pictures`` of those held out are
+    looked at. ``cache`` is the folder for proposals and maps, which hold ``cache_gib`` at most, or else
+    pictures are streamed by ``workers`` processes. ``also`` are data sets that join. ``on_problem`` says what
+    becomes of a picture that can no longer be read when its turn comes.
+    """
+
+    data: ChosenData
+    init: Checkpoint
+    recipe: Recipe
+    output: Path
+    cache: Path
+    name: str
+    members: int = 1
+    measured_pictures: int = 1000
+    device: str = "auto"
+    cache_gib: float = 16.0
+    workers: int | None = None
+    also: Sequence[FurtherData] = ()
+    on_problem: OnProblem = OnProblem.REPORT
+
+    @property
+    def data_name(self) -> str:
+        """What it is trained on, in words."""
+        return ", ".join([self.data.name, *(one.name for one in self.also)])
+
+    def check(self) -> None:
+        """Raises DetectorError, before anything is computed, for what could only fail later."""
+        if self.members < 1:
+            raise ParameterError(f"--members must be at least 1, got {self.members}")
+        if self.recipe.iterations < 1:
+            raise ParameterError(f"--iterations must be at least 1, got {self.recipe.iterations}")
+        stages_through(self.init, self.recipe.frozen_through)
+        check_shown(self.data, knows(self.init, self.data.classes))
+        for folder in (self.output, self.cache):
+            _check_writable(folder)
+
+
+def make_detector(plan: Plan) -> list[Path]:
+    """Train, measure and report; return the checkpoints. Called again after a kill, it goes on where it was.
+
+    Under torchrun every process trains, and the first one measures and reports. Raises DetectorError for what
+    cannot be used, and where another run uses the folder.
+    """
+    started = time.monotonic()
+    plan.check()
+    with run_folder(plan.output):
+        paths = [_train(plan, number) for number in range(plan.members)]
+        if int(os.environ.get("RANK", "0")) == 0:
+            measured = _measure(plan, paths)
+            _write(plan, paths, measured, (time.monotonic() - started) / 60)
+    return paths
+
+
+def _train(plan: Plan, number: int) -> Path:
+    """Train one member: alone it lies in the output folder itself."""
+    alone = plan.members == 1
+    data = plan.data
+    return finetune(
+        [Ingredient(data.train), *(one.ingredient for one in plan.also)],
+        plan.init,
+        data.classes,
+        plan.output if alone else plan.output / f"member-{number + 1}",
+        replace(plan.recipe, seed=plan.recipe.seed + number),
+        cache=plan.cache,
+        name=plan.name if alone else f"{plan.name}-{number + 1}",
+        data_name=plan.data_name,
+        held_out=Dataset(spread(data.held_out.records, plan.measured_pictures), data.held_out.class_ids),
+        device=plan.device,
+        cache_gib=plan.cache_gib,
+        workers=plan.workers,
+        on_problem=plan.on_problem,
+    )
+
+
+def _measure(plan: Plan, paths: Sequence[Path]) -> list[Measured]:
+    records = spread(plan.data.held_out.records, plan.measured_pictures)
+    measured = []
+    for path in paths:
+        detector = load_detector(path, device=plan.device)
+        measured.append(measure(detector, detector.name, records, plan.data.rule))
+        note_figure(path, measured[-1])
+    if len(paths) > 1:
+        together = load_detector(paths, device=plan.device)
+        measured.append(measure(together, f"all {len(paths)} together", records, plan.data.rule))
+    return measured
+
+
+def _write(plan: Plan, paths: Sequence[Path], measured: Sequence[Measured], minutes: float) -> None:
+    """The report, the figures for programs, and what to do next."""
+    picture = shlex.quote(str(measured[-1].records[0].path))
+    options = " ".join(f"--weights {shlex.quote(str(path))}" for path in paths)
+    drawn = shlex.quote(str(plan.output / "drawn"))
+    commands = [
+        f"detector detect {picture} {options} --draw {drawn}",
+        f"make serve WEIGHTS={shlex.quote(':'.join(map(str, paths)))}",
+        f"curl --data-binary @{picture} -H 'Content-Type: image/jpeg' localhost:8000/detect",
+    ]
+    training = load_checkpoint(paths[0]).metadata.training
+    runs = {path.parent.name if len(paths) > 1 else plan.name: path.parent for path in paths}
+    page = report(plan.data, measured, RunFacts(plan.name, runs, training, commands, minutes))
+    write_whole(plan.output / REPORT, printable(page).encode())
+    write_whole(plan.output / FIGURES, json.dumps(_figures(plan, measured), indent=1).encode())
+    names = plan.data.classes.names
+    last = measured[-1].evaluation
+    lines = [f"\n{one.name}: mAP {100 * one.evaluation.mean_ap:.1f} % ({one.measure})" for one in measured]
+    if len(names) <= 30:
+        lines += [f"  {name:<24} {100 * ap:5.1f}" for name, ap in zip(names, last.ap, strict=True)]
+    lines += [f"detector  {path} ({path.stat().st_size / 2**20:.1f} MiB)" for path in paths]
+    lines += [f"report    {plan.output / REPORT}", f"cache     {plan.cache} (delete it when you are done)"]
+    lines += [f"next      {command}" for command in commands]
+    tqdm.write("\n".join(lines))
+
+
+def _figures(plan: Plan, measured: Sequence[Measured]) -> dict[str, object]:
+    names = plan.data.classes.names
+    return {
+        one.name: {
+            "measure": one.measure,
+            "mAP": round(one.evaluation.mean_ap, 4),
+            "pictures": len(one.records),
+            "left out": left_out(plan.data.held_out.problems),
+            "seconds a picture": round(one.seconds, 3),
+            "AP": {
+                names[i]: round(float(one.evaluation.ap[i]), 4) for i in one.evaluation.measured.nonzero()[0]
+            },
+        }
+        for one in measured
+    }
+
+
+def _check_writable(folder: Path) -> None:
+    check_utf8(folder)
+    probe = folder / ".probe"
+    try:
+        write_whole(probe, b"")
+        probe.unlink()
+    except OSError as error:
+        raise ParameterError(
+            f"{folder} cannot be written to ({error.strerror}): name another folder with --output or --cache"
+        ) from error

@@ -1,0 +1,146 @@
+"""The mistakes worth looking at: what a detector is surest of and wrong, and the largest objects it missed.
+
+Letters for shapes: G ground truths and D detections of one picture.
+"""
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw
+
+from detector.datasets.pixels import load_record
+from detector.datasets.record import Record
+from detector.evaluation.by_class import Picture, Rule, find, pictures
+from detector.evaluation.overlaps import exact_iou
+from detector.inference.detector import SCORE_THRESHOLD
+from detector.io.visualization import draw
+from detector.structures.boxes import Boxes, area, as_boxes, clip
+from detector.structures.classes import ClassList
+from detector.structures.detections import Detections
+
+_A_PICTURE = 2  # of one picture: the worst picture would fill the page
+_SIDE = 420  # pixels of a cut-out's longer side
+_MARGIN = 0.5  # of the box's own size, around it
+
+
+@dataclass(frozen=True)
+class Mistake:
+    """A detection that finds nothing (``score`` is its own), or an object that none finds (NaN).
+
+    box [4] in pixels of the picture; ``what`` says in words what went wrong; the highest ``weight`` is worst.
+    """
+
+    record: Record
+    box: Boxes
+    label: int
+    score: float
+    what: str
+    weight: float
+
+
+def worst_false_positives(
+    records: Sequence[Record],
+    detections: Mapping[str, Detections],
+    classes: ClassList,
+    rule: Rule,
+    most: int = 12,
+) -> list[Mistake]:
+    """Detections that find no object, those with the highest scores first."""
+    wrong = []
+    for picture in pictures(records, detections, len(classes)):
+        found = find(picture, rule)
+        overlaps = exact_iou(picture.found.boxes, picture.boxes)  # D x G
+        for index in np.flatnonzero(found < 0)[:_A_PICTURE]:  # best first
+            label, score = int(picture.found.labels[index]), float(picture.found.scores[index])
+            what = _why_wrong(label, overlaps[index], picture.labels, classes)
+            wrong.append(Mistake(picture.record, picture.found.boxes[index], label, score, what, score))
+    return _worst(wrong, most)
+
+
+def worst_missed(
+    records: Sequence[Record],
+    detections: Mapping[str, Detections],
+    classes: ClassList,
+    rule: Rule,
+    most: int = 12,
+) -> list[Mistake]:
+    """Objects that no detection over the usual score threshold finds, the largest in their pictures first."""
+    missed = []
+    for picture in pictures(records, detections, len(classes)):
+        found = find(picture, rule)
+        sure = set(found[picture.found.scores >= SCORE_THRESHOLD].tolist())
+        for index in range(len(picture.boxes)):
+            if index not in sure and not picture.difficult[index]:
+                box, label = picture.boxes[index], int(picture.labels[index])
+                share = float(area(box[None])[0]) / (picture.record.width * picture.record.height)
+                what = _why_missed(index, found, picture)
+                missed.append(Mistake(picture.record, box, label, float("nan"), what, share))
+    return _worst(missed, most)
+
+
+def cut_out(mistake: Mistake, classes: ClassList) -> NDArray[np.uint8]:
+    """The mistake's surroundings [h,w,3]: annotated objects framed in white, a false detection in colour.
+
+    Raises ImageError if the picture can no longer be read.
+    """
+    record, box = mistake.record, mistake.box
+    margin = np.tile((box[2:] - box[:2]) * _MARGIN, 2) * (-1, -1, 1, 1)
+    window = clip(as_boxes([box + margin]), record.width, record.height)[0]
+    left, top = (int(np.floor(side)) for side in window[:2])
+    right, bottom = (int(np.ceil(side)) for side in window[2:])
+    image = Image.fromarray(load_record(record)[top : max(bottom, top + 1), left : max(right, left + 1)])
+    scale = _SIDE / max(image.size)
+    image = image.resize([max(1, round(side * scale)) for side in image.size], Image.Resampling.LANCZOS)
+    offset = np.array([left, top, left, top], np.float32)
+    for truth in (record.boxes - offset) * scale:
+        _frame(image, truth)
+    if np.isnan(mistake.score):
+        return np.array(image)
+    shown = clip((box - offset)[None] * scale, *image.size).astype(np.float32)
+    detection = Detections(shown, np.array([mistake.label]), np.array([mistake.score], np.float32))
+    return draw(np.array(image), detection, classes)
+
+
+def _frame(image: Image.Image, box: Boxes) -> None:
+    x1, y1, x2, y2 = (float(side) for side in box)
+    pen = ImageDraw.Draw(image)
+    for inset, colour, width in ((0, "black", 4), (1, "white", 2)):
+        if x2 - x1 > 2 * inset and y2 - y1 > 2 * inset:
+            pen.rectangle((x1 + inset, y1 + inset, x2 - inset, y2 - inset), outline=colour, width=width)
+
+
+def _why_wrong(
+    label: int, overlaps: NDArray[np.float64], labels: NDArray[np.int64], classes: ClassList
+) -> str:
+    """In words, by IoU [G] with the objects and their labels [G]."""
+    same = float(overlaps[labels == label].max(initial=0))
+    if same >= 0.5:
+        return "found a second time"
+    if same >= 0.1:
+        return f"box fits badly (IoU {same:.2f})"
+    others = np.where(labels != label, overlaps, 0)
+    if len(others) and others.max() >= 0.5:
+        return f"annotated as {classes.names[int(labels[others.argmax()])]}"
+    return "nothing annotated here"
+
+
+def _why_missed(index: int, found: NDArray[np.int64], picture: Picture) -> str:
+    mine = picture.found.scores[found == index]
+    if len(mine):
+        return f"found, but only at {mine.max():.2f}"
+    overlaps = exact_iou(picture.found.boxes, picture.boxes[index : index + 1])[:, 0]
+    near = overlaps[picture.found.labels == picture.labels[index]].max(initial=0)
+    return f"best box of its class has IoU {near:.2f}" if near >= 0.1 else "nothing of its class found here"
+
+
+def _worst(mistakes: Iterable[Mistake], most: int) -> list[Mistake]:
+    chosen: list[Mistake] = []
+    times: Counter[str] = Counter()
+    for mistake in sorted(mistakes, key=lambda mistake: -mistake.weight):
+        if len(chosen) < most and times[mistake.record.image_id] < _A_PICTURE:
+            times[mistake.record.image_id] += 1
+            chosen.append(mistake)
+    return chosen

@@ -1,0 +1,179 @@
+"""The report of a training run: one HTML page with everything in it, to be read in any browser or sent on."""
+
+import base64
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from PIL import Image
+from tqdm import tqdm
+
+from detector.datasets.formats.text_file import printable
+from detector.datasets.problems import left_out
+from detector.errors import ImageError
+from detector.evaluation.by_class import DetEvaluation
+from detector.evaluation.error_table import MEANING
+from detector.evaluation.errors import break_down
+from detector.structures.classes import ClassList
+from training.finetune.measuring import Measured
+from training.finetune.mistakes import Mistake, cut_out, worst_false_positives, worst_missed
+from training.finetune.report_charts import curves_chart, precision_recall_chart
+from training.finetune.training_data import ChosenData
+
+_CURVES = 12  # classes whose curves are shown
+_PROBLEMS = 200  # problems that are listed
+
+
+@dataclass(frozen=True)
+class RunFacts:
+    """What the report tells of a run besides its figures.
+
+    ``runs`` are the runs' folders by name, ``training`` the metadata's account of the training, ``commands``
+    what to run next, ``minutes`` the time all of it took.
+    """
+
+    name: str
+    runs: Mapping[str, Path]
+    training: Mapping[str, Any]
+    commands: Sequence[str]
+    minutes: float
+
+
+def report(data: ChosenData, measured: Sequence[Measured], facts: RunFacts) -> str:
+    """The page. ``measured`` are the members of an ensemble and, last, all of them together; or one."""
+    last = measured[-1]
+    curves, shown = _curves(last.evaluation, data.classes)
+    environment = Environment(
+        loader=PackageLoader("training.finetune", "."),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=False,
+    )
+    learned = sum(len(record.boxes) for record in data.train.records)
+    problems = [*data.train.problems, *data.held_out.problems]
+    return environment.get_template("report.html.j2").render(
+        title=f"{facts.name}: {100 * last.evaluation.mean_ap:.1f} % mAP",
+        subtitle=f"Trained on {len(data.train.records):,} pictures with {learned:,} objects of "
+        f"{len(data.classes)} classes; measured on {len(last.records):,} pictures it has not seen "
+        f"({data.how}){_without(data)}.",
+        figures=[
+            (f"{100 * last.evaluation.mean_ap:.1f} %", f"mAP, {last.rule} rule"),
+            (f"{last.seconds:.2f} s", f"a picture, {last.profile}"),
+            (f"{facts.minutes:.0f} min", "from pictures to report"),
+            (f"{facts.training['iterations']:,}", "iterations"),
+        ],
+        commands=facts.commands,
+        members=measured,
+        curves=curves_chart(facts.runs),
+        rule=last.rule,
+        classes=_class_rows(data, last.evaluation),
+        curves_shown=shown,
+        precision_recall=precision_recall_chart(curves),
+        losses=_losses(data, last),
+        mistakes=_mistakes(data, last),
+        how=f"{facts.training['init']}, fine-tuned on {facts.training['data']}.",
+        settings=_flat(facts.training),
+        problem_count=len(problems),
+        problems=problems[:_PROBLEMS],
+    )
+
+
+def _losses(data: ChosenData, measured: Measured) -> list[tuple[str, str, float, float]]:
+    """Kinds of error, the costliest first: name, what it is, points of mAP, and the share of the worst's."""
+    errors = break_down(measured.records, measured.detections, len(data.classes), data.rule)
+    gains = {kind: 100 * float(np.nan_to_num(gain)) for kind, gain in errors.gains.items()}
+    worst = max(*gains.values(), 1e-9)
+    order = sorted(gains, key=lambda kind: -gains[kind])
+    return [
+        (kind.name.lower(), MEANING[kind], gains[kind], 100 * max(gains[kind], 0) / worst) for kind in order
+    ]
+
+
+def _class_rows(data: ChosenData, evaluation: DetEvaluation) -> list[dict[str, Any]]:
+    """One row a class, the best first; what was not measured comes last."""
+    learned, asked = data.objects(data.train), evaluation.ground_truths.tolist()
+    rows = [
+        {
+            "name": name,
+            "learned": learned[label],
+            "measured": asked[label],
+            "ap": evaluation.ap[label] if asked[label] else None,
+            "recall": evaluation.recall[label],
+        }
+        for label, name in enumerate(data.classes.names)
+    ]
+    return sorted(rows, key=lambda row: -1.0 if row["ap"] is None else row["ap"], reverse=True)
+
+
+def _curves(evaluation: DetEvaluation, classes: ClassList) -> tuple[list[tuple[str, float, Any]], str]:
+    """Name, AP and curve of every class, or of the best and worst, and which these are in words."""
+    order = np.flatnonzero(evaluation.measured)
+    order = order[np.argsort(-evaluation.ap[order], kind="stable")]
+    shown = f"The {_CURVES // 2} best and the {_CURVES // 2} worst of {len(order)} classes."
+    if len(order) <= _CURVES:
+        shown = "All classes, the best first." if len(order) > 1 else ""
+    else:
+        order = np.concatenate([order[: _CURVES // 2], order[-_CURVES // 2 :]])
+    return [(classes.names[i], float(evaluation.ap[i]), evaluation.curves[i]) for i in order], shown
+
+
+def _mistakes(data: ChosenData, measured: Measured) -> list[tuple[str, str, list[dict[str, str]]]]:
+    arguments = measured.records, measured.detections, data.classes, data.rule
+    return [
+        (
+            "Surest of what is not there",
+            "Detections that find no object, by score. In colour what was said, in white what is annotated: "
+            "look for objects that nobody annotated, too.",
+            _shown(worst_false_positives(*arguments), data.classes),
+        ),
+        (
+            "Largest objects missed",
+            "Annotated objects (white) that no detection with a score of 0.3 or more finds.",
+            _shown(worst_missed(*arguments), data.classes),
+        ),
+    ]
+
+
+def _shown(mistakes: Sequence[Mistake], classes: ClassList) -> list[dict[str, str]]:
+    """What the page shows of each; one whose picture can no longer be read is named and left out."""
+    shown = []
+    for mistake in mistakes:
+        file = BytesIO()
+        try:
+            Image.fromarray(cut_out(mistake, classes)).save(file, "JPEG", quality=80)
+        except ImageError as error:
+            tqdm.write(printable(f"not drawn in the report: {error}"))
+            continue
+        shown.append(
+            {
+                "label": classes.names[mistake.label],
+                "score": "" if np.isnan(mistake.score) else f"{mistake.score:.2f}",
+                "what": mistake.what,
+                "picture": mistake.record.image_id,
+                "jpeg": base64.b64encode(file.getvalue()).decode("ascii"),
+            }
+        )
+    return shown
+
+
+def _without(data: ChosenData) -> str:
+    """What belongs beside the figures where pictures could not be used."""
+    learned, held_out = (left_out(part.problems) for part in (data.train, data.held_out))
+    if not learned and not held_out:
+        return ""
+    return f"; left out for problems in the data: {learned} pictures to learn from, {held_out} to measure on"
+
+
+def _flat(settings: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
+    """Nested settings as lines: ("batch.positives", "32")."""
+    lines = []
+    for name, value in settings.items():
+        if isinstance(value, Mapping):
+            lines += _flat(value, f"{prefix}{name}.")
+        else:
+            lines.append((prefix + name, str(value)))
+    return lines

@@ -1,1 +1,0 @@
-"""A detector of your own by one command: data, training, figures, report."""

@@ -1,0 +1,128 @@
+"""Proposals of a data set's pictures, computed side by side on threads and kept on disk."""
+
+import copy
+import hashlib
+import io
+import json
+import os
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import asdict
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+from tqdm import tqdm
+
+import detector.proposals
+from detector.datasets.pixels import load_record
+from detector.datasets.record import Record
+from detector.errors import ImageError
+from detector.inference.region_crops import Preprocessing
+from detector.models.checkpoint import Checkpoint
+from detector.models.multibox_head import stages_read
+from detector.options import Profile
+from detector.proposals.multibox import MultiBox
+from detector.proposals.profiles import Proposer
+from detector.structures.proposals import Proposals
+from training.common.sealed import read_sealed, write_sealed
+
+MAX_BOXES = 300
+"""Proposals of a picture that are kept: training draws a few dozen of them."""
+
+_FORMAT = 2
+"""Of the files: those of another one have other names."""
+
+
+class ProposalCache:
+    """The proposals of each picture, as the detector in training will get them: by ``balanced`` where the
+    checkpoint has a MultiBox head, else by ``search``.
+
+    Each picture has a file of its own, named after its bytes, the weights that propose and the code that
+    does: a stale one cannot be used. Files are written whole or not at all, with a digest: a damaged one is
+    made again. Nothing is kept in memory.
+    """
+
+    def __init__(
+        self, folder: Path, checkpoint: Checkpoint, preprocessing: Preprocessing, *, device: str = "auto"
+    ) -> None:
+        """``preprocessing`` is that of the detector in training: it says at what size pictures are seen."""
+        folder.mkdir(parents=True, exist_ok=True)
+        self._folder = folder
+        multibox = None
+        if checkpoint.multibox is not None:
+            features = copy.deepcopy(checkpoint.backbone.features)  # an engine converts what it is given
+            multibox = MultiBox(features, copy.deepcopy(checkpoint.multibox), preprocessing, device=device)
+        self._proposer = Proposer(preprocessing, multibox)
+        self._profile = Profile.SEARCH if multibox is None else Profile.BALANCED
+        self._method = _method(checkpoint, preprocessing)
+        self._said = False
+
+    def prepare(self, records: Sequence[Record], *, threads: int | None = None) -> None:
+        """Propose for every picture that has no file yet. One that can no longer be read is passed over here;
+        it is named where it is asked for."""
+        with ThreadPoolExecutor(threads or os.cpu_count()) as pool:
+            done = pool.map(self._prepare, records)
+            for _ in tqdm(done, total=len(records), desc="proposals", unit="picture"):
+                pass
+
+    def of(self, record: Record) -> Proposals:
+        """The proposals of one picture, best first, in its pixels; they are computed if they have to be.
+
+        Raises ImageError if the picture cannot be read.
+        """
+        return self.found(record)[0]
+
+    def found(self, record: Record) -> tuple[Proposals, bytes]:
+        """The same, and a digest of the picture's bytes."""
+        digest = _digest(record.path)
+        key = hashlib.sha256(digest + self._method).hexdigest()[:24]
+        path = self._folder / key[:2] / f"{key}.npy"
+        data = read_sealed(path) if path.exists() else b""
+        if not data:
+            if data is None and not self._said:
+                tqdm.write(f"{path} is damaged, perhaps not alone: proposals are made again")
+                self._said = True
+            data = self._proposed(record)
+            write_sealed(path, data)
+        columns = np.load(io.BytesIO(data), allow_pickle=False)  # R x 6
+        return Proposals(columns[:, :4].copy(), columns[:, 4].astype(np.int8), columns[:, 5].copy()), digest
+
+    def _prepare(self, record: Record) -> None:
+        with suppress(ImageError):
+            self.found(record)
+
+    def _proposed(self, record: Record) -> bytes:
+        found = self._proposer.propose(load_record(record), self._profile, MAX_BOXES)
+        columns = np.concatenate(
+            [found.boxes, found.source[:, None], found.objectness[:, None]], axis=1, dtype=np.float32
+        )
+        buffer = io.BytesIO()
+        np.save(buffer, columns)
+        return buffer.getvalue()
+
+
+def _digest(path: Path) -> bytes:
+    try:
+        return hashlib.sha256(path.read_bytes()).digest()
+    except OSError as error:
+        raise ImageError("unreadable", f"{path}: {error.strerror or error}") from error
+
+
+def _method(checkpoint: Checkpoint, preprocessing: Preprocessing) -> bytes:
+    """Digest of the weights and settings that propose, and of the code: other code, other boxes."""
+    digest = hashlib.sha256(_code() + json.dumps([_FORMAT, MAX_BOXES, asdict(preprocessing)]).encode())
+    if checkpoint.multibox is not None:
+        features = checkpoint.backbone.features
+        read = features[: stages_read(features, checkpoint.multibox.spec.stages)]
+        for module in (read, checkpoint.multibox):
+            for name, value in module.state_dict().items():
+                digest.update(name.encode() + value.contiguous().numpy().tobytes())
+    return digest.digest()
+
+
+@cache
+def _code() -> bytes:
+    (folder,) = detector.proposals.__path__
+    return hashlib.sha256(b"".join(file.read_bytes() for file in sorted(Path(folder).rglob("*.py")))).digest()

@@ -1,0 +1,73 @@
+"""How well a network in training does on pictures that it does not learn from."""
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.func import functional_call
+
+from detector.datasets.record import Record
+from training.common.distributed import World
+from training.rcnn.dataloader import cached_targets, on_device
+from training.rcnn.feature_cache import FeatureCache
+from training.rcnn.losses import Asked, asked
+from training.rcnn.training_module import RegionLearner
+
+PICTURES = 200
+"""Held-out pictures that are looked at: enough to tell whether the loss still falls."""
+
+_AT_ONCE = 64
+
+
+def spread(records: Sequence[Record], most: int) -> list[Record]:
+    """At most so many records, evenly from the whole list."""
+    every = np.linspace(0, len(records) - 1, min(most, len(records))).round().astype(int)
+    return [records[index] for index in every]
+
+
+class Measure(NamedTuple):
+    """The loss as in training, its part for naming, and the share of regions that are named rightly."""
+
+    loss: float
+    classification: float
+    accuracy: float
+
+
+class HeldOut:
+    """Regions of held-out pictures, in a cache of maps, each process measuring its share of them."""
+
+    def __init__(
+        self,
+        cache: FeatureCache,
+        known: int,
+        background_label: int,
+        device: torch.device,
+        precision: torch.dtype,
+        world: World,
+        unsure: float,
+    ) -> None:
+        """``known`` rows of the classifier are to be remembered; ``unsure`` is that of the loss."""
+        self._cache, self._known = cache, known
+        self._device, self._precision, self._world = device, precision, world
+        self._mine = torch.arange(world.rank, len(cache.labels), world.size)
+        self._counts = asked(
+            cached_targets(cache, torch.arange(len(cache.labels)), known), background_label, unsure
+        ).counts()
+
+    @torch.no_grad()
+    def measure(self, learner: RegionLearner, weights: Mapping[str, Tensor]) -> Measure:
+        """The network of ``learner`` with these weights instead of its own, which it keeps."""
+        counts = Asked(*(count.to(self._device) for count in self._counts))
+        learner.eval()
+        sums = torch.zeros(3, device=self._device)
+        for rows in self._mine.split(_AT_ONCE):
+            maps = self._cache.maps[rows].to(self._device, memory_format=torch.channels_last)
+            targets = on_device(cached_targets(self._cache, rows, self._known), self._device)
+            part, logits = functional_call(learner, dict(weights), (maps, targets, counts, self._precision))
+            right = ((logits.argmax(dim=1) == targets.labels) & (targets.labels >= 0)).sum()
+            sums += torch.stack([part.total, part.classification, right / counts.classification.clamp_min(1)])
+        learner.train()
+        loss, classification, accuracy = self._world.total(sums).tolist()
+        return Measure(loss, classification, accuracy)

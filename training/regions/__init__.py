@@ -1,1 +1,0 @@
-"""Fine-tuning of region networks: from records and a checkpoint to a detector."""

@@ -1,1 +1,0 @@
-"""What every training shares: processes, schedules, state, logs."""
