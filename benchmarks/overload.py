@@ -28,7 +28,7 @@ from loadtest.loops import OpenLoop, closed_loop, open_loop
 from loadtest.processes import ROOT, MemoryWatch, Server, service
 
 from detector.cli.options import run_script
-from detector.evaluation.text_table import aligned
+from detector.evaluation.tables import aligned
 from detector.io.atomic_write import write_whole
 
 ALLOWED = {("200", None), ("429", "overloaded"), ("504", "deadline_exceeded")}

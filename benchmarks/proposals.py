@@ -28,10 +28,9 @@ from detector.datasets.formats.ilsvrc_det import read_ilsvrc_det
 from detector.datasets.formats.voc import read_voc
 from detector.datasets.record import Record
 from detector.errors import DetectorError
-from detector.evaluation.proposal_figures import ALL, MethodFigures, figures
 from detector.evaluation.proposal_methods import Method, chosen, detector_methods, run_methods, search_methods
-from detector.evaluation.proposal_table import budget_names, percent
-from detector.evaluation.text_table import aligned
+from detector.evaluation.proposal_recall import ALL, MethodFigures, figures
+from detector.evaluation.tables import aligned, budget_names, percent
 from detector.inference.loading import load_detector
 from detector.io.decoding import RGB
 from detector.proposals.reference import reference_selective_search

@@ -42,7 +42,7 @@ from loadtest.processes import ROOT, Server, running, service
 from serving_peers import WARM_UP_PICTURES
 
 from detector.cli.options import run_script
-from detector.evaluation.text_table import aligned
+from detector.evaluation.tables import aligned
 from detector.io.atomic_write import write_whole
 
 PEERS = ROOT / "benchmarks" / "serving_peers.py"

@@ -29,7 +29,7 @@ from detector.models.googlenet import GoogLeNet
 from detector.models.region_network import RegionNetwork
 from detector.models.torchvision_googlenet import TorchvisionGoogLeNet
 from training.classification.dataloader import Augmentation, Piece, TrainingPieces
-from training.classification.image_list import PictureList
+from training.classification.dataset import PictureList
 from training.classification.training_step import ClassifierStep
 from training.common.distributed import World
 from training.rcnn.losses import LossWeights, Targets

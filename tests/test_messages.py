@@ -14,19 +14,18 @@ from api.frontend.errors import ApiError
 from api.frontend.uploads.body import UploadLimits
 from api.frontend.uploads.json_body import parse_json
 from detector.datasets.formats.agnostic import read_agnostic
-from detector.datasets.formats.text_file import read_json
-from detector.datasets.problems import OnProblem
+from detector.datasets.formats.files import read_json
+from detector.datasets.record import OnProblem
 from detector.errors import DetectorError
-from detector.evaluation.blacklist import read_blacklist
-from detector.evaluation.coco_results import read_coco_results
-from detector.evaluation.ilsvrc_results import read_ilsvrc_results
+from detector.evaluation.coco import read_coco_results
+from detector.evaluation.ilsvrc import read_blacklist, read_ilsvrc_results
 from detector.inference.scoring import Scoring
 from detector.models.convert_bvlc import read_bvlc
-from detector.models.convert_torchvision import read_torchvision
+from detector.models.torchvision_googlenet import read_torchvision
 from detector.structures.classes import ilsvrc_det
 from training.common.state import load_state
 from training.evaluating.systems import parse_scoring
-from training.finetune.further_data import further_data
+from training.finetune.training_data import further_data
 from training.rcnn.sampling import SamplingSettings
 
 INSIDES = re.compile(

@@ -17,7 +17,7 @@ from detector.datasets.open import Format, open_data
 from detector.io.atomic_write import check_writable, write_whole
 from detector.io.output_paths import check_apart
 from training.checking.check import check_data
-from training.checking.class_balance import balance_chart
+from training.checking.records import balance_chart
 from training.checking.report import as_csv, as_json, summary
 from training.common.script import naming, one_line_errors
 

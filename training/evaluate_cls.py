@@ -15,7 +15,7 @@ from tqdm import tqdm
 from detector.cli.options import run_script
 from detector.datasets.formats.ilsvrc_cls import read_ilsvrc_cls
 from detector.datasets.pixels import labelled_without_unreadable
-from detector.datasets.problems import OnProblem, left_out
+from detector.datasets.record import OnProblem, left_out
 from detector.errors import DatasetError
 from detector.evaluation.classification import top_k_error
 from detector.inference.classifier import Classifier

@@ -23,10 +23,9 @@ import typer
 from detector.cli.options import run_script
 from detector.datasets.open import Format
 from detector.datasets.pixels import load_record
-from detector.datasets.problems import OnProblem, left_out
-from detector.datasets.record import Record
+from detector.datasets.record import OnProblem, Record, left_out
 from detector.errors import ParameterError
-from detector.evaluation.class_match import ClassMatch, match_classes
+from detector.evaluation.matching import ClassMatch, match_classes
 from detector.io.atomic_write import check_writable, write_whole
 from detector.io.output_paths import check_apart, check_no_loss
 from detector.models.checkpoint import read_metadata
@@ -36,10 +35,9 @@ from detector.structures.detections import Detections
 from training.common.run_files import check_folder_apart
 from training.common.script import one_line_errors
 from training.evaluating.data import MeasuredData, open_measured, results_kind
-from training.evaluating.figures import RuleName, RunFigures, measure, usual_rules
+from training.evaluating.figures import RuleName, RunFigures, all_runs_table, measure, run_text, usual_rules
 from training.evaluating.run import ProfileRun, run_scorings
 from training.evaluating.systems import System, make_systems, note_figures
-from training.evaluating.table import all_runs_table, run_text
 
 _SECONDS_OF_A_PART = (
     "s/picture of the first members: that of all, less the measured time of the stages that only the others "

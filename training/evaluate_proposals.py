@@ -19,11 +19,9 @@ import typer
 from detector.cli.options import run_script
 from detector.datasets.formats.ilsvrc_det import read_ilsvrc_det
 from detector.datasets.formats.voc import read_voc
-from detector.datasets.formats.voc_official import is_voc
+from detector.datasets.formats.voc_folder import is_voc
 from detector.datasets.pixels import without_unreadable
-from detector.datasets.problems import OnProblem, left_out
-from detector.datasets.record import Dataset, Record
-from detector.evaluation.proposal_figures import MethodFigures, cut_alike, figures
+from detector.datasets.record import Dataset, OnProblem, Record, left_out
 from detector.evaluation.proposal_methods import (
     UNIONS,
     Method,
@@ -33,8 +31,8 @@ from detector.evaluation.proposal_methods import (
     run_methods,
     search_methods,
 )
-from detector.evaluation.proposal_table import comparison_table, coverage_table, source_table
-from detector.evaluation.sources import found_by
+from detector.evaluation.proposal_recall import MethodFigures, cut_alike, figures, found_by
+from detector.evaluation.tables import comparison_table, coverage_table, source_table
 from detector.inference.loading import load_detector
 from detector.io.atomic_write import check_writable, write_whole
 from detector.io.output_paths import check_apart

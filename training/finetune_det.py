@@ -17,7 +17,7 @@ from tqdm import tqdm
 
 from detector.cli.options import run_script
 from detector.datasets.open import Format
-from detector.datasets.problems import OnProblem, left_out
+from detector.datasets.record import OnProblem, left_out
 from detector.io.atomic_write import check_writable
 from detector.models.checkpoint import load_checkpoint
 from detector.pretrained import SHIPPED
@@ -25,11 +25,9 @@ from training.common.run_files import check_folder_apart, check_run_folder
 from training.common.schedule import Decay
 from training.common.script import one_line_errors
 from training.finetune.finetune import Plan, make_detector
-from training.finetune.further_data import further_data, further_folder
-from training.finetune.run_length import suggested_iterations
-from training.finetune.training_data import ChosenData, choose_data
-from training.rcnn.presets import preset as named_preset
-from training.rcnn.recipe import Averaging, Recipe
+from training.finetune.training_data import ChosenData, choose_data, further_data, further_folder
+from training.rcnn.recipe import Averaging, Recipe, suggested_iterations
+from training.rcnn.recipe import preset as named_preset
 
 _LISTED = 10  # problems of the data that are printed; the report has more, check_data.py all
 

@@ -20,10 +20,9 @@ from tqdm import tqdm
 from detector.cli.options import run_script
 from detector.datasets.formats.ilsvrc_det import read_ilsvrc_det
 from detector.datasets.pixels import load_record, tolerated, without_unreadable
-from detector.datasets.problems import OnProblem
-from detector.datasets.record import Dataset, Record
+from detector.datasets.record import Dataset, OnProblem, Record
 from detector.errors import DatasetError, ParameterError
-from detector.evaluation.recall import proposal_recall
+from detector.evaluation.proposal_recall import proposal_recall
 from detector.inference.engine import choose_device
 from detector.inference.region_crops import Preprocessing
 from detector.io.atomic_write import write_whole

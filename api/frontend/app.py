@@ -13,7 +13,7 @@ from starlette.types import ASGIApp
 from api.frontend import docs_page, health, models, pages, routes
 from api.frontend.auth import RequireKey
 from api.frontend.errors import install_error_handlers
-from api.frontend.head_requests import HeadAsGet
+from api.frontend.health import HeadAsGet
 from api.frontend.openapi import DESCRIPTION, UNAUTHORIZED
 from api.frontend.service import Service
 from api.frontend.settings import Settings

@@ -64,7 +64,8 @@ METAVARS = {
 def serve(arguments: Sequence[str], name: str = "detector serve") -> int:
     """Serve detection and classification over HTTP.
 
-    Returns the exit status: that of :func:`api.frontend.server.run`, 1 if packages are missing, 2 for wrong settings.
+    Returns the exit status: that of :func:`api.frontend.server.run`, 1 if packages are missing, 2 for wrong
+    settings.
     Raises SystemExit as argparse does: 0 after ``--help``, 2 for an option that is none.
     """
     if hasattr(signal, "SIGHUP") and threading.current_thread() is threading.main_thread():

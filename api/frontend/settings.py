@@ -21,7 +21,7 @@ from pydantic import (
 )
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-from api.frontend.key_list import read_keys, split_keys
+from api.frontend.auth import read_keys, split_keys
 from detector.io.decoding import Limits
 from detector.options import Profile
 

@@ -1,6 +1,7 @@
 """Threads that do what comes before and after the device: decoding, proposing, choosing, writing replies.
 
-Work that was begun goes on first. New work begins by turns, as on the device (:mod:`api.worker.fair_queue`), a
+Work that was begun goes on first. New work begins by turns, as on the device
+(:mod:`api.worker.fair_queue`), a
 picture each, and only while few of those begun wait for their first turn on the device: pictures decoded
 long before their turn would only take memory, and, where the device is the CPU itself, time from those before
 them. Of these few, one request has no more than half: its pictures wait for each other, and others must not

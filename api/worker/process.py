@@ -1,4 +1,4 @@
-"""The process that owns one device. The front starts it, and speaks to it by a socket (:mod:`api.protocol.wire`).
+"""The process that owns one device. The front starts it, and speaks to it by :mod:`api.protocol.wire`.
 
 It is sent its settings, then tasks; it answers that it is ready, then each task, and reports twice a second
 what its device does. It ends when the front says so or is gone.

@@ -22,10 +22,10 @@ from detector.models.checkpoint import (
 )
 from detector.models.convert_bvlc import PREPROCESSING as BVLC_PREPROCESSING
 from detector.models.convert_bvlc import read_bvlc
-from detector.models.convert_torchvision import PREPROCESSING as TORCHVISION_PREPROCESSING
-from detector.models.convert_torchvision import read_torchvision
 from detector.models.metadata import Metadata
 from detector.models.multibox_head import MultiBoxSpec
+from detector.models.torchvision_googlenet import PREPROCESSING as TORCHVISION_PREPROCESSING
+from detector.models.torchvision_googlenet import read_torchvision
 from detector.pretrained import SHIPPED
 from detector.structures.classes import ClassList, ilsvrc_cls
 

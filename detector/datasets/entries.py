@@ -6,8 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from detector.datasets.problems import OnProblem, ProblemLog
-from detector.datasets.record import Problem, Record
+from detector.datasets.record import OnProblem, Problem, ProblemLog, Record
 from detector.datasets.record_check import PictureCheck
 from detector.structures.classes import ClassList
 

@@ -9,14 +9,13 @@ from pathlib import Path
 from detector.datasets.entries import Layout, read_entries
 from detector.datasets.folder_tree import FolderTree
 from detector.datasets.formats.coco_folder import CocoFolder
+from detector.datasets.formats.files import listed
 from detector.datasets.formats.foreign_layouts import foreign_layout
-from detector.datasets.formats.ilsvrc_folder import IlsvrcFolder
-from detector.datasets.formats.list_file import listed
+from detector.datasets.formats.ilsvrc_det import IlsvrcFolder
 from detector.datasets.formats.voc_folder import VocFolder
 from detector.datasets.formats.yolo_folder import YoloFolder
 from detector.datasets.presence import is_file
-from detector.datasets.problems import OnProblem, ProblemLog, unread_folders
-from detector.datasets.record import Dataset, Problem
+from detector.datasets.record import Dataset, OnProblem, Problem, ProblemLog, unread_folders
 from detector.datasets.record_check import PictureCheck
 from detector.datasets.unread_images import unread_of
 from detector.errors import DatasetError

@@ -8,8 +8,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from detector.datasets.entries import THREADS
-from detector.datasets.problems import OnProblem, ProblemLog
-from detector.datasets.record import Dataset, LabelledDataset, Record
+from detector.datasets.record import Dataset, LabelledDataset, OnProblem, ProblemLog, Record
 from detector.errors import DatasetError, ImageError
 from detector.io.decoding import RGB, load
 

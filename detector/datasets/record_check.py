@@ -9,8 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from detector.datasets.image_header import PictureHeader, read_header
-from detector.datasets.problems import ProblemLog
-from detector.datasets.record import Record
+from detector.datasets.record import ProblemLog, Record
 from detector.datasets.unread_images import unread_beside
 from detector.errors import ImageError
 from detector.structures.boxes import Boxes, area, clip

@@ -7,8 +7,7 @@ from hashlib import blake2b
 from pathlib import Path
 
 from detector.datasets.open import DataFolder
-from detector.datasets.problems import OnProblem
-from detector.datasets.record import Dataset, Record
+from detector.datasets.record import Dataset, OnProblem, Record
 from detector.datasets.split_names import Role, role_of
 from detector.errors import DatasetError, ParameterError
 

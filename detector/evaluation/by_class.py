@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from detector.datasets.record import Record
 from detector.errors import ParameterError
-from detector.evaluation.precision_recall import PrecisionRecall, precision_recall
+from detector.evaluation.matching import PrecisionRecall, precision_recall
 from detector.structures.boxes import Boxes
 from detector.structures.detections import Detections
 
@@ -122,7 +122,7 @@ def evaluate(
     """Measure detections, by image id, against the records of a set; a picture without any may be absent.
 
     ``blacklist`` holds pairs of image id and label that are passed over, objects and detections alike
-    (:func:`detector.evaluation.blacklist.read_blacklist`). A partial record counts as blacklisted for every
+    (:func:`detector.evaluation.ilsvrc.read_blacklist`). A partial record counts as blacklisted for every
     class that it does not list. Equal scores rank in the order of ``ground_truth``.
 
     Raises ParameterError if a picture stands twice in ``ground_truth``, if there are detections for one that

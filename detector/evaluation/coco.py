@@ -1,14 +1,26 @@
-"""The measures of COCO, by its own code (pycocotools)."""
+"""The measures of COCO, by its own code (pycocotools).
+
+Files of detections in COCO's results form: a JSON list of one object a detection.
+
+``image_id``, ``category_id``, ``bbox`` (x, y, width, height) and ``score``; https://cocodataset.org/#format-results.
+"""
 
 import io
+import json
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import redirect_stdout
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from detector.datasets.formats.files import read_json
+from detector.datasets.formats.values import key, number, shown
 from detector.datasets.record import Record
-from detector.errors import ParameterError
+from detector.errors import DatasetError, ParameterError
 from detector.evaluation.by_class import Picture, pictures
+from detector.io.atomic_write import write_whole
 from detector.structures.boxes import Boxes
 from detector.structures.detections import Detections
 
@@ -95,3 +107,113 @@ def _detections(seen: Sequence[Picture]) -> list[dict[str, Any]]:
 def _box(box: Boxes) -> dict[str, Any]:
     x1, y1, x2, y2 = (float(side) for side in box)
     return {"bbox": [x1, y1, x2 - x1, y2 - y1], "area": (x2 - x1) * (y2 - y1)}
+
+
+_FIELDS = ("image_id", "category_id", "bbox", "score")
+
+
+def write_coco_results(
+    path: Path, detections: Mapping[str, Detections], category_ids: Sequence[int | str]
+) -> None:
+    """Write detections, by image id, with the category id of each label.
+
+    An image id that is the text of a whole number is written as one, as COCO's are; any other as the text
+    that it is. Raises ParameterError for a label without a category id.
+    """
+    entries = []
+    for image_id, found in detections.items():
+        if len(found) and int(found.labels.max()) >= len(category_ids):
+            raise ParameterError(
+                f"picture {image_id} has label {found.labels.max()}, "
+                f"but there are {len(category_ids)} category ids"
+            )
+        for label, score, box in zip(found.labels, found.scores, found.boxes, strict=True):
+            # The shortest text of a float32, which reads back as the same number.
+            x1, y1, x2, y2 = (float(str(side)) for side in box)
+            entries.append(
+                {
+                    "image_id": _number_or_text(image_id),
+                    "category_id": category_ids[label],
+                    "bbox": [x1, y1, x2 - x1, y2 - y1],
+                    "score": float(str(np.float32(score))),
+                }
+            )
+    write_whole(path, json.dumps(entries).encode())
+
+
+def read_coco_results(
+    path: Path, category_ids: Sequence[int | str], image_ids: Collection[str] = ()
+) -> dict[str, Detections]:
+    """Detections by image id, those of a picture in the file's order; pictures without any are absent.
+
+    Ids are compared as the annotations' are (:func:`detector.datasets.formats.values.key`): 1, 1.0 and "1"
+    are one.
+    An id that is one of ``image_ids`` as it is written stays so.
+
+    Raises DatasetError if the file cannot be read, is of another form, or names an unknown category.
+    """
+    labels = {key(category): label for label, category in enumerate(category_ids)}
+    entries = read_json(path, pipes=True)
+    if not isinstance(entries, list):
+        raise DatasetError(f"{path} is no file of results: COCO's are a list, with one object a detection")
+    rows: dict[str, list[tuple[int, float, Boxes]]] = {}
+    for position, entry in enumerate(entries, start=1):
+        try:
+            _check_fields(entry)
+            category = key(entry["category_id"])
+            if category not in labels:
+                known = _some(category_ids)
+                raise ValueError(
+                    f"category_id is {shown(entry['category_id'])}; known categories are {known}"
+                )
+            score = number(entry["score"])
+            if score is None:
+                raise ValueError(f"score is {shown(entry['score'])}, where a finite number belongs")
+            row = labels[category], score, _result_box(entry["bbox"])
+            rows.setdefault(_image_id(entry["image_id"], image_ids), []).append(row)
+        except ValueError as error:
+            raise DatasetError(f"{path}, detection {position}: {error}") from error
+    return {
+        image_id: Detections(
+            np.stack([box for *_, box in mine]),
+            np.array([label for label, *_ in mine], np.int64),
+            np.array([score for _, score, _ in mine], np.float32),
+        )
+        for image_id, mine in rows.items()
+    }
+
+
+def _check_fields(entry: object) -> None:
+    """Raises ValueError for what is no object, or lacks a field."""
+    if not isinstance(entry, dict):
+        raise ValueError(f"it is {shown(entry)}, where an object with {', '.join(_FIELDS)} belongs")
+    missing = [name for name in _FIELDS if name not in entry]
+    if missing:
+        raise ValueError(f"it lacks {', '.join(missing)}")
+
+
+def _number_or_text(image_id: str) -> int | str:
+    return int(image_id) if image_id.isdecimal() and str(int(image_id)) == image_id else image_id
+
+
+def _image_id(value: object, image_ids: Collection[str]) -> str:
+    found = value if isinstance(value, str) and value in image_ids else key(value)
+    if found is None:
+        raise ValueError(f"image_id is {shown(value)}, where a number or a text belongs")
+    return found
+
+
+def _result_box(xywh: object) -> Boxes:
+    sides = [number(side) for side in xywh] if isinstance(xywh, list) else []
+    x, y, width, height = sides if len(sides) == 4 else [None] * 4
+    if x is None or y is None or width is None or height is None or min(width, height) < 0:
+        raise ValueError(
+            f"bbox is {shown(xywh)}, where four finite numbers belong: x, y, width and height, "
+            "the last two 0 or more"
+        )
+    return np.array([x, y, x + width, y + height], np.float32)
+
+
+def _some(category_ids: Sequence[int | str]) -> str:
+    shown = ", ".join(map(str, category_ids[:5]))
+    return shown if len(category_ids) <= 5 else f"{shown}, ... ({len(category_ids)} in all)"

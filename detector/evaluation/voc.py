@@ -12,8 +12,7 @@ from numpy.typing import NDArray
 
 from detector.datasets.record import Record
 from detector.evaluation.by_class import DetEvaluation, Rule, evaluate
-from detector.evaluation.overlaps import exact_iou
-from detector.evaluation.precision_recall import PrecisionRecall, average_precision
+from detector.evaluation.matching import PrecisionRecall, average_precision, exact_iou
 from detector.structures.boxes import Boxes
 from detector.structures.detections import Detections
 

@@ -11,7 +11,6 @@ import numpy as np
 from torch import nn
 
 from detector.errors import CheckpointError, ParameterError
-from detector.inference.context import class_posterior
 from detector.inference.ensemble import (
     RegionEnsemble,
     RegionPrediction,
@@ -24,7 +23,7 @@ from detector.inference.isolation import isolated
 from detector.inference.looks import Steps, complete
 from detector.inference.postprocess import RegionScores, refined, select, worth_a_second_look
 from detector.inference.region_crops import add_context
-from detector.inference.scoring import Scoring
+from detector.inference.scoring import Scoring, class_posterior
 from detector.io.decoding import Picture, check_several
 from detector.models.checkpoint import Checkpoint
 from detector.models.region_network import RegionNetwork
@@ -44,7 +43,8 @@ class Detector:
 
     The network may be several, whose words are averaged: proposals are made and warped once. A picture is
     an array uint8 [H,W,3] RGB, upright, or the path or the bytes of a picture file, or a Pillow image
-    (:func:`detector.io.decoding.as_rgb`). Boxes come back in the upright picture's pixels. What the caller has set
+    (:func:`detector.io.decoding.as_rgb`). Boxes come back in the upright picture's pixels. What the caller
+    has set
     of torch (autocast, gradients, default dtype and device) neither changes a result nor is changed.
 
     Not to be used in a process that was forked after a Detector was loaded: torch's threads and a GPU's

@@ -13,8 +13,7 @@ from numpy.typing import NDArray
 from torchvision.ops import batched_nms
 
 from detector.errors import ParameterError
-from detector.inference.context import class_prior
-from detector.inference.scoring import Scoring, filled_objectness, region_scores
+from detector.inference.scoring import Scoring, class_prior, filled_objectness, region_scores
 from detector.structures.boxes import Boxes, iou
 from detector.structures.detections import Detections
 from detector.structures.proposals import Proposals

@@ -13,7 +13,7 @@ PICTURE_SUFFIXES = (
     ".jpg", ".jpeg", ".png", ".bmp", ".webp", ".gif", ".tif", ".tiff",
     ".jpe", ".jfif", ".pjpeg", ".pjp", ".apng", ".dib",
 )  # fmt: skip
-"""Suffixes, in lower case, of the pictures that :mod:`detector.io.decoding` decodes; the first is tried first."""
+"""Suffixes, in lower case, of what :mod:`detector.io.decoding` decodes; the first is tried first."""
 
 DRAWING_SUFFIXES = (".pdf", ".svg", ".svgz", ".eps", ".ico", ".cur", ".icns", ".wmf", ".emf", ".xbm", ".xpm")
 """Of documents and marks, which lie about in folders that hold no pictures."""

@@ -2,7 +2,8 @@
 
 Two digests stand in it: ``tensors_sha256`` of the tensors, and ``sha256`` of all that the header says, that
 digest included. A damaged file is told from a good one, and an edited class name too, without reading the
-tensors. Nothing is ever unpickled, and nothing is made of what is read: that is :mod:`detector.models.checkpoint`.
+tensors. Nothing is ever unpickled, and nothing is made of what is read: that is
+:mod:`detector.models.checkpoint`.
 """
 
 import hashlib

@@ -12,7 +12,7 @@ from detector.models.backbone import CHANNELS, Backbone
 
 
 class RegionOutput(NamedTuple):
-    """logits [R,C+1], deltas [R,4] (offsets of :func:`detector.structures.boxes.encode`), rows [R,S] before pooling.
+    """logits [R,C+1], deltas [R,4] (:func:`detector.structures.boxes.encode`), rows [R,S] before pooling.
 
     fit [R] is the logit of the IoU of the region and the object it shows, None without a fit head.
     """

@@ -12,8 +12,7 @@ from torch import Tensor, nn
 
 from detector.models.backbone import CHANNELS
 from detector.models.checkpoint import Checkpoint
-from detector.models.class_aliases import meanings
-from detector.models.from_classifier import fold
+from detector.models.from_classifier import fold, meanings
 from detector.models.region_network import BoxHead, FitHead, RegionNetwork, RowPooling
 from detector.structures.classes import ClassList, cls_to_det, ilsvrc_cls, ilsvrc_det
 
@@ -23,7 +22,7 @@ def transfer(init: Checkpoint, classes: ClassList) -> Checkpoint:
 
     The classifier's rows are ``init``'s S rows of whole-picture classes, unchanged (so the file still
     classifies whole pictures, and training can be held to them), then one row a class, then background's.
-    Where ``init`` knows a class by its id, its name or an alias (:mod:`detector.models.class_aliases`), the class pools
+    Where ``init`` knows a class by its id, its name or an alias, the class pools
     the synsets that belong to it and its own row starts as the one it had; where only synsets know it, as
     their mean; else as the mean of all own rows: an object of no known kind. Synsets of no class of the list
     are background, as in ``fold``, if every class is known; else they take no part, for they may be what a

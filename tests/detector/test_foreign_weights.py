@@ -12,9 +12,8 @@ import torch
 
 from detector.errors import CheckpointError
 from detector.models.convert_bvlc import _names, read_bvlc
-from detector.models.convert_torchvision import read_torchvision
 from detector.models.googlenet import GoogLeNet
-from detector.models.torchvision_googlenet import TorchvisionGoogLeNet
+from detector.models.torchvision_googlenet import TorchvisionGoogLeNet, read_torchvision
 
 Read = Callable[[Path], object]
 Make = Callable[[Path], object]

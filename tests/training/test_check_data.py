@@ -15,9 +15,8 @@ from typer.testing import CliRunner
 from detector.datasets.open import open_data
 from training.check_data import main
 from training.checking.check import check_data, whole_splits
-from training.checking.duplicates import near_duplicates, same_bytes
 from training.checking.findings import LEFT_OUT, TITLES
-from training.checking.image_scan import Seen, scan_pictures
+from training.checking.images import Seen, near_duplicates, same_bytes, scan_pictures
 
 SIZE = (100, 80)
 OBJECT = ("nut", 11, 11, 50, 60)

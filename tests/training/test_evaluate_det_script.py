@@ -8,10 +8,10 @@ import pytest
 import torch
 
 from detector.datasets.open import Format, open_data
-from detector.datasets.problems import OnProblem
+from detector.datasets.record import OnProblem
 from detector.errors import ParameterError
-from detector.evaluation.coco_results import write_coco_results
-from detector.evaluation.ilsvrc_results import write_ilsvrc_results
+from detector.evaluation.coco import write_coco_results
+from detector.evaluation.ilsvrc import write_ilsvrc_results
 from detector.inference.scoring import Scoring
 from detector.models.checkpoint import load_checkpoint, read_metadata, save_checkpoint
 from detector.options import Profile

@@ -8,11 +8,9 @@ from detector.datasets.open import DataFolder
 from detector.datasets.record import Dataset, Problem
 from detector.datasets.split_names import Role, role_of
 from detector.io.image_paths import has_picture_suffix, is_dropping
-from training.checking.class_balance import Counts
-from training.checking.duplicates import near_duplicates, same_bytes
 from training.checking.findings import Finding, of_problem
-from training.checking.image_scan import Seen, scan_pictures
-from training.checking.record_checks import check_boxes, check_classes
+from training.checking.images import Seen, near_duplicates, same_bytes, scan_pictures
+from training.checking.records import Counts, check_boxes, check_classes
 
 
 @dataclass(frozen=True)

@@ -6,10 +6,10 @@ from collections import defaultdict
 from collections.abc import Sequence
 from io import StringIO
 
-from detector.datasets.formats.text_file import printable
+from detector.datasets.formats.files import printable
 from training.checking.check import Checked
-from training.checking.class_balance import balance_table
 from training.checking.findings import LEFT_OUT, TITLES, Finding
+from training.checking.records import balance_table
 
 _EXAMPLES = 3  # of each kind, in the text
 

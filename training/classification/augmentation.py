@@ -113,7 +113,8 @@ def cut(image: RGB, patch: Patch, size: int) -> RGB:
     """The patch of a picture [H,W,3] uint8 -> [size,size,3] uint8.
 
     A patch at least twice as large as that is halved by averaging first (and halved again), as
-    :func:`detector.inference.region_crops.warp` does, so that large pictures are not aliased. Raises ParameterError for an
+    :func:`detector.inference.region_crops.warp`
+    does, so that large pictures are not aliased. Raises ParameterError for an
     array that is no picture, or a patch that is not inside it.
     """
     check_picture(image)

@@ -28,7 +28,7 @@ from training.classification.augmentation import (
     draw_patch,
     generator,
 )
-from training.classification.image_list import PictureList
+from training.classification.dataset import PictureList
 from training.common.distributed import World
 
 _VIEWS = 50

@@ -16,8 +16,8 @@ from detector.errors import ParameterError
 from detector.inference.region_crops import Preprocessing
 from detector.models.googlenet import GoogLeNet
 from training.classification.dataloader import Augmentation, MeasuredPieces, Piece, TrainingPieces, loader
-from training.classification.image_list import PictureList
-from training.classification.lsuv import fit_to
+from training.classification.dataset import PictureList
+from training.classification.initialization import fit_to
 from training.classification.training_step import ClassifierStep
 from training.common.broken_images import BrokenPictures
 from training.common.distributed import World

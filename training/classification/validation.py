@@ -16,7 +16,7 @@ from detector.models.checkpoint import Checkpoint, save_checkpoint
 from detector.models.googlenet import GoogLeNet
 from detector.models.metadata import Metadata
 from training.classification.dataloader import MeasuredPieces, Piece, loader
-from training.classification.image_list import PictureList
+from training.classification.dataset import PictureList
 from training.common.broken_images import BrokenPictures
 from training.common.distributed import World
 from training.common.run_log import lines_before

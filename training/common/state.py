@@ -1,8 +1,12 @@
-"""A training run's state on disk: written whole or not at all, read back after a kill. No pickle."""
+"""Small files with a digest of their content at their end: a damaged one is told, and made again.
+
+A training run's state on disk: written whole or not at all, read back after a kill. No pickle.
+"""
 
 import hashlib
 import json
 from collections.abc import Mapping
+from hashlib import blake2b
 from pathlib import Path
 
 import torch
@@ -15,6 +19,30 @@ from detector.io.atomic_write import write_whole
 from detector.io.readable_files import unreadable
 from detector.io.terminal_text import printable_path
 from training.common.script import naming
+
+_SIZE = 16
+
+
+def write_sealed(path: Path, data: bytes) -> None:
+    """Write ``data`` and its digest, whole or not at all."""
+    with naming(path):
+        write_whole(path, data + _digest_of(data))
+
+
+def read_sealed(path: Path) -> bytes | None:
+    """Return what :func:`write_sealed` wrote, or None for a file that is cut off or changed.
+
+    Raises OSError if the file cannot be read, CheckpointError for a pipe or a folder in its place.
+    """
+    if path.exists() and not path.is_file():
+        raise CheckpointError(f"{unreadable(path)}, or delete it: a part of a cache belongs there")
+    content = path.read_bytes()
+    data, digest = content[:-_SIZE], content[-_SIZE:]
+    return data if digest == _digest_of(data) else None
+
+
+def _digest_of(data: bytes) -> bytes:
+    return blake2b(data, digest_size=_SIZE).digest()
 
 
 def save_state(path: Path, iteration: int, run: str, parts: Mapping[str, Mapping[str, Tensor]]) -> None:

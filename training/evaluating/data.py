@@ -6,17 +6,14 @@ from enum import StrEnum
 from pathlib import Path
 
 from detector.datasets.formats.coco_folder import CocoFolder
-from detector.datasets.formats.ilsvrc_det import det_image_ids
-from detector.datasets.formats.ilsvrc_folder import IlsvrcFolder
+from detector.datasets.formats.ilsvrc_det import IlsvrcFolder, det_image_ids
 from detector.datasets.open import DataFolder, Format, open_data
 from detector.datasets.pixels import without_unreadable
-from detector.datasets.problems import OnProblem
-from detector.datasets.record import Dataset, Problem, Record
+from detector.datasets.record import Dataset, OnProblem, Problem, Record
 from detector.datasets.split_names import Role, role_of
 from detector.errors import DatasetError, ParameterError
-from detector.evaluation.blacklist import read_blacklist
-from detector.evaluation.coco_results import read_coco_results, write_coco_results
-from detector.evaluation.ilsvrc_results import read_ilsvrc_results, write_ilsvrc_results
+from detector.evaluation.coco import read_coco_results, write_coco_results
+from detector.evaluation.ilsvrc import read_blacklist, read_ilsvrc_results, write_ilsvrc_results
 from detector.structures.classes import ClassList
 from detector.structures.detections import Detections
 

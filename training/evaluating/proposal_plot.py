@@ -7,7 +7,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
-from detector.evaluation.proposal_figures import MethodFigures
+from detector.evaluation.proposal_recall import MethodFigures
 
 # Okabe and Ito's colours, which stay apart for colour-blind eyes; the yellow is too pale for a line.
 _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from detector.datasets.formats.text_file import printable
+from detector.datasets.formats.files import printable
 from detector.datasets.pixels import load_record
 from detector.datasets.record import Record
 from detector.errors import DatasetError, ImageError

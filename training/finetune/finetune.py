@@ -10,9 +10,8 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from detector.datasets.formats.text_file import printable
-from detector.datasets.problems import OnProblem, left_out
-from detector.datasets.record import Dataset
+from detector.datasets.formats.files import printable
+from detector.datasets.record import Dataset, OnProblem, left_out
 from detector.errors import ParameterError
 from detector.inference.loading import load_detector
 from detector.io.atomic_write import write_whole
@@ -20,10 +19,9 @@ from detector.models.checkpoint import Checkpoint, load_checkpoint
 from detector.models.transfer import knows
 from training.common.locks import run_folder
 from training.common.run_files import check_utf8
-from training.finetune.further_data import FurtherData
 from training.finetune.measuring import Measured, measure, note_figure
 from training.finetune.report import RunFacts, report
-from training.finetune.training_data import ChosenData, check_shown
+from training.finetune.training_data import ChosenData, FurtherData, check_shown
 from training.rcnn.finetuning import finetune, stages_through
 from training.rcnn.mixing import Ingredient
 from training.rcnn.recipe import Recipe

@@ -14,7 +14,7 @@ from PIL import Image, ImageDraw
 from detector.datasets.pixels import load_record
 from detector.datasets.record import Record
 from detector.evaluation.by_class import Picture, Rule, find, pictures
-from detector.evaluation.overlaps import exact_iou
+from detector.evaluation.matching import exact_iou
 from detector.inference.detector import SCORE_THRESHOLD
 from detector.io.visualization import draw
 from detector.structures.boxes import Boxes, area, as_boxes, clip

@@ -12,12 +12,12 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from PIL import Image
 from tqdm import tqdm
 
-from detector.datasets.formats.text_file import printable
-from detector.datasets.problems import left_out
+from detector.datasets.formats.files import printable
+from detector.datasets.record import left_out
 from detector.errors import ImageError
 from detector.evaluation.by_class import DetEvaluation
-from detector.evaluation.error_table import MEANING
-from detector.evaluation.errors import break_down
+from detector.evaluation.error_analysis import break_down
+from detector.evaluation.tables import MEANING
 from detector.structures.classes import ClassList
 from training.finetune.measuring import Measured
 from training.finetune.mistakes import Mistake, cut_out, worst_false_positives, worst_missed

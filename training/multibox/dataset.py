@@ -11,8 +11,7 @@ from detector.datasets.formats.agnostic import FILE_NAME, read_agnostic
 from detector.datasets.formats.ilsvrc_cls import read_ilsvrc_loc
 from detector.datasets.formats.ilsvrc_det import read_ilsvrc_det
 from detector.datasets.open import Format, open_data
-from detector.datasets.problems import OnProblem
-from detector.datasets.record import Dataset, Problem, Record
+from detector.datasets.record import Dataset, OnProblem, Problem, Record
 from detector.errors import DatasetError
 from detector.structures.boxes import iou
 

@@ -19,12 +19,11 @@ from training.common.run_log import Lines, RunLog
 from training.common.schedule import Keep, exponential, none, schedule, uniform
 from training.common.tensorboard import open_board, show
 from training.rcnn.dataloader import Feed, Minibatch
-from training.rcnn.early_stop import EarlyStop
 from training.rcnn.losses import Asked, Losses, Targets, asked
 from training.rcnn.mining import keep_hardest
 from training.rcnn.recipe import Averaging, Recipe
 from training.rcnn.training_module import RegionLearner
-from training.rcnn.validation import HeldOut
+from training.rcnn.validation import EarlyStop, HeldOut
 
 _NETWORK = "network."
 

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from detector.datasets.record import Dataset, Record
 from detector.errors import ParameterError
-from detector.models.class_aliases import meanings
+from detector.models.from_classifier import meanings
 from detector.structures.classes import ClassList
 from training.rcnn.sampling import SamplingSettings
 

@@ -6,13 +6,12 @@ from typing import Any
 
 import numpy as np
 
-from detector.datasets.formats.corners import from_corners
-from detector.datasets.formats.ilsvrc import IlsvrcLayout, Task, picture_rows
+from detector.datasets.formats.files import read_json
+from detector.datasets.formats.ilsvrc_det import IlsvrcLayout, Task, picture_rows
 from detector.datasets.formats.json_keys import spelled
-from detector.datasets.formats.text_file import read_json
 from detector.datasets.formats.values import number, shown, side
-from detector.datasets.problems import OnProblem, ProblemLog
-from detector.datasets.record import Dataset
+from detector.datasets.formats.voc_xml import from_corners
+from detector.datasets.record import Dataset, OnProblem, ProblemLog
 from detector.datasets.record_check import RecordCheck, Said
 from detector.errors import DatasetError
 from detector.structures.classes import ClassList

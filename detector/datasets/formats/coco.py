@@ -1,4 +1,7 @@
-"""Reader of COCO's instances files."""
+"""One annotation of COCO: its category and its box, or what is wrong with them.
+
+Reader of COCO's instances files.
+"""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -9,16 +12,102 @@ from typing import Any
 import numpy as np
 
 from detector.datasets.entries import Entry, read_entries
-from detector.datasets.formats.class_names import class_list
-from detector.datasets.formats.coco_object import CocoObject
+from detector.datasets.formats.files import class_list, read_json
 from detector.datasets.formats.json_keys import spelled
-from detector.datasets.formats.text_file import read_json
-from detector.datasets.formats.values import key, shown, side
-from detector.datasets.problems import OnProblem, ProblemLog
-from detector.datasets.record import Dataset, Problem, Record
+from detector.datasets.formats.values import flag, key, number, shown, side
+from detector.datasets.record import Dataset, OnProblem, Problem, ProblemLog, Record
 from detector.datasets.record_check import PictureCheck, RecordCheck, Said
 from detector.errors import DatasetError
 from detector.structures.classes import ClassList
+
+XYXY = tuple[float, float, float, float]
+
+_KEYS = ("id", "category_id", "bbox", "iscrowd", "segmentation")
+
+# The sides of a box that is an object: x, y, width, height, or its corners.
+_SIDES = (("x", "y", "width", "height"), ("x", "y", "w", "h"), ("left", "top", "width", "height"))
+_CORNERS = (("xmin", "ymin", "xmax", "ymax"), ("x1", "y1", "x2", "y2"))
+
+
+@dataclass(frozen=True)
+class CocoObject:
+    """``category`` is its id as text; ``box`` x1, y1, x2, y2. ``wrong`` says what cannot be read, if anything
+    cannot: it is then no object to learn from. ``odd`` says what was made up for. A ``crowd`` is a region of
+    many objects."""
+
+    category: str | None
+    box: XYXY | None
+    wrong: str = ""
+    odd: str = ""
+    crowd: bool = False
+
+    @classmethod
+    def of(cls, entry: Mapping[str, Any], position: int) -> "CocoObject":
+        """Read an annotation, the one at this position of its file."""
+        entry = spelled(entry, _KEYS)
+        which = f"annotation {position}"
+        if key(entry.get("id")) is not None:
+            which += f" (id {key(entry['id'])})"
+        crowd = flag(entry.get("iscrowd"))
+        category, box, odd = key(entry.get("category_id")), _box(entry.get("bbox")), ""
+        if box is None and entry.get("bbox") in (None, [], ""):
+            box = _around(entry.get("segmentation"))
+            odd = f"{which} has the bbox {shown(entry.get('bbox'))}: the box around its outline is taken"
+        if crowd is None:
+            return cls(None, None, f"{which} has the iscrowd {shown(entry.get('iscrowd'))}, neither 0 nor 1")
+        if category is None and not crowd:
+            return cls(None, box, f"{which} has the category_id {shown(entry.get('category_id'))}, no id")
+        if crowd and box is not None:
+            return cls(category, box, crowd=True)
+        if box is None:
+            wanted = "no four numbers, and no outline to take its place"
+            return cls(category, None, f"{which} has the bbox {shown(entry.get('bbox'))}: {wanted}")
+        return cls(category, box, odd=odd)
+
+
+def _box(bbox: object) -> XYXY | None:
+    if isinstance(bbox, Mapping):
+        return _named_box(bbox)
+    return _from_sides(_numbers(bbox if isinstance(bbox, list) else []))
+
+
+def _named_box(bbox: Mapping[str, Any]) -> XYXY | None:
+    """A box whose numbers have names. If the names of several forms are there, it may be any of them."""
+    found: list[XYXY | None] = []
+    for names in (*_SIDES, *_CORNERS):
+        said = spelled(bbox, names)
+        if all(name in said for name in names):
+            numbers = _numbers([said[name] for name in names])
+            found.append(numbers if names in _CORNERS else _from_sides(numbers))
+    return found[0] if len(found) == 1 else None
+
+
+def _from_sides(sides: XYXY | None) -> XYXY | None:
+    return None if sides is None else (sides[0], sides[1], sides[0] + sides[2], sides[1] + sides[3])
+
+
+def _numbers(values: Sequence[object]) -> XYXY | None:
+    """Four numbers, None if they are not four or one is none."""
+    found = [one for one in map(number, values) if one is not None]
+    return (found[0], found[1], found[2], found[3]) if len(found) == len(values) == 4 else None
+
+
+def _around(segmentation: object) -> XYXY | None:
+    """The box around polygons ``[[x, y, x, y, ...], ...]``, None if it is anything else."""
+    polygons = segmentation if isinstance(segmentation, list) else []
+    points: list[float] = []
+    for polygon in polygons:
+        found = [number(one) for one in polygon] if isinstance(polygon, list) else []
+        sound = [one for one in found if one is not None]
+        if len(found) < 6 or len(found) % 2 or len(sound) < len(found):
+            return None
+        points += sound
+    if not points:
+        return None
+    corners = np.array(points).reshape(-1, 2)  # P x (x, y)
+    (x1, y1), (x2, y2) = corners.min(axis=0), corners.max(axis=0)
+    return float(x1), float(y1), float(x2), float(y2)
+
 
 KEYS = ("images", "annotations", "categories")
 
@@ -42,8 +131,8 @@ class CocoFile:
     ``numbers`` names to the ids as the file has them; ``objects`` maps a picture's id to its objects.
     ``problems`` are those of entries that belong to none of ``images``: they are left out, and so are
     pictures that share an id or a file, since nobody can tell whose boxes are whose. Ids are compared as
-    text (:func:`detector.datasets.formats.values.key`). With ``nobodys`` objects, those that name no picture, one
-    without objects may have lost its own, and is no background.
+    text (:func:`detector.datasets.formats.values.key`). With ``nobodys`` objects, those that name no picture,
+    one without objects may have lost its own, and is no background.
     """
 
     path: Path
@@ -71,15 +160,15 @@ class CocoFile:
         ids = {image.image_id for image in images} | {problem.image_id for problem in problems}
         objects: dict[str, list[CocoObject]] = {image.image_id: [] for image in images}
         names, nobodys = _ids_by_name(images), False
-        for number, entry in enumerate(file["annotations"], start=1):
+        for position, entry in enumerate(file["annotations"], start=1):
             image_id = key(spelled(entry, ["image_id"]).get("image_id"))
             if image_id is None:
-                message = f"{path}: annotation {number} names no picture, and is left out: {shown(entry)}"
-                problems.append(Problem(f"annotation {number}", "unreadable_object", message))
+                message = f"{path}: annotation {position} names no picture, and is left out: {shown(entry)}"
+                problems.append(Problem(f"annotation {position}", "unreadable_object", message))
                 nobodys = True
                 continue
             image_id = image_id if image_id in ids else names.get(image_id, image_id)
-            found = CocoObject.of(entry, number)
+            found = CocoObject.of(entry, position)
             if image_id in objects:
                 objects[image_id].append(found)
             elif image_id not in ids:
@@ -190,14 +279,15 @@ def _categories(
 ) -> tuple[dict[str, str], dict[str, str], dict[str, int | str]]:
     """Names by id, the names above them, and the ids by name, in the order of the ids."""
     found: dict[str, tuple[str, str, int | str]] = {}
-    for number, entry in enumerate(entries, start=1):
+    for position, entry in enumerate(entries, start=1):
         said = spelled(entry, ("id", "name", "supercategory"))
         category, name = key(said.get("id")), said.get("name")
         if isinstance(name, int) and not isinstance(name, bool):
             name = str(name)
         if category is None or not isinstance(name, str) or not name.strip():
             raise DatasetError(
-                f"{path}: category {number} lacks an id or a name, or garbles it ({shown(entry)}): correct it"
+                f"{path}: category {position} lacks an id or a name, or garbles it "
+                f"({shown(entry)}): correct it"
             )
         name = name.strip()
         if category in found and found[category][0] != name:
@@ -227,15 +317,17 @@ def _has_objects(image: Mapping[str, Any]) -> bool:
 def _images(path: Path, entries: Sequence[Any], problems: list[Problem]) -> list[CocoImage]:
     """The pictures that have an id of their own and a name; each listed once."""
     found: dict[str, list[CocoImage]] = {}
-    for number, entry in enumerate(entries, start=1):
+    for position, entry in enumerate(entries, start=1):
         said = spelled(entry, ("id", "file_name", "width", "height"))
         image_id, name = key(said.get("id")), said.get("file_name")
         if image_id is None or not isinstance(name, str) or not name.strip() or "\0" in name:
-            message = f"{path}: picture {number} lacks an id or a file_name, or garbles it: {shown(entry)}"
-            problems.append(Problem(image_id or f"picture {number}", "unreadable_annotation", message))
+            message = f"{path}: picture {position} lacks an id or a file_name, or garbles it: {shown(entry)}"
+            problems.append(Problem(image_id or f"picture {position}", "unreadable_annotation", message))
             continue
         if _has_objects(said):
-            message = f"{path}: picture {number} ({name}) holds its objects itself, outside of 'annotations'"
+            message = (
+                f"{path}: picture {position} ({name}) holds its objects itself, outside of 'annotations'"
+            )
             problems.append(Problem(image_id, "unreadable_annotation", message))
             continue
         (width, wide), (height, high) = side(said.get("width")), side(said.get("height"))

@@ -7,11 +7,10 @@ from pathlib import Path
 
 from detector.datasets.entries import Entry, once
 from detector.datasets.folder_tree import FolderTree
-from detector.datasets.formats.class_names import class_list
 from detector.datasets.formats.coco import KEYS, CocoFile, relative
+from detector.datasets.formats.files import class_list, read_json, read_text
 from detector.datasets.formats.json_keys import spelled
-from detector.datasets.formats.text_file import read_json, read_text
-from detector.datasets.problems import ProblemLog
+from detector.datasets.record import ProblemLog
 from detector.datasets.split_names import in_order, role_of, split_of
 from detector.datasets.unread_images import unread_of
 from detector.errors import DatasetError

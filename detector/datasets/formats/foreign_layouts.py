@@ -5,7 +5,7 @@ from itertools import islice
 from typing import Any
 
 from detector.datasets.folder_tree import FolderTree
-from detector.datasets.formats.text_file import read_bytes, read_json
+from detector.datasets.formats.files import read_bytes, read_json
 from detector.errors import DatasetError
 
 _SAMPLE = 20  # files of a suffix that say what they are

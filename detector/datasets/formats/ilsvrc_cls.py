@@ -5,13 +5,11 @@ from collections.abc import Mapping, Sequence
 from io import StringIO
 from pathlib import Path
 
-from detector.datasets.formats.ilsvrc import IlsvrcLayout
-from detector.datasets.formats.text_file import read_text
-from detector.datasets.formats.voc_record import VocRecordReader
-from detector.datasets.formats.voc_xml import parse_voc_xml
+from detector.datasets.formats.files import read_text
+from detector.datasets.formats.ilsvrc_det import IlsvrcLayout
+from detector.datasets.formats.voc_xml import VocRecordReader, parse_voc_xml
 from detector.datasets.image_header import read_header
-from detector.datasets.problems import OnProblem, ProblemLog
-from detector.datasets.record import Dataset, LabelledDataset, LabelledImage
+from detector.datasets.record import Dataset, LabelledDataset, LabelledImage, OnProblem, ProblemLog
 from detector.datasets.unread_images import unread_beside
 from detector.errors import DatasetError, ImageError
 from detector.structures.classes import ClassList, ilsvrc_cls
@@ -31,7 +29,7 @@ def read_ilsvrc_cls(
 
     The class of a train picture is the folder it lies in; of a val picture, what ``LOC_val_solution.csv``
     beside ``ILSVRC`` says, or without that file its annotation. Arguments and errors are those of
-    :func:`detector.datasets.formats.ilsvrc_det.read_ilsvrc_det`; the classes default to the 1000 official ones.
+    :func:`detector.datasets.formats.ilsvrc_det.read_ilsvrc_det`; the classes default to the official 1000.
     """
     classes = ilsvrc_cls() if classes is None else classes
     layout = IlsvrcLayout.find(root, "CLS-LOC")

@@ -1,15 +1,141 @@
-"""Reader of the ILSVRC detection task (DET) in its official layout."""
+"""Where the official ILSVRC download keeps its files: ``ILSVRC/{Data,Annotations,ImageSets}/TASK/...``.
+
+The ILSVRC detection task as one data set of several splits.
+
+Reader of the ILSVRC detection task (DET) in its official layout.
+"""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import Literal
 
-from detector.datasets.formats.ilsvrc import IlsvrcLayout, picture_rows
-from detector.datasets.formats.voc_record import VocRecordReader
-from detector.datasets.problems import OnProblem, ProblemLog
-from detector.datasets.record import Dataset, Record
+from detector.datasets.entries import Entry, once
+from detector.datasets.formats.files import read_lines
+from detector.datasets.formats.voc_xml import VocRecordReader
+from detector.datasets.record import Dataset, OnProblem, ProblemLog, Record
 from detector.datasets.record_check import PictureCheck
-from detector.errors import DatasetError
+from detector.datasets.split_names import Role, in_order, role_of
+from detector.errors import DatasetError, ParameterError
 from detector.structures.classes import ClassList, ilsvrc_det
+
+Task = Literal["DET", "CLS-LOC"]
+
+
+@dataclass(frozen=True)
+class IlsvrcLayout:
+    """The files of one task. ``home`` is the ``ILSVRC`` folder itself."""
+
+    home: Path
+    task: Task
+
+    @classmethod
+    def find(cls, root: Path, task: Task) -> "IlsvrcLayout":
+        """The layout below ``root``, the folder that holds ``ILSVRC`` or that folder itself.
+
+        Raises DatasetError if the task's lists, pictures or annotations are not there.
+        """
+        home = root / "ILSVRC" if (root / "ILSVRC").is_dir() else root
+        for part in ("ImageSets", "Data", "Annotations"):
+            if not (home / part / task).is_dir():
+                raise DatasetError(
+                    f"{home / part / task} is missing: give the folder that holds ILSVRC/ as the official "
+                    f"download lays it out (ILSVRC/Data, ILSVRC/Annotations, ILSVRC/ImageSets)"
+                )
+        return cls(home, task)
+
+    def picture(self, split: str, image_id: str) -> Path:
+        """The picture file of one line of a list."""
+        return self.home / f"Data/{self.task}/{_folder(split)}/{image_id}.JPEG"
+
+    def annotation(self, split: str, image_id: str) -> Path:
+        """The annotation file of one line of a list."""
+        return self.home / f"Annotations/{self.task}/{_folder(split)}/{image_id}.xml"
+
+    def list_file(self, name: str) -> Path:
+        """The list ``ImageSets/TASK/<name>.txt``."""
+        return self.home / f"ImageSets/{self.task}/{name}.txt"
+
+    def image_ids(self, name: str) -> list[str]:
+        """The pictures of a list, in its order. Raises DatasetError if there is no such list, it is empty, or
+        a line has more than a picture and its number."""
+        path = self.list_file(name)
+        found = [columns[0] for columns in picture_rows(path)]
+        if not found:
+            raise DatasetError(f"list file {path} is empty: it must name one picture a line")
+        return found
+
+
+def read_list(path: Path) -> list[list[str]]:
+    """The columns of every line of a list file. Raises DatasetError if it cannot be read."""
+    return [line.split() for line in read_lines(path)]
+
+
+def picture_rows(path: Path) -> list[list[str]]:
+    """The lines of an official list: a picture, and its number or mark.
+
+    Raises DatasetError if it cannot be read, or a line has more: where an end of line was lost, a picture is.
+    """
+    rows = read_list(path)
+    for row in rows:
+        if len(row) > 2:
+            line = " ".join(row)[:80]
+            raise DatasetError(f"{path}: {line!r} is more than a picture and its number: give each its line")
+    return rows
+
+
+def _folder(split: str) -> str:
+    """``val`` for ``val`` and its parts: R-CNN halves it into val1 and val2 (arXiv 1311.2524v5, 4.1)."""
+    folder = split.rstrip("0123456789")
+    if folder not in ("train", "val"):
+        raise ParameterError(f"split must be train or val (or a numbered part: val1), got {split!r}")
+    return folder
+
+
+@dataclass(frozen=True)
+class IlsvrcFolder:
+    """The lists of ImageSets/DET whose pictures have annotations: train, val, and parts of them (val1)."""
+
+    layout: IlsvrcLayout
+    splits: tuple[str, ...]
+    classes: ClassList
+
+    @classmethod
+    def find(cls, root: Path) -> "IlsvrcFolder | None":
+        """The data set at or in ``root``, None if it is not laid out there.
+
+        Raises DatasetError if its lists are there, but not the pictures or annotations.
+        """
+        try:
+            layout = IlsvrcLayout.find(root, "DET")
+        except DatasetError:
+            if any((home / "ImageSets/DET").is_dir() for home in (root, root / "ILSVRC")):
+                raise
+            return None
+        names = {path.stem for path in (layout.home / "ImageSets/DET").glob("*.txt")}
+        if "train_1" in names:  # the official lists by class, train_1 to train_200, are one list
+            names = {name for name in names if not name.startswith("train_")} | {"train"}
+        splits = in_order(name for name in names if role_of(name) in (Role.TRAIN, Role.VAL))
+        return cls(layout, splits, ilsvrc_det()) if splits else None
+
+    def entries(self, split: str | None) -> list[Entry]:
+        """As :meth:`detector.datasets.entries.Layout.entries`; train pictures are ``partial``."""
+        chosen = self.splits if split is None else (split,)
+        labels = self.classes.index()
+        return once(
+            Entry(
+                image_id,
+                self.layout.picture(name, image_id),
+                partial(read_det_picture, self.layout, name, labels, image_id),
+            )
+            for name in chosen
+            for image_id in det_image_ids(self.layout, name)
+        )
+
+    def strays(self, split: str | None, log: ProblemLog) -> None:
+        """Nothing: the lists name pictures, and what no list names is not of the data set."""
+
 
 _MARKS = ("1", "0", "-1")
 

@@ -4,12 +4,16 @@ from pathlib import Path
 
 from detector.datasets.entries import read_entries
 from detector.datasets.folder_tree import FolderTree
-from detector.datasets.formats.voc_folder import VocFolder
+from detector.datasets.formats.voc_folder import (
+    VocFolder,
+    list_path,
+    official_pairs,
+    pairs_of_lists,
+    voc_home,
+)
 from detector.datasets.formats.voc_images import PictureFinder
-from detector.datasets.formats.voc_official import list_path, official_pairs, pairs_of_lists, voc_home
 from detector.datasets.formats.voc_xml import parse_voc_xml
-from detector.datasets.problems import OnProblem, ProblemLog
-from detector.datasets.record import Dataset
+from detector.datasets.record import Dataset, OnProblem, ProblemLog
 from detector.datasets.record_check import PictureCheck
 from detector.structures.classes import ClassList, voc
 

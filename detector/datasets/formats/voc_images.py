@@ -6,10 +6,9 @@ from pathlib import Path
 
 from detector.datasets.folder_tree import FolderTree
 from detector.datasets.formats.coco import relative
-from detector.datasets.formats.text_file import read_bytes
+from detector.datasets.formats.files import read_bytes
 from detector.datasets.formats.voc_xml import VocAnnotation
-from detector.datasets.problems import ProblemLog
-from detector.datasets.record import ProblemKind
+from detector.datasets.record import ProblemKind, ProblemLog
 from detector.errors import DatasetError
 from detector.io.image_paths import has_picture_suffix, has_unread_suffix
 

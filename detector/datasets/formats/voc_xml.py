@@ -1,5 +1,14 @@
-"""PASCAL VOC annotation files, which ILSVRC uses too."""
+"""The one place where the corners that files store become boxes, and boxes corners.
 
+A file of ILSVRC or PASCAL VOC names the first and the last pixel that belong to the object. A box here is
+continuous: it ends where its last pixel ends, one further. ILSVRC counts pixels from 0, PASCAL VOC from 1.
+
+PASCAL VOC annotation files, which ILSVRC uses too.
+
+One record from a picture and its VOC-style annotation.
+"""
+
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from xml.etree.ElementTree import Element
@@ -9,7 +18,27 @@ from numpy.typing import NDArray
 
 from detector.datasets.formats.values import flag, number, shown, side
 from detector.datasets.formats.xml_elements import read_xml, text_at, texts_at
+from detector.datasets.record import ProblemLog, Record
+from detector.datasets.record_check import PictureCheck, RecordCheck, Said
 from detector.errors import DatasetError
+from detector.structures.boxes import Boxes
+
+
+def from_corners(corners: NDArray[np.float64], first_pixel: int = 0) -> Boxes:
+    """Boxes [N,4] from corners [N,4]: xmin, ymin, xmax, ymax, both pixels part of the object.
+
+    ``first_pixel`` is the number that the file gives to the leftmost and topmost pixel.
+    """
+    shift = np.array([0, 0, 1, 1]) - first_pixel
+    return (corners + shift).astype(np.float32)
+
+
+def to_corners(boxes: Boxes, first_pixel: int = 0) -> NDArray[np.int64]:
+    """Whole-pixel corners [N,4] of boxes [N,4], at least one pixel each way: the inverse of from_corners."""
+    edges = np.rint(boxes).astype(np.int64)
+    first, last = edges[:, :2], edges[:, 2:] - 1
+    return np.concatenate([first, np.maximum(first, last)], axis=1) + first_pixel
+
 
 _CORNERS = ("xmin", "ymin", "xmax", "ymax")
 
@@ -144,3 +173,46 @@ def _instead(thing: Element) -> str:
     """What an object without bndbox has in its place, in words."""
     others = [child.tag for child in thing if child.tag in _BOXES or child.tag in ("mask", "keypoints")]
     return f" but a {others[0]}" if others else ""
+
+
+@dataclass(frozen=True)
+class VocRecordReader:
+    """Reads pictures and their annotations one by one, and tells ``log`` what is wrong with them.
+
+    ``labels`` and ``check_pictures`` are those of :class:`RecordCheck`. ``first_pixel`` is 0 for ILSVRC, 1
+    for PASCAL VOC. ``parse`` reads an annotation file, in place of which may stand one that remembers.
+    """
+
+    labels: Mapping[str, int]
+    log: ProblemLog
+    check_pictures: PictureCheck = True
+    first_pixel: int = 0
+    parse: Callable[[Path], VocAnnotation] = parse_voc_xml
+
+    def read(
+        self, image_id: str, picture: Path, annotation: Path, *, partial: bool = False, negative: bool = False
+    ) -> Record | None:
+        """The record of one picture, or None where it had to be left out (``log`` says why).
+
+        A ``negative`` picture may lack its annotation: it then has no objects.
+        """
+        voc = self._parse(image_id, annotation, negative)
+        if voc is None:
+            return None
+        check = RecordCheck(self.labels, self.log, self.check_pictures, empty_side=1)
+        boxes = from_corners(voc.corners, self.first_pixel)
+        said = Said(
+            voc.width, voc.height, voc.names, boxes, voc.difficult, unreadable=voc.unreadable, odd=voc.odd
+        )
+        return check.record(image_id, picture, said, partial=partial)
+
+    def _parse(self, image_id: str, path: Path, negative: bool) -> VocAnnotation | None:
+        try:
+            return self.parse(path)
+        except FileNotFoundError:
+            if negative:
+                return VocAnnotation.empty()
+            self.log.report(image_id, "missing_annotation", f"annotation {path} is missing")
+        except DatasetError as error:
+            self.log.report(image_id, "unreadable_annotation", str(error))
+        return None

@@ -5,7 +5,7 @@ from typing import NoReturn
 from xml.etree import ElementTree
 from xml.etree.ElementTree import Element
 
-from detector.datasets.formats.text_file import read_bytes
+from detector.datasets.formats.files import read_bytes
 from detector.errors import DatasetError
 
 

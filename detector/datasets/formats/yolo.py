@@ -8,10 +8,9 @@ from pathlib import Path
 import numpy as np
 
 from detector.datasets.entries import Entry
-from detector.datasets.formats.text_file import read_text
+from detector.datasets.formats.files import read_text
 from detector.datasets.image_header import read_header
-from detector.datasets.problems import ProblemLog
-from detector.datasets.record import Record
+from detector.datasets.record import ProblemLog, Record
 from detector.datasets.record_check import PictureCheck, RecordCheck, Said
 from detector.errors import DatasetError, ImageError
 from detector.structures.boxes import Boxes

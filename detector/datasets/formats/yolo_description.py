@@ -9,16 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from detector.datasets.folder_tree import FolderTree
-from detector.datasets.formats.class_names import class_list, read_names
 from detector.datasets.formats.coco import relative
-from detector.datasets.formats.list_file import all_lines
-from detector.datasets.formats.text_file import read_text
+from detector.datasets.formats.files import all_lines, class_list, read_names, read_text
 from detector.datasets.formats.values import shown
 from detector.datasets.formats.yaml_file import is_null, read_yaml
 from detector.datasets.formats.yolo_list import ENDS, pictures_of_list
 from detector.datasets.presence import LONGEST, is_file, is_there, why_absent
-from detector.datasets.problems import unread_folders
-from detector.datasets.record import Problem
+from detector.datasets.record import Problem, unread_folders
 from detector.datasets.split_names import Role, role_of, split_of
 from detector.errors import DatasetError
 from detector.io.image_paths import PICTURE_SUFFIXES, has_picture_suffix, without_suffix

@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 
 from detector.datasets.formats.coco import relative
-from detector.datasets.formats.list_file import all_lines, joined
+from detector.datasets.formats.files import all_lines, joined
 from detector.datasets.formats.values import shown
 from detector.datasets.presence import LONGEST, is_file, why_absent
 from detector.datasets.record import Problem

@@ -169,7 +169,10 @@ def test_the_command_line_has_it(
 
 
 def test_without_its_packages_it_says_what_to_install() -> None:
-    without = "import sys; sys.modules['uvicorn'] = None; from api.frontend.command import serve; sys.exit(serve([]))"
+    without = (
+        "import sys; sys.modules['uvicorn'] = None; "
+        "from api.frontend.command import serve; sys.exit(serve([]))"
+    )
     done = run("-c", without)
     assert done.returncode == 1
     assert "'uvicorn', which is not installed: pip install 'googlenet-detector[api]'" in done.stderr

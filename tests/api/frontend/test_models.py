@@ -15,7 +15,7 @@ from fastapi import FastAPI
 
 from api.frontend.errors import install_error_handlers
 from api.frontend.models import Model, ModelList, router
-from api.worker.model_info import describe
+from api.worker.loaded_model import describe
 from detector.inference.classifier import Classifier
 from detector.inference.detector import Detector
 from detector.inference.loading import load_checkpoints

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from detector.datasets.open import Format, open_data
-from detector.datasets.problems import OnProblem
+from detector.datasets.record import OnProblem
 from detector.errors import DatasetError
 from detector.structures.classes import ilsvrc_det, voc
 from tests.detector.datasets.small_folders import instances, picture, text, xml

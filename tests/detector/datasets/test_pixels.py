@@ -7,8 +7,7 @@ import pytest
 
 from detector.datasets.open import open_data
 from detector.datasets.pixels import TOLERATED, load_record, without_unreadable
-from detector.datasets.problems import OnProblem
-from detector.datasets.record import Dataset
+from detector.datasets.record import Dataset, OnProblem
 from detector.errors import DatasetError, ImageError
 from tests.detector.datasets.small_folders import SIZE, instances, picture
 

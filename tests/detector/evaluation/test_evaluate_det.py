@@ -9,7 +9,7 @@ import pytest
 from detector.datasets.formats.ilsvrc_det import read_ilsvrc_det
 from detector.datasets.record import Record
 from detector.errors import ParameterError
-from detector.evaluation.ilsvrc_det import evaluate_det, iou_thresholds, match
+from detector.evaluation.ilsvrc import evaluate_det, iou_thresholds, match
 from detector.structures.boxes import as_boxes
 from detector.structures.detections import Detections
 from tests.detector.evaluation.scenes import Box, contested, found, record

@@ -8,10 +8,9 @@ from PIL import Image
 
 from detector.datasets.record import Record
 from detector.errors import ParameterError
-from detector.evaluation.proposal_figures import ALL, cut_alike, figures
 from detector.evaluation.proposal_methods import Method, MethodRun, chosen, run_methods, search_methods
-from detector.evaluation.proposal_table import comparison_table, coverage_table, source_table
-from detector.evaluation.sources import FoundBy
+from detector.evaluation.proposal_recall import ALL, FoundBy, cut_alike, figures
+from detector.evaluation.tables import comparison_table, coverage_table, source_table
 from detector.structures.boxes import as_boxes
 from detector.structures.proposals import Proposals, Source
 

@@ -7,9 +7,8 @@ import numpy as np
 import pytest
 
 from detector.errors import DatasetError, ParameterError
-from detector.evaluation.coco_results import read_coco_results, write_coco_results
-from detector.evaluation.ilsvrc_det import evaluate_det
-from detector.evaluation.ilsvrc_results import read_ilsvrc_results, write_ilsvrc_results
+from detector.evaluation.coco import read_coco_results, write_coco_results
+from detector.evaluation.ilsvrc import evaluate_det, read_ilsvrc_results, write_ilsvrc_results
 from detector.structures.detections import Detections
 from tests.detector.evaluation.scenes import Box, found, record
 

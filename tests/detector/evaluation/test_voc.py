@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from detector.datasets.record import Record
-from detector.evaluation.ilsvrc_det import evaluate_det
+from detector.evaluation.ilsvrc import evaluate_det
 from detector.evaluation.voc import evaluate_voc, match
 from detector.structures.boxes import as_boxes
 from detector.structures.detections import Detections

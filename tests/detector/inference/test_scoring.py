@@ -6,8 +6,14 @@ import numpy as np
 import pytest
 
 from detector.errors import ParameterError
-from detector.inference.context import class_posterior, class_prior
-from detector.inference.scoring import Context, Scoring, filled_objectness, region_scores
+from detector.inference.scoring import (
+    Context,
+    Scoring,
+    class_posterior,
+    class_prior,
+    filled_objectness,
+    region_scores,
+)
 from detector.structures.boxes import as_boxes
 
 NAN = float("nan")

@@ -135,7 +135,8 @@ def test_an_open_descriptor_is_written_into(tmp_path: Path, name: str, to: str) 
     (tmp_path / "link").symlink_to("/dev/stdout")
     path = str(tmp_path / name) if name == "link" else name.format(1)
     code = (
-        "import sys\nfrom pathlib import Path\nfrom detector.io.atomic_write import check_writable, write_whole\n"
+        "import sys\nfrom pathlib import Path\n"
+        "from detector.io.atomic_write import check_writable, write_whole\n"
         f"out = sys.{stream}\nprint('before', file=out)\npath = Path({path!r})\n"
         "check_writable(path)\nwrite_whole(path, b'data\\n')\nprint('after', file=out)"
     )

@@ -7,8 +7,7 @@ import torch
 
 from detector.errors import CheckpointError
 from detector.models.checkpoint import Checkpoint, load_checkpoint
-from detector.models.class_aliases import meanings
-from detector.models.from_classifier import fold
+from detector.models.from_classifier import fold, meanings
 from detector.models.region_network import RegionNetwork
 from detector.models.transfer import transfer
 from detector.pretrained import SHIPPED

@@ -15,8 +15,7 @@ from detector.models.convert_bvlc import PREPROCESSING
 from tests.training.labelled_sets import write_folders
 from training.classification.augmentation import Distortion, PatchSettings
 from training.classification.dataloader import Augmentation, MeasuredPieces, Piece, TrainingPieces, loader
-from training.classification.dataset import read_labelled_pictures
-from training.classification.image_list import PictureList
+from training.classification.dataset import PictureList, read_labelled_pictures
 from training.common.broken_images import BrokenPictures
 from training.common.distributed import World
 

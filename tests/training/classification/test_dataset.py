@@ -10,8 +10,7 @@ import pytest
 from detector.errors import DatasetError
 from detector.structures.classes import ilsvrc_cls
 from tests.training.labelled_sets import write_folders, write_ilsvrc_cls
-from training.classification.dataset import read_labelled_pictures
-from training.classification.image_list import PictureList
+from training.classification.dataset import PictureList, read_labelled_pictures
 
 NAMES = [("b/é ü.jpg", 3), ("a.jpg", 0), ("c/d/e.png", 3), ("f.jpg", 1), ("g.jpg", 3), ("h.jpg", 0)]
 

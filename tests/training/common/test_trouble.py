@@ -18,8 +18,7 @@ from training.common.disk_space import DiskSpaceError, allocate
 from training.common.locks import run_folder
 from training.common.run_log import Lines, lines_before, log_lines
 from training.common.script import naming, one_line_errors
-from training.common.sealed import read_sealed, write_sealed
-from training.common.state import load_state, save_state
+from training.common.state import load_state, read_sealed, save_state, write_sealed
 from training.rcnn.map_store import MapStore
 
 Damage = Callable[[bytes], bytes]

@@ -13,7 +13,7 @@ from PIL import Image
 from torch import nn
 
 from detector.datasets.record import Record
-from detector.evaluation.ilsvrc_det import evaluate_det
+from detector.evaluation.ilsvrc import evaluate_det
 from detector.inference.detector import Detector
 from detector.inference.postprocess import RegionScores, select
 from detector.inference.scoring import Scoring

@@ -15,11 +15,10 @@ from detector.errors import DatasetError, DetectorError, ParameterError
 from detector.models.checkpoint import load_checkpoint, verify_checkpoint
 from tests.training.small_sets import write_picture
 from training.finetune.finetune import FIGURES, REPORT, Plan, make_detector
-from training.finetune.run_length import suggested_iterations
 from training.finetune.training_data import choose_data
 from training.finetune_det import main
 from training.rcnn.minibatch import BatchSettings
-from training.rcnn.recipe import Recipe
+from training.rcnn.recipe import Recipe, suggested_iterations
 from training.rcnn.sampling import SamplingSettings
 
 SMALL = Recipe(

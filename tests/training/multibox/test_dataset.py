@@ -10,8 +10,7 @@ import numpy as np
 import pytest
 
 from detector.datasets.formats.ilsvrc_det import read_ilsvrc_det
-from detector.datasets.problems import OnProblem
-from detector.datasets.record import Dataset, Record
+from detector.datasets.record import Dataset, OnProblem, Record
 from detector.errors import DatasetError
 from detector.structures.boxes import as_boxes
 from detector.structures.classes import ilsvrc_cls, ilsvrc_det

@@ -17,7 +17,7 @@ import torch
 
 from detector.datasets.record import Record
 from detector.errors import CheckpointError, ParameterError
-from detector.evaluation.recall import proposal_recall
+from detector.evaluation.proposal_recall import proposal_recall
 from detector.inference.loading import load_detector
 from detector.io.decoding import load
 from detector.models.checkpoint import (
@@ -27,7 +27,7 @@ from detector.models.checkpoint import (
     read_metadata,
     verify_checkpoint,
 )
-from detector.models.convert_torchvision import PREPROCESSING as TORCHVISION_PREPROCESSING
+from detector.models.torchvision_googlenet import PREPROCESSING as TORCHVISION_PREPROCESSING
 from detector.models.torchvision_googlenet import TorchvisionGoogLeNet
 from detector.structures.classes import ilsvrc_cls
 from detector.structures.proposals import Source
@@ -132,7 +132,8 @@ def test_killed_and_resumed_equals_undisturbed(
     """kill -9 at some moment of the iterations, then the same command again."""
     script = (
         "import sys; from pathlib import Path; sys.path.insert(0, sys.argv[4]);"
-        "from tests.training.multibox.test_loop import SMALL; from training.train_multibox import add_multibox;"
+        "from tests.training.multibox.test_loop import SMALL;"
+        "from training.train_multibox import add_multibox;"
         "from training.multibox.dataset import read_object_pictures;"
         "from detector.models.checkpoint import load_checkpoint;"
         "records = read_object_pictures([Path(sys.argv[1])], frozenset()).records;"

@@ -8,6 +8,7 @@ import pytest
 
 from detector.datasets.record import Dataset, Problem, Record
 from detector.structures.boxes import Boxes, area, as_boxes, decode, flip, intersection, iou
+from training.finetune.training_data import with_unknown_objects
 from training.rcnn.minibatch import BatchSettings, Sampler
 from training.rcnn.sampling import (
     NEAR_IOU,
@@ -17,7 +18,6 @@ from training.rcnn.sampling import (
     SamplingSettings,
     sample_regions,
 )
-from training.rcnn.unknown_objects import with_unknown_objects
 
 BACKGROUND = 9
 DOG, FLEA = (20, 20, 120, 100), (150, 40, 170, 60)

@@ -14,7 +14,7 @@ from fastapi import FastAPI, Request, Response
 
 from api.frontend.connections import protocol
 from api.frontend.connections.listening import listening_sockets
-from api.frontend.head_requests import HeadAsGet
+from api.frontend.health import HeadAsGet
 from api.frontend.server import server_config
 from api.frontend.settings import Settings
 from api.observability.metrics import Metrics

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from detector.datasets.formats.agnostic import read_agnostic
+from detector.datasets.formats.files import printable
 from detector.datasets.formats.ilsvrc_det import read_ilsvrc_det
-from detector.datasets.formats.text_file import printable
 from detector.datasets.open import Format, open_data
 from detector.datasets.record import Dataset
 from detector.datasets.splitting import train_and_held_out

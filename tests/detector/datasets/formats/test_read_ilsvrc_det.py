@@ -6,7 +6,7 @@ import pytest
 
 from detector.datasets.formats.ilsvrc_det import read_ilsvrc_det
 from detector.datasets.open import open_data
-from detector.datasets.problems import OnProblem
+from detector.datasets.record import OnProblem
 from detector.errors import DatasetError, ParameterError
 from detector.structures.classes import ClassList
 from tests.detector.datasets.ilsvrc_tree import Tree

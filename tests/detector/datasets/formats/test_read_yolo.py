@@ -6,7 +6,7 @@ import pytest
 
 from detector.datasets.entries import read_entries
 from detector.datasets.formats.yolo import parse_yolo, yolo_entry
-from detector.datasets.problems import OnProblem, ProblemLog
+from detector.datasets.record import OnProblem, ProblemLog
 from detector.structures.classes import ClassList
 from tests.detector.datasets.small_folders import picture, text
 

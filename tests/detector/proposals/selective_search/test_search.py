@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from detector.datasets.formats.ilsvrc_det import read_ilsvrc_det
 from detector.errors import ParameterError
-from detector.evaluation.recall import proposal_recall
+from detector.evaluation.proposal_recall import proposal_recall
 from detector.io.decoding import load
 from detector.proposals.selective_search import features, grouping, ranking
 from detector.proposals.selective_search import segmentation as superpixels

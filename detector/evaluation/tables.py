@@ -1,0 +1,161 @@
+"""Plain text in columns.
+
+Where mean AP is lost, as plain text.
+
+Figures of a detection evaluation as plain text.
+
+Figures of proposal methods as plain text.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from math import isnan
+
+import numpy as np
+from numpy import nan_to_num
+
+from detector.evaluation.by_class import DetEvaluation
+from detector.evaluation.error_analysis import ErrorBreakdown, ErrorKind
+from detector.evaluation.proposal_recall import ALL, FoundBy, MethodFigures
+from detector.evaluation.sizes import SIZES
+from detector.structures.classes import ClassList
+
+
+def aligned(rows: Sequence[Sequence[str]]) -> str:
+    """Rows of cells as lines: the first column to the left, all others to the right, as wide as need be."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return "\n".join(
+        "  ".join(
+            cell.ljust(width) if number == 0 else cell.rjust(width)
+            for number, (cell, width) in enumerate(zip(row, widths, strict=True))
+        )
+        for row in rows
+    )
+
+
+MEANING = {
+    ErrorKind.CONFUSION: "of another class, in the right place",
+    ErrorKind.LOCALISATION: "beside an object of its class",
+    ErrorKind.BOTH: "beside an object of another class",
+    ErrorKind.DUPLICATE: "of an object found already",
+    ErrorKind.BACKGROUND: "where no object is",
+    ErrorKind.MISSED: "objects with no detection near",
+}
+
+
+def error_table(errors: ErrorBreakdown) -> str:
+    """One line a kind of error and the mAP that mending it would gain, the sizes, the proposals' share."""
+    lost = [["where mAP is lost", "mAP gained", "how many", ""]]
+    for kind in sorted(errors.gains, key=lambda kind: -nan_to_num(errors.gains[kind])):
+        lost.append(
+            [
+                kind.name.lower(),
+                _percent(errors.gains[kind], "+.2f"),
+                f"{errors.counts[kind]}",
+                MEANING[kind],
+            ]
+        )
+    lost.append(["all wrong detections", _percent(errors.no_false_positives, "+.2f"), "", ""])
+    lost.append(["all objects not found", _percent(errors.no_misses, "+.2f"), "", ""])
+
+    sizes = [["objects", "of the picture", "how many", "recall %", "mAP %"]]
+    for size in errors.sizes:
+        low, high = SIZES[size.name]
+        sizes.append(
+            [
+                size.name,
+                f"{100 * low:.0f} to {100 * high:.0f} %",
+                f"{size.objects}",
+                _percent(size.recall, ".1f"),
+                _percent(size.mean_ap, ".2f"),
+            ]
+        )
+    parts = [_with_words_to_the_left(lost), aligned(sizes)]
+    if errors.uncovered is not None and errors.objects:
+        parts.append(
+            f"{errors.uncovered} of {errors.objects} objects "
+            f"({100 * errors.uncovered / errors.objects:.1f} %) are covered by no proposal"
+        )
+    return "\n\n".join(parts)
+
+
+def _percent(share: float, form: str) -> str:
+    return "-" if isnan(share) else f"{100 * share:{form}}"
+
+
+def _with_words_to_the_left(rows: list[list[str]]) -> str:
+    """Rows whose last cell explains the others."""
+    lines = aligned([row[:-1] for row in rows]).splitlines()
+    return "\n".join(f"{line}  {row[-1]}".rstrip() for line, row in zip(lines, rows, strict=True))
+
+
+def det_table(evaluation: DetEvaluation, classes: ClassList) -> str:
+    """One line a measured class, best AP first: AP and recall in percent, objects, detections."""
+    names = [classes.names[label] for label in np.flatnonzero(evaluation.measured)]
+    width = max(map(len, names), default=5)
+    lines = [f"{'class':{width}}  {'AP %':>6}  {'recall %':>8}  {'objects':>7}  {'detections':>10}"]
+    for label in np.argsort(-evaluation.ap, kind="stable"):
+        if evaluation.measured[label]:
+            lines.append(
+                f"{classes.names[label]:{width}}  {100 * evaluation.ap[label]:6.2f}  "
+                f"{100 * evaluation.recall[label]:8.2f}  {evaluation.ground_truths[label]:7d}  "
+                f"{evaluation.detections[label]:10d}"
+            )
+    return "\n".join(lines)
+
+
+def det_summary(evaluation: DetEvaluation) -> str:
+    """The line that matters: mean AP, over how many classes, and on how many objects it was measured."""
+    measured = int(evaluation.measured.sum())
+    if not measured:
+        return "mAP not measured: the set holds no object of any class"
+    median = np.median(evaluation.ap[evaluation.measured])
+    return (
+        f"mAP {100 * evaluation.mean_ap:.2f} % over the {measured} of {len(evaluation.ap)} classes "
+        f"that the set holds objects of, median AP {100 * median:.2f} %; "
+        f"{evaluation.ground_truths.sum()} objects, {evaluation.detections.sum()} detections"
+    )
+
+
+def coverage_table(methods: Sequence[MethodFigures]) -> str:
+    """One block a measure, one line a method, one column a budget of boxes a picture; all in percent.
+
+    The methods, one at least, are measured at the same budgets.
+    """
+    budgets = budget_names(methods[0])
+    blocks = []
+    for measure in methods[0].measures:
+        rows = [[f"{measure}, %", *budgets, "boxes", "s/picture"]]
+        rows += [
+            [one.name, *percent(one.measures[measure]), f"{one.boxes:.0f}", f"{one.seconds:.3f}"]
+            for one in methods
+        ]
+        blocks.append(aligned(rows))
+    return "\n\n".join(blocks)
+
+
+def comparison_table(methods: Sequence[MethodFigures]) -> str:
+    """All boxes of each method, one at least, beside those of the first: how many, and what they cover."""
+    rows = [["all boxes, %", "boxes", "share", *methods[0].measures]]
+    for one in methods:
+        measures = percent(values[-1] for values in one.measures.values())
+        rows.append([one.name, f"{one.boxes:.0f}", f"{one.boxes / methods[0].boxes:.0%}", *measures])
+    return aligned(rows)
+
+
+def source_table(unions: Mapping[str, FoundBy]) -> str:
+    """One line a union: of all objects, in percent, those that which source finds."""
+    rows = [["found by, %", "search only", "MultiBox only", "both", "neither"]]
+    for name, by in unions.items():
+        counts = (by.search_only, by.multibox_only, by.both, by.neither)
+        rows.append([name, *percent(count / max(sum(counts), 1) for count in counts)])
+    return aligned(rows)
+
+
+def budget_names(method: MethodFigures) -> list[str]:
+    """The head of each budget's column."""
+    return ["all" if budget == ALL else str(budget) for budget in method.recall.budgets.tolist()]
+
+
+def percent(shares: Iterable[float]) -> list[str]:
+    """Shares in 0..1 as cells of a table in percent."""
+    return [f"{100 * share:.1f}" for share in shares]
