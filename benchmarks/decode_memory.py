@@ -33,9 +33,9 @@ def _flat() -> Image.Image:
     return Image.fromarray(noise).resize((WIDTH, HEIGHT), Image.Resampling.NEAREST)
 
 
-def _saved(picture: Image.Image, kind: str, **options: object) -> bytes:
+def _saved(image: Image.Image, kind: str, **options: object) -> bytes:
     file = BytesIO()
-    picture.save(file, kind, **options)
+    image.save(file, kind, **options)
     return file.getvalue()
 
 
@@ -53,12 +53,12 @@ def _jpeg(mode: str = "RGB", **options: object) -> bytes:
     return _saved(_smooth().convert(mode), "JPEG", quality=80, **options)
 
 
-def _png(picture: Image.Image, **options: object) -> bytes:
-    return _saved(picture, "PNG", compress_level=1, **options)
+def _png(image: Image.Image, **options: object) -> bytes:
+    return _saved(image, "PNG", compress_level=1, **options)
 
 
-def _webp(picture: Image.Image, **options: object) -> bytes:
-    return _saved(picture, "WebP", method=0, quality=0, **options)
+def _webp(image: Image.Image, **options: object) -> bytes:
+    return _saved(image, "WebP", method=0, quality=0, **options)
 
 
 def _smaller_frame() -> bytes:

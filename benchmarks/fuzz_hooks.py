@@ -4,13 +4,13 @@ Imported by the test that fuzzes, and by `schemathesis run` as its hooks (`bench
 """
 
 import schemathesis
-from hostile_corpus.containers import good_pictures
+from hostile_corpus.containers import good_images
 from hostile_corpus.hostile_file import TYPES
 from hypothesis import strategies as st
 
 JUNK = st.binary(max_size=200)
 
 for kind, media_type in TYPES.items():
-    whole = [data for name, data in good_pictures().items() if name.startswith(kind)]
+    whole = [data for name, data in good_images().items() if name.startswith(kind)]
     schemathesis.openapi.media_type(media_type, st.sampled_from(whole) | JUNK)
-schemathesis.openapi.format("binary", st.sampled_from(list(good_pictures().values())) | JUNK)
+schemathesis.openapi.format("binary", st.sampled_from(list(good_images().values())) | JUNK)

@@ -23,7 +23,7 @@ from typing import Annotated
 
 import typer
 from loadtest.client import NO_ANSWER, form, request
-from loadtest.figures import OwnTime, in_words, machine, milliseconds, outcomes, percentile, read_pictures
+from loadtest.figures import OwnTime, in_words, machine, milliseconds, outcomes, percentile, read_images
 from loadtest.loops import OpenLoop, closed_loop, open_loop
 from loadtest.processes import ROOT, MemoryWatch, Server, service
 
@@ -46,7 +46,7 @@ def main(
     max_proposals: int | None = None,
     device: str = "auto",
     weights: Path | None = None,
-    pictures: Annotated[int, typer.Option(help="Different pictures.", min=1)] = 24,
+    images: Annotated[int, typer.Option(help="Different pictures.", min=1)] = 24,
     measure_seconds: Annotated[float, typer.Option(help="How long the capacity is measured.")] = 30.0,
     seed: int = 0,
     json_file: Annotated[Path | None, typer.Option("--json", help="Write the figures.")] = None,
@@ -56,7 +56,7 @@ def main(
     headers = {"X-Timeout-Ms": str(round(deadline * 1000))}
     messages = [
         request("/detect", *form({name: body}), headers=headers)
-        for name, body in read_pictures(data, pictures).items()
+        for name, body in read_images(data, images).items()
     ]
     print(f"{machine()}, device {device}, profile {profile}, max_proposals {max_proposals}")
     with service(settings) as server:

@@ -52,7 +52,7 @@ def main(
         Path | None, typer.Option(help="Checkpoint with a MultiBox head; the shipped one if not given.")
     ] = None,
     every: Annotated[int, typer.Option(help="Every Nth picture only.", min=1)] = 1,
-    slow_pictures: Annotated[
+    slow_images: Annotated[
         int, typer.Option(help="Pictures for the selectivesearch package, which is very slow.")
     ] = 3,
 ) -> None:
@@ -67,7 +67,7 @@ def main(
         sets = {str(data): read_voc(data).records[::every]}
         if ilsvrc is not None:
             sets[f"{ilsvrc}, DET val"] = read_ilsvrc_det(ilsvrc, "val").records[::every]
-        methods = _methods(weights, slow_pictures)
+        methods = _methods(weights, slow_images)
     except DetectorError as error:
         raise SystemExit(f"error: {error}") from error
     print(f"OpenCV {cv2.__version__}, numpy {np.__version__}, torch {torch.__version__}")
@@ -75,7 +75,7 @@ def main(
         _report(name, methods, records)
 
 
-def _methods(weights: Path | None, slow_pictures: int) -> list[Method]:
+def _methods(weights: Path | None, slow_images: int) -> list[Method]:
     one = search_methods() | detector_methods(load_detector(weights, device="cpu"))
     one |= {
         f"opencv-{mode}": Method(f"opencv-{mode}", partial(_opencv, mode=mode))
@@ -88,7 +88,7 @@ def _methods(weights: Path | None, slow_pictures: int) -> list[Method]:
     return [
         *chosen(names, one),
         *(Method(name + TWO_THREADS, two[name].propose) for name in ON_TWO),
-        Method("selectivesearch", defaults, pictures=slow_pictures),
+        Method("selectivesearch", defaults, images=slow_images),
     ]
 
 
@@ -131,19 +131,17 @@ def _report(name: str, methods: Sequence[Method], records: Sequence[Record]) -> 
     print(f"\n{_threads_table({one.name: one.seconds for one in measured})}")
 
 
-def _cost_table(
-    measured: Sequence[MethodFigures], yardsticks: Sequence[Sequence[float]], pictures: int
-) -> str:
+def _cost_table(measured: Sequence[MethodFigures], yardsticks: Sequence[Sequence[float]], images: int) -> str:
     """Seconds a picture are the median, and how many times less they are than each yardstick's on the same
     pictures; an object is found where any box overlaps it by half."""
     rows = [["", "s/picture", *(f"{name} / it" for name in YARDSTICKS), "boxes", "ms/object found", "us/box"]]
     for one in measured:
-        found = one.measures["recall@0.5"][-1] * one.objects / one.pictures  # objects a picture
+        found = one.measures["recall@0.5"][-1] * one.objects / one.images  # objects a picture
         rows.append(
             [
-                _label(one, pictures),
+                _label(one, images),
                 f"{one.seconds:.3f}",
-                *(f"{np.median(their[: one.pictures]) / one.seconds:.2f}" for their in yardsticks),
+                *(f"{np.median(their[: one.images]) / one.seconds:.2f}" for their in yardsticks),
                 f"{one.boxes:.0f}",
                 f"{1e3 * one.seconds / found:.1f}",
                 f"{1e6 * one.seconds / one.boxes:.0f}",
@@ -160,8 +158,8 @@ def _threads_table(seconds: Mapping[str, float]) -> str:
     return aligned(rows)
 
 
-def _label(one: MethodFigures, pictures: int) -> str:
-    return one.name if one.pictures == pictures else f"{one.name} ({one.pictures} of them)"
+def _label(one: MethodFigures, images: int) -> str:
+    return one.name if one.images == images else f"{one.name} ({one.images} of them)"
 
 
 if __name__ == "__main__":

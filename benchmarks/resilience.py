@@ -29,7 +29,7 @@ from typing import Annotated, Any
 import httpx
 import typer
 from loadtest.client import NO_ANSWER, REFUSED, Answer, form, request
-from loadtest.figures import in_words, machine, milliseconds, outcomes, read_pictures
+from loadtest.figures import in_words, machine, milliseconds, outcomes, read_images
 from loadtest.loops import closed_loop
 from loadtest.metrics import metric, regions, requests_by_status, until_idle
 from loadtest.processes import ROOT, Server, service
@@ -57,9 +57,9 @@ def main(
     if unknown := set(trial or ()) - set(TRIALS):
         raise SystemExit(f"error: unknown trial {unknown.pop()!r}: use {', '.join(TRIALS)}")
     settings = {"profile": profile, "max_proposals": max_proposals, "device": device, "weights": weights}
-    pictures = read_pictures(data, 24)
+    images = read_images(data, 24)
     headers = {"X-Timeout-Ms": "300000"}  # what vanishes shall not have been refused for want of time
-    messages = [request("/detect", *form({name: body}), headers=headers) for name, body in pictures.items()]
+    messages = [request("/detect", *form({name: body}), headers=headers) for name, body in images.items()]
     print(f"{machine()}, device {device}, profile {profile}, max_proposals {max_proposals}")
     failed = False
     for name in trial or TRIALS:
@@ -84,8 +84,8 @@ def vanish(server: Server, messages: list[bytes], clients: int, draw: random.Ran
     trial = Trial(f"{clients} clients vanish")
     before = regions(server)
     (alone,) = asyncio.run(closed_loop(server.port, messages[:1], 1))
-    per_picture = regions(server) - before
-    trial.check(per_picture > 0, "the service's count of regions does not move")
+    per_image = regions(server) - before
+    trial.check(per_image > 0, "the service's count of regions does not move")
     before, counted = regions(server), requests_by_status(server)
     asyncio.run(come_and_go(server.port, messages, clients, draw))
     gone = time.monotonic()
@@ -98,8 +98,8 @@ def vanish(server: Server, messages: list[bytes], clients: int, draw: random.Ran
     left = until_idle(server, 30)
     trial.figures["nothing pending"] = f"{time.monotonic() - gone:.1f} s after they left"
     trial.check(not any(left.values()), f"still pending after 30 s: {left}")
-    computed = regions(server) - before - per_picture
-    theirs = per_picture * (clients // 2)
+    computed = regions(server) - before - per_image
+    theirs = per_image * (clients // 2)
     trial.figures["regions computed for them"] = f"{computed:.0f} of the {theirs:.0f} of whole requests"
     trial.check(computed <= 0.25 * theirs, "more than a quarter of their work was done")
     trial.figures["as the service counted"] = in_words(requests_by_status(server) - counted)

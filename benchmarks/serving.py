@@ -35,11 +35,11 @@ from loadtest.figures import (
     milliseconds,
     outcomes,
     percentile,
-    read_pictures,
+    read_images,
 )
 from loadtest.loops import closed_loop
 from loadtest.processes import ROOT, Server, running, service
-from serving_peers import WARM_UP_PICTURES
+from serving_peers import WARM_UP_IMAGES
 
 from detector.cli.options import run_script
 from detector.evaluation.tables import aligned
@@ -78,7 +78,7 @@ class Cell:
 
     contender: str
     clients: int
-    pictures: int
+    images: int
     rate: float
     p50: float
     p99: float
@@ -96,7 +96,7 @@ def main(
     ] = None,
     clients: Annotated[str, typer.Option(help="Numbers of clients, with commas.")] = "1,8,64",
     requests: Annotated[int, typer.Option(help="Pictures a cell, at least two for each client.", min=1)] = 24,
-    pictures: Annotated[int, typer.Option(help="Different pictures.", min=1)] = 24,
+    images: Annotated[int, typer.Option(help="Different pictures.", min=1)] = 24,
     rounds: Annotated[int, typer.Option(min=1)] = 3,
     profile: str = "fast",
     max_proposals: Annotated[int | None, typer.Option(help="20 makes a quick run on a CPU.")] = None,
@@ -112,7 +112,7 @@ def main(
     options = Options(weights, device, profile, max_proposals, batch)
     numbers = [int(number) for number in clients.split(",")]
     counts = {number: max(requests, 2 * number) for number in numbers}
-    paths = picked(data, pictures)
+    paths = picked(data, images)
     proposals = f"at most {max_proposals} regions" if max_proposals else "as many regions as it takes"
     print(f"{machine()}, device {device}, profile {profile}, {proposals}, {len(paths)} different pictures")
     cells: list[Cell] = []
@@ -124,7 +124,7 @@ def main(
             if json_file:
                 write_whole(json_file, json.dumps([asdict(cell) for cell in cells], indent=1).encode())
     for number in numbers:
-        of_bare = [cell for cell in cells if cell.contender == "bare" and cell.pictures == counts[number]]
+        of_bare = [cell for cell in cells if cell.contender == "bare" and cell.images == counts[number]]
         print(f"\n{number} clients, {counts[number]} pictures, medians of {rounds} rounds\n")
         print(table([cell for cell in cells if cell.clients == number], of_bare, names))
 
@@ -132,7 +132,7 @@ def main(
 def picked(data: Path, count: int) -> list[Path]:
     """The paths of the pictures that are sent."""
     by_name = {path.name: path for path in data.rglob("*")}
-    return [by_name[name] for name in read_pictures(data, count)]
+    return [by_name[name] for name in read_images(data, count)]
 
 
 def measure(name: str, paths: list[Path], counts: dict[int, int], options: Options) -> list[Cell]:
@@ -150,7 +150,7 @@ def measure(name: str, paths: list[Path], counts: dict[int, int], options: Optio
         command = [sys.executable, *script, *options.arguments()]
         server = running(command, {}, "/health")
     with server as ready:
-        asyncio.run(closed_loop(ready.port, messages[:WARM_UP_PICTURES], 1))
+        asyncio.run(closed_loop(ready.port, messages[:WARM_UP_IMAGES], 1))
         return [loaded(name, ready, messages, number, count) for number, count in counts.items()]
 
 

@@ -30,7 +30,7 @@ from detector.io.decoding import decode
 from detector.structures.detections import Detections
 
 HEALTH = "/health"
-WARM_UP_PICTURES = 3
+WARM_UP_IMAGES = 3
 """Not timed, by any contender."""
 WARM_UP = Path(__file__).resolve().parents[1] / "examples" / "cat.jpg"
 
@@ -44,7 +44,7 @@ def main() -> None:
     given = parser.parse_intermixed_args()
     detector = load_detector(given.weights, **settings_of(given))
     if given.kind == "bare":
-        json.dump(in_process(detector, given.pictures, given.batch), sys.stdout)
+        json.dump(in_process(detector, given.images, given.batch), sys.stdout)
         return
     lock = threading.Lock() if given.kind == "locked" else nullcontext()
     uvicorn.run(
@@ -70,7 +70,7 @@ def in_process(detector: Detector, paths: list[Path], batch: int) -> dict[str, A
     """Seconds of every picture on its own, and of all of them in calls of ``batch``; bytes to dicts."""
     files = {path: path.read_bytes() for path in paths}
     bodies = [files[path] for path in paths]
-    for body in bodies[:WARM_UP_PICTURES]:
+    for body in bodies[:WARM_UP_IMAGES]:
         detector.detect([decode(body)])  # compiled code and memory are in place
     others = OthersTime()
     singly = []

@@ -29,7 +29,7 @@ from detector.models.googlenet import GoogLeNet
 from detector.models.region_network import RegionNetwork
 from detector.models.torchvision_googlenet import TorchvisionGoogLeNet
 from training.classification.dataloader import Augmentation, Piece, TrainingPieces
-from training.classification.dataset import PictureList
+from training.classification.dataset import ImageList
 from training.classification.training_step import ClassifierStep
 from training.common.distributed import World
 from training.rcnn.losses import LossWeights, Targets
@@ -65,7 +65,7 @@ def main() -> None:
         print(f"{name:<44}{ours:>10.1f}{theirs:>13.1f}", flush=True)
     with tempfile.TemporaryDirectory() as folder:
         (rate,) = _rates([reading(Path(folder), given.batch)], given.batch, given.runs, torch.device("cpu"))
-    print(f"{'reading by one process, pictures/s':<44}{rate:>10.1f}")
+    print(f"{'reading by one process, images/s':<44}{rate:>10.1f}")
 
 
 def pretraining(peer: bool, batch: int, device: torch.device) -> Callable[[], object]:
@@ -129,9 +129,9 @@ def reading(folder: Path, batch: int) -> Callable[[], object]:
     for number in range(batch):
         coarse = Image.fromarray(random.integers(0, 256, (24, 32, 3), dtype=np.uint8))
         coarse.resize((500, 375), Image.Resampling.BICUBIC).save(folder / f"{number}.jpg", quality=92)
-    pictures = PictureList(folder, ((f"{number}.jpg", 0) for number in range(batch)))
+    images = ImageList(folder, ((f"{number}.jpg", 0) for number in range(batch)))
     pieces = TrainingPieces(
-        pictures, Augmentation(), size=224, batch=batch, accumulate=1, seed=0, world=World()
+        images, Augmentation(), size=224, batch=batch, accumulate=1, seed=0, world=World()
     )
     return lambda: pieces[0]
 

@@ -128,7 +128,7 @@ def test_boxes_without_class(tmp_path: Path, entry: object, says: str, boxes: in
         (home / part / "DET").mkdir(parents=True)
     (home / "ImageSets" / "DET" / "val.txt").write_text("p 1\n")
     (tmp_path / "agnostic_boxes.json").write_text(json.dumps({"p": entry}))
-    found = read_agnostic(tmp_path, check_pictures=False)
+    found = read_agnostic(tmp_path, check_images=False)
     messages = [problem.message for problem in found.problems]
     assert any(says in message for message in messages), messages
     assert not any(INSIDES.search(message) for message in messages)

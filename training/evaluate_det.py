@@ -125,7 +125,7 @@ def main(
             split=split,
             on_problem=on_problem,
             every=every,
-            pictures_needed=not results,
+            images_needed=not results,
         )
         if not results:
             measured = measured.without_unreadable(on_problem)

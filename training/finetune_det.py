@@ -116,9 +116,9 @@ def main(
     members: Annotated[
         int, typer.Option(help="Networks to train, of other seeds and samplings, for an ensemble.", min=1)
     ] = 1,
-    measured_pictures: Annotated[
+    measured_images: Annotated[
         int, typer.Option(help="Of the pictures held out, measure at most so many.", min=1)
-    ] = Plan.measured_pictures,
+    ] = Plan.measured_images,
     cache: Annotated[Path | None, typer.Option(help="Folder for proposals and maps [OUTPUT/cache].")] = None,
     cache_gib: Annotated[
         float,
@@ -192,7 +192,7 @@ def main(
             cache=cache or output / "cache",
             name=name or chosen.name,
             members=members,
-            measured_pictures=measured_pictures,
+            measured_images=measured_images,
             device=device,
             cache_gib=cache_gib,
             workers=workers,

@@ -22,11 +22,11 @@ from detector.models.checkpoint import Checkpoint, load_checkpoint
 from detector.models.metadata import Metadata
 from training.classification.augmentation import Distortion, PatchSettings
 from training.classification.dataloader import Augmentation
-from training.classification.dataset import LabelledPictures, read_labelled_pictures
+from training.classification.dataset import LabelledImages, read_labelled_images
 from training.classification.initialization import fresh, from_checkpoint
 from training.classification.pretraining import STATE, PretrainRecipe, pretrain
 from training.classification.validation import ACCURACY, BEST, LAST, Results
-from training.common.broken_images import BrokenPictures
+from training.common.broken_images import BrokenImages
 from training.common.distributed import join_world, leave_world
 from training.common.locks import run_folder
 from training.common.run_files import check_run_folder
@@ -101,7 +101,7 @@ def main(
                 seed=seed,
             )
             start = load_checkpoint(init) if init is not None else None
-            found = read_labelled_pictures(data)
+            found = read_labelled_images(data)
             if overfit:
                 few = found.train.of_few_classes(overfit)
                 found = dataclasses.replace(
@@ -124,7 +124,7 @@ def main(
 
 
 def pretrain_classifier(
-    found: LabelledPictures,
+    found: LabelledImages,
     init: Checkpoint | None,
     output: Path,
     recipe: PretrainRecipe,
@@ -177,7 +177,7 @@ def pretrain_classifier(
         source=f"{source} {data_name}",
     )
     limit = min(max_broken, max(1, len(found.train) // 10))
-    broken = BrokenPictures(output / "broken.txt", limit, "give a larger --max-broken")
+    broken = BrokenImages(output / "broken.txt", limit, "give a larger --max-broken")
     workers = workers_for(chosen, world) if workers is None else workers
     results = Results(found.val, metadata, output, broken, device=chosen, world=world, workers=workers)
     pretrain(

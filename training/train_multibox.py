@@ -33,14 +33,14 @@ from detector.models.multibox_head import MultiBoxHead, MultiBoxSpec, stages_rea
 from detector.pretrained import SHIPPED
 from detector.proposals.anchors import cluster_sides, place_on_grids
 from detector.proposals.multibox import MultiBox
-from training.common.broken_images import BrokenPictures
+from training.common.broken_images import BrokenImages
 from training.common.exclusion import Exclusion
 from training.common.locks import run_folder
 from training.common.run_files import check_run_folder
 from training.common.run_log import lines_before
 from training.common.script import one_line_errors
 from training.multibox.batches import Batches
-from training.multibox.dataset import read_object_pictures
+from training.multibox.dataset import read_object_images
 from training.multibox.loop import MultiBoxRecipe, train_multibox
 
 STAGES = {
@@ -89,15 +89,15 @@ def main(
         measured = _measured(val, on_problem) if val else Dataset([], [])
         records = measured.records
         excluded = Exclusion(exclude or [])
-        pictures = read_object_pictures(data, excluded, held_out=records, on_problem=on_problem)
+        images = read_object_images(data, excluded, held_out=records, on_problem=on_problem)
         for line in excluded.unused():
             tqdm.write(line)
-        for problem in [*measured.problems, *pictures.problems]:
+        for problem in [*measured.problems, *images.problems]:
             tqdm.write(f"{problem.image_id}: {problem.kind}: {problem.message}")
         with run_folder(output):
             add_multibox(
                 start,
-                pictures.records,
+                images.records,
                 records,
                 output,
                 recipe,
@@ -135,7 +135,7 @@ def add_multibox(
     boxes = sum(len(record.boxes) for record in records)
     print(f"{len(records)} pictures, {boxes} objects, {len(head.spec.priors())} priors")
     stops = on_problem is OnProblem.STOP
-    broken = BrokenPictures(
+    broken = BrokenImages(
         output / "broken.txt",
         0 if stops else tolerated(len(records)),
         "go on without them by --on-problem report" if stops else "",
@@ -217,7 +217,7 @@ def _measured(root: Path, on_problem: OnProblem) -> Dataset:
 def _first_ilsvrc(data: Sequence[Path]) -> Path | None:
     for root in data:
         try:
-            read_ilsvrc_det(root, "val", check_pictures=False)
+            read_ilsvrc_det(root, "val", check_images=False)
         except DatasetError:
             continue
         return root

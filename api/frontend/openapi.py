@@ -87,7 +87,7 @@ _JSON = {
     ]
 }
 
-PICTURE_BODY: dict[str, Any] = {
+IMAGE_BODY: dict[str, Any] = {
     "parameters": [
         {
             "name": "X-Timeout-Ms",

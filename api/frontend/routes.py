@@ -8,7 +8,7 @@ import orjson
 from fastapi import APIRouter, Query, Request, Response
 
 from api.frontend.errors import ApiError
-from api.frontend.openapi import CLASSIFY, DETECT, PICTURE_BODY
+from api.frontend.openapi import CLASSIFY, DETECT, IMAGE_BODY
 from api.frontend.responses import json_reply
 from api.frontend.schemas import ClassifyQuery, DetectQuery, Format
 from api.frontend.service import Service
@@ -22,7 +22,7 @@ Place = Callable[[Upload, Answer], dict[str, Any]]
 """What was found, as it stands in the reply."""
 
 
-@router.post("/detect", responses=DETECT, openapi_extra=PICTURE_BODY)
+@router.post("/detect", responses=DETECT, openapi_extra=IMAGE_BODY)
 async def detect(request: Request, query: Annotated[DetectQuery, Query()]) -> Response:
     """Find the objects in one or several pictures."""
     start = perf_counter()
@@ -36,12 +36,12 @@ async def detect(request: Request, query: Annotated[DetectQuery, Query()]) -> Re
     service: Service = request.app.state.service
     uploads, answers = await service.answer(request, query.model, task)
     if query.format is Format.IMAGE:
-        return _picture(uploads, answers)
+        return _image(uploads, answers)
     place = _coco if query.format is Format.COCO else _listed("detections")
     return _reply(request, uploads, answers, place, start)
 
 
-@router.post("/classify", responses=CLASSIFY, openapi_extra=PICTURE_BODY)
+@router.post("/classify", responses=CLASSIFY, openapi_extra=IMAGE_BODY)
 async def classify(request: Request, query: Annotated[ClassifyQuery, Query()]) -> Response:
     """Say what one or several pictures show as a whole."""
     start = perf_counter()
@@ -97,7 +97,7 @@ def _entry(upload: Upload, answer: Answer | ApiError, place: Place, total: float
     return {"image": upload.name, **about, **place(upload, answer), "model": model, "timing_ms": timing}
 
 
-def _picture(uploads: Uploads, answers: Sequence[Answer | ApiError]) -> Response:
+def _image(uploads: Uploads, answers: Sequence[Answer | ApiError]) -> Response:
     if uploads.many:
         raise ApiError(422, "invalid_parameter", "format: an image answers one picture only. Send one.")
     [answer] = answers

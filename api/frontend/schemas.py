@@ -123,7 +123,7 @@ class DetectTiming(ClassifyTiming):
     proposals: float
 
 
-class _PictureReply(_Reply):
+class _ImageReply(_Reply):
     image: str | None = Field(
         description="file name in the multipart form, or last part of the address; null for other bodies"
     )
@@ -133,14 +133,14 @@ class _PictureReply(_Reply):
     model: str
 
 
-class DetectReply(_PictureReply):
+class DetectReply(_ImageReply):
     """Objects, best first."""
 
     detections: list[DetectedObject]
     timing_ms: DetectTiming
 
 
-class ClassifyReply(_PictureReply):
+class ClassifyReply(_ImageReply):
     """Classes, likeliest first."""
 
     classes: list[LikelyClass]
@@ -176,7 +176,7 @@ class CocoAnnotation(_Reply):
     iscrowd: int
 
 
-class CocoReply(_PictureReply):
+class CocoReply(_ImageReply):
     """Objects in the manner of COCO (cocodataset.org/#format-data): with ``format=coco``."""
 
     images: list[CocoImage]
@@ -198,7 +198,7 @@ class ErrorReply(_Reply):
     error: ErrorDetail
 
 
-class RefusedPicture(ErrorReply):
+class RefusedImage(ErrorReply):
     """What is wrong with one of several pictures."""
 
     image: str | None
@@ -207,13 +207,13 @@ class RefusedPicture(ErrorReply):
 class ManyReply(_Reply):
     """Replies to several pictures in their order: to a form of several files, or to ``images``."""
 
-    results: list[DetectReply | CocoReply | RefusedPicture]
+    results: list[DetectReply | CocoReply | RefusedImage]
 
 
 class ManyClassifyReply(_Reply):
     """Replies to several pictures in their order: to a form of several files, or to ``images``."""
 
-    results: list[ClassifyReply | RefusedPicture]
+    results: list[ClassifyReply | RefusedImage]
 
 
 class Health(_Reply):

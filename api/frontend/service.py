@@ -133,12 +133,12 @@ class Service:
         with self._admission.admit(client, regions, size, seconds) as ticket:
             request.state.log.update(model=described["name"], regions=regions)
             uploads = await self._read(request, ticket)
-            pictures = [upload for upload in uploads.items if upload.refusal is None]
-            ticket.hold(sum(len(upload.data) for upload in pictures))
-            ticket.start(regions * len(pictures))
+            images = [upload for upload in uploads.items if upload.refusal is None]
+            ticket.hold(sum(len(upload.data) for upload in images))
+            ticket.start(regions * len(images))
             bodies = [upload.data for upload in uploads.items]
             uploads = replace(uploads, items=tuple(replace(one, data=b"") for one in uploads.items))
-            del pictures
+            del images
             answers = await self._ask(
                 request, described["name"], uploads.items, bodies, task_of, ticket, regions
             )

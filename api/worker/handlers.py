@@ -11,7 +11,7 @@ from api.frontend.errors import ApiError
 from api.protocol.tasks import ClassifyTask, DetectTask, Task
 from api.worker.class_filter import labels_of
 from api.worker.loaded_model import LoadedModel
-from api.worker.rendering import JPEG, JSON, as_coco, as_json, as_picture
+from api.worker.rendering import JPEG, JSON, as_coco, as_image, as_json
 from detector.inference.classifier import best
 from detector.inference.looks import Steps
 from detector.io.decoding import Limits, read
@@ -99,7 +99,7 @@ def _detect(task: DetectTask, model: LoadedModel, data: bytes, limits: Limits, c
         )
 
     clock.enter("proposals")
-    picture = decoded.pixels if task.format.startswith("image/") else None
+    image = decoded.pixels if task.format.startswith("image/") else None
     view = detector.view(decoded.pixels)
     del decoded  # a large photograph would take its memory until the last region
     proposals = yield from detector.proposing(view, task.profile)
@@ -113,8 +113,8 @@ def _detect(task: DetectTask, model: LoadedModel, data: bytes, limits: Limits, c
         classes=labels,
     )
     clock.check()
-    if picture is not None:
-        drawn = as_picture(picture, found, detector.classes, task.format, clock.check)
+    if image is not None:
+        drawn = as_image(image, found, detector.classes, task.format, clock.check)
         return Result(about, task.format, drawn)
     if task.format == "coco":
         return Result(about, JSON, as_coco(found, detector.classes, task.name, width, height))

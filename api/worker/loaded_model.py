@@ -118,14 +118,14 @@ def load_model(name: str, settings: WorkerSettings, lanes: int = 1) -> LoadedMod
     if all(checkpoint.metadata.classification is not None for checkpoint in checkpoints):
         classifier = Classifier(checkpoints, device=settings.device, batch=settings.batch)
 
-    picture = np.random.default_rng(0).integers(0, 256, (240, 320, 3), np.uint8)
+    image = np.random.default_rng(0).integers(0, 256, (240, 320, 3), np.uint8)
     rate = 0.0
     for _ in range(2):  # the second time is warm
         start = perf_counter()
-        proposals = detector.propose(picture)
+        proposals = detector.propose(image)
         proposed = perf_counter()
         some = proposals.first(_WARM_UP_REGIONS)
-        scored = detector.score(picture, some)
+        scored = detector.score(image, some)
         _check_finite(name, some.boxes, scored.boxes, scored.probabilities)
         detector.select(scored)
         regions = len(some.boxes) + 1
@@ -134,7 +134,7 @@ def load_model(name: str, settings: WorkerSettings, lanes: int = 1) -> LoadedMod
             settings.prepare_threads * (len(proposals.boxes) + 1) / (proposed - start),
         )
     if classifier is not None:
-        _check_finite(name, classifier.probabilities(picture))
+        _check_finite(name, classifier.probabilities(image))
     metadata = [checkpoint.metadata for checkpoint in checkpoints]
     return LoadedModel(detector, classifier, describe(name, paths, metadata, detector, classifier), rate)
 

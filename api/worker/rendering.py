@@ -63,7 +63,7 @@ def as_coco(
     return orjson.dumps({"images": images, "categories": categories, "annotations": annotations})
 
 
-def as_picture(
+def as_image(
     image: NDArray[np.uint8],
     found: Detections,
     classes: ClassList,

@@ -9,7 +9,7 @@ from loadtest.figures import in_words, outcomes
 from loadtest.processes import Server, service
 from loadtest.trial import Trial
 
-from attacks.bystander import ATTACKER, PICTURE, SMALL_REQUEST, judge, small_requests, while_attacked
+from attacks.bystander import ATTACKER, IMAGE, SMALL_REQUEST, judge, small_requests, while_attacked
 
 LONG = {"X-Timeout-Ms": "300000"}
 GARBAGE = request("/detect", b"\xff\xd8\xff garbage")
@@ -40,7 +40,7 @@ def heads(settings: Mapping[str, object], *, count: int = 100, seconds: float = 
 def monopoly(settings: Mapping[str, object], *, seconds: float = 40) -> Trial:
     """One client's huge request, alone on the service when it comes."""
     trial = Trial("one request of 16 pictures with all their boxes, from an idle service")
-    files = {f"{number}.jpg": PICTURE for number in range(16)}
+    files = {f"{number}.jpg": IMAGE for number in range(16)}
     huge = request("/detect?profile=paper", *form(files), headers=LONG)
 
     async def attack(server: Server) -> None:
@@ -88,7 +88,7 @@ def slow_clients(settings: Mapping[str, object], *, seconds: float = 20) -> Tria
 def garbage(settings: Mapping[str, object], *, seconds: float = 30, clients: int = 40) -> Trial:
     """Load beyond capacity, without and with one client that sends unreadable pictures in a loop."""
     trial = Trial(f"{clients} clients at once, and one of unreadable pictures")
-    message = request("/detect?profile=fast", PICTURE, headers={"X-Timeout-Ms": "8000"})
+    message = request("/detect?profile=fast", IMAGE, headers={"X-Timeout-Ms": "8000"})
 
     async def load(server: Server, *, attacked: bool) -> list[Answer]:
         end = time.monotonic() + seconds

@@ -18,16 +18,16 @@ from attacks.connections import MIB, front_memory
 
 PENDING = 512 * MIB
 """What DETECTOR_MAX_PENDING_BYTES is unless set."""
-PICTURES = 16
+IMAGES = 16
 
 
 def bodies(settings: Mapping[str, object]) -> Trial:
     """Sixteen files of 32 MiB in a form, in JSON, and in three requests at once."""
-    trial = Trial(f"bodies of {PICTURES} x 32 MiB")
+    trial = Trial(f"bodies of {IMAGES} x 32 MiB")
     blob = os.urandom(32 * MIB - 1000)
     text = base64.b64encode(blob)
-    form_body, form_type = form(dict.fromkeys((f"{number}.jpg" for number in range(PICTURES)), blob))
-    json_body = b'{"images":[' + b",".join([b'"' + text + b'"'] * PICTURES) + b"]}"
+    form_body, form_type = form(dict.fromkeys((f"{number}.jpg" for number in range(IMAGES)), blob))
+    json_body = b'{"images":[' + b",".join([b'"' + text + b'"'] * IMAGES) + b"]}"
     for name, body, kind, copies in (
         ("form", form_body, form_type, 1),
         ("JSON", json_body, "application/json", 1),

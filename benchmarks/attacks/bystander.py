@@ -10,8 +10,8 @@ from loadtest.figures import in_words, milliseconds, outcomes, percentile
 from loadtest.processes import ROOT
 from loadtest.trial import Trial
 
-PICTURE = (ROOT / "examples" / "cat.jpg").read_bytes()
-SMALL_REQUEST = request("/detect?profile=fast", PICTURE)
+IMAGE = (ROOT / "examples" / "cat.jpg").read_bytes()
+SMALL_REQUEST = request("/detect?profile=fast", IMAGE)
 ADDRESS = "127.0.0.3"
 """Where it comes from; attackers come from elsewhere."""
 ATTACKER = "127.0.0.2"

@@ -75,8 +75,8 @@ def flood(port: int, start: bytes, block: bytes, most: int) -> int:
 def unread_answers(settings: Mapping[str, object], *, count: int = 6, seconds: float = 120) -> Trial:
     """Clients who ask for large drawn pictures and never read them."""
     trial = Trial(f"{count} large answers that nobody reads")
-    picture = noise(2500)
-    message = request("/detect?format=image&profile=fast", picture)
+    image = noise(2500)
+    message = request("/detect?format=image&profile=fast", image)
 
     async def attack(server: Server) -> None:
         before = front_memory(server)

@@ -9,7 +9,7 @@ from loadtest.figures import in_words
 from loadtest.processes import service
 from loadtest.trial import Trial
 
-from attacks.bystander import PICTURE
+from attacks.bystander import IMAGE
 
 KEYED = ("/detect", "/classify", "/models", "/models/default")
 
@@ -19,7 +19,7 @@ def keys(settings: Mapping[str, object]) -> Trial:
     trial = Trial("a path in every spelling, without a key")
     with service({**settings, "api_keys": "secret"}) as server:
         messages = [
-            request(path, PICTURE if method == "POST" else b"", method=method)
+            request(path, IMAGE if method == "POST" else b"", method=method)
             for keyed in KEYED
             for path in spellings(keyed)
             for method in ("GET", "POST", "HEAD", "PUT", "OPTIONS")

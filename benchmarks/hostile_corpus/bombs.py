@@ -8,7 +8,7 @@ from PIL import Image
 
 from hostile_corpus.containers import (
     encoded,
-    good_pictures,
+    good_images,
     jpeg_segment,
     png,
     png_chunks,
@@ -85,7 +85,7 @@ def _png_ancillary() -> Iterator[HostileFile]:
 
 
 def _frames() -> Iterator[HostileFile]:
-    colour = png_chunks(good_pictures()["png:rgb"])
+    colour = png_chunks(good_images()["png:rgb"])
     head, data = colour[0], b"".join(content for kind, content in colour if kind == b"IDAT")
     frame = struct.pack(">IIIIIHHBB", 0, 64, 48, 0, 0, 1, 100, 0, 0)
     many = [head, (b"acTL", struct.pack(">II", 5000, 0)), (b"fcTL", frame), (b"IDAT", data)]
@@ -93,7 +93,7 @@ def _frames() -> Iterator[HostileFile]:
         many.append((b"fcTL", struct.pack(">I", 2 * number + 1) + frame[4:]))
         many.append((b"fdAT", struct.pack(">I", 2 * number + 2) + data[:40]))
     yield one("png:5,000 frames", png([*many, END]), FINE, *BROKEN)
-    chunks = riff_chunks(good_pictures()["webp:animated"])
+    chunks = riff_chunks(good_images()["webp:animated"])
     still = next(content for kind, content in chunks if kind == b"ANMF")
     setup = [chunk for chunk in chunks if chunk[0] in (b"VP8X", b"ANIM")]
     yield one("webp:5,000 frames", riff([*setup, *[(b"ANMF", still)] * 5000]), FINE, *BROKEN)
@@ -116,7 +116,7 @@ def _slow() -> Iterator[HostileFile]:
         ("profiles of a megabyte", b"iCCP", b"k\0\0" + zlib.compress(bytes(1 << 20), 9)),
     ):
         yield one(f"png:500 {name}", png([head, *[(kind, text)] * 500, *pixels]), FINE, *BROKEN)
-    good = good_pictures()["jpeg:baseline"]
+    good = good_images()["jpeg:baseline"]
     yield one("jpeg:8 MB of fill bytes", good[:2] + b"\xff" * (8 << 20) + good[2:], FINE, *BROKEN)
     comments = jpeg_segment(0xFE, b"") * 1_000_000
     yield one("jpeg:a million empty comments", good[:2] + comments + good[2:], FINE, *BROKEN)
@@ -126,7 +126,7 @@ def _slow() -> Iterator[HostileFile]:
 
 def _jpeg() -> Iterator[HostileFile]:
     for name in ("jpeg:baseline", "jpeg:progressive", "jpeg:cmyk"):
-        good = good_pictures()[name]
+        good = good_images()[name]
         for width, height in HUGE:
             yield one(f"{name} states {width}x{height}", _jpeg_sized(good, width, height), "too_many_pixels")
         yield one(f"{name} states 0x0", _jpeg_sized(good, 0, 0), *BROKEN)
@@ -134,7 +134,7 @@ def _jpeg() -> Iterator[HostileFile]:
         # Stated but not there: libjpeg fills up with grey, or it is damaged.
         yield one(f"{name} states 900x900", _jpeg_sized(good, 900, 900), FINE, *BROKEN)
     yield one("jpeg:2,000 scans of nothing", endless_scans(640, 640, 2000), FINE, *BROKEN)
-    good = good_pictures()["jpeg:baseline"]
+    good = good_images()["jpeg:baseline"]
     for marker, name in ((0xE1, "APP1"), (0xE2, "APP2"), (0xFE, "comments"), (0xDB, "tables")):
         filler = jpeg_segment(marker, b"ICC_PROFILE\0\1\xff" + bytes(60_000))
         data = good[:2] + filler * 100 + good[2:]
@@ -173,7 +173,7 @@ def endless_scans(width: int, height: int, scans: int) -> bytes:
 
 
 def _webp() -> Iterator[HostileFile]:
-    good = good_pictures()
+    good = good_images()
     for width, height in ((16383, 16383), (16383, 4000)):
         lossy = dict(riff_chunks(good["webp:lossy"]))[b"VP8 "]
         data = riff([(b"VP8 ", lossy[:6] + struct.pack("<HH", width, height) + lossy[10:])])

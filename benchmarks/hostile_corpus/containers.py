@@ -107,7 +107,7 @@ def _jpeg_seams(data: bytes) -> list[int]:
 
 
 @cache
-def good_pictures() -> dict[str, bytes]:
+def good_images() -> dict[str, bytes]:
     """Small whole pictures of every kind that is mutated, by name; the same on every run."""
     rows, columns = np.mgrid[0:48, 0:64]
     pixels = np.stack([columns * 4, rows * 5, (rows * columns) % 256], axis=2).astype(np.uint8)  # H x W x 3
@@ -144,8 +144,8 @@ def good_pictures() -> dict[str, bytes]:
     }
 
 
-def encoded(picture: Image.Image, kind: str, **options: Any) -> bytes:
+def encoded(image: Image.Image, kind: str, **options: Any) -> bytes:
     """A picture as a file of the format that Pillow calls ``kind``."""
     buffer = BytesIO()
-    picture.save(buffer, kind, **options)
+    image.save(buffer, kind, **options)
     return buffer.getvalue()

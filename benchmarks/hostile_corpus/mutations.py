@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from itertools import pairwise
 from typing import TypeVar
 
-from hostile_corpus.containers import PNG, good_pictures, png, png_chunks, riff, riff_chunks, seams
+from hostile_corpus.containers import PNG, good_images, png, png_chunks, riff, riff_chunks, seams
 from hostile_corpus.hostile_file import ANY, HostileFile
 
 LIES = (0, 1, 2, 0x7F, 0xFF, 0x7FFF, 0xFFFF, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF)
@@ -19,11 +19,11 @@ Mutation = Callable[[bytes, random.Random], bytes]
 def mutations(count: int, seed: int = 0) -> Iterator[HostileFile]:
     """So many, the kinds of damage and the pictures in turn."""
     draw = random.Random(seed)
-    pictures = list(good_pictures().items())
+    images = list(good_images().items())
     kinds = list(KINDS.items())
     for number in range(count):
-        name, data = pictures[number % len(pictures)]
-        damage, mutate = kinds[number // len(pictures) % len(kinds)]
+        name, data = images[number % len(images)]
+        damage, mutate = kinds[number // len(images) % len(kinds)]
         yield HostileFile(f"{name}, {damage} [{number}]", mutate(data, draw), ANY)
 
 
@@ -103,7 +103,7 @@ def overwrite(data: bytes, draw: random.Random) -> bytes:
 
 def splice(data: bytes, draw: random.Random) -> bytes:
     """The first part of this picture and the last of another."""
-    other = draw.choice(list(good_pictures().values()))
+    other = draw.choice(list(good_images().values()))
     return data[: draw.randrange(4, len(data))] + other[draw.randrange(4, len(other)) :]
 
 

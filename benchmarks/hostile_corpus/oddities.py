@@ -8,7 +8,7 @@ import numpy as np
 from PIL import Image
 
 from hostile_corpus.bombs import END
-from hostile_corpus.containers import encoded, good_pictures, jpeg_segment, png, png_header
+from hostile_corpus.containers import encoded, good_images, jpeg_segment, png, png_header
 from hostile_corpus.hostile_file import BROKEN, FINE, HostileFile, one
 
 
@@ -33,14 +33,14 @@ def _modes() -> Iterator[HostileFile]:
     pixels = np.arange(40 * 60 * 3, dtype=np.uint32).reshape(40, 60, 3)  # H x W x 3
     colour = Image.fromarray((pixels % 256).astype(np.uint8))
     for mode in ("1", "L", "P", "RGB", "CMYK", "YCbCr", "LA", "RGBA", "I;16"):
-        picture = (
+        image = (
             Image.fromarray((pixels[..., 0] * 27 % 65536).astype(np.uint16))
             if mode == "I;16"
             else colour.convert(mode)
         )
         for kind in ("JPEG", "PNG", "WEBP", "BMP"):
             try:
-                data = encoded(picture, kind)
+                data = encoded(image, kind)
             except OSError:  # a format without such a mode
                 continue
             yield one(f"{kind.lower()}:mode {mode}", data, FINE)
@@ -94,7 +94,7 @@ def _exif() -> Iterator[HostileFile]:
         "noise": bytes(range(256)) * 200,
     }.items():
         yield _with_exif(name, exif)
-    good = good_pictures()["jpeg:baseline"]
+    good = good_images()["jpeg:baseline"]
     for name, content in (
         ("no TIFF header", b"Exif\0\0"),
         ("half a header", b"Exif\0\0II"),
@@ -105,7 +105,7 @@ def _exif() -> Iterator[HostileFile]:
 
 def _with_exif(name: str, directory: bytes) -> HostileFile:
     tiff = b"II*\0\x08\0\0\0" + directory
-    good = good_pictures()["jpeg:baseline"]
+    good = good_images()["jpeg:baseline"]
     return one(f"jpeg:EXIF with {name}", good[:2] + jpeg_segment(0xE1, b"Exif\0\0" + tiff) + good[2:], FINE)
 
 
@@ -117,8 +117,8 @@ def _entries(entries: list[tuple[int, int, int, int]], following: int = 0) -> by
 
 def _profiles() -> Iterator[HostileFile]:
     """Colour profiles of nonsense, which nobody here applies."""
-    picture = Image.new("RGB", (30, 30), "olive")
+    image = Image.new("RGB", (30, 30), "olive")
     for name, profile in (("zeros", bytes(300)), ("one byte", b"x"), ("a megabyte", b"acsp" * 250_000)):
         for kind in ("JPEG", "PNG", "WEBP"):
-            data = encoded(picture, kind, icc_profile=profile)
+            data = encoded(image, kind, icc_profile=profile)
             yield one(f"{kind.lower()}:profile of {name}", data, FINE, *BROKEN)

@@ -9,7 +9,7 @@ from io import BytesIO
 
 from PIL import Image
 
-from hostile_corpus.containers import PNG, encoded, good_pictures, jpeg_segment, riff
+from hostile_corpus.containers import PNG, encoded, good_images, jpeg_segment, riff
 from hostile_corpus.hostile_file import BROKEN, FINE, HostileFile, one
 
 HTML = b"<!DOCTYPE html><html><script>alert(document.domain)</script></html>"
@@ -76,7 +76,7 @@ def archive() -> bytes:
 
 
 def _polyglots() -> Iterator[HostileFile]:
-    good = good_pictures()
+    good = good_images()
     for name, data in good.items():
         for tail, extra in (
             ("ZIP", archive()),

@@ -83,7 +83,7 @@ def _busy() -> float:
     return float(sum(times) - times.idle - getattr(times, "iowait", 0.0) - getattr(times, "guest", 0.0))
 
 
-def read_pictures(folder: Path, count: int) -> dict[str, bytes]:
+def read_images(folder: Path, count: int) -> dict[str, bytes]:
     """At most ``count`` JPEG files under a folder, by name, spread evenly over all there are.
 
     Raises SystemExit where there are none.

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from detector import __version__
-from detector.cli.image_run import PictureRun, reason
+from detector.cli.image_run import ImageRun, reason
 from detector.cli.options import PLAIN, check_arguments
 from detector.cli.standard_streams import lasting_streams
 from detector.cli.weights import weights
@@ -93,16 +93,16 @@ def detect(
     kinds such as HEIC in one line for all), and is not part of the result; the others go on, and the exit
     status is 1. An interrupted run (Ctrl-C) keeps what it has found.
     """
-    with PictureRun("detections", json_file, draw_folder) as run:
+    with ImageRun("detections", json_file, draw_folder) as run:
         files = run.find(images, weights or [SHIPPED])
         detector = load_detector(weights, device=device, profile=profile, max_proposals=max_proposals)
-        for path, picture in run.read(files):
+        for path, image in run.read(files):
             (found,) = detector.detect(
-                [picture.pixels], score_threshold=score_threshold, max_detections=max_detections
+                [image.pixels], score_threshold=score_threshold, max_detections=max_detections
             )
-            run.add(path, picture, found.as_dicts(detector.classes))
+            run.add(path, image, found.as_dicts(detector.classes))
             if draw_folder is not None:
-                run.save_drawing(path, draw(picture.pixels, found, detector.classes))
+                run.save_drawing(path, draw(image.pixels, found, detector.classes))
 
 
 @app.command()
@@ -118,12 +118,12 @@ def classify(
 
     Folders, unreadable pictures and interruptions are treated as by detect.
     """
-    with PictureRun("classes", json_file) as run:
+    with ImageRun("classes", json_file) as run:
         files = run.find(images, weights or [SHIPPED])
         classifier = load_classifier(weights, device=device)
-        for path, picture in run.read(files):
-            (found,) = classifier.classify([picture.pixels], top=top, crops=crops)
-            run.add(path, picture, found.as_dicts(classifier.classes))
+        for path, image in run.read(files):
+            (found,) = classifier.classify([image.pixels], top=top, crops=crops)
+            run.add(path, image, found.as_dicts(classifier.classes))
 
 
 def main() -> None:

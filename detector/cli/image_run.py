@@ -23,7 +23,7 @@ from detector.cli.standard_streams import output_is_lost
 from detector.errors import DetectorError, ImageError, ParameterError, WriteError
 from detector.io.atomic_write import check_writable, write_whole
 from detector.io.decoding import Decoded, read_file
-from detector.io.image_paths import pictures_below, unread_kinds
+from detector.io.image_paths import images_below, unread_kinds
 from detector.io.output_paths import TakenFiles, check_no_loss
 from detector.io.terminal_text import one_line, printable, printable_path, valid_name
 from detector.io.visualization import is_drawing, save
@@ -49,7 +49,7 @@ class Interrupted(KeyboardInterrupt):
         self.number = number
 
 
-class PictureRun:
+class ImageRun:
     """A run over pictures, as a context: at its end the results are written, however it ends.
 
     ``kind`` is the key of a picture's results (``detections``, ``classes``). Without ``json_file``, results
@@ -130,17 +130,17 @@ class PictureRun:
             try:
                 if not entry.named and not stat.S_ISREG(entry.path.stat().st_mode):
                     raise OSError(EINVAL, "is no file")  # a pipe would wait for ever
-                picture = read_file(entry.path)
+                image = read_file(entry.path)
             except (ImageError, OSError) as error:
                 self._fail(entry.path, error)
             else:
-                yield entry.path, picture
+                yield entry.path, image
             self._seen += 1
 
-    def add(self, path: Path, picture: Decoded, found: list[dict[str, Any]]) -> None:
+    def add(self, path: Path, image: Decoded, found: list[dict[str, Any]]) -> None:
         """Keep what was found in a picture, and print it where no JSON is asked for."""
-        height, width = picture.pixels.shape[:2]
-        about = {"image": valid_name(path), "width": width, "height": height, "frames": picture.frames}
+        height, width = image.pixels.shape[:2]
+        about = {"image": valid_name(path), "width": width, "height": height, "frames": image.frames}
         self._results.append({**about, self._kind: found})
         if self._json_file is None:
             lines = [f"{printable_path(path)} ({width}x{height})"]
@@ -174,12 +174,12 @@ class PictureRun:
         unread: list[Path] = []
         found = False
         try:
-            for picture in pictures_below(path, problems.append, unread.append):
-                if is_drawing(picture):
+            for image in images_below(path, problems.append, unread.append):
+                if is_drawing(image):
                     self._passed_over += 1
                     continue
                 found = True
-                yield Entry(picture, named=False)
+                yield Entry(image, named=False)
         except OSError as error:  # the folder went away
             problems.append(error)
         for problem in problems:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Protocol
 
 from detector.datasets.record import OnProblem, Problem, ProblemLog, Record
-from detector.datasets.record_check import PictureCheck
+from detector.datasets.record_check import ImageCheck
 from detector.structures.classes import ClassList
 
 THREADS = 8
@@ -21,13 +21,13 @@ class Entry:
     """A picture that a data set lists.
 
     ``read`` gives its record, or None where it had to be left out; what is wrong it tells the log. Its
-    second argument is ``check_pictures`` (:class:`detector.datasets.record_check.RecordCheck`). It is called
+    second argument is ``check_images`` (:class:`detector.datasets.record_check.RecordCheck`). It is called
     from several threads, each with a log of its own.
     """
 
     image_id: str
-    picture: Path
-    read: Callable[[ProblemLog, PictureCheck], Record | None]
+    image: Path
+    read: Callable[[ProblemLog, ImageCheck], Record | None]
 
 
 class Layout(Protocol):
@@ -46,7 +46,7 @@ class Layout(Protocol):
         """Report annotations of a split that belong to none of its pictures."""
 
 
-def read_entries(entries: Sequence[Entry], log: ProblemLog, check_pictures: PictureCheck) -> list[Record]:
+def read_entries(entries: Sequence[Entry], log: ProblemLog, check_images: ImageCheck) -> list[Record]:
     """The records of all entries in their order, read on several threads; problems come in that order too.
 
     Raises DatasetError at the first problem where ``log`` says STOP.
@@ -56,7 +56,7 @@ def read_entries(entries: Sequence[Entry], log: ProblemLog, check_pictures: Pict
         found = []
         for entry in chunk:
             mine = ProblemLog(OnProblem.REPORT)
-            found.append((entry.read(mine, check_pictures), mine.problems))
+            found.append((entry.read(mine, check_images), mine.problems))
         return found
 
     records = []
@@ -78,5 +78,5 @@ def once(entries: Iterable[Entry]) -> list[Entry]:
     """The entries without those whose picture came before: splits may share pictures."""
     found: dict[Path, Entry] = {}
     for entry in entries:
-        found.setdefault(entry.picture, entry)
+        found.setdefault(entry.image, entry)
     return list(found.values())

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from detector.datasets.split_names import role_of
 from detector.errors import DatasetError
-from detector.io.image_paths import PICTURE_SUFFIXES, is_dropping, without_suffix
+from detector.io.image_paths import IMAGE_SUFFIXES, is_dropping, without_suffix
 
 _DEPTH = 6  # folders below the root; data sets are shallow, and a home directory given by mistake is not
 
@@ -66,19 +66,19 @@ class FolderTree:
             if found:
                 yield folder, found
 
-    def pictures(self, folder: Path) -> dict[str, str]:
+    def images(self, folder: Path) -> dict[str, str]:
         """The name of each picture in a folder, by its name without suffix; of two, the suffix that
         is tried first."""
         found: dict[str, str] = {}
-        for suffix in reversed(PICTURE_SUFFIXES):
+        for suffix in reversed(IMAGE_SUFFIXES):
             for name in self.files.get(folder, ()):
                 if name.lower().endswith(suffix):
                     found[name[: -len(suffix)]] = name
         return found
 
-    def image_id(self, picture: Path) -> str:
+    def image_id(self, image: Path) -> str:
         """The path of a picture below the root, without suffix: unique, and short enough to read."""
-        path = picture.relative_to(self.root) if picture.is_relative_to(self.root) else picture
+        path = image.relative_to(self.root) if image.is_relative_to(self.root) else image
         return without_suffix(path).as_posix()
 
 

@@ -22,7 +22,7 @@ _READ = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF")  # by Pillow's names: it r
 
 
 @dataclass(frozen=True)
-class PictureHeader:
+class ImageHeader:
     """The stored size in pixels, and the EXIF orientation that turns it upright (1: it is upright)."""
 
     width: int
@@ -49,7 +49,7 @@ class PictureHeader:
         return np.concatenate([points.min(axis=1), points.max(axis=1)], axis=1)
 
 
-def read_header(path: Path) -> PictureHeader:
+def read_header(path: Path) -> ImageHeader:
     """Size and orientation of a picture file.
 
     Only the header is read: a file cut off further on passes here and fails when it is decoded. Raises
@@ -78,7 +78,7 @@ def read_header(path: Path) -> PictureHeader:
             message = f"picture {path} cannot be read: it is not {FORMATS}, or is broken from its beginning"
             raise ImageError("unreadable", message) from error
         raise ImageError("unreadable", f"picture {path} cannot be read: {_reason(error)}") from error
-    return PictureHeader(width, height, orientation if orientation in range(1, 9) else 1)
+    return ImageHeader(width, height, orientation if orientation in range(1, 9) else 1)
 
 
 def _reason(error: Exception) -> str:

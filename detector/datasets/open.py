@@ -16,7 +16,7 @@ from detector.datasets.formats.voc_folder import VocFolder
 from detector.datasets.formats.yolo_folder import YoloFolder
 from detector.datasets.presence import is_file
 from detector.datasets.record import Dataset, OnProblem, Problem, ProblemLog, unread_folders
-from detector.datasets.record_check import PictureCheck
+from detector.datasets.record_check import ImageCheck
 from detector.datasets.unread_images import unread_of
 from detector.errors import DatasetError
 from detector.io.image_paths import unread_kinds
@@ -44,7 +44,7 @@ class DataFolder:
     classes: ClassList
     splits: tuple[str, ...]
     layout: Layout = field(repr=False)
-    pictures_needed: bool = True
+    images_needed: bool = True
     unread: Sequence[Path] = field(default=(), repr=False)
     problems: Sequence[Problem] = ()
     """What was wrong with the folders themselves: those that cannot be read are problems of every split."""
@@ -54,7 +54,7 @@ class DataFolder:
         split: str | Path | None = None,
         *,
         on_problem: OnProblem = OnProblem.REPORT,
-        check_pictures: bool = True,
+        check_images: bool = True,
     ) -> Dataset:
         """Read a split, or the pictures that a list file names; by default every picture, once.
 
@@ -71,10 +71,10 @@ class DataFolder:
 
         Raises DatasetError for a split that is neither, or at the first problem with ``OnProblem.STOP``.
         """
-        if check_pictures and not self.pictures_needed:
-            checked: PictureCheck = "where present"
+        if check_images and not self.images_needed:
+            checked: ImageCheck = "where present"
         else:
-            checked = check_pictures
+            checked = check_images
         log = ProblemLog(on_problem)
         own = str(split) if split in self.splits else None
         if split is None or own is not None:
@@ -96,17 +96,17 @@ class DataFolder:
 
     def _tell_unread(self, log: ProblemLog) -> None:
         """Report pictures that are not read, but those that annotations name: these are told one by one."""
-        named = {entry.picture for entry in self.layout.entries(None)} if self.unread else set()
+        named = {entry.image for entry in self.layout.entries(None)} if self.unread else set()
         unread = [path for path in self.unread if path not in named]
         if unread:
             log.report(str(self.root), "unread_kind", f"{self.root}: {unread_kinds(unread)}")
 
 
-def open_data(root: Path, format: Format | None = None, *, pictures_needed: bool = True) -> DataFolder:
+def open_data(root: Path, format: Format | None = None, *, images_needed: bool = True) -> DataFolder:
     """Find out what data set lies in a folder.
 
     ILSVRC's layout is told by its folders. Of the others each is looked for below the folder, and exactly one
-    must be there, unless ``format`` says which it is. Without ``pictures_needed`` a picture's file may be
+    must be there, unless ``format`` says which it is. Without ``images_needed`` a picture's file may be
     absent where its annotation states its size: enough to judge detections that were made elsewhere.
 
     Raises DatasetError, saying what was looked for, if there is none or more than one.
@@ -115,14 +115,14 @@ def open_data(root: Path, format: Format | None = None, *, pictures_needed: bool
         raise DatasetError(f"{root} is no folder: give the folder of a data set")
     ilsvrc = IlsvrcFolder.find(root) if format in (None, Format.ILSVRC) else None
     if ilsvrc is not None:
-        return _data_folder(root, Format.ILSVRC, ilsvrc, pictures_needed)
+        return _data_folder(root, Format.ILSVRC, ilsvrc, images_needed)
     found: dict[Format, Layout] = {}
     unread: list[Path] = []
     if format is not Format.ILSVRC:
         tree = FolderTree.scan(root)
         unread = unread_of(tree)
         for one in _FINDERS if format is None else [format]:
-            layout = _FINDERS[one](tree, pictures_needed)
+            layout = _FINDERS[one](tree, images_needed)
             if layout is not None:
                 found[one] = layout
     if not found:
@@ -140,7 +140,7 @@ def open_data(root: Path, format: Format | None = None, *, pictures_needed: bool
             f"{root} holds annotations in more than one layout ({', '.join(found)}): say which with {choice}"
         )
     ((which, layout),) = found.items()
-    return _data_folder(root, which, layout, pictures_needed, unread, unread_folders(tree))
+    return _data_folder(root, which, layout, images_needed, unread, unread_folders(tree))
 
 
 _FINDERS: dict[Format, Callable[[FolderTree, bool], Layout | None]] = {
@@ -161,8 +161,8 @@ def _data_folder(
     root: Path,
     format: Format,
     layout: Layout,
-    pictures_needed: bool,
+    images_needed: bool,
     unread: Sequence[Path] = (),
     problems: Sequence[Problem] = (),
 ) -> DataFolder:
-    return DataFolder(root, format, layout.classes, layout.splits, layout, pictures_needed, unread, problems)
+    return DataFolder(root, format, layout.classes, layout.splits, layout, images_needed, unread, problems)

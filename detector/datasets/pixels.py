@@ -55,7 +55,7 @@ def labelled_without_unreadable(
     return replace(dataset, images=kept, problems=[*dataset.problems, *log.problems])
 
 
-def unreadable(pictures: Sequence[tuple[Path, tuple[int, int] | None]]) -> dict[int, str]:
+def unreadable(images: Sequence[tuple[Path, tuple[int, int] | None]]) -> dict[int, str]:
     """Decode pictures, given by path and, where it is known, (width, height); say which fail, and why.
 
     Raises DatasetError if more than :data:`TOLERATED` and more than half of them do.
@@ -65,26 +65,26 @@ def unreadable(pictures: Sequence[tuple[Path, tuple[int, int] | None]]) -> dict[
         return [_why_unreadable(path, size) for path, size in chunk]
 
     broken: dict[int, str] = {}
-    chunks = [pictures[start : start + _CHUNK] for start in range(0, len(pictures), _CHUNK)]
+    chunks = [images[start : start + _CHUNK] for start in range(0, len(images), _CHUNK)]
     pool = ThreadPoolExecutor(THREADS, thread_name_prefix="pictures")
     try:
-        with tqdm(total=len(pictures), desc="checking pictures", unit="picture", disable=None) as bar:
-            for start, found in zip(range(0, len(pictures), _CHUNK), pool.map(look, chunks), strict=True):
+        with tqdm(total=len(images), desc="checking pictures", unit="picture", disable=None) as bar:
+            for start, found in zip(range(0, len(images), _CHUNK), pool.map(look, chunks), strict=True):
                 broken |= {start + place: why for place, why in enumerate(found) if why}
                 bar.update(len(found))
     finally:
         pool.shutdown(cancel_futures=True)
-    if len(broken) > tolerated(len(pictures)):
+    if len(broken) > tolerated(len(images)):
         raise DatasetError(
-            f"{len(broken)} of {len(pictures)} pictures cannot be read ({next(iter(broken.values()))}): is "
+            f"{len(broken)} of {len(images)} pictures cannot be read ({next(iter(broken.values()))}): is "
             "the disk there, and the copy whole? Mend them, or take them out of the data set"
         )
     return broken
 
 
-def tolerated(pictures: int) -> int:
+def tolerated(images: int) -> int:
     """How many of so many pictures may be unreadable before a run refuses to go on without them."""
-    return max(TOLERATED, pictures // 2)
+    return max(TOLERATED, images // 2)
 
 
 def _load(path: Path, size: tuple[int, int] | None) -> RGB:

@@ -8,13 +8,13 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from detector.datasets.image_header import PictureHeader, read_header
+from detector.datasets.image_header import ImageHeader, read_header
 from detector.datasets.record import ProblemLog, Record
 from detector.datasets.unread_images import unread_beside
 from detector.errors import ImageError
 from detector.structures.boxes import Boxes, area, clip
 
-PictureCheck = bool | Literal["where present"]
+ImageCheck = bool | Literal["where present"]
 """Whether the header of each picture is opened; ``where present``: of those that are there, while of absent
 ones the size that the annotation states is taken."""
 
@@ -44,7 +44,7 @@ class Said:
 class RecordCheck:
     """Holds what annotations say against the pictures, and tells ``log`` what is wrong with them.
 
-    ``labels`` maps a class name of the files to its label. ``check_pictures`` opens each picture's header;
+    ``labels`` maps a class name of the files to its label. ``check_images`` opens each picture's header;
     without it the size is what the annotation states, pictures are taken to be there, readable and upright.
 
     An object that cannot be read is left out and named. Where its picture has other objects, these stay, and
@@ -58,10 +58,10 @@ class RecordCheck:
 
     labels: Mapping[str, int]
     log: ProblemLog
-    check_pictures: PictureCheck = True
+    check_images: ImageCheck = True
     empty_side: float = 0
 
-    def record(self, image_id: str, picture: Path, said: Said, *, partial: bool = False) -> Record | None:
+    def record(self, image_id: str, image: Path, said: Said, *, partial: bool = False) -> Record | None:
         """The record of one picture, or None where it had to be left out (``log`` says why)."""
         for message in said.odd:
             self.log.report(image_id, "odd_value", message)
@@ -71,14 +71,14 @@ class RecordCheck:
             message = f"none of its {len(said.unreadable)} objects can be read, so the picture is left out"
             self.log.report(image_id, "unreadable_annotation", message)
             return None
-        header = self._header(image_id, picture, said)
+        header = self._header(image_id, image, said)
         if header is None:
             return None
         known = self._known_objects(image_id, said)
         labels = np.array([self.labels[said.names[index]] for index in known], dtype=np.int64)
         difficult = said.difficult[known] if len(said.difficult) else np.zeros(len(known), np.bool_)
         every = np.concatenate([said.boxes[known], said.crowds])
-        every = self._on_the_upright_picture(image_id, every, said, header)
+        every = self._on_the_upright_image(image_id, every, said, header)
         boxes, kept = self._inside(image_id, every[: len(known)], header)
         width, height = header.upright_size
         crowds = clip(every[len(known) :], width, height)
@@ -86,7 +86,7 @@ class RecordCheck:
         lost = len(boxes) < named or bool(said.unreadable)  # where they are is no background
         return Record(
             image_id,
-            picture,
+            image,
             width,
             height,
             boxes,
@@ -96,14 +96,14 @@ class RecordCheck:
             crowds=crowds[area(crowds) > 0],
         )
 
-    def _header(self, image_id: str, path: Path, said: Said) -> PictureHeader | None:
-        stated = PictureHeader(said.width, said.height) if min(said.width, said.height) > 0 else None
-        if stated is not None and not self.check_pictures:
+    def _header(self, image_id: str, path: Path, said: Said) -> ImageHeader | None:
+        stated = ImageHeader(said.width, said.height) if min(said.width, said.height) > 0 else None
+        if stated is not None and not self.check_images:
             return stated
         try:
             return read_header(path)
         except FileNotFoundError:
-            if stated is not None and self.check_pictures == "where present":
+            if stated is not None and self.check_images == "where present":
                 return stated
             unknown = "" if stated is not None else ", and its annotation states no size"
             self.log.report(
@@ -129,9 +129,7 @@ class RecordCheck:
                 known.append(index)
         return known
 
-    def _on_the_upright_picture(
-        self, image_id: str, boxes: Boxes, said: Said, header: PictureHeader
-    ) -> Boxes:
+    def _on_the_upright_image(self, image_id: str, boxes: Boxes, said: Said, header: ImageHeader) -> Boxes:
         """Boxes [G,4] of the annotated picture, in pixels of the upright picture file.
 
         Annotations were drawn on the stored pixels, so they turn with the picture, unless the size that
@@ -154,7 +152,7 @@ class RecordCheck:
         scale = np.array([header.width / said.width, header.height / said.height] * 2)
         return header.upright((boxes * scale).astype(np.float32))
 
-    def _inside(self, image_id: str, boxes: Boxes, header: PictureHeader) -> tuple[Boxes, NDArray[np.bool_]]:
+    def _inside(self, image_id: str, boxes: Boxes, header: ImageHeader) -> tuple[Boxes, NDArray[np.bool_]]:
         """Boxes cut to the picture, without those of which nothing is left; and which [G] were kept."""
         width, height = header.upright_size
         inside = clip(boxes, width, height)

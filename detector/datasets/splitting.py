@@ -31,7 +31,7 @@ def train_and_held_out(
     train: str | Path | None = None,
     held_out: str | Path | None = None,
     on_problem: OnProblem = OnProblem.REPORT,
-    check_pictures: bool = True,
+    check_images: bool = True,
 ) -> Split:
     """Read what to train on and what to hold out.
 
@@ -53,10 +53,10 @@ def train_and_held_out(
             )
     else:
         why = f"nothing was named to hold out beside {train}"
-    first = folder.read(train, on_problem=on_problem, check_pictures=check_pictures)
+    first = folder.read(train, on_problem=on_problem, check_images=check_images)
     if held_out is None:
         return _parted(first, share, why)
-    second = folder.read(held_out, on_problem=on_problem, check_pictures=check_pictures)
+    second = folder.read(held_out, on_problem=on_problem, check_images=check_images)
     of_all = [one for one in first.problems if one.kind == "unread_kind"]  # of the folder: told once
     second = replace(second, problems=[one for one in second.problems if one not in of_all])
     first, shared = _without(first, second)

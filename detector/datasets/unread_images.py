@@ -7,7 +7,7 @@ from pathlib import Path
 from detector.datasets.folder_tree import FolderTree
 from detector.io.image_paths import (
     DRAWING_SUFFIXES,
-    has_picture_suffix,
+    has_image_suffix,
     has_unread_suffix,
     unread_kinds,
 )
@@ -20,18 +20,18 @@ def unread_of(tree: FolderTree) -> list[Path]:
         for folder, names in tree.files.items()
         for name in names
         if has_unread_suffix(name)
-        and (not name.lower().endswith(DRAWING_SUFFIXES) or any(map(has_picture_suffix, names)))
+        and (not name.lower().endswith(DRAWING_SUFFIXES) or any(map(has_image_suffix, names)))
     ]
 
 
-def unread_beside(picture: Path) -> str:
+def unread_beside(image: Path) -> str:
     """Say, behind the message of a missing picture, that it lies there in a kind that is not read; or ""."""
     try:
-        changed = picture.parent.stat().st_mtime_ns
-        names = _unread_in(picture.parent, changed).get(picture.stem)
+        changed = image.parent.stat().st_mtime_ns
+        names = _unread_in(image.parent, changed).get(image.stem)
     except (OSError, ValueError):
         return ""
-    return f", but {unread_kinds([picture.with_name(names)])}" if names else ""
+    return f", but {unread_kinds([image.with_name(names)])}" if names else ""
 
 
 @lru_cache(maxsize=64)

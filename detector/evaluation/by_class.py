@@ -62,7 +62,7 @@ class DetEvaluation:
         return float(self.ap[self.measured].mean()) if self.measured.any() else float("nan")
 
 
-class Picture(NamedTuple):
+class ImageInput(NamedTuple):
     """What counts in one picture: its objects, and its detections, best first."""
 
     record: Record
@@ -76,12 +76,12 @@ class Picture(NamedTuple):
         return ~(self.difficult & rule.leaves_difficult)
 
 
-def pictures(
+def images(
     ground_truth: Sequence[Record],
     detections: Mapping[str, Detections],
     num_classes: int,
     blacklist: Collection[tuple[str, int]] = frozenset(),
-) -> Iterator[Picture]:
+) -> Iterator[ImageInput]:
     """Each picture without what is passed over: as for :func:`evaluate`, which see for errors."""
     _check_ids(ground_truth, detections)
     banned: dict[str, list[int]] = {}
@@ -103,7 +103,7 @@ def pictures(
             asked_for &= np.isin(found.labels, labels)
         rows = np.flatnonzero(asked_for)
         rows = rows[np.argsort(-found.scores[rows], kind="stable")]
-        yield Picture(
+        yield ImageInput(
             record,
             record.boxes[counts],
             labels,
@@ -130,12 +130,12 @@ def evaluate(
     """
     positives = np.zeros(num_classes, np.int64)
     judged = [_Judged(np.zeros(0, np.int64), np.zeros(0, np.float32), np.zeros(0, np.bool_))]
-    for picture in pictures(ground_truth, detections, num_classes, blacklist):
-        wanted = picture.wanted(rule)
-        positives += np.bincount(picture.labels[wanted], minlength=num_classes)
-        found = find(picture, rule)
+    for image in images(ground_truth, detections, num_classes, blacklist):
+        wanted = image.wanted(rule)
+        positives += np.bincount(image.labels[wanted], minlength=num_classes)
+        found = find(image, rule)
         counts = np.append(wanted, True)[found]  # -1, for none, reads what is appended
-        parts = picture.found.labels, picture.found.scores, found >= 0
+        parts = image.found.labels, image.found.scores, found >= 0
         judged.append(_Judged(*(part[counts] for part in parts)))
     labels, scores, correct = (np.concatenate(column) for column in zip(*judged, strict=True))
     return figures(labels, scores, correct, positives, rule)
@@ -167,14 +167,14 @@ def figures(
     )
 
 
-def find(picture: Picture, rule: Rule) -> NDArray[np.int64]:
+def find(image: ImageInput, rule: Rule) -> NDArray[np.int64]:
     """Which object of the picture each of its detections finds by the rule: indices [D], -1 for none."""
-    labels = picture.found.labels
+    labels = image.found.labels
     found = np.full(len(labels), -1, np.int64)
-    for label in np.unique(picture.labels):
-        mine, truths = np.flatnonzero(labels == label), np.flatnonzero(picture.labels == label)
-        difficult = picture.difficult[truths] & rule.leaves_difficult
-        matched = rule.match(picture.found.boxes[mine], picture.boxes[truths], difficult)
+    for label in np.unique(image.labels):
+        mine, truths = np.flatnonzero(labels == label), np.flatnonzero(image.labels == label)
+        difficult = image.difficult[truths] & rule.leaves_difficult
+        matched = rule.match(image.found.boxes[mine], image.boxes[truths], difficult)
         found[mine[matched >= 0]] = truths[matched[matched >= 0]]
     return found
 

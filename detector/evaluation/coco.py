@@ -19,7 +19,7 @@ from detector.datasets.formats.files import read_json
 from detector.datasets.formats.values import key, number, shown
 from detector.datasets.record import Record
 from detector.errors import DatasetError, ParameterError
-from detector.evaluation.by_class import Picture, pictures
+from detector.evaluation.by_class import ImageInput, images
 from detector.io.atomic_write import write_whole
 from detector.structures.boxes import Boxes
 from detector.structures.detections import Detections
@@ -65,7 +65,7 @@ def evaluate_coco(
             "COCO's measures need pycocotools: pip install 'googlenet-detector[training]'"
         ) from error
 
-    seen = list(pictures(ground_truth, detections, num_classes, blacklist))
+    seen = list(images(ground_truth, detections, num_classes, blacklist))
     with redirect_stdout(io.StringIO()):  # they report their progress there
         sets = []
         for annotations in (_objects(seen), _detections(seen)):
@@ -86,21 +86,19 @@ def evaluate_coco(
     return CocoFigures(*figures)
 
 
-def _objects(seen: Sequence[Picture]) -> list[dict[str, Any]]:
+def _objects(seen: Sequence[ImageInput]) -> list[dict[str, Any]]:
     return [
         {"image_id": number, "category_id": int(label), "iscrowd": 0, **_box(box)}
-        for number, picture in enumerate(seen)
-        for label, box in zip(picture.labels, picture.boxes, strict=True)
+        for number, image in enumerate(seen)
+        for label, box in zip(image.labels, image.boxes, strict=True)
     ]
 
 
-def _detections(seen: Sequence[Picture]) -> list[dict[str, Any]]:
+def _detections(seen: Sequence[ImageInput]) -> list[dict[str, Any]]:
     return [
         {"image_id": number, "category_id": int(label), "score": float(score), **_box(box)}
-        for number, picture in enumerate(seen)
-        for label, score, box in zip(
-            picture.found.labels, picture.found.scores, picture.found.boxes, strict=True
-        )
+        for number, image in enumerate(seen)
+        for label, score, box in zip(image.found.labels, image.found.scores, image.found.boxes, strict=True)
     ]
 
 

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from detector.datasets.record import Record
 from detector.errors import ParameterError
-from detector.evaluation.by_class import Picture, Rule, figures, find, pictures
+from detector.evaluation.by_class import ImageInput, Rule, figures, find, images
 from detector.evaluation.ilsvrc import ILSVRC
 from detector.evaluation.matching import exact_iou
 from detector.evaluation.sizes import SizeFigures, by_size
@@ -66,21 +66,21 @@ class Verdicts:
     target: NDArray[np.int64]
 
 
-def verdicts(picture: Picture, rule: Rule) -> Verdicts:
+def verdicts(image: ImageInput, rule: Rule) -> Verdicts:
     """Judge each detection, in the order of TIDE's own code: of two kinds that fit the first is taken.
 
     LOCALISATION, CONFUSION, DUPLICATE, BACKGROUND, and BOTH for what is left.
     """
-    found = find(picture, rule)
+    found = find(image, rule)
     wrong = found < 0
     kind = np.where(wrong, ErrorKind.BACKGROUND, -1).astype(np.int64)
     target = np.full(len(found), -1, np.int64)
-    if not len(picture.boxes):
+    if not len(image.boxes):
         return Verdicts(found, kind, target)
 
-    iou = exact_iou(picture.found.boxes, picture.boxes)  # D x G
-    enough = iou >= rule.thresholds(picture.boxes)
-    same = picture.found.labels[:, None] == picture.labels
+    iou = exact_iou(image.found.boxes, image.boxes)  # D x G
+    enough = iou >= rule.thresholds(image.boxes)
+    same = image.found.labels[:, None] == image.labels
     its_class, others = np.where(same, iou, 0), np.where(~same, iou, 0)
     reached = (enough & same).any(axis=1)
     confused = np.where(~same & enough, iou, 0)
@@ -153,7 +153,7 @@ def break_down(
     errors are those of :func:`detector.evaluation.by_class.evaluate`; ParameterError too if proposals lack a
     picture.
     """
-    seen = list(pictures(ground_truth, detections, num_classes, blacklist))
+    seen = list(images(ground_truth, detections, num_classes, blacklist))
     pool = _Pool.of(seen, rule)
     positives = np.bincount(pool.truth_labels[pool.wanted], minlength=num_classes)
 
@@ -207,20 +207,20 @@ class _Pool:
     wanted: NDArray[np.bool_]
 
     @classmethod
-    def of(cls, seen: Sequence[Picture], rule: Rule) -> "_Pool":
+    def of(cls, seen: Sequence[ImageInput], rule: Rule) -> "_Pool":
         none = np.zeros(0, np.int64)
         columns = [[none, np.zeros(0, np.float32), none, none, none]]
         truth_labels, wanted = [none], [np.zeros(0, np.bool_)]
         objects = 0
-        for picture in seen:
-            judged = verdicts(picture, rule)
+        for image in seen:
+            judged = verdicts(image, rule)
             found, target = (
                 np.where(which >= 0, which + objects, -1) for which in (judged.found, judged.target)
             )
-            columns.append([picture.found.labels, picture.found.scores, found, judged.kind, target])
-            truth_labels.append(picture.labels)
-            wanted.append(picture.wanted(rule))
-            objects += len(picture.labels)
+            columns.append([image.found.labels, image.found.scores, found, judged.kind, target])
+            truth_labels.append(image.labels)
+            wanted.append(image.wanted(rule))
+            objects += len(image.labels)
         labels, scores, found, kind, target = (
             np.concatenate(column) for column in zip(*columns, strict=True)
         )
@@ -241,16 +241,16 @@ class _Pool:
         return self.wanted & ~reached
 
 
-def _uncovered(seen: Sequence[Picture], proposals: Mapping[str, Boxes], rule: Rule) -> int:
-    absent = [picture.record.image_id for picture in seen if picture.record.image_id not in proposals]
+def _uncovered(seen: Sequence[ImageInput], proposals: Mapping[str, Boxes], rule: Rule) -> int:
+    absent = [image.record.image_id for image in seen if image.record.image_id not in proposals]
     if absent:
         raise ParameterError(f"{len(absent)} pictures have no proposals, {absent[0]} first: give all or none")
     return sum(
-        int((~_covered(picture, proposals[picture.record.image_id], rule))[picture.wanted(rule)].sum())
-        for picture in seen
+        int((~_covered(image, proposals[image.record.image_id], rule))[image.wanted(rule)].sum())
+        for image in seen
     )
 
 
-def _covered(picture: Picture, boxes: Boxes, rule: Rule) -> NDArray[np.bool_]:
-    overlaps = exact_iou(picture.boxes, boxes)  # G x R
-    return overlaps.max(axis=1, initial=0) >= rule.thresholds(picture.boxes)
+def _covered(image: ImageInput, boxes: Boxes, rule: Rule) -> NDArray[np.bool_]:
+    overlaps = exact_iou(image.boxes, boxes)  # G x R
+    return overlaps.max(axis=1, initial=0) >= rule.thresholds(image.boxes)

@@ -156,8 +156,8 @@ def read_ilsvrc_results(path: Path, image_ids: Sequence[str], num_classes: int) 
     rows: dict[str, list[list[float]]] = {}
     for line, columns in enumerate(read_list(path), start=1):
         try:
-            picture, label, *numbers = _parsed(columns)
-            if not 1 <= picture <= len(image_ids):
+            image, label, *numbers = _parsed(columns)
+            if not 1 <= image <= len(image_ids):
                 raise ValueError(f"pictures are numbered 1 to {len(image_ids)}")
             if not 1 <= label <= num_classes:
                 raise ValueError(f"classes are numbered 1 to {num_classes}")
@@ -166,7 +166,7 @@ def read_ilsvrc_results(path: Path, image_ids: Sequence[str], num_classes: int) 
                 f"{path}, line {line}: expected picture, class, confidence, xmin, ymin, xmax, ymax, got "
                 f"{' '.join(columns)[:80]!r} ({error})"
             ) from error
-        rows.setdefault(image_ids[int(picture) - 1], []).append([label - 1, *numbers])
+        rows.setdefault(image_ids[int(image) - 1], []).append([label - 1, *numbers])
     return {image_id: _detections(np.array(mine)) for image_id, mine in rows.items()}
 
 

@@ -23,11 +23,11 @@ UNIONS = ("profile-balanced", "profile-paper")
 
 @dataclass(frozen=True)
 class Method:
-    """A way to propose boxes. ``pictures`` bounds how many it is run on: some are very slow."""
+    """A way to propose boxes. ``images`` bounds how many it is run on: some are very slow."""
 
     name: str
     propose: Callable[[RGB], Proposals]
-    pictures: int | None = None
+    images: int | None = None
 
 
 @dataclass(frozen=True)
@@ -89,7 +89,7 @@ def run_methods(methods: Sequence[Method], records: Sequence[Record]) -> list[Me
     for number, record in enumerate(tqdm(records, desc="proposals", unit="picture")):
         image = load_record(record)
         for method, run in zip(methods, runs, strict=True):
-            if method.pictures is not None and number >= method.pictures:
+            if method.images is not None and number >= method.images:
                 continue
             if number == 0:
                 method.propose(image)

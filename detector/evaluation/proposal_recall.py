@@ -155,7 +155,7 @@ class MethodFigures:
     """How much of so many objects of so many pictures a method covers, and how long it takes a picture."""
 
     name: str
-    pictures: int
+    images: int
     objects: int
     seconds: float
     recall: ProposalRecall
@@ -180,7 +180,7 @@ class MethodFigures:
         recall = self.recall
         return {
             "name": self.name,
-            "pictures": self.pictures,
+            "pictures": self.images,
             "objects": self.objects,
             "seconds_a_picture": self.seconds,
             "budgets": [None if budget == ALL else budget for budget in recall.budgets.tolist()],
@@ -194,7 +194,7 @@ def figures(run: MethodRun, records: Sequence[Record], budgets: Sequence[int] = 
     measured = records[: len(run.proposals)]
     return MethodFigures(
         name=run.name,
-        pictures=len(measured),
+        images=len(measured),
         objects=sum(len(record.boxes) for record in measured),
         seconds=run.median_seconds,
         recall=proposal_recall(

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from detector.evaluation.by_class import Picture, Rule, figures, find
+from detector.evaluation.by_class import ImageInput, Rule, figures, find
 from detector.structures.boxes import Boxes, area
 
 SIZES = {"small": (0.0, 0.04), "medium": (0.04, 0.25), "large": (0.25, 1.0)}
@@ -27,31 +27,31 @@ class SizeFigures:
     mean_ap: float
 
 
-def by_size(seen: Sequence[Picture], num_classes: int, rule: Rule) -> tuple[SizeFigures, ...]:
+def by_size(seen: Sequence[ImageInput], num_classes: int, rule: Rule) -> tuple[SizeFigures, ...]:
     """Figures of each size, small first, as COCO has them by area.
 
     All objects take part in the matching. Those of another size are not asked for, and a detection that
     finds one of them, or finds none and is of another size itself, does not count.
     """
-    found = [find(picture, rule) for picture in seen]
+    found = [find(image, rule) for image in seen]
     return tuple(_of_size(name, seen, found, num_classes, rule) for name in SIZES)
 
 
 def _of_size(
-    name: str, seen: Sequence[Picture], found: Sequence[NDArray[np.int64]], num_classes: int, rule: Rule
+    name: str, seen: Sequence[ImageInput], found: Sequence[NDArray[np.int64]], num_classes: int, rule: Rule
 ) -> SizeFigures:
     positives = np.zeros(num_classes, np.int64)
     labels, scores, correct = [np.zeros(0, np.int64)], [np.zeros(0, np.float32)], [np.zeros(0, np.bool_)]
-    for picture, finds in zip(seen, found, strict=True):
-        mine = _is_of_size(name, picture, picture.boxes) & picture.wanted(rule)
-        positives += np.bincount(picture.labels[mine], minlength=num_classes)
+    for image, finds in zip(seen, found, strict=True):
+        mine = _is_of_size(name, image, image.boxes) & image.wanted(rule)
+        positives += np.bincount(image.labels[mine], minlength=num_classes)
         is_right = finds >= 0
         # -1, for none, reads what is appended, and the other branch is taken.
         counts = np.where(
-            is_right, np.append(mine, False)[finds], _is_of_size(name, picture, picture.found.boxes)
+            is_right, np.append(mine, False)[finds], _is_of_size(name, image, image.found.boxes)
         )
-        labels.append(picture.found.labels[counts])
-        scores.append(picture.found.scores[counts])
+        labels.append(image.found.labels[counts])
+        scores.append(image.found.scores[counts])
         correct.append(is_right[counts])
     parts = np.concatenate(labels), np.concatenate(scores), np.concatenate(correct)
     objects = int(positives.sum())
@@ -59,7 +59,7 @@ def _of_size(
     return SizeFigures(name, objects, recall, figures(*parts, positives, rule).mean_ap)
 
 
-def _is_of_size(name: str, picture: Picture, boxes: Boxes) -> NDArray[np.bool_]:
+def _is_of_size(name: str, image: ImageInput, boxes: Boxes) -> NDArray[np.bool_]:
     low, high = SIZES[name]
-    share = area(boxes) / (picture.record.width * picture.record.height)
+    share = area(boxes) / (image.record.width * image.record.height)
     return (share >= low) & ((share < high) | (high == 1))

@@ -18,7 +18,7 @@ from detector.inference.image_view import View
 from detector.inference.isolation import isolated
 from detector.inference.looks import Look, Steps, complete
 from detector.inference.test_time_crops import SCALES, crops_of
-from detector.io.decoding import Picture, check_several
+from detector.io.decoding import ImageInput, check_several
 from detector.models.checkpoint import Checkpoint
 from detector.structures.classes import ClassList
 from detector.structures.detections import Classification
@@ -84,7 +84,7 @@ class Classifier:
         )
 
     @isolated
-    def classify(self, images: Sequence[Picture], *, top: int = 5, crops: int = 1) -> list[Classification]:
+    def classify(self, images: Sequence[ImageInput], *, top: int = 5, crops: int = 1) -> list[Classification]:
         """The ``top`` likeliest classes of each picture; ``crops`` is 1, 10 or 144."""
         if not 1 <= top <= len(self.classes):
             raise ParameterError(f"top must lie in 1..{len(self.classes)}, got {top}")
@@ -93,11 +93,11 @@ class Classifier:
         ]
 
     @isolated
-    def probabilities(self, image: Picture, *, crops: int = 1) -> NDArray[np.float32]:
+    def probabilities(self, image: ImageInput, *, crops: int = 1) -> NDArray[np.float32]:
         """Softmax [C] of one picture [H,W,3], averaged over its crops (arXiv 1409.4842, section 7)."""
         return complete(self.looking(image, crops=crops))
 
-    def looking(self, image: Picture, *, crops: int = 1) -> Steps[NDArray[np.float32]]:
+    def looking(self, image: ImageInput, *, crops: int = 1) -> Steps[NDArray[np.float32]]:
         """Steps to the same."""
         view = View(image, self._preprocessing)
         height, width = view.pixels.shape[:2]

@@ -24,7 +24,7 @@ from detector.inference.looks import Steps, complete
 from detector.inference.postprocess import RegionScores, refined, select, worth_a_second_look
 from detector.inference.region_crops import add_context
 from detector.inference.scoring import Scoring, class_posterior
-from detector.io.decoding import Picture, check_several
+from detector.io.decoding import ImageInput, check_several
 from detector.models.checkpoint import Checkpoint
 from detector.models.region_network import RegionNetwork
 from detector.options import MAX_DETECTIONS, SCORE_THRESHOLD, Profile
@@ -111,7 +111,7 @@ class Detector:
     @isolated
     def detect(
         self,
-        images: Sequence[Picture],
+        images: Sequence[ImageInput],
         *,
         profile: Profile | str | None = None,
         score_threshold: float = SCORE_THRESHOLD,
@@ -127,7 +127,7 @@ class Detector:
             found.append(self.select(regions, score_threshold=score_threshold, max_detections=max_detections))
         return found
 
-    def view(self, image: Picture) -> View:
+    def view(self, image: ImageInput) -> View:
         """A picture [H,W,3] as the steps below look at it. Raises ParameterError for what is none."""
         return View(image, self._preprocessing)
 
@@ -176,7 +176,7 @@ class Detector:
     @isolated
     def propose(
         self,
-        image: Picture,
+        image: ImageInput,
         profile: Profile | str | None = None,
         max_proposals: int | None = None,
     ) -> Proposals:
@@ -184,26 +184,28 @@ class Detector:
         return complete(self.proposing(self.view(image), profile, max_proposals))
 
     @isolated
-    def multibox(self, image: Picture, max_boxes: int = MAX_BOXES) -> Proposals:
+    def multibox(self, image: ImageInput, max_boxes: int = MAX_BOXES) -> Proposals:
         """The proposals of MultiBox alone. Raises ParameterError where the weights hold no head."""
         self._proposer.check_profile(Profile.FAST)
         assert self._proposer.multibox is not None
         return self._proposer.multibox.propose(image, max_boxes)
 
     @isolated
-    def score(self, image: Picture, proposals: Proposals) -> RegionScores:
+    def score(self, image: ImageInput, proposals: Proposals) -> RegionScores:
         """The network's word on each proposal of a picture [H,W,3], and on the whole picture if scores go by
         that."""
         (regions,) = self.score_first([len(self.members)], image, proposals)
         return regions
 
     @isolated
-    def score_first(self, counts: Sequence[int], image: Picture, proposals: Proposals) -> list[RegionScores]:
+    def score_first(
+        self, counts: Sequence[int], image: ImageInput, proposals: Proposals
+    ) -> list[RegionScores]:
         """As :meth:`score`, by the first so many members for each of ``counts``: every member looks once."""
         return complete(self._looking_first(counts, self.view(image), proposals))
 
     @isolated
-    def refine(self, image: Picture, regions: RegionScores) -> RegionScores:
+    def refine(self, image: ImageInput, regions: RegionScores) -> RegionScores:
         """The same regions, the best looked at again where they were moved to, if the scoring asks for it."""
         return complete(self._refining(self.view(image), regions))
 
@@ -255,9 +257,9 @@ class Detector:
             lambda first, last: view.crops(windows[first:last], size, device),
             flip=self.scoring.flip,
         )
-        picture_size = view.width, view.height
+        image_size = view.width, view.height
         return [
-            self._region_scores(averaged(each[:count]), boxes, picture_size, whole=whole) for count in counts
+            self._region_scores(averaged(each[:count]), boxes, image_size, whole=whole) for count in counts
         ]
 
     def _region_scores(
@@ -271,7 +273,7 @@ class Detector:
             clip(boxes, *size),
             said.probabilities[:count, :-1].numpy(),
             fit=said.fit[:count].numpy() if said.fit is not None else None,
-            picture=class_posterior(said.probabilities[count].numpy()) if whole else None,
+            image=class_posterior(said.probabilities[count].numpy()) if whole else None,
         )
 
 

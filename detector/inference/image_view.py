@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from detector.inference.region_crops import Preprocessing, Pyramid, normalise, reduced, sample
-from detector.io.decoding import Picture, as_rgb
+from detector.io.decoding import ImageInput, as_rgb
 from detector.structures.boxes import Boxes, as_boxes
 
 
@@ -21,7 +21,7 @@ class View:
     crop is wanted: many may wait for their turn. Several threads may ask for crops.
     """
 
-    def __init__(self, image: Picture, preprocessing: Preprocessing) -> None:
+    def __init__(self, image: ImageInput, preprocessing: Preprocessing) -> None:
         """``image`` is an array uint8 [H,W,3], or what :func:`detector.io.decoding.as_rgb` makes one of.
 
         Raises ParameterError for what is no picture.

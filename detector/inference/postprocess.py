@@ -36,7 +36,7 @@ class RegionScores:
     probabilities: NDArray[np.float32]
     proposals: Proposals | None = None
     fit: NDArray[np.float32] | None = None
-    picture: NDArray[np.float32] | None = None
+    image: NDArray[np.float32] | None = None
 
     def __len__(self) -> int:
         return len(self.boxes)
@@ -53,7 +53,7 @@ class RegionScores:
             self.probabilities[chosen],
             proposals,
             fit[chosen] if fit is not None else None,
-            self.picture,
+            self.image,
         )
 
 
@@ -62,8 +62,8 @@ def class_scores(regions: RegionScores, scoring: Scoring) -> NDArray[np.float32]
     objectness = prior = None
     if scoring.objectness_power and regions.proposals is not None:
         objectness = filled_objectness(regions.proposals.boxes, regions.proposals.objectness)
-    if scoring.context_power and regions.picture is not None:
-        prior = class_prior(regions.picture, regions.probabilities, scoring)
+    if scoring.context_power and regions.image is not None:
+        prior = class_prior(regions.image, regions.probabilities, scoring)
     return region_scores(regions.probabilities, scoring, fit=regions.fit, objectness=objectness, prior=prior)
 
 
@@ -130,7 +130,7 @@ def refined(first: RegionScores, second: RegionScores, rows: NDArray[np.integer]
     if fit is not None and second.fit is not None:
         fit = fit.copy()
         fit[rows] = (fit[rows] + second.fit) / 2
-    return RegionScores(boxes, probabilities, first.proposals, fit, first.picture)
+    return RegionScores(boxes, probabilities, first.proposals, fit, first.image)
 
 
 def _chosen(classes: Sequence[int], count: int) -> NDArray[np.bool_]:

@@ -61,7 +61,7 @@ def _check_whole(name: str, value: object, low: int, high: int) -> None:
         raise ParameterError(f"{name} must be a whole number in {low}..{high}, got {value!r}")
 
 
-def check_picture(image: NDArray[np.generic]) -> None:
+def check_image(image: NDArray[np.generic]) -> None:
     """Raises ParameterError for an array that is no uint8 [H,W,3] with pixels, saying how to make it one."""
     if image.ndim == 3 and image.shape[2] == 3 and image.dtype == np.uint8 and image.size:
         return
@@ -90,7 +90,7 @@ def reduced(image: NDArray[np.uint8], preprocessing: Preprocessing) -> tuple[NDA
     The factors [1,4] are float32. A picture that is small enough is given back as it is. Raises
     ParameterError for an array that is no picture.
     """
-    check_picture(image)
+    check_image(image)
     height, width = image.shape[:2]
     shrink = (preprocessing.short_side or min(height, width)) / min(height, width)
     if shrink >= 1:
@@ -105,7 +105,7 @@ def normalise(image: NDArray[np.uint8], preprocessing: Preprocessing, device: to
 
     Raises ParameterError for an array that is no such picture.
     """
-    check_picture(image)
+    check_image(image)
     writable = np.require(image, requirements=["C", "W"])  # torch warns of memory that it must not write to
     pixels = torch.from_numpy(writable).to(device).permute(2, 0, 1).float()
     mean = torch.tensor(preprocessing.mean, dtype=torch.float32, device=device)[:, None, None]
@@ -127,9 +127,9 @@ def add_context(boxes: Boxes, preprocessing: Preprocessing) -> Boxes:
 class Pyramid:
     """A picture [3,H,W], and the same halved once, twice and so on, each made when first asked for."""
 
-    def __init__(self, picture: Tensor) -> None:
-        """``picture`` comes from :func:`normalise`."""
-        self._levels = [picture]
+    def __init__(self, image: Tensor) -> None:
+        """``image`` comes from :func:`normalise`."""
+        self._levels = [image]
         self._growing = Lock()  # several threads may ask for crops of one picture
 
     def level(self, times: int) -> Tensor:
@@ -140,33 +140,33 @@ class Pyramid:
             return self._levels[times]
 
 
-def warp(picture: Tensor, boxes: Boxes, preprocessing: Preprocessing) -> Tensor:
+def warp(image: Tensor, boxes: Boxes, preprocessing: Preprocessing) -> Tensor:
     """Crops [R,3,224,224] of the regions around boxes [R,4] of a picture [3,H,W] from :func:`normalise`."""
-    return sample(Pyramid(picture), add_context(boxes, preprocessing), preprocessing.size)
+    return sample(Pyramid(image), add_context(boxes, preprocessing), preprocessing.size)
 
 
-def sample(picture: Pyramid, windows: Boxes, size: int) -> Tensor:
+def sample(image: Pyramid, windows: Boxes, size: int) -> Tensor:
     """Crops [R,3,size,size] of windows [R,4] of a picture, float32, on the picture's device.
 
     Each window is stretched to the crop whatever its aspect, by bilinear interpolation; what lies outside the
     picture is the mean colour, which is zero here. A window more than twice the crop's size is read from a
     halved picture (or one halved again), so that large objects are not aliased.
     """
-    whole = picture.level(0)
+    whole = image.level(0)
     regions = torch.from_numpy(np.ascontiguousarray(windows, np.float32)).to(whole.device)
     crops = whole.new_empty(len(windows), 3, size, size)
     sides = (windows[:, 2:] - windows[:, :2]).min(axis=1, initial=np.inf)
     levels = np.floor(np.log2(np.maximum(sides / size, 1))).astype(int)
     for level in np.unique(levels).tolist():
         chosen = torch.from_numpy(np.flatnonzero(levels == level)).to(whole.device)
-        crops[chosen] = _sample(picture.level(level), regions[chosen] / 2**level, size)
+        crops[chosen] = _sample(image.level(level), regions[chosen] / 2**level, size)
     return crops
 
 
-def _sample(picture: Tensor, regions: Tensor, size: int) -> Tensor:
+def _sample(image: Tensor, regions: Tensor, size: int) -> Tensor:
     """Bilinear samples of picture [3,H,W] on a size x size grid over each region [R,4] -> [R,3,size,size]."""
-    count, (height, width) = len(regions), picture.shape[1:]
-    step = (torch.arange(size, dtype=torch.float32, device=picture.device) + 0.5) / size
+    count, (height, width) = len(regions), image.shape[1:]
+    step = (torch.arange(size, dtype=torch.float32, device=image.device) + 0.5) / size
     x = regions[:, :1] + step * (regions[:, 2:3] - regions[:, :1])  # R x size
     y = regions[:, 1:2] + step * (regions[:, 3:4] - regions[:, 1:2])
     grid = torch.stack(  # R x size x size x 2, the picture from -1 to 1
@@ -176,5 +176,5 @@ def _sample(picture: Tensor, regions: Tensor, size: int) -> Tensor:
         ],
         dim=3,
     )
-    pictures = picture[None].expand(count, -1, -1, -1)  # one picture in memory, seen R times
-    return F.grid_sample(pictures, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
+    images = image[None].expand(count, -1, -1, -1)  # one picture in memory, seen R times
+    return F.grid_sample(images, grid, mode="bilinear", padding_mode="zeros", align_corners=False)

@@ -25,11 +25,11 @@ from detector.structures.boxes import Boxes, iou
 class Context(StrEnum):
     """Where the evidence comes from that a class is in the picture at all.
 
-    ``picture``: the whole picture seen as one more region. ``regions``: that, or a region of the picture,
+    ``image``: the whole picture seen as one more region. ``regions``: that, or a region of the picture,
     whichever is surer, so that what only a close look shows is not held against itself.
     """
 
-    PICTURE = "picture"
+    IMAGE = "picture"
     REGIONS = "regions"
 
 
@@ -55,7 +55,7 @@ class Scoring:
     fit_power: float = 0.0
     objectness_power: float = 0.0
     context_power: float = 0.0
-    context: Context = Context.PICTURE
+    context: Context = Context.IMAGE
     context_floor: float = 0.1
     score_power: float = 1.0
     flip: bool = False
@@ -170,15 +170,15 @@ def class_posterior(probabilities: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def class_prior(
-    picture: NDArray[np.float32], regions: NDArray[np.float32], scoring: Scoring
+    image: NDArray[np.float32], regions: NDArray[np.float32], scoring: Scoring
 ) -> NDArray[np.float32]:
     """How likely a picture shows each class [C], between ``scoring.context_floor`` and 1.
 
-    ``picture`` [C] is the posterior of the whole picture, ``regions`` [R,C] the probabilities of its regions.
+    ``image`` [C] is the posterior of the whole picture, ``regions`` [R,C] the probabilities of its regions.
     The likeliest class counts 1: a picture that is hard to make out as a whole keeps its best detections, and
     thresholds keep their meaning. The floor is for objects too small to be seen in the whole picture.
     """
-    sign = picture / np.maximum(picture.max(initial=0), np.finfo(np.float32).tiny)
+    sign = image / np.maximum(image.max(initial=0), np.finfo(np.float32).tiny)
     if scoring.context is Context.REGIONS and len(regions):
         sign = np.maximum(sign, regions.max(axis=0))
     return (scoring.context_floor + (1 - scoring.context_floor) * sign).astype(np.float32)

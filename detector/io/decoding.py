@@ -39,7 +39,7 @@ from detector.io.unended_jpeg import load_unended
 RGB = NDArray[np.uint8]
 """An upright picture [H,W,3], red first."""
 
-Picture = RGB | str | PathLike[str] | bytes | Image.Image
+ImageInput = RGB | str | PathLike[str] | bytes | Image.Image
 """A picture in any form that :func:`as_rgb` takes."""
 
 _ORIENTATION = 274  # EXIF's number for it
@@ -138,24 +138,24 @@ def read(data: bytes, limits: Limits = Limits()) -> Decoded:
         if kind == "GIF":
             width, height, box = gif_size(contents.pixels)
             _check_pixels(width, height, limits)
-        picture: Image.Image = _READERS[kind](BytesIO(contents.pixels))
-        _check_pixels(*picture.size, limits)
+        image: Image.Image = _READERS[kind](BytesIO(contents.pixels))
+        _check_pixels(*image.size, limits)
         if kind == "BMP":
-            _check_runs(picture, len(data))
-        if isinstance(picture, JpegImageFile) and is_cut_off(data, kind):
-            picture = _load_jpeg(picture, contents.pixels)
+            _check_runs(image, len(data))
+        if isinstance(image, JpegImageFile) and is_cut_off(data, kind):
+            image = _load_jpeg(image, contents.pixels)
         else:
-            picture.load()
+            image.load()
         if box is not None:
-            picture = _on_screen(picture, box)
-        if kind == "TIFF" and picture.mode in ("F", "I"):
+            image = _on_screen(image, box)
+        if kind == "TIFF" and image.mode in ("F", "I"):
             raise ImageError(
                 "unsupported_format",
                 "The TIFF has numbers of 32 bits for pixels. Save it with 8 or 16 bits.",
             )
-        if isinstance(picture, WebPImageFile):
-            contents = replace(contents, exif=picture.info.get("exif", b""), frames=picture.n_frames)
-        return Decoded(_to_rgb(picture, orientation(contents.exif)), contents.frames)
+        if isinstance(image, WebPImageFile):
+            contents = replace(contents, exif=image.info.get("exif", b""), frames=image.n_frames)
+        return Decoded(_to_rgb(image, orientation(contents.exif)), contents.frames)
     except (ImageError, MemoryError):
         raise
     except CutOffError as error:
@@ -164,7 +164,7 @@ def read(data: bytes, limits: Limits = Limits()) -> Decoded:
         raise _broken(data, kind) from error
 
 
-def as_rgb(image: Picture) -> RGB:
+def as_rgb(image: ImageInput) -> RGB:
     """A picture in any form that this library takes, as upright RGB [H,W,3]: an array as it is, the path of
     a file as :func:`load` reads it, its bytes as :func:`decode` does, a Pillow image likewise upright.
 
@@ -186,7 +186,7 @@ def as_rgb(image: Picture) -> RGB:
     )
 
 
-def check_several(images: Sequence[Picture], method: str) -> Sequence[Picture]:
+def check_several(images: Sequence[ImageInput], method: str) -> Sequence[ImageInput]:
     """The same pictures. Raises ParameterError for a single one, which would be taken for several."""
     single = isinstance(images, str | PathLike | bytes | bytearray | memoryview | Image.Image)
     if single or (isinstance(images, np.ndarray) and images.ndim < 4):
@@ -241,10 +241,10 @@ def _check_pixels(width: int, height: int, limits: Limits) -> None:
         )
 
 
-def _check_runs(picture: Image.Image, size: int) -> None:
+def _check_runs(image: Image.Image, size: int) -> None:
     """Refuse a run-length coded BMP of a size that Pillow, which decodes it in Python, takes long for."""
-    width, height = picture.size
-    if picture.info["compression"] in _RUN_LENGTH and (
+    width, height = image.size
+    if image.info["compression"] in _RUN_LENGTH and (
         width * height > _MAX_RUN_LENGTH or size > 4 * _MAX_RUN_LENGTH
     ):
         raise ImageError(
@@ -254,39 +254,39 @@ def _check_runs(picture: Image.Image, size: int) -> None:
         )
 
 
-def _load_jpeg(picture: JpegImageFile, data: bytes) -> JpegImageFile:
+def _load_jpeg(image: JpegImageFile, data: bytes) -> JpegImageFile:
     """Decode a JPEG that seems to lack its end marker; raise what the decoder does if pixels are missing."""
     try:
-        picture.load()
+        image.load()
     except OSError:
         unended = load_unended(data)
         if unended is None:
             raise
         return unended
-    return picture
+    return image
 
 
-def _on_screen(picture: Image.Image, box: tuple[int, int, int, int]) -> Image.Image:
+def _on_screen(image: Image.Image, box: tuple[int, int, int, int]) -> Image.Image:
     """The screen of a GIF with its first frame in ``box``: around it there is nothing, which is white."""
-    if box == (0, 0, *picture.size):
-        return picture
-    screen = Image.new("RGBA", picture.size, (255, 255, 255, 0))
-    screen.paste(picture.convert("RGBA").crop(box), box[:2])
+    if box == (0, 0, *image.size):
+        return image
+    screen = Image.new("RGBA", image.size, (255, 255, 255, 0))
+    screen.paste(image.convert("RGBA").crop(box), box[:2])
     return screen
 
 
-def _to_rgb(picture: Image.Image, stored: int) -> RGB:
+def _to_rgb(image: Image.Image, stored: int) -> RGB:
     """The upright pixels [H,W,3] of a picture stored with this orientation.
 
     They are made band by band: each step on the whole picture would hold one more of it in memory.
     """
-    width, height = picture.size
+    width, height = image.size
     rows = max(1, _BAND // width)
     sideways, backwards = stored in _SIDEWAYS, stored in _BACKWARDS
     pixels = np.empty((width, height, 3) if sideways else (height, width, 3), np.uint8)
     for top in range(0, height, rows):
         bottom = min(height, top + rows)
-        band = _band_to_rgb(picture.crop((0, top, width, bottom)))
+        band = _band_to_rgb(image.crop((0, top, width, bottom)))
         if stored in _UPRIGHT:
             band = band.transpose(_UPRIGHT[stored])
         place = slice(height - bottom, height - top) if backwards else slice(top, bottom)
@@ -297,21 +297,21 @@ def _to_rgb(picture: Image.Image, stored: int) -> RGB:
     return pixels
 
 
-def _band_to_rgb(picture: Image.Image) -> Image.Image:
-    if picture.mode.startswith("I"):
-        picture = _eight_bits(picture)
-    if picture.has_transparency_data:
-        layer = picture if picture.mode == "RGBA" else picture.convert("RGBA")
-        picture = Image.new("RGB", layer.size, "white")
-        picture.paste(layer, mask=layer.getchannel("A"))
-    return picture if picture.mode == "RGB" else picture.convert("RGB")
+def _band_to_rgb(image: Image.Image) -> Image.Image:
+    if image.mode.startswith("I"):
+        image = _eight_bits(image)
+    if image.has_transparency_data:
+        layer = image if image.mode == "RGBA" else image.convert("RGBA")
+        image = Image.new("RGB", layer.size, "white")
+        image.paste(layer, mask=layer.getchannel("A"))
+    return image if image.mode == "RGB" else image.convert("RGB")
 
 
-def _eight_bits(picture: Image.Image) -> Image.Image:
+def _eight_bits(image: Image.Image) -> Image.Image:
     """A 16-bit grey picture scaled to 8 bits; Pillow's own conversion would clip at 255."""
-    wide = np.asarray(picture)  # H x W
+    wide = np.asarray(image)  # H x W
     grey = Image.fromarray(_EIGHT_BITS[wide])
-    transparent = picture.info.get("transparency")  # one grey level, of the 16-bit scale
+    transparent = image.info.get("transparency")  # one grey level, of the 16-bit scale
     if transparent is not None:
         grey.putalpha(Image.fromarray(np.where(wide == transparent, 0, 255).astype(np.uint8)))
     return grey

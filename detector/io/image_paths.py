@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from errno import EISDIR
 from pathlib import Path
 
-PICTURE_SUFFIXES = (
+IMAGE_SUFFIXES = (
     ".jpg", ".jpeg", ".png", ".bmp", ".webp", ".gif", ".tif", ".tiff",
     ".jpe", ".jfif", ".pjpeg", ".pjp", ".apng", ".dib",
 )  # fmt: skip
@@ -51,9 +51,9 @@ _DROPPINGS = frozenset(
 )  # fmt: skip
 
 
-def has_picture_suffix(path: str | Path) -> bool:
+def has_image_suffix(path: str | Path) -> bool:
     """Tell whether a file's name ends like a picture's, in upper or lower case."""
-    return os.fspath(path).lower().endswith(PICTURE_SUFFIXES)
+    return os.fspath(path).lower().endswith(IMAGE_SUFFIXES)
 
 
 def has_unread_suffix(path: str | Path) -> bool:
@@ -87,7 +87,7 @@ def is_dropping(name: str) -> bool:
     return name.startswith(".") or name.lower() in _DROPPINGS
 
 
-def pictures_below(
+def images_below(
     folder: Path,
     on_error: Callable[[OSError], None] | None = None,
     on_unread: Callable[[Path], None] | None = None,
@@ -107,11 +107,11 @@ def pictures_below(
             below.clear()
             continue
         seen.add((place.st_dev, place.st_ino))
-        if on_error is not None and not below and not names and has_picture_suffix(where):
+        if on_error is not None and not below and not names and has_image_suffix(where):
             on_error(IsADirectoryError(EISDIR, "is a folder, not a picture", where))
         below[:] = sorted(name for name in below if not is_dropping(name))
         for name in sorted(name for name in names if not is_dropping(name)):
-            if has_picture_suffix(name):
+            if has_image_suffix(name):
                 yield path / name
             elif on_unread is not None and has_unread_suffix(name):
                 on_unread(path / name)

@@ -6,7 +6,7 @@ from collections.abc import Hashable, Iterable
 from pathlib import Path
 
 from detector.errors import ParameterError
-from detector.io.image_paths import has_picture_suffix
+from detector.io.image_paths import has_image_suffix
 from detector.io.terminal_text import printable_path
 
 _WEIGHTS = (".safetensors", ".npz", ".pth", ".pt")
@@ -36,7 +36,7 @@ class TakenFiles:
         if self._data is not None and path.resolve().is_relative_to(self._data):
             if path.exists():
                 raise ParameterError(f"{shown} is a file in the data set: delete it, or name another place")
-            if has_picture_suffix(path):
+            if has_image_suffix(path):
                 raise ParameterError(
                     f"{shown} is in the data set, where it would be one of its pictures: name another place"
                 )
@@ -48,7 +48,7 @@ def check_no_loss(path: Path | None) -> None:
     picture, whether or not it is read: nobody calls results so."""
     if path is None or identity(path) is None or not path.is_file():
         return
-    if has_picture_suffix(path) or path.suffix.lower() in _WEIGHTS:
+    if has_image_suffix(path) or path.suffix.lower() in _WEIGHTS:
         raise ParameterError(f"{printable_path(path)} is there, and no results: give another name")
 
 

@@ -34,16 +34,16 @@ def load_unended(data: bytes) -> JpegImageFile | None:
         return None
     seen = set()
     for filler in _FILLERS:
-        picture = JpegImageFile(BytesIO(body + filler + _END))
-        picture.load()
-        seen.add(_digest(picture))
-    return picture if len(seen) == 1 else None
+        image = JpegImageFile(BytesIO(body + filler + _END))
+        image.load()
+        seen.add(_digest(image))
+    return image if len(seen) == 1 else None
 
 
-def _digest(picture: JpegImageFile) -> bytes:
+def _digest(image: JpegImageFile) -> bytes:
     digest = blake2b()
-    for top in range(0, picture.height, _BAND):
-        digest.update(picture.crop((0, top, picture.width, min(top + _BAND, picture.height))).tobytes())
+    for top in range(0, image.height, _BAND):
+        digest.update(image.crop((0, top, image.width, min(top + _BAND, image.height))).tobytes())
     return digest.digest()
 
 

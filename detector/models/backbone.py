@@ -23,6 +23,6 @@ class Backbone(nn.Module):
         """Maps [N,1024,h,w] -> logits [N,C]."""
         return self.classifier(self.dropout(maps.mean(dim=(2, 3))))
 
-    def logits(self, pictures: Tensor) -> Tensor:
+    def logits(self, images: Tensor) -> Tensor:
         """Pictures [N,3,H,W] -> logits [N,C]."""
-        return self.pool(self.features(pictures))
+        return self.pool(self.features(images))

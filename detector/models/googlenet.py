@@ -58,11 +58,11 @@ class GoogLeNet(Backbone):
         self.aux_4d = AuxiliaryClassifier(528, num_classes) if aux else None
         initialise(self)
 
-    def forward(self, pictures: Tensor) -> GoogLeNetOutput:
+    def forward(self, images: Tensor) -> GoogLeNetOutput:
         """Pictures [N,3,H,W] -> logits [N,C]."""
         aux: dict[str, Tensor | None] = {"inception_4a": None, "inception_4d": None}
         heads = {"inception_4a": self.aux_4a, "inception_4d": self.aux_4d}
-        x = pictures
+        x = images
         for name, stage in self.features.named_children():
             x = stage(x)
             head = heads.get(name)

@@ -137,12 +137,12 @@ class MultiBoxNetwork(nn.Module):
         self.trunk = features[: stages_read(features, self.stages)]
         self.head = head
 
-    def forward(self, pictures: Tensor) -> Tensor:
-        return self.head(*self.maps(pictures))
+    def forward(self, images: Tensor) -> Tensor:
+        return self.head(*self.maps(images))
 
-    def maps(self, pictures: Tensor) -> tuple[Tensor, Tensor]:
+    def maps(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """What the head reads of the trunk."""
-        x, found = pictures, {}
+        x, found = images, {}
         for name, stage in self.trunk.named_children():
             x = stage(x)
             if name in self.stages:

@@ -17,7 +17,7 @@ from detector.inference.engine import Engine
 from detector.inference.image_view import View
 from detector.inference.looks import Look, Steps, complete
 from detector.inference.region_crops import Preprocessing
-from detector.io.decoding import Picture
+from detector.io.decoding import ImageInput
 from detector.models.multibox_head import MultiBoxHead, MultiBoxNetwork, split_output
 from detector.proposals.selective_search.ranking import placed_by_coverage
 from detector.structures.boxes import Boxes, clip, decode
@@ -55,7 +55,7 @@ class MultiBox:
         network = MultiBoxNetwork(features, head)
         self._engine = Engine(network, network, split_output, device=device, precision=precision)
 
-    def propose(self, image: Picture, max_boxes: int = MAX_BOXES) -> Proposals:
+    def propose(self, image: ImageInput, max_boxes: int = MAX_BOXES) -> Proposals:
         """At most ``max_boxes`` boxes of a picture [H,W,3], best first, near-duplicates left out.
 
         The likeliest comes first; after it always the box that adds most to how well the likely objects are

@@ -8,7 +8,7 @@ from detector.errors import ParameterError
 from detector.inference.image_view import View
 from detector.inference.looks import Steps, complete
 from detector.inference.region_crops import Preprocessing
-from detector.io.decoding import Picture
+from detector.io.decoding import ImageInput
 from detector.options import Profile
 from detector.proposals.fusion import union
 from detector.proposals.multibox import MAX_BOXES, MultiBox
@@ -46,7 +46,7 @@ class Proposer:
         return Profile.BALANCED if self.multibox is not None else Profile.SEARCH
 
     def propose(
-        self, image: Picture, profile: Profile | str | None = None, max_boxes: int | None = None
+        self, image: ImageInput, profile: Profile | str | None = None, max_boxes: int | None = None
     ) -> Proposals:
         """Boxes of a picture [H,W,3] in its pixels, best first; ``max_boxes`` overrides the profile's number.
 

@@ -101,17 +101,17 @@ def running(**settings: object) -> Iterator[Running]:
         process.wait()
 
 
-def test_sigterm_lets_a_request_under_way_finish(checkpoint_path: Path, picture: bytes) -> None:
+def test_sigterm_lets_a_request_under_way_finish(checkpoint_path: Path, image: bytes) -> None:
     with running(weights=checkpoint_path) as service:
         process, client = service.process, service.client
 
         def body() -> Iterator[bytes]:
-            yield picture[:50]
+            yield image[:50]
             until_admitted(client)
             process.send_signal(signal.SIGTERM)
             while accepts_connections(client.base_url):
                 time.sleep(0.01)
-            yield picture[50:]
+            yield image[50:]
 
         reply = client.post("/detect", content=body(), headers={"Content-Type": "image/png"})
         assert reply.status_code == 200
@@ -132,19 +132,19 @@ def accepts_connections(address: httpx.URL) -> bool:
     return True
 
 
-def test_weights_for_detection_alone(checkpoint_path: Path, picture: bytes, tmp_path: Path) -> None:
+def test_weights_for_detection_alone(checkpoint_path: Path, image: bytes, tmp_path: Path) -> None:
     whole = load_checkpoint(checkpoint_path)
     path = tmp_path / "detector.safetensors"
     save_checkpoint(path, Checkpoint(whole.network, replace(whole.metadata, classification=None)))
     with running(weights=path) as service:
         client = service.client
-        assert client.post("/detect", files={"file": ("a", picture)}).status_code == 200
-        refused = client.post("/classify", files={"file": ("a", picture)})
+        assert client.post("/detect", files={"file": ("a", image)}).status_code == 200
+        refused = client.post("/classify", files={"file": ("a", image)})
         assert (refused.status_code, refused.json()["error"]["code"]) == (501, "not_supported")
 
 
 def test_weights_are_switched_without_losing_a_request(
-    checkpoint_path: Path, picture: bytes, tmp_path: Path
+    checkpoint_path: Path, image: bytes, tmp_path: Path
 ) -> None:
     """SIGHUP: every request is answered, the first by the old weights and the last by the new."""
     first = load_checkpoint(checkpoint_path)
@@ -154,7 +154,7 @@ def test_weights_are_switched_without_losing_a_request(
     with running(weights=path) as service:
         answered = []
         for number in range(10_000):
-            reply = service.client.post("/classify", files={"file": ("a", picture)})
+            reply = service.client.post("/classify", files={"file": ("a", image)})
             answered.append((reply.status_code, reply.json().get("model")))
             if number == 0:
                 next_path.replace(path)
@@ -166,7 +166,7 @@ def test_weights_are_switched_without_losing_a_request(
 
 
 def test_weights_that_cannot_be_used_change_nothing(
-    checkpoint_path: Path, picture: bytes, tmp_path: Path
+    checkpoint_path: Path, image: bytes, tmp_path: Path
 ) -> None:
     path = tmp_path / "weights.safetensors"
     path.write_bytes(checkpoint_path.read_bytes())
@@ -174,10 +174,10 @@ def test_weights_that_cannot_be_used_change_nothing(
         path.unlink()
         service.process.send_signal(signal.SIGHUP)
         service.log.wait_for("stay as they were.*weights.safetensors does not exist")
-        assert service.client.post("/classify", files={"file": ("a", picture)}).status_code == 200
+        assert service.client.post("/classify", files={"file": ("a", image)}).status_code == 200
 
 
-def test_sigterm_first_says_that_it_is_not_ready(checkpoint_path: Path, picture: bytes) -> None:
+def test_sigterm_first_says_that_it_is_not_ready(checkpoint_path: Path, image: bytes) -> None:
     """For so long as a load balancer takes to notice, it still serves whoever has not noticed."""
     with running(weights=checkpoint_path, shutdown_delay_seconds=4) as service:
         assert service.client.get("/health/ready").status_code == 200
@@ -185,13 +185,13 @@ def test_sigterm_first_says_that_it_is_not_ready(checkpoint_path: Path, picture:
         service.log.wait_for("Told to end")
         unready = service.client.get("/health/ready")
         assert (unready.status_code, unready.json()["error"]["code"]) == (503, "draining")
-        assert service.client.post("/classify", files={"file": ("a", picture)}).status_code == 200
+        assert service.client.post("/classify", files={"file": ("a", image)}).status_code == 200
         assert service.process.wait(timeout=600) == 0
 
 
-def test_what_is_not_done_when_the_time_is_over_is_answered(checkpoint_path: Path, picture: bytes) -> None:
+def test_what_is_not_done_when_the_time_is_over_is_answered(checkpoint_path: Path, image: bytes) -> None:
     with running(weights=checkpoint_path, drain_seconds=1) as service, ThreadPoolExecutor(1) as pool:
-        slow = pool.submit(service.client.post, "/classify?crops=144", files=[("file", picture)] * 4)
+        slow = pool.submit(service.client.post, "/classify?crops=144", files=[("file", image)] * 4)
         until_admitted(service.client)
         service.process.send_signal(signal.SIGTERM)
         assert (slow.result().status_code, slow.result().json()["error"]["code"]) == (503, "draining")
@@ -291,12 +291,12 @@ def test_what_cannot_work_ends_at_once_and_says_why(
     assert "Traceback" not in done.stderr
 
 
-def test_a_log_that_nobody_reads_stops_nothing(checkpoint_path: Path, picture: bytes) -> None:
+def test_a_log_that_nobody_reads_stops_nothing(checkpoint_path: Path, image: bytes) -> None:
     """Standard error is a pipe whose reader sleeps."""
     with running(weights=checkpoint_path, log_level="debug") as service:
         service.log.sleep()
         for _ in range(300):  # lines of 400 bytes: a pipe holds 64 KB
             assert service.client.get("/" + "x" * 200).status_code == 404
-        assert service.client.post("/detect", files={"file": ("a", picture)}).status_code == 200
+        assert service.client.post("/detect", files={"file": ("a", image)}).status_code == 200
         service.process.send_signal(signal.SIGTERM)
         assert service.process.wait(timeout=60) == 0

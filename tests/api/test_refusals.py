@@ -44,12 +44,12 @@ def part(name: str, data: bytes = b"x") -> bytes:
     return head.encode() + data + b"\r\n"
 
 
-PICTURE = encoded("PNG")
-DAMAGED = PICTURE[:100] + bytes(100) + PICTURE[200:]
+IMAGE = encoded("PNG")
+DAMAGED = IMAGE[:100] + bytes(100) + IMAGE[200:]
 LARGE = bytes(300_001)
 END = b"--xx--\r\n"
 NAMELESS = b"--xx\r\nContent-Type: image/png\r\n\r\nx\r\n"
-WITH_PARAMETER = part("file", PICTURE) + part("score_threshold", b"0.5") + END
+WITH_PARAMETER = part("file", IMAGE) + part("score_threshold", b"0.5") + END
 
 
 def error_of(reply: httpx.Response) -> dict[str, Any]:
@@ -83,11 +83,11 @@ def error_of(reply: httpx.Response) -> dict[str, Any]:
         pytest.param(part("file", LARGE * 2) + END, FORM, 413, "too_many_bytes", id="a form far too large"),
         pytest.param(bomb(), PNG, 413, "too_many_pixels", id="decompression bomb"),
         pytest.param(b"no picture", {}, 415, "unsupported_format", id="no content type, and no picture"),
-        pytest.param(PICTURE, HTML, 415, "unsupported_media_type", id="a page, by its type"),
-        pytest.param(PICTURE, TEXT, 415, "unsupported_media_type", id="a foreign content type"),
+        pytest.param(IMAGE, HTML, 415, "unsupported_media_type", id="a page, by its type"),
+        pytest.param(IMAGE, TEXT, 415, "unsupported_media_type", id="a foreign content type"),
         pytest.param(b"%PDF-1.7", PNG, 415, "unsupported_format", id="a document under another name"),
         pytest.param(b"no picture", PNG, 415, "unsupported_format", id="text under another name"),
-        pytest.param(PICTURE[: len(PICTURE) // 2], PNG, 422, "truncated", id="half a picture"),
+        pytest.param(IMAGE[: len(IMAGE) // 2], PNG, 422, "truncated", id="half a picture"),
         pytest.param(DAMAGED, PNG, 422, "unreadable", id="a damaged picture"),
         pytest.param(WITH_PARAMETER, FORM, 422, "invalid_parameter", id="a parameter in the form"),
     ],
@@ -129,7 +129,7 @@ def test_a_body_that_is_refused(
     ],
 )
 def test_a_query_that_is_refused(client: httpx.Client, path: str, named: str) -> None:
-    reply = client.post(path, content=PICTURE, headers=PNG)
+    reply = client.post(path, content=IMAGE, headers=PNG)
     assert (reply.status_code, error_of(reply)["code"]) == (422, "invalid_parameter")
     assert named in error_of(reply)["message"]
 
@@ -156,7 +156,7 @@ def test_a_path_or_method_that_is_refused(
     ("method", "path"), [("POST", "/detect"), ("POST", "/classify"), ("GET", "/health/ready")]
 )
 def test_not_ready(unready_client: httpx.Client, method: str, path: str) -> None:
-    reply = unready_client.request(method, path, content=PICTURE if method == "POST" else None, headers=PNG)
+    reply = unready_client.request(method, path, content=IMAGE if method == "POST" else None, headers=PNG)
     assert (reply.status_code, error_of(reply)["code"]) == (503, "not_ready")
     assert reply.headers["retry-after"] == "1"
 

@@ -26,11 +26,11 @@ def detector(multibox_path: Path) -> Detector:
 
 @pytest.mark.parametrize("profile", [*Profile, None])
 def test_the_profile_is_passed_on(
-    fast_client: httpx.Client, detector: Detector, pixels: np.ndarray, picture: bytes, profile: Profile | None
+    fast_client: httpx.Client, detector: Detector, pixels: np.ndarray, image: bytes, profile: Profile | None
 ) -> None:
     """The answer is the library's with that profile; without one, with that of the service's settings."""
     query = {"score_threshold": 0, "max_detections": 20} | ({"profile": profile.value} if profile else {})
-    reply = fast_client.post("/detect", content=picture, headers=PNG, params=query)
+    reply = fast_client.post("/detect", content=image, headers=PNG, params=query)
     assert reply.status_code == 200
     [expected] = detector.detect(
         [pixels], profile=profile or Profile.FAST, score_threshold=0.0, max_detections=20
@@ -38,11 +38,11 @@ def test_the_profile_is_passed_on(
     assert reply.json()["detections"] == expected.as_dicts(detector.classes)
 
 
-def test_profiles_differ(fast_client: httpx.Client, picture: bytes) -> None:
+def test_profiles_differ(fast_client: httpx.Client, image: bytes) -> None:
     """Or the test above would show nothing."""
     found = {
         fast_client.post(
-            "/detect", content=picture, headers=PNG, params={"score_threshold": 0, "profile": name}
+            "/detect", content=image, headers=PNG, params={"score_threshold": 0, "profile": name}
         ).content.split(b'"model"')[0]
         for name in Profile
     }
@@ -50,8 +50,8 @@ def test_profiles_differ(fast_client: httpx.Client, picture: bytes) -> None:
 
 
 @pytest.mark.parametrize("profile", NEED_A_HEAD)
-def test_weights_without_a_head_say_so(client: httpx.Client, picture: bytes, profile: Profile) -> None:
-    reply = client.post("/detect", content=picture, headers=PNG, params={"profile": profile.value})
+def test_weights_without_a_head_say_so(client: httpx.Client, image: bytes, profile: Profile) -> None:
+    reply = client.post("/detect", content=image, headers=PNG, params={"profile": profile.value})
     assert reply.status_code == 501
     assert reply.json()["error"] == {
         "code": "not_supported",
@@ -59,10 +59,10 @@ def test_weights_without_a_head_say_so(client: httpx.Client, picture: bytes, pro
     }
 
 
-def test_weights_without_a_head_can_be_searched_with(client: httpx.Client, picture: bytes) -> None:
+def test_weights_without_a_head_can_be_searched_with(client: httpx.Client, image: bytes) -> None:
     """Asked for or not: it is what they are set to by themselves."""
     named, unnamed = (
-        client.post("/detect", content=picture, headers=PNG, params={"score_threshold": 0} | query).json()
+        client.post("/detect", content=image, headers=PNG, params={"score_threshold": 0} | query).json()
         for query in ({"profile": "search"}, {})
     )
     assert named["detections"] == unnamed["detections"] != []

@@ -32,20 +32,20 @@ def test_the_setting(monkeypatch: pytest.MonkeyPatch, value: str, paths: tuple[s
     assert Settings().weights == (tuple(map(Path, paths)) if paths else None)
 
 
-def _answers(weights: list[Path], picture: bytes) -> tuple[Result, Result]:
+def _answers(weights: list[Path], image: bytes) -> tuple[Result, Result]:
     """What a worker with these weights says of a picture."""
     settings = worker_settings(Settings(weights=tuple(weights), device="cpu", max_proposals=6))[0]
     model = load_model("default", settings)
     tasks = (DetectTask(0.0, 5, None, None, "json", None), ClassifyTask(top=2, crops=1))
-    detected, classified = (complete(steps_of(task, model, picture, Limits(), Clock())) for task in tasks)
+    detected, classified = (complete(steps_of(task, model, image, Limits(), Clock())) for task in tasks)
     return detected, classified
 
 
 def test_two_weights_answer_as_one(
-    checkpoint_path: Path, multibox_path: Path, pixels: np.ndarray, picture: bytes
+    checkpoint_path: Path, multibox_path: Path, pixels: np.ndarray, image: bytes
 ) -> None:
     both = [checkpoint_path, multibox_path]
-    detected, classified = _answers(both, picture)
+    detected, classified = _answers(both, image)
     detector = load_detector(both, device="cpu", max_proposals=6)
     assert detected.about["model"] == classified.about["model"] == detector.name
     assert detector.name.count(" + ") == 1
@@ -56,16 +56,16 @@ def test_two_weights_answer_as_one(
 
 
 def test_the_weights_scoring_is_used(
-    checkpoint_path: Path, pixels: np.ndarray, picture: bytes, tmp_path: Path
+    checkpoint_path: Path, pixels: np.ndarray, image: bytes, tmp_path: Path
 ) -> None:
     """All of it: the service answers as the library does, and otherwise than without."""
     whole, path = load_checkpoint(checkpoint_path), tmp_path / "scoring.safetensors"
     scoring = Scoring(fit_power=0.5, context_power=0.5, refine=1, vote_iou=0.5, flip=True)
     save_checkpoint(path, replace(whole, metadata=replace(whole.metadata, scoring=scoring)))
-    detected, _ = _answers([path], picture)
+    detected, _ = _answers([path], image)
     detector = load_detector(path, device="cpu", max_proposals=6)
     assert detector.scoring == scoring
     [expected] = detector.detect([pixels], score_threshold=0.0, max_detections=5)
     assert json.loads(detected.body) == expected.as_dicts(detector.classes)
-    plain, _ = _answers([checkpoint_path], picture)
+    plain, _ = _answers([checkpoint_path], image)
     assert detected.body != plain.body

@@ -28,18 +28,18 @@ def animation(pixels: np.ndarray) -> bytes:
 
 
 def test_one_picture_in_every_way_gives_the_same(
-    client: httpx.Client, picture: bytes, animation: bytes
+    client: httpx.Client, image: bytes, animation: bytes
 ) -> None:
     replies = [
-        client.post(f"/detect?{ALL}", content=picture, headers={"Content-Type": "image/png"}),
-        client.post(f"/detect?{ALL}", files={"file": ("a.png", picture)}),
-        client.post(f"/detect?{ALL}", json={"image": text(picture)}),
-        client.post(f"/detect?{ALL}", json={"image": f"data:image/png;base64,{text(picture)}"}),
+        client.post(f"/detect?{ALL}", content=image, headers={"Content-Type": "image/png"}),
+        client.post(f"/detect?{ALL}", files={"file": ("a.png", image)}),
+        client.post(f"/detect?{ALL}", json={"image": text(image)}),
+        client.post(f"/detect?{ALL}", json={"image": f"data:image/png;base64,{text(image)}"}),
         client.post(f"/detect?{ALL}", content=animation, headers={"Content-Type": "image/webp"}),
-        client.post(f"/detect?{ALL}", content=picture),
-        client.post(f"/detect?{ALL}", content=picture, headers={"Content-Type": "application/octet-stream"}),
-        client.post(f"/detect?{ALL}", files={"images[]": ("b.png", picture)}),
-        client.post(f"/detect?{ALL}", json={"file": text(picture)}),
+        client.post(f"/detect?{ALL}", content=image),
+        client.post(f"/detect?{ALL}", content=image, headers={"Content-Type": "application/octet-stream"}),
+        client.post(f"/detect?{ALL}", files={"images[]": ("b.png", image)}),
+        client.post(f"/detect?{ALL}", json={"file": text(image)}),
     ]
     bodies = [DetectReply.model_validate_json(reply.content) for reply in replies]
     assert len(bodies[0].detections) == 5
@@ -49,10 +49,8 @@ def test_one_picture_in_every_way_gives_the_same(
 
 
 @pytest.mark.parametrize("query", [ALL, f"{ALL}&format=coco"])
-def test_one_bad_picture_does_not_fail_its_neighbours(
-    client: httpx.Client, picture: bytes, query: str
-) -> None:
-    files = [("a.png", picture), ("b.txt", b"no picture"), ("c.png", picture), ("d.png", bytes(300_001))]
+def test_one_bad_picture_does_not_fail_its_neighbours(client: httpx.Client, image: bytes, query: str) -> None:
+    files = [("a.png", image), ("b.txt", b"no picture"), ("c.png", image), ("d.png", bytes(300_001))]
     reply = client.post(f"/detect?{query}", files=[("file", file) for file in files])
     assert reply.status_code == 200
     entries = ManyReply.model_validate_json(reply.content).results
@@ -65,14 +63,14 @@ def test_one_bad_picture_does_not_fail_its_neighbours(
     assert results[0][kind] == results[2][kind] != []
 
 
-def test_several_pictures_as_base64(client: httpx.Client, picture: bytes) -> None:
-    reply = client.post("/classify?top=1", json={"images": [text(picture), "?"]})
+def test_several_pictures_as_base64(client: httpx.Client, image: bytes) -> None:
+    reply = client.post("/classify?top=1", json={"images": [text(image), "?"]})
     assert reply.status_code == 200
     good, bad = ManyClassifyReply.model_validate_json(reply.content).results
     assert isinstance(good, ClassifyReply)
     assert not isinstance(bad, ClassifyReply)
     assert bad.error.code == "bad_base64"
-    [alone] = client.post("/classify?top=1", json={"images": [text(picture)]}).json()["results"]
+    [alone] = client.post("/classify?top=1", json={"images": [text(image)]}).json()["results"]
     assert alone["classes"] == good.model_dump()["classes"], "a list of one is answered by a list of one"
 
 
@@ -97,9 +95,9 @@ def test_coco(client: httpx.Client, picture: bytes) -> None:
     assert (image.file_name, image.width, image.height) == ("a.png", 128, 96)
 
 
-def test_only_some_classes(client: httpx.Client, picture: bytes) -> None:
+def test_only_some_classes(client: httpx.Client, image: bytes) -> None:
     def found(query: str) -> list[tuple[str, float]]:
-        reply = client.post(f"/detect?score_threshold=0&{query}", files={"file": ("a.png", picture)})
+        reply = client.post(f"/detect?score_threshold=0&{query}", files={"file": ("a.png", image)})
         return [(one["label"], one["score"]) for one in reply.json()["detections"]]
 
     every = found("max_detections=1000")
@@ -114,14 +112,14 @@ def test_only_some_classes(client: httpx.Client, picture: bytes) -> None:
     ("accept", "media_type"),
     [("*/*", "image/png"), ("image/jpeg", "image/jpeg"), ("image/png, image/jpeg", "image/png")],
 )
-def test_a_drawn_picture(client: httpx.Client, picture: bytes, accept: str, media_type: str) -> None:
+def test_a_drawn_picture(client: httpx.Client, image: bytes, accept: str, media_type: str) -> None:
     reply = client.post(
-        f"/detect?{ALL}&format=image", files={"file": ("a.png", picture)}, headers={"Accept": accept}
+        f"/detect?{ALL}&format=image", files={"file": ("a.png", image)}, headers={"Accept": accept}
     )
     assert (reply.status_code, reply.headers["content-type"]) == (200, media_type)
     assert decode(reply.content).shape == (540, 720, 3), "a small picture is enlarged for the text's sake"
 
 
-def test_several_pictures_cannot_be_drawn(client: httpx.Client, picture: bytes) -> None:
-    reply = client.post("/detect?format=image", files=[("file", ("a.png", picture))] * 2)
+def test_several_pictures_cannot_be_drawn(client: httpx.Client, image: bytes) -> None:
+    reply = client.post("/detect?format=image", files=[("file", ("a.png", image))] * 2)
     assert (reply.status_code, reply.json()["error"]["code"]) == (422, "invalid_parameter")

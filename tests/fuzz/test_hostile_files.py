@@ -41,12 +41,12 @@ def problems(sent: list, came: list[Answer], judge: Callable[..., str | None]) -
     return {name: problem for name, problem in judged.items() if problem}
 
 
-def test_hostile_files(client: httpx.Client, picture: bytes) -> None:
+def test_hostile_files(client: httpx.Client, image: bytes) -> None:
     sent = [file for file in spread(FILES) if len(file.data) <= MOST_BYTES]
     assert len(sent) > FILES * 0.9
     came = answers(client, [request("/classify", file.data, file.content_type) for file in sent], 600)
     assert problems(sent, came, file_problem) == {}
-    good = client.post("/classify", content=picture, headers={"Content-Type": "image/png"})
+    good = client.post("/classify", content=image, headers={"Content-Type": "image/png"})
     assert good.status_code == 200
 
 

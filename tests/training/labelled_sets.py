@@ -10,7 +10,7 @@ from detector.structures.classes import ilsvrc_cls
 COLOURS = ((220, 60, 40), (40, 90, 220), (60, 200, 70))
 
 
-def write_picture(path: Path, label: int, number: int) -> None:
+def write_image(path: Path, label: int, number: int) -> None:
     """Stripes on noise, 60 x 48 pixels."""
     random = np.random.default_rng([label, number])
     image = random.integers(90, 130, (48, 60, 3), dtype=np.uint8)
@@ -27,7 +27,7 @@ def write_folders(root: Path, part: str, each: int, classes: tuple[str, ...] = (
     """``root/part/CLASS/NUMBER.jpg``, so many of each class; ``part`` may be empty."""
     for label, name in enumerate(classes):
         for number in range(each):
-            write_picture(root / part / name / f"{part}{number}.jpg", label, number + 1000 * (part == "val"))
+            write_image(root / part / name / f"{part}{number}.jpg", label, number + 1000 * (part == "val"))
 
 
 def write_ilsvrc_cls(root: Path, train: int, val: int) -> None:
@@ -39,12 +39,12 @@ def write_ilsvrc_cls(root: Path, train: int, val: int) -> None:
         for number in range(train):
             name = f"{wnid}/{wnid}_{number}"
             lists["train_cls"].append(name)
-            write_picture(home / f"Data/CLS-LOC/train/{name}.JPEG", label, number)
+            write_image(home / f"Data/CLS-LOC/train/{name}.JPEG", label, number)
         for number in range(val):
             name = f"ILSVRC2012_val_{label}{number}"
             lists["val"].append(name)
             solution.append(f"{name},{wnid} 0 0 9 9 ")
-            write_picture(home / f"Data/CLS-LOC/val/{name}.JPEG", label, 1000 + number)
+            write_image(home / f"Data/CLS-LOC/val/{name}.JPEG", label, 1000 + number)
     (home / "Annotations/CLS-LOC").mkdir(parents=True)
     (home / "ImageSets/CLS-LOC").mkdir(parents=True)
     for name, ids in lists.items():

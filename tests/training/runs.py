@@ -20,7 +20,7 @@ from detector.datasets.record import Dataset
 from detector.models.checkpoint import Checkpoint, load_checkpoint
 from detector.structures.classes import ClassList
 from training.common.distributed import leave_world
-from training.multibox.dataset import read_object_pictures
+from training.multibox.dataset import read_object_images
 from training.rcnn.finetuning import finetune
 from training.rcnn.minibatch import BatchSettings
 from training.rcnn.recipe import Recipe
@@ -35,7 +35,7 @@ SMALL = Recipe(
     warmup=2,
     save_every=2,
     check_every=3,
-    batch=BatchSettings(positives=3, background=4, whole=1, mined=0.5, pool=2, pictures=2),
+    batch=BatchSettings(positives=3, background=4, whole=1, mined=0.5, pool=2, images=2),
     sampling=SamplingSettings(positives=3, background=4),
 )
 
@@ -50,7 +50,7 @@ STEADY = "streamed"
 
 
 def small_set(data: Path) -> Dataset:
-    records = read_object_pictures([data], frozenset()).records
+    records = read_object_images([data], frozenset()).records
     return Dataset(records, ["dog"])
 
 

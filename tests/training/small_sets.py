@@ -11,13 +11,13 @@ import numpy as np
 from PIL import Image
 
 Boxes = Sequence[tuple[int, int, int, int]]
-Pictures = Mapping[str, Boxes]
+Images = Mapping[str, Boxes]
 """The boxes of each picture, by its name without suffix."""
 
 SIZE = (100, 80)
 
 
-def write_picture(path: Path, boxes: Boxes, size: tuple[int, int] = SIZE) -> None:
+def write_image(path: Path, boxes: Boxes, size: tuple[int, int] = SIZE) -> None:
     width, height = size
     image = np.random.default_rng(len(path.stem)).integers(20, 70, (height, width, 3), dtype=np.uint8)
     for x1, y1, x2, y2 in boxes:
@@ -30,7 +30,7 @@ def write_ilsvrc(
     root: Path,
     task: str,
     split: str,
-    pictures: Pictures,
+    images: Images,
     *,
     list_name: str | None = None,
     wnid: str,
@@ -41,15 +41,15 @@ def write_ilsvrc(
     path = home / "ImageSets" / task / f"{list_name or split}.txt"
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a") as lines:
-        lines.writelines(f"{name} {number}\n" for number, name in enumerate(pictures, start=1))
+        lines.writelines(f"{name} {number}\n" for number, name in enumerate(images, start=1))
     (home / "Annotations" / task).mkdir(parents=True, exist_ok=True)
     (home / "Data" / task).mkdir(parents=True, exist_ok=True)
-    for name, boxes in pictures.items():
-        write_picture(home / "Data" / task / split / f"{name}.JPEG", boxes, size)
+    for name, boxes in images.items():
+        write_image(home / "Data" / task / split / f"{name}.JPEG", boxes, size)
         _write_xml(home / "Annotations" / task / split / f"{name}.xml", boxes, wnid, size, first_pixel=0)
 
 
-def write_agnostic(root: Path, pictures: Pictures, size: tuple[int, int] = SIZE) -> None:
+def write_agnostic(root: Path, images: Images, size: tuple[int, int] = SIZE) -> None:
     """``agnostic_boxes.json`` beside ``ILSVRC``."""
     entries = {
         name: {
@@ -57,25 +57,25 @@ def write_agnostic(root: Path, pictures: Pictures, size: tuple[int, int] = SIZE)
             "height": size[1],
             "boxes": [(x1, y1, x2 - 1, y2 - 1) for x1, y1, x2, y2 in boxes],
         }
-        for name, boxes in pictures.items()
+        for name, boxes in images.items()
     }
     (root / "agnostic_boxes.json").write_text(json.dumps(entries))
 
 
-def write_voc(root: Path, pictures: Pictures, size: tuple[int, int] = SIZE) -> None:
+def write_voc(root: Path, images: Images, size: tuple[int, int] = SIZE) -> None:
     """``JPEGImages`` and ``Annotations`` of dogs."""
     for part in ("JPEGImages", "Annotations"):
         (root / part).mkdir(parents=True, exist_ok=True)
-    for name, boxes in pictures.items():
-        write_picture(root / "JPEGImages" / f"{name}.jpg", boxes, size)
+    for name, boxes in images.items():
+        write_image(root / "JPEGImages" / f"{name}.jpg", boxes, size)
         _write_xml(root / "Annotations" / f"{name}.xml", boxes, "dog", size, first_pixel=1)
 
 
-def write_coco(root: Path, split: str, pictures: Pictures, size: tuple[int, int] = SIZE) -> None:
+def write_coco(root: Path, split: str, pictures: Images, size: tuple[int, int] = SIZE) -> None:
     """``annotations/instances_SPLIT.json`` and the folder SPLIT."""
     images, annotations = [], []
     for number, (name, boxes) in enumerate(pictures.items(), start=1):
-        write_picture(root / split / f"{name}.jpg", boxes, size)
+        write_image(root / split / f"{name}.jpg", boxes, size)
         images.append({"id": number, "file_name": f"{name}.jpg", "width": size[0], "height": size[1]})
         annotations += [
             {"id": len(annotations), "image_id": number, "category_id": 7, "bbox": (x1, y1, x2 - x1, y2 - y1)}
@@ -99,7 +99,7 @@ def _write_xml(path: Path, boxes: Boxes, name: str, size: tuple[int, int], first
     path.write_text(f"<annotation>{stated}{objects}</annotation>")
 
 
-def rectangles(count: int, seed: int, prefix: str = "p") -> Pictures:
+def rectangles(count: int, seed: int, prefix: str = "p") -> Images:
     """One rectangle a picture, 25 to 60 of its 100 x 80 pixels wide and high."""
     random = np.random.default_rng(seed)
     boxes = {}

@@ -16,14 +16,14 @@ from detector.datasets.open import open_data
 from training.check_data import main
 from training.checking.check import check_data, whole_splits
 from training.checking.findings import LEFT_OUT, TITLES
-from training.checking.images import Seen, near_duplicates, same_bytes, scan_pictures
+from training.checking.images import Seen, near_duplicates, same_bytes, scan_images
 
 SIZE = (100, 80)
 OBJECT = ("nut", 11, 11, 50, 60)
 Object = tuple[str, int, int, int, int]
 
 
-def write_picture(path: Path, seed: int) -> None:
+def write_image(path: Path, seed: int) -> None:
     """Grey blots: no two seeds look alike."""
     path.parent.mkdir(parents=True, exist_ok=True)
     cells = np.random.default_rng(seed).integers(0, 256, (9, 10, 3), dtype=np.uint8)
@@ -47,7 +47,7 @@ def sound(tmp_path: Path) -> Path:
     for split, count in (("train", 20), ("val", 2)):
         for number in range(count):
             path = root / f"{split}/{number:02}.jpg"
-            write_picture(path, seed=100 * len(split) + number)
+            write_image(path, seed=100 * len(split) + number)
             annotate(path.with_suffix(".xml"), OBJECT)
     return root
 
@@ -60,8 +60,8 @@ def cut_off(path: Path) -> None:
     path.write_bytes(path.read_bytes()[:-400])
 
 
-def stray_picture(root: Path) -> None:
-    write_picture(root / "train/stray.png", seed=7)
+def stray_image(root: Path) -> None:
+    write_image(root / "train/stray.png", seed=7)
 
 
 CASES: list[tuple[str, str, Callable[[Path], object]]] = [
@@ -84,7 +84,7 @@ CASES: list[tuple[str, str, Callable[[Path], object]]] = [
     ),
     ("tiny_box", "a speck", lambda root: annotate(root / "train/03.xml", OBJECT, ("nut", 70, 1, 76, 20))),
     ("no_objects", "all deleted", lambda root: annotate(root / "val/01.xml")),
-    ("unlisted_picture", "not annotated", stray_picture),
+    ("unlisted_picture", "not annotated", stray_image),
     ("unread_kind", "as telephones save it", lambda root: (root / "train/a.heic").write_bytes(b"")),
     (
         "duplicate_picture",
@@ -157,7 +157,7 @@ CLASSES: list[tuple[str, dict[str, list[str]], set[tuple[str, str]]]] = [
 @pytest.mark.parametrize(("splits", "found"), [row[1:] for row in CLASSES], ids=[row[0] for row in CLASSES])
 def test_classes(tmp_path: Path, splits: dict[str, list[str]], found: set[tuple[str, str]]) -> None:
     for split, names in splits.items():
-        write_picture(tmp_path / f"{split}/0.jpg", seed=len(split))
+        write_image(tmp_path / f"{split}/0.jpg", seed=len(split))
         boxes = [(name, 1 + number, 1, 20 + 2 * number, 30) for number, name in enumerate(names)]
         annotate(tmp_path / f"{split}/0.xml", *boxes)
     findings = check_data(open_data(tmp_path)).findings
@@ -173,7 +173,7 @@ def test_classes(tmp_path: Path, splits: dict[str, list[str]], found: set[tuple[
 
 def test_an_unknown_class_and_a_class_without_objects(tmp_path: Path) -> None:
     (tmp_path / "data.yaml").write_text("names: [nut, bolt]")
-    write_picture(tmp_path / "images/a.jpg", seed=1)
+    write_image(tmp_path / "images/a.jpg", seed=1)
     (tmp_path / "labels").mkdir()
     (tmp_path / "labels/a.txt").write_text("0 0.5 0.5 0.4 0.4\n5 0.2 0.2 0.3 0.3\n")
     findings = check_data(open_data(tmp_path)).findings
@@ -213,7 +213,7 @@ def test_unions_and_parts_of_splits_are_not_checked_again(sound: Path, splits: s
     home = sound / "JPEGImages"
     home.mkdir()
     (sound / "Annotations").mkdir()
-    write_picture(home / "a.jpg", seed=1)
+    write_image(home / "a.jpg", seed=1)
     annotate(sound / "Annotations/a.xml", OBJECT)
     (sound / "ImageSets/Main").mkdir(parents=True)
     for split in splits.split():
@@ -241,8 +241,8 @@ def test_duplicates_among_many() -> None:
 
 
 def test_a_picture_that_vanishes_is_seen_as_unreadable(tmp_path: Path) -> None:
-    write_picture(tmp_path / "a.jpg", seed=1)
-    whole, gone = scan_pictures([tmp_path / "a.jpg", tmp_path / "b.jpg"])
+    write_image(tmp_path / "a.jpg", seed=1)
+    whole, gone = scan_images([tmp_path / "a.jpg", tmp_path / "b.jpg"])
     assert whole.error == ""
     assert "No such file" in gone.error
 

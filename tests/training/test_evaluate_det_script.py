@@ -285,25 +285,25 @@ def test_results_are_measured_by_annotations_alone(
     tmp_path: Path, kind: str, folders: bool, capsys: Printed
 ) -> None:
     """The figures are those measured with the pictures there."""
-    pictures = rectangles(4, seed=2)
+    images = rectangles(4, seed=2)
     root = tmp_path / "set"
     if kind == "ilsvrc":
-        write_ilsvrc(root, "DET", "val", pictures, wnid=ilsvrc_det().ids[0])
+        write_ilsvrc(root, "DET", "val", images, wnid=ilsvrc_det().ids[0])
     elif kind == "voc":
-        write_voc(root, pictures)
+        write_voc(root, images)
     else:
-        write_coco(root, "val", pictures)
+        write_coco(root, "val", images)
     path, detections = tmp_path / "theirs.txt", perfect(root)
     write_ilsvrc_results(path, detections, list(detections))
     main(root, results=[path])
-    with_pictures = last_line(capsys)
-    for picture in root.rglob("*.[jJ]*[gG]"):
-        picture.unlink()
+    with_images = last_line(capsys)
+    for image in root.rglob("*.[jJ]*[gG]"):
+        image.unlink()
     if folders and kind != "ilsvrc":
         (root / ("JPEGImages" if kind == "voc" else "val")).rmdir()
         (root / "ImageSets").mkdir()
     main(root, results=[path])
-    assert last_line(capsys) == with_pictures
+    assert last_line(capsys) == with_images
 
 
 def test_results_without_pictures_and_sizes_name_what_is_missing(tmp_path: Path, capsys: Printed) -> None:

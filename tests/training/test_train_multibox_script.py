@@ -15,7 +15,7 @@ from detector.models.checkpoint import (
 )
 from detector.structures.classes import ilsvrc_det
 from tests.training.small_sets import rectangles, write_agnostic, write_ilsvrc, write_voc
-from training.multibox.dataset import read_object_pictures
+from training.multibox.dataset import read_object_images
 from training.multibox.loop import MultiBoxRecipe
 from training.train_multibox import add_multibox, main
 
@@ -92,7 +92,7 @@ def test_a_broken_picture_is_left_out_and_named(
     broken: Path, init_path: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     output = tmp_path / "out"
-    records = read_object_pictures([broken], frozenset()).records
+    records = read_object_images([broken], frozenset()).records
     recipe = MultiBoxRecipe(iterations=8, batch=1, warmup=2, shapes=4, size=96, save_every=4)
     add_multibox(load_checkpoint(init_path), records, [], output, recipe, device="cpu")
     assert capsys.readouterr().out.count("left out a.b03: ") == 1
@@ -103,7 +103,7 @@ def test_a_broken_picture_is_left_out_and_named(
 def test_a_failure_leaves_no_half_written_file(broken: Path, init_path: Path, tmp_path: Path) -> None:
     """Where no picture can be read there is no checkpoint that somebody could take for one."""
     output = tmp_path / "out"
-    records = read_object_pictures([broken], frozenset()).records
+    records = read_object_images([broken], frozenset()).records
     for record in records:
         cut_short(record.path)
     recipe = MultiBoxRecipe(iterations=8, batch=1, warmup=2, shapes=4, size=96, save_every=4)

@@ -7,9 +7,9 @@ from pathlib import Path
 from detector.datasets.open import DataFolder
 from detector.datasets.record import Dataset, Problem
 from detector.datasets.split_names import Role, role_of
-from detector.io.image_paths import has_picture_suffix, is_dropping
+from detector.io.image_paths import has_image_suffix, is_dropping
 from training.checking.findings import Finding, of_problem
-from training.checking.images import Seen, near_duplicates, same_bytes, scan_pictures
+from training.checking.images import Seen, near_duplicates, same_bytes, scan_images
 from training.checking.records import Counts, check_boxes, check_classes
 
 
@@ -43,7 +43,7 @@ def check_data(folder: DataFolder, splits: Sequence[str] = (), *, decoded: bool 
     counts = {split: Counts.of(dataset.records, folder.classes) for split, dataset in read.items()}
     train = next((split for split in read if role_of(split) is Role.TRAIN), next(iter(read)))
     findings = list(_of_problems(read))
-    findings += _pictures(read, decoded)
+    findings += _images(read, decoded)
     for split, dataset in read.items():
         findings += check_boxes(split, dataset.records, folder.classes)
     findings += check_classes(counts, train, folder.classes)
@@ -80,7 +80,7 @@ def _name(split: str) -> str:
     return Path(split).stem if Path(split).suffix else split
 
 
-def _pictures(read: Mapping[str, Dataset], decoded: bool) -> Iterator[Finding]:
+def _images(read: Mapping[str, Dataset], decoded: bool) -> Iterator[Finding]:
     """Pictures that cannot be decoded, and those that are there twice."""
     owned = [(split, record) for split, dataset in read.items() for record in dataset.records]
     first: dict[Path, int] = {}
@@ -88,7 +88,7 @@ def _pictures(read: Mapping[str, Dataset], decoded: bool) -> Iterator[Finding]:
         first.setdefault(record.path, index)
     at = list(first.values())
     seen: list[Seen] = []
-    for index, one in zip(at, scan_pictures(list(first), decoded=decoded), strict=True):
+    for index, one in zip(at, scan_images(list(first), decoded=decoded), strict=True):
         seen.append(one)
         if one.error:
             split, record = owned[index]
@@ -110,8 +110,8 @@ def _pictures(read: Mapping[str, Dataset], decoded: bool) -> Iterator[Finding]:
 
 def _unlisted(folder: DataFolder) -> Iterator[Finding]:
     """Pictures that the data set does not list, in the folders of those that it does."""
-    listed = {entry.picture for entry in folder.layout.entries(None)}
-    for place in sorted({picture.parent for picture in listed}):
+    listed = {entry.image for entry in folder.layout.entries(None)}
+    for place in sorted({image.parent for image in listed}):
         for path in sorted(place.iterdir() if place.is_dir() else ()):
-            if has_picture_suffix(path) and not is_dropping(path.name) and path not in listed:
+            if has_image_suffix(path) and not is_dropping(path.name) and path not in listed:
                 yield Finding("unlisted_picture", "", path.stem, f"{path} has no annotation")

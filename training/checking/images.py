@@ -37,7 +37,7 @@ class Seen:
     error: str = ""
 
 
-def scan_pictures(paths: Sequence[Path], *, decoded: bool = True) -> Iterator[Seen]:
+def scan_images(paths: Sequence[Path], *, decoded: bool = True) -> Iterator[Seen]:
     """Look at pictures on several threads; what is seen comes in their order, with a progress bar.
 
     With ``decoded`` every pixel is decoded, as in training: a file whose header is fine may be cut off or

@@ -27,24 +27,24 @@ class Counts:
     """Of one split: pictures, those without objects and those ``partial``; objects [C] and pictures [C] of
     each class."""
 
-    pictures: int
+    images: int
     without_objects: int
     partial: int
     objects: NDArray[np.int64]
-    pictures_of: NDArray[np.int64]
+    images_of: NDArray[np.int64]
 
     @classmethod
     def of(cls, records: Sequence[Record], classes: ClassList) -> "Counts":
-        objects, pictures_of = (np.zeros(len(classes), np.int64) for _ in range(2))
+        objects, images_of = (np.zeros(len(classes), np.int64) for _ in range(2))
         for record in records:
             np.add.at(objects, record.labels, 1)
-            pictures_of[np.unique(record.labels)] += 1
+            images_of[np.unique(record.labels)] += 1
         return cls(
             len(records),
             sum(not len(record.boxes) for record in records),
             sum(record.partial for record in records),
             objects,
-            pictures_of,
+            images_of,
         )
 
 
@@ -85,7 +85,7 @@ def balance_chart(counts: Mapping[str, Counts], classes: ClassList, title: str) 
             one.objects[order],
             height,
             color=_COLOURS[number % len(_COLOURS)],
-            label=f"{split or 'objects'}: {one.objects.sum():,} objects in {one.pictures:,} pictures",
+            label=f"{split or 'objects'}: {one.objects.sum():,} objects in {one.images:,} pictures",
         )
     if len(present) and present.max() > _LOG_FROM * present.min():
         axes.set_xscale("log")

@@ -19,7 +19,7 @@ def summary(checked: Checked) -> str:
     folder = checked.folder
     lines = [f"{folder.root}: {folder.format.upper()}, {len(folder.classes)} classes"]
     for split, counts in checked.counts.items():
-        text = f"  {split or 'all':<10} {counts.pictures:>8,} pictures, {counts.objects.sum():>9,} objects"
+        text = f"  {split or 'all':<10} {counts.images:>8,} pictures, {counts.objects.sum():>9,} objects"
         if counts.without_objects:
             text += f", {counts.without_objects:,} without objects"
         if counts.partial:
@@ -59,11 +59,11 @@ def as_json(checked: Checked) -> bytes:
         ],
         "splits": {
             split: {
-                "pictures": counts.pictures,
+                "pictures": counts.images,
                 "without_objects": counts.without_objects,
                 "partial": counts.partial,
                 "objects_by_class": counts.objects.tolist(),
-                "pictures_by_class": counts.pictures_of.tolist(),
+                "pictures_by_class": counts.images_of.tolist(),
             }
             for split, counts in checked.counts.items()
         },

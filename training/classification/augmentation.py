@@ -17,7 +17,7 @@ import numpy as np
 from PIL import Image, ImageEnhance
 
 from detector.errors import ParameterError
-from detector.inference.region_crops import check_picture
+from detector.inference.region_crops import check_image
 from detector.io.decoding import RGB
 
 BILINEAR = cv2.INTER_LINEAR
@@ -117,7 +117,7 @@ def cut(image: RGB, patch: Patch, size: int) -> RGB:
     does, so that large pictures are not aliased. Raises ParameterError for an
     array that is no picture, or a patch that is not inside it.
     """
-    check_picture(image)
+    check_image(image)
     height, width = image.shape[:2]
     if not (0 <= patch.x1 < patch.x2 <= width and 0 <= patch.y1 < patch.y2 <= height):
         raise ParameterError(f"{patch} does not lie in a picture of {width}x{height} pixels")
@@ -135,7 +135,7 @@ def distort(image: RGB, settings: Distortion, rng: np.random.Generator) -> RGB:
 
     Raises ParameterError for an array that is no picture.
     """
-    check_picture(image)
+    check_image(image)
     picture = Image.fromarray(np.ascontiguousarray(image))
     factors = 1 + settings.amount * rng.uniform(-1, 1, len(_ENHANCERS))
     for index in rng.permutation(len(_ENHANCERS)):

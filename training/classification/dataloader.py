@@ -28,7 +28,7 @@ from training.classification.augmentation import (
     draw_patch,
     generator,
 )
-from training.classification.dataset import PictureList
+from training.classification.dataset import ImageList
 from training.common.distributed import World
 
 _VIEWS = 50
@@ -69,7 +69,7 @@ class TrainingPieces(Dataset[Piece]):
 
     def __init__(
         self,
-        pictures: PictureList,
+        images: ImageList,
         augmentation: Augmentation | None,
         *,
         size: int,
@@ -79,10 +79,10 @@ class TrainingPieces(Dataset[Piece]):
         world: World,
     ) -> None:
         """Without ``augmentation`` the whole picture is seen, as it is."""
-        self._pictures, self._augmentation, self._size = pictures, augmentation, size
-        self.batch = min(batch, len(pictures))
+        self._images, self._augmentation, self._size = images, augmentation, size
+        self.batch = min(batch, len(images))
         self._pieces, self._seed, self._world = accumulate, seed, world
-        self.an_epoch = len(pictures) // self.batch
+        self.an_epoch = len(images) // self.batch
         self._order: tuple[int, NDArray[np.int64]] | None = None
 
     def __getitem__(self, number: int) -> Piece:
@@ -91,7 +91,7 @@ class TrainingPieces(Dataset[Piece]):
         chosen = self.order(epoch)[part * self.batch : (part + 1) * self.batch]
         mine = chosen[self._world.rank :: self._world.size]
         return _read(
-            self._pictures,
+            self._images,
             np.array_split(mine, self._pieces)[piece],
             lambda image, index: self._seen(image, index, epoch),
             (self._size, self._size, 3),
@@ -101,12 +101,12 @@ class TrainingPieces(Dataset[Piece]):
     def digest(self) -> bytes:
         """What tells these minibatches from others; how they are shared out is no part of it."""
         what = repr((self._augmentation, self._size, self.batch, self._seed))
-        return hashlib.sha256(what.encode() + self._pictures.digest()).digest()
+        return hashlib.sha256(what.encode() + self._images.digest()).digest()
 
     def order(self, epoch: int) -> NDArray[np.int64]:
         """In which order the pictures come in an epoch, [number of pictures]."""
         if self._order is None or self._order[0] != epoch:  # a million numbers are not drawn for each piece
-            self._order = (epoch, generator(self._seed, epoch).permutation(len(self._pictures)))
+            self._order = (epoch, generator(self._seed, epoch).permutation(len(self._images)))
         return self._order[1]
 
     def _seen(self, image: RGB, index: int, epoch: int) -> Tensor:
@@ -124,10 +124,10 @@ class TrainingPieces(Dataset[Piece]):
 class MeasuredPieces(Dataset[Piece]):
     """Pictures as ``Classifier`` sees them with one crop: item ``i`` is a piece of them."""
 
-    def __init__(self, pictures: PictureList, preprocessing: Preprocessing, world: World) -> None:
+    def __init__(self, images: ImageList, preprocessing: Preprocessing, world: World) -> None:
         """Each process measures its share."""
-        self._pictures, self._preprocessing = pictures, replace(preprocessing, context=0)
-        self._mine = np.arange(world.rank, len(pictures), world.size)
+        self._images, self._preprocessing = images, replace(preprocessing, context=0)
+        self._mine = np.arange(world.rank, len(images), world.size)
 
     def __len__(self) -> int:
         return -(-len(self._mine) // _VIEWS)
@@ -135,7 +135,7 @@ class MeasuredPieces(Dataset[Piece]):
     def __getitem__(self, number: int) -> Piece:
         side = self._preprocessing.size
         return _read(
-            self._pictures,
+            self._images,
             self._mine[number * _VIEWS : (number + 1) * _VIEWS],
             lambda image, _: self._view(image),
             (3, side, side),
@@ -162,7 +162,7 @@ def loader(
 
 
 def _read(
-    pictures: PictureList,
+    images: ImageList,
     chosen: NDArray[np.int64],
     seen: Any,
     shape: tuple[int, ...],
@@ -174,13 +174,13 @@ def _read(
     broken: dict[int, str] = {}
     for index in chosen.tolist():
         try:
-            image = load(pictures.path(index))
+            image = load(images.path(index))
         except (ImageError, OSError) as error:
             broken[index] = str(error)
             continue
         pixels[len(read)] = seen(image, index)
         read.append(index)
-    labels = torch.from_numpy(pictures.labels[np.array(read, np.int64)].astype(np.int64))
+    labels = torch.from_numpy(images.labels[np.array(read, np.int64)].astype(np.int64))
     return Piece(pixels[: len(read)], labels, broken)
 
 

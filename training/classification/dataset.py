@@ -16,22 +16,22 @@ from detector.datasets.formats.ilsvrc_cls import read_ilsvrc_cls
 from detector.datasets.formats.ilsvrc_det import IlsvrcLayout
 from detector.datasets.record import OnProblem
 from detector.errors import DatasetError
-from detector.io.image_paths import is_dropping, pictures_below, unread_kinds
+from detector.io.image_paths import images_below, is_dropping, unread_kinds
 from detector.structures.classes import ClassList, ilsvrc_cls
 
 
-class PictureList:
+class ImageList:
     """Paths and labels of N pictures, in three arrays: some 60 bytes a picture.
 
     A list of objects would take ten times that, and once more in each process that reads pictures: counting
     references writes to memory that a fork had shared.
     """
 
-    def __init__(self, root: Path, pictures: Iterable[tuple[str, int]]) -> None:
-        """``pictures``: each one's path below ``root``, with forward slashes, and its label."""
+    def __init__(self, root: Path, images: Iterable[tuple[str, int]]) -> None:
+        """``images``: each one's path below ``root``, with forward slashes, and its label."""
         names, labels = bytearray(), []
         ends = [0]
-        for name, label in pictures:
+        for name, label in images:
             names += os.fsencode(name)  # a name need not be UTF-8
             ends.append(len(names))
             labels.append(label)
@@ -51,11 +51,11 @@ class PictureList:
         """Where a picture lies."""
         return self.root / self.name(index)
 
-    def chosen(self, indices: Iterable[int]) -> "PictureList":
+    def chosen(self, indices: Iterable[int]) -> "ImageList":
         """Some of the pictures, in the order given."""
-        return PictureList(self.root, ((self.name(index), int(self.labels[index])) for index in indices))
+        return ImageList(self.root, ((self.name(index), int(self.labels[index])) for index in indices))
 
-    def of_few_classes(self, count: int) -> "PictureList":
+    def of_few_classes(self, count: int) -> "ImageList":
         """``count`` pictures of as few classes as can be: the most frequent classes first."""
         frequency = np.bincount(self.labels)[self.labels]
         return self.chosen(np.lexsort((self.labels, -frequency))[:count])
@@ -71,20 +71,20 @@ _HELD_OUT = 10
 
 
 @dataclass(frozen=True)
-class LabelledPictures:
+class LabelledImages:
     """Two lists of pictures without one in common, and the classes that they are of.
 
     ``how`` says in words how they were parted, ``notes`` what was left out and why.
     """
 
     classes: ClassList
-    train: PictureList
-    val: PictureList
+    train: ImageList
+    val: ImageList
     how: str
     notes: list[str] = field(default_factory=list)
 
 
-def read_labelled_pictures(root: Path, *, on_problem: OnProblem = OnProblem.REPORT) -> LabelledPictures:
+def read_labelled_images(root: Path, *, on_problem: OnProblem = OnProblem.REPORT) -> LabelledImages:
     """ILSVRC CLS-LOC in its official layout (below ``root`` or ``root/ILSVRC``), or one folder a class.
 
     The latter is ROOT/train/CLASS/*.jpg with ROOT/val/CLASS/*.jpg, or ROOT/CLASS/*.jpg, of which every tenth
@@ -99,17 +99,16 @@ def read_labelled_pictures(root: Path, *, on_problem: OnProblem = OnProblem.REPO
         found = _ilsvrc(root, on_problem)
     else:
         found = _folders(root)
-    for part, pictures in (("train", found.train), ("measure", found.val)):
-        if not len(pictures):
+    for part, images in (("train", found.train), ("measure", found.val)):
+        if not len(images):
             raise DatasetError(f"{root}: there is no picture to {part} on ({found.how})")
     return found
 
 
-def _ilsvrc(root: Path, on_problem: OnProblem) -> LabelledPictures:
+def _ilsvrc(root: Path, on_problem: OnProblem) -> LabelledImages:
     home = IlsvrcLayout.find(root, "CLS-LOC").home
     train, val = (
-        read_ilsvrc_cls(root, split, on_problem=on_problem, check_pictures=False)
-        for split in ("train", "val")
+        read_ilsvrc_cls(root, split, on_problem=on_problem, check_images=False) for split in ("train", "val")
     )
     problems = [*train.problems, *val.problems]
     notes = [f"{problem.image_id}: {problem.kind}: {problem.message}" for problem in problems]
@@ -118,16 +117,16 @@ def _ilsvrc(root: Path, on_problem: OnProblem) -> LabelledPictures:
     if len(learnt) < len(train.images):
         both = len(train.images) - len(learnt)
         notes.append(f"{both} pictures of train also stand in val: they are measured, and not learnt")
-    return LabelledPictures(
+    return LabelledImages(
         ilsvrc_cls(),
-        PictureList(home, ((image.path.relative_to(home).as_posix(), image.label) for image in learnt)),
-        PictureList(home, ((image.path.relative_to(home).as_posix(), image.label) for image in val.images)),
+        ImageList(home, ((image.path.relative_to(home).as_posix(), image.label) for image in learnt)),
+        ImageList(home, ((image.path.relative_to(home).as_posix(), image.label) for image in val.images)),
         "ILSVRC CLS-LOC, its train and val",
         notes,
     )
 
 
-def _folders(root: Path) -> LabelledPictures:
+def _folders(root: Path) -> LabelledImages:
     parted = (root / "train").is_dir() and (root / "val").is_dir()
     unread: dict[Path, None] = {}
     classes = _folders_in(root / "train" if parted else root, unread)
@@ -141,25 +140,21 @@ def _folders(root: Path) -> LabelledPictures:
         unknown = sorted(set(_folders_in(root / "val", unread)) - set(classes))
         if unknown:
             raise DatasetError(f"{root / 'val'} has classes that train lacks: {', '.join(unknown[:5])}")
-        train, val = (list(_pictures(root, part, classes, unread)) for part in ("train", "val"))
+        train, val = (list(_images(root, part, classes, unread)) for part in ("train", "val"))
         how = "its train and val"
     else:
-        every = list(_pictures(root, "", classes, unread))
-        train = [picture for picture in every if not _held_out(picture[0])]
-        val = [picture for picture in every if _held_out(picture[0])]
+        every = list(_images(root, "", classes, unread))
+        train = [image for image in every if not _held_out(image[0])]
+        val = [image for image in every if _held_out(image[0])]
         how = f"one picture in {_HELD_OUT} held out, by a digest of its name"
     notes = [f"{root}: {unread_kinds(list(unread))}"] if unread else []
-    return LabelledPictures(
-        ClassList.of(classes), PictureList(root, train), PictureList(root, val), how, notes
-    )
+    return LabelledImages(ClassList.of(classes), ImageList(root, train), ImageList(root, val), how, notes)
 
 
-def _pictures(
-    root: Path, part: str, classes: list[str], unread: dict[Path, None]
-) -> Iterator[tuple[str, int]]:
+def _images(root: Path, part: str, classes: list[str], unread: dict[Path, None]) -> Iterator[tuple[str, int]]:
     for label, name in enumerate(classes):
         folder = root / part / name  # a class of train need not be in val
-        for path in sorted(pictures_below(folder, on_unread=unread.setdefault) if folder.is_dir() else ()):
+        for path in sorted(images_below(folder, on_unread=unread.setdefault) if folder.is_dir() else ()):
             yield path.relative_to(root).as_posix(), label
 
 
@@ -171,7 +166,7 @@ def _folders_in(folder: Path, unread: dict[Path, None]) -> list[str]:
         for child in folder.iterdir()
         if not is_dropping(child.name)
         and child.is_dir()
-        and any(True for _ in pictures_below(child, on_unread=unread.setdefault))
+        and any(True for _ in images_below(child, on_unread=unread.setdefault))
     )
 
 

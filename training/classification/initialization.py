@@ -27,7 +27,7 @@ _LEAST = 1e-3
 
 
 @torch.no_grad()
-def fit_to(network: nn.Module, pictures: Tensor) -> None:
+def fit_to(network: nn.Module, images: Tensor) -> None:
     """Scale and shift each convolution, in place, for the pictures [N,3,S,S] that the network is to see.
 
     One forward does it: each convolution is corrected when its turn comes, so the next sees what it will see.
@@ -36,7 +36,7 @@ def fit_to(network: nn.Module, pictures: Tensor) -> None:
         for part in network.modules():
             if isinstance(part, nn.Conv2d):
                 hooks.callback(part.register_forward_hook(_correct).remove)
-        network(pictures)
+        network(images)
 
 
 def _correct(convolution: nn.Module, _: Any, output: Tensor) -> Tensor:

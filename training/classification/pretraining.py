@@ -16,10 +16,10 @@ from detector.errors import ParameterError
 from detector.inference.region_crops import Preprocessing
 from detector.models.googlenet import GoogLeNet
 from training.classification.dataloader import Augmentation, MeasuredPieces, Piece, TrainingPieces, loader
-from training.classification.dataset import PictureList
+from training.classification.dataset import ImageList
 from training.classification.initialization import fit_to
 from training.classification.training_step import ClassifierStep
-from training.common.broken_images import BrokenPictures
+from training.common.broken_images import BrokenImages
 from training.common.distributed import World
 from training.common.progress import Progress
 from training.common.ranges import RATE, SEED, check_ranges
@@ -77,12 +77,12 @@ STATE, BOARD = "state.safetensors", "tensorboard"
 
 def pretrain(
     network: GoogLeNet,
-    pictures: PictureList,
+    images: ImageList,
     preprocessing: Preprocessing,
     output: Path,
     recipe: PretrainRecipe,
     measure: Measure,
-    broken: BrokenPictures,
+    broken: BrokenImages,
     *,
     device: torch.device,
     world: World,
@@ -100,7 +100,7 @@ def pretrain(
     network.to(device).to(memory_format=torch.channels_last).train()
     named = dict(network.named_parameters())
     pieces = TrainingPieces(
-        pictures,
+        images,
         recipe.augmentation,
         size=preprocessing.size,
         batch=recipe.batch,
@@ -118,7 +118,7 @@ def pretrain(
     )
     run, state = _run_id(recipe, pieces, network), output / STATE
     if fit and not state.exists():
-        first = pictures.chosen(pieces.order(epoch=0)[:_FITTED])
+        first = images.chosen(pieces.order(epoch=0)[:_FITTED])
         fit_to(network, MeasuredPieces(first, preprocessing, World())[0].pixels.to(device))
     step = ClassifierStep(
         network,
@@ -146,7 +146,7 @@ def pretrain(
         progress.clear()
         batch: list[Piece] = [next(coming) for _ in range(recipe.accumulate)]
         for piece in batch:
-            broken.report({pictures.name(index): why for index, why in piece.broken.items()})
+            broken.report({images.name(index): why for index, why in piece.broken.items()})
         part = step.gather(batch, iteration)
         if not bool(part.total.isfinite()):
             raise ParameterError(f"the loss is no number any more in iteration {iteration}: lower the rate")

@@ -16,8 +16,8 @@ from detector.models.checkpoint import Checkpoint, save_checkpoint
 from detector.models.googlenet import GoogLeNet
 from detector.models.metadata import Metadata
 from training.classification.dataloader import MeasuredPieces, Piece, loader
-from training.classification.dataset import PictureList
-from training.common.broken_images import BrokenPictures
+from training.classification.dataset import ImageList
+from training.common.broken_images import BrokenImages
 from training.common.distributed import World
 from training.common.run_log import lines_before
 
@@ -32,17 +32,17 @@ class Results:
 
     def __init__(
         self,
-        pictures: PictureList,
+        images: ImageList,
         metadata: Metadata,
         output: Path,
-        broken: BrokenPictures,
+        broken: BrokenImages,
         *,
         device: torch.device,
         world: World,
         workers: int = 0,
     ) -> None:
         """``metadata`` is the checkpoints', but for the metrics."""
-        self._pictures, self._metadata, self._output, self._broken = pictures, metadata, output, broken
+        self._images, self._metadata, self._output, self._broken = images, metadata, output, broken
         self._device, self._world, self._workers = device, world, workers
         self._history = output / ACCURACY
 
@@ -84,7 +84,7 @@ class Results:
             lambda maps: (network.pool(maps).softmax(dim=1),),
             device=str(self._device),
         )
-        pieces = MeasuredPieces(self._pictures, self._metadata.preprocessing, self._world)
+        pieces = MeasuredPieces(self._images, self._metadata.preprocessing, self._world)
         counts = torch.zeros(1 + len(_KS), dtype=torch.float64)
         for piece in tqdm(
             loader(pieces, range(len(pieces)), self._device, self._workers),
@@ -100,7 +100,7 @@ class Results:
 
     def _hits(self, engine: Engine, piece: Piece) -> Tensor:
         """[1+K]: the pictures of a piece, and how many of them are right among the best k."""
-        self._broken.report({self._pictures.name(index): why for index, why in piece.broken.items()})
+        self._broken.report({self._images.name(index): why for index, why in piece.broken.items()})
         count = len(piece.labels)
         if not count:
             return torch.zeros(1 + len(_KS), dtype=torch.float64)

@@ -10,7 +10,7 @@ from detector.errors import DatasetError
 from training.common.script import naming
 
 
-class BrokenPictures:
+class BrokenImages:
     """Those met so far, also before a kill: ``path`` lists them, one a line, as a list to clean up by; names
     stand there as the disk has them, also those that are not UTF-8."""
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from detector.errors import ParameterError
 from detector.io.atomic_write import check_writable
-from detector.io.image_paths import has_picture_suffix
+from detector.io.image_paths import has_image_suffix
 from detector.io.output_paths import check_apart
 from detector.io.terminal_text import printable_path, valid_name
 
@@ -49,12 +49,12 @@ def check_folder_apart(output: Path, data: Iterable[Path]) -> None:
     place = output.resolve()
     for root in data:
         within = place.is_relative_to(root.resolve())
-        if place == root.resolve() or (within and _holds_pictures(output)):
+        if place == root.resolve() or (within and _holds_images(output)):
             raise ParameterError(
                 f"{printable_path(output)} is a folder of the data in {printable_path(root)}: what is made "
                 "of it would lie among it; name another folder"
             )
 
 
-def _holds_pictures(folder: Path) -> bool:
-    return folder.is_dir() and any(has_picture_suffix(path.name) for path in folder.iterdir())
+def _holds_images(folder: Path) -> bool:
+    return folder.is_dir() and any(has_image_suffix(path.name) for path in folder.iterdir())

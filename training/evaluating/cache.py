@@ -43,27 +43,27 @@ class DetectionCache:
         self._folder = folder / hashlib.sha256(text.encode()).hexdigest()[:20]
         write_whole(self._folder / "settings.json", text.encode())
 
-    def get(self, picture: Path) -> Found | None:
+    def get(self, image: Path) -> Found | None:
         """What was kept of a picture, or None; a damaged file counts as none."""
         try:
-            data = read_sealed(self._path(picture))
+            data = read_sealed(self._path(image))
             parts = load(data) if data is not None else {}
             boxes, labels, scores, proposals, seconds = (parts[name] for name in _PARTS)
         except (OSError, SafetensorError, KeyError):
             return None
         return Found(Detections(boxes, labels, scores), proposals, float(seconds[0]), float(seconds[1]))
 
-    def put(self, picture: Path, found: Found) -> None:
+    def put(self, image: Path, found: Found) -> None:
         """Keep what was found in a picture."""
         mine = found.detections
         seconds = np.array([found.proposal_seconds, found.seconds])
         values = mine.boxes, mine.labels, mine.scores, found.proposals, seconds
         tensors = {name: np.ascontiguousarray(value) for name, value in zip(_PARTS, values, strict=True)}
-        write_sealed(self._path(picture), save(tensors))
+        write_sealed(self._path(image), save(tensors))
 
-    def _path(self, picture: Path) -> Path:
-        status = picture.stat()
-        key = f"{picture.resolve()} {status.st_size} {status.st_mtime_ns}"
+    def _path(self, image: Path) -> Path:
+        status = image.stat()
+        key = f"{image.resolve()} {status.st_size} {status.st_mtime_ns}"
         return self._folder / f"{hashlib.sha256(os.fsencode(key)).hexdigest()[:32]}.safetensors"
 
 

@@ -112,15 +112,15 @@ def open_measured(
     split: str | None,
     on_problem: OnProblem,
     every: int,
-    pictures_needed: bool = True,
+    images_needed: bool = True,
 ) -> MeasuredData:
     """Read a split or list file of a data set, and of it every Nth picture.
 
-    Without ``pictures_needed`` annotations are enough where they state the size of their picture.
+    Without ``images_needed`` annotations are enough where they state the size of their picture.
     By default the split is the data's validation, else its test, else all of it. Raises DatasetError if it
     cannot be read or holds no picture.
     """
-    folder = open_data(data, format, pictures_needed=pictures_needed)
+    folder = open_data(data, format, images_needed=images_needed)
     if split is None:
         split = _held_out(folder)
     dataset = folder.read(split, on_problem=on_problem)

@@ -35,7 +35,7 @@ class Plan:
     """What to train, and where to put it.
 
     ``members`` runs differ in their seed, and so in the regions they sample and in the order they see them
-    (arXiv 1409.4842, section 7: six such networks). At most ``measured_pictures`` of those held out are
+    (arXiv 1409.4842, section 7: six such networks). At most ``measured_images`` of those held out are
     looked at. ``cache`` is the folder for proposals and maps, which hold ``cache_gib`` at most, or else
     pictures are streamed by ``workers`` processes. ``also`` are data sets that join. ``on_problem`` says what
     becomes of a picture that can no longer be read when its turn comes.
@@ -48,7 +48,7 @@ class Plan:
     cache: Path
     name: str
     members: int = 1
-    measured_pictures: int = 1000
+    measured_images: int = 1000
     device: str = "auto"
     cache_gib: float = 16.0
     workers: int | None = None
@@ -101,7 +101,7 @@ def _train(plan: Plan, number: int) -> Path:
         cache=plan.cache,
         name=plan.name if alone else f"{plan.name}-{number + 1}",
         data_name=plan.data_name,
-        held_out=Dataset(spread(data.held_out.records, plan.measured_pictures), data.held_out.class_ids),
+        held_out=Dataset(spread(data.held_out.records, plan.measured_images), data.held_out.class_ids),
         device=plan.device,
         cache_gib=plan.cache_gib,
         workers=plan.workers,
@@ -110,7 +110,7 @@ def _train(plan: Plan, number: int) -> Path:
 
 
 def _measure(plan: Plan, paths: Sequence[Path]) -> list[Measured]:
-    records = spread(plan.data.held_out.records, plan.measured_pictures)
+    records = spread(plan.data.held_out.records, plan.measured_images)
     measured = []
     for path in paths:
         detector = load_detector(path, device=plan.device)
@@ -124,13 +124,13 @@ def _measure(plan: Plan, paths: Sequence[Path]) -> list[Measured]:
 
 def _write(plan: Plan, paths: Sequence[Path], measured: Sequence[Measured], minutes: float) -> None:
     """The report, the figures for programs, and what to do next."""
-    picture = shlex.quote(str(measured[-1].records[0].path))
+    image = shlex.quote(str(measured[-1].records[0].path))
     options = " ".join(f"--weights {shlex.quote(str(path))}" for path in paths)
     drawn = shlex.quote(str(plan.output / "drawn"))
     commands = [
-        f"detector detect {picture} {options} --draw {drawn}",
+        f"detector detect {image} {options} --draw {drawn}",
         f"make serve WEIGHTS={shlex.quote(':'.join(map(str, paths)))}",
-        f"curl --data-binary @{picture} -H 'Content-Type: image/jpeg' localhost:8000/detect",
+        f"curl --data-binary @{image} -H 'Content-Type: image/jpeg' localhost:8000/detect",
     ]
     training = load_checkpoint(paths[0]).metadata.training
     runs = {path.parent.name if len(paths) > 1 else plan.name: path.parent for path in paths}

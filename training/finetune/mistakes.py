@@ -13,7 +13,7 @@ from PIL import Image, ImageDraw
 
 from detector.datasets.pixels import load_record
 from detector.datasets.record import Record
-from detector.evaluation.by_class import Picture, Rule, find, pictures
+from detector.evaluation.by_class import ImageInput, Rule, find, images
 from detector.evaluation.matching import exact_iou
 from detector.inference.detector import SCORE_THRESHOLD
 from detector.io.visualization import draw
@@ -21,7 +21,7 @@ from detector.structures.boxes import Boxes, area, as_boxes, clip
 from detector.structures.classes import ClassList
 from detector.structures.detections import Detections
 
-_A_PICTURE = 2  # of one picture: the worst picture would fill the page
+_A_IMAGE = 2  # of one picture: the worst picture would fill the page
 _SIDE = 420  # pixels of a cut-out's longer side
 _MARGIN = 0.5  # of the box's own size, around it
 
@@ -50,13 +50,13 @@ def worst_false_positives(
 ) -> list[Mistake]:
     """Detections that find no object, those with the highest scores first."""
     wrong = []
-    for picture in pictures(records, detections, len(classes)):
-        found = find(picture, rule)
-        overlaps = exact_iou(picture.found.boxes, picture.boxes)  # D x G
-        for index in np.flatnonzero(found < 0)[:_A_PICTURE]:  # best first
-            label, score = int(picture.found.labels[index]), float(picture.found.scores[index])
-            what = _why_wrong(label, overlaps[index], picture.labels, classes)
-            wrong.append(Mistake(picture.record, picture.found.boxes[index], label, score, what, score))
+    for image in images(records, detections, len(classes)):
+        found = find(image, rule)
+        overlaps = exact_iou(image.found.boxes, image.boxes)  # D x G
+        for index in np.flatnonzero(found < 0)[:_A_IMAGE]:  # best first
+            label, score = int(image.found.labels[index]), float(image.found.scores[index])
+            what = _why_wrong(label, overlaps[index], image.labels, classes)
+            wrong.append(Mistake(image.record, image.found.boxes[index], label, score, what, score))
     return _worst(wrong, most)
 
 
@@ -69,15 +69,15 @@ def worst_missed(
 ) -> list[Mistake]:
     """Objects that no detection over the usual score threshold finds, the largest in their pictures first."""
     missed = []
-    for picture in pictures(records, detections, len(classes)):
-        found = find(picture, rule)
-        sure = set(found[picture.found.scores >= SCORE_THRESHOLD].tolist())
-        for index in range(len(picture.boxes)):
-            if index not in sure and not picture.difficult[index]:
-                box, label = picture.boxes[index], int(picture.labels[index])
-                share = float(area(box[None])[0]) / (picture.record.width * picture.record.height)
-                what = _why_missed(index, found, picture)
-                missed.append(Mistake(picture.record, box, label, float("nan"), what, share))
+    for image in images(records, detections, len(classes)):
+        found = find(image, rule)
+        sure = set(found[image.found.scores >= SCORE_THRESHOLD].tolist())
+        for index in range(len(image.boxes)):
+            if index not in sure and not image.difficult[index]:
+                box, label = image.boxes[index], int(image.labels[index])
+                share = float(area(box[None])[0]) / (image.record.width * image.record.height)
+                what = _why_missed(index, found, image)
+                missed.append(Mistake(image.record, box, label, float("nan"), what, share))
     return _worst(missed, most)
 
 
@@ -127,12 +127,12 @@ def _why_wrong(
     return "nothing annotated here"
 
 
-def _why_missed(index: int, found: NDArray[np.int64], picture: Picture) -> str:
-    mine = picture.found.scores[found == index]
+def _why_missed(index: int, found: NDArray[np.int64], image: ImageInput) -> str:
+    mine = image.found.scores[found == index]
     if len(mine):
         return f"found, but only at {mine.max():.2f}"
-    overlaps = exact_iou(picture.found.boxes, picture.boxes[index : index + 1])[:, 0]
-    near = overlaps[picture.found.labels == picture.labels[index]].max(initial=0)
+    overlaps = exact_iou(image.found.boxes, image.boxes[index : index + 1])[:, 0]
+    near = overlaps[image.found.labels == image.labels[index]].max(initial=0)
     return f"best box of its class has IoU {near:.2f}" if near >= 0.1 else "nothing of its class found here"
 
 
@@ -140,7 +140,7 @@ def _worst(mistakes: Iterable[Mistake], most: int) -> list[Mistake]:
     chosen: list[Mistake] = []
     times: Counter[str] = Counter()
     for mistake in sorted(mistakes, key=lambda mistake: -mistake.weight):
-        if len(chosen) < most and times[mistake.record.image_id] < _A_PICTURE:
+        if len(chosen) < most and times[mistake.record.image_id] < _A_IMAGE:
             times[mistake.record.image_id] += 1
             chosen.append(mistake)
     return chosen

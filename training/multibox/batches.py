@@ -31,7 +31,7 @@ class Minibatch:
     may hold objects that nobody labelled; ``broken`` says why each picture that could not be read was
     replaced by another."""
 
-    pictures: Tensor
+    images: Tensor
     objects: list[Boxes]
     partial: list[bool]
     broken: dict[str, str]
@@ -85,24 +85,24 @@ class Batches:
         epoch, part = divmod(iteration, self.an_epoch)
         order = np.random.default_rng([self._seed, epoch]).permutation(len(self._records))
         size = min(self._batch, len(order))
-        pictures: list[Tensor] = []
+        images: list[Tensor] = []
         objects: list[Boxes] = []
         partial: list[bool] = []
         broken: dict[str, str] = {}
         for index in np.roll(order, -part * self._batch):
             record, window = self._records[index], self.window(int(index), epoch)
             try:
-                pictures.append(self._pixels(record, window))
+                images.append(self._pixels(record, window))
             except ImageError as error:
                 broken[record.image_id] = str(error)
                 continue
             objects.append(window.objects)
             partial.append(record.partial)
-            if len(pictures) == size:
+            if len(images) == size:
                 break
-        if not pictures:
+        if not images:
             raise DatasetError(f"none of {len(order)} pictures can be read ({next(iter(broken.values()))})")
-        return Minibatch(torch.cat(pictures), objects, partial, broken)
+        return Minibatch(torch.cat(images), objects, partial, broken)
 
     def run(self, first: int, last: int) -> Iterator[Minibatch]:
         """The minibatches from ``first`` to before ``last``, a few of them made ahead on a thread."""

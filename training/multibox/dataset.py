@@ -27,7 +27,7 @@ class _Owned:
     is_ilsvrc: bool
 
 
-def read_object_pictures(
+def read_object_images(
     roots: Sequence[Path],
     exclude: Container[str],
     *,

@@ -14,7 +14,7 @@ from tqdm import tqdm
 from detector.errors import ParameterError
 from detector.inference.engine import choose_precision
 from detector.models.multibox_head import MultiBoxHead, MultiBoxNetwork
-from training.common.broken_images import BrokenPictures
+from training.common.broken_images import BrokenImages
 from training.common.progress import Progress
 from training.common.ranges import RATE, SEED, check_ranges
 from training.common.run_log import RunLog
@@ -55,7 +55,7 @@ def train_multibox(
     recipe: MultiBoxRecipe,
     device: torch.device,
     after_epoch: Callable[[int, MultiBoxHead], None],
-    broken: BrokenPictures,
+    broken: BrokenImages,
 ) -> MultiBoxHead:
     """Run the iterations, or go on where ``output/state.safetensors`` left off; return the averaged head.
 
@@ -111,9 +111,9 @@ def _losses(
     device: torch.device,
     precision: torch.dtype,
 ) -> MultiBoxLosses:
-    pictures = minibatch.pictures.to(device, precision, memory_format=torch.channels_last)
+    images = minibatch.images.to(device, precision, memory_format=torch.channels_last)
     with torch.no_grad():
-        fine, coarse = network.maps(pictures)
+        fine, coarse = network.maps(images)
     with torch.autocast(device.type, precision, enabled=precision != torch.float32):
         output = network.head(fine, coarse)
     return multibox_losses(output, priors, minibatch.objects, minibatch.partial, weights)

@@ -62,7 +62,7 @@ def multibox_losses(
     """
     objectness, offsets = (part.detach().cpu().numpy() for part in split_output(output.float()))
     target, weight = np.zeros(objectness.shape, np.float32), np.ones(objectness.shape, np.float32)
-    picture, prior, wanted = [], [], []
+    image, prior, wanted = [], [], []
     for n, boxes in enumerate(objects):
         owner = match(priors, boxes, objectness[n], offsets[n], weights)
         answering = np.flatnonzero(owner >= 0)
@@ -71,7 +71,7 @@ def multibox_losses(
         target[n, answering] = _overlap_of_pairs(moved, mine)
         weight[n, owner == _FREE] = weights.unlabelled if partial[n] else 1.0
         weight[n, owner == _IGNORED] = 0.0
-        picture.append(np.full(len(answering), n))
+        image.append(np.full(len(answering), n))
         prior.append(answering)
         wanted.append(encode(priors[answering], mine) / np.array(SCALE, np.float32))
     answers = max(sum(map(len, prior)), 1)
@@ -81,7 +81,7 @@ def multibox_losses(
         torch.from_numpy(weight).to(output.device),
         weights.focus,
     )
-    at = (torch.from_numpy(np.concatenate(part)).to(output.device) for part in (picture, prior))
+    at = (torch.from_numpy(np.concatenate(part)).to(output.device) for part in (image, prior))
     said = output[..., 1:].float()[tuple(at)]  # answers x 4
     asked = torch.from_numpy(np.concatenate(wanted)).to(output.device)
     # Squared as in the paper, but not without bound: a box that must move far would outweigh all others.

@@ -74,7 +74,7 @@ class CachedFeed:
             settings,
             seed,
             sure=cache.sure.numpy(),
-            weights=weights[cache.pictures.numpy()],
+            weights=weights[cache.images.numpy()],
         )
         self._rows = _CachedRows(cache, known, sampler, world)
         positive = (cache.labels >= 0) & (cache.labels != background_label)

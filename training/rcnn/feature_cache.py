@@ -25,7 +25,7 @@ from detector.inference.region_crops import Preprocessing, reduced
 from detector.io.decoding import RGB
 from detector.models.checkpoint import Checkpoint
 from detector.structures.boxes import Boxes, as_boxes
-from training.common.broken_images import BrokenPictures
+from training.common.broken_images import BrokenImages
 from training.rcnn.map_store import MapStore
 from training.rcnn.proposal_cache import ProposalCache
 from training.rcnn.region_crops import crops_of
@@ -57,7 +57,7 @@ class FeatureCache:
     overlaps: Tensor
     deltas: Tensor
     sure: Tensor
-    pictures: Tensor
+    images: Tensor
     count: int
 
 
@@ -94,7 +94,7 @@ def joined(caches: Sequence[FeatureCache]) -> FeatureCache:
         torch.cat([cache.overlaps for cache in caches]),
         torch.cat([cache.deltas for cache in caches]),
         torch.cat([cache.sure for cache in caches]),
-        torch.cat([cache.pictures + int(first) for cache, first in zip(caches, firsts, strict=True)]),
+        torch.cat([cache.images + int(first) for cache, first in zip(caches, firsts, strict=True)]),
         sum(cache.count for cache in caches),
     )
 
@@ -110,7 +110,7 @@ def build_feature_cache(
     preprocessing: Preprocessing,
     background_label: int,
     device: str,
-    broken: BrokenPictures,
+    broken: BrokenImages,
 ) -> FeatureCache:
     """Sample every picture's regions and run the first ``frozen`` stages over them.
 
@@ -129,7 +129,7 @@ def build_feature_cache(
             plan.append(_nothing())
             digests.append(b"")
             continue
-        plan.append(plan_picture(record, found.boxes, settings, background_label, rng))
+        plan.append(plan_image(record, found.boxes, settings, background_label, rng))
         digests.append(digest)
     if not any(digests):
         raise DatasetError(f"none of {len(records)} pictures can be read any more")
@@ -190,7 +190,7 @@ Plan = tuple[Regions, NDArray[np.bool_]]
 """A picture's regions, and which of them are whole pictures (no context around them)."""
 
 
-def plan_picture(
+def plan_image(
     record: Record,
     proposals: Boxes,
     settings: SamplingSettings,
@@ -199,11 +199,11 @@ def plan_picture(
 ) -> Plan:
     """The regions of one picture, and twice the whole of it, once mirrored."""
     regions = sample_regions(record, proposals, background_label, settings, rng)
-    picture = as_boxes([(0, 0, record.width, record.height)] * 2)
+    image = as_boxes([(0, 0, record.width, record.height)] * 2)
     whole = np.concatenate([np.zeros(len(regions.labels), bool), np.ones(2, bool)])
     return (
         Regions(
-            np.concatenate([regions.boxes, picture]),
+            np.concatenate([regions.boxes, image]),
             np.concatenate([regions.mirrored, [False, True]]),
             np.concatenate([regions.labels, [WHOLE, WHOLE]]),
             np.concatenate([regions.overlaps, np.zeros(2, np.float32)]),
@@ -243,10 +243,10 @@ def _key(
     for name, value in checkpoint.backbone.state_dict().items():
         digest.update(name.encode())
         digest.update(value.contiguous().numpy().tobytes())
-    for record, (regions, _), picture in zip(records, plan, digests, strict=True):
+    for record, (regions, _), image in zip(records, plan, digests, strict=True):
         digest.update(os.fsencode(record.image_id))
         digest.update(regions.boxes.tobytes() + regions.mirrored.tobytes())  # labels do not touch the maps
-        digest.update(picture)
+        digest.update(image)
     return digest.hexdigest()[:16]
 
 

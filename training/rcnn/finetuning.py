@@ -16,7 +16,7 @@ from detector.models.multibox_head import MultiBoxHead, stages_read
 from detector.models.region_network import RegionNetwork
 from detector.models.transfer import transfer
 from detector.structures.classes import ClassList
-from training.common.broken_images import BrokenPictures
+from training.common.broken_images import BrokenImages
 from training.common.distributed import join_world
 from training.common.locks import run_folder
 from training.rcnn.loop import run_training
@@ -67,7 +67,7 @@ def finetune(
         assert isinstance(start.network, RegionNetwork)
         known = start.metadata.classification
         stops = on_problem is OnProblem.STOP
-        broken = BrokenPictures(
+        broken = BrokenImages(
             output / "broken.txt",
             0 if stops else tolerated(len(mixed.records)),
             "give --on-problem report, which leaves them out" if stops else "",

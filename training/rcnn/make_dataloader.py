@@ -13,7 +13,7 @@ from detector.inference.engine import choose_precision
 from detector.inference.region_crops import Preprocessing
 from detector.models.checkpoint import Checkpoint
 from detector.structures.classes import ClassList
-from training.common.broken_images import BrokenPictures
+from training.common.broken_images import BrokenImages
 from training.common.disk_space import require, used
 from training.common.distributed import World
 from training.rcnn.dataloader import CachedFeed, Feed, workers_for
@@ -23,8 +23,8 @@ from training.rcnn.mixing import Mix, relabelled
 from training.rcnn.proposal_cache import ProposalCache
 from training.rcnn.recipe import Recipe
 from training.rcnn.sampling import SamplingSettings
-from training.rcnn.streaming_dataset import Pictures, StreamFeed
-from training.rcnn.validation import PICTURES, HeldOut, spread
+from training.rcnn.streaming_dataset import Images, StreamFeed
+from training.rcnn.validation import IMAGES, HeldOut, spread
 
 _HELD_OUT = SamplingSettings(positives=6, background=10)
 
@@ -44,7 +44,7 @@ class Source:
     folder: Path
     device: torch.device
     world: World
-    broken: BrokenPictures
+    broken: BrokenImages
 
     def cached(self, records: Sequence[Record], settings: SamplingSettings) -> FeatureCache:
         """Maps of the pictures' regions; the first process makes them, the others find them."""
@@ -102,11 +102,9 @@ def choose_feed(source: Source, mixed: Mix, recipe: Recipe, *, cache_gib: float,
             f"maps of the frozen stages would take up to {needed / 2**30:.1f} GiB, more than the "
             f"{cache_gib:g} GiB allowed (--cache-gib): pictures are streamed instead"
         )
-    pictures = Pictures(
-        mixed.records, mixed.weights, source.proposals, source.preprocessing, source.background
-    )
+    images = Images(mixed.records, mixed.weights, source.proposals, source.preprocessing, source.background)
     return StreamFeed(
-        pictures,
+        images,
         source.init.backbone,
         source.frozen,
         source.known,
@@ -129,7 +127,7 @@ def held_out_regions(source: Source, held_out: Dataset, classes: ClassList, reci
     records = [record for record in relabelled(held_out, classes).records if len(record.boxes)]
     if not records:
         raise ParameterError("no held-out picture has an object to measure by")
-    chosen = spread(records, PICTURES)
+    chosen = spread(records, IMAGES)
     with source.world.first_alone():
         if source.world.first:
             source.proposals.prepare(chosen)
@@ -145,9 +143,9 @@ def held_out_regions(source: Source, held_out: Dataset, classes: ClassList, reci
 
 
 @torch.no_grad()
-def cache_size(source: Source, pictures: int, sampling: SamplingSettings) -> int:
+def cache_size(source: Source, images: int, sampling: SamplingSettings) -> int:
     """Bytes that the maps of so many pictures take at most."""
     size = source.preprocessing.size
     maps = source.init.backbone.features[: source.frozen](torch.zeros(1, 3, size, size))
     regions = sampling.positives + sampling.background + 2
-    return pictures * regions * maps.numel() * 2
+    return images * regions * maps.numel() * 2

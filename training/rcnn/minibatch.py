@@ -20,7 +20,7 @@ class BatchSettings:
 
     ``mined`` is the share of backgrounds that are the hardest ones of a pool ``pool`` times as large
     (Shrivastava et al., arXiv 1604.03540, mine within the minibatch as well): regions that may be an object
-    nobody labelled are never in it. ``pictures`` is how many pictures a minibatch of the stream is drawn
+    nobody labelled are never in it. ``images`` is how many pictures a minibatch of the stream is drawn
     from.
     """
 
@@ -32,7 +32,7 @@ class BatchSettings:
     balance: float = 0.5
     mined: float = 0.0
     pool: int = 4
-    pictures: int = 16
+    images: int = 16
 
     def __post_init__(self) -> None:
         """Raises ParameterError for a setting outside its range."""

@@ -150,5 +150,5 @@ def suggested_iterations(records: Sequence[Record]) -> int:
     The factor is what suited the 1,745 pictures of the small ILSVRC set (2,000 iterations) by trial; on the
     395,918 of the whole set the rule gives 30,000, where R-CNN (arXiv 1311.2524, section 2.3) ran 50,000.
     """
-    pictures = sum(len(record.boxes) > 0 for record in records)
-    return int(np.clip(round(_FACTOR * pictures**0.5), _SHORTEST, _LONGEST))
+    images = sum(len(record.boxes) > 0 for record in records)
+    return int(np.clip(round(_FACTOR * images**0.5), _SHORTEST, _LONGEST))

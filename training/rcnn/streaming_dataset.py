@@ -25,10 +25,10 @@ from detector.inference.engine import choose_precision
 from detector.inference.region_crops import Preprocessing, reduced
 from detector.models.backbone import Backbone
 from training.classification.augmentation import Distortion, distort
-from training.common.broken_images import BrokenPictures
+from training.common.broken_images import BrokenImages
 from training.common.distributed import World
 from training.rcnn.dataloader import Minibatch, loader, on_device
-from training.rcnn.feature_cache import Plan, plan_picture
+from training.rcnn.feature_cache import Plan, plan_image
 from training.rcnn.losses import Targets
 from training.rcnn.minibatch import BatchSettings, Sampler
 from training.rcnn.proposal_cache import ProposalCache
@@ -58,7 +58,7 @@ class Views(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Pictures:
+class Images:
     """The pictures that are drawn from; ``weights`` [N] says how much more often than others each is.
 
     ``preprocessing`` is that of the detector in training, ``background_label`` the number of its classes.
@@ -76,14 +76,14 @@ class StreamFeed:
 
     def __init__(
         self,
-        pictures: Pictures,
+        images: Images,
         backbone: Backbone,
         frozen: int,
         known: int,
         sampling: SamplingSettings,
         settings: BatchSettings,
         *,
-        broken: BrokenPictures,
+        broken: BrokenImages,
         distorted: bool,
         seed: int,
         device: torch.device,
@@ -93,15 +93,15 @@ class StreamFeed:
         """``backbone`` is the network before training: its first ``frozen`` stages are run here, and where
         ``known`` > 0 its first so many rows are what is to be remembered. ``broken`` is told of pictures that
         can no longer be read."""
-        self._views = _SampledViews(pictures, sampling, settings, distorted, seed, world)
-        self._pictures, self._device, self._workers, self._known = pictures, device, workers, known
+        self._views = _SampledViews(images, sampling, settings, distorted, seed, world)
+        self._images, self._device, self._workers, self._known = images, device, workers, known
         self._precision, self._broken = choose_precision("auto", device), broken
         untrained = copy.deepcopy(backbone).to(device).eval().requires_grad_(False)
         untrained.features.to(memory_format=torch.channels_last)
         self._stem: nn.Module = untrained.features[:frozen]
         self._rest: nn.Module = untrained.features[frozen:]
         self._untrained = untrained
-        self.an_epoch = max(len(pictures.records) // settings.pictures, 1)
+        self.an_epoch = max(len(images.records) // settings.images, 1)
 
     def minibatches(self, first: int, last: int) -> Iterator[Minibatch]:
         for item in loader(self._views, first, last, self._device, self._workers):
@@ -109,11 +109,9 @@ class StreamFeed:
             yield self._minibatch(item)
 
     def digest(self) -> bytes:
-        pictures = self._pictures
-        digest = hashlib.sha256(
-            b"stream" + repr(pictures.preprocessing).encode() + pictures.weights.tobytes()
-        )
-        for record in pictures.records:
+        images = self._images
+        digest = hashlib.sha256(b"stream" + repr(images.preprocessing).encode() + images.weights.tobytes())
+        for record in images.records:
             digest.update(os.fsencode(record.image_id) + record.boxes.tobytes() + record.labels.tobytes())
             digest.update(record.unknown.tobytes() + record.crowds.tobytes() + bytes([record.partial]))
         return digest.digest()
@@ -127,7 +125,7 @@ class StreamFeed:
                     view.boxes.numpy(),
                     view.whole.numpy(),
                     view.mirrored.numpy(),
-                    self._pictures.preprocessing,
+                    self._images.preprocessing,
                     self._device,
                 )
                 for view in item.views
@@ -141,7 +139,7 @@ class StreamFeed:
             if self._known:
                 # Background is not asked to be remembered: the teacher need not look at it.
                 asked = torch.from_numpy(
-                    np.flatnonzero(targets.labels.numpy() != self._pictures.background_label)
+                    np.flatnonzero(targets.labels.numpy() != self._images.background_label)
                 )
                 last = self._rest(maps[asked.to(self._device)])
         teacher = crops.new_zeros(len(crops), self._known, dtype=torch.float32)
@@ -156,18 +154,18 @@ class _SampledViews(Dataset[Views]):
 
     def __init__(
         self,
-        pictures: Pictures,
+        images: Images,
         sampling: SamplingSettings,
         settings: BatchSettings,
         distorted: bool,
         seed: int,
         world: World,
     ) -> None:
-        self._pictures, self._sampling, self._settings = pictures, sampling, settings
+        self._images, self._sampling, self._settings = images, sampling, settings
         self._distortion = Distortion() if distorted else None
         self._seed, self._world = seed, world
         # Regions of rare classes are drawn more often, as from a cache: here pictures are chosen so.
-        self._share = _by_class(pictures.records, settings.balance) * pictures.weights
+        self._share = _by_class(images.records, settings.balance) * images.weights
         self._share /= self._share.sum()
 
     def __getitem__(self, iteration: int) -> Views:
@@ -177,7 +175,7 @@ class _SampledViews(Dataset[Views]):
         Raises DatasetError if there is none.
         """
         rng = np.random.default_rng([self._seed, iteration, 2])
-        chosen = rng.choice(len(self._share), self._settings.pictures, p=self._share)
+        chosen = rng.choice(len(self._share), self._settings.images, p=self._share)
         broken: dict[str, str] = {}
         plans = []
         for place in range(len(chosen)):
@@ -196,17 +194,17 @@ class _SampledViews(Dataset[Views]):
             for part in ("labels", "overlaps", "deltas", "sure")
         )
         even = replace(self._settings, balance=0.0)  # the pictures were drawn by class already
-        sampler = Sampler(labels, overlaps, self._pictures.background_label, even, self._seed, sure=sure)
+        sampler = Sampler(labels, overlaps, self._images.background_label, even, self._seed, sure=sure)
         drawn, pool = sampler.draw(iteration), sampler.pool(iteration)
         index = np.concatenate([drawn, pool])
         slots = np.concatenate([np.full(len(drawn), -1), np.arange(len(pool))])
-        by_picture = np.argsort(index, kind="stable")
-        mine = np.array_split(by_picture, self._world.size)[self._world.rank]
+        by_image = np.argsort(index, kind="stable")
+        mine = np.array_split(by_image, self._world.size)[self._world.rank]
         index, slots = index[mine], slots[mine]
         views = []
         for place in np.unique(owner[index]):
-            of_picture = index[owner[index] == place] - starts[place]
-            views.append(self._view(int(chosen[place]), plans[place], of_picture, iteration, int(place)))
+            of_image = index[owner[index] == place] - starts[place]
+            views.append(self._view(int(chosen[place]), plans[place], of_image, iteration, int(place)))
         rows = torch.from_numpy(index)
         asked = [torch.from_numpy(part)[rows] for part in (labels, overlaps, deltas, sure)]
         targets = Targets(*asked, torch.zeros(len(rows), 0))  # type: ignore[call-arg]
@@ -214,34 +212,32 @@ class _SampledViews(Dataset[Views]):
 
     def _left(self, broken: Mapping[str, str]) -> NDArray[np.float64]:
         """How likely each picture is drawn where some are broken. Raises DatasetError if all are."""
-        share = self._share * [record.image_id not in broken for record in self._pictures.records]
+        share = self._share * [record.image_id not in broken for record in self._images.records]
         if not share.any():
             raise DatasetError(f"none of the pictures can be read any more ({next(iter(broken.values()))})")
         return share / share.sum()
 
     def _plan(self, index: int, iteration: int, place: int, broken: dict[str, str]) -> Plan | None:
         """The regions of a picture, or None for one that can no longer be read, with a note in ``broken``."""
-        record = self._pictures.records[index]
+        record = self._images.records[index]
         rng = np.random.default_rng([self._seed, iteration, 3, place])
         try:
-            boxes = self._pictures.proposals.of(record).boxes
+            boxes = self._images.proposals.of(record).boxes
         except ImageError as error:
             broken[record.image_id] = str(error)
             return None
-        return plan_picture(record, boxes, self._sampling, self._pictures.background_label, rng)
+        return plan_image(record, boxes, self._sampling, self._images.background_label, rng)
 
-    def _view(
-        self, index: int, plan: Plan, of_picture: NDArray[np.int64], iteration: int, place: int
-    ) -> View:
-        image, factors = reduced(load_record(self._pictures.records[index]), self._pictures.preprocessing)
+    def _view(self, index: int, plan: Plan, of_image: NDArray[np.int64], iteration: int, place: int) -> View:
+        image, factors = reduced(load_record(self._images.records[index]), self._images.preprocessing)
         if self._distortion is not None:
             image = distort(image, self._distortion, np.random.default_rng([self._seed, iteration, 4, place]))
         regions, whole = plan
         return View(
             torch.from_numpy(np.ascontiguousarray(image)),
-            torch.from_numpy(regions.boxes[of_picture] * factors),
-            torch.from_numpy(whole[of_picture]),
-            torch.from_numpy(regions.mirrored[of_picture]),
+            torch.from_numpy(regions.boxes[of_image] * factors),
+            torch.from_numpy(whole[of_image]),
+            torch.from_numpy(regions.mirrored[of_image]),
         )
 
 

@@ -18,7 +18,7 @@ from training.rcnn.feature_cache import FeatureCache
 from training.rcnn.losses import Asked, asked
 from training.rcnn.training_module import RegionLearner
 
-PICTURES = 200
+IMAGES = 200
 """Held-out pictures that are looked at: enough to tell whether the loss still falls."""
 
 _AT_ONCE = 64

@@ -59,16 +59,16 @@ class UploadLimits:
         it while it is there."""
         return 2 * size if media_type in (FORM_TYPE, JSON_TYPE) else size
 
-    def body_bytes(self, media_type: str, pictures: int) -> int:
+    def body_bytes(self, media_type: str, images: int) -> int:
         """Most bytes of a body of that type with so many pictures (a raw body is always one)."""
-        one, several = self._body_bytes(media_type, 1), self._body_bytes(media_type, pictures)
+        one, several = self._body_bytes(media_type, 1), self._body_bytes(media_type, images)
         return max(one, min(several, self.max_held // self.held(media_type, 1)))
 
-    def _body_bytes(self, media_type: str, pictures: int) -> int:
+    def _body_bytes(self, media_type: str, images: int) -> int:
         if media_type == FORM_TYPE:
-            return pictures * (self.max_bytes + _PART_FRAMING) + _FRAMING
+            return images * (self.max_bytes + _PART_FRAMING) + _FRAMING
         if media_type == JSON_TYPE:  # base64, in lines of 76 characters at the worst
-            return pictures * (self.max_bytes * 4 // 3 * 39 // 38) + _FRAMING
+            return images * (self.max_bytes * 4 // 3 * 39 // 38) + _FRAMING
         return self.max_bytes
 
 
@@ -77,7 +77,7 @@ def media_type_of(request: Request) -> str:
     return request.headers.get("content-type", "").partition(";")[0].strip().lower()
 
 
-def _may_hold_pictures(media_type: str) -> bool:
+def _may_hold_images(media_type: str) -> bool:
     return media_type.startswith("image/") or media_type in (*RAW_TYPES, *_UNSTATED, FORM_TYPE, JSON_TYPE)
 
 
@@ -95,7 +95,7 @@ def check_headers(request: Request, limits: UploadLimits) -> None:
             f"The request has no body. Send the picture as the body or as the form field {FIELD!r}.",
         )
     media_type = media_type_of(request)
-    if not _may_hold_pictures(media_type):
+    if not _may_hold_images(media_type):
         raise ApiError(
             415,
             "unsupported_media_type",
@@ -135,12 +135,12 @@ async def read_body(
     """
     check_headers(request, limits)
     media_type = media_type_of(request)
-    pictures = 1 if _stated_length(request) is None else limits.max_pictures
-    most = limits.body_bytes(media_type, pictures)
+    images = 1 if _stated_length(request) is None else limits.max_pictures
+    most = limits.body_bytes(media_type, images)
     body = bytearray()
     async for chunk in request.stream():
         if len(body) + len(chunk) > most:
-            raise _body_too_large(media_type, limits, stated=pictures > 1)
+            raise _body_too_large(media_type, limits, stated=images > 1)
         receive(limits.held(media_type, len(chunk)))
         body += chunk
     if not body:
@@ -158,7 +158,7 @@ def too_many_bytes(limits: UploadLimits) -> ApiError:
     )
 
 
-def too_many_pictures(limits: UploadLimits) -> ApiError:
+def too_many_images(limits: UploadLimits) -> ApiError:
     """The refusal of a request for the number of its pictures."""
     return ApiError(
         413,

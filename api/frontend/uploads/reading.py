@@ -19,9 +19,9 @@ from api.frontend.uploads.body import (
     media_type_of,
     read_body,
     too_many_bytes,
-    too_many_pictures,
+    too_many_images,
 )
-from api.frontend.uploads.json_body import Pictures, parse_json
+from api.frontend.uploads.json_body import Images, parse_json
 from api.frontend.uploads.multipart import TooManyParts, parse_form
 from api.frontend.uploads.remote import Fetcher
 
@@ -65,7 +65,7 @@ async def read_uploads(
         else (lambda: parse_json(body, limits))
     )
     content = await asyncio.to_thread(parse) if len(body) > _OFF_THE_LOOP else parse()
-    if isinstance(content, Pictures):
+    if isinstance(content, Images):
         return Uploads(content.items, content.many)
     if fetcher is None:
         raise ApiError(
@@ -76,11 +76,11 @@ async def read_uploads(
     return Uploads((await fetcher.fetch(content, receive),), many=False)
 
 
-def _from_form(content_type: str, body: bytearray, limits: UploadLimits) -> Pictures:
+def _from_form(content_type: str, body: bytearray, limits: UploadLimits) -> Images:
     try:
         parts = parse_form(content_type, body, limits.max_pictures + 1)
     except TooManyParts as error:
-        raise too_many_pictures(limits) from error
+        raise too_many_images(limits) from error
     except ValueError as error:
         raise ApiError(
             400,
@@ -101,7 +101,7 @@ def _from_form(content_type: str, body: bytearray, limits: UploadLimits) -> Pict
             f"There is no form field {others[0][:40]!r}. Pictures go in {FIELD!r}, all else in the query.",
         )
     if len(parts) > limits.max_pictures:
-        raise too_many_pictures(limits)
+        raise too_many_images(limits)
     uploads = [
         Upload(part.data, part.filename)
         if len(part.data) <= limits.max_bytes
@@ -110,4 +110,4 @@ def _from_form(content_type: str, body: bytearray, limits: UploadLimits) -> Pict
     ]
     if len(uploads) == 1 and uploads[0].refusal is not None:
         raise uploads[0].refusal
-    return Pictures(tuple(uploads), many=len(uploads) > 1)
+    return Images(tuple(uploads), many=len(uploads) > 1)

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from detector.datasets.formats.files import read_json
-from detector.datasets.formats.ilsvrc_det import IlsvrcLayout, Task, picture_rows
+from detector.datasets.formats.ilsvrc_det import IlsvrcLayout, Task, image_rows
 from detector.datasets.formats.json_keys import spelled
 from detector.datasets.formats.values import number, shown, side
 from detector.datasets.formats.voc_xml import from_corners
@@ -33,7 +33,7 @@ def agnostic_file(root: Path) -> Path:
 
 
 def read_agnostic(
-    root: Path, *, on_problem: OnProblem = OnProblem.REPORT, check_pictures: bool = True
+    root: Path, *, on_problem: OnProblem = OnProblem.REPORT, check_images: bool = True
 ) -> Dataset:
     """Read ``agnostic_boxes.json`` beside ``ILSVRC``: all boxes of its pictures, of the one class "object".
 
@@ -49,12 +49,12 @@ def read_agnostic(
     """
     classes = ClassList.of(["object"])
     path = agnostic_file(root)
-    pictures = _pictures(root)
+    images = _images(root)
     log = ProblemLog(on_problem)
-    check = RecordCheck(classes.index(), log, check_pictures, empty_side=1)
+    check = RecordCheck(classes.index(), log, check_images, empty_side=1)
     records = []
     for image_id, entry in _read(path).items():
-        paths = pictures.get(image_id, ())
+        paths = images.get(image_id, ())
         if len(paths) != 1:
             if paths:
                 some = ", ".join(map(str, paths[:3]))
@@ -105,7 +105,7 @@ def _said(path: Path, entry: object) -> Said | None:
     return Said(width, height, ["object"] * len(boxes), boxes, unreadable=unreadable, odd=odd)
 
 
-def _pictures(root: Path) -> Mapping[str, Sequence[Path]]:
+def _images(root: Path) -> Mapping[str, Sequence[Path]]:
     """The file of each picture that a list names, by the last part of its name.
 
     One name in both tasks is one picture. Within a task it may be that of several: then all of them come.
@@ -120,8 +120,8 @@ def _pictures(root: Path) -> Mapping[str, Sequence[Path]]:
             missing.append(error)
             continue
         if layout.list_file(list_name).exists():
-            for image_id, *_ in picture_rows(layout.list_file(list_name)):
-                name, path = Path(image_id).name, layout.picture(split, image_id)
+            for image_id, *_ in image_rows(layout.list_file(list_name)):
+                name, path = Path(image_id).name, layout.image(split, image_id)
                 known = found.setdefault(name, [])
                 if not known or (tasks[name] == task and path not in known):
                     tasks[name] = task

@@ -16,7 +16,7 @@ from detector.datasets.formats.files import class_list, read_json
 from detector.datasets.formats.json_keys import spelled
 from detector.datasets.formats.values import flag, key, number, shown, side
 from detector.datasets.record import Dataset, OnProblem, Problem, ProblemLog, Record
-from detector.datasets.record_check import PictureCheck, RecordCheck, Said
+from detector.datasets.record_check import ImageCheck, RecordCheck, Said
 from detector.errors import DatasetError
 from detector.structures.classes import ClassList
 
@@ -201,7 +201,7 @@ class CocoFile:
             log.report(problem.image_id, problem.kind, problem.message)
 
     def _entry(self, image: CocoImage, picture: Path, labels: Mapping[str, int], is_shared: bool) -> Entry:
-        def read(log: ProblemLog, check_pictures: PictureCheck) -> Record | None:
+        def read(log: ProblemLog, check_images: ImageCheck) -> Record | None:
             if is_shared:
                 message = f"{self.path} lists {picture} more than once: whose boxes are in it is not known"
                 log.report(image.image_id, "duplicate_id", message)
@@ -220,7 +220,7 @@ class CocoFile:
                 crowds=np.array(crowds, np.float32).reshape(-1, 4),
             )
             partial = self.nobodys and not mine
-            return RecordCheck(labels, log, check_pictures).record(
+            return RecordCheck(labels, log, check_images).record(
                 image.image_id, picture, said, partial=partial
             )
 
@@ -240,7 +240,7 @@ def read_coco(
     *,
     classes: ClassList | None = None,
     on_problem: OnProblem = OnProblem.REPORT,
-    check_pictures: PictureCheck = True,
+    check_images: ImageCheck = True,
 ) -> Dataset:
     """Read one instances file (``instances_val2017.json``) and the folder of its pictures.
 
@@ -259,7 +259,7 @@ def read_coco(
     file = CocoFile.load(annotations)
     classes = file.class_list() if classes is None else classes
     log = ProblemLog(on_problem)
-    records = read_entries(file.entries(images, classes), log, check_pictures)
+    records = read_entries(file.entries(images, classes), log, check_images)
     file.unlisted(log)
     return Dataset(records, list(classes.ids), log.problems)
 

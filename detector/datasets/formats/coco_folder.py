@@ -40,7 +40,7 @@ class CocoFolder:
     classes: ClassList
 
     @classmethod
-    def find(cls, tree: FolderTree, pictures_needed: bool = True) -> "CocoFolder | None":
+    def find(cls, tree: FolderTree, images_needed: bool = True) -> "CocoFolder | None":
         """The data set below a folder, None if it holds no instances file.
 
         Raises DatasetError if a file that is meant to be one cannot be read, if two files are of one split,
@@ -70,7 +70,7 @@ class CocoFolder:
         if not files:
             return None
         files = {split: files[split] for split in in_order(files)}
-        images = {split: _place(tree, split, file, pictures_needed) for split, file in files.items()}
+        images = {split: _place(tree, split, file, images_needed) for split, file in files.items()}
         return cls(files, images, _classes(list(files.values())))
 
     @property
@@ -134,7 +134,7 @@ def _split(path: Path, root: Path) -> str:
     return words[-1] if words else split_of(path.relative_to(root).parent) or ""
 
 
-def _place(tree: FolderTree, split: str, file: CocoFile, pictures_needed: bool) -> Place:
+def _place(tree: FolderTree, split: str, file: CocoFile, images_needed: bool) -> Place:
     """Where a file's pictures are: the folder that holds most of the first ones.
 
     Of folders with the same number, that of the split's name, then that of the file. Only where no folder
@@ -159,7 +159,7 @@ def _place(tree: FolderTree, split: str, file: CocoFile, pictures_needed: bool) 
         if found(best, dropped):
             return Place(best, dropped)
     best = max(sets, key=lambda folder: merit(folder, 0))
-    if pictures_needed and not tree.pictures(best):
+    if images_needed and not tree.images(best):
         raise DatasetError(
             f"none of the first {len(names)} pictures that {file.path} lists lies in a folder below "
             f"{tree.root}: put them in {tree.root / (split or 'images')}; the first is {names[0]}"

@@ -19,7 +19,7 @@ from detector.datasets.formats.values import shown
 from detector.datasets.record import ProblemLog
 from detector.datasets.split_names import split_of
 from detector.errors import DatasetError
-from detector.io.image_paths import PICTURE_SUFFIXES, has_picture_suffix, without_suffix
+from detector.io.image_paths import IMAGE_SUFFIXES, has_image_suffix, without_suffix
 from detector.structures.classes import ClassList
 
 _MARKS = (  # UTF-32's first: it begins as UTF-16's does
@@ -147,17 +147,17 @@ def all_lines(path: Path) -> list[str]:
     return [line.strip() for line in re.split("\r\n|\r|\n", text)]  # names may hold other ends of lines
 
 
-class PictureNames(Generic[Item]):
+class ImageNames(Generic[Item]):
     """Finds what a line of a list names: by its id, the path of its file or the end of that path, with or
     without suffix. Names are compared exactly: those that are only similar are other pictures."""
 
     def __init__(self, items: Iterable[tuple[str, Path, Item]]) -> None:
         self._by_id: dict[str, Item] = {}
         self._by_name: dict[str, list[tuple[Path, Item]]] = {}
-        for image_id, picture, item in items:
+        for image_id, image, item in items:
             self._by_id.setdefault(image_id, item)
-            for name in {picture.name, picture.stem}:
-                self._by_name.setdefault(name, []).append((picture, item))
+            for name in {image.name, image.stem}:
+                self._by_name.setdefault(name, []).append((image, item))
 
     def find(self, line: str, path: Path) -> Item | None:
         """What a line names, None if it is nothing here. Raises DatasetError, naming the list file ``path``,
@@ -167,7 +167,7 @@ class PictureNames(Generic[Item]):
                 return self._by_id[text]
             wanted = Path(text if "/" in text else text.replace("\\", "/"))
             ends = [Path(*(part for part in wanted.parts if part not in ("/", "..")))]
-            if has_picture_suffix(wanted.name):
+            if has_image_suffix(wanted.name):
                 ends.append(without_suffix(ends[0]))
             for end in ends:
                 if end.as_posix() in self._by_id:
@@ -178,7 +178,7 @@ class PictureNames(Generic[Item]):
                 if len(candidates) > 1:  # the path in the line tells which, as far as it goes
                     candidates = [one for one in candidates if _ends_with(one[0], end)] or candidates
                 if len(candidates) > 1:
-                    where = ", ".join(str(picture) for picture, _ in candidates[:3])
+                    where = ", ".join(str(image) for image, _ in candidates[:3])
                     raise DatasetError(
                         f"{path} names {line!r}, which may be any of {where}: give more of its path"
                     )
@@ -197,7 +197,7 @@ def listed(entries: Sequence[Entry], path: Path, log: ProblemLog) -> list[Entry]
     lines = read_lines(path)
     if not lines:
         raise DatasetError(f"list file {path} is empty: it must name one picture a line")
-    names = PictureNames((entry.image_id, entry.picture, entry) for entry in entries)
+    names = ImageNames((entry.image_id, entry.image, entry) for entry in entries)
     found: dict[str, Entry] = {}  # by id: a picture that is listed twice is still one picture
     for line in lines:
         named = names.find(line, path)
@@ -214,14 +214,14 @@ def joined(path: Path) -> bool:
     return any(
         suffix in part.lower() or (part.endswith(".") and part != "..")
         for part in path.parts[:-1]
-        for suffix in PICTURE_SUFFIXES
+        for suffix in IMAGE_SUFFIXES
     )
 
 
 def plain(line: str) -> str:
     """What a line of a list is meant to name: without quotes, mark (``-1``) and suffix."""
     text = list(_spellings(line))[-1] if re.search(r"\s-?[01]$", line) or line[0] in "\"'" else line
-    if has_picture_suffix(text):
+    if has_image_suffix(text):
         text = str(without_suffix(Path(text)))
     return text
 
@@ -242,15 +242,15 @@ def _spellings(line: str) -> Iterator[str]:
         yield first
 
 
-def _may_be(picture: Path, end: Path) -> bool:
+def _may_be(image: Path, end: Path) -> bool:
     """Whether the splits in two paths do not speak against one picture: train/a.jpg is not val/a.jpg."""
-    splits = split_of(picture.parent), split_of(end.parent)
-    return None in splits or splits[0] == splits[1] or _ends_with(picture, end)
+    splits = split_of(image.parent), split_of(end.parent)
+    return None in splits or splits[0] == splits[1] or _ends_with(image, end)
 
 
-def _ends_with(picture: Path, end: Path) -> bool:
+def _ends_with(image: Path, end: Path) -> bool:
     count = len(end.parts)
-    return picture.parts[-count:] == end.parts or without_suffix(picture).parts[-count:] == end.parts
+    return image.parts[-count:] == end.parts or without_suffix(image).parts[-count:] == end.parts
 
 
 def class_list(path: Path, names: Iterable[str]) -> ClassList:

@@ -23,7 +23,7 @@ def read_ilsvrc_cls(
     *,
     classes: ClassList | None = None,
     on_problem: OnProblem = OnProblem.REPORT,
-    check_pictures: bool = True,
+    check_images: bool = True,
 ) -> LabelledDataset:
     """Read the pictures of ``train`` or ``val`` with their one class each: for training and top-k error.
 
@@ -38,8 +38,8 @@ def read_ilsvrc_cls(
     solution = {} if split == "train" else _read_solution(layout.home.parent / "LOC_val_solution.csv")
     images = []
     for image_id in dict.fromkeys(layout.image_ids("train_cls" if split == "train" else split)):
-        path = layout.picture(split, image_id)
-        if check_pictures and not _picture_is_there(image_id, path, log):
+        path = layout.image(split, image_id)
+        if check_images and not _image_is_there(image_id, path, log):
             continue
         if split == "train":
             class_id: str | None = Path(image_id).parent.name
@@ -58,7 +58,7 @@ def read_ilsvrc_loc(
     *,
     classes: ClassList | None = None,
     on_problem: OnProblem = OnProblem.REPORT,
-    check_pictures: bool = True,
+    check_images: bool = True,
 ) -> Dataset:
     """Read the pictures of ``train`` or ``val`` that have boxes: of one class a picture, so all ``partial``.
 
@@ -71,18 +71,16 @@ def read_ilsvrc_loc(
     name = split
     if split == "train":
         name = "train_loc" if layout.list_file("train_loc").exists() else "train_cls"
-    reader = VocRecordReader(classes.index(), ProblemLog(on_problem), check_pictures)
+    reader = VocRecordReader(classes.index(), ProblemLog(on_problem), check_images)
     found = (
-        reader.read(
-            image_id, layout.picture(split, image_id), layout.annotation(split, image_id), partial=True
-        )
+        reader.read(image_id, layout.image(split, image_id), layout.annotation(split, image_id), partial=True)
         for image_id in dict.fromkeys(layout.image_ids(name))
     )
     records = [record for record in found if record is not None]
     return Dataset(records, list(classes.ids), reader.log.problems)
 
 
-def _picture_is_there(image_id: str, path: Path, log: ProblemLog) -> bool:
+def _image_is_there(image_id: str, path: Path, log: ProblemLog) -> bool:
     try:
         read_header(path)
     except FileNotFoundError:

@@ -15,7 +15,7 @@ from detector.datasets.entries import Entry, once
 from detector.datasets.formats.files import read_lines
 from detector.datasets.formats.voc_xml import VocRecordReader
 from detector.datasets.record import Dataset, OnProblem, ProblemLog, Record
-from detector.datasets.record_check import PictureCheck
+from detector.datasets.record_check import ImageCheck
 from detector.datasets.split_names import Role, in_order, role_of
 from detector.errors import DatasetError, ParameterError
 from detector.structures.classes import ClassList, ilsvrc_det
@@ -45,7 +45,7 @@ class IlsvrcLayout:
                 )
         return cls(home, task)
 
-    def picture(self, split: str, image_id: str) -> Path:
+    def image(self, split: str, image_id: str) -> Path:
         """The picture file of one line of a list."""
         return self.home / f"Data/{self.task}/{_folder(split)}/{image_id}.JPEG"
 
@@ -61,7 +61,7 @@ class IlsvrcLayout:
         """The pictures of a list, in its order. Raises DatasetError if there is no such list, it is empty, or
         a line has more than a picture and its number."""
         path = self.list_file(name)
-        found = [columns[0] for columns in picture_rows(path)]
+        found = [columns[0] for columns in image_rows(path)]
         if not found:
             raise DatasetError(f"list file {path} is empty: it must name one picture a line")
         return found
@@ -72,7 +72,7 @@ def read_list(path: Path) -> list[list[str]]:
     return [line.split() for line in read_lines(path)]
 
 
-def picture_rows(path: Path) -> list[list[str]]:
+def image_rows(path: Path) -> list[list[str]]:
     """The lines of an official list: a picture, and its number or mark.
 
     Raises DatasetError if it cannot be read, or a line has more: where an end of line was lost, a picture is.
@@ -126,8 +126,8 @@ class IlsvrcFolder:
         return once(
             Entry(
                 image_id,
-                self.layout.picture(name, image_id),
-                partial(read_det_picture, self.layout, name, labels, image_id),
+                self.layout.image(name, image_id),
+                partial(read_det_image, self.layout, name, labels, image_id),
             )
             for name in chosen
             for image_id in det_image_ids(self.layout, name)
@@ -146,7 +146,7 @@ def read_ilsvrc_det(
     *,
     classes: ClassList | None = None,
     on_problem: OnProblem = OnProblem.REPORT,
-    check_pictures: PictureCheck = True,
+    check_images: ImageCheck = True,
 ) -> Dataset:
     """Read the pictures and boxes of one split of ILSVRC DET.
 
@@ -177,26 +177,26 @@ def read_ilsvrc_det(
     log = ProblemLog(on_problem)
     labels = classes.index()
     found = (
-        read_det_picture(layout, split, labels, image_id, log, check_pictures)
+        read_det_image(layout, split, labels, image_id, log, check_images)
         for image_id in dict.fromkeys(det_image_ids(layout, split))
     )
     records = [record for record in found if record is not None]
     return Dataset(records, list(classes.ids), log.problems)
 
 
-def read_det_picture(
+def read_det_image(
     layout: IlsvrcLayout,
     split: str,
     labels: Mapping[str, int],
     image_id: str,
     log: ProblemLog,
-    check_pictures: PictureCheck = True,
+    check_images: ImageCheck = True,
 ) -> Record | None:
     """The record of one picture of a split, or None where it had to be left out (``log`` says why)."""
     is_train = split.startswith("train")
-    return VocRecordReader(labels, log, check_pictures).read(
+    return VocRecordReader(labels, log, check_images).read(
         image_id,
-        layout.picture(split, image_id),
+        layout.image(split, image_id),
         layout.annotation(split, image_id),
         partial=is_train and not _has_all_classes(image_id),
         negative=is_train and _is_negative(image_id),
@@ -225,7 +225,7 @@ def det_image_ids(layout: IlsvrcLayout, split: str) -> list[str]:
 
 def _positives(path: Path) -> list[str]:
     """The pictures that the list of a class marks as positive."""
-    rows = picture_rows(path)
+    rows = image_rows(path)
     for row in rows:
         if len(row) < 2 or row[-1] not in _MARKS:
             raise DatasetError(

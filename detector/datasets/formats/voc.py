@@ -11,10 +11,10 @@ from detector.datasets.formats.voc_folder import (
     pairs_of_lists,
     voc_home,
 )
-from detector.datasets.formats.voc_images import PictureFinder
+from detector.datasets.formats.voc_images import ImageFinder
 from detector.datasets.formats.voc_xml import parse_voc_xml
 from detector.datasets.record import Dataset, OnProblem, ProblemLog
-from detector.datasets.record_check import PictureCheck
+from detector.datasets.record_check import ImageCheck
 from detector.structures.classes import ClassList, voc
 
 
@@ -24,7 +24,7 @@ def read_voc(
     *,
     classes: ClassList | None = None,
     on_problem: OnProblem = OnProblem.REPORT,
-    check_pictures: PictureCheck = True,
+    check_images: ImageCheck = True,
 ) -> Dataset:
     """Read the pictures and boxes of a folder in the layout of PASCAL VOC.
 
@@ -48,7 +48,7 @@ def read_voc(
     classes = voc() if classes is None else classes
     home = voc_home(root)
     tree = FolderTree.scan(home)
-    every = official_pairs(home, PictureFinder(tree, parse_voc_xml))
+    every = official_pairs(home, ImageFinder(tree, parse_voc_xml))
     log = ProblemLog(on_problem)
     if split is None:
         entries = VocFolder.of({}, every, classes).entries(None)
@@ -56,4 +56,4 @@ def read_voc(
         is_path = isinstance(split, Path) or split.endswith(".txt")
         path = Path(split) if is_path else list_path(home, str(split))
         entries = VocFolder.of({"": pairs_of_lists(home, [path], every)}, every, classes).entries("")
-    return Dataset(read_entries(entries, log, check_pictures), list(classes.ids), log.problems)
+    return Dataset(read_entries(entries, log, check_images), list(classes.ids), log.problems)

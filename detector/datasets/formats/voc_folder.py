@@ -11,11 +11,11 @@ from pathlib import Path
 
 from detector.datasets.entries import Entry, once
 from detector.datasets.folder_tree import FolderTree
-from detector.datasets.formats.files import PictureNames, class_list, plain, read_lines
-from detector.datasets.formats.voc_images import Pair, Parse, PictureFinder
+from detector.datasets.formats.files import ImageNames, class_list, plain, read_lines
+from detector.datasets.formats.voc_images import ImageFinder, Pair, Parse
 from detector.datasets.formats.voc_xml import VocRecordReader, parse_voc_xml
 from detector.datasets.record import OnProblem, ProblemLog, Record
-from detector.datasets.record_check import PictureCheck
+from detector.datasets.record_check import ImageCheck
 from detector.datasets.split_names import in_order, role_of, split_of
 from detector.errors import DatasetError
 from detector.structures.classes import ClassList, voc
@@ -55,7 +55,7 @@ def voc_homes(root: Path) -> list[Path]:
     return []
 
 
-def official_pairs(home: Path, finder: PictureFinder) -> list[Pair]:
+def official_pairs(home: Path, finder: ImageFinder) -> list[Pair]:
     """Every annotation and its picture, by the annotation's path below ``Annotations``."""
     below = home / "Annotations"
     paths = [
@@ -68,12 +68,12 @@ def official_pairs(home: Path, finder: PictureFinder) -> list[Pair]:
         replace(pair, image_id=pair.annotation.relative_to(below).with_suffix("").as_posix())
         for pair in finder.pairs(paths)
     ]
-    pictures = home / "JPEGImages"
+    images = home / "JPEGImages"
     return [  # where a picture is absent, it is so from JPEGImages
         pair
-        if pair.picture.parent != pair.annotation.parent
-        or pair.picture.name in finder.tree.files[pair.picture.parent]
-        else replace(pair, picture=pictures / f"{pair.image_id}.jpg")
+        if pair.image.parent != pair.annotation.parent
+        or pair.image.name in finder.tree.files[pair.image.parent]
+        else replace(pair, image=images / f"{pair.image_id}.jpg")
         for pair in pairs
     ]
 
@@ -102,7 +102,7 @@ def pairs_of_lists(home: Path, lists: Sequence[Path], every: Sequence[Pair]) -> 
 
     Raises DatasetError if a list cannot be read or names a picture ambiguously.
     """
-    index = PictureNames((pair.image_id, pair.picture, pair) for pair in every)
+    index = ImageNames((pair.image_id, pair.image, pair) for pair in every)
     found: dict[str, Pair] = {}
     for path in lists:
         for line in read_lines(path):
@@ -111,8 +111,8 @@ def pairs_of_lists(home: Path, lists: Sequence[Path], every: Sequence[Pair]) -> 
                 continue
             if pair is None:
                 image_id = plain(line)
-                picture = home / "JPEGImages" / f"{image_id}.jpg"
-                pair = Pair(image_id, picture, home / f"Annotations/{image_id}.xml")
+                image = home / "JPEGImages" / f"{image_id}.jpg"
+                pair = Pair(image_id, image, home / f"Annotations/{image_id}.xml")
             found.setdefault(pair.image_id, pair)
     return list(found.values())
 
@@ -142,7 +142,7 @@ class VocFolder:
         several official folders lie below the root.
         """
         parse = cache(parse_voc_xml)
-        finder = PictureFinder(tree, parse)
+        finder = ImageFinder(tree, parse)
         if voc_homes(tree.root):
             home = voc_home(tree.root)
             every = official_pairs(home, finder)
@@ -172,19 +172,19 @@ class VocFolder:
 
     def entries(self, split: str | None) -> list[Entry]:
         pairs = self.every if split is None else self.pairs[split]
-        return once(Entry(pair.image_id, pair.picture, partial(self._read, pair)) for pair in pairs)
+        return once(Entry(pair.image_id, pair.image, partial(self._read, pair)) for pair in pairs)
 
-    def _read(self, pair: Pair, log: ProblemLog, check_pictures: PictureCheck) -> Record | None:
+    def _read(self, pair: Pair, log: ProblemLog, check_images: ImageCheck) -> Record | None:
         if pair.is_told(log):
             return None
-        reader = replace(self.reader, log=log, check_pictures=check_pictures)
-        return reader.read(pair.image_id, pair.picture, pair.annotation)
+        reader = replace(self.reader, log=log, check_images=check_images)
+        return reader.read(pair.image_id, pair.image, pair.annotation)
 
     def strays(self, split: str | None, log: ProblemLog) -> None:
         """Nothing: every annotation is an entry, with or without its picture."""
 
 
-def _flat(tree: FolderTree, finder: PictureFinder) -> dict[str, list[Pair]]:
+def _flat(tree: FolderTree, finder: ImageFinder) -> dict[str, list[Pair]]:
     """Pairs by the folder named after a split that the annotation lies in."""
     paths = [folder / name for folder, names in tree.with_suffix(".xml") for name in names]
     if not any(_is_annotation(path) for path in paths[:: 1 + len(paths) // _SAMPLE]):

@@ -10,10 +10,10 @@ from detector.datasets.formats.files import read_bytes
 from detector.datasets.formats.voc_xml import VocAnnotation
 from detector.datasets.record import ProblemKind, ProblemLog
 from detector.errors import DatasetError
-from detector.io.image_paths import has_picture_suffix, has_unread_suffix
+from detector.io.image_paths import has_image_suffix, has_unread_suffix
 
 _ANNOTATIONS = ("annotations", "annots", "xmls", "xml", "labels")
-_PICTURES = ("jpegimages", "images", "imgs", "img", "pictures")
+_IMAGES = ("jpegimages", "images", "imgs", "img", "pictures")
 
 Parse = Callable[[Path], VocAnnotation]
 _Wanted = Callable[[str], bool]
@@ -25,7 +25,7 @@ class Pair:
     ``by_name`` that the annotation is called otherwise than the picture, which it names."""
 
     image_id: str
-    picture: Path
+    image: Path
     annotation: Path
     problem: tuple[ProblemKind, str] | None = None
     by_name: bool = False
@@ -39,7 +39,7 @@ class Pair:
 
 
 @dataclass(frozen=True)
-class PictureFinder:
+class ImageFinder:
     """Finds pictures by the names of annotations, and by what these say (``<filename>``, ``<folder>``)."""
 
     tree: FolderTree
@@ -64,13 +64,13 @@ class PictureFinder:
         )
         problem: tuple[ProblemKind, str] | None = None
         if len(names) == 1 or (names and stated is not None and stated in [place / name for name in names]):
-            picture = place / names[0] if len(names) == 1 else stated or path
-            if stated is not None and stated != picture:
+            image = place / names[0] if len(names) == 1 else stated or path
+            if stated is not None and stated != image:
                 message = (
-                    f"annotation {path} names {stated}, but is called like {picture}: taken for the latter"
+                    f"annotation {path} names {stated}, but is called like {image}: taken for the latter"
                 )
                 problem = "filename_mismatch", message
-            return Pair(self.tree.image_id(picture), picture, path, problem)
+            return Pair(self.tree.image_id(image), image, path, problem)
         if names:
             text = ", ".join(names)
             problem = (
@@ -84,8 +84,8 @@ class PictureFinder:
         if unread is not None:
             return Pair(self.tree.image_id(unread), unread, path)
         holder = next((one for one in places[1:] if self._names(one)), places[0])
-        picture = holder / f"{path.stem}.jpg"
-        return Pair(self.tree.image_id(picture), picture, path)
+        image = holder / f"{path.stem}.jpg"
+        return Pair(self.tree.image_id(image), image, path)
 
     def _unread(self, path: Path, places: list[Path], said: VocAnnotation | None) -> Path | None:
         """The picture of an annotation that has none, where it is there in a kind that is not read: whoever
@@ -109,14 +109,14 @@ class PictureFinder:
         for place in [*places, *folders]:
             for end in dict.fromkeys((wanted, Path(wanted.name))):
                 holder = place / end.parent
-                if end.name in self.tree.files.get(holder, ()) and has_picture_suffix(end.name):
+                if end.name in self.tree.files.get(holder, ()) and has_image_suffix(end.name):
                     return holder / end.name
                 names = self._names(holder).get(end.name, []) if holder in self.tree.files else []
                 if len(names) == 1:
                     return holder / names[0]
         return None
 
-    def _names(self, folder: Path, wanted: _Wanted = has_picture_suffix) -> dict[str, list[str]]:
+    def _names(self, folder: Path, wanted: _Wanted = has_image_suffix) -> dict[str, list[str]]:
         """The names of the pictures in a folder, by their names without suffix."""
         if (folder, wanted) not in self._known:
             found: dict[str, list[str]] = {}
@@ -134,8 +134,8 @@ class PictureFinder:
         for index, part in enumerate(parts):
             if part.lower() in _ANNOTATIONS:
                 beside = self._below.get(self.tree.root.joinpath(*parts[:index]), [])
-                named = [one for one in beside if one.name.lower() in _PICTURES]
-                named.sort(key=lambda one: _PICTURES.index(one.name.lower()))
+                named = [one for one in beside if one.name.lower() in _IMAGES]
+                named.sort(key=lambda one: _IMAGES.index(one.name.lower()))
                 places += [one.joinpath(*parts[index + 1 :]) for one in named]
         if parts and parts[-1].lower() in _ANNOTATIONS:
             places.append(folder.parent)
@@ -146,19 +146,19 @@ def _judged(pairs: list[Pair]) -> Iterator[Pair]:
     """The pairs; of several annotations of one picture, the one that is called like it stays, if one is."""
     claims: dict[Path, list[Pair]] = {}
     for pair in pairs:
-        claims.setdefault(pair.picture, []).append(pair)
+        claims.setdefault(pair.image, []).append(pair)
     for pair in pairs:
-        others = [other for other in claims[pair.picture] if other is not pair]
+        others = [other for other in claims[pair.image] if other is not pair]
         rivals = [other for other in others if not other.by_name]
         alone = not others or (not pair.by_name and not rivals)
         copied = not pair.by_name and _same_bytes([one.annotation for one in (pair, *rivals)])
         if pair.problem is not None or alone or copied:
             yield pair
         else:
-            message = f"annotations {pair.annotation} and {others[0].annotation} are both of {pair.picture}"
-            picture = pair.annotation if pair.by_name else pair.picture  # which may be that of the other
+            message = f"annotations {pair.annotation} and {others[0].annotation} are both of {pair.image}"
+            image = pair.annotation if pair.by_name else pair.image  # which may be that of the other
             problem: tuple[ProblemKind, str] = ("duplicate_id", f"{message}: leave one of them")
-            yield replace(pair, picture=picture, problem=problem)
+            yield replace(pair, image=image, problem=problem)
 
 
 def _same_bytes(paths: Iterable[Path]) -> bool:

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from detector.datasets.formats.values import flag, number, shown, side
 from detector.datasets.formats.xml_elements import read_xml, text_at, texts_at
 from detector.datasets.record import ProblemLog, Record
-from detector.datasets.record_check import PictureCheck, RecordCheck, Said
+from detector.datasets.record_check import ImageCheck, RecordCheck, Said
 from detector.errors import DatasetError
 from detector.structures.boxes import Boxes
 
@@ -49,7 +49,7 @@ _BOXES = frozenset(
         *("robndbox", "polygon", *_CORNERS),
     }
 )
-_ABOUT_THE_PICTURE = frozenset({"source", "owner", "size", "imagesize", "objects"})  # what has elements in it
+_ABOUT_THE_IMAGE = frozenset({"source", "owner", "size", "imagesize", "objects"})  # what has elements in it
 
 
 @dataclass(frozen=True)
@@ -164,7 +164,7 @@ def _outside(path: Path, root: Element) -> list[str]:
                 found.append(f"annotation {path}: a <{part.tag}> lies within <{holder.tag}>, not <object>")
     if not objects and not found:
         others = [one.tag for one in (*root, *root.findall("objects/*")) if len(one)]
-        others = [tag for tag in others if tag not in _ABOUT_THE_PICTURE]
+        others = [tag for tag in others if tag not in _ABOUT_THE_IMAGE]
         found += [f"annotation {path} has no <object> but a <{tag}>, which is not read" for tag in others]
     return found
 
@@ -179,18 +179,18 @@ def _instead(thing: Element) -> str:
 class VocRecordReader:
     """Reads pictures and their annotations one by one, and tells ``log`` what is wrong with them.
 
-    ``labels`` and ``check_pictures`` are those of :class:`RecordCheck`. ``first_pixel`` is 0 for ILSVRC, 1
+    ``labels`` and ``check_images`` are those of :class:`RecordCheck`. ``first_pixel`` is 0 for ILSVRC, 1
     for PASCAL VOC. ``parse`` reads an annotation file, in place of which may stand one that remembers.
     """
 
     labels: Mapping[str, int]
     log: ProblemLog
-    check_pictures: PictureCheck = True
+    check_images: ImageCheck = True
     first_pixel: int = 0
     parse: Callable[[Path], VocAnnotation] = parse_voc_xml
 
     def read(
-        self, image_id: str, picture: Path, annotation: Path, *, partial: bool = False, negative: bool = False
+        self, image_id: str, image: Path, annotation: Path, *, partial: bool = False, negative: bool = False
     ) -> Record | None:
         """The record of one picture, or None where it had to be left out (``log`` says why).
 
@@ -199,12 +199,12 @@ class VocRecordReader:
         voc = self._parse(image_id, annotation, negative)
         if voc is None:
             return None
-        check = RecordCheck(self.labels, self.log, self.check_pictures, empty_side=1)
+        check = RecordCheck(self.labels, self.log, self.check_images, empty_side=1)
         boxes = from_corners(voc.corners, self.first_pixel)
         said = Said(
             voc.width, voc.height, voc.names, boxes, voc.difficult, unreadable=voc.unreadable, odd=voc.odd
         )
-        return check.record(image_id, picture, said, partial=partial)
+        return check.record(image_id, image, said, partial=partial)
 
     def _parse(self, image_id: str, path: Path, negative: bool) -> VocAnnotation | None:
         try:

@@ -11,7 +11,7 @@ from detector.datasets.entries import Entry
 from detector.datasets.formats.files import read_text
 from detector.datasets.image_header import read_header
 from detector.datasets.record import ProblemLog, Record
-from detector.datasets.record_check import PictureCheck, RecordCheck, Said
+from detector.datasets.record_check import ImageCheck, RecordCheck, Said
 from detector.errors import DatasetError, ImageError
 from detector.structures.boxes import Boxes
 from detector.structures.classes import ClassList
@@ -108,7 +108,7 @@ def _is_number(text: str) -> bool:
 
 def yolo_entry(
     image_id: str,
-    picture: Path,
+    image: Path,
     label_file: Path,
     classes: ClassList,
     *,
@@ -117,12 +117,12 @@ def yolo_entry(
 ) -> Entry:
     """A picture and its label file, which may be empty or absent: the picture then has no objects.
 
-    Boxes are shares of the upright picture. The header of a picture is read even without ``check_pictures``:
+    Boxes are shares of the upright picture. The header of a picture is read even without ``check_images``:
     label files do not state a size. A ``problem`` with the label file is reported and leaves the picture out.
     """
 
-    def read(log: ProblemLog, check_pictures: PictureCheck) -> Record | None:
-        del check_pictures
+    def read(log: ProblemLog, check_images: ImageCheck) -> Record | None:
+        del check_images
         if problem:
             log.report(image_id, "unreadable_annotation", problem)
             return None
@@ -138,9 +138,9 @@ def yolo_entry(
             log.report(image_id, "unreadable_annotation", str(error))
             return None
         try:
-            width, height = read_header(picture).upright_size
+            width, height = read_header(image).upright_size
         except FileNotFoundError:
-            log.report(image_id, "missing_image", f"picture {picture} is missing")
+            log.report(image_id, "missing_image", f"picture {image} is missing")
             return None
         except ImageError as error:
             log.report(image_id, "unreadable_image", str(error))
@@ -149,10 +149,10 @@ def yolo_entry(
         names = [known.get(number, f"number {number}") for number in said.numbers]
         boxes = _pixels(said.boxes, width, height)
         labels = {name: number for number, name in known.items()}
-        check = RecordCheck(labels, log, check_pictures=False)  # the size is already the file's own
-        return check.record(image_id, picture, Said(width, height, names, boxes, unreadable=said.unreadable))
+        check = RecordCheck(labels, log, check_images=False)  # the size is already the file's own
+        return check.record(image_id, image, Said(width, height, names, boxes, unreadable=said.unreadable))
 
-    return Entry(image_id, picture, read)
+    return Entry(image_id, image, read)
 
 
 def _pixels(shares: Boxes, width: int, height: int) -> Boxes:

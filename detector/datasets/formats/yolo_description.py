@@ -13,12 +13,12 @@ from detector.datasets.formats.coco import relative
 from detector.datasets.formats.files import all_lines, class_list, read_names, read_text
 from detector.datasets.formats.values import shown
 from detector.datasets.formats.yaml_file import is_null, read_yaml
-from detector.datasets.formats.yolo_list import ENDS, pictures_of_list
+from detector.datasets.formats.yolo_list import ENDS, images_of_list
 from detector.datasets.presence import LONGEST, is_file, is_there, why_absent
 from detector.datasets.record import Problem, unread_folders
 from detector.datasets.split_names import Role, role_of, split_of
 from detector.errors import DatasetError
-from detector.io.image_paths import PICTURE_SUFFIXES, has_picture_suffix, without_suffix
+from detector.io.image_paths import IMAGE_SUFFIXES, has_image_suffix, without_suffix
 from detector.io.terminal_text import one_line
 from detector.structures.classes import ClassList
 
@@ -139,7 +139,7 @@ class YoloDescription:
                     "number means is not known",
                 )
 
-    def pictures(self, tree: FolderTree) -> "Listed":
+    def images(self, tree: FolderTree) -> "Listed":
         """The pictures of each split that has some, and the lines of its list files that can name none.
 
         A split is a folder, a list file, or several of them. Raises DatasetError if one is not there or has
@@ -163,9 +163,9 @@ class YoloDescription:
     def _add(self, found: "Listed", split: str, place: Path, tree: FolderTree) -> None:
         """Add the pictures of a list file, or all in a folder and below it."""
         if is_file(place):
-            if has_picture_suffix(place):
+            if has_image_suffix(place):
                 raise self._wrong(split, f"{place} is a picture: give its folder, or a list file")
-            pictures, problems = pictures_of_list(place)
+            images, problems = images_of_list(place)
         elif place.is_dir():
             try:
                 below = tree if place.is_relative_to(tree.root) else FolderTree.scan(place, _MOST_FOLDERS)
@@ -176,9 +176,9 @@ class YoloDescription:
                     split, f"{place} cannot be read ({below.unread[place]}): allow it to be read"
                 )
             problems = [] if below is tree else unread_folders(below)
-            pictures = [
+            images = [
                 folder / name
-                for folder, names in below.with_suffix(*PICTURE_SUFFIXES)
+                for folder, names in below.with_suffix(*IMAGE_SUFFIXES)
                 if folder.is_relative_to(place)
                 for name in names
             ]
@@ -186,10 +186,10 @@ class YoloDescription:
             raise self._wrong(
                 split, f"{place} is a pipe, a socket or a device: give a folder, or a list file"
             )
-        if not pictures and not problems and split != "test":
+        if not images and not problems and split != "test":
             raise self._wrong(split, f"{place} holds no picture: lay them there, or leave this line out")
-        if pictures or problems:
-            found.pictures.setdefault(split, []).extend(pictures)
+        if images or problems:
+            found.images.setdefault(split, []).extend(images)
             found.problems.setdefault(split, []).extend(problems)
 
     def _texts(self, split: str) -> list[str]:
@@ -248,7 +248,7 @@ class YoloDescription:
 class Listed:
     """The pictures of each split, and what was found wrong with the list that names them."""
 
-    pictures: dict[str, list[Path]] = field(default_factory=dict)
+    images: dict[str, list[Path]] = field(default_factory=dict)
     problems: dict[str, list[Problem]] = field(default_factory=dict)
 
 

@@ -18,7 +18,7 @@ from detector.datasets.record import Problem, ProblemLog
 from detector.datasets.split_names import in_order, split_of
 from detector.datasets.unread_images import unread_of
 from detector.errors import DatasetError
-from detector.io.image_paths import PICTURE_SUFFIXES, unread_kinds
+from detector.io.image_paths import IMAGE_SUFFIXES, unread_kinds
 from detector.structures.classes import ClassList
 
 
@@ -44,46 +44,46 @@ class LabelFinder:
                 path = folder / name
                 self._texts.setdefault(_folded(path.with_suffix("")), []).append(path)
 
-    def find(self, picture: Path) -> LabelFile:
+    def find(self, image: Path) -> LabelFile:
         """The label file of a picture.
 
         Folders and suffixes are compared without case, names with it: what differs from a picture's name in
         case only is not taken for it, and is a problem where it belongs to no other picture.
         """
-        places = list(self._places(picture))
-        found, twins = self._texts_of(picture, places)
+        places = list(self._places(image))
+        found, twins = self._texts_of(image, places)
         if not found and not twins:
-            near = (folder / "labels" for folder in (picture.parent, picture.parent.parent))
+            near = (folder / "labels" for folder in (image.parent, image.parent.parent))
             inside = [folder for folder in near if folder.is_relative_to(self.tree.root)]
-            found, twins = self._texts_of(picture, inside)
+            found, twins = self._texts_of(image, inside)
         if len(found) > 1 and _differ(found):
             some = " and ".join(map(str, found[:2]))
-            return LabelFile(found[0], f"{some} are both label files of {picture}: leave one of them")
+            return LabelFile(found[0], f"{some} are both label files of {image}: leave one of them")
         if found:
             return LabelFile(found[0])
         for twin in twins:
             if not any(
-                name.rpartition(".")[0] == twin.stem for name in self.tree.files.get(picture.parent, ())
+                name.rpartition(".")[0] == twin.stem for name in self.tree.files.get(image.parent, ())
             ):
-                message = f"{picture} has no label file, but {twin} differs from its name in case only"
+                message = f"{image} has no label file, but {twin} differs from its name in case only"
                 return LabelFile(twin, f"{message}: rename one of them")
-        expected = places[0] / f"{picture.stem}.txt"
+        expected = places[0] / f"{image.stem}.txt"
         above = (places[0], *places[0].parents) if self.tree.unread else ()
         lost = next((one for one in above if one in self.tree.unread), None)
         if lost is not None:
             why = self.tree.unread[lost]
             return LabelFile(
-                expected, f"the label file of {picture} would lie in {lost}, which cannot be read ({why})"
+                expected, f"the label file of {image} would lie in {lost}, which cannot be read ({why})"
             )
-        beside = picture.with_name(expected.name)
+        beside = image.with_name(expected.name)
         return LabelFile(expected if places[0] in self.tree.files else beside)
 
-    def _texts_of(self, picture: Path, places: Sequence[Path]) -> tuple[list[Path], list[Path]]:
+    def _texts_of(self, image: Path, places: Sequence[Path]) -> tuple[list[Path], list[Path]]:
         """The text files in some folders that are called like a picture, and those but for the case."""
         found: list[Path] = []
         twins: list[Path] = []
         for place in places:
-            for stem in (picture.stem, picture.name):  # also a.jpg.txt
+            for stem in (image.stem, image.name):  # also a.jpg.txt
                 outside = [] if place.is_relative_to(self.tree.root) else [place / f"{stem}.txt"]
                 outside = [path for path in outside if is_file(path)]  # a data.yaml may lead elsewhere
                 for path in [*self._texts.get(_folded(place / stem), []), *outside]:
@@ -94,14 +94,14 @@ class LabelFinder:
         """All text files of the tree, which may be label files."""
         return [path for paths in self._texts.values() for path in paths]
 
-    def _places(self, picture: Path) -> Iterator[Path]:
+    def _places(self, image: Path) -> Iterator[Path]:
         """The folder of label files that mirrors that of a picture, and the picture's own."""
-        parts = picture.parent.parts
+        parts = image.parent.parts
         for index in range(len(parts) - 1, -1, -1):
             if parts[index].lower() == "images":
                 yield Path(*parts[:index], "labels", *parts[index + 1 :])
                 break
-        yield picture.parent
+        yield image.parent
 
 
 def _folded(path: Path) -> str:
@@ -138,7 +138,7 @@ class YoloFolder:
 
     tree: FolderTree
     labels: LabelFinder
-    pictures: Mapping[str, Sequence[Labelled]]
+    images: Mapping[str, Sequence[Labelled]]
     classes: ClassList
     keypoints: bool = False
     problems: Mapping[str, Sequence[Problem]] = field(default_factory=dict)
@@ -155,39 +155,39 @@ class YoloFolder:
         if described is None:
             if not _has_labels(labels):
                 return None
-            pictures = _told_apart(_by_folder(tree, labels))
-            return cls(tree, labels, _without_lost(pictures, tree, labels), named_in_file(tree))
-        listed = described.pictures(tree)
-        pictures = {
-            split: [(tree.image_id(picture), picture, labels.find(picture)) for picture in mine]
-            for split, mine in listed.pictures.items()
+            images = _told_apart(_by_folder(tree, labels))
+            return cls(tree, labels, _without_lost(images, tree, labels), named_in_file(tree))
+        listed = described.images(tree)
+        images = {
+            split: [(tree.image_id(image), image, labels.find(image)) for image in mine]
+            for split, mine in listed.images.items()
         } or _by_folder(tree, labels)
-        mine = [label.path for pairs in pictures.values() for _, _, label in pairs]
+        mine = [label.path for pairs in images.values() for _, _, label in pairs]
         if mine and not any(is_file(path) for path in mine):
-            first = next(iter(pictures.values()))[0][1]
+            first = next(iter(images.values()))[0][1]
             raise DatasetError(
                 f"{described.path} describes a data set, but of its {len(mine)} pictures none has a label "
                 f"file: that of {first} would be {mine[0]}. Lay the label files there"
             )
-        pictures = _without_lost(_told_apart(pictures), tree, labels)
-        return cls(tree, labels, pictures, described.classes(), described.keypoints, listed.problems)
+        images = _without_lost(_told_apart(images), tree, labels)
+        return cls(tree, labels, images, described.classes(), described.keypoints, listed.problems)
 
     @property
     def splits(self) -> tuple[str, ...]:
-        return tuple(split for split in in_order(self.pictures) if split)
+        return tuple(split for split in in_order(self.images) if split)
 
     def entries(self, split: str | None) -> list[Entry]:
         return once(
             yolo_entry(
                 image_id,
-                picture,
+                image,
                 label.path,
                 self.classes,
                 keypoints=self.keypoints,
                 problem=label.problem,
             )
             for name in self._chosen(split)
-            for image_id, picture, label in self.pictures[name]
+            for image_id, image, label in self.images[name]
         )
 
     def strays(self, split: str | None, log: ProblemLog) -> None:
@@ -196,67 +196,67 @@ class YoloFolder:
         for name in self._chosen(split):
             for problem in self.problems.get(name, ()):
                 log.report(problem.image_id, problem.kind, problem.message)
-        mine = {label.path.parent for name in self._chosen(split) for _, _, label in self.pictures[name]}
-        others = {label.path.parent for pairs in self.pictures.values() for _, _, label in pairs} - mine
-        unread = {picture.stem: f", but {unread_kinds([picture])}" for picture in unread_of(self.tree)}
-        for path in _orphans(self.pictures, self.tree, self.labels):
+        mine = {label.path.parent for name in self._chosen(split) for _, _, label in self.images[name]}
+        others = {label.path.parent for pairs in self.images.values() for _, _, label in pairs} - mine
+        unread = {image.stem: f", but {unread_kinds([image])}" for image in unread_of(self.tree)}
+        for path in _orphans(self.images, self.tree, self.labels):
             if path.parent not in others and _has_objects(path):
                 message = f"label file {path} has no picture{unread.get(path.stem, '')}"
                 log.report(path.stem, "missing_image", message)
 
     def _chosen(self, split: str | None) -> tuple[str, ...]:
-        return tuple(in_order(self.pictures)) if split is None else (split,)
+        return tuple(in_order(self.images)) if split is None else (split,)
 
 
-def _told_apart(pictures: Mapping[str, Sequence[Labelled]]) -> dict[str, list[Labelled]]:
+def _told_apart(images: Mapping[str, Sequence[Labelled]]) -> dict[str, list[Labelled]]:
     """The pictures; those that share a label file (a.jpg, a.png) have that as their problem."""
     owners: dict[Path, set[Path]] = {}
-    for pairs in pictures.values():
-        for _, picture, label in pairs:
-            owners.setdefault(label.path, set()).add(picture)
+    for pairs in images.values():
+        for _, image, label in pairs:
+            owners.setdefault(label.path, set()).add(image)
     shared = {path for path, mine in owners.items() if len(mine) > 1 and is_file(path)}
 
-    def told(picture: Path, label: LabelFile) -> LabelFile:
+    def told(image: Path, label: LabelFile) -> LabelFile:
         if label.problem or label.path not in shared:
             return label
-        other = min(owners[label.path] - {picture})
-        return LabelFile(label.path, f"{label.path} may be of {picture} or of {other}: leave one of them")
+        other = min(owners[label.path] - {image})
+        return LabelFile(label.path, f"{label.path} may be of {image} or of {other}: leave one of them")
 
     return {
-        split: [(image_id, picture, told(picture, label)) for image_id, picture, label in pairs]
-        for split, pairs in pictures.items()
+        split: [(image_id, image, told(image, label)) for image_id, image, label in pairs]
+        for split, pairs in images.items()
     }
 
 
 def _without_lost(
-    pictures: Mapping[str, Sequence[Labelled]], tree: FolderTree, labels: LabelFinder
+    images: Mapping[str, Sequence[Labelled]], tree: FolderTree, labels: LabelFinder
 ) -> dict[str, list[Labelled]]:
     """The pictures; those without a label file have as their problem one that is called like them, lies where
     none of theirs belongs and is no other picture's: without objects they would be learnt as background."""
     orphans: dict[str, list[Path]] = {}
-    if not all(is_file(label.path) for pairs in pictures.values() for _, _, label in pairs):
-        for path in _orphans(pictures, tree, labels):
+    if not all(is_file(label.path) for pairs in images.values() for _, _, label in pairs):
+        for path in _orphans(images, tree, labels):
             orphans.setdefault(path.stem, []).append(path)
 
-    def told(picture: Path, label: LabelFile) -> LabelFile:
+    def told(image: Path, label: LabelFile) -> LabelFile:
         if label.problem or is_file(label.path):
             return label
-        lost = next(filter(_has_objects, orphans.get(picture.stem, ())), None)
+        lost = next(filter(_has_objects, orphans.get(image.stem, ())), None)
         if lost is None:
             return label
         return LabelFile(
-            lost, f"{picture} has no label file, but {lost} is called like it: lay it at {label.path}"
+            lost, f"{image} has no label file, but {lost} is called like it: lay it at {label.path}"
         )
 
     return {
-        split: [(image_id, picture, told(picture, label)) for image_id, picture, label in pairs]
-        for split, pairs in pictures.items()
+        split: [(image_id, image, told(image, label)) for image_id, image, label in pairs]
+        for split, pairs in images.items()
     }
 
 
-def _orphans(pictures: Mapping[str, Sequence[Labelled]], tree: FolderTree, labels: LabelFinder) -> list[Path]:
+def _orphans(images: Mapping[str, Sequence[Labelled]], tree: FolderTree, labels: LabelFinder) -> list[Path]:
     """The text files that belong to no picture and are not known to be something else, sorted."""
-    everything = (*pictures.values(), *_by_folder(tree, labels).values())
+    everything = (*images.values(), *_by_folder(tree, labels).values())
     owned = {label.path for pairs in everything for _, _, label in pairs}
     return sorted(
         path for path in labels.every() if path not in owned and path.name.lower() not in _NOT_LABELS
@@ -279,9 +279,9 @@ def _has_objects(path: Path) -> bool:
 def _by_folder(tree: FolderTree, labels: LabelFinder) -> dict[str, list[Labelled]]:
     """All pictures below the root, by the folder named after a split that they lie in."""
     found: dict[str, list[Labelled]] = {}
-    for folder, names in tree.with_suffix(*PICTURE_SUFFIXES):
+    for folder, names in tree.with_suffix(*IMAGE_SUFFIXES):
         split = split_of(folder.relative_to(tree.root)) or ""
         for name in names:
-            picture = folder / name
-            found.setdefault(split, []).append((tree.image_id(picture), picture, labels.find(picture)))
+            image = folder / name
+            found.setdefault(split, []).append((tree.image_id(image), image, labels.find(image)))
     return found

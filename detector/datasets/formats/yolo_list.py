@@ -14,23 +14,23 @@ ENDS = 32
 """So many of the last folders of a path of another machine are looked for here."""
 
 
-def pictures_of_list(place: Path) -> tuple[list[Path], list[Problem]]:
+def images_of_list(place: Path) -> tuple[list[Path], list[Problem]]:
     """The pictures that a list file names, and a problem for each line that can name none; of lines that are
     the same, the first counts."""
-    pictures, problems = [], []
+    images, problems = [], []
     numbers: dict[str, int] = {}
     for number, line in enumerate(all_lines(place), start=1):
         numbers.setdefault(line, number)
     numbers.pop("", None)
     for line, number in numbers.items():
-        picture = _listed(place, line)
-        if isinstance(picture, Path):
-            if not line.startswith("#") or is_file(picture):
-                pictures.append(picture)
+        image = _listed(place, line)
+        if isinstance(image, Path):
+            if not line.startswith("#") or is_file(image):
+                images.append(image)
         elif not line.startswith("#"):
-            message = f"{place}, line {number}: {shown(line)} {picture}, so that no picture is called so"
+            message = f"{place}, line {number}: {shown(line)} {image}, so that no picture is called so"
             problems.append(Problem(f"{place.name}, line {number}", "missing_image", message))
-    return pictures, problems
+    return images, problems
 
 
 def _listed(place: Path, line: str) -> Path | str:

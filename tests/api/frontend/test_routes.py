@@ -26,10 +26,10 @@ def classifier(checkpoint_path: Path) -> Classifier:
 
 
 def test_detect_answers_as_the_library_does(
-    client: httpx.Client, detector: Detector, pixels: np.ndarray, picture: bytes
+    client: httpx.Client, detector: Detector, pixels: np.ndarray, image: bytes
 ) -> None:
     settings = {"score_threshold": 0.0, "max_detections": 7}
-    reply = client.post("/detect", content=picture, headers=PNG, params=settings)
+    reply = client.post("/detect", content=image, headers=PNG, params=settings)
     assert reply.status_code == 200
     assert reply.headers["content-type"] == "application/json"
     [expected] = detector.detect([pixels], **settings)
@@ -52,12 +52,12 @@ def test_classify_answers_as_the_library_does(
     client: httpx.Client,
     classifier: Classifier,
     pixels: np.ndarray,
-    picture: bytes,
+    image: bytes,
     query: dict[str, int],
     top: int,
     crops: int,
 ) -> None:
-    reply = client.post("/classify", content=picture, headers=PNG, params=query)
+    reply = client.post("/classify", content=image, headers=PNG, params=query)
     assert reply.status_code == 200
     [expected] = classifier.classify([pixels], top=top, crops=crops)
     body = reply.json()
@@ -99,14 +99,14 @@ def test_every_format_either_way(
     ],
 )
 def test_content_types_that_are_taken(
-    client: httpx.Client, picture: bytes, content_type: str, reason: str
+    client: httpx.Client, image: bytes, content_type: str, reason: str
 ) -> None:
-    reply = client.post("/classify", content=picture, headers={"Content-Type": content_type})
+    reply = client.post("/classify", content=image, headers={"Content-Type": content_type})
     assert reply.status_code == 200, reason
 
 
-def test_a_body_of_unknown_length(client: httpx.Client, picture: bytes) -> None:
-    reply = client.post("/classify", content=iter([picture[:100], picture[100:]]), headers=PNG)
+def test_a_body_of_unknown_length(client: httpx.Client, image: bytes) -> None:
+    reply = client.post("/classify", content=iter([image[:100], image[100:]]), headers=PNG)
     assert reply.request.headers["transfer-encoding"] == "chunked"
     assert reply.status_code == 200
 
@@ -120,21 +120,21 @@ def test_a_body_of_unknown_length(client: httpx.Client, picture: bytes) -> None:
 )
 def test_replies_keep_to_their_schema(
     client: httpx.Client,
-    picture: bytes,
+    image: bytes,
     path: str,
     schema: type[DetectReply | ClassifyReply],
     steps: list[str],
 ) -> None:
-    reply = schema.model_validate_json(client.post(path, content=picture, headers=PNG).content, strict=True)
+    reply = schema.model_validate_json(client.post(path, content=image, headers=PNG).content, strict=True)
     timing = reply.timing_ms.model_dump()
     assert sorted(timing) == sorted([*steps, "total"])
     assert timing["total"] >= max(timing[step] for step in steps)
 
 
 def test_more_classes_than_there_are_gives_all(
-    client: httpx.Client, classifier: Classifier, picture: bytes
+    client: httpx.Client, classifier: Classifier, image: bytes
 ) -> None:
-    body = client.post("/classify?top=1000", content=picture, headers=PNG).json()
+    body = client.post("/classify?top=1000", content=image, headers=PNG).json()
     assert len(body["classes"]) == min(1000, len(classifier.classes))
 
 
@@ -146,16 +146,16 @@ def test_the_orientation_is_applied(client: httpx.Client, pixels: np.ndarray) ->
     assert (body["width"], body["height"]) == (96, 128)
 
 
-def test_file_names_come_back_as_they_were(client: httpx.Client, picture: bytes) -> None:
+def test_file_names_come_back_as_they_were(client: httpx.Client, image: bytes) -> None:
     name = "Straße 日本.png"
-    body = client.post("/classify", files={"file": (name, picture)}).json()
+    body = client.post("/classify", files={"file": (name, image)}).json()
     assert body["image"] == name
 
 
 def test_requests_at_once_get_their_own_answers(
     client: httpx.Client, classifier: Classifier, pixels: np.ndarray
 ) -> None:
-    pictures = [np.roll(pixels, 16 * i, axis=1)[: 60 + i] for i in range(8)]
+    images = [np.roll(pixels, 16 * i, axis=1)[: 60 + i] for i in range(8)]
 
     def ask(image: np.ndarray) -> dict[str, object]:
         buffer = BytesIO()
@@ -164,15 +164,15 @@ def test_requests_at_once_get_their_own_answers(
         return {"height": body["height"], "wnid": body["classes"][0]["wnid"]}
 
     with ThreadPoolExecutor(8) as pool:
-        answers = list(pool.map(ask, pictures))
-    for image, answer in zip(pictures, answers, strict=True):
+        answers = list(pool.map(ask, images))
+    for image, answer in zip(images, answers, strict=True):
         [best] = classifier.classify([image], top=1)
         assert answer == {"height": len(image), "wnid": classifier.classes.ids[best.labels[0]]}
 
 
-def test_the_service_answers_while_the_network_works(client: httpx.Client, picture: bytes) -> None:
+def test_the_service_answers_while_the_network_works(client: httpx.Client, image: bytes) -> None:
     with ThreadPoolExecutor(1) as pool:
-        slow = pool.submit(client.post, "/classify?crops=144", content=picture, headers=PNG)
+        slow = pool.submit(client.post, "/classify?crops=144", content=image, headers=PNG)
         assert client.get("/health/live").json() == {"status": "live"}
         assert not slow.done()
         assert slow.result().status_code == 200

@@ -60,32 +60,31 @@ def worker_of(client: httpx.Client) -> psutil.Process:
     return max(workers, key=lambda child: child.create_time())
 
 
-def sent_and_left(client: httpx.Client, picture: bytes, share: float) -> None:
+def sent_and_left(client: httpx.Client, image: bytes, share: float) -> None:
     """A client that sends so much of a request, and vanishes."""
     head = (
-        f"POST {SLOW} HTTP/1.1\r\nHost: x\r\nContent-Type: image/png\r\n"
-        f"Content-Length: {len(picture)}\r\n\r\n"
+        f"POST {SLOW} HTTP/1.1\r\nHost: x\r\nContent-Type: image/png\r\nContent-Length: {len(image)}\r\n\r\n"
     )
     with socket.create_connection((client.base_url.host, client.base_url.port or 0)) as connection:
-        connection.sendall(head.encode() + picture[: round(len(picture) * share)])
+        connection.sendall(head.encode() + image[: round(len(image) * share)])
         eventually(lambda: metric(client, "detector_pending_requests") == 1)
 
 
 @pytest.mark.parametrize("share", [0.5, 1], ids=["while it sends", "while it waits"])
-def test_whoever_leaves_costs_nothing_more(narrow: httpx.Client, picture: bytes, share: float) -> None:
+def test_whoever_leaves_costs_nothing_more(narrow: httpx.Client, image: bytes, share: float) -> None:
     abandoned = metric(narrow, "detector_abandoned_total")
-    sent_and_left(narrow, picture, share)
+    sent_and_left(narrow, image, share)
     eventually(lambda: metric(narrow, "detector_pending_requests") == 0, seconds=1.5)
     eventually(lambda: metric(narrow, "detector_abandoned_total") == abandoned + 1)
-    assert narrow.post("/classify", content=picture, headers=PNG).status_code == 200
+    assert narrow.post("/classify", content=image, headers=PNG).status_code == 200
 
 
-def test_no_more_wait_than_there_is_room_for(narrow: httpx.Client, picture: bytes) -> None:
+def test_no_more_wait_than_there_is_room_for(narrow: httpx.Client, image: bytes) -> None:
     """Two are let in, the third is refused before it has sent anything but its head, and told when to try
     again; as soon as one is done there is room."""
 
     with ThreadPoolExecutor(2) as pool:
-        slow = [pool.submit(narrow.post, SLOW, content=picture, headers=PATIENT) for _ in range(2)]
+        slow = [pool.submit(narrow.post, SLOW, content=image, headers=PATIENT) for _ in range(2)]
         eventually(lambda: metric(narrow, "detector_pending_requests") == 2)
         with socket.create_connection((narrow.base_url.host, narrow.base_url.port or 0)) as connection:
             connection.sendall(
@@ -96,93 +95,93 @@ def test_no_more_wait_than_there_is_room_for(narrow: httpx.Client, picture: byte
         assert head.startswith("HTTP/1.1 429 ")
         assert int(head.lower().split("retry-after: ")[1].split("\r\n")[0]) >= 1
         assert [one.result().status_code for one in slow] == [200, 200]
-    assert narrow.post("/classify", content=picture, headers=PNG).status_code == 200
+    assert narrow.post("/classify", content=image, headers=PNG).status_code == 200
 
 
-def test_no_more_bytes_wait_than_there_is_memory_for(narrow: httpx.Client, picture: bytes) -> None:
-    large = picture + bytes(90_000)
+def test_no_more_bytes_wait_than_there_is_memory_for(narrow: httpx.Client, image: bytes) -> None:
+    large = image + bytes(90_000)
     with ThreadPoolExecutor(1) as pool:
         slow = pool.submit(narrow.post, SLOW, content=large, headers=PATIENT)
         eventually(lambda: metric(narrow, "detector_pending_requests") == 1)
         refused = narrow.post("/classify", content=large, headers=PNG)
         assert (refused.status_code, refused.json()["error"]["code"]) == (429, "overloaded")
-        assert narrow.post("/classify", content=picture, headers=PATIENT).status_code == 200
+        assert narrow.post("/classify", content=image, headers=PATIENT).status_code == 200
         assert slow.result().status_code == 200
 
 
-def test_what_cannot_be_done_in_time_is_refused_at_once(narrow: httpx.Client, picture: bytes) -> None:
+def test_what_cannot_be_done_in_time_is_refused_at_once(narrow: httpx.Client, image: bytes) -> None:
     """While seconds of work wait, a request that has half a second is told so instead of failing later."""
     with ThreadPoolExecutor(1) as pool:
-        slow = pool.submit(narrow.post, SLOW, content=picture, headers=PATIENT)
+        slow = pool.submit(narrow.post, SLOW, content=image, headers=PATIENT)
         eventually(lambda: metric(narrow, "detector_pending_requests") == 1)
-        refused = narrow.post("/classify", content=picture, headers={**PNG, "X-Timeout-Ms": "300"})
+        refused = narrow.post("/classify", content=image, headers={**PNG, "X-Timeout-Ms": "300"})
         assert (refused.status_code, refused.json()["error"]["code"]) == (429, "overloaded")
         assert slow.result().status_code == 200
 
 
-def test_too_late(narrow: httpx.Client, picture: bytes) -> None:
+def test_too_late(narrow: httpx.Client, image: bytes) -> None:
     """Alone, a request is let in however little time it has; its deadline holds all the same."""
-    reply = narrow.post(SLOW, content=picture, headers={**PNG, "X-Timeout-Ms": "150"})
+    reply = narrow.post(SLOW, content=image, headers={**PNG, "X-Timeout-Ms": "150"})
     assert (reply.status_code, reply.json()["error"]["code"]) == (504, "deadline_exceeded")
-    assert narrow.post("/classify", content=picture, headers=PNG).status_code == 200
+    assert narrow.post("/classify", content=image, headers=PNG).status_code == 200
 
 
-def test_a_body_that_never_ends(narrow: httpx.Client, picture: bytes) -> None:
+def test_a_body_that_never_ends(narrow: httpx.Client, image: bytes) -> None:
     head = (
         "POST /detect HTTP/1.1\r\nHost: x\r\nContent-Type: image/png\r\nContent-Length: 5000\r\n"
         "X-Timeout-Ms: 200\r\n\r\n"
     )
     with socket.create_connection((narrow.base_url.host, narrow.base_url.port or 0)) as connection:
         connection.settimeout(60)
-        connection.sendall(head.encode() + picture[:10])
+        connection.sendall(head.encode() + image[:10])
         assert connection.recv(65536).startswith(b"HTTP/1.1 408 ")
 
 
 @pytest.mark.parametrize("value", ["0", "-5", "1.5", "soon", "300001", "٣", "9" * 30])
-def test_times_that_are_none(narrow: httpx.Client, picture: bytes, value: str) -> None:
+def test_times_that_are_none(narrow: httpx.Client, image: bytes, value: str) -> None:
     headers = {**PNG, "X-Timeout-Ms": value.encode()}
-    reply = narrow.post("/detect", content=picture, headers=headers)
+    reply = narrow.post("/detect", content=image, headers=headers)
     assert (reply.status_code, reply.json()["error"]["code"]) == (422, "invalid_parameter")
     assert "X-Timeout-Ms" in reply.json()["error"]["message"]
 
 
-def test_a_lost_worker_costs_what_it_had_and_no_more(narrow: httpx.Client, picture: bytes) -> None:
+def test_a_lost_worker_costs_what_it_had_and_no_more(narrow: httpx.Client, image: bytes) -> None:
     restarts = metric(narrow, "detector_worker_restarts_total")
     worker = worker_of(narrow)
     with ThreadPoolExecutor(1) as pool:
-        slow = pool.submit(narrow.post, SLOW, content=picture, headers=PATIENT)
+        slow = pool.submit(narrow.post, SLOW, content=image, headers=PATIENT)
         eventually(lambda: metric(narrow, "detector_pending_requests") == 1)
         worker.kill()
         reply = slow.result()
     assert (reply.status_code, reply.json()["error"]["code"]) == (503, "worker_lost")
     assert reply.headers["retry-after"] == "1"
-    unready = narrow.post("/detect", content=picture, headers=PNG)
+    unready = narrow.post("/detect", content=image, headers=PNG)
     assert (unready.status_code, unready.json()["error"]["code"]) == (503, "not_ready")
     assert narrow.get("/health/live").status_code == 200
     eventually(lambda: narrow.get("/health/ready").status_code == 200, seconds=600)
-    assert narrow.post("/detect", content=picture, headers=PNG).status_code == 200
+    assert narrow.post("/detect", content=image, headers=PNG).status_code == 200
     assert metric(narrow, "detector_worker_restarts_total") == restarts + 1
     assert not psutil.pid_exists(worker.pid), "it was reaped"
 
 
-def test_a_worker_that_hangs_is_replaced(checkpoint_path: Path, picture: bytes, ready: Ready) -> None:
+def test_a_worker_that_hangs_is_replaced(checkpoint_path: Path, image: bytes, ready: Ready) -> None:
     settings = Settings(weights=checkpoint_path, device="cpu", max_proposals=5, stall_seconds=2)
     with ready(settings) as client:
         worker = worker_of(client)
         worker.suspend()
-        reply = client.post("/classify", content=picture, headers=PNG)
+        reply = client.post("/classify", content=image, headers=PNG)
         assert (reply.status_code, reply.json()["error"]["code"]) == (503, "worker_lost")
         eventually(lambda: client.get("/health/ready").status_code == 200, seconds=600)
-        assert client.post("/classify", content=picture, headers=PNG).status_code == 200
+        assert client.post("/classify", content=image, headers=PNG).status_code == 200
 
 
-def test_one_bad_picture_costs_its_neighbours_nothing(client: httpx.Client, picture: bytes) -> None:
+def test_one_bad_picture_costs_its_neighbours_nothing(client: httpx.Client, image: bytes) -> None:
     files = [
-        ("file", ("good.png", picture)),
-        ("file", ("broken.png", picture[:60])),
+        ("file", ("good.png", image)),
+        ("file", ("broken.png", image[:60])),
         ("file", ("text.png", b"no picture")),
-        ("file", ("large.png", picture + bytes(300_000))),
-        ("file", ("good too.png", picture)),
+        ("file", ("large.png", image + bytes(300_000))),
+        ("file", ("good too.png", image)),
     ]
     reply = client.post("/detect?score_threshold=0&max_detections=3", files=files)
     assert reply.status_code == 200
@@ -190,13 +189,13 @@ def test_one_bad_picture_costs_its_neighbours_nothing(client: httpx.Client, pict
     assert [result["image"] for result in results] == [name for _, (name, _) in files]
     codes = [result.get("error", {}).get("code") for result in results]
     assert codes == [None, "truncated", "unsupported_format", "too_many_bytes", None]
-    alone = client.post("/detect?score_threshold=0&max_detections=3", content=picture, headers=PNG).json()
+    alone = client.post("/detect?score_threshold=0&max_detections=3", content=image, headers=PNG).json()
     for result in (results[0], results[4]):
         assert result["detections"] == alone["detections"]
 
 
-def test_the_stages_account_for_the_time(client: httpx.Client, picture: bytes) -> None:
-    timing = client.post("/detect", content=picture, headers=PNG).json()["timing_ms"]
+def test_the_stages_account_for_the_time(client: httpx.Client, image: bytes) -> None:
+    timing = client.post("/detect", content=image, headers=PNG).json()["timing_ms"]
     assert timing.keys() == {"queue", "decode", "proposals", "classify", "total"}
     stages = sum(time for stage, time in timing.items() if stage != "total")
     assert 0.5 * timing["total"] <= stages <= timing["total"] + 1

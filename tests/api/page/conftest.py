@@ -67,8 +67,8 @@ def requests(page: Page) -> list[str]:
 
 
 @pytest.fixture(scope="session")
-def reply(eager_client: httpx.Client, picture: bytes) -> dict[str, Any]:
+def reply(eager_client: httpx.Client, image: bytes) -> dict[str, Any]:
     """What the service says of the picture when it is asked as the page asks."""
-    body = eager_client.post("/detect", params=ASKED, files={"file": ("a.png", picture)}).json()
+    body = eager_client.post("/detect", params=ASKED, files={"file": ("a.png", image)}).json()
     assert 20 < len(body["detections"]) < 300  # enough to choose among, all in one reply
     return body

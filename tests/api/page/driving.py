@@ -7,9 +7,9 @@ from typing import Any
 from playwright.sync_api import Page, Route, expect
 
 
-def choose(page: Page, picture: bytes, name: str = "a.png") -> None:
+def choose(page: Page, image: bytes, name: str = "a.png") -> None:
     """Pick the picture, and wait until the page has an answer to it."""
-    page.set_input_files("#file", {"name": name, "mimeType": "image/png", "buffer": picture})
+    page.set_input_files("#file", {"name": name, "mimeType": "image/png", "buffer": image})
     settle(page)
 
 
@@ -31,9 +31,9 @@ TRANSFER = """(bytes) => {
 }"""
 
 
-def hand_over(page: Page, way: str, picture: bytes | None) -> None:
+def hand_over(page: Page, way: str, image: bytes | None) -> None:
     """Drop or paste a picture, or without one a link."""
-    transfer = page.evaluate_handle(TRANSFER, list(picture) if picture else None)
+    transfer = page.evaluate_handle(TRANSFER, list(image) if image else None)
     if way == "drop":
         for event in ("dragenter", "dragover", "drop"):
             page.dispatch_event("main", event, {"dataTransfer": transfer})

@@ -18,9 +18,9 @@ from tests.api.page.driving import choose, hand_over, scoring, settle, told
 
 @pytest.mark.parametrize("way", ["drop", "paste"])
 def test_a_picture_may_be_dropped_or_pasted(
-    page: Page, picture: bytes, reply: dict[str, Any], way: str
+    page: Page, image: bytes, reply: dict[str, Any], way: str
 ) -> None:
-    hand_over(page, way, picture)
+    hand_over(page, way, image)
     settle(page)
     expect(page.locator("#overlay .box")).to_have_count(len(scoring(reply, 0.3)[:100]))
     expect(page.locator(".drop")).to_be_hidden()
@@ -66,10 +66,10 @@ def test_the_webcam_is_started_stopped_and_taken_from(page: Page, requests: list
 
 
 @pytest.mark.skipif(shutil.which("curl") is None, reason="no curl in PATH")
-def test_the_command_that_is_shown_does_the_same(page: Page, picture: bytes, tmp_path: Path) -> None:
+def test_the_command_that_is_shown_does_the_same(page: Page, image: bytes, tmp_path: Path) -> None:
     name = """it's <b>one; "two", $three\\.png"""
-    (tmp_path / name).write_bytes(picture)
-    choose(page, picture, name)
+    (tmp_path / name).write_bytes(image)
+    choose(page, image, name)
     page.get_by_role("radio", name="Fast").check()
     settle(page)
     page.locator("#threshold").press("Home")
@@ -92,17 +92,17 @@ def test_the_command_that_is_shown_does_the_same(page: Page, picture: bytes, tmp
     assert answer == shown
 
 
-def test_text_is_copied(open_page: Callable[..., Page], picture: bytes) -> None:
+def test_text_is_copied(open_page: Callable[..., Page], image: bytes) -> None:
     page = open_page(permissions=["clipboard-read", "clipboard-write"])
-    choose(page, picture)
+    choose(page, image)
     for label, block in (("Copy the curl command", "#curl"), ("Copy the JSON", "#json")):
         page.get_by_role("button", name=label).click()
         expect(page.get_by_role("button", name=label)).to_have_text("Copied")
         assert page.evaluate("navigator.clipboard.readText()") == page.locator(block).text_content()
 
 
-def test_the_drawn_picture_is_saved(page: Page, picture: bytes, pixels: np.ndarray, tmp_path: Path) -> None:
-    choose(page, picture, "street.view.png")
+def test_the_drawn_picture_is_saved(page: Page, image: bytes, pixels: np.ndarray, tmp_path: Path) -> None:
+    choose(page, image, "street.view.png")
     page.locator("#count").press("Home")
     with page.expect_download() as download:
         page.get_by_role("button", name="Save PNG").click()

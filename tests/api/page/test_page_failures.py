@@ -11,16 +11,16 @@ from tests.api.page.driving import choose, hand_over, refusal, scoring, settle
 
 
 def test_a_broken_picture_is_told_in_the_services_words(
-    page: Page, eager_client: httpx.Client, picture: bytes
+    page: Page, eager_client: httpx.Client, image: bytes
 ) -> None:
-    broken = picture[:100]
+    broken = image[:100]
     told = eager_client.post("/detect", files={"file": ("a.png", broken)}).json()["error"]["message"]
-    choose(page, picture)
+    choose(page, image)
     choose(page, broken)
     expect(page.get_by_role("alert")).to_have_text(told)
     expect(page.locator("#overlay .box")).to_have_count(0)  # nothing is left of the picture before
     expect(page.locator("#list li")).to_have_count(0)
-    choose(page, picture)
+    choose(page, image)
     expect(page.get_by_role("alert")).to_be_empty()
     expect(page.locator("#overlay .box")).not_to_have_count(0)
 
@@ -40,10 +40,10 @@ def test_a_broken_picture_is_told_in_the_services_words(
     ],
 )
 def test_every_failure_is_told_in_words(
-    page: Page, picture: bytes, answer: Callable[[Route], None], words: str, retry: str
+    page: Page, image: bytes, answer: Callable[[Route], None], words: str, retry: str
 ) -> None:
     page.route("**/detect?*", answer)
-    choose(page, picture)
+    choose(page, image)
     expect(page.get_by_role("alert")).to_contain_text(words)
     button = page.locator("#retry")
     if retry == "no use":
@@ -58,49 +58,49 @@ def test_every_failure_is_told_in_words(
 
 
 def test_a_request_is_cancelled_by_hand_and_by_a_new_picture(
-    page: Page, picture: bytes, reply: dict[str, Any]
+    page: Page, image: bytes, reply: dict[str, Any]
 ) -> None:
     aborted: list[str] = []
     page.on("requestfailed", lambda request: aborted.append(request.url))
     page.route("**/detect?*", lambda route: None)  # an answer that never comes
-    hand_over(page, "drop", picture)
+    hand_over(page, "drop", image)
     page.get_by_role("button", name="Cancel").click()
     settle(page)
     expect(page.get_by_role("alert")).to_contain_text("Cancelled")
     page.get_by_role("button", name="Try again").click()
     expect(page.locator("#busy")).to_be_visible()
     page.unroute("**/detect?*")
-    choose(page, picture, "another.png")
+    choose(page, image, "another.png")
     expect(page.locator("#overlay .box")).to_have_count(len(scoring(reply, 0.3)[:100]))
     expect(page.get_by_role("alert")).to_be_empty()
     assert len(aborted) == 2
 
 
 def test_a_picture_waits_for_a_service_that_is_starting(
-    open_page: Callable[..., Page], unready_client: httpx.Client, picture: bytes
+    open_page: Callable[..., Page], unready_client: httpx.Client, image: bytes
 ) -> None:
     page = open_page(unready_client)
-    hand_over(page, "drop", picture)
+    hand_over(page, "drop", image)
     expect(page.locator("#phase")).to_have_text("The service is starting")
     page.get_by_role("button", name="Cancel").click()
     expect(page.get_by_role("button", name="Try again")).to_be_focused()
 
 
 def test_it_is_sent_once_the_service_is_ready(
-    page: Page, requests: list[str], picture: bytes, reply: dict[str, Any]
+    page: Page, requests: list[str], image: bytes, reply: dict[str, Any]
 ) -> None:
     page.route("**/detect?*", refusal(503, "not_ready"), times=1)
-    choose(page, picture)
+    choose(page, image)
     expect(page.locator("#overlay .box")).to_have_count(len(scoring(reply, 0.3)[:100]))
     assert len(requests) == 2
 
 
 def test_a_key_is_asked_for_and_kept_for_the_tab_alone(
-    open_page: Callable[..., Page], guarded_client: httpx.Client, picture: bytes
+    open_page: Callable[..., Page], guarded_client: httpx.Client, image: bytes
 ) -> None:
     """The service has no weights: behind the key, it is starting for ever."""
     page = open_page(guarded_client)
-    choose(page, picture)
+    choose(page, image)
     field = page.get_by_label("API key")
     for key in ("wrong", "the-key-of-this-service"):
         expect(page.get_by_role("alert")).to_contain_text("key")
@@ -111,6 +111,6 @@ def test_a_key_is_asked_for_and_kept_for_the_tab_alone(
     expect(page.locator("#curl")).to_contain_text('-H "X-API-Key: $API_KEY"')
     assert "the-key-of" not in (page.locator("body").text_content() or "")
     page.reload()
-    hand_over(page, "drop", picture)
+    hand_over(page, "drop", image)
     expect(page.locator("#phase")).to_have_text("The service is starting")
     assert page.evaluate("localStorage.length") == 0

@@ -14,9 +14,9 @@ from tests.api.page.driving import choose, refusal, scoring, settle, told
 
 
 def test_it_draws_what_the_service_finds(
-    page: Page, requests: list[str], picture: bytes, reply: dict[str, Any], eager_client: httpx.Client
+    page: Page, requests: list[str], image: bytes, reply: dict[str, Any], eager_client: httpx.Client
 ) -> None:
-    choose(page, picture)
+    choose(page, image)
     assert requests == [eager_client.base_url.join("/detect?score_threshold=0.05&max_detections=300")]
     found = scoring(reply, 0.3)[:100]
     assert found
@@ -26,13 +26,13 @@ def test_it_draws_what_the_service_finds(
     expect(page.locator("#status")).to_contain_text("Found ")
     expect(page.locator("#timing-list")).to_contain_text("classify")
 
-    picture_box, box = page.locator("#picture").bounding_box(), found[0]["box"]
+    image_box, box = page.locator("#picture").bounding_box(), found[0]["box"]
     drawn = page.locator('#overlay .box[data-index="0"]').bounding_box()
-    assert picture_box is not None
+    assert image_box is not None
     assert drawn is not None
-    scale = picture_box["width"] / reply["width"]
-    assert drawn["x"] - picture_box["x"] == pytest.approx(box["xmin"] * scale, abs=3)
-    assert drawn["y"] - picture_box["y"] == pytest.approx(box["ymin"] * scale, abs=3)
+    scale = image_box["width"] / reply["width"]
+    assert drawn["x"] - image_box["x"] == pytest.approx(box["xmin"] * scale, abs=3)
+    assert drawn["y"] - image_box["y"] == pytest.approx(box["ymin"] * scale, abs=3)
     assert drawn["width"] == pytest.approx((box["xmax"] - box["xmin"]) * scale, abs=6)
     assert drawn["height"] == pytest.approx((box["ymax"] - box["ymin"]) * scale, abs=6)
 
@@ -49,14 +49,14 @@ def test_it_draws_what_the_service_finds(
 def test_sliders_choose_without_asking_again(
     page: Page,
     requests: list[str],
-    picture: bytes,
+    image: bytes,
     reply: dict[str, Any],
     slider: str,
     key: str,
     threshold: float,
     count: int,
 ) -> None:
-    choose(page, picture)
+    choose(page, image)
     page.locator(slider).press(key)
     expected = len(scoring(reply, threshold)[:count])
     expect(page.locator("#overlay .box")).to_have_count(expected)
@@ -67,9 +67,9 @@ def test_sliders_choose_without_asking_again(
 
 
 def test_a_class_is_chosen_by_its_label(
-    page: Page, requests: list[str], picture: bytes, reply: dict[str, Any]
+    page: Page, requests: list[str], image: bytes, reply: dict[str, Any]
 ) -> None:
-    choose(page, picture)
+    choose(page, image)
     label = scoring(reply, 0.3)[0]["label"]
     expected = sum(one["label"] == label for one in scoring(reply, 0.3))
     chip = page.locator(f'.chip[data-label="{label}"]')
@@ -82,8 +82,8 @@ def test_a_class_is_chosen_by_its_label(
     assert len(requests) == 1
 
 
-def test_boxes_and_entries_point_at_each_other(page: Page, picture: bytes) -> None:
-    choose(page, picture)
+def test_boxes_and_entries_point_at_each_other(page: Page, image: bytes) -> None:
+    choose(page, image)
     page.locator("#list .entry").nth(1).hover()
     expect(page.locator('#overlay .box[data-index="1"]')).to_have_class(re.compile("active"))
     page.locator("#list .entry").first.focus()
@@ -96,9 +96,9 @@ def test_boxes_and_entries_point_at_each_other(page: Page, picture: bytes) -> No
 
 
 def test_a_profile_asks_again_and_a_failure_marks_the_result_as_old(
-    page: Page, requests: list[str], picture: bytes
+    page: Page, requests: list[str], image: bytes
 ) -> None:
-    choose(page, picture)
+    choose(page, image)
     page.get_by_role("radio", name="Fast").check()
     settle(page)
     assert requests[-1].endswith("&profile=fast")
@@ -113,21 +113,19 @@ def test_a_profile_asks_again_and_a_failure_marks_the_result_as_old(
 
 
 def test_another_model_is_asked_and_the_default_comes_first(
-    page: Page, requests: list[str], picture: bytes, reply: dict[str, Any]
+    page: Page, requests: list[str], image: bytes, reply: dict[str, Any]
 ) -> None:
     model = page.get_by_label("Model")
     assert model.locator("option").all_text_contents() == ["eager", "plain"]
-    choose(page, picture)
+    choose(page, image)
     model.select_option("plain")
     settle(page)
     assert requests[-1].endswith("&model=plain")
     assert 0 < len(told(page)["detections"]) < len(scoring(reply, 0.3))  # its scores are lower
 
 
-def test_classes_have_the_colours_of_drawn_pictures(
-    page: Page, picture: bytes, reply: dict[str, Any]
-) -> None:
-    choose(page, picture)
+def test_classes_have_the_colours_of_drawn_pictures(page: Page, image: bytes, reply: dict[str, Any]) -> None:
+    choose(page, image)
     ids = ilsvrc_det().ids
     drawn = page.locator("#overlay .line").evaluate_all(
         """(lines) => lines.map((line) => {

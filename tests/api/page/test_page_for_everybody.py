@@ -10,9 +10,9 @@ from playwright.sync_api import Page, expect
 from tests.api.page.driving import choose, settle
 
 
-def test_the_keyboard_is_enough(page: Page, picture: bytes, tmp_path: Path) -> None:
+def test_the_keyboard_is_enough(page: Page, image: bytes, tmp_path: Path) -> None:
     file = tmp_path / "a.png"
-    file.write_bytes(picture)
+    file.write_bytes(image)
     with page.expect_file_chooser() as chooser:
         tab_to(page, "file")
         page.keyboard.press("Enter")
@@ -43,11 +43,11 @@ def tab_to(page: Page, id: str) -> None:
 
 
 @pytest.mark.parametrize("state", ["empty", "result", "error"])
-def test_nothing_is_wider_than_a_phone(open_page: Callable[..., Page], picture: bytes, state: str) -> None:
+def test_nothing_is_wider_than_a_phone(open_page: Callable[..., Page], image: bytes, state: str) -> None:
     page = open_page(viewport={"width": 360, "height": 740}, has_touch=True, is_mobile=True)
     name = "a_file_name_that_is_much_longer_than_any_phone_is_wide_" * 3 + ".png"
     if state != "empty":
-        choose(page, picture if state == "result" else picture[:100], name)
+        choose(page, image if state == "result" else image[:100], name)
     if state == "result":
         page.locator("#threshold").press("Home")  # all entries and classes there are
         best = page.locator('#overlay .box[data-index="0"]')
@@ -94,15 +94,15 @@ CONTRAST = """() => {
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_text_stands_out_in_both_schemes(open_page: Callable[..., Page], picture: bytes, scheme: str) -> None:
+def test_text_stands_out_in_both_schemes(open_page: Callable[..., Page], image: bytes, scheme: str) -> None:
     """WCAG 2.2, 1.4.3: a contrast of 4.5 at least."""
     page = open_page(color_scheme=scheme)
     texts = page.evaluate(CONTRAST)
-    choose(page, picture)
+    choose(page, image)
     page.locator(".chip").first.click()
     page.mouse.move(0, 0)
     texts += page.evaluate(CONTRAST)
-    choose(page, picture[:100])
+    choose(page, image[:100])
     texts += page.evaluate(CONTRAST)
     assert len(texts) > 60
     assert [text for text in texts if text[0] < 4.5] == []

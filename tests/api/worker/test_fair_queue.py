@@ -147,13 +147,13 @@ def test_clients_have_equal_shares_however_many_requests_they_send(many: int, ex
 def test_pictures_of_one_request_share_its_turns() -> None:
     """Sixteen pictures in one request against one in another, of one client."""
     queue: FairQueue[Wanting] = FairQueue(QUANTUM)
-    pictures = [wanting("many", 10, deadline=1, request="many") for _ in range(16)]
+    images = [wanting("many", 10, deadline=1, request="many") for _ in range(16)]
     single = wanting("single", 10, deadline=50, request="single")
-    for one in (*pictures, single):
+    for one in (*images, single):
         queue.add(one)
     while single.rows:
         serve(queue)
-    assert 160 - sum(one.rows for one in pictures) <= QUANTUM
+    assert 160 - sum(one.rows for one in images) <= QUANTUM
 
 
 def test_a_client_that_asks_again_and_again_has_no_more_than_its_share() -> None:

@@ -11,7 +11,7 @@ from PIL import Image
 from pycocotools.coco import COCO
 
 from api.frontend.schemas import DetectedObject
-from api.worker.rendering import as_coco, as_json, as_picture
+from api.worker.rendering import as_coco, as_image, as_json
 from detector.io.decoding import decode
 from detector.io.visualization import draw
 from detector.structures.boxes import as_boxes
@@ -115,7 +115,7 @@ def test_pycocotools_loads_it(found: Detections, name: str | None) -> None:
 @pytest.mark.parametrize(("media_type", "tolerance"), [("image/png", 0), ("image/jpeg", 12)])
 def test_a_drawn_picture(media_type: str, tolerance: float) -> None:
     image = np.full((300, 451, 3), (90, 140, 200), np.uint8)
-    data = as_picture(image, FOUND, CLASSES, media_type)
+    data = as_image(image, FOUND, CLASSES, media_type)
     with Image.open(BytesIO(data)) as picture:
         assert Image.MIME[picture.format or ""] == media_type
     drawn = draw(image, FOUND, CLASSES)

@@ -18,7 +18,7 @@ import pytest
 from PIL import Image
 
 from detector.cli.commands import main
-from detector.cli.image_run import PictureRun
+from detector.cli.image_run import ImageRun
 from detector.inference.loading import load_detector
 from detector.inference.scoring import Scoring
 from detector.io.decoding import load
@@ -31,7 +31,7 @@ Inside = Callable[..., int | str | None]
 
 
 @pytest.fixture(scope="module")
-def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("pictures")
     rng = np.random.default_rng(0)
     for name, size in (("a.jpg", (60, 80)), ("b.png", (50, 40))):
@@ -58,14 +58,14 @@ def inside(monkeypatch: pytest.MonkeyPatch) -> Inside:
     return run
 
 
-def test_detect_writes_json_and_drawings(pictures: Path, checkpoint_path: Path, tmp_path: Path) -> None:
+def test_detect_writes_json_and_drawings(images: Path, checkpoint_path: Path, tmp_path: Path) -> None:
     done = _run(
-        "detect", pictures, "--weights", checkpoint_path, "--json", tmp_path / "found.json",
+        "detect", images, "--weights", checkpoint_path, "--json", tmp_path / "found.json",
         "--draw", tmp_path / "drawn", "--score-threshold", 0, "--max-detections", 3, "--max-proposals", 4,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     first, second = json.loads((tmp_path / "found.json").read_text())
-    assert (first["image"], first["width"], first["height"]) == (str(pictures / "a.jpg"), 80, 60)
+    assert (first["image"], first["width"], first["height"]) == (str(images / "a.jpg"), 80, 60)
     assert first["frames"] == second["frames"] == 1
     assert (second["width"], second["height"]) == (40, 50)
     assert len(first["detections"]) == 3
@@ -79,21 +79,21 @@ def test_detect_writes_json_and_drawings(pictures: Path, checkpoint_path: Path, 
     assert [path.name for path in drawn] == ["0001-a.png", "0002-b.png"]
 
 
-def test_classify_prints(pictures: Path, checkpoint_path: Path) -> None:
-    done = _run("classify", pictures / "a.jpg", "--weights", checkpoint_path, "--top", 2)
+def test_classify_prints(images: Path, checkpoint_path: Path) -> None:
+    done = _run("classify", images / "a.jpg", "--weights", checkpoint_path, "--top", 2)
     assert done.returncode == 0, done.stderr
     assert len(done.stdout.splitlines()) == 3
 
 
 def test_a_broken_picture_is_named_and_the_rest_done(
-    pictures: Path, checkpoint_path: Path, tmp_path: Path
+    images: Path, checkpoint_path: Path, tmp_path: Path
 ) -> None:
     broken = tmp_path / "broken.jpg"
-    broken.write_bytes((pictures / "a.jpg").read_bytes()[:200])
-    done = _run("classify", broken, pictures / "b.png", "--weights", checkpoint_path, "--json", "-")
+    broken.write_bytes((images / "a.jpg").read_bytes()[:200])
+    done = _run("classify", broken, images / "b.png", "--weights", checkpoint_path, "--json", "-")
     assert done.returncode == 1
     assert str(broken) in done.stderr
-    assert [result["image"] for result in json.loads(done.stdout)] == [str(pictures / "b.png")]
+    assert [result["image"] for result in json.loads(done.stdout)] == [str(images / "b.png")]
 
 
 def test_weights_import_show_verify(shared: Path, tmp_path: Path) -> None:
@@ -118,29 +118,29 @@ def test_weights_show_tells_of_a_multibox_head(
 
 @pytest.mark.parametrize("profile", Profile)
 def test_detect_looks_where_the_profile_says(
-    inside: Inside, pictures: Path, multibox_path: Path, tmp_path: Path, profile: Profile
+    inside: Inside, images: Path, multibox_path: Path, tmp_path: Path, profile: Profile
 ) -> None:
     done = inside(
-        "detect", pictures / "a.jpg", "--weights", multibox_path, "--json", tmp_path / "found.json",
+        "detect", images / "a.jpg", "--weights", multibox_path, "--json", tmp_path / "found.json",
         "--profile", profile, "--score-threshold", 0, "--max-proposals", 5, "--device", "cpu",
     )  # fmt: skip
     assert done == 0
     detector = load_detector(multibox_path, device="cpu", profile=profile, max_proposals=5)
-    (expected,) = detector.detect([load(pictures / "a.jpg")], score_threshold=0)
+    (expected,) = detector.detect([load(images / "a.jpg")], score_threshold=0)
     (result,) = json.loads((tmp_path / "found.json").read_text())
     assert result["detections"] == expected.as_dicts(detector.classes)
 
 
 def test_several_weights_are_averaged(
-    inside: Inside, pictures: Path, checkpoint_path: Path, multibox_path: Path, tmp_path: Path
+    inside: Inside, images: Path, checkpoint_path: Path, multibox_path: Path, tmp_path: Path
 ) -> None:
     done = inside(
-        "detect", pictures / "a.jpg", "--weights", checkpoint_path, "--weights", multibox_path,
+        "detect", images / "a.jpg", "--weights", checkpoint_path, "--weights", multibox_path,
         "--json", tmp_path / "found.json", "--score-threshold", 0, "--max-proposals", 5, "--device", "cpu",
     )  # fmt: skip
     assert done == 0
     detector = load_detector([checkpoint_path, multibox_path], device="cpu", max_proposals=5)
-    (expected,) = detector.detect([load(pictures / "a.jpg")], score_threshold=0)
+    (expected,) = detector.detect([load(images / "a.jpg")], score_threshold=0)
     (result,) = json.loads((tmp_path / "found.json").read_text())
     assert result["detections"] == expected.as_dicts(detector.classes)
 
@@ -162,19 +162,17 @@ def test_the_version_is_told(inside: Inside, capsys: pytest.CaptureFixture[str])
     assert capsys.readouterr().out == f"detector {version('googlenet-detector')}\n"
 
 
-def test_a_profile_that_the_weights_cannot_serve(
-    inside: Inside, pictures: Path, checkpoint_path: Path
-) -> None:
-    said = inside("detect", pictures / "a.jpg", "--weights", checkpoint_path, "--profile", "fast")
+def test_a_profile_that_the_weights_cannot_serve(inside: Inside, images: Path, checkpoint_path: Path) -> None:
+    said = inside("detect", images / "a.jpg", "--weights", checkpoint_path, "--profile", "fast")
     assert isinstance(said, str), "the text that the interpreter prints, with exit status 1"
     assert said.startswith("error: profile fast needs a MultiBox head")
     assert "use profile search, or give them one with training/train_multibox.py" in said
 
 
 def test_an_unknown_profile_is_a_mistake_of_usage(
-    inside: Inside, pictures: Path, capsys: pytest.CaptureFixture[str]
+    inside: Inside, images: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert inside("detect", pictures / "a.jpg", "--profile", "turbo") == 2
+    assert inside("detect", images / "a.jpg", "--profile", "turbo") == 2
     said = capsys.readouterr().err
     assert "turbo" in said
     assert all(profile in said for profile in Profile)
@@ -197,58 +195,58 @@ def test_errors_are_one_line(arguments: list[str], says: str) -> None:
     assert "Traceback" not in done.stderr
 
 
-def _dangling(folder: Path, picture: Path) -> str:
+def _dangling(folder: Path, image: Path) -> str:
     (folder / "b.jpg").symlink_to("/nowhere/b.jpg")
     return "b.jpg: no such file or directory"
 
 
-def _loop(folder: Path, picture: Path) -> str:
+def _loop(folder: Path, image: Path) -> str:
     (folder / "b.jpg").symlink_to("b.jpg")
     return "b.jpg: too many levels of symbolic links"
 
 
-def _folder(folder: Path, picture: Path) -> str:
+def _folder(folder: Path, image: Path) -> str:
     (folder / "b.jpg").mkdir()
     return "b.jpg: is a folder, not a picture"
 
 
-def _pipe(folder: Path, picture: Path) -> str:
+def _pipe(folder: Path, image: Path) -> str:
     os.mkfifo(folder / "b.jpg")
     return "b.jpg: is no file"
 
 
-def _device(folder: Path, picture: Path) -> str:
+def _device(folder: Path, image: Path) -> str:
     (folder / "b.jpg").symlink_to("/dev/zero")
     return "b.jpg: is no file"
 
 
-def _empty(folder: Path, picture: Path) -> str:
+def _empty(folder: Path, image: Path) -> str:
     (folder / "b.jpg").write_bytes(b"")
     return "b.jpg: The picture is empty"
 
 
-def _text(folder: Path, picture: Path) -> str:
+def _text(folder: Path, image: Path) -> str:
     (folder / "b.jpg").write_text("no picture")
     return "b.jpg: This is not a picture"
 
 
-def _cut(folder: Path, picture: Path) -> str:
-    (folder / "b.jpg").write_bytes(picture.read_bytes()[:300])
+def _cut(folder: Path, image: Path) -> str:
+    (folder / "b.jpg").write_bytes(image.read_bytes()[:300])
     return "b.jpg: "
 
 
-def _name(folder: Path, picture: Path) -> str:
+def _name(folder: Path, image: Path) -> str:
     (folder / os.fsdecode(b"b\xff\n.jpg")).write_bytes(b"")
     return r"b\xff\n.jpg: The picture is empty"
 
 
-def _nested(folder: Path, picture: Path) -> str:
+def _nested(folder: Path, image: Path) -> str:
     (folder / "b" / "c.png").mkdir(parents=True)
     (folder / "b" / "d.jpg").symlink_to("nowhere")
     return "b/d.jpg: no such file or directory"
 
 
-def _heic(folder: Path, picture: Path) -> str:
+def _heic(folder: Path, image: Path) -> str:
     (folder / "b").mkdir()
     for name in ("b.HEIC", "b/c.avif", "notes.txt", "b/.c.heic"):
         (folder / name).write_bytes(b"")
@@ -259,11 +257,11 @@ def _heic(folder: Path, picture: Path) -> str:
 
 @pytest.mark.parametrize("command", ["detect", "classify"])
 def test_pictures_of_a_folder_that_are_not_read_are_told_in_one_line(
-    inside: Inside, pictures: Path, checkpoint_path: Path, tmp_path: Path,
+    inside: Inside, images: Path, checkpoint_path: Path, tmp_path: Path,
     capsys: pytest.CaptureFixture[str], command: str,
 ) -> None:  # fmt: skip
-    says, out = _heic(tmp_path, pictures / "a.jpg"), tmp_path / "out.json"
-    shutil.copy(pictures / "a.jpg", tmp_path)
+    says, out = _heic(tmp_path, images / "a.jpg"), tmp_path / "out.json"
+    shutil.copy(images / "a.jpg", tmp_path)
     assert inside(command, tmp_path, "--weights", checkpoint_path, "--json", out) == 1
     assert len(json.loads(out.read_text())) == 1
     assert capsys.readouterr().err == f"error: {tmp_path}: {says}\n"
@@ -276,14 +274,14 @@ def test_pictures_of_a_folder_that_are_not_read_are_told_in_one_line(
     "bad", [_dangling, _loop, _folder, _pipe, _device, _empty, _text, _cut, _name, _nested]
 )
 def test_one_bad_entry_of_a_folder_is_told_and_the_others_go_on(
-    inside: Inside, pictures: Path, checkpoint_path: Path, tmp_path: Path,
+    inside: Inside, images: Path, checkpoint_path: Path, tmp_path: Path,
     capsys: pytest.CaptureFixture[str], bad: Callable[[Path, Path], str],
 ) -> None:  # fmt: skip
     folder, out = tmp_path / "folder", tmp_path / "out.json"
     folder.mkdir()
     for name in ("a.jpg", "z.jpg"):
-        shutil.copy(pictures / "a.jpg", folder / name)
-    says = bad(folder, pictures / "a.jpg")
+        shutil.copy(images / "a.jpg", folder / name)
+    says = bad(folder, images / "a.jpg")
     assert inside("classify", folder, "--weights", checkpoint_path, "--json", out) == 1
     assert [Path(one["image"]).name for one in json.loads(out.read_text())] == ["a.jpg", "z.jpg"]
     lines = capsys.readouterr().err.splitlines()
@@ -318,12 +316,12 @@ def test_nothing_found_is_told(
 
 
 def test_pictures_of_sub_folders_by_any_suffix_each_time_they_are_named(
-    inside: Inside, pictures: Path, checkpoint_path: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    inside: Inside, images: Path, checkpoint_path: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     names = ["a.JFIF", "b/c/d.jpe", os.fsdecode(b"b/c/\xff.jpg")]
     for name in names:
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy(pictures / "a.jpg", tmp_path / name)
+        shutil.copy(images / "a.jpg", tmp_path / name)
     command = ("classify", tmp_path, tmp_path / "a.JFIF", "--weights", checkpoint_path, "--top", 1)
     assert inside(*command, "--json", "-") == 0
     want = [f"{tmp_path}/{name}" for name in ("a.JFIF", "b/c/d.jpe", r"b/c/\xff.jpg", "a.JFIF")]
@@ -352,18 +350,18 @@ def _below_a_file(folder: Path) -> Path:
     ],
 )
 def test_where_results_go_is_checked_before_weights_are_loaded(
-    inside: Inside, pictures: Path, tmp_path: Path, option: str, make: Callable[[Path], Path], says: str
+    inside: Inside, images: Path, tmp_path: Path, option: str, make: Callable[[Path], Path], says: str
 ) -> None:
-    said = inside("detect", pictures, "--weights", "nowhere.safetensors", option, make(tmp_path))
+    said = inside("detect", images, "--weights", "nowhere.safetensors", option, make(tmp_path))
     assert isinstance(said, str)
     assert said.startswith("error: cannot write ")
     assert says in said
 
 
 def test_results_that_cannot_be_written_are_printed(
-    inside: Inside, pictures: Path, checkpoint_path: Path, capsys: pytest.CaptureFixture[str]
+    inside: Inside, images: Path, checkpoint_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert inside("classify", pictures, "--weights", checkpoint_path, "--json", "/dev/full") == 1
+    assert inside("classify", images, "--weights", checkpoint_path, "--json", "/dev/full") == 1
     said = capsys.readouterr()
     assert len(json.loads(said.out)) == 2
     (line,) = said.err.splitlines()
@@ -371,29 +369,29 @@ def test_results_that_cannot_be_written_are_printed(
 
 
 def test_a_drawing_that_cannot_be_written_is_told_and_the_others_go_on(
-    inside: Inside, pictures: Path, multibox_path: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    inside: Inside, images: Path, multibox_path: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "0001-a.png").mkdir()
     long = tmp_path / f"{'n' * 251}.jpg"
-    shutil.copy(pictures / "a.jpg", long)
+    shutil.copy(images / "a.jpg", long)
     done = inside(
-        "detect", pictures, long, "--weights", multibox_path, "--draw", tmp_path, "--profile", "fast",
+        "detect", images, long, "--weights", multibox_path, "--draw", tmp_path, "--profile", "fast",
         "--max-proposals", 2, "--json", tmp_path / "out.json",
     )  # fmt: skip
     assert done == 1
     assert len(json.loads((tmp_path / "out.json").read_text())) == 3
     first, count = capsys.readouterr().err.splitlines()
-    assert first.startswith(f"error: {pictures}/a.jpg: cannot write {tmp_path}/0001-a.png: a folder is in")
+    assert first.startswith(f"error: {images}/a.jpg: cannot write {tmp_path}/0001-a.png: a folder is in")
     assert count == "error: 1 of 3 pictures failed"
     assert {one.name for one in tmp_path.glob("000[23]-*")} == {"0002-b.png", f"0003-{'n' * 200}.png"}
 
 
 def test_drawings_of_a_run_before_are_passed_over(
-    inside: Inside, pictures: Path, multibox_path: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    inside: Inside, images: Path, multibox_path: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Into the folder of the pictures, again and again; by itself a drawing is a picture as any other."""
     folder, out = tmp_path / "folder", tmp_path / "out.json"
-    shutil.copytree(pictures, folder)
+    shutil.copytree(images, folder)
     options = ("--weights", multibox_path, "--json", out)
     drawing = ("--draw", folder, "--profile", "fast", "--max-proposals", 2)
     for told in ([], ["2 drawings of other runs are passed over; one that is named by itself is looked at"]):
@@ -413,10 +411,10 @@ def test_drawings_of_a_run_before_are_passed_over(
     ids=" ".join,
 )
 def test_results_do_not_replace_weights(
-    inside: Inside, pictures: Path, checkpoint_path: Path, tmp_path: Path,
+    inside: Inside, images: Path, checkpoint_path: Path, tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch, words: list[str], option: str,
 ) -> None:  # fmt: skip
-    shutil.copy(pictures / "a.jpg", tmp_path / "a.jpg")
+    shutil.copy(images / "a.jpg", tmp_path / "a.jpg")
     shutil.copy(checkpoint_path, tmp_path / "mine.safetensors")
     monkeypatch.chdir(tmp_path)
     said = inside(*words, "--weights", "mine.safetensors", option, "./mine.safetensors")
@@ -447,11 +445,11 @@ def test_weights_do_not_replace_those_they_are_made_of(
     ("number", "status", "with_json"), [(signal.SIGINT, 130, False), (signal.SIGTERM, 143, True)]
 )
 def test_an_interrupted_run_keeps_what_it_has_found(
-    pictures: Path, multibox_path: Path, tmp_path: Path, number: int, status: int, with_json: bool
+    images: Path, multibox_path: Path, tmp_path: Path, number: int, status: int, with_json: bool
 ) -> None:
     out, drawn = tmp_path / "out.json", tmp_path / "drawn"
     command = [
-        sys.executable, "-m", "detector.cli.commands", "detect", *[str(pictures / "a.jpg")] * 3000,
+        sys.executable, "-m", "detector.cli.commands", "detect", *[str(images / "a.jpg")] * 3000,
         "--weights", str(multibox_path), "--profile", "fast", "--max-proposals", "2", "--draw", str(drawn),
         *(["--json", str(out)] if with_json else []),
     ]  # fmt: skip
@@ -476,16 +474,16 @@ def test_an_interrupted_run_keeps_what_it_has_found(
 
 
 def test_a_run_that_fails_before_anything_is_found_keeps_the_older_result(
-    inside: Inside, pictures: Path, tmp_path: Path
+    inside: Inside, images: Path, tmp_path: Path
 ) -> None:
     out = tmp_path / "out.json"
     out.write_text("older")
-    said = inside("detect", pictures, "--weights", "nowhere.safetensors", "--json", out)
+    said = inside("detect", images, "--weights", "nowhere.safetensors", "--json", out)
     assert "does not exist" in str(said)
 
     def interrupted() -> None:
-        with PictureRun("classes", out) as run:
-            run.find([pictures])
+        with ImageRun("classes", out) as run:
+            run.find([images])
             os.kill(os.getpid(), signal.SIGTERM)
 
     with pytest.raises(SystemExit) as ended:
@@ -495,8 +493,8 @@ def test_a_run_that_fails_before_anything_is_found_keeps_the_older_result(
     assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
 
 
-def test_a_reader_that_has_enough_ends_the_run_quietly(pictures: Path, checkpoint_path: Path) -> None:
-    command = [sys.executable, "-m", "detector.cli.commands", "classify", *[str(pictures / "a.jpg")] * 50]
+def test_a_reader_that_has_enough_ends_the_run_quietly(images: Path, checkpoint_path: Path) -> None:
+    command = [sys.executable, "-m", "detector.cli.commands", "classify", *[str(images / "a.jpg")] * 50]
     with subprocess.Popen(
         [*command, "--weights", str(checkpoint_path)], stdout=subprocess.PIPE, stderr=subprocess.PIPE
     ) as run:
@@ -508,10 +506,10 @@ def test_a_reader_that_has_enough_ends_the_run_quietly(pictures: Path, checkpoin
         assert run.wait(60) != 0
 
 
-def test_json_into_a_pipe(inside: Inside, pictures: Path, checkpoint_path: Path, tmp_path: Path) -> None:
+def test_json_into_a_pipe(inside: Inside, images: Path, checkpoint_path: Path, tmp_path: Path) -> None:
     pipe = tmp_path / "pipe"
     os.mkfifo(pipe)
     with subprocess.Popen(["cat", str(pipe)], stdout=subprocess.PIPE) as reader:
-        assert inside("classify", pictures, "--weights", checkpoint_path, "--json", pipe) == 0
+        assert inside("classify", images, "--weights", checkpoint_path, "--json", pipe) == 0
         assert len(json.loads(reader.communicate(timeout=60)[0])) == 2
     assert stat.S_ISFIFO(pipe.stat().st_mode)

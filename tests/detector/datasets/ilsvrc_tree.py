@@ -19,7 +19,7 @@ class Tree:
     def list_file(self, name: str, lines: Iterable[str]) -> Path:
         return self._write(f"ImageSets/{name}.txt", "".join(f"{line}\n" for line in lines))
 
-    def picture(self, name: str, size: tuple[int, int] = (100, 80), orientation: int = 1) -> Path:
+    def image(self, name: str, size: tuple[int, int] = (100, 80), orientation: int = 1) -> Path:
         path = self._path(f"Data/{name}.JPEG")
         exif = Image.Exif()
         exif[0x0112] = orientation

@@ -27,4 +27,4 @@ def test_of_two_pictures_of_one_name_the_jpeg_counts(tmp_path: Path) -> None:
     for name in ("a.png", "a.jpg", "b.c.PNG"):
         picture(tmp_path / name)
     text(tmp_path / "d.txt")
-    assert FolderTree.scan(tmp_path).pictures(tmp_path) == {"a": "a.jpg", "b.c": "b.c.PNG"}
+    assert FolderTree.scan(tmp_path).images(tmp_path) == {"a": "a.jpg", "b.c": "b.c.PNG"}

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
-from detector.datasets.image_header import PictureHeader, read_header
+from detector.datasets.image_header import ImageHeader, read_header
 from detector.errors import ImageError
 
 
@@ -32,7 +32,7 @@ def test_an_orientation_that_does_not_exist_is_upright(tmp_path: Path) -> None:
     exif = Image.Exif()
     exif[0x0112] = 77
     Image.new("RGB", (6, 4)).save(tmp_path / "a.jpg", exif=exif)
-    assert read_header(tmp_path / "a.jpg") == PictureHeader(6, 4)
+    assert read_header(tmp_path / "a.jpg") == ImageHeader(6, 4)
 
 
 @pytest.mark.parametrize(

@@ -365,12 +365,12 @@ def test_annotations_without_a_picture_are_problems(
 
 
 @pytest.mark.parametrize(
-    ("folder", "format", "splits", "classes", "pictures"),
+    ("folder", "format", "splits", "classes", "images"),
     [("ilsvrc", Format.ILSVRC, ("train", "val"), 200, 2111), ("voc100", Format.VOC, (), 20, 100)],
 )
 def test_the_real_sets(
-    shared: Path, folder: str, format: Format, splits: tuple[str, ...], classes: int, pictures: int
+    shared: Path, folder: str, format: Format, splits: tuple[str, ...], classes: int, images: int
 ) -> None:
     found = open_data(shared / folder)
     assert (found.format, found.splits, len(found.classes)) == (format, splits, classes)
-    assert len(found.read(check_pictures=False, on_problem=OnProblem.STOP).records) == pictures
+    assert len(found.read(check_images=False, on_problem=OnProblem.STOP).records) == images

@@ -5,7 +5,7 @@ import pytest
 
 from detector.datasets.record import Record
 from detector.errors import ParameterError
-from detector.evaluation.by_class import evaluate, pictures
+from detector.evaluation.by_class import evaluate, images
 from detector.evaluation.error_analysis import ErrorKind, break_down, verdicts
 from detector.evaluation.ilsvrc import ILSVRC
 from detector.evaluation.tables import error_table
@@ -116,8 +116,8 @@ def test_by_hand(
     gains: dict[ErrorKind, float],
 ) -> None:
     truth, guesses = [record("p", *objects)], {"p": found(*detections)}
-    (picture,) = pictures(truth, guesses, 2)
-    judged = verdicts(picture, ILSVRC)
+    (image,) = images(truth, guesses, 2)
+    judged = verdicts(image, ILSVRC)
     assert judged.kind.tolist() == [-1 if kind is None else kind for kind in kinds]
     assert (judged.found >= 0).tolist() == [kind is None for kind in kinds]
     assert (judged.target >= 0).tolist() == [kind in (CONFUSION, LOCALISATION) for kind in kinds]
@@ -150,8 +150,8 @@ def test_what_an_object_meant_for_is_not_missed() -> None:
 def test_difficult_objects(difficult: tuple[int, ...], kinds: list[ErrorKind | None]) -> None:
     truth = [record("p", (0, A), (0, B), difficult=difficult)]
     guesses = {"p": found((0, 0.9, HALF_B), (0, 0.8, B), (0, 0.7, B))}
-    (picture,) = pictures(truth, guesses, 1)
-    assert verdicts(picture, VOC).kind.tolist() == [-1 if kind is None else kind for kind in kinds]
+    (image,) = images(truth, guesses, 1)
+    assert verdicts(image, VOC).kind.tolist() == [-1 if kind is None else kind for kind in kinds]
     errors = break_down(truth, guesses, 1, VOC)
     assert errors.objects == 2 - len(difficult)
     assert errors.mean_ap == evaluate(truth, guesses, 1, VOC).mean_ap

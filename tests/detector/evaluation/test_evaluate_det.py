@@ -211,17 +211,17 @@ def slow_ap(
     """The rule once more, word by word, in whole-pixel corners as the development kit has it."""
     free = {}
     ranked = []
-    for place, picture in enumerate(ground_truth):
-        if (picture.image_id, label) in blacklist:
+    for place, image in enumerate(ground_truth):
+        if (image.image_id, label) in blacklist:
             continue
-        objects = picture.boxes[picture.labels == label] - [0, 0, 1, 1]
-        free[picture.image_id] = [tuple(map(float, corners)) for corners in objects]
-        if picture.image_id in detections:
-            mine = detections[picture.image_id]
+        objects = image.boxes[image.labels == label] - [0, 0, 1, 1]
+        free[image.image_id] = [tuple(map(float, corners)) for corners in objects]
+        if image.image_id in detections:
+            mine = detections[image.image_id]
             for number in range(len(mine)):
                 if mine.labels[number] == label:
                     corners = tuple(map(float, mine.boxes[number] - [0, 0, 1, 1]))
-                    ranked.append((-float(mine.scores[number]), place, number, picture.image_id, corners))
+                    ranked.append((-float(mine.scores[number]), place, number, image.image_id, corners))
     positives = sum(len(objects) for objects in free.values())
     if positives == 0:
         return NAN

@@ -51,12 +51,12 @@ def test_methods_take_turns_and_slow_ones_stop_early(tmp_path: Path) -> None:
         records.append(Record(name, path, width, 10, as_boxes([]), np.zeros(0, np.int64)))
     calls = []
 
-    def method(name: str, pictures: int | None = None) -> Method:
+    def method(name: str, images: int | None = None) -> Method:
         def propose(image: np.ndarray) -> Proposals:
             calls.append((name, image.shape[1]))
             return proposals((0, 0, image.shape[1], 10))
 
-        return Method(name, propose, pictures)
+        return Method(name, propose, images)
 
     fast, slow = run_methods([method("fast"), method("slow", 2)], records)
     warming = [("fast", 11), ("slow", 11)]
@@ -79,7 +79,7 @@ def test_figures_by_hand() -> None:
 
 def test_a_short_run_is_measured_on_its_own_pictures() -> None:
     one = figures(MethodRun("short", RUN.proposals[:1], [0.1]), RECORDS)
-    assert (one.pictures, one.objects, one.boxes) == (1, 2, 2)
+    assert (one.images, one.objects, one.boxes) == (1, 2, 2)
 
 
 def test_cut_to_another_runs_boxes_picture_by_picture() -> None:

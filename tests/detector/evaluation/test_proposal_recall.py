@@ -42,9 +42,9 @@ def test_nothing_proposed_finds_nothing() -> None:
     assert (result.recall[0], result.mabo[0], result.proposals[0]) == (0, 0, 0)
 
 
-@pytest.mark.parametrize("pictures", [0, 2])
-def test_nothing_to_find_is_not_a_number(pictures: int) -> None:
-    result = proposal_recall([as_boxes([])] * pictures, [PROPOSALS[0]] * pictures, budgets=(1, 2))
+@pytest.mark.parametrize("images", [0, 2])
+def test_nothing_to_find_is_not_a_number(images: int) -> None:
+    result = proposal_recall([as_boxes([])] * images, [PROPOSALS[0]] * images, budgets=(1, 2))
     assert np.isnan(result.recall).all()
     assert np.isnan(result.mabo).all()
 
@@ -64,9 +64,9 @@ def test_refused(proposals: list, budgets: tuple[int, ...], labels: list | None)
 
 def test_a_regular_grid_over_real_pictures(shared: Path) -> None:
     """Coverage of 1,123 fully annotated pictures grows with the budget; the truth itself covers all."""
-    pictures = list(json.loads((shared / "ilsvrc" / "agnostic_boxes.json").read_text()).values())
-    truth = [as_boxes(picture["boxes"]) for picture in pictures]
-    grids = [_grid(picture["width"], picture["height"]) for picture in pictures]
+    images = list(json.loads((shared / "ilsvrc" / "agnostic_boxes.json").read_text()).values())
+    truth = [as_boxes(image["boxes"]) for image in images]
+    grids = [_grid(image["width"], image["height"]) for image in images]
     result = proposal_recall(truth, grids, budgets=(1, 10, 84))
     assert (np.diff(result.recall) > 0).all()
     assert (np.diff(result.mabo) > 0).all()

@@ -118,14 +118,14 @@ def test_the_whole_picture_is_one_more_region(checkpoint_path: Path, asked: bool
     regions = detector.score(image, Proposals.of(as_boxes([(10, 10, 50, 40)]), Source.SELECTIVE_SEARCH))
     assert len(regions) == len(regions.probabilities) == 1
     if not asked:
-        assert regions.picture is None
+        assert regions.image is None
         return
     prepare = replace(checkpoint.metadata.preprocessing, context=0)
     crop = warp(normalise(image, prepare, torch.device("cpu")), as_boxes([(0, 0, 80, 60)]), prepare)
     with torch.no_grad():
         logits = checkpoint.network(crop).logits[0, :-1]
-    assert regions.picture is not None
-    assert np.allclose(regions.picture, logits.softmax(0).numpy(), atol=1e-5)
+    assert regions.image is not None
+    assert np.allclose(regions.image, logits.softmax(0).numpy(), atol=1e-5)
 
 
 def test_a_mere_classifier_is_refused(classifier_checkpoint: Checkpoint) -> None:

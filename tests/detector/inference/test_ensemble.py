@@ -140,13 +140,13 @@ def _other_classes(metadata: Metadata) -> Metadata:
     return replace(metadata, detection=ClassList.of([f"class {i}" for i in range(200)]))
 
 
-def _other_pictures(metadata: Metadata) -> Metadata:
+def _other_images(metadata: Metadata) -> Metadata:
     return replace(metadata, preprocessing=replace(metadata.preprocessing, short_side=300))
 
 
 @pytest.mark.parametrize(
     ("change", "says"),
-    [(_other_classes, "other classes of detection"), (_other_pictures, "pictures prepared otherwise")],
+    [(_other_classes, "other classes of detection"), (_other_images, "pictures prepared otherwise")],
 )
 def test_unlike_members_are_refused(members: list[Checkpoint], change, says: str) -> None:
     first, second = members

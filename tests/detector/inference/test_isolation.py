@@ -42,9 +42,9 @@ def png(image: np.ndarray, **options: Any) -> bytes:
     return file.getvalue()
 
 
-def outputs(detector: Detector, picture: Any) -> list[bytes]:
+def outputs(detector: Detector, image: Any) -> list[bytes]:
     """Every number of what is found, bit by bit, of a low threshold."""
-    (found,) = detector.detect([picture], score_threshold=0)
+    (found,) = detector.detect([image], score_threshold=0)
     return [found.boxes.tobytes(), found.labels.tobytes(), found.scores.tobytes()]
 
 
@@ -115,11 +115,11 @@ REFUSED: list[tuple[str, Any, str]] = [
 ]
 
 
-@pytest.mark.parametrize(("picture", "says"), [r[1:] for r in REFUSED], ids=[r[0] for r in REFUSED])
+@pytest.mark.parametrize(("image", "says"), [r[1:] for r in REFUSED], ids=[r[0] for r in REFUSED])
 def test_what_is_no_picture_is_refused_with_advice(
-    detector: Detector, classifier: Classifier, picture: Any, says: str
+    detector: Detector, classifier: Classifier, image: Any, says: str
 ) -> None:
-    for call in (lambda: detector.detect([picture]), lambda: classifier.classify([picture])):
+    for call in (lambda: detector.detect([image]), lambda: classifier.classify([image])):
         with pytest.raises(ParameterError, match=says):
             call()
 

@@ -119,7 +119,7 @@ def test_the_best_are_those_of_all_pairs(most: int) -> None:
 def test_a_filter_leaves_scores_and_boxes_as_they_are() -> None:
     """Context and votes weigh all classes and all boxes, whichever are asked for."""
     regions = _regions(
-        [A, NEAR_A, FAR], [(0.5, 0.2), (0.3, 0.1), (0, 0.6)], picture=np.array([1, 0.2], np.float32)
+        [A, NEAR_A, FAR], [(0.5, 0.2), (0.3, 0.1), (0, 0.6)], image=np.array([1, 0.2], np.float32)
     )
     settings = {
         "score_threshold": 0.1,
@@ -141,7 +141,7 @@ def test_a_label_that_is_none(label: int) -> None:
 
 
 def test_context_lowers_what_the_picture_does_not_show() -> None:
-    regions = _regions([A, FAR], [(0.5, 0), (0, 0.6)], picture=np.array([1, 0], np.float32))
+    regions = _regions([A, FAR], [(0.5, 0), (0, 0.6)], image=np.array([1, 0], np.float32))
     scores = class_scores(regions, Scoring(context_power=1, context_floor=0.5))
     assert np.allclose(scores, [(0.5, 0), (0, 0.3)])
 
@@ -178,10 +178,8 @@ def test_a_second_look_gives_its_boxes_and_half_the_word() -> None:
 def test_rows_keep_everything_together() -> None:
     boxes = as_boxes([A, NEAR_A, FAR])
     proposals = Proposals(boxes, np.full(3, Source.MULTIBOX, np.int8), np.array([0.1, 0.2, 0.3], np.float32))
-    fit, picture = np.array([0.4, 0.5, 0.6], np.float32), np.array([0.7, 0.3], np.float32)
-    regions = _regions(
-        [A, NEAR_A, FAR], [(1, 0), (0, 1), (0, 0)], proposals=proposals, fit=fit, picture=picture
-    )
+    fit, image = np.array([0.4, 0.5, 0.6], np.float32), np.array([0.7, 0.3], np.float32)
+    regions = _regions([A, NEAR_A, FAR], [(1, 0), (0, 1), (0, 0)], proposals=proposals, fit=fit, image=image)
     some = regions.rows(np.array([2, 0]))
     assert some.boxes.tolist() == as_boxes([FAR, A]).tolist()
     assert some.probabilities.tolist() == [[0, 0], [1, 0]]
@@ -189,4 +187,4 @@ def test_rows_keep_everything_together() -> None:
     assert np.allclose(some.proposals.objectness, [0.3, 0.1])
     assert some.fit is not None
     assert np.allclose(some.fit, [0.6, 0.4])
-    assert some.picture is picture
+    assert some.image is image

@@ -118,21 +118,21 @@ def test_objectness_is_filled_in(boxes: list, objectness: list, filled: list) ->
 
 # The picture's posterior, its regions, kind of context, floor, and the prior of three classes.
 PRIORS = [
-    ("the likeliest counts 1", [0.5, 0.25, 0], [], Context.PICTURE, 0.0, [1, 0.5, 0]),
-    ("a floor for what is too small to see", [0.5, 0.25, 0], [], Context.PICTURE, 0.2, [1, 0.6, 0.2]),
-    ("regions are not asked", [0.5, 0.25, 0], [[0, 0, 0.9]], Context.PICTURE, 0.0, [1, 0.5, 0]),
+    ("the likeliest counts 1", [0.5, 0.25, 0], [], Context.IMAGE, 0.0, [1, 0.5, 0]),
+    ("a floor for what is too small to see", [0.5, 0.25, 0], [], Context.IMAGE, 0.2, [1, 0.6, 0.2]),
+    ("regions are not asked", [0.5, 0.25, 0], [[0, 0, 0.9]], Context.IMAGE, 0.0, [1, 0.5, 0]),
     ("regions are asked", [0.5, 0.25, 0], [[0, 0.1, 0.9], [0, 0, 0.3]], Context.REGIONS, 0.0, [1, 0.5, 0.9]),
     ("regions, and there are none", [0.5, 0.25, 0], [], Context.REGIONS, 0.0, [1, 0.5, 0]),
-    ("a picture of nothing", [0, 0, 0], [], Context.PICTURE, 0.1, [0.1, 0.1, 0.1]),
+    ("a picture of nothing", [0, 0, 0], [], Context.IMAGE, 0.1, [0.1, 0.1, 0.1]),
 ]
 
 
 @pytest.mark.parametrize(
-    ("picture", "regions", "kind", "floor", "expected"), [p[1:] for p in PRIORS], ids=[p[0] for p in PRIORS]
+    ("image", "regions", "kind", "floor", "expected"), [p[1:] for p in PRIORS], ids=[p[0] for p in PRIORS]
 )
-def test_prior(picture: list, regions: list, kind: Context, floor: float, expected: list) -> None:
+def test_prior(image: list, regions: list, kind: Context, floor: float, expected: list) -> None:
     prior = class_prior(
-        np.array(picture, np.float32),
+        np.array(image, np.float32),
         np.array(regions, np.float32).reshape(-1, 3),
         Scoring(context=kind, context_floor=floor),
     )

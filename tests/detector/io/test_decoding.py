@@ -15,9 +15,9 @@ from detector.errors import ImageError
 from detector.io.decoding import Limits, decode, load, read, read_file
 
 
-def encoded(picture: Image.Image, kind: str, **options: object) -> bytes:
+def encoded(image: Image.Image, kind: str, **options: object) -> bytes:
     buffer = BytesIO()
-    picture.save(buffer, kind, **options)
+    image.save(buffer, kind, **options)
     return buffer.getvalue()
 
 
@@ -348,8 +348,8 @@ def test_refused(data: bytes, code: str) -> None:
 
 
 def animated(kind: str, frames: int) -> bytes:
-    pictures = [Image.new("RGB", (4, 4), (2 * shade, 0, 0)) for shade in range(frames)]
-    return encoded(pictures[0], kind, save_all=True, append_images=pictures[1:], lossless=True)
+    images = [Image.new("RGB", (4, 4), (2 * shade, 0, 0)) for shade in range(frames)]
+    return encoded(images[0], kind, save_all=True, append_images=images[1:], lossless=True)
 
 
 @pytest.mark.parametrize(
@@ -387,8 +387,8 @@ def test_frames(data: bytes, frames: int, tmp_path: Path) -> None:
 def test_of_a_jpeg_nothing_but_its_end_may_be_missing(
     size: tuple[int, int], subsampling: int, *, progressive: bool
 ) -> None:
-    picture = noise(*size)
-    data = encoded(picture, "JPEG", quality=90, subsampling=subsampling, progressive=progressive)
+    image = noise(*size)
+    data = encoded(image, "JPEG", quality=90, subsampling=subsampling, progressive=progressive)
     for missing in (1, 2):
         assert np.array_equal(decode(data[:-missing]), decode(data)), missing
     for missing in (5, 6, 10, 100):
@@ -529,8 +529,8 @@ def test_threads_do_not_disturb_each_other() -> None:
 
 def test_real_pictures(shared: Path) -> None:
     for path in sorted((shared / "voc100" / "JPEGImages").iterdir())[:20]:
-        with Image.open(path) as picture:
-            width, height = picture.size
+        with Image.open(path) as image:
+            width, height = image.size
         assert load(path).shape == (height, width, 3)
 
 

@@ -4,12 +4,12 @@ from pathlib import Path
 import pytest
 
 from detector.io.image_paths import (
-    PICTURE_SUFFIXES,
+    IMAGE_SUFFIXES,
     UNREAD_SUFFIXES,
-    has_picture_suffix,
+    has_image_suffix,
     has_unread_suffix,
+    images_below,
     is_dropping,
-    pictures_below,
     unread_kinds,
 )
 
@@ -51,19 +51,19 @@ def test_droppings(name: str, left_by_a_system: bool) -> None:
     "name", ["a.jpg", "a.JPEG", "a.jpe", "a.jfif", "a.PNG", "a.tif", "a.b.gif", "a.webp"]
 )
 def test_names_of_pictures(name: str) -> None:
-    assert has_picture_suffix(name)
-    assert has_picture_suffix(Path("folder") / name)
+    assert has_image_suffix(name)
+    assert has_image_suffix(Path("folder") / name)
 
 
 @pytest.mark.parametrize("name", ["a.txt", "jpg", "a.jpg.txt", "a.jpg~", "a"])
 def test_names_of_other_files(name: str) -> None:
-    assert not has_picture_suffix(name)
+    assert not has_image_suffix(name)
 
 
 @pytest.mark.parametrize("name", ["a.heic", "a.AVIF", "a.b.jp2", "a.CR2", "a.svg", "a.ppm"])
 def test_names_of_pictures_that_are_not_read(name: str) -> None:
     assert has_unread_suffix(name)
-    assert not has_picture_suffix(name)
+    assert not has_image_suffix(name)
 
 
 @pytest.mark.parametrize("name", ["a.jpg", "a.txt", "a.xml", "a.json", "a.md", "heic", "a.mp4", "a.heic.txt"])
@@ -72,7 +72,7 @@ def test_names_of_what_is_read_or_no_picture(name: str) -> None:
 
 
 def test_no_kind_is_both_read_and_not(tmp_path: Path) -> None:
-    assert not set(PICTURE_SUFFIXES) & set(UNREAD_SUFFIXES)
+    assert not set(IMAGE_SUFFIXES) & set(UNREAD_SUFFIXES)
     assert all(one == one.lower() and one.startswith(".") for one in UNREAD_SUFFIXES)
 
 
@@ -101,7 +101,7 @@ def test_pictures_that_are_not_read_below_a_folder(tmp_path: Path) -> None:
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_bytes(b"")
     unread: list[Path] = []
-    assert [path.name for path in pictures_below(tmp_path, on_unread=unread.append)] == ["a.jpg"]
+    assert [path.name for path in images_below(tmp_path, on_unread=unread.append)] == ["a.jpg"]
     assert [path.name for path in unread] == ["b.heic", "d.AVIF"]
 
 
@@ -123,18 +123,18 @@ def test_pictures_below_a_folder(tmp_path: Path) -> None:
     (root / "empty.jpg").mkdir()
     (root / "empty").mkdir()
     told: list[OSError] = []
-    found = [path.relative_to(root).as_posix() for path in pictures_below(root, told.append)]
+    found = [path.relative_to(root).as_posix() for path in images_below(root, told.append)]
     assert found == [
         "loop.jpg", "nowhere.jpg", "z.jpg", "a/1.JFIF", "a/deep/er/2.png", "again/7.jpg", "b/1.jpg",
         "scan.jpg/3.jpg",
     ]  # fmt: skip
     assert [Path(error.filename).name for error in told] == ["empty.jpg"]
-    assert list(pictures_below(root)) == [root / name for name in found]
+    assert list(images_below(root)) == [root / name for name in found]
 
 
 def test_a_folder_that_cannot_be_read_is_told(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
-        list(pictures_below(tmp_path / "nowhere"))
+        list(images_below(tmp_path / "nowhere"))
     told: list[OSError] = []
-    assert list(pictures_below(tmp_path / "nowhere", told.append)) == []
+    assert list(images_below(tmp_path / "nowhere", told.append)) == []
     assert [error.filename for error in told] == [os.fspath(tmp_path / "nowhere")]

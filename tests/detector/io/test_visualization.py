@@ -220,8 +220,8 @@ def test_save(name: str, kind: str, tmp_path: Path) -> None:
     path = tmp_path / name
     path.write_bytes(b"an older file")
     save(path, grey(32, 16))
-    with Image.open(path) as picture:
-        assert picture.format == kind
+    with Image.open(path) as image:
+        assert image.format == kind
     assert np.abs(images.load(path).astype(int) - 128).max() <= 1
     assert [entry.name for entry in tmp_path.iterdir()] == [name]  # no partial file stays
 

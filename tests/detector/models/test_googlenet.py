@@ -63,12 +63,12 @@ def test_every_weight_learns_from_nothing() -> None:
     """One batch of four classes is learnt by heart, through 22 layers without batch norm."""
     torch.manual_seed(0)
     network = GoogLeNet(4, aux=True).train()
-    pictures = torch.randn(4, 3, 224, 224)
+    images = torch.randn(4, 3, 224, 224)
     labels = torch.arange(4)
     optimizer = torch.optim.SGD(network.parameters(), lr=0.01, momentum=0.9)
     first = None
     for _ in range(12):
-        main, aux_4a, aux_4d = network(pictures)
+        main, aux_4a, aux_4d = network(images)
         loss = nn.functional.cross_entropy(main, labels)
         loss = loss + 0.3 * (
             nn.functional.cross_entropy(aux_4a, labels) + nn.functional.cross_entropy(aux_4d, labels)

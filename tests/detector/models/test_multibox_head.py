@@ -207,11 +207,11 @@ def trunk() -> nn.Sequential:
 def test_the_network_runs_the_trunk_as_far_as_it_is_read() -> None:
     features = trunk()
     network = MultiBoxNetwork(features, head())
-    pictures = torch.rand(2, 3, 64, 64)
+    images = torch.rand(2, 3, 64, 64)
     with torch.no_grad():
-        fine = features.fine(features.first(pictures))
+        fine = features.fine(features.first(images))
         expected = network.head(fine, features.coarse(fine))
-        assert torch.equal(network(pictures), expected)
+        assert torch.equal(network(images), expected)
     assert [name for name, _ in network.trunk.named_children()] == ["first", "fine", "coarse"]
     assert network.trunk.coarse is features.coarse, "shared, not copied"
 

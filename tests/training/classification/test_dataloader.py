@@ -15,24 +15,24 @@ from detector.models.convert_bvlc import PREPROCESSING
 from tests.training.labelled_sets import write_folders
 from training.classification.augmentation import Distortion, PatchSettings
 from training.classification.dataloader import Augmentation, MeasuredPieces, Piece, TrainingPieces, loader
-from training.classification.dataset import PictureList, read_labelled_pictures
-from training.common.broken_images import BrokenPictures
+from training.classification.dataset import ImageList, read_labelled_images
+from training.common.broken_images import BrokenImages
 from training.common.distributed import World
 
 LATE = Augmentation(random_interpolation_from=1)
 
 
 @pytest.fixture(scope="module")
-def pictures(tmp_path_factory: pytest.TempPathFactory) -> PictureList:
+def images(tmp_path_factory: pytest.TempPathFactory) -> ImageList:
     """Ten pictures, five of each of two classes."""
     root = tmp_path_factory.mktemp("folders")
     write_folders(root, "train", 5)
     write_folders(root, "val", 1)
-    return read_labelled_pictures(root).train
+    return read_labelled_images(root).train
 
 
 def pieces(
-    pictures: PictureList,
+    images: ImageList,
     augmentation: Augmentation | None = LATE,
     *,
     batch: int = 4,
@@ -41,7 +41,7 @@ def pieces(
     world: World = World(),  # noqa: B008 (frozen)
 ) -> TrainingPieces:
     return TrainingPieces(
-        pictures, augmentation, size=32, batch=batch, accumulate=accumulate, seed=seed, world=world
+        images, augmentation, size=32, batch=batch, accumulate=accumulate, seed=seed, world=world
     )
 
 
@@ -49,19 +49,19 @@ def rows(piece: Piece) -> list[tuple[bytes, int]]:
     return [(p.numpy().tobytes(), int(label)) for p, label in zip(piece.pixels, piece.labels, strict=True)]
 
 
-def test_pieces_are_a_function_of_seed_and_number(pictures: PictureList) -> None:
+def test_pieces_are_a_function_of_seed_and_number(images: ImageList) -> None:
     """Whichever was made before, in this process or in a worker."""
-    one, other = pieces(pictures), pieces(pictures)
+    one, other = pieces(images), pieces(images)
     backwards = {number: rows(other[number]) for number in reversed(range(5))}
     assert [rows(one[number]) for number in range(5)] == [backwards[number] for number in range(5)]
     ahead = loader(other, range(2, 5), torch.device("cpu"), workers=2)
     assert [rows(piece) for piece in ahead] == [backwards[number] for number in range(2, 5)]
-    assert rows(pieces(pictures, seed=1)[0]) != backwards[0]
+    assert rows(pieces(images, seed=1)[0]) != backwards[0]
 
 
-def test_every_picture_comes_at_most_once_an_epoch(pictures: PictureList) -> None:
+def test_every_picture_comes_at_most_once_an_epoch(images: ImageList) -> None:
     """Ten pictures make two minibatches of four; which two are left out changes."""
-    feed = pieces(pictures, None)
+    feed = pieces(images, None)
     assert feed.an_epoch == 2
     epochs = [[row for part in (0, 1) for row in rows(feed[2 * epoch + part])] for epoch in range(6)]
     assert all(len(set(epoch)) == 8 for epoch in epochs)
@@ -77,19 +77,17 @@ def test_every_picture_comes_at_most_once_an_epoch(pictures: PictureList) -> Non
         pytest.param(3, 2, id="both, and they do not divide it"),
     ],
 )
-def test_shares_make_up_the_minibatch(pictures: PictureList, size: int, accumulate: int) -> None:
-    whole = rows(pieces(pictures, batch=7)[1])
-    shares = [
-        pieces(pictures, batch=7, accumulate=accumulate, world=World(rank, size)) for rank in range(size)
-    ]
+def test_shares_make_up_the_minibatch(images: ImageList, size: int, accumulate: int) -> None:
+    whole = rows(pieces(images, batch=7)[1])
+    shares = [pieces(images, batch=7, accumulate=accumulate, world=World(rank, size)) for rank in range(size)]
     parts = [rows(share[accumulate + piece]) for share in shares for piece in range(accumulate)]
     assert sorted(row for part in parts for row in part) == sorted(whole)
     assert max(map(len, parts)) - min(map(len, parts)) <= 1 + (size > 1)
-    assert {share.digest() for share in shares} == {pieces(pictures, batch=7).digest()}
+    assert {share.digest() for share in shares} == {pieces(images, batch=7).digest()}
 
 
-def test_a_batch_larger_than_the_set_is_the_set(pictures: PictureList) -> None:
-    feed = pieces(pictures, batch=64)
+def test_a_batch_larger_than_the_set_is_the_set(images: ImageList) -> None:
+    feed = pieces(images, batch=64)
     assert (feed.batch, feed.an_epoch) == (10, 1)
     assert len(feed[0].labels) == 10
 
@@ -105,33 +103,33 @@ def test_a_batch_larger_than_the_set_is_the_set(pictures: PictureList) -> None:
     ],
     ids=str,
 )
-def test_a_digest_tells_settings_apart(pictures: PictureList, other: dict[str, object]) -> None:
-    assert pieces(pictures, **other).digest() != pieces(pictures).digest()
+def test_a_digest_tells_settings_apart(images: ImageList, other: dict[str, object]) -> None:
+    assert pieces(images, **other).digest() != pieces(images).digest()
 
 
-def test_views_are_those_of_the_classifier(pictures: PictureList, classifier_checkpoint: Checkpoint) -> None:
+def test_views_are_those_of_the_classifier(images: ImageList, classifier_checkpoint: Checkpoint) -> None:
     """What is measured in training is what `evaluate_cls` measures."""
-    measured = MeasuredPieces(pictures.chosen([0, 7]), PREPROCESSING, World())
+    measured = MeasuredPieces(images.chosen([0, 7]), PREPROCESSING, World())
     [piece] = [measured[number] for number in range(len(measured))]
     classifier = Classifier(classifier_checkpoint, device="cpu", precision="float32")
     (seen,) = classifier._engine.run(piece.pixels)
     for index, row in zip((0, 7), seen.numpy(), strict=True):
-        assert np.allclose(classifier.probabilities(load(pictures.path(index))), row, atol=1e-6)
+        assert np.allclose(classifier.probabilities(load(images.path(index))), row, atol=1e-6)
 
 
 @pytest.fixture
-def broken(tmp_path: Path) -> PictureList:
+def broken(tmp_path: Path) -> ImageList:
     """Ten pictures: one cut short, one that is missing, one that is no picture."""
     write_folders(tmp_path, "train", 5)
     write_folders(tmp_path, "val", 1)
-    found = read_labelled_pictures(tmp_path).train
+    found = read_labelled_images(tmp_path).train
     found.path(2).write_bytes(found.path(2).read_bytes()[:-300])
     found.path(5).unlink()
     found.path(7).write_text("404")
     return found
 
 
-def test_broken_pictures_are_left_out_and_named(broken: PictureList) -> None:
+def test_broken_pictures_are_left_out_and_named(broken: ImageList) -> None:
     feeds = (pieces(broken, batch=10), MeasuredPieces(broken, PREPROCESSING, World()))
     for piece in (feeds[0][0], feeds[1][0]):
         assert len(piece.pixels) == len(piece.labels) == 7
@@ -145,13 +143,13 @@ def test_broken_pictures_are_left_out_and_named(broken: PictureList) -> None:
 
 def test_each_is_reported_once_also_after_a_kill(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "run" / "broken.txt"
-    first = BrokenPictures(path, limit=3)
+    first = BrokenImages(path, limit=3)
     first.report({"a.jpg": "why a"})
     first.report({})
     first.report({"a.jpg": "why a", "b.jpg": "why b"})
     said = capsys.readouterr().out
     assert said.count("left out a.jpg: why a") == said.count("left out b.jpg: why b") == 1
-    again = BrokenPictures(path, limit=3)
+    again = BrokenImages(path, limit=3)
     again.report({"b.jpg": "why b"})
     assert "skipped" not in capsys.readouterr().out
     again.report({"c.jpg": "why c"})

@@ -8,7 +8,7 @@ from detector.models.googlenet import GoogLeNet
 from training.classification.initialization import fit_to
 
 
-def pictures(count: int) -> Tensor:
+def images(count: int) -> Tensor:
     """Blocks of random colours, of about deviation 1, as ImageNet's are once normalised."""
     torch.manual_seed(0)
     blocks = torch.randn(count, 3, 4, 4) + torch.randn(count, 3, 1, 1)
@@ -22,7 +22,7 @@ def networks() -> tuple[GoogLeNet, GoogLeNet]:
     made = GoogLeNet(10, aux=True).train()
     torch.manual_seed(0)
     fitted = GoogLeNet(10, aux=True).train()
-    fit_to(fitted, pictures(8))
+    fit_to(fitted, images(8))
     return made, fitted
 
 
@@ -36,7 +36,7 @@ def test_every_channel_has_mean_0_and_deviation_1(networks: tuple[GoogLeNet, Goo
         if isinstance(part, torch.nn.Conv2d)
     ]
     with torch.no_grad():
-        fitted(pictures(8))
+        fitted(images(8))
     for hook in hooks:
         hook.remove()
     assert len(seen) == 57 + 2, "Table 1's convolutions and the side classifiers'"
@@ -50,7 +50,7 @@ def test_what_tells_pictures_apart_is_more_of_it(networks: tuple[GoogLeNet, Goog
     """Of pictures that it was not fitted to: how much they differ, beside what they have in common."""
     shares = []
     for network in networks:
-        pooled = network.features(pictures(16)[8:]).mean(dim=(2, 3))  # N x 1024
+        pooled = network.features(images(16)[8:]).mean(dim=(2, 3))  # N x 1024
         shares.append((pooled.std(dim=0).norm() / pooled.mean(dim=0).norm()).item())
     made, fitted = shares
     assert fitted > 2 * made

@@ -23,11 +23,11 @@ from detector.models.checkpoint import load_checkpoint
 from tests.training.labelled_sets import write_folders
 from training.classification.augmentation import PatchSettings
 from training.classification.dataloader import Augmentation
-from training.classification.dataset import read_labelled_pictures
+from training.classification.dataset import read_labelled_images
 from training.classification.initialization import fresh
 from training.classification.pretraining import PretrainRecipe, pretrain
 from training.classification.validation import ACCURACY, BEST, LAST
-from training.common.broken_images import BrokenPictures
+from training.common.broken_images import BrokenImages
 from training.common.distributed import join_world, leave_world
 from training.common.schedule import Decay
 from training.common.state import load_state, save_state
@@ -52,7 +52,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def train(data: Path, output: Path, recipe: PretrainRecipe = SMALL, **more: int) -> Path:
-    found = read_labelled_pictures(data)
+    found = read_labelled_images(data)
     return pretrain_classifier(found, None, output, recipe, data_name="stripes", device="cpu", **more)
 
 
@@ -60,12 +60,12 @@ def without_dropout(data: Path, output: Path, recipe: PretrainRecipe) -> None:
     """One process of a training in which nothing is random but the order of the pictures."""
     world, device = join_world("cpu")
     output.mkdir(exist_ok=True)
-    found = read_labelled_pictures(data)
+    found = read_labelled_images(data)
     start = fresh(found.classes, seed=0)
     for part in start.network.modules():
         if isinstance(part, nn.Dropout):
             part.p = 0.0
-    broken = BrokenPictures(output / "broken.txt", limit=0)
+    broken = BrokenImages(output / "broken.txt", limit=0)
     weights = pretrain(
         start.network, found.train, start.preprocessing, output, recipe, lambda done, weights: {}, broken,
         device=device, world=world,
@@ -123,8 +123,8 @@ def test_what_a_run_leaves(undisturbed: Path, data: Path) -> None:
         assert metadata.metrics.keys() == {"top-1 of 4 pictures", "top-5 of 4 pictures"}
         assert (metadata.training["pictures"], metadata.training["epochs"]) == (6, 4)
     classifier = load_classifier(undisturbed / BEST, device="cpu")
-    picture = load(next((data / "val" / "down").iterdir()))
-    [found] = classifier.classify([picture], top=2)
+    image = load(next((data / "val" / "down").iterdir()))
+    [found] = classifier.classify([image], top=2)
     assert sorted(found.labels.tolist()) == [0, 1]
     _, state = load_state(undisturbed / "state.safetensors", _run(undisturbed))
     assert any(name.startswith("aux_4a.") for name in state["weights"]), "the state keeps side classifiers"

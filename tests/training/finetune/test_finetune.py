@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 from detector.datasets.open import Format
 from detector.errors import DatasetError, DetectorError, ParameterError
 from detector.models.checkpoint import load_checkpoint, verify_checkpoint
-from tests.training.small_sets import write_picture
+from tests.training.small_sets import write_image
 from training.finetune.finetune import FIGURES, REPORT, Plan, make_detector
 from training.finetune.training_data import choose_data
 from training.finetune_det import main
@@ -33,11 +33,11 @@ NAMES = ("widget", "zebra")
 PLACES = ((10, 10, 60, 60), (30, 20, 90, 70), (5, 25, 45, 75))
 
 
-def flat_voc(root: Path, pictures: int = 6) -> Path:
+def flat_voc(root: Path, images: int = 6) -> Path:
     """Pictures and XML side by side, one object each, of two classes in turn."""
-    for index in range(pictures):
+    for index in range(images):
         x1, y1, x2, y2 = PLACES[index % len(PLACES)]
-        write_picture(root / f"p{index}.jpg", [PLACES[index % len(PLACES)]])
+        write_image(root / f"p{index}.jpg", [PLACES[index % len(PLACES)]])
         corners = f"<xmin>{x1 + 1}</xmin><ymin>{y1 + 1}</ymin><xmax>{x2}</xmax><ymax>{y2}</ymax>"
         (root / f"p{index}.xml").write_text(
             f"<annotation><filename>p{index}.jpg</filename><size><width>100</width><height>80</height>"
@@ -52,7 +52,7 @@ def yolo(root: Path) -> Path:
     for index in range(6):
         split = "train" if index < 4 else "val"
         x1, y1, x2, y2 = PLACES[index % len(PLACES)]
-        write_picture(root / "images" / split / f"p{index}.jpg", [PLACES[index % len(PLACES)]])
+        write_image(root / "images" / split / f"p{index}.jpg", [PLACES[index % len(PLACES)]])
         label = root / "labels" / split / f"p{index}.txt"
         label.parent.mkdir(parents=True, exist_ok=True)
         numbers = (x1 + x2) / 200, (y1 + y2) / 160, (x2 - x1) / 100, (y2 - y1) / 80
@@ -69,7 +69,7 @@ def plan(root: Path, init_path: Path, output: Path, **changes: object) -> Plan:
         output=output,
         cache=output / "cache",
         name="mine",
-        measured_pictures=1,
+        measured_images=1,
         device="cpu",
     )
     return replace(basic, **changes)  # type: ignore[arg-type]
@@ -148,16 +148,16 @@ def test_the_command_on_a_yolo_set(init_path: Path, tmp_path: Path, monkeypatch:
 
 
 @pytest.mark.parametrize(
-    ("pictures", "objects", "says"),
+    ("images", "objects", "says"),
     [
         pytest.param(1, True, "measure", id="one picture: nothing to measure on"),
         pytest.param(0, True, "holds no data set", id="an empty folder"),
         pytest.param(4, False, "none has an object", id="no objects"),
     ],
 )
-def test_data_that_cannot_be_used(tmp_path: Path, pictures: int, objects: bool, says: str) -> None:
+def test_data_that_cannot_be_used(tmp_path: Path, images: int, objects: bool, says: str) -> None:
     tmp_path.joinpath("set").mkdir()
-    root = flat_voc(tmp_path / "set", pictures)
+    root = flat_voc(tmp_path / "set", images)
     if not objects:
         for path in root.glob("*.xml"):
             text = path.read_text()
@@ -205,7 +205,7 @@ def test_settings_are_checked_before_anything_is_computed(
 
 
 @pytest.mark.parametrize(
-    ("pictures", "iterations"),
+    ("images", "iterations"),
     [
         pytest.param(3, 200, id="a floor"),
         pytest.param(1745, 2005, id="the small ILSVRC set, as it was found to suit"),
@@ -213,8 +213,8 @@ def test_settings_are_checked_before_anything_is_computed(
         pytest.param(4_000_000, 50_000, id="a ceiling"),
     ],
 )
-def test_length_of_a_run(made: Plan, pictures: int, iterations: int) -> None:
-    records = made.data.train.records[:1] * pictures
+def test_length_of_a_run(made: Plan, images: int, iterations: int) -> None:
+    records = made.data.train.records[:1] * images
     assert suggested_iterations(records) == iterations
 
 

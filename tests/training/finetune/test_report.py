@@ -11,7 +11,7 @@ from detector.evaluation.matching import precision_recall
 from detector.evaluation.voc import VOC
 from detector.structures.classes import ClassList
 from detector.structures.detections import Detections
-from tests.training.small_sets import write_picture
+from tests.training.small_sets import write_image
 from training.finetune.mistakes import cut_out, worst_false_positives, worst_missed
 from training.finetune.report_charts import curves_chart, precision_recall_chart, read_log
 
@@ -22,7 +22,7 @@ CAT, DOG = (10, 10, 50, 50), (60, 10, 90, 70)
 def record(tmp_path: Path, name: str = "p") -> Record:
     """A cat on the left, a dog on the right."""
     path = tmp_path / f"{name}.png"
-    write_picture(path, [CAT, DOG])
+    write_image(path, [CAT, DOG])
     return Record(name, path, 100, 80, np.array([CAT, DOG], np.float32), np.array([0, 1]))
 
 

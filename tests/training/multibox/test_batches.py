@@ -63,7 +63,7 @@ def batches(
 
 
 def assert_same(one: Minibatch, other: Minibatch) -> None:
-    assert torch.equal(one.pictures, other.pictures)
+    assert torch.equal(one.images, other.images)
     assert one.partial == other.partial
     for mine, theirs in zip(one.objects, other.objects, strict=True):
         assert np.array_equal(mine, theirs)
@@ -71,7 +71,7 @@ def assert_same(one: Minibatch, other: Minibatch) -> None:
 
 def shades_seen(minibatch: Minibatch) -> list[int]:
     """Which of ``shades`` were seen."""
-    return [round((float(picture[0, 32, 32]) + 100) / 20) for picture in minibatch.pictures]
+    return [round((float(image[0, 32, 32]) + 100) / 20) for image in minibatch.images]
 
 
 SETTINGS = {
@@ -91,16 +91,16 @@ def test_boxes_lie_where_the_pixels_show_the_objects(
     mirrored = set()
     for iteration in range(4):
         minibatch = source.make(iteration)
-        assert minibatch.pictures.shape == (5, 3, 64, 64)
-        assert minibatch.pictures.dtype == torch.float32
+        assert minibatch.images.shape == (5, 3, 64, 64)
+        assert minibatch.images.dtype == torch.float32
         centre = np.arange(64) + 0.5
-        for picture, boxes in zip(minibatch.pictures.numpy(), minibatch.objects, strict=True):
+        for image, boxes in zip(minibatch.images.numpy(), minibatch.objects, strict=True):
             [(x1, y1, x2, y2)] = boxes
             across = np.minimum(centre - x1, x2 - centre)  # how far inside, to the left and right
             down = np.minimum(centre - y1, y2 - centre)
             inside = np.minimum(across[None, :], down[:, None])
-            assert (picture[:, inside > 1.5] > 100).all()
-            assert (picture[:, inside < -1.5] < 100).all()
+            assert (image[:, inside > 1.5] > 100).all()
+            assert (image[:, inside < -1.5] < 100).all()
     for epoch in range(2):
         mirrored |= {source.window(index, epoch).mirrored for index in range(10)}
     assert mirrored == {False, True}
@@ -115,9 +115,9 @@ def test_pixels_are_those_of_the_picture(tmp_path: Path, scale: int) -> None:
     expected = cv2.resize(pixels, (64, 64), interpolation=cv2.INTER_AREA).astype(np.float32) - 100
     seen = set()
     for iteration in range(8):
-        picture = source.make(iteration).pictures[0].permute(1, 2, 0).numpy()
+        image = source.make(iteration).images[0].permute(1, 2, 0).numpy()
         mirrored = source.window(0, epoch=iteration).mirrored
-        assert np.abs(picture - (expected[:, ::-1] if mirrored else expected)).max() < 0.01
+        assert np.abs(image - (expected[:, ::-1] if mirrored else expected)).max() < 0.01
         seen.add(mirrored)
     assert seen == {False, True}
 
@@ -126,10 +126,10 @@ def test_what_lies_beyond_the_picture_is_the_mean_colour(tmp_path: Path) -> None
     pixels = np.full((50, 50, 3), 255, np.uint8)
     settings = WindowSettings(whole=0.0, least=3.9, most=4.0)
     source = batches([record(tmp_path / "a.png", pixels, [(0, 0, 50, 50)])], settings, batch=1)
-    picture, [box] = source.make(0).pictures[0], source.make(0).objects[0]
+    image, [box] = source.make(0).images[0], source.make(0).objects[0]
     x, y = int((box[0] + box[2]) / 2), int((box[1] + box[3]) / 2)
-    assert picture[:, y, x].tolist() == [155, 155, 155]
-    assert (picture == 0).float().mean() > 0.6
+    assert image[:, y, x].tolist() == [155, 155, 155]
+    assert (image == 0).float().mean() > 0.6
 
 
 @pytest.mark.parametrize(
@@ -165,7 +165,7 @@ def test_a_minibatch_is_a_function_of_seed_and_number(rectangles: list[Record]) 
     for iteration in (2, 0, 7, 5):
         other.make(iteration)
     assert_same(later, other.make(7))
-    assert not torch.equal(later.pictures, batches(rectangles, seed=4).make(7).pictures)
+    assert not torch.equal(later.images, batches(rectangles, seed=4).make(7).images)
 
 
 def test_partial_goes_with_its_picture(shades: list[Record]) -> None:
@@ -206,7 +206,7 @@ def test_a_picture_that_broke_since_it_was_listed(tmp_path: Path, damage: Callab
     damage(bad.path)
     source = batches([good, bad], batch=1)
     found = list(source.run(0, 4))
-    assert [len(minibatch.pictures) for minibatch in found] == [1, 1, 1, 1]
+    assert [len(minibatch.images) for minibatch in found] == [1, 1, 1, 1]
     named = [list(minibatch.broken) for minibatch in found]
     assert sorted(named) == [[], [], [bad.image_id], [bad.image_id]]  # once an epoch
     for iteration, minibatch in enumerate(found):

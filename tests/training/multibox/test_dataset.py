@@ -14,8 +14,8 @@ from detector.datasets.record import Dataset, OnProblem, Record
 from detector.errors import DatasetError
 from detector.structures.boxes import as_boxes
 from detector.structures.classes import ilsvrc_cls, ilsvrc_det
-from tests.training.small_sets import write_agnostic, write_coco, write_ilsvrc, write_picture, write_voc
-from training.multibox.dataset import SAME_IOU, merged, read_object_pictures
+from tests.training.small_sets import write_agnostic, write_coco, write_ilsvrc, write_image, write_voc
+from training.multibox.dataset import SAME_IOU, merged, read_object_images
 
 A, B, C = (10, 10, 60, 60), (50, 20, 95, 70), (5, 50, 40, 78)
 NEAR_A = (10, 10, 60, 50)  # IoU with A is 0.8
@@ -26,7 +26,7 @@ write_loc = partial(write_ilsvrc, task="CLS-LOC", wnid=ilsvrc_cls().ids[3])
 
 
 def read(*roots: Path, exclude: tuple[str, ...] = (), **settings: Any) -> Dataset:
-    return read_object_pictures(roots, frozenset(exclude), **settings)
+    return read_object_images(roots, frozenset(exclude), **settings)
 
 
 def boxes_of(dataset: Dataset) -> dict[str, list[tuple[float, ...]]]:
@@ -38,8 +38,8 @@ def voc_below(folder: str) -> Callable[[Path], None]:
 
 
 def write_yolo(root: Path) -> None:
-    write_picture(root / "images/v.jpg", [A, B])
-    write_picture(root / "images/negative.jpg", [])
+    write_image(root / "images/v.jpg", [A, B])
+    write_image(root / "images/negative.jpg", [])
     (root / "data.yaml").write_text("names: [cat]\n")
     (root / "labels").mkdir()
     lines = (
@@ -61,15 +61,15 @@ def coco_with_a_crowd(root: Path) -> None:
     ("write", "name", "is_partial"),
     [
         pytest.param(
-            lambda root: write_det(root, split="train", pictures={"n0/v": [A, B]}), "v", True, id="ILSVRC DET"
+            lambda root: write_det(root, split="train", images={"n0/v": [A, B]}), "v", True, id="ILSVRC DET"
         ),
         pytest.param(
-            lambda root: write_det(root, split="train", pictures={"ILSVRC2014_train_0001/v": [A, B]}),
+            lambda root: write_det(root, split="train", images={"ILSVRC2014_train_0001/v": [A, B]}),
             "v", False, id="ILSVRC DET of 2014, where all classes are labelled",
         ),
         pytest.param(
             lambda root: write_loc(
-                root, split="train", list_name="train_loc", pictures={"n0/v": [A, B]}
+                root, split="train", list_name="train_loc", images={"n0/v": [A, B]}
             ), "v", True, id="ILSVRC CLS-LOC",
         ),
         pytest.param(voc_below("."), "v", False, id="PASCAL VOC"),
@@ -96,9 +96,9 @@ def test_one_set_of_each_kind(
 @pytest.fixture
 def ilsvrc(tmp_path: Path) -> Path:
     """Both tasks and the class-agnostic file, which also labels pictures of val."""
-    write_det(tmp_path, split="train", pictures={"n0/one": [A], "n0/two": [B]})
-    write_det(tmp_path, split="val", pictures={"val1": [A, B]})
-    write_loc(tmp_path, split="train", list_name="train_loc", pictures={"n1/two": [C], "n1/three": [A]})
+    write_det(tmp_path, split="train", images={"n0/one": [A], "n0/two": [B]})
+    write_det(tmp_path, split="val", images={"val1": [A, B]})
+    write_loc(tmp_path, split="train", list_name="train_loc", images={"n1/two": [C], "n1/three": [A]})
     write_agnostic(tmp_path, {"one": [NEAR_A, B], "val1": [A, B, C]})
     return tmp_path
 
@@ -132,20 +132,20 @@ def test_ilsvrc_is_read_as_far_as_it_is_there(ilsvrc: Path, absent: list[str], l
 
 def test_the_official_lists_by_class_are_read(tmp_path: Path) -> None:
     """The real download has no train.txt in DET but one list a class, and train_cls.txt in CLS-LOC."""
-    write_det(tmp_path, split="train", pictures={"n0/one": [A]})
+    write_det(tmp_path, split="train", images={"n0/one": [A]})
     lists = tmp_path / "ILSVRC" / "ImageSets" / "DET"
     (lists / "train.txt").unlink()
     for number in range(1, 201):
         (lists / f"train_{number}.txt").write_text("n0/one 1\n" if number == 3 else "n0/one -1\n")
-    write_loc(tmp_path, split="train", list_name="train_cls", pictures={"n1/two": [B]})
+    write_loc(tmp_path, split="train", list_name="train_cls", images={"n1/two": [B]})
     assert boxes_of(read(tmp_path)) == {"one": [A], "two": [B]}
 
 
 def test_several_sets_are_one_list(ilsvrc: Path, tmp_path: Path) -> None:
     """In the order of the folders; a picture that two sets hold has the boxes of both."""
     write_voc(tmp_path / "voc", {"two": [C, A], "dog": [B]})
-    picture = ilsvrc / "ILSVRC/Data/DET/train/n0/two.JPEG"
-    (tmp_path / "voc/JPEGImages/two.jpg").write_bytes(picture.read_bytes())
+    image = ilsvrc / "ILSVRC/Data/DET/train/n0/two.JPEG"
+    (tmp_path / "voc/JPEGImages/two.jpg").write_bytes(image.read_bytes())
     write_coco(tmp_path / "coco", "train", {"kite": [A]})
     write_coco(tmp_path / "coco", "val", {"kite2": [B], "empty": []})
     found = read(ilsvrc, tmp_path / "voc", tmp_path / "coco")
@@ -166,9 +166,9 @@ def test_several_sets_are_one_list(ilsvrc: Path, tmp_path: Path) -> None:
 def test_files_that_share_only_their_name_stay_two_pictures(tmp_path: Path, first: str, second: str) -> None:
     """Each with its own box: 000001.jpg stands in every second set."""
     writers: dict[str, Callable[[Path, Any], None]] = {
-        "ilsvrc": lambda root, pictures: write_det(root, split="train", pictures=pictures),
+        "ilsvrc": lambda root, images: write_det(root, split="train", images=images),
         "voc": write_voc,
-        "coco": lambda root, pictures: write_coco(root, "train", pictures),
+        "coco": lambda root, images: write_coco(root, "train", images),
     }
     for number, (kind, box) in enumerate(((first, A), (second, C))):
         writers[kind](tmp_path / str(number), {"000001": [box]})
@@ -226,7 +226,7 @@ def empty(root: Path) -> None:
 
 def only_lists(root: Path) -> None:
     """An ILSVRC folder in which nothing of train is listed."""
-    write_det(root, split="val", pictures={"val1": [A]})
+    write_det(root, split="val", images={"val1": [A]})
 
 
 @pytest.mark.parametrize(

@@ -32,7 +32,7 @@ from detector.models.torchvision_googlenet import TorchvisionGoogLeNet
 from detector.structures.classes import ilsvrc_cls
 from detector.structures.proposals import Source
 from training.multibox.batches import Batches
-from training.multibox.dataset import read_object_pictures
+from training.multibox.dataset import read_object_images
 from training.multibox.loop import MultiBoxRecipe
 from training.multibox.windows import WindowSettings
 from training.train_multibox import add_multibox
@@ -43,7 +43,7 @@ SMALL = MultiBoxRecipe(iterations=8, batch=4, warmup=2, shapes=5, size=96, save_
 
 @pytest.fixture(scope="module")
 def records(data: Path) -> list[Record]:
-    return read_object_pictures([data], frozenset()).records
+    return read_object_images([data], frozenset()).records
 
 
 @pytest.fixture(scope="module")
@@ -134,9 +134,9 @@ def test_killed_and_resumed_equals_undisturbed(
         "import sys; from pathlib import Path; sys.path.insert(0, sys.argv[4]);"
         "from tests.training.multibox.test_loop import SMALL;"
         "from training.train_multibox import add_multibox;"
-        "from training.multibox.dataset import read_object_pictures;"
+        "from training.multibox.dataset import read_object_images;"
         "from detector.models.checkpoint import load_checkpoint;"
-        "records = read_object_pictures([Path(sys.argv[1])], frozenset()).records;"
+        "records = read_object_images([Path(sys.argv[1])], frozenset()).records;"
         "add_multibox(load_checkpoint(Path(sys.argv[2])), records, records[:4], Path(sys.argv[3]), SMALL, "
         "device='cpu')"
     )

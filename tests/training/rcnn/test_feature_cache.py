@@ -6,7 +6,7 @@ import torch
 from training.rcnn.feature_cache import FeatureCache, Rows, joined
 
 
-def _cache(rows: int, pictures: list[int], first: int) -> FeatureCache:
+def _cache(rows: int, images: list[int], first: int) -> FeatureCache:
     numbers = torch.arange(first, first + rows)
     return FeatureCache(
         Rows([numbers.float().view(-1, 1, 1, 1).expand(-1, 2, 3, 3)]),
@@ -15,8 +15,8 @@ def _cache(rows: int, pictures: list[int], first: int) -> FeatureCache:
         numbers.float() / 100,
         torch.zeros(rows, 4),
         torch.ones(rows, dtype=torch.bool),
-        torch.tensor(pictures),
-        count=max(pictures) + 1,
+        torch.tensor(images),
+        count=max(images) + 1,
     )
 
 
@@ -41,7 +41,7 @@ def test_rows_of_several_tensors_are_those_of_one(rows: list[int]) -> None:
 def test_joined_caches_stand_one_after_the_other() -> None:
     both = joined([_cache(3, [0, 0, 1], first=0), _cache(2, [0, 1], first=3)])
     assert both.labels.tolist() == [0, 1, 2, 3, 4]
-    assert both.pictures.tolist() == [0, 0, 1, 2, 3]  # numbered through: weights go by picture
+    assert both.images.tolist() == [0, 0, 1, 2, 3]  # numbered through: weights go by picture
     everything = torch.arange(5)
     assert both.maps[everything][:, 0, 0, 0].tolist() == [0, 1, 2, 3, 4]
     assert both.teacher[everything][:, 0].tolist() == [0, 1, 2, 3, 4]

@@ -32,9 +32,7 @@ LEARNING = replace(
     batch=BatchSettings(positives=4, background=6, whole=1, mined=0.0),
     loss=LossWeights(distillation=0.0),
 )
-SHORT = replace(
-    SMALL, iterations=1, batch=BatchSettings(2, 2, 1, pictures=1), sampling=SamplingSettings(2, 2)
-)
+SHORT = replace(SMALL, iterations=1, batch=BatchSettings(2, 2, 1, images=1), sampling=SamplingSettings(2, 2))
 
 
 @pytest.fixture(scope="module")
@@ -134,7 +132,7 @@ def test_a_multibox_head_stays_while_what_it_reads_does(
 
 
 @pytest.mark.parametrize(
-    ("recipe", "pictures", "held_out", "says"),
+    ("recipe", "images", "held_out", "says"),
     [
         pytest.param(Recipe(frozen_through="conv9"), 2, 0, "conv9", id="no such stage"),
         pytest.param(SMALL, 0, 0, "no picture of the data has an object", id="nothing to learn from"),
@@ -147,7 +145,7 @@ def test_unusable_input_is_named(
     cache: Path,
     tmp_path: Path,
     recipe: Recipe,
-    pictures: int,
+    images: int,
     held_out: int,
     says: str,
 ) -> None:
@@ -156,7 +154,7 @@ def test_unusable_input_is_named(
     empty = [replace(record, **nothing) for record in whole.records]
     with pytest.raises(DetectorError, match=says) as caught:
         finetune(
-            Dataset(whole.records[:pictures], ["dog"]),
+            Dataset(whole.records[:images], ["dog"]),
             load_checkpoint(init_path),
             CLASSES,
             tmp_path,

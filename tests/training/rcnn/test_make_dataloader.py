@@ -10,7 +10,7 @@ import torch
 from detector.errors import ParameterError
 from detector.models.checkpoint import Checkpoint, load_checkpoint
 from tests.training.runs import CLASSES, SMALL, small_set
-from training.common.broken_images import BrokenPictures
+from training.common.broken_images import BrokenImages
 from training.common.distributed import World
 from training.rcnn.dataloader import CachedFeed, Feed, Minibatch
 from training.rcnn.make_dataloader import Source, cache_size, choose_feed
@@ -37,7 +37,7 @@ def source(init_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Source:
         folder=folder / "maps",
         device=torch.device("cpu"),
         world=World(),
-        broken=BrokenPictures(folder / "broken.txt", limit=0),
+        broken=BrokenImages(folder / "broken.txt", limit=0),
     )
 
 
@@ -55,7 +55,7 @@ def test_the_size_of_the_cache(source: Source) -> None:
 
 
 @pytest.mark.parametrize(
-    ("frozen", "distortion", "pictures", "kind"),
+    ("frozen", "distortion", "images", "kind"),
     [
         pytest.param(FROZEN, False, 2.0, CachedFeed, id="it just fits"),
         pytest.param(FROZEN, False, 1.9, StreamFeed, id="it does not fit"),
@@ -64,9 +64,9 @@ def test_the_size_of_the_cache(source: Source) -> None:
     ],
 )
 def test_the_choice(
-    source: Source, mixed: Mix, frozen: int, distortion: bool, pictures: float, kind: type
+    source: Source, mixed: Mix, frozen: int, distortion: bool, images: float, kind: type
 ) -> None:
-    room = pictures * cache_size(source, 1, SMALL.sampling) / 2**30
+    room = images * cache_size(source, 1, SMALL.sampling) / 2**30
     recipe = replace(SMALL, distortion=distortion)
     feed = choose_feed(replace(source, frozen=frozen), mixed, recipe, cache_gib=room, workers=0)
     assert type(feed) is kind

@@ -16,7 +16,7 @@ WANTED = ClassList.of(["dog", "airplane"])
 DOG, AIRPLANE = 0, 1
 
 
-def dataset(class_ids: list[str], *pictures: list[int], side: int = 80, partial: bool = False) -> Dataset:
+def dataset(class_ids: list[str], *images: list[int], side: int = 80, partial: bool = False) -> Dataset:
     """Pictures with an object of each of these labels, the third box further right than the second."""
     records = [
         Record(
@@ -28,7 +28,7 @@ def dataset(class_ids: list[str], *pictures: list[int], side: int = 80, partial:
             np.array(labels, np.int64),
             partial,
         )
-        for number, labels in enumerate(pictures)
+        for number, labels in enumerate(images)
     ]
     return Dataset(records, class_ids)
 

@@ -17,8 +17,8 @@ from api.frontend.uploads.reading import UploadLimits, Uploads, read_uploads
 from api.frontend.uploads.remote import Fetcher
 
 HOME, ELSEWHERE = IPv4Address("127.0.0.1"), IPv4Address("127.0.0.2")
-PICTURE = bytes(range(256))
-OK = b"HTTP/1.1 200 OK\r\nContent-Length: 256\r\n\r\n" + PICTURE
+IMAGE = bytes(range(256))
+OK = b"HTTP/1.1 200 OK\r\nContent-Length: 256\r\n\r\n" + IMAGE
 
 
 def redirect(location: str, *headers: str) -> bytes:
@@ -97,7 +97,7 @@ FORBIDDEN, FAILED, TOO_LARGE = (403, "url_forbidden"), (502, "url_failed"), (413
 )
 def test_a_picture(path: str, name: str | None) -> None:
     server = Server({path: OK})
-    assert fetch(server, AT_HOME + path) == Upload(PICTURE, name)
+    assert fetch(server, AT_HOME + path) == Upload(IMAGE, name)
     [request] = server.requests
     assert f"Host: 127.0.0.1:{server.port}\r\n" in request
     assert "Accept-Encoding: identity\r\n" in request
@@ -236,10 +236,10 @@ async def nowhere(host: str, port: int) -> Sequence[Address]:
 @pytest.mark.parametrize(
     ("resolve", "expected"),
     [
-        pytest.param(answering([HOME]), Upload(PICTURE, "a"), id="one address"),
+        pytest.param(answering([HOME]), Upload(IMAGE, "a"), id="one address"),
         pytest.param(answering([HOME, ELSEWHERE]), FORBIDDEN, id="one of two is not allowed"),
         pytest.param(answering([ELSEWHERE, HOME]), FORBIDDEN, id="the first of two is not allowed"),
-        pytest.param(answering([HOME], [ELSEWHERE]), Upload(PICTURE, "a"), id="it would answer differently"),
+        pytest.param(answering([HOME], [ELSEWHERE]), Upload(IMAGE, "a"), id="it would answer differently"),
         pytest.param(answering([]), FAILED, id="no address"),
         pytest.param(nowhere, FAILED, id="no such name"),
     ],
@@ -255,17 +255,17 @@ def test_the_next_address_is_tried_where_nobody_listens() -> None:
         resolve=answering([ELSEWHERE, HOME]),
         allowed=lambda address: address.is_loopback,
     )
-    assert got == Upload(PICTURE, "a")
+    assert got == Upload(IMAGE, "a")
 
 
 @pytest.mark.parametrize(
     ("answers", "expected", "visited"),
     [
-        pytest.param({"/a": redirect("/b"), "/b": OK}, Upload(PICTURE, "b"), 2, id="to another path"),
-        pytest.param({"/a": redirect(f"{AT_HOME}/b"), "/b": OK}, Upload(PICTURE, "b"), 2, id="absolute"),
+        pytest.param({"/a": redirect("/b"), "/b": OK}, Upload(IMAGE, "b"), 2, id="to another path"),
+        pytest.param({"/a": redirect(f"{AT_HOME}/b"), "/b": OK}, Upload(IMAGE, "b"), 2, id="absolute"),
         pytest.param(
             {"/a": redirect("/b"), "/b": redirect("/c"), "/c": redirect("/d"), "/d": OK},
-            Upload(PICTURE, "d"),
+            Upload(IMAGE, "d"),
             4,
             id="three times",
         ),
@@ -295,14 +295,14 @@ def test_neither_cookies_nor_proxies(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY"):
         monkeypatch.setenv(name, "http://127.0.0.3:9")
     server = Server({"/a": redirect("/b", "Set-Cookie: a=b"), "/b": OK})
-    assert fetch(server, f"{AT_HOME}/a") == Upload(PICTURE, "b")
+    assert fetch(server, f"{AT_HOME}/a") == Upload(IMAGE, "b")
     assert not any("cookie" in request.lower() for request in server.requests)
 
 
 @pytest.mark.parametrize(
     ("host", "trusted", "expected"),
     [
-        pytest.param("pictures.test", True, Upload(PICTURE, "a"), id="its own name"),
+        pytest.param("pictures.test", True, Upload(IMAGE, "a"), id="its own name"),
         pytest.param("other.test", True, FAILED, id="another name"),
         pytest.param("127.0.0.1", True, FAILED, id="its bare address"),
         pytest.param("pictures.test", False, FAILED, id="an issuer nobody knows"),
@@ -346,4 +346,4 @@ def test_a_request_that_names_an_address() -> None:
             finally:
                 fetcher.close()
 
-    assert asyncio.run(run()) == Uploads((Upload(PICTURE, "cat.jpg"),), many=False)
+    assert asyncio.run(run()) == Uploads((Upload(IMAGE, "cat.jpg"),), many=False)

@@ -16,8 +16,8 @@ from api.frontend.uploads.reading import Upload, UploadLimits, Uploads, declared
 FORM = "multipart/form-data; boundary=xx"
 JSON = "application/json"
 LIMITS = UploadLimits(max_bytes=1000, max_pictures=3)
-PICTURE = bytes(range(256)) * 3  # every byte, and all of both alphabets in base64
-TEXT = base64.b64encode(PICTURE).decode()
+IMAGE = bytes(range(256)) * 3  # every byte, and all of both alphabets in base64
+TEXT = base64.b64encode(IMAGE).decode()
 FRAMING = 16 * 1024
 
 
@@ -189,7 +189,7 @@ LARGE = part('name="file"; filename="large.jpg"', bytes(1001))
         pytest.param(
             A + B + A, [Upload(b"123", "a.jpg"), Upload(b"456", "b.jpg"), Upload(b"123", "a.jpg")], id="three"
         ),
-        pytest.param(part('name="file"', PICTURE), [Upload(PICTURE)], id="any bytes"),
+        pytest.param(part('name="file"', IMAGE), [Upload(IMAGE)], id="any bytes"),
     ],
 )
 def test_the_pictures_of_a_form(body: bytes, expected: list[Upload]) -> None:
@@ -273,7 +273,7 @@ def standard(data: bytes) -> str:
     ],
 )
 def test_base64(encode: Callable[[bytes], str]) -> None:
-    for data in (PICTURE, PICTURE + b"1", PICTURE + b"12"):  # each length of padding
+    for data in (IMAGE, IMAGE + b"1", IMAGE + b"12"):  # each length of padding
         assert read(orjson.dumps({"image": encode(data)}), JSON) == Uploads((Upload(data),), many=False)
 
 
@@ -332,7 +332,7 @@ def test_names_of_form_fields(name: str) -> None:
     ],
 )
 def test_keys_of_json(body: dict[str, object], many: bool) -> None:
-    assert read(orjson.dumps(body), JSON) == Uploads((Upload(PICTURE),), many=many)
+    assert read(orjson.dumps(body), JSON) == Uploads((Upload(IMAGE),), many=many)
 
 
 def test_several_pictures_in_json() -> None:
@@ -340,10 +340,10 @@ def test_several_pictures_in_json() -> None:
     large = base64.b64encode(bytes(1001)).decode()
     uploads = read(orjson.dumps({"images": [TEXT, "?", large]}), JSON)
     assert uploads.many
-    assert [upload.data for upload in uploads.items] == [PICTURE, b"", b""]
+    assert [upload.data for upload in uploads.items] == [IMAGE, b"", b""]
     refusals = [upload.refusal and upload.refusal.code for upload in uploads.items]
     assert refusals == [None, "bad_base64", "too_many_bytes"]
-    assert read(orjson.dumps({"images": [TEXT]}), JSON) == Uploads((Upload(PICTURE),), many=True)
+    assert read(orjson.dumps({"images": [TEXT]}), JSON) == Uploads((Upload(IMAGE),), many=True)
 
 
 @pytest.mark.parametrize("values", [b"{},", b"[],", b"1,"], ids=["objects", "lists", "numbers"])

@@ -282,7 +282,7 @@ def test_boxes_of_a_name_that_several_pictures_have_are_nobodys(tree: Tree) -> N
     tree.list_file("DET/train", ["n0/x 1", "n1/x 2", "n1/y 3"])
     tree.list_file("CLS-LOC/train_cls", ["n2/x 1"])
     for name in ("DET/train/n0/x", "DET/train/n1/x", "DET/train/n1/y", "CLS-LOC/train/n2/x"):
-        tree.picture(name)
+        tree.image(name)
     entry = {"width": 100, "height": 80, "boxes": [[0, 0, 9, 9]]}
     text(tree.root / "agnostic_boxes.json", "\ufeff" + json.dumps({"x": entry, "y": entry}))
     found = read_agnostic(tree.root)

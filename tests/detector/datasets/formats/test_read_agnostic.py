@@ -19,7 +19,7 @@ def write(tree: Tree, entries: object) -> None:
 
 
 @pytest.fixture
-def pictures(tree: Tree) -> Tree:
+def images(tree: Tree) -> Tree:
     """One picture in each of the four places; ``everywhere`` is in two of them."""
     for name, lines in {
         "DET/val": ["v 1", "everywhere 2"],
@@ -29,13 +29,13 @@ def pictures(tree: Tree) -> Tree:
     }.items():
         tree.list_file(name, lines)
         for line in lines:
-            tree.picture(f"{name.removesuffix('_cls')}/{line.split()[0]}")
+            tree.image(f"{name.removesuffix('_cls')}/{line.split()[0]}")
     return tree
 
 
-def test_pictures_are_found_in_both_tasks_and_corners_become_boxes(pictures: Tree) -> None:
-    write(pictures, {name: entry((0, 0, 99, 79), (5, 6, 7, 8)) for name in ("s", "t", "c", "everywhere")})
-    for root in (pictures.root, pictures.root / "ILSVRC"):
+def test_pictures_are_found_in_both_tasks_and_corners_become_boxes(images: Tree) -> None:
+    write(images, {name: entry((0, 0, 99, 79), (5, 6, 7, 8)) for name in ("s", "t", "c", "everywhere")})
+    for root in (images.root, images.root / "ILSVRC"):
         found = read_agnostic(root)
         assert [record.image_id for record in found.records] == ["s", "t", "c", "everywhere"]
         assert found.records[0].boxes.tolist() == [[0, 0, 100, 80], [5, 6, 8, 9]]
@@ -60,19 +60,19 @@ def test_pictures_are_found_in_both_tasks_and_corners_become_boxes(pictures: Tre
         pytest.param("empty_box", entry((1, 2, 1, 4)), id="no width"),
     ],
 )
-def test_problems(pictures: Tree, kind: str, bad: dict) -> None:
-    write(pictures, {"v": bad, "c": entry()})
-    found = read_agnostic(pictures.root)
+def test_problems(images: Tree, kind: str, bad: dict) -> None:
+    write(images, {"v": bad, "c": entry()})
+    found = read_agnostic(images.root)
     assert [(problem.image_id, problem.kind) for problem in found.problems] == [("v", kind)]
     assert found.records[-1].image_id == "c"
     with pytest.raises(DatasetError, match=r"^v: "):
-        read_agnostic(pictures.root, on_problem=OnProblem.STOP)
+        read_agnostic(images.root, on_problem=OnProblem.STOP)
 
 
 @pytest.mark.parametrize("size", [{}, {"width": 0, "height": 0}, {"width": None, "height": 80}])
-def test_a_size_that_is_not_stated_is_that_of_the_picture(pictures: Tree, size: dict) -> None:
-    write(pictures, {"v": {"boxes": [[0, 0, 9, 9]], **size}})
-    found = read_agnostic(pictures.root)
+def test_a_size_that_is_not_stated_is_that_of_the_picture(images: Tree, size: dict) -> None:
+    write(images, {"v": {"boxes": [[0, 0, 9, 9]], **size}})
+    found = read_agnostic(images.root)
     assert [(one.width, one.height, one.boxes.tolist()) for one in found.records] == [
         (100, 80, [[0, 0, 10, 10]])
     ]
@@ -98,10 +98,10 @@ def test_a_size_that_is_not_stated_is_that_of_the_picture(pictures: Tree, size: 
     ],
     ids=lambda odd: repr(odd)[:30],
 )
-def test_one_odd_box_costs_itself_alone(pictures: Tree, odd: object) -> None:
+def test_one_odd_box_costs_itself_alone(images: Tree, odd: object) -> None:
     """Where it is, is no background; a picture with none that can be read is left out."""
-    write(pictures, {"v": {"width": 100, "height": 80, "boxes": [odd, [0, 0, 9, 9]]}, "c": {"boxes": [odd]}})
-    found = read_agnostic(pictures.root)
+    write(images, {"v": {"width": 100, "height": 80, "boxes": [odd, [0, 0, 9, 9]]}, "c": {"boxes": [odd]}})
+    found = read_agnostic(images.root)
     assert [(one.image_id, one.boxes.tolist(), one.partial) for one in found.records] == [
         ("v", [[0, 0, 10, 10]], True)
     ]
@@ -113,16 +113,16 @@ def test_one_odd_box_costs_itself_alone(pictures: Tree, odd: object) -> None:
     assert "where four finite numbers belong" in found.problems[0].message
 
 
-def test_a_picture_that_stands_twice_with_other_boxes_is_refused(pictures: Tree) -> None:
+def test_a_picture_that_stands_twice_with_other_boxes_is_refused(images: Tree) -> None:
     text = json.dumps({"v": entry((0, 0, 9, 9)), "w": entry()}).replace('"w"', '"v"')
-    (pictures.root / "agnostic_boxes.json").write_text(text)
+    (images.root / "agnostic_boxes.json").write_text(text)
     with pytest.raises(DatasetError, match="the key 'v' twice"):
-        read_agnostic(pictures.root)
+        read_agnostic(images.root)
 
 
-def test_a_picture_in_no_list(pictures: Tree) -> None:
-    write(pictures, {"nowhere": entry()})
-    assert [problem.kind for problem in read_agnostic(pictures.root).problems] == ["missing_image"]
+def test_a_picture_in_no_list(images: Tree) -> None:
+    write(images, {"nowhere": entry()})
+    assert [problem.kind for problem in read_agnostic(images.root).problems] == ["missing_image"]
 
 
 def test_a_wrong_root_or_file(tree: Tree, tmp_path: Path) -> None:

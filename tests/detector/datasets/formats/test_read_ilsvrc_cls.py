@@ -17,7 +17,7 @@ def solution(tree: Tree, text: str) -> None:
 def test_the_class_of_a_train_picture_is_its_folder(tree: Tree, cat_and_dog: ClassList) -> None:
     tree.list_file("CLS-LOC/train_cls", ["dog/1 1", "cat/2 2"])
     for name in ("dog/1", "cat/2"):
-        tree.picture(f"CLS-LOC/train/{name}")
+        tree.image(f"CLS-LOC/train/{name}")
     found = read_ilsvrc_cls(tree.root, "train", classes=cat_and_dog)
     assert [(image.image_id, image.label) for image in found.images] == [("dog/1", 1), ("cat/2", 0)]
     assert all(image.path.is_file() for image in found.images)
@@ -29,7 +29,7 @@ def test_the_class_of_a_val_picture(tree: Tree, cat_and_dog: ClassList) -> None:
     tree.list_file("CLS-LOC/val", ["solved 1", "annotated 2"])
     solution(tree, "ImageId,PredictionString\nsolved,dog 1 2 3 4 dog 5 6 7 8 \n")
     for name in ("solved", "annotated"):
-        tree.picture(f"CLS-LOC/val/{name}")
+        tree.image(f"CLS-LOC/val/{name}")
         tree.annotation(f"CLS-LOC/val/{name}", [("cat", 0, 0, 9, 9)])
     found = read_ilsvrc_cls(tree.root, "val", classes=cat_and_dog)
     assert [(image.image_id, image.label) for image in found.images] == [("solved", 1), ("annotated", 0)]
@@ -90,7 +90,7 @@ PROBLEM_CASES = [
 def test_problems(tree: Tree, cat_and_dog: ClassList, kind: str, spoil: Callable[[Tree], object]) -> None:
     tree.list_file("CLS-LOC/val", ["bad 1", "sound 2"])
     for name in ("bad", "sound"):
-        tree.picture(f"CLS-LOC/val/{name}")
+        tree.image(f"CLS-LOC/val/{name}")
         tree.annotation(f"CLS-LOC/val/{name}", [("cat", 0, 0, 9, 9)])
     spoil(tree)
     found = read_ilsvrc_cls(tree.root, "val", classes=cat_and_dog)
@@ -117,7 +117,7 @@ def test_problems(tree: Tree, cat_and_dog: ClassList, kind: str, spoil: Callable
 @pytest.mark.parametrize("mark", ["", "\ufeff"], ids=["", "byte order mark"])
 def test_odd_solutions(tree: Tree, cat_and_dog: ClassList, rows: str, mark: str) -> None:
     tree.list_file("CLS-LOC/val", ["a 1"])
-    tree.picture("CLS-LOC/val/a")
+    tree.image("CLS-LOC/val/a")
     tree.annotation("CLS-LOC/val/a", [("dog", 0, 0, 9, 9)])
     (tree.root / "LOC_val_solution.csv").write_bytes(f"{mark}ImageId,PredictionString\n{rows}".encode())
     found = read_ilsvrc_cls(tree.root, "val", classes=cat_and_dog)
@@ -144,7 +144,7 @@ def test_an_empty_list_is_refused(tree: Tree, split: str, read: Callable[..., ob
 
 def test_a_picture_that_is_listed_twice_is_one(tree: Tree, cat_and_dog: ClassList) -> None:
     tree.list_file("CLS-LOC/val", ["a 1", "a 2"])
-    tree.picture("CLS-LOC/val/a")
+    tree.image("CLS-LOC/val/a")
     tree.annotation("CLS-LOC/val/a", [("dog", 0, 0, 9, 9)])
     assert len(read_ilsvrc_cls(tree.root, "val", classes=cat_and_dog).images) == 1
     assert len(read_ilsvrc_loc(tree.root, "val", classes=cat_and_dog).records) == 1
@@ -171,7 +171,7 @@ def test_train_pictures_with_boxes(
     for name in lists:
         tree.list_file(f"CLS-LOC/{name}", lines[name])
     for name in ("plain", "boxed"):
-        tree.picture(f"CLS-LOC/train/cat/{name}")
+        tree.image(f"CLS-LOC/train/cat/{name}")
     tree.annotation("CLS-LOC/train/cat/boxed", [("cat", 0, 0, 9, 9), ("cat", 20, 20, 39, 39)])
     found = read_ilsvrc_loc(tree.root, "train", classes=cat_and_dog)
     assert [problem.image_id for problem in found.problems] == problems
@@ -180,12 +180,12 @@ def test_train_pictures_with_boxes(
     ]
 
 
-@pytest.mark.parametrize(("split", "pictures"), [("train", 3634), ("val", 1000)])
-def test_the_real_pictures(shared: Path, split: str, pictures: int) -> None:
+@pytest.mark.parametrize(("split", "images"), [("train", 3634), ("val", 1000)])
+def test_the_real_pictures(shared: Path, split: str, images: int) -> None:
     """Both readers, by two ways: from folder or solution, and from the annotations."""
     found = read_ilsvrc_cls(shared / "ilsvrc", split, on_problem=OnProblem.STOP)
     boxed = read_ilsvrc_loc(shared / "ilsvrc", split, on_problem=OnProblem.STOP)
-    assert len(found.images) == pictures
+    assert len(found.images) == images
     assert [(record.image_id, set(record.labels.tolist())) for record in boxed.records] == [
         (image.image_id, {image.label}) for image in found.images
     ]

@@ -15,7 +15,7 @@ from tests.detector.datasets.ilsvrc_tree import Tree
 def test_corners_become_continuous_boxes_in_list_order(tree: Tree, cat_and_dog: ClassList) -> None:
     tree.list_file("DET/val", ["b 1", "a 2"])
     for name, objects in {"a": [("dog", 0, 0, 99, 79), ("cat", 10, 20, 29, 49)], "b": []}.items():
-        tree.picture(f"DET/val/{name}")
+        tree.image(f"DET/val/{name}")
         tree.annotation(f"DET/val/{name}", objects)
     found = read_ilsvrc_det(tree.root, "val", classes=cat_and_dog)
     empty, full = found.records
@@ -101,7 +101,7 @@ PROBLEM_CASES = [
 def sound_and_bad(tree: Tree) -> Tree:
     tree.list_file("DET/val", ["sound 1", "bad 2", "late 3"])
     for name in ("sound", "bad", "late"):
-        tree.picture(f"DET/val/{name}")
+        tree.image(f"DET/val/{name}")
         tree.annotation(f"DET/val/{name}", [("cat", 0, 0, 9, 9)])
     return tree
 
@@ -150,7 +150,7 @@ def test_boxes_are_those_of_the_upright_picture(
     tree: Tree, cat_and_dog: ClassList, stated: tuple[int, int] | None, expected: list[list[float]]
 ) -> None:
     tree.list_file("DET/val", ["a 1"])
-    tree.picture("DET/val/a", size=(100, 80), orientation=6)  # a quarter turn clockwise makes it upright
+    tree.image("DET/val/a", size=(100, 80), orientation=6)  # a quarter turn clockwise makes it upright
     tree.annotation("DET/val/a", [("cat", 0, 30, 9, 39)], size=stated)
     found = read_ilsvrc_det(tree.root, "val", classes=cat_and_dog)
     assert (found.records[0].width, found.records[0].height) == (80, 100)
@@ -162,8 +162,8 @@ def test_without_the_check_the_annotation_is_believed(tree: Tree, cat_and_dog: C
     tree.list_file("DET/val", ["absent 1", "unstated 2"])
     tree.annotation("DET/val/absent", [("cat", 0, 0, 9, 9)], size=(640, 480))
     tree.annotation("DET/val/unstated", [("cat", 0, 0, 9, 9)], size=None)
-    tree.picture("DET/val/unstated", size=(30, 20))
-    found = read_ilsvrc_det(tree.root, "val", classes=cat_and_dog, check_pictures=False)
+    tree.image("DET/val/unstated", size=(30, 20))
+    found = read_ilsvrc_det(tree.root, "val", classes=cat_and_dog, check_images=False)
     assert [(record.width, record.height) for record in found.records] == [(640, 480), (30, 20)]
     assert found.problems == []
 
@@ -180,7 +180,7 @@ def test_train_pictures(
     tree: Tree, cat_and_dog: ClassList, image_id: str, has_file: bool, partial: bool
 ) -> None:
     tree.list_file("DET/train", [f"{image_id} 1"])
-    tree.picture(f"DET/train/{image_id}")
+    tree.image(f"DET/train/{image_id}")
     if has_file:
         tree.annotation(f"DET/train/{image_id}", [("dog", 0, 0, 9, 9)])
     found = read_ilsvrc_det(tree.root, "train", classes=cat_and_dog)
@@ -198,7 +198,7 @@ def test_lists_by_class_give_every_positive_once(tree: Tree, cat_and_dog: ClassL
     for number in range(3, 201):
         tree.list_file(f"DET/train_{number}", [])
     for name in ("a", "both", "z"):
-        tree.picture(f"DET/train/{name}")
+        tree.image(f"DET/train/{name}")
         tree.annotation(f"DET/train/{name}", [("cat", 0, 0, 9, 9)])
     found = read_ilsvrc_det(tree.root, "train", classes=cat_and_dog)
     assert [record.image_id for record in found.records] == ["z", "both", "a"]
@@ -250,7 +250,7 @@ def test_spellings_of_a_list(tree: Tree, cat_and_dog: ClassList, content: str) -
     """And a picture that is listed twice is one."""
     tree.bytes("ImageSets/DET/val.txt", content.encode())
     for name in "ab":
-        tree.picture(f"DET/val/{name}")
+        tree.image(f"DET/val/{name}")
         tree.annotation(f"DET/val/{name}", [("cat", 0, 0, 9, 9)])
     found = read_ilsvrc_det(tree.root, "val", classes=cat_and_dog)
     assert [record.image_id for record in found.records] == ["a", "b"]
@@ -275,7 +275,7 @@ def test_a_size_of_nothing_is_that_of_the_picture(
     tree: Tree, cat_and_dog: ClassList, width: int, height: int
 ) -> None:
     tree.list_file("DET/val", ["a 1"])
-    tree.picture("DET/val/a")
+    tree.image("DET/val/a")
     tree.annotation("DET/val/a", [("cat", 0, 0, 9, 9)], size=(width, height))
     found = read_ilsvrc_det(tree.root, "val", classes=cat_and_dog)
     assert [(one.width, one.height, one.boxes.tolist()) for one in found.records] == [
@@ -286,7 +286,7 @@ def test_a_size_of_nothing_is_that_of_the_picture(
 
 def test_a_part_of_val_has_its_own_list_and_the_pictures_of_val(tree: Tree, cat_and_dog: ClassList) -> None:
     tree.list_file("DET/val2", ["a 1"])
-    tree.picture("DET/val/a")
+    tree.image("DET/val/a")
     tree.annotation("DET/val/a")
     assert len(read_ilsvrc_det(tree.root / "ILSVRC", "val2", classes=cat_and_dog).records) == 1
 
@@ -302,11 +302,11 @@ def test_a_wrong_root_or_split_says_what_to_give(tree: Tree, tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize(
-    ("split", "pictures", "boxes", "partial"), [("train", 1745, 2524, True), ("val", 366, 993, False)]
+    ("split", "images", "boxes", "partial"), [("train", 1745, 2524, True), ("val", 366, 993, False)]
 )
-def test_the_real_pictures(shared: Path, split: str, pictures: int, boxes: int, partial: bool) -> None:
+def test_the_real_pictures(shared: Path, split: str, images: int, boxes: int, partial: bool) -> None:
     found = read_ilsvrc_det(shared / "ilsvrc", split, on_problem=OnProblem.STOP)
-    assert len(found.records) == pictures
+    assert len(found.records) == images
     assert sum(len(record.boxes) for record in found.records) == boxes
     assert {record.partial for record in found.records} == {partial}
     assert len(found.class_ids) == 200

@@ -75,23 +75,21 @@ def test_lines_that_say_something_else(tmp_path: Path, line: str, message: str) 
         ),
     ],
 )
-@pytest.mark.parametrize("check_pictures", [True, False])
+@pytest.mark.parametrize("check_images", [True, False])
 def test_records(
     tmp_path: Path,
     lines: list[str] | None,
     orientation: int,
     boxes: list[list[float]] | None,
     kinds: list[str],
-    check_pictures: bool,
+    check_images: bool,
 ) -> None:
     path = picture(tmp_path / "a.jpg", orientation=orientation)
     labels = tmp_path / "a.txt"
     if lines is not None:
         text(labels, *lines)
     log = ProblemLog(OnProblem.REPORT)
-    records = read_entries(
-        [yolo_entry("a", path, labels, ClassList.of(["nut", "bolt"]))], log, check_pictures
-    )
+    records = read_entries([yolo_entry("a", path, labels, ClassList.of(["nut", "bolt"]))], log, check_images)
     assert [problem.kind for problem in log.problems] == kinds
     if boxes is None:
         assert records == []

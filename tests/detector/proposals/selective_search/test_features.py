@@ -11,13 +11,13 @@ from detector.proposals.selective_search.features import (
     describe,
     slopes,
 )
-from tests.detector.proposals.odd_pictures import ODD_PICTURES, Picture, dense_textures, planes_of
+from tests.detector.proposals.odd_images import ODD_IMAGES, ImageInput, dense_textures, planes_of
 
 GAUSSIAN = [1, 14, 62, 102, 62, 14, 1]
 DERIVATIVE = [-3, -28, -62, 0, 62, 28, 3]
 
 
-def plain_textures(image: Picture) -> NDArray[np.int64]:
+def plain_textures(image: ImageInput) -> NDArray[np.int64]:
     """Bins [H,W,8 C] of the derivatives of a picture [H,W,C], pixel by pixel."""
     height, width, channels = image.shape
     bins = np.zeros((height, width, channels * ORIENTATIONS), np.int64)
@@ -37,17 +37,17 @@ def plain_textures(image: Picture) -> NDArray[np.int64]:
 
 
 @pytest.mark.parametrize("seed", range(5))
-@pytest.mark.parametrize("kind", ODD_PICTURES)
+@pytest.mark.parametrize("kind", ODD_IMAGES)
 def test_textures_are_plain_derivatives(kind: str, seed: int) -> None:
-    image = ODD_PICTURES[kind](seed)
+    image = ODD_IMAGES[kind](seed)
     assert (dense_textures(slopes(planes_of(image)), image.shape) == plain_textures(image)).all()
 
 
 @pytest.mark.parametrize("channels", [1, 3])
 @pytest.mark.parametrize("seed", range(8))
-@pytest.mark.parametrize("kind", ODD_PICTURES)
+@pytest.mark.parametrize("kind", ODD_IMAGES)
 def test_features_are_a_plain_count(kind: str, seed: int, channels: int) -> None:
-    pixels = ODD_PICTURES[kind](seed)[..., :channels]
+    pixels = ODD_IMAGES[kind](seed)[..., :channels]
     random = np.random.default_rng(seed)
     _, dense = np.unique(random.integers(0, 5, pixels.shape[:2]), return_inverse=True)
     labels = dense.reshape(pixels.shape[:2]).astype(np.int32)
@@ -100,7 +100,7 @@ def test_a_flat_picture_has_no_slopes() -> None:
 
 def test_slopes_are_kept_line_by_line() -> None:
     """Counting walks through memory in one direction, channel by channel."""
-    steep = slopes(planes_of(ODD_PICTURES["patches"](1)))
+    steep = slopes(planes_of(ODD_IMAGES["patches"](1)))
     channel = steep.bin // (ORIENTATIONS * TEXTURE_BINS)
     assert (np.diff(channel) >= 0).all()
     for number in range(3):

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from detector.proposals.selective_search.features import COLOUR_BINS, Segments, describe, slopes
 from detector.proposals.selective_search.grouping import ONE, Strategy, group
 from detector.proposals.selective_search.segmentation import pixel_graph, superpixels
-from tests.detector.proposals.odd_pictures import ODD_PICTURES, dense_textures, patches, planes_of
+from tests.detector.proposals.odd_images import ODD_IMAGES, dense_textures, patches, planes_of
 
 STRATEGIES = {
     "colour, texture, size, fill": Strategy(colour=True, texture=True, size=True, fill=True),
@@ -120,9 +120,9 @@ def described(image: NDArray[np.uint8], k: float, min_size: int) -> tuple[Segmen
 
 @pytest.mark.parametrize("name", STRATEGIES)
 @pytest.mark.parametrize("seed", range(5))
-@pytest.mark.parametrize("kind", ODD_PICTURES)
+@pytest.mark.parametrize("kind", ODD_IMAGES)
 def test_merges_are_those_of_the_paper(kind: str, seed: int, name: str) -> None:
-    image = ODD_PICTURES[kind](seed)
+    image = ODD_IMAGES[kind](seed)
     image = image[..., :1] if seed == 4 else image
     segments, labels = described(image, 1 + 16 * seed, 4)
 

@@ -20,10 +20,10 @@ from detector.proposals.selective_search.color import COLOUR_SPACES
 from detector.proposals.selective_search.search import MAX_SIDE, MIN_SIDE, RECIPES, selective_search
 from detector.structures.proposals import Source
 
-Picture = NDArray[np.uint8]
+ImageInput = NDArray[np.uint8]
 
 
-def picture(height: int, width: int, seed: int = 0) -> Picture:
+def picture(height: int, width: int, seed: int = 0) -> ImageInput:
     """Rectangles of many colours over one another, with some noise."""
     random = np.random.default_rng(seed)
     image = np.full((height, width, 3), 128, np.uint8)
@@ -83,7 +83,7 @@ def test_callers_with_threads_of_their_own_do_not_disturb_each_other() -> None:
 
 
 def test_an_error_in_a_thread_reaches_the_caller(monkeypatch: pytest.MonkeyPatch) -> None:
-    def broken(_: Picture) -> Picture:
+    def broken(_: ImageInput) -> ImageInput:
         raise MemoryError("no room for the picture")
 
     monkeypatch.setitem(COLOUR_SPACES, "lab", broken)
@@ -210,7 +210,7 @@ def test_what_cannot_be_used_is_refused(arguments: dict[str, Any], message: str)
 
 
 def test_few_boxes_find_most_objects(shared: Path) -> None:
-    records = read_ilsvrc_det(shared / "ilsvrc", "val", check_pictures=False).records[:60]
+    records = read_ilsvrc_det(shared / "ilsvrc", "val", check_images=False).records[:60]
     found = [selective_search(load(record.path), superpixel_scale=2.0).boxes for record in records]
     measured = proposal_recall([record.boxes for record in records], found, budgets=(120, 1000))
     # Measured over all 366 pictures: 79 % and 88 %. In order of the hierarchy alone, 120 boxes find 66 %.

@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 
 from detector.proposals.selective_search.segmentation import pixel_graph, superpixels
-from tests.detector.proposals.odd_pictures import (
-    ODD_PICTURES,
+from tests.detector.proposals.odd_images import (
+    ODD_IMAGES,
+    ImageInput,
     Kind,
-    Picture,
     checkers,
     patches,
     planes_of,
@@ -36,7 +36,7 @@ def plain_smooth(pixels: list[list[list[int]]], y: int, x: int) -> tuple[int, ..
     )
 
 
-def plain_edges(image: Picture) -> Iterator[tuple[int, int, int]]:
+def plain_edges(image: ImageInput) -> Iterator[tuple[int, int, int]]:
     """Strength in 64ths of a grey level and the two pixels, in the order of the picture's lines."""
     height, width = image.shape[:2]
     pixels = image.tolist()
@@ -50,7 +50,7 @@ def plain_edges(image: Picture) -> Iterator[tuple[int, int, int]]:
                     yield strength, y * width + x, (y + dy) * width + x + dx
 
 
-def plain_superpixels(image: Picture, k: int | Fraction, min_size: int) -> list[tuple[int, ...]]:
+def plain_superpixels(image: ImageInput, k: int | Fraction, min_size: int) -> list[tuple[int, ...]]:
     """Segments as sorted pixels, in the order of their first one."""
     height, width = image.shape[:2]
     segment = [{pixel} for pixel in range(height * width)]
@@ -77,11 +77,11 @@ def plain_superpixels(image: Picture, k: int | Fraction, min_size: int) -> list[
 
 
 @pytest.mark.parametrize("seed", range(25))
-@pytest.mark.parametrize("kind", ODD_PICTURES)
+@pytest.mark.parametrize("kind", ODD_IMAGES)
 def test_segments_are_those_of_the_paper(kind: str, seed: int) -> None:
     random = np.random.default_rng(1000 + seed)
     k, min_size = (int(value) for value in random.integers(1, (300, 20)))
-    image = ODD_PICTURES[kind](seed)
+    image = ODD_IMAGES[kind](seed)
 
     labels, count = superpixels(pixel_graph(planes_of(image)), k, min_size)
 
@@ -101,7 +101,7 @@ def test_a_k_that_is_no_whole_number(k: float) -> None:
 
 @pytest.mark.parametrize("seed", range(10))
 def test_one_plane_stands_for_three_equal_ones(seed: int) -> None:
-    image = ODD_PICTURES["grey"](seed)
+    image = ODD_IMAGES["grey"](seed)
     once, thrice = pixel_graph(planes_of(image[..., :1])), pixel_graph(planes_of(image))
     assert (once.order == thrice.order).all()
     assert (once.start == thrice.start).all()

@@ -8,11 +8,11 @@ from numpy.typing import NDArray
 
 from detector.proposals.selective_search.features import ORIENTATIONS, TEXTURE_BINS, Slopes
 
-Picture = NDArray[np.uint8]
-Kind = Callable[[Generator, int, int], Picture]
+ImageInput = NDArray[np.uint8]
+Kind = Callable[[Generator, int, int], ImageInput]
 
 
-def planes_of(image: Picture) -> NDArray[np.uint8]:
+def planes_of(image: ImageInput) -> NDArray[np.uint8]:
     """The planes [C,H,W] of a picture [H,W,C]."""
     return np.ascontiguousarray(image.transpose(2, 0, 1))
 
@@ -25,11 +25,11 @@ def dense_textures(steep: Slopes, shape: tuple[int, ...]) -> NDArray[np.int64]:
     return bins.reshape(height, width, -1)
 
 
-def noise(random: Generator, height: int, width: int) -> Picture:
+def noise(random: Generator, height: int, width: int) -> ImageInput:
     return random.integers(0, 256, (height, width, 3)).astype(np.uint8)
 
 
-def patches(random: Generator, height: int, width: int) -> Picture:
+def patches(random: Generator, height: int, width: int) -> ImageInput:
     """Patches of colour with noise: both smooth and rough parts."""
     colours = random.integers(0, 256, (height // 4 + 1, width // 4 + 1, 3))
     large = colours.repeat(4, axis=0).repeat(4, axis=1)[:height, :width]
@@ -37,20 +37,20 @@ def patches(random: Generator, height: int, width: int) -> Picture:
     return np.clip(large + rough, 0, 255).astype(np.uint8)
 
 
-def flat(random: Generator, height: int, width: int) -> Picture:
+def flat(random: Generator, height: int, width: int) -> ImageInput:
     return np.broadcast_to(random.integers(0, 256, 3), (height, width, 3)).astype(np.uint8)
 
 
-def ramp(random: Generator, height: int, width: int) -> Picture:
+def ramp(random: Generator, height: int, width: int) -> ImageInput:
     steps = random.integers(-9, 10, (2, 3))
     line = np.arange(height)[:, None, None] * steps[0] + np.arange(width)[None, :, None] * steps[1]
     return (line + 128).clip(0, 255).astype(np.uint8)
 
 
-def sized(kind: Kind, heights: tuple[int, int], widths: tuple[int, int]) -> Callable[[int], Picture]:
+def sized(kind: Kind, heights: tuple[int, int], widths: tuple[int, int]) -> Callable[[int], ImageInput]:
     """Pictures of a kind, by seed, with sides from a range (both ends included)."""
 
-    def made(seed: int) -> Picture:
+    def made(seed: int) -> ImageInput:
         random = np.random.default_rng(seed)
         height, width = (int(random.integers(*sides, endpoint=True)) for sides in (heights, widths))
         return kind(random, height, width)
@@ -58,15 +58,15 @@ def sized(kind: Kind, heights: tuple[int, int], widths: tuple[int, int]) -> Call
     return made
 
 
-def in_few_colours(random: Generator, height: int, width: int) -> Picture:
+def in_few_colours(random: Generator, height: int, width: int) -> ImageInput:
     return noise(random, height, width) // 128 * 90
 
 
-def grey(random: Generator, height: int, width: int) -> Picture:
+def grey(random: Generator, height: int, width: int) -> ImageInput:
     return patches(random, height, width)[..., :1].repeat(3, axis=2)
 
 
-def checkers(random: Generator, height: int, width: int) -> Picture:
+def checkers(random: Generator, height: int, width: int) -> ImageInput:
     """Equal edges wherever one looks."""
     side, (dark, light) = random.integers(1, 4), random.integers(0, 256, 2)
     y, x = np.mgrid[:height, :width] // side
@@ -74,7 +74,7 @@ def checkers(random: Generator, height: int, width: int) -> Picture:
 
 
 # By what is odd about them; each makes a picture of a seed.
-ODD_PICTURES: dict[str, Callable[[int], Picture]] = {
+ODD_IMAGES: dict[str, Callable[[int], ImageInput]] = {
     "one pixel": sized(noise, (1, 1), (1, 1)),
     "one line": sized(patches, (1, 1), (2, 40)),
     "one column": sized(patches, (2, 40), (1, 1)),
