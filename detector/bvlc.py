@@ -1,7 +1,6 @@
 """Reading the weights that the Berkeley Vision and Learning Center trained: BVLC GoogLeNet."""
 
 import zipfile
-import zlib
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +9,9 @@ from torch import Tensor
 
 from detector.errors import CheckpointError
 from detector.googlenet import GoogLeNet
+from detector.readable import unreadable
 from detector.regions import Preprocessing
+from detector.text import printable_path
 
 PREPROCESSING = Preprocessing(mean=(123.0, 117.0, 104.0), std=(1.0, 1.0, 1.0))
 """Caffe subtracts 104, 117, 123 from BGR on 0..255; here the channels are RGB."""
@@ -29,20 +30,10 @@ def read_bvlc(path: Path) -> GoogLeNet:
     """The network from an ``.npz`` of Caffe's arrays, ``NAME_w`` [out,in,kh,kw] and ``NAME_b``.
 
     Caffe's input is BGR; the first convolution's channels are turned round, so that this one takes RGB.
-    Raises CheckpointError for a file that is no such archive or lacks an array.
+    Raises CheckpointError for a file that is no such archive, lacks an array, or has one of something else
+    than finite numbers.
     """
-    try:
-        with path.open("rb") as file, zipfile.ZipFile(file):
-            pass  # or NumPy takes it for an array, or for a pickle
-        with np.load(path, allow_pickle=False) as archive:
-            arrays = {name: archive[name] for name in archive.files}
-    except OSError as error:
-        raise CheckpointError(f"{path} cannot be read: {error.strerror or error}") from error
-    except (EOFError, ValueError, NotImplementedError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
-        raise CheckpointError(
-            f"{path} is no whole .npz archive of arrays, as the BVLC weights are kept in; convert or "
-            "download them again"
-        ) from error
+    arrays = _arrays(path)
     network = GoogLeNet(1000)
     with torch.no_grad():
         for ours, caffe in _names().items():
@@ -51,6 +42,24 @@ def read_bvlc(path: Path) -> GoogLeNet:
         first = network.get_parameter("features.conv1.conv.weight")
         first.copy_(first.flip(1))
     return network
+
+
+def _arrays(path: Path) -> dict[str, np.ndarray]:
+    if (reason := unreadable(path)) is not None:
+        raise CheckpointError(reason)
+    wanted = {f"{caffe}_{part}" for caffe in _names().values() for part in "wb"}
+    try:
+        with path.open("rb") as file, zipfile.ZipFile(file):
+            pass  # or NumPy takes it for an array, or for a pickle
+        with np.load(path, allow_pickle=False) as archive:
+            return {key: archive[key] for key in archive.files if key in wanted}
+    except OSError as error:
+        raise CheckpointError(f"{printable_path(path)} cannot be read: {error.strerror or error}") from error
+    except Exception as error:  # whatever damaged headers lead to: SyntaxError, KeyError, zlib.error
+        raise CheckpointError(
+            f"{printable_path(path)} is no whole .npz archive of arrays, as the BVLC weights are kept in; "
+            "convert or download them again"
+        ) from error
 
 
 def _names() -> dict[str, str]:
@@ -72,9 +81,12 @@ def _copy(network: GoogLeNet, ours: str, arrays: dict[str, np.ndarray], caffe: s
     if caffe not in arrays:
         raise CheckpointError(f"{path}: array {caffe!r} is missing; this is not BVLC GoogLeNet")
     array = arrays[caffe]
-    if array.dtype.kind != "f" or not np.isfinite(array).all():
-        raise CheckpointError(f"{path}: array {caffe!r} must hold finite numbers with a fraction")
-    value = torch.from_numpy(array.astype(np.float32, copy=False))
+    if not isinstance(array, np.ndarray) or array.dtype.kind != "f":
+        raise CheckpointError(f"{path}: array {caffe!r} must hold numbers with a fraction")
+    with np.errstate(over="ignore"):  # found below, as infinities
+        value = torch.from_numpy(array.astype(np.float32))  # in the machine's order of bytes
+    if not value.isfinite().all():
+        raise CheckpointError(f"{path}: array {caffe!r} holds values that are not finite")
     if value.numel() != parameter.numel():
         raise CheckpointError(
             f"{path}: array {caffe!r} has shape {list(value.shape)}, GoogLeNet needs {list(parameter.shape)}"

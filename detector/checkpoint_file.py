@@ -18,6 +18,7 @@ from torch import Tensor
 
 from detector.errors import CheckpointError
 from detector.files import write_whole
+from detector.readable import unreadable
 from detector.text import one_line
 
 FORMAT = "googlenet-detector/2"
@@ -81,8 +82,8 @@ def tensors_digest(tensors: Mapping[str, Tensor]) -> str:
 
 
 def _open(path: Path) -> Any:
-    if not path.is_file():
-        raise CheckpointError(f"{path} does not exist")
+    if (reason := unreadable(path)) is not None:
+        raise CheckpointError(reason)
     try:
         return safe_open(path, framework="pt")
     except (SafetensorError, OSError) as error:

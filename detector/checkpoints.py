@@ -13,7 +13,7 @@ from detector.checkpoint_file import read_file, read_header, write_file
 from detector.errors import CheckpointError, ParameterError
 from detector.googlenet import GoogLeNet
 from detector.metadata import Metadata
-from detector.proposals.multibox_head import MultiBoxHead, stages_read
+from detector.proposals.multibox_head import MultiBoxHead, MultiBoxNetwork
 from detector.region_network import RegionNetwork
 from detector.text import one_line, printable
 from detector.torchvision_googlenet import TorchvisionGoogLeNet
@@ -25,6 +25,8 @@ ARCHITECTURES: dict[str, Callable[[int], Backbone]] = {
 """What makes a backbone of so many classifier rows."""
 
 _MULTIBOX = "multibox."
+
+_REAL = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
 _WHOLE = (torch.int8, torch.int16, torch.int32, torch.int64, torch.uint8)
 
@@ -73,8 +75,9 @@ def load_checkpoint(path: Path) -> Checkpoint:
     _check_labels(metadata, tensors, path)
     try:
         with torch.device("meta"):  # takes no memory, whatever sizes the file speaks of
-            expected = _state(*_build(metadata, tensors, path))
-        _check_shapes(metadata, tensors, expected, path)
+            shapes = _build(metadata, tensors, path)
+            _check_shapes(metadata, tensors, _state(*shapes), path)
+            _check_forward(*shapes, metadata)
         _check_finite(tensors, path)
         # The caller's defaults, and the state of his random numbers, are neither used nor changed.
         with torch.device("cpu"), torch.random.fork_rng(devices=[]):
@@ -82,13 +85,10 @@ def load_checkpoint(path: Path) -> Checkpoint:
             for part, prefix in ((network, ""), (multibox, _MULTIBOX)):
                 if part is not None:
                     part.float().load_state_dict(_part(tensors, prefix))
-        checkpoint = Checkpoint(network.eval(), metadata, multibox.eval() if multibox is not None else None)
-        if metadata.multibox is not None:
-            stages_read(checkpoint.backbone.features, metadata.multibox.stages)
+        return Checkpoint(network.eval(), metadata, multibox.eval() if multibox is not None else None)
     except (RuntimeError, ParameterError) as error:
         message = f"{path} does not fit {metadata.architecture}: {one_line(error)}"
         raise CheckpointError(message) from error
-    return checkpoint
 
 
 def read_metadata(path: Path) -> Metadata:
@@ -136,7 +136,7 @@ def _check_labels(metadata: Metadata, tensors: Mapping[str, Tensor], path: Path)
 def _check_shapes(
     metadata: Metadata, tensors: Mapping[str, Tensor], expected: Mapping[str, Tensor], path: Path
 ) -> None:
-    """Raises CheckpointError unless the file holds just the network's tensors."""
+    """Raises CheckpointError unless the file holds just the network's tensors, of its shapes and kinds."""
     for what, names in (
         ("lacks", expected.keys() - tensors.keys()),
         ("has unknown", tensors.keys() - expected.keys()),
@@ -151,6 +151,30 @@ def _check_shapes(
                 f"{path} does not fit {metadata.architecture}: tensor {name} has the shape "
                 f"{list(tensors[name].shape)} where {list(value.shape)} is needed"
             )
+        real = value.is_floating_point()
+        kinds, words = (_REAL, "numbers with a fraction") if real else (_WHOLE, "whole numbers")
+        if tensors[name].dtype not in kinds:
+            kind = str(tensors[name].dtype).removeprefix("torch.")
+            raise CheckpointError(f"{path}: tensor {name!r} is of type {kind}, where {words} are needed")
+
+
+def _check_forward(
+    network: RegionNetwork | Backbone, multibox: MultiBoxHead | None, metadata: Metadata
+) -> None:
+    """Run a network without memory (device ``meta``) on one picture of each size that it is fed.
+
+    Raises ParameterError or RuntimeError where a size does not fit it: a grid of other cells than its maps.
+    """
+    size = metadata.preprocessing.size
+    with torch.no_grad():
+        if isinstance(network, RegionNetwork):
+            network.eval()(torch.empty(1, 3, size, size))
+        else:
+            network.eval().logits(torch.empty(1, 3, size, size))
+        if multibox is not None:
+            backbone = network.backbone if isinstance(network, RegionNetwork) else network
+            size = multibox.spec.size
+            MultiBoxNetwork(backbone.features, multibox)(torch.empty(1, 3, size, size))
 
 
 def _check_finite(tensors: Mapping[str, Tensor], path: Path) -> None:

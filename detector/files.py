@@ -78,9 +78,11 @@ def check_writable(path: Path) -> None:
             folder_status = folder.stat()
             if not stat.S_ISDIR(folder_status.st_mode):
                 raise OSError(errno.ENOTDIR, "is no folder")
-            if not os.access(folder, os.W_OK | os.X_OK):
+            if not _may(folder, os.W_OK | os.X_OK):
                 raise _access_error(folder)
-        elif stat.S_ISREG(target.stat().st_mode) and not os.access(target.parent, os.W_OK | os.X_OK):
+        elif stat.S_ISREG(target.stat().st_mode) and not os.access(
+            target.parent, os.W_OK | os.X_OK, effective_ids=True
+        ):
             raise _access_error(target.parent)
     except OSError as error:
         raise _write_error(path, error) from error
@@ -102,6 +104,11 @@ def _target(path: Path) -> Path | int:
     raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
 
 
+def _may(path: Path, mode: int) -> bool:
+    """Whether this process may do so, as whom it acts for now."""
+    return os.access(path, mode, effective_ids=os.access in os.supports_effective_ids)
+
+
 def _status(target: Path) -> os.stat_result | None:
     """Tell what stands at the target, None for nothing. Raises OSError if it is not to be written."""
     try:
@@ -114,7 +121,7 @@ def _status(target: Path) -> os.stat_result | None:
         raise OSError(errno.ENXIO, "is a socket")
     if stat.S_ISBLK(status.st_mode):  # writing would destroy the file system on it
         raise OSError(errno.EINVAL, "it is a disk: name a file")
-    if not os.access(target, os.W_OK):
+    if not _may(target, os.W_OK):
         raise _access_error(target)
     return status
 

@@ -9,8 +9,9 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from detector.errors import CheckpointError
+from detector.readable import unreadable
 from detector.regions import Preprocessing
-from detector.text import one_line
+from detector.text import one_line, printable_path
 from detector.torchvision_googlenet import TorchvisionGoogLeNet
 
 PREPROCESSING = Preprocessing(mean=(127.5, 127.5, 127.5), std=(127.5, 127.5, 127.5))
@@ -21,7 +22,8 @@ def read_torchvision(path: Path) -> TorchvisionGoogLeNet:
     """The network from a state dict of ``torchvision.models.googlenet``, ``.safetensors`` or ``.pth``.
 
     A ``.pth`` is read with torch's restricted loader, which makes tensors and nothing else. The auxiliary
-    classifiers are left out. Raises CheckpointError for a file that is no such state dict.
+    classifiers are left out. Raises CheckpointError for a file that is no such state dict, or one of which
+    a value is not finite.
     """
     state = _read(path)
     ours = {
@@ -29,41 +31,52 @@ def read_torchvision(path: Path) -> TorchvisionGoogLeNet:
         for name, value in state.items()
         if not name.startswith(("aux1.", "aux2."))
     }
-    if "classifier.weight" not in ours or ours["classifier.weight"].ndim != 2:
+    shown = printable_path(path)
+    if "classifier.weight" not in ours or not _is_matrix(ours["classifier.weight"]):
         raise CheckpointError(
-            f"{path} has no matrix 'fc.weight'; this is no state dict of torchvision's googlenet"
+            f"{shown} has no matrix 'fc.weight'; this is no state dict of torchvision's googlenet"
         )
+    for name, value in ours.items():
+        if value.is_complex() or value.is_quantized or value.layout is not torch.strided:
+            raise CheckpointError(f"{shown}: {name} is no plain tensor of real numbers")
     network = TorchvisionGoogLeNet(len(ours["classifier.weight"]))
     try:
         network.load_state_dict(ours)
     except RuntimeError as error:
         reason = one_line(str(error).partition("\n")[2])
-        raise CheckpointError(f"{path} does not fit torchvision's googlenet: {reason}") from error
-    odd = [name for name, value in ours.items() if value.is_floating_point() and not value.isfinite().all()]
-    if odd:
-        raise CheckpointError(f"{path}: {odd[0].removeprefix('features.')} holds values that are not finite")
+        raise CheckpointError(f"{shown} does not fit torchvision's googlenet: {reason}") from error
+    for name, value in network.state_dict().items():
+        if not value.float().isfinite().all():
+            raise CheckpointError(f"{shown}: {name} holds values that are not finite")
     return network
 
 
+def _is_matrix(value: Tensor) -> bool:
+    return value.ndim == 2 and value.numel() > 0
+
+
 def _read(path: Path) -> dict[str, Tensor]:
+    if (reason := unreadable(path)) is not None:
+        raise CheckpointError(reason)
+    shown = printable_path(path)
     try:
         with path.open("rb") as file:
             if path.suffix == ".safetensors":
                 return load_file(path)
             state = torch.load(file, map_location="cpu", weights_only=True)
     except OSError as error:
-        raise CheckpointError(f"{path} cannot be read: {error.strerror or error}") from error
+        raise CheckpointError(f"{shown} cannot be read: {error.strerror or error}") from error
     except SafetensorError as error:
-        raise CheckpointError(f"{path} is no whole safetensors file; download it again") from error
+        raise CheckpointError(f"{shown} is no whole safetensors file; download it again") from error
     except Exception as error:  # whatever an unpickler makes of bytes: IndexError, KeyError, struct.error
         raise CheckpointError(
-            f"{path} is no whole file of tensors as torch.save writes them of a state_dict(); code that it "
+            f"{shown} is no whole file of tensors as torch.save writes them of a state_dict(); code that it "
             "holds is not run"
         ) from error
     if not isinstance(state, Mapping) or not all(
         isinstance(name, str) and isinstance(value, Tensor) for name, value in state.items()
     ):
         raise CheckpointError(
-            f"{path} holds no state dict: tensors by their names, as state_dict() gives them"
+            f"{shown} holds no state dict: tensors by their names, as state_dict() gives them"
         )
     return dict(state)

@@ -15,7 +15,7 @@ import typer
 from detector.apart import check_apart
 from detector.command_line import run_script
 from detector.datasets.formats import Format, open_data
-from detector.files import write_whole
+from detector.files import check_writable, write_whole
 from training.checking.class_balance import balance_chart
 from training.checking.data_check import check_data
 from training.checking.data_report import as_csv, as_json, summary
@@ -40,6 +40,8 @@ def main(
         raise SystemExit(f"error: --report {report} must end in .json or .csv")
     with one_line_errors():
         check_apart([report, chart], map(Path, split or []), data)
+        for written in filter(None, [report, chart]):
+            check_writable(written)
         folder = open_data(data, format)
         checked = check_data(folder, split or (), decoded=decode)
         print(summary(checked))

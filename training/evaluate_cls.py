@@ -15,7 +15,6 @@ from tqdm import tqdm
 from detector.checkpoints import load_checkpoint
 from detector.classification import Classifier
 from detector.command_line import run_script
-from detector.datasets.ilsvrc import read_list
 from detector.datasets.ilsvrc_cls import read_ilsvrc_cls
 from detector.datasets.pixels import labelled_without_unreadable
 from detector.datasets.problems import OnProblem, left_out
@@ -23,6 +22,7 @@ from detector.errors import DatasetError
 from detector.evaluation.classification import top_k_error
 from detector.images import load
 from detector.pretrained import SHIPPED
+from training.running.exclusion import Exclusion
 from training.running.script import one_line_errors
 
 
@@ -41,9 +41,12 @@ def main(
 ) -> None:
     """Print top-1 and top-5 accuracy, one line a classifier."""
     with one_line_errors():
+        classifiers = [Classifier(load_checkpoint(path), device=device) for path in weights or [SHIPPED]]
         dataset = read_ilsvrc_cls(data, split, on_problem=on_problem)
-        excluded = {name for path in exclude or [] for name in _listed(path)}
+        excluded = Exclusion(exclude or [])
         images = [image for image in dataset.images if Path(image.image_id).name not in excluded]
+        for line in excluded.unused():
+            print(line)
         dataset = labelled_without_unreadable(replace(dataset, images=images), on_problem)
         images = dataset.images
         for problem in dataset.problems:
@@ -53,8 +56,7 @@ def main(
         lost = left_out(dataset.problems)
         without = f" ({lost} left out for problems in the data)" if lost else ""
         labels = np.array([image.label for image in images])
-        for path in weights or [SHIPPED]:
-            classifier = Classifier(load_checkpoint(path), device=device)
+        for classifier in classifiers:
             start = time.perf_counter()
             scores = np.stack(
                 [
@@ -68,10 +70,6 @@ def main(
                 f"{classifier.name}: top-1 {1 - error[1]:.1%}, top-5 {1 - error[5]:.1%} "
                 f"on {len(images)} pictures{without}, {crops} crops, {seconds * 1000:.0f} ms a picture"
             )
-
-
-def _listed(path: Path) -> list[str]:
-    return [Path(columns[0]).name for columns in read_list(path)]
 
 
 if __name__ == "__main__":

@@ -21,6 +21,7 @@ from typing import Annotated, Any
 import typer
 
 from detector.apart import check_apart, check_no_loss
+from detector.checkpoints import read_metadata
 from detector.command_line import run_script
 from detector.datasets.formats import Format
 from detector.datasets.pixels import load_record
@@ -117,10 +118,9 @@ def main(
         read = [*(results or []), *(weights or [SHIPPED]), blacklist, Path(split) if split else None]
         check_apart([save_results, json_file], read, data)
         check_no_loss(json_file)
-        for path in filter(None, [save_results, json_file]):
-            check_writable(path)
         if cache is not None:
             check_folder_apart(cache, [data])
+        _check_files(weights or [], save_results, json_file, cache, record)
         measured = open_measured(
             data,
             format=format,
@@ -201,6 +201,22 @@ def _check_options(
         )
     if record and (ensemble or scoring):
         raise ParameterError("--record notes the figure of one checkpoint as it is: no --ensemble, --scoring")
+
+
+def _check_files(
+    weights: Sequence[Path],
+    save_results: Path | None,
+    json_file: Path | None,
+    cache: Path | None,
+    record: bool,
+) -> None:
+    """Raises CheckpointError or WriteError for files that would stop the run later, perhaps after hours."""
+    for path in weights:
+        read_metadata(path)
+    outputs = [save_results, json_file, *(weights if record else [])]
+    for output in (*outputs, cache / "any" / "file" if cache is not None else None):
+        if output is not None:
+            check_writable(output)
 
 
 def _warm_up(system: System, profiles: Sequence[Profile], records: Sequence[Record]) -> None:

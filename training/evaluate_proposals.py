@@ -80,7 +80,9 @@ def main(
     with one_line_errors():
         read = [weights or SHIPPED, Path(split) if split else None]
         check_apart([out / FIGURES, out / CHART], read)
-        check_writable(out / FIGURES)
+        for name in (FIGURES, CHART):
+            check_writable(out / name)
+        methods = _methods(method, weights, device)
         dataset = _read(data, split, on_problem)
         check_folder_apart(out, [data])
         dataset = without_unreadable(replace(dataset, records=dataset.records[::every]), on_problem)
@@ -89,7 +91,7 @@ def main(
         records = dataset.records
         if not any(len(record.boxes) for record in records):
             raise SystemExit(f"error: {data} holds no object to measure on")
-        runs = run_methods(_methods(method, weights, device), records)
+        runs = run_methods(methods, records)
         _report(runs, records, left_out(dataset.problems), out)
 
 

@@ -19,6 +19,7 @@ from detector.checkpoints import load_checkpoint
 from detector.command_line import run_script
 from detector.datasets.formats import Format
 from detector.datasets.problems import OnProblem, left_out
+from detector.files import check_writable
 from detector.pretrained import SHIPPED
 from training.own.chosen_data import ChosenData, choose_data
 from training.own.further_data import further_data, further_folder
@@ -141,6 +142,13 @@ def main(
     """Train a detector of a data set's classes, measure it, and write weights and a report."""
     with one_line_errors():
         start = load_checkpoint(init)
+        roots = [data, *(further_folder(text) for text in also or [])]
+        read = [init, *(Path(split) for split in (train, val) if split)]
+        if output is not None:
+            check_run_folder(output, read, roots, members)
+        if cache is not None:
+            check_folder_apart(cache, roots)
+            check_writable(cache / "part")
         recipe = _changed(
             named_preset(preset),
             seed=seed,
@@ -175,11 +183,9 @@ def main(
         chosen = choose_data(data, format=format, train=train, held_out=val, on_problem=on_problem)
         if iterations is None and preset == "default":
             recipe = _of_suitable_length(recipe, chosen)
-        output = output or Path("runs") / chosen.name
-        roots = [data, *(further_folder(text) for text in also or [])]
-        check_run_folder(output, [init, *(Path(split) for split in (train, val) if split)], roots, members)
-        if cache is not None:
-            check_folder_apart(cache, roots)
+        if output is None:
+            output = Path("runs") / chosen.name
+            check_run_folder(output, read, roots, members)
         plan = Plan(
             data=chosen,
             init=start,

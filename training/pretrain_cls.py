@@ -100,6 +100,7 @@ def main(
                 save_every=save_every,
                 seed=seed,
             )
+            start = load_checkpoint(init) if init is not None else None
             found = read_labelled_pictures(data)
             if overfit:
                 few = found.train.of_few_classes(overfit)
@@ -109,7 +110,7 @@ def main(
             with run_folder(output):
                 pretrain_classifier(
                     found,
-                    load_checkpoint(init) if init is not None else None,
+                    start,
                     output,
                     recipe,
                     name=name,

@@ -20,7 +20,6 @@ from tqdm import tqdm
 from detector.backbone import Backbone
 from detector.checkpoints import Checkpoint, load_checkpoint, save_checkpoint
 from detector.command_line import run_script
-from detector.datasets.ilsvrc import read_list
 from detector.datasets.ilsvrc_det import read_ilsvrc_det
 from detector.datasets.pixels import load_record, tolerated, without_unreadable
 from detector.datasets.problems import OnProblem
@@ -39,6 +38,7 @@ from training.multibox.multibox_batches import Batches
 from training.multibox.multibox_loop import MultiBoxRecipe, train_multibox
 from training.multibox.object_pictures import read_object_pictures
 from training.running.broken_pictures import BrokenPictures
+from training.running.exclusion import Exclusion
 from training.running.locks import run_folder
 from training.running.run_files import check_run_folder
 from training.running.run_log import lines_before
@@ -85,16 +85,19 @@ def main(
     with one_line_errors():
         recipe = MultiBoxRecipe(iterations=iterations, batch=batch, rate=rate, shapes=shapes, seed=seed)
         check_run_folder(output, [init, *(exclude or [])], [*data, *([val] if val else [])])
+        start = load_checkpoint(init)
         val = val or _first_ilsvrc(data)
         measured = _measured(val, on_problem) if val else Dataset([], [])
         records = measured.records
-        names = frozenset(name for path in exclude or [] for name in _listed(path))
-        pictures = read_object_pictures(data, names, held_out=records, on_problem=on_problem)
+        excluded = Exclusion(exclude or [])
+        pictures = read_object_pictures(data, excluded, held_out=records, on_problem=on_problem)
+        for line in excluded.unused():
+            tqdm.write(line)
         for problem in [*measured.problems, *pictures.problems]:
             tqdm.write(f"{problem.image_id}: {problem.kind}: {problem.message}")
         with run_folder(output):
             add_multibox(
-                load_checkpoint(init),
+                start,
                 pictures.records,
                 records,
                 output,
@@ -220,13 +223,6 @@ def _first_ilsvrc(data: Sequence[Path]) -> Path | None:
             continue
         return root
     return None
-
-
-def _listed(path: Path) -> set[str]:
-    """The names of a list file's pictures, as their files may be called without suffix: a dot in a name may
-    begin one, or not. Raises DatasetError if the file cannot be read."""
-    names = [Path(columns[0]) for columns in read_list(path)]
-    return {name.name for name in names} | {name.stem for name in names}
 
 
 if __name__ == "__main__":

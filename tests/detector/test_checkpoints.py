@@ -193,6 +193,10 @@ def _labels(labels: torch.Tensor) -> Callable[[Path], None]:
     return _rewritten(lambda header, tensors: tensors.update({"pooling.labels": labels}))
 
 
+def _typed(name: str, dtype: torch.dtype) -> Callable[[Path], None]:
+    return _rewritten(lambda header, tensors: tensors.update({name: tensors[name].to(dtype)}))
+
+
 def _filled(name: str, value: float) -> Callable[[Path], None]:
     return _rewritten(lambda header, tensors: tensors[name].fill_(value))
 
@@ -238,6 +242,16 @@ UNUSABLE = [
     ("labels in a table", _labels(torch.zeros(1, 1200, dtype=torch.int64)), "list of whole numbers"),
     ("labels without end", _labels(torch.zeros(30_000_000, dtype=torch.uint8)), "more|shape"),
     ("a weight that is no number", _filled("backbone.classifier.bias", float("nan")), "not finite"),
+    ("a size that the heads do not fit", _prepared(size=320), "does not fit googlenet"),
+    ("a size that leaves no map", _prepared(size=8, context=1), "does not fit googlenet"),
+    *(
+        (
+            f"weights of {dtype}",
+            _typed("backbone.classifier.bias", dtype),
+            "numbers with a fraction are needed",
+        )
+        for dtype in (torch.float8_e4m3fn, torch.complex64, torch.bool, torch.int16)
+    ),
     ("a weight that is endless", _filled("backbone.classifier.bias", float("-inf")), "not finite"),
     ("a bit flipped", lambda path: _flip(path), "is damaged"),
     ("a digest of another type", _edited(sha256=5), "its header does not have"),

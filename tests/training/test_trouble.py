@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import save
 
 from detector.errors import CheckpointError, DetectorError, ParameterError
 from training.regions.map_store import MapStore
@@ -308,3 +309,37 @@ def test_errors_of_writing_get_the_files_name(tmp_path: Path) -> None:
     with pytest.raises(OSError, match="full") as raised, naming(tmp_path / "a"):
         raise OSError(errno.ENOSPC, "full")
     assert raised.value.filename == str(tmp_path / "a")
+
+
+def _fifo(path: Path) -> None:
+    os.mkfifo(path)
+
+
+@pytest.mark.parametrize(
+    ("make", "says"),
+    [
+        pytest.param(lambda path: path.mkdir(), "is a folder", id="a folder"),
+        pytest.param(_fifo, "is a pipe", id="a pipe"),
+        pytest.param(
+            lambda path: path.symlink_to("/dev/zero"), "is a pipe, a socket or a device", id="a device"
+        ),
+    ],
+)
+def test_what_is_no_file_in_a_run_or_a_cache_is_refused(
+    tmp_path: Path, make: Callable[[Path], object], says: str
+) -> None:
+    """A pipe would be waited for without end."""
+    make(path := tmp_path / "file")
+    for read in (lambda: load_state(path, "run"), lambda: read_sealed(path)):
+        with pytest.raises(CheckpointError, match=says) as caught:
+            read()
+        assert str(caught.value).isprintable()
+
+
+@pytest.mark.parametrize("text", ["[]", "5", "null", "{}", "[" * 100_000, '{"sha256": 1}', "nope"])
+def test_a_state_of_other_words_is_refused(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "state.safetensors"
+    path.write_bytes(save({"weights/a": torch.zeros(2)}, metadata={"state": text}))
+    with pytest.raises(CheckpointError, match=r"no training state|is damaged") as caught:
+        load_state(path, "run")
+    assert str(caught.value).isprintable()

@@ -1,7 +1,7 @@
 """Pictures with boxes of objects of any class, gathered from several data sets: what MultiBox learns from."""
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -30,7 +30,7 @@ class _Owned:
 
 def read_object_pictures(
     roots: Sequence[Path],
-    exclude: frozenset[str],
+    exclude: Container[str],
     *,
     held_out: Sequence[Record] = (),
     on_problem: OnProblem = OnProblem.REPORT,

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from detector.apart import check_apart
 from detector.errors import ParameterError
+from detector.files import check_writable
 from detector.picture_paths import has_picture_suffix
 from detector.text import printable_path, valid_name
 
@@ -18,15 +19,19 @@ _NAMES = (
 def check_run_folder(
     output: Path, inputs: Iterable[Path | None], data: Iterable[Path], members: int = 1
 ) -> None:
-    """Find out, before work is done, whether a run's files would replace what is read, or be taken for data.
+    """Find out, before work is done, whether a run's files can be written, replace nothing that is read, and
+    are not taken for data.
 
     ``inputs`` are files that are read (weights to start from, lists), None for one that was not given;
     ``data`` are folders of data sets. That a file of the same run is there already is no fault: the run goes
-    on. Raises ParameterError.
+    on. Raises ParameterError, or WriteError for a place that cannot be written to.
     """
     folders = [output] if members == 1 else [output, *(output / f"member-{n + 1}" for n in range(members))]
-    check_apart([folder / name for folder in folders for name in _NAMES], inputs)
+    files = [folder / name for folder in folders for name in _NAMES]
+    check_apart(files, inputs)
     check_folder_apart(output, data)
+    for path in files:
+        check_writable(path)
     check_utf8(output)
 
 

@@ -12,6 +12,8 @@ from torch import Tensor, nn
 
 from detector.errors import CheckpointError
 from detector.files import write_whole
+from detector.readable import unreadable
+from detector.text import printable_path
 from training.running.script import naming
 
 
@@ -33,6 +35,9 @@ def load_state(path: Path, run: str) -> tuple[int, dict[str, dict[str, Tensor]]]
 
     Raises CheckpointError if the file is no training state, is damaged, or is another run's.
     """
+    if (reason := unreadable(path)) is not None:
+        raise CheckpointError(f"{reason}; a training state belongs there")
+    shown = printable_path(path)
     try:
         with safe_open(path, framework="pt") as file:
             header = json.loads((file.metadata() or {})["state"])
@@ -47,7 +52,7 @@ def load_state(path: Path, run: str) -> tuple[int, dict[str, dict[str, Tensor]]]
         ) from error
     if digest != _digest(header, tensors):
         raise CheckpointError(
-            f"{path} is damaged: it is not what was written. Put back a copy, or delete it to start anew"
+            f"{shown} is damaged: it is not what was written. Put back a copy, or delete it to start anew"
         )
     parts: dict[str, dict[str, Tensor]] = {}
     for key, value in tensors.items():
@@ -55,7 +60,7 @@ def load_state(path: Path, run: str) -> tuple[int, dict[str, dict[str, Tensor]]]
         parts.setdefault(part, {})[name] = value
     if header["run"] != run:
         raise CheckpointError(
-            f"{path} belongs to a run with other data or settings; give another --output, or delete it to "
+            f"{shown} belongs to a run with other data or settings; give another --output, or delete it to "
             "start anew. Pictures that changed or broke since are other data: bring them back, and it goes on"
         )
     return header["iteration"], parts
