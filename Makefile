@@ -1,5 +1,6 @@
 # make serve     the service on port 8000; WEIGHTS=path (path:path averages several), PORT=number choose others
-# make test      the tests
+# make test      the tests; JOBS=number says how many at once, TESTS="..." which, as pytest takes them
+# make test-exhaustive  those that `make test` leaves out: long tables, kills, the wheel
 # make check     linter, formatter and type checker, all read-only
 # make training  what the scripts of training/ need besides, in .venv (make test brings it too)
 # make peers     what benchmarks measure against: OpenCV's contrib build in .venv/peers, LitServe
@@ -9,13 +10,22 @@
 # .venv is set up when first needed and again when pyproject.toml or constraints.txt change.
 # PYTHON=python3.12 chooses the interpreter that .venv is made with (3.11 to 3.13).
 
+SHELL := /bin/bash
+.SHELLFLAGS := -o pipefail -c
+
 PYTHON ?= python3
+JOBS ?= auto
 VENV := .venv
 BIN := $(VENV)/bin
 PIP_INSTALL := $(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt
 
+# What pip says, shortened to what takes time.
+SHORTLY := awk '/Downloading .*\.(whl|gz) \(.* [MG]B\)/ {print "  downloading", $$2, $$3, $$4; fflush()} \
+  /^Installing collected packages/ {print "  unpacking", NF - 3, "packages"; fflush()} \
+  /^Successfully installed/ {print "  done"; fflush()}'
+
 .DEFAULT_GOAL := help
-.PHONY: help serve test check training peers fuzz clean
+.PHONY: help serve test test-exhaustive check training peers fuzz clean
 .NOTPARALLEL:
 
 help:
@@ -26,8 +36,14 @@ serve: $(VENV)/.serve
 	@echo "That takes some ten seconds (half a minute on a slow machine); then the log says Ready."
 	$(if $(WEIGHTS),DETECTOR_WEIGHTS='$(WEIGHTS)') $(if $(PORT),DETECTOR_PORT='$(PORT)') $(BIN)/python -P -m api
 
+# One thread for each process of tests: more would only get in each other's way.
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist worksteal
+
 test: $(VENV)/.dev
-	$(BIN)/python -m pytest
+	$(PYTEST) -m 'not exhaustive' $(TESTS)
+
+test-exhaustive: $(VENV)/.dev
+	$(PYTEST) -m exhaustive $(TESTS)
 
 check: $(VENV)/.dev
 	$(BIN)/ruff check .
@@ -49,25 +65,25 @@ clean:
 
 $(VENV)/.serve: $(VENV)/.made pyproject.toml constraints.txt
 	@echo "Installing the service into $(VENV): PyTorch above all, some minutes and gigabytes the first time."
-	$(PIP_INSTALL) -e '.[api]'
+	$(PIP_INSTALL) -e '.[api]' | $(SHORTLY)
 	@touch $@
 
 $(VENV)/.dev: $(VENV)/.made pyproject.toml constraints.txt
 	@echo "Installing everything, tests and checks included, into $(VENV): some minutes the first time."
-	$(PIP_INSTALL) -e '.[dev]'
+	$(PIP_INSTALL) -e '.[dev]' | $(SHORTLY)
 	@touch $@
 
 # The contrib build and the plain one cannot live in one environment: it gets a folder of its own.
 $(VENV)/.training: $(VENV)/.made pyproject.toml constraints.txt
 	@echo "Installing what training needs into $(VENV): some minutes the first time."
-	$(PIP_INSTALL) -e '.[training]'
+	$(PIP_INSTALL) -e '.[training]' | $(SHORTLY)
 	@touch $@
 
 $(VENV)/.peers: $(VENV)/.dev
 	rm -rf $(VENV)/peers
 	$(BIN)/python -m pip install --quiet --no-deps --target $(VENV)/peers \
 	  opencv-contrib-python-headless==$$(sed -n 's/^opencv-python-headless==//p' constraints.txt)
-	$(PIP_INSTALL) -e '.[peers]'
+	$(PIP_INSTALL) -e '.[peers]' | $(SHORTLY)
 	@touch $@
 
 $(VENV)/.made:
