@@ -24,9 +24,9 @@ import numpy as np
 import torch
 import typer
 
+from detector.datasets.annotated_image import AnnotatedImage
 from detector.datasets.formats.ilsvrc_det import read_ilsvrc_det
 from detector.datasets.formats.voc import read_voc
-from detector.datasets.record import Record
 from detector.errors import DetectorError
 from detector.evaluation.proposal_methods import Method, chosen, detector_methods, run_methods, search_methods
 from detector.evaluation.proposal_recall import ALL, MethodFigures, figures
@@ -114,7 +114,7 @@ def _opencv_threads(count: int) -> Iterator[None]:
         cv2.setNumThreads(1)
 
 
-def _report(name: str, methods: Sequence[Method], records: Sequence[Record]) -> None:
+def _report(name: str, methods: Sequence[Method], records: Sequence[AnnotatedImage]) -> None:
     runs = {run.name: run for run in run_methods(methods, records)}
     measured = [figures(run, records, BUDGETS) for run in runs.values()]
     yardsticks = [runs[name].seconds for name in YARDSTICKS]

@@ -21,9 +21,9 @@ from typing import Annotated, Any
 import typer
 
 from detector.cli.options import run_script
+from detector.datasets.annotated_image import AnnotatedImage, OnProblem, left_out
 from detector.datasets.open import Format
-from detector.datasets.pixels import load_record
-from detector.datasets.record import OnProblem, Record, left_out
+from detector.datasets.pixels import load_image
 from detector.errors import ParameterError
 from detector.evaluation.matching import ClassMatch, match_classes
 from detector.io.atomic_write import check_writable, write_whole
@@ -217,10 +217,10 @@ def _check_files(
             check_writable(output)
 
 
-def _warm_up(system: System, profiles: Sequence[Profile], records: Sequence[Record]) -> None:
+def _warm_up(system: System, profiles: Sequence[Profile], records: Sequence[AnnotatedImage]) -> None:
     """Propose once by all profiles before any time is taken: what is to be compiled is, and weights that
     cannot serve a profile say so at once."""
-    image = load_record(records[0])
+    image = load_image(records[0])
     for profile in profiles:
         system.any.propose(image, profile)
 

@@ -17,11 +17,11 @@ from typing import Annotated
 import typer
 
 from detector.cli.options import run_script
+from detector.datasets.annotated_image import AnnotatedImage, Dataset, OnProblem, left_out
 from detector.datasets.formats.ilsvrc_det import read_ilsvrc_det
 from detector.datasets.formats.voc import read_voc
 from detector.datasets.formats.voc_folder import is_voc
 from detector.datasets.pixels import without_unreadable
-from detector.datasets.record import Dataset, OnProblem, Record, left_out
 from detector.evaluation.proposal_methods import (
     UNIONS,
     Method,
@@ -109,7 +109,7 @@ def _methods(names: Sequence[str] | None, weights: Path | None, device: str) -> 
     return chosen(names, methods)
 
 
-def _report(runs: Sequence[MethodRun], records: Sequence[Record], lost: int, out: Path) -> None:
+def _report(runs: Sequence[MethodRun], records: Sequence[AnnotatedImage], lost: int, out: Path) -> None:
     measured = [figures(run, records) for run in runs]
     truth = [record.boxes for record in records]
     by_name = {run.name: run for run in runs}
@@ -143,7 +143,7 @@ def _report(runs: Sequence[MethodRun], records: Sequence[Record], lost: int, out
 
 
 def _compared(
-    by_name: dict[str, MethodRun], unions: dict[str, MethodRun], records: Sequence[Record]
+    by_name: dict[str, MethodRun], unions: dict[str, MethodRun], records: Sequence[AnnotatedImage]
 ) -> list[MethodFigures]:
     """Each union beside all boxes of plain selective search, and beside as many of its best."""
     plain = by_name.get(PLAIN)

@@ -18,9 +18,9 @@ import typer
 from tqdm import tqdm
 
 from detector.cli.options import run_script
+from detector.datasets.annotated_image import AnnotatedImage, Dataset, OnProblem
 from detector.datasets.formats.ilsvrc_det import read_ilsvrc_det
-from detector.datasets.pixels import load_record, tolerated, without_unreadable
-from detector.datasets.record import Dataset, OnProblem, Record
+from detector.datasets.pixels import load_image, tolerated, without_unreadable
 from detector.errors import DatasetError, ParameterError
 from detector.evaluation.proposal_recall import proposal_recall
 from detector.inference.engine import choose_device
@@ -89,7 +89,7 @@ def main(
         measured = _measured(val, on_problem) if val else Dataset([], [])
         records = measured.records
         excluded = Exclusion(exclude or [])
-        images = read_object_images(data, excluded, held_out=records, on_problem=on_problem)
+        images = read_object_images(data, excluded, validation=records, on_problem=on_problem)
         for line in excluded.unused():
             tqdm.write(line)
         for problem in [*measured.problems, *images.problems]:
@@ -109,8 +109,8 @@ def main(
 
 def add_multibox(
     init: Checkpoint,
-    records: Sequence[Record],
-    val: Sequence[Record],
+    records: Sequence[AnnotatedImage],
+    val: Sequence[AnnotatedImage],
     output: Path,
     recipe: MultiBoxRecipe,
     *,
@@ -196,11 +196,15 @@ def _spec(init: Checkpoint, batches: Batches, recipe: MultiBoxRecipe) -> MultiBo
 
 
 def _recall(
-    backbone: Backbone, head: MultiBoxHead, preprocessing: Preprocessing, val: Sequence[Record], device: str
+    backbone: Backbone,
+    head: MultiBoxHead,
+    preprocessing: Preprocessing,
+    val: Sequence[AnnotatedImage],
+    device: str,
 ) -> dict[str, float]:
     """Recall at IoU 0.5 and 0.7 with so many boxes."""
     multibox = MultiBox(copy.deepcopy(backbone.features), copy.deepcopy(head), preprocessing, device=device)
-    found = [multibox.propose(load_record(record), max(BUDGETS)).boxes for record in val]
+    found = [multibox.propose(load_image(record), max(BUDGETS)).boxes for record in val]
     truth = [record.boxes for record in val]
     return {
         f"recall@{iou} of {budget}": float(recall)

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from detector.datasets.record import OnProblem, Problem, ProblemLog, Record
-from detector.datasets.record_check import ImageCheck
+from detector.datasets.annotated_image import AnnotatedImage, OnProblem, Problem, ProblemLog
+from detector.datasets.annotation_check import ImageCheck
 from detector.structures.classes import ClassList
 
 THREADS = 8
@@ -20,14 +20,14 @@ _CHUNK = 64  # pictures a task: enough that handing them out costs nothing
 class Entry:
     """A picture that a data set lists.
 
-    ``read`` gives its record, or None where it had to be left out; what is wrong it tells the log. Its
-    second argument is ``check_images`` (:class:`detector.datasets.record_check.RecordCheck`). It is called
-    from several threads, each with a log of its own.
+    ``read`` gives the annotated image, or None where it had to be left out; problems go to the log. Its second
+    argument is ``check_images`` (:class:`detector.datasets.annotation_check.AnnotationCheck`). It is called from
+    several threads, each with a log of its own.
     """
 
     image_id: str
     image: Path
-    read: Callable[[ProblemLog, ImageCheck], Record | None]
+    read: Callable[[ProblemLog, ImageCheck], AnnotatedImage | None]
 
 
 class Layout(Protocol):
@@ -42,17 +42,17 @@ class Layout(Protocol):
     def entries(self, split: str | None) -> Sequence[Entry]:
         """The pictures of a split in its order; None: every picture of the data set, once."""
 
-    def strays(self, split: str | None, log: ProblemLog) -> None:
+    def unmatched_annotations(self, split: str | None, log: ProblemLog) -> None:
         """Report annotations of a split that belong to none of its pictures."""
 
 
-def read_entries(entries: Sequence[Entry], log: ProblemLog, check_images: ImageCheck) -> list[Record]:
+def read_entries(entries: Sequence[Entry], log: ProblemLog, check_images: ImageCheck) -> list[AnnotatedImage]:
     """The records of all entries in their order, read on several threads; problems come in that order too.
 
     Raises DatasetError at the first problem where ``log`` says STOP.
     """
 
-    def read(chunk: Sequence[Entry]) -> list[tuple[Record | None, list[Problem]]]:
+    def read(chunk: Sequence[Entry]) -> list[tuple[AnnotatedImage | None, list[Problem]]]:
         found = []
         for entry in chunk:
             mine = ProblemLog(OnProblem.REPORT)

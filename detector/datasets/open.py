@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 
+from detector.datasets.annotated_image import Dataset, OnProblem, Problem, ProblemLog, unread_folders
+from detector.datasets.annotation_check import ImageCheck
 from detector.datasets.entries import Layout, read_entries
 from detector.datasets.folder_tree import FolderTree
 from detector.datasets.formats.coco_folder import CocoFolder
@@ -15,8 +17,6 @@ from detector.datasets.formats.ilsvrc_det import IlsvrcFolder
 from detector.datasets.formats.voc_folder import VocFolder
 from detector.datasets.formats.yolo_folder import YoloFolder
 from detector.datasets.presence import is_file
-from detector.datasets.record import Dataset, OnProblem, Problem, ProblemLog, unread_folders
-from detector.datasets.record_check import ImageCheck
 from detector.datasets.unread_images import unread_of
 from detector.errors import DatasetError
 from detector.io.image_paths import unread_kinds
@@ -88,7 +88,7 @@ class DataFolder:
                 "there: give one of the splits, or the path of a text file that names a picture a line"
             )
         records = read_entries(entries, log, checked)
-        self.layout.strays(own, log)
+        self.layout.unmatched_annotations(own, log)
         self._tell_unread(log)
         for problem in self.problems:
             log.report(problem.image_id, problem.kind, problem.message)
@@ -102,7 +102,7 @@ class DataFolder:
             log.report(str(self.root), "unread_kind", f"{self.root}: {unread_kinds(unread)}")
 
 
-def open_data(root: Path, format: Format | None = None, *, images_needed: bool = True) -> DataFolder:
+def open_dataset(root: Path, format: Format | None = None, *, images_needed: bool = True) -> DataFolder:
     """Find out what data set lies in a folder.
 
     ILSVRC's layout is told by its folders. Of the others each is looked for below the folder, and exactly one

@@ -17,9 +17,9 @@ from enum import IntEnum
 import numpy as np
 from numpy.typing import NDArray
 
-from detector.datasets.record import Record
+from detector.datasets.annotated_image import AnnotatedImage
 from detector.errors import ParameterError
-from detector.evaluation.by_class import ImageInput, Rule, figures, find, images
+from detector.evaluation.average_precision import ImageInput, Rule, figures, find, images
 from detector.evaluation.ilsvrc import ILSVRC
 from detector.evaluation.matching import exact_iou
 from detector.evaluation.sizes import SizeFigures, by_size
@@ -130,7 +130,7 @@ class ErrorBreakdown:
 
 
 def break_down(
-    ground_truth: Sequence[Record],
+    ground_truth: Sequence[AnnotatedImage],
     detections: Mapping[str, Detections],
     num_classes: int,
     rule: Rule = ILSVRC,
@@ -150,8 +150,8 @@ def break_down(
     and a class without objects left to ask for counts 0.
 
     ``proposals`` holds the boxes [R,4] of each picture. What is passed over is passed over here too, and
-    errors are those of :func:`detector.evaluation.by_class.evaluate`; ParameterError too if proposals lack a
-    picture.
+    errors are those of :func:`detector.evaluation.average_precision.evaluate`; ParameterError too if proposals
+    lack a picture.
     """
     seen = list(images(ground_truth, detections, num_classes, blacklist))
     pool = _Pool.of(seen, rule)

@@ -18,12 +18,12 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from detector.datasets.annotated_image import AnnotatedImage
 from detector.datasets.formats.ilsvrc_det import read_list
 from detector.datasets.formats.values import number
 from detector.datasets.formats.voc_xml import from_corners, to_corners
-from detector.datasets.record import Record
 from detector.errors import DatasetError, ParameterError
-from detector.evaluation.by_class import DetEvaluation, Rule, evaluate
+from detector.evaluation.average_precision import DetEvaluation, Rule, evaluate
 from detector.evaluation.matching import average_precision, exact_iou
 from detector.io.atomic_write import write_whole
 from detector.structures.boxes import Boxes
@@ -80,12 +80,12 @@ _TOLERANCE = 10  # pixels that a drawn box may be longer and wider than a small 
 
 
 def evaluate_det(
-    ground_truth: Sequence[Record],
+    ground_truth: Sequence[AnnotatedImage],
     detections: Mapping[str, Detections],
     num_classes: int,
     blacklist: Collection[tuple[str, int]] = frozenset(),
 ) -> DetEvaluation:
-    """Measure detections by the rule of ILSVRC: :func:`detector.evaluation.by_class.evaluate` says more."""
+    """Measure detections by ILSVRC's rule, as :func:`detector.evaluation.average_precision.evaluate` says."""
     return evaluate(ground_truth, detections, num_classes, ILSVRC, blacklist)
 
 

@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torchvision.ops import batched_nms
 
-from detector.datasets.record import Record
+from detector.datasets.annotated_image import AnnotatedImage
 from detector.errors import ParameterError
 from detector.models.from_classifier import meanings
 from detector.structures.boxes import Boxes, area, intersection
@@ -81,7 +81,7 @@ class ClassMatch:
         rows = np.sort(np.concatenate([rows[~joined], ours[kept]]))  # best first, as they came
         return Detections(found.boxes[rows], labels[rows], found.scores[rows])
 
-    def record(self, record: Record) -> Record:
+    def record(self, record: AnnotatedImage) -> AnnotatedImage:
         """The record without objects of classes that the detector knows nothing of."""
         asked_for = self.known[record.labels]
         if asked_for.all():

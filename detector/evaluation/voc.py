@@ -10,8 +10,8 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from detector.datasets.record import Record
-from detector.evaluation.by_class import DetEvaluation, Rule, evaluate
+from detector.datasets.annotated_image import AnnotatedImage
+from detector.evaluation.average_precision import DetEvaluation, Rule, evaluate
 from detector.evaluation.matching import PrecisionRecall, average_precision, exact_iou
 from detector.structures.boxes import Boxes
 from detector.structures.detections import Detections
@@ -20,7 +20,7 @@ _IOU = 0.5
 
 
 def evaluate_voc(
-    ground_truth: Sequence[Record],
+    ground_truth: Sequence[AnnotatedImage],
     detections: Mapping[str, Detections],
     num_classes: int,
     *,
@@ -29,7 +29,7 @@ def evaluate_voc(
     """Measure detections by the rule of VOC: the area under the curve, or 2007's eleven points of it.
 
     Objects marked difficult are left aside, and so are detections of them. Errors and partial records are as
-    for :func:`detector.evaluation.by_class.evaluate`.
+    for :func:`detector.evaluation.average_precision.evaluate`.
     """
     return evaluate(ground_truth, detections, num_classes, VOC_2007 if eleven_points else VOC)
 

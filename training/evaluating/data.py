@@ -5,11 +5,11 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
 
+from detector.datasets.annotated_image import AnnotatedImage, Dataset, OnProblem, Problem
 from detector.datasets.formats.coco_folder import CocoFolder
 from detector.datasets.formats.ilsvrc_det import IlsvrcFolder, det_image_ids
-from detector.datasets.open import DataFolder, Format, open_data
+from detector.datasets.open import DataFolder, Format, open_dataset
 from detector.datasets.pixels import without_unreadable
-from detector.datasets.record import Dataset, OnProblem, Problem, Record
 from detector.datasets.split_names import Role, role_of
 from detector.errors import DatasetError, ParameterError
 from detector.evaluation.coco import read_coco_results, write_coco_results
@@ -33,7 +33,7 @@ class MeasuredData:
     name: str
     folder: DataFolder
     split: str | None
-    records: Sequence[Record]
+    records: Sequence[AnnotatedImage]
     image_ids: Sequence[str]
     problems: Sequence[Problem]
     left_out: Collection[str] = frozenset()
@@ -120,7 +120,7 @@ def open_measured(
     By default the split is the data's validation, else its test, else all of it. Raises DatasetError if it
     cannot be read or holds no picture.
     """
-    folder = open_data(data, format, images_needed=images_needed)
+    folder = open_dataset(data, format, images_needed=images_needed)
     if split is None:
         split = _held_out(folder)
     dataset = folder.read(split, on_problem=on_problem)

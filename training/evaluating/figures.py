@@ -12,9 +12,9 @@ from typing import Any
 
 import numpy as np
 
+from detector.datasets.annotated_image import AnnotatedImage
 from detector.datasets.open import Format
-from detector.datasets.record import Record
-from detector.evaluation.by_class import DetEvaluation, Rule, evaluate
+from detector.evaluation.average_precision import DetEvaluation, Rule, evaluate
 from detector.evaluation.coco import CocoFigures, evaluate_coco
 from detector.evaluation.error_analysis import ErrorBreakdown, break_down
 from detector.evaluation.ilsvrc import ILSVRC
@@ -108,7 +108,7 @@ class RunFigures:
 
 def measure(
     name: str,
-    records: Sequence[Record],
+    records: Sequence[AnnotatedImage],
     detections: Mapping[str, Detections],
     num_classes: int,
     rules: Sequence[RuleName],
@@ -137,7 +137,7 @@ def measure(
 
 
 def _speed(
-    records: Sequence[Record],
+    records: Sequence[AnnotatedImage],
     proposals: Sequence[Boxes] | None,
     speed: tuple[Sequence[float], Sequence[float]] | None,
 ) -> Speed | None:

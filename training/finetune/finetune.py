@@ -10,8 +10,8 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from detector.datasets.annotated_image import Dataset, OnProblem, left_out
 from detector.datasets.formats.files import printable
-from detector.datasets.record import Dataset, OnProblem, left_out
 from detector.errors import ParameterError
 from detector.inference.loading import load_detector
 from detector.io.atomic_write import write_whole
@@ -101,7 +101,7 @@ def _train(plan: Plan, number: int) -> Path:
         cache=plan.cache,
         name=plan.name if alone else f"{plan.name}-{number + 1}",
         data_name=plan.data_name,
-        held_out=Dataset(spread(data.held_out.records, plan.measured_images), data.held_out.class_ids),
+        held_out=Dataset(spread(data.validation.records, plan.measured_images), data.validation.class_ids),
         device=plan.device,
         cache_gib=plan.cache_gib,
         workers=plan.workers,
@@ -110,7 +110,7 @@ def _train(plan: Plan, number: int) -> Path:
 
 
 def _measure(plan: Plan, paths: Sequence[Path]) -> list[Measured]:
-    records = spread(plan.data.held_out.records, plan.measured_images)
+    records = spread(plan.data.validation.records, plan.measured_images)
     measured = []
     for path in paths:
         detector = load_detector(path, device=plan.device)
@@ -155,7 +155,7 @@ def _figures(plan: Plan, measured: Sequence[Measured]) -> dict[str, object]:
             "measure": one.measure,
             "mAP": round(one.evaluation.mean_ap, 4),
             "pictures": len(one.records),
-            "left out": left_out(plan.data.held_out.problems),
+            "left out": left_out(plan.data.validation.problems),
             "seconds a picture": round(one.seconds, 3),
             "AP": {
                 names[i]: round(float(one.evaluation.ap[i]), 4) for i in one.evaluation.measured.nonzero()[0]

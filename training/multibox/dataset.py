@@ -7,11 +7,11 @@ from pathlib import Path
 
 import numpy as np
 
+from detector.datasets.annotated_image import AnnotatedImage, Dataset, OnProblem, Problem
 from detector.datasets.formats.agnostic import FILE_NAME, read_agnostic
 from detector.datasets.formats.ilsvrc_cls import read_ilsvrc_loc
 from detector.datasets.formats.ilsvrc_det import read_ilsvrc_det
-from detector.datasets.open import Format, open_data
-from detector.datasets.record import Dataset, OnProblem, Problem, Record
+from detector.datasets.open import Format, open_dataset
 from detector.errors import DatasetError
 from detector.structures.boxes import iou
 
@@ -23,7 +23,7 @@ SAME_IOU = 0.7
 class _Owned:
     """A record, and whether it is of ILSVRC, whose names of pictures are unique over all its tasks."""
 
-    record: Record
+    record: AnnotatedImage
     is_ilsvrc: bool
 
 
@@ -31,21 +31,21 @@ def read_object_images(
     roots: Sequence[Path],
     exclude: Container[str],
     *,
-    held_out: Sequence[Record] = (),
+    validation: Sequence[AnnotatedImage] = (),
     on_problem: OnProblem = OnProblem.REPORT,
 ) -> Dataset:
     """All pictures with boxes below the given folders, each picture once; labels mean nothing.
 
     A folder is an ILSVRC download (its DET and CLS-LOC training pictures and ``agnostic_boxes.json`` are
     read, as far as they are there), or a set in another layout, of which every split is read
-    (:func:`detector.datasets.open.open_data`). One picture is what is one file, what has the same name in
+    (:func:`detector.datasets.open.open_dataset`). One picture is what is one file, what has the same name in
     ILSVRC, or what has the same name and the same bytes elsewhere: files that share only their names are
     several. A picture that several sets hold keeps the boxes of all, and ``partial`` is true only if no set
     has labelled every object; one with crowds has not.
 
     exclude:
         Names without suffix of pictures to leave out, of whichever set.
-    held_out:
+    validation:
         Pictures of ILSVRC that are measured: they are left out.
 
     Raises DatasetError for a folder that holds none of these.
@@ -61,7 +61,7 @@ def read_object_images(
             ]
             problems += dataset.problems
     owned = [one for one in owned if one.record.path.stem not in exclude]
-    measured = [_Owned(record, True) for record in held_out]
+    measured = [_Owned(record, True) for record in validation]
     key_of = _keys([*measured, *owned])
     out = {key_of[id(one)] for one in measured}
     kept = [one for one in owned if key_of[id(one)] not in out]
@@ -69,9 +69,9 @@ def read_object_images(
     return Dataset(records, ["object"], problems)
 
 
-def merged(records: Iterable[Record], keys: Iterable[object]) -> list[Record]:
+def merged(records: Iterable[AnnotatedImage], keys: Iterable[object]) -> list[AnnotatedImage]:
     """One record a key, which says what picture each is of, in the order of their first."""
-    found: dict[object, Record] = {}
+    found: dict[object, AnnotatedImage] = {}
     for record, key in zip(records, keys, strict=True):
         record = replace(record, labels=np.zeros(len(record.boxes), np.int64))
         known = found.get(key)
@@ -107,7 +107,7 @@ def _print(path: Path) -> object:
         return path
 
 
-def _joined(a: Record, b: Record) -> Record:
+def _joined(a: AnnotatedImage, b: AnnotatedImage) -> AnnotatedImage:
     """The boxes of both, those of the fully labelled one first."""
     if a.partial and not b.partial:
         a, b = b, a
@@ -123,7 +123,7 @@ def _read(root: Path, on_problem: OnProblem) -> list[tuple[Dataset, bool]]:
     """The data sets of a folder, and whether each is of ILSVRC."""
     if found := _read_ilsvrc(root, on_problem):
         return [(dataset, True) for dataset in found]
-    folder = open_data(root)
+    folder = open_dataset(root)
     if folder.format is Format.ILSVRC:
         raise DatasetError(f"{root} is an ILSVRC download that lists no training pictures (ILSVRC/ImageSets)")
     return [(folder.read(on_problem=on_problem), False)]

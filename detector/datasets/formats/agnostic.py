@@ -6,13 +6,13 @@ from typing import Any
 
 import numpy as np
 
+from detector.datasets.annotated_image import Dataset, OnProblem, ProblemLog
+from detector.datasets.annotation_check import Annotation, AnnotationCheck
 from detector.datasets.formats.files import read_json
 from detector.datasets.formats.ilsvrc_det import IlsvrcLayout, Task, image_rows
 from detector.datasets.formats.json_keys import spelled
 from detector.datasets.formats.values import number, shown, side
 from detector.datasets.formats.voc_xml import from_corners
-from detector.datasets.record import Dataset, OnProblem, ProblemLog
-from detector.datasets.record_check import RecordCheck, Said
 from detector.errors import DatasetError
 from detector.structures.classes import ClassList
 
@@ -51,7 +51,7 @@ def read_agnostic(
     path = agnostic_file(root)
     images = _images(root)
     log = ProblemLog(on_problem)
-    check = RecordCheck(classes.index(), log, check_images, empty_side=1)
+    check = AnnotationCheck(classes.index(), log, check_images, empty_side=1)
     records = []
     for image_id, entry in _read(path).items():
         paths = images.get(image_id, ())
@@ -82,7 +82,7 @@ def _read(path: Path) -> dict[str, Any]:
     return entries
 
 
-def _said(path: Path, entry: object) -> Said | None:
+def _said(path: Path, entry: object) -> Annotation | None:
     """What an entry says, None if it has no list of boxes, or holds the entry of another picture."""
     fields = spelled(entry, ("width", "height", "boxes"))
     listed = fields.get("boxes")
@@ -102,7 +102,7 @@ def _said(path: Path, entry: object) -> Said | None:
             wanted = "four finite numbers belong: x1, y1, x2, y2"
             unreadable.append(f"its entry in {path}: box {position} is {shown(one)}, where {wanted}")
     boxes = from_corners(np.array(sound, np.float64).reshape(-1, 4))
-    return Said(width, height, ["object"] * len(boxes), boxes, unreadable=unreadable, odd=odd)
+    return Annotation(width, height, ["object"] * len(boxes), boxes, unreadable=unreadable, odd=odd)
 
 
 def _images(root: Path) -> Mapping[str, Sequence[Path]]:

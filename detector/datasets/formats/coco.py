@@ -11,12 +11,12 @@ from typing import Any
 
 import numpy as np
 
+from detector.datasets.annotated_image import AnnotatedImage, Dataset, OnProblem, Problem, ProblemLog
+from detector.datasets.annotation_check import Annotation, AnnotationCheck, ImageCheck
 from detector.datasets.entries import Entry, read_entries
 from detector.datasets.formats.files import class_list, read_json
 from detector.datasets.formats.json_keys import spelled
 from detector.datasets.formats.values import flag, key, number, shown, side
-from detector.datasets.record import Dataset, OnProblem, Problem, ProblemLog, Record
-from detector.datasets.record_check import ImageCheck, RecordCheck, Said
 from detector.errors import DatasetError
 from detector.structures.classes import ClassList
 
@@ -201,7 +201,7 @@ class CocoFile:
             log.report(problem.image_id, problem.kind, problem.message)
 
     def _entry(self, image: CocoImage, picture: Path, labels: Mapping[str, int], is_shared: bool) -> Entry:
-        def read(log: ProblemLog, check_images: ImageCheck) -> Record | None:
+        def read(log: ProblemLog, check_images: ImageCheck) -> AnnotatedImage | None:
             if is_shared:
                 message = f"{self.path} lists {picture} more than once: whose boxes are in it is not known"
                 log.report(image.image_id, "duplicate_id", message)
@@ -210,7 +210,7 @@ class CocoFile:
             boxed = [one for one in mine if one.category is not None and one.box is not None]
             sound = [one for one in boxed if not one.crowd]
             crowds = [one.box for one in mine if one.crowd]
-            said = Said(
+            said = Annotation(
                 image.width,
                 image.height,
                 [self.categories.get(str(one.category), f"category {one.category}") for one in sound],
@@ -220,7 +220,7 @@ class CocoFile:
                 crowds=np.array(crowds, np.float32).reshape(-1, 4),
             )
             partial = self.nobodys and not mine
-            return RecordCheck(labels, log, check_images).record(
+            return AnnotationCheck(labels, log, check_images).record(
                 image.image_id, picture, said, partial=partial
             )
 

@@ -5,12 +5,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from detector.datasets.annotated_image import ProblemLog
 from detector.datasets.entries import Entry, once
 from detector.datasets.folder_tree import FolderTree
 from detector.datasets.formats.coco import KEYS, CocoFile, relative
 from detector.datasets.formats.files import class_list, read_json, read_text
 from detector.datasets.formats.json_keys import spelled
-from detector.datasets.record import ProblemLog
 from detector.datasets.split_names import in_order, role_of, split_of
 from detector.datasets.unread_images import unread_of
 from detector.errors import DatasetError
@@ -87,7 +87,7 @@ class CocoFolder:
             )
         )
 
-    def strays(self, split: str | None, log: ProblemLog) -> None:
+    def unmatched_annotations(self, split: str | None, log: ProblemLog) -> None:
         """Objects of pictures that their file does not list, and entries that cannot be read."""
         for name in self.files if split is None else [split]:
             self.files[name].unlisted(log)

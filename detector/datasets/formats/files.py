@@ -14,9 +14,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
+from detector.datasets.annotated_image import ProblemLog
 from detector.datasets.entries import Entry
 from detector.datasets.formats.values import shown
-from detector.datasets.record import ProblemLog
 from detector.datasets.split_names import split_of
 from detector.errors import DatasetError
 from detector.io.image_paths import IMAGE_SUFFIXES, has_image_suffix, without_suffix

@@ -5,11 +5,11 @@ from collections.abc import Mapping, Sequence
 from io import StringIO
 from pathlib import Path
 
+from detector.datasets.annotated_image import Dataset, LabelledDataset, LabelledImage, OnProblem, ProblemLog
 from detector.datasets.formats.files import read_text
 from detector.datasets.formats.ilsvrc_det import IlsvrcLayout
-from detector.datasets.formats.voc_xml import VocRecordReader, parse_voc_xml
+from detector.datasets.formats.voc_xml import VocReader, parse_voc_xml
 from detector.datasets.image_header import read_header
-from detector.datasets.record import Dataset, LabelledDataset, LabelledImage, OnProblem, ProblemLog
 from detector.datasets.unread_images import unread_beside
 from detector.errors import DatasetError, ImageError
 from detector.structures.classes import ClassList, ilsvrc_cls
@@ -71,7 +71,7 @@ def read_ilsvrc_loc(
     name = split
     if split == "train":
         name = "train_loc" if layout.list_file("train_loc").exists() else "train_cls"
-    reader = VocRecordReader(classes.index(), ProblemLog(on_problem), check_images)
+    reader = VocReader(classes.index(), ProblemLog(on_problem), check_images)
     found = (
         reader.read(image_id, layout.image(split, image_id), layout.annotation(split, image_id), partial=True)
         for image_id in dict.fromkeys(layout.image_ids(name))

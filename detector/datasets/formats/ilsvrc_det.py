@@ -11,11 +11,11 @@ from functools import partial
 from pathlib import Path
 from typing import Literal
 
+from detector.datasets.annotated_image import AnnotatedImage, Dataset, OnProblem, ProblemLog
+from detector.datasets.annotation_check import ImageCheck
 from detector.datasets.entries import Entry, once
 from detector.datasets.formats.files import read_lines
-from detector.datasets.formats.voc_xml import VocRecordReader
-from detector.datasets.record import Dataset, OnProblem, ProblemLog, Record
-from detector.datasets.record_check import ImageCheck
+from detector.datasets.formats.voc_xml import VocReader
 from detector.datasets.split_names import Role, in_order, role_of
 from detector.errors import DatasetError, ParameterError
 from detector.structures.classes import ClassList, ilsvrc_det
@@ -133,7 +133,7 @@ class IlsvrcFolder:
             for image_id in det_image_ids(self.layout, name)
         )
 
-    def strays(self, split: str | None, log: ProblemLog) -> None:
+    def unmatched_annotations(self, split: str | None, log: ProblemLog) -> None:
         """Nothing: the lists name pictures, and what no list names is not of the data set."""
 
 
@@ -191,10 +191,10 @@ def read_det_image(
     image_id: str,
     log: ProblemLog,
     check_images: ImageCheck = True,
-) -> Record | None:
+) -> AnnotatedImage | None:
     """The record of one picture of a split, or None where it had to be left out (``log`` says why)."""
     is_train = split.startswith("train")
-    return VocRecordReader(labels, log, check_images).read(
+    return VocReader(labels, log, check_images).read(
         image_id,
         layout.image(split, image_id),
         layout.annotation(split, image_id),

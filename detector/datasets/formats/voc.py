@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+from detector.datasets.annotated_image import Dataset, OnProblem, ProblemLog
+from detector.datasets.annotation_check import ImageCheck
 from detector.datasets.entries import read_entries
 from detector.datasets.folder_tree import FolderTree
 from detector.datasets.formats.voc_folder import (
@@ -13,8 +15,6 @@ from detector.datasets.formats.voc_folder import (
 )
 from detector.datasets.formats.voc_images import ImageFinder
 from detector.datasets.formats.voc_xml import parse_voc_xml
-from detector.datasets.record import Dataset, OnProblem, ProblemLog
-from detector.datasets.record_check import ImageCheck
 from detector.structures.classes import ClassList, voc
 
 

@@ -9,13 +9,13 @@ from dataclasses import dataclass, replace
 from functools import cache, partial
 from pathlib import Path
 
+from detector.datasets.annotated_image import AnnotatedImage, OnProblem, ProblemLog
+from detector.datasets.annotation_check import ImageCheck
 from detector.datasets.entries import Entry, once
 from detector.datasets.folder_tree import FolderTree
 from detector.datasets.formats.files import ImageNames, class_list, plain, read_lines
 from detector.datasets.formats.voc_images import ImageFinder, Pair, Parse
-from detector.datasets.formats.voc_xml import VocRecordReader, parse_voc_xml
-from detector.datasets.record import OnProblem, ProblemLog, Record
-from detector.datasets.record_check import ImageCheck
+from detector.datasets.formats.voc_xml import VocReader, parse_voc_xml
 from detector.datasets.split_names import in_order, role_of, split_of
 from detector.errors import DatasetError
 from detector.structures.classes import ClassList, voc
@@ -131,7 +131,7 @@ class VocFolder:
 
     pairs: Mapping[str, Sequence[Pair]]
     every: Sequence[Pair]
-    reader: VocRecordReader
+    reader: VocReader
     classes: ClassList
 
     @classmethod
@@ -164,7 +164,7 @@ class VocFolder:
     ) -> "VocFolder":
         """A data set of these pictures and classes."""
         log = ProblemLog(OnProblem.REPORT)  # each entry is read with a log of its own
-        return cls(pairs, every, VocRecordReader(classes.index(), log, first_pixel=1, parse=parse), classes)
+        return cls(pairs, every, VocReader(classes.index(), log, first_pixel=1, parse=parse), classes)
 
     @property
     def splits(self) -> tuple[str, ...]:
@@ -174,13 +174,13 @@ class VocFolder:
         pairs = self.every if split is None else self.pairs[split]
         return once(Entry(pair.image_id, pair.image, partial(self._read, pair)) for pair in pairs)
 
-    def _read(self, pair: Pair, log: ProblemLog, check_images: ImageCheck) -> Record | None:
+    def _read(self, pair: Pair, log: ProblemLog, check_images: ImageCheck) -> AnnotatedImage | None:
         if pair.is_told(log):
             return None
         reader = replace(self.reader, log=log, check_images=check_images)
         return reader.read(pair.image_id, pair.image, pair.annotation)
 
-    def strays(self, split: str | None, log: ProblemLog) -> None:
+    def unmatched_annotations(self, split: str | None, log: ProblemLog) -> None:
         """Nothing: every annotation is an entry, with or without its picture."""
 
 

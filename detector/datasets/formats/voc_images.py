@@ -4,11 +4,11 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from detector.datasets.annotated_image import ProblemKind, ProblemLog
 from detector.datasets.folder_tree import FolderTree
 from detector.datasets.formats.coco import relative
 from detector.datasets.formats.files import read_bytes
 from detector.datasets.formats.voc_xml import VocAnnotation
-from detector.datasets.record import ProblemKind, ProblemLog
 from detector.errors import DatasetError
 from detector.io.image_paths import has_image_suffix, has_unread_suffix
 

@@ -16,10 +16,10 @@ from xml.etree.ElementTree import Element
 import numpy as np
 from numpy.typing import NDArray
 
+from detector.datasets.annotated_image import AnnotatedImage, ProblemLog
+from detector.datasets.annotation_check import Annotation, AnnotationCheck, ImageCheck
 from detector.datasets.formats.values import flag, number, shown, side
 from detector.datasets.formats.xml_elements import read_xml, text_at, texts_at
-from detector.datasets.record import ProblemLog, Record
-from detector.datasets.record_check import ImageCheck, RecordCheck, Said
 from detector.errors import DatasetError
 from detector.structures.boxes import Boxes
 
@@ -176,10 +176,10 @@ def _instead(thing: Element) -> str:
 
 
 @dataclass(frozen=True)
-class VocRecordReader:
+class VocReader:
     """Reads pictures and their annotations one by one, and tells ``log`` what is wrong with them.
 
-    ``labels`` and ``check_images`` are those of :class:`RecordCheck`. ``first_pixel`` is 0 for ILSVRC, 1
+    ``labels`` and ``check_images`` are those of :class:`AnnotationCheck`. ``first_pixel`` is 0 for ILSVRC, 1
     for PASCAL VOC. ``parse`` reads an annotation file, in place of which may stand one that remembers.
     """
 
@@ -191,7 +191,7 @@ class VocRecordReader:
 
     def read(
         self, image_id: str, image: Path, annotation: Path, *, partial: bool = False, negative: bool = False
-    ) -> Record | None:
+    ) -> AnnotatedImage | None:
         """The record of one picture, or None where it had to be left out (``log`` says why).
 
         A ``negative`` picture may lack its annotation: it then has no objects.
@@ -199,9 +199,9 @@ class VocRecordReader:
         voc = self._parse(image_id, annotation, negative)
         if voc is None:
             return None
-        check = RecordCheck(self.labels, self.log, self.check_images, empty_side=1)
+        check = AnnotationCheck(self.labels, self.log, self.check_images, empty_side=1)
         boxes = from_corners(voc.corners, self.first_pixel)
-        said = Said(
+        said = Annotation(
             voc.width, voc.height, voc.names, boxes, voc.difficult, unreadable=voc.unreadable, odd=voc.odd
         )
         return check.record(image_id, image, said, partial=partial)

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import numpy as np
 
+from detector.datasets.annotated_image import AnnotatedImage, ProblemLog
+from detector.datasets.annotation_check import Annotation, AnnotationCheck, ImageCheck
 from detector.datasets.entries import Entry
 from detector.datasets.formats.files import read_text
 from detector.datasets.image_header import read_header
-from detector.datasets.record import ProblemLog, Record
-from detector.datasets.record_check import ImageCheck, RecordCheck, Said
 from detector.errors import DatasetError, ImageError
 from detector.structures.boxes import Boxes
 from detector.structures.classes import ClassList
@@ -121,7 +121,7 @@ def yolo_entry(
     label files do not state a size. A ``problem`` with the label file is reported and leaves the picture out.
     """
 
-    def read(log: ProblemLog, check_images: ImageCheck) -> Record | None:
+    def read(log: ProblemLog, check_images: ImageCheck) -> AnnotatedImage | None:
         del check_images
         if problem:
             log.report(image_id, "unreadable_annotation", problem)
@@ -149,8 +149,10 @@ def yolo_entry(
         names = [known.get(number, f"number {number}") for number in said.numbers]
         boxes = _pixels(said.boxes, width, height)
         labels = {name: number for number, name in known.items()}
-        check = RecordCheck(labels, log, check_images=False)  # the size is already the file's own
-        return check.record(image_id, image, Said(width, height, names, boxes, unreadable=said.unreadable))
+        check = AnnotationCheck(labels, log, check_images=False)  # the size is already the file's own
+        return check.record(
+            image_id, image, Annotation(width, height, names, boxes, unreadable=said.unreadable)
+        )
 
     return Entry(image_id, image, read)
 

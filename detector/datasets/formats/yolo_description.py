@@ -8,6 +8,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
+from detector.datasets.annotated_image import Problem, unread_folders
 from detector.datasets.folder_tree import FolderTree
 from detector.datasets.formats.coco import relative
 from detector.datasets.formats.files import all_lines, class_list, read_names, read_text
@@ -15,7 +16,6 @@ from detector.datasets.formats.values import shown
 from detector.datasets.formats.yaml_file import is_null, read_yaml
 from detector.datasets.formats.yolo_list import ENDS, images_of_list
 from detector.datasets.presence import LONGEST, is_file, is_there, why_absent
-from detector.datasets.record import Problem, unread_folders
 from detector.datasets.split_names import Role, role_of, split_of
 from detector.errors import DatasetError
 from detector.io.image_paths import IMAGE_SUFFIXES, has_image_suffix, without_suffix

@@ -8,13 +8,13 @@ from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 
+from detector.datasets.annotated_image import Problem, ProblemLog
 from detector.datasets.entries import Entry, once
 from detector.datasets.folder_tree import FolderTree
 from detector.datasets.formats.files import read_bytes
 from detector.datasets.formats.yolo import parse_yolo, yolo_entry
 from detector.datasets.formats.yolo_description import CLASS_FILES, YoloDescription, named_in_file
 from detector.datasets.presence import is_file
-from detector.datasets.record import Problem, ProblemLog
 from detector.datasets.split_names import in_order, split_of
 from detector.datasets.unread_images import unread_of
 from detector.errors import DatasetError
@@ -190,7 +190,7 @@ class YoloFolder:
             for image_id, image, label in self.images[name]
         )
 
-    def strays(self, split: str | None, log: ProblemLog) -> None:
+    def unmatched_annotations(self, split: str | None, log: ProblemLog) -> None:
         """Lines of lists that name nothing; label files without a picture, but those in the folders of other
         splits."""
         for name in self._chosen(split):

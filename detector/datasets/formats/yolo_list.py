@@ -3,11 +3,11 @@
 import os
 from pathlib import Path
 
+from detector.datasets.annotated_image import Problem
 from detector.datasets.formats.coco import relative
 from detector.datasets.formats.files import all_lines, joined
 from detector.datasets.formats.values import shown
 from detector.datasets.presence import LONGEST, is_file, why_absent
-from detector.datasets.record import Problem
 from detector.datasets.split_names import split_of
 
 ENDS = 32

@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from detector.datasets.annotated_image import AnnotatedImage
 from detector.datasets.formats.ilsvrc_det import read_ilsvrc_det
-from detector.datasets.record import Record
 from detector.errors import ParameterError
 from detector.evaluation.ilsvrc import evaluate_det, iou_thresholds, match
 from detector.structures.boxes import as_boxes
@@ -126,7 +126,7 @@ CASES = [
 
 @pytest.mark.parametrize(("ground_truth", "detections", "blacklist", "ap"), CASES)
 def test_by_hand(
-    ground_truth: list[Record],
+    ground_truth: list[AnnotatedImage],
     detections: dict[str, Detections],
     blacklist: list[tuple[str, int]],
     ap: list[float],
@@ -163,7 +163,7 @@ def test_counts_recall_and_curve() -> None:
     ],
 )
 def test_what_makes_no_sense_is_refused(
-    ground_truth: list[Record], detections: dict[str, Detections], message: str
+    ground_truth: list[AnnotatedImage], detections: dict[str, Detections], message: str
 ) -> None:
     with pytest.raises(ParameterError, match=message):
         evaluate_det(ground_truth, detections, num_classes=2)
@@ -203,7 +203,7 @@ def test_the_truth_itself_on_real_pictures(shared: Path) -> None:
 
 
 def slow_ap(
-    ground_truth: Sequence[Record],
+    ground_truth: Sequence[AnnotatedImage],
     detections: dict[str, Detections],
     label: int,
     blacklist: set[tuple[str, int]],

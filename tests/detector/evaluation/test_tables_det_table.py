@@ -2,7 +2,7 @@ from pathlib import Path
 
 import numpy as np
 
-from detector.datasets.record import Record
+from detector.datasets.annotated_image import AnnotatedImage
 from detector.evaluation.ilsvrc import evaluate_det
 from detector.evaluation.tables import det_summary, det_table
 from detector.structures.boxes import as_boxes
@@ -14,7 +14,7 @@ BOXES = as_boxes([(0, 0, 50, 50), (100, 100, 200, 200)])
 
 
 def test_best_class_first_and_unmeasured_ones_absent() -> None:
-    truth = [Record("p", Path("p"), 300, 300, BOXES, np.array([0, 1]))]
+    truth = [AnnotatedImage("p", Path("p"), 300, 300, BOXES, np.array([0, 1]))]
     detections = {"p": Detections(BOXES[1:], np.array([1]), np.array([0.5], np.float32))}
     evaluation = evaluate_det(truth, detections, len(CLASSES))
     rows = [line.split() for line in det_table(evaluation, CLASSES).splitlines()]

@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from detector.datasets.record import Record
+from detector.datasets.annotated_image import AnnotatedImage
 from detector.evaluation.ilsvrc import evaluate_det
 from detector.evaluation.voc import evaluate_voc, match
 from detector.structures.boxes import as_boxes
@@ -87,7 +87,7 @@ CASES = [
 
 @pytest.mark.parametrize(("ground_truth", "detections", "area", "eleven"), CASES)
 def test_by_hand(
-    ground_truth: list[Record], detections: dict[str, Detections], area: float, eleven: float
+    ground_truth: list[AnnotatedImage], detections: dict[str, Detections], area: float, eleven: float
 ) -> None:
     for expected, eleven_points in ((area, False), (eleven, True)):
         result = evaluate_voc(ground_truth, detections, num_classes=2, eleven_points=eleven_points)
@@ -147,7 +147,7 @@ def test_the_area_is_ilsvrcs_where_the_rules_coincide(seed: int) -> None:
 
 
 def devkit(
-    truth: Sequence[Record], detections: dict[str, Detections], label: int, eleven_points: bool
+    truth: Sequence[AnnotatedImage], detections: dict[str, Detections], label: int, eleven_points: bool
 ) -> float:
     """``VOCevaldet.m`` line by line, in whole-pixel corners."""
     objects = {

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from detector.datasets.record import Record
+from detector.datasets.annotated_image import AnnotatedImage
 from detector.errors import ParameterError
 from detector.evaluation.matching import PrecisionRecall, precision_recall
 from detector.structures.boxes import Boxes
@@ -65,7 +65,7 @@ class DetEvaluation:
 class ImageInput(NamedTuple):
     """What counts in one picture: its objects, and its detections, best first."""
 
-    record: Record
+    record: AnnotatedImage
     boxes: Boxes
     labels: NDArray[np.int64]
     difficult: NDArray[np.bool_]
@@ -77,7 +77,7 @@ class ImageInput(NamedTuple):
 
 
 def images(
-    ground_truth: Sequence[Record],
+    ground_truth: Sequence[AnnotatedImage],
     detections: Mapping[str, Detections],
     num_classes: int,
     blacklist: Collection[tuple[str, int]] = frozenset(),
@@ -113,7 +113,7 @@ def images(
 
 
 def evaluate(
-    ground_truth: Sequence[Record],
+    ground_truth: Sequence[AnnotatedImage],
     detections: Mapping[str, Detections],
     num_classes: int,
     rule: Rule,
@@ -187,7 +187,7 @@ class _Judged(NamedTuple):
     correct: NDArray[np.bool_]
 
 
-def _check_ids(ground_truth: Sequence[Record], detections: Mapping[str, Detections]) -> None:
+def _check_ids(ground_truth: Sequence[AnnotatedImage], detections: Mapping[str, Detections]) -> None:
     times = Counter(record.image_id for record in ground_truth)
     twice = [image_id for image_id, count in times.items() if count > 1]
     if twice:

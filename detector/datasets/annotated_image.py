@@ -34,7 +34,7 @@ ProblemKind = Literal[
 
 
 @dataclass(frozen=True)
-class Record:
+class AnnotatedImage:
     """One picture and its objects.
 
     boxes [G,4] float32, continuous (``xmax`` of a file is ``xmax + 1`` here), in pixels of the upright
@@ -95,7 +95,7 @@ class Problem:
 class Dataset:
     """Records in the order of the list file, the classes they index, and what was wrong on the way."""
 
-    records: list[Record]
+    records: list[AnnotatedImage]
     class_ids: list[str]
     problems: list[Problem] = field(default_factory=list)
 
