@@ -25,7 +25,7 @@ import torch
 import typer
 
 from detector.datasets.annotated_image import AnnotatedImage
-from detector.datasets.formats.ilsvrc_det import read_ilsvrc_det
+from detector.datasets.formats.ilsvrc import read_ilsvrc_det
 from detector.datasets.formats.voc import read_voc
 from detector.errors import DetectorError
 from detector.evaluation.proposal_methods import Method, chosen, detector_methods, run_methods, search_methods

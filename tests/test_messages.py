@@ -13,9 +13,9 @@ from safetensors.torch import save_file
 from api.frontend.errors import ApiError
 from api.frontend.uploads.body import UploadLimits
 from api.frontend.uploads.json_body import parse_json
-from detector.datasets.annotated_image import OnProblem
 from detector.datasets.formats.agnostic import read_agnostic
-from detector.datasets.formats.files import read_json
+from detector.datasets.formats.text_files import read_json
+from detector.datasets.problems import OnProblem
 from detector.errors import DetectorError
 from detector.evaluation.coco import read_coco_results
 from detector.evaluation.ilsvrc import read_blacklist, read_ilsvrc_results

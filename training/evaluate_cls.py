@@ -13,9 +13,9 @@ import typer
 from tqdm import tqdm
 
 from detector.cli.options import run_script
-from detector.datasets.annotated_image import OnProblem, left_out
 from detector.datasets.formats.ilsvrc_cls import read_ilsvrc_cls
 from detector.datasets.pixels import labelled_without_unreadable
+from detector.datasets.problems import OnProblem, left_out
 from detector.errors import DatasetError
 from detector.evaluation.classification import top_k_error
 from detector.inference.classifier import Classifier

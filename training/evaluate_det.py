@@ -21,9 +21,10 @@ from typing import Annotated, Any
 import typer
 
 from detector.cli.options import run_script
-from detector.datasets.annotated_image import AnnotatedImage, OnProblem, left_out
+from detector.datasets.annotated_image import AnnotatedImage
 from detector.datasets.open import Format
 from detector.datasets.pixels import load_image
+from detector.datasets.problems import OnProblem, left_out
 from detector.errors import ParameterError
 from detector.evaluation.matching import ClassMatch, match_classes
 from detector.io.atomic_write import check_writable, write_whole

@@ -17,11 +17,12 @@ from typing import Annotated
 import typer
 
 from detector.cli.options import run_script
-from detector.datasets.annotated_image import AnnotatedImage, Dataset, OnProblem, left_out
-from detector.datasets.formats.ilsvrc_det import read_ilsvrc_det
+from detector.datasets.annotated_image import AnnotatedImage, Dataset
+from detector.datasets.formats.ilsvrc import read_ilsvrc_det
 from detector.datasets.formats.voc import read_voc
-from detector.datasets.formats.voc_folder import is_voc
+from detector.datasets.formats.voc_pairs import is_voc
 from detector.datasets.pixels import without_unreadable
+from detector.datasets.problems import OnProblem, left_out
 from detector.evaluation.proposal_methods import (
     UNIONS,
     Method,

@@ -16,8 +16,8 @@ import typer
 from tqdm import tqdm
 
 from detector.cli.options import run_script
-from detector.datasets.annotated_image import OnProblem, left_out
 from detector.datasets.open import Format
+from detector.datasets.problems import OnProblem, left_out
 from detector.io.atomic_write import check_writable
 from detector.models.checkpoint import load_checkpoint
 from detector.pretrained import SHIPPED

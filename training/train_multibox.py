@@ -18,9 +18,10 @@ import typer
 from tqdm import tqdm
 
 from detector.cli.options import run_script
-from detector.datasets.annotated_image import AnnotatedImage, Dataset, OnProblem
-from detector.datasets.formats.ilsvrc_det import read_ilsvrc_det
+from detector.datasets.annotated_image import AnnotatedImage, Dataset
+from detector.datasets.formats.ilsvrc import read_ilsvrc_det
 from detector.datasets.pixels import load_image, tolerated, without_unreadable
+from detector.datasets.problems import OnProblem
 from detector.errors import DatasetError, ParameterError
 from detector.evaluation.proposal_recall import proposal_recall
 from detector.inference.engine import choose_device

@@ -8,10 +8,11 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from detector.datasets.annotated_image import AnnotatedImage, ProblemLog
-from detector.datasets.image_header import ImageHeader, read_header
-from detector.datasets.unread_images import unread_beside
+from detector.datasets.annotated_image import AnnotatedImage
+from detector.datasets.folder_tree import unread_beside
+from detector.datasets.problems import ProblemLog
 from detector.errors import ImageError
+from detector.io.image_header import ImageHeader, read_header
 from detector.structures.boxes import Boxes, area, clip
 
 ImageCheck = bool | Literal["where present"]

@@ -1,25 +1,27 @@
-"""One door to a data set in any layout: which one it is is found by looking, or said."""
+"""One door to a data set in any layout, which is found by looking, or said."""
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
+from itertools import islice
 from pathlib import Path
+from typing import Any
 
-from detector.datasets.annotated_image import Dataset, OnProblem, Problem, ProblemLog, unread_folders
+from detector.datasets.annotated_image import Dataset
 from detector.datasets.annotation_check import ImageCheck
-from detector.datasets.entries import Layout, read_entries
-from detector.datasets.folder_tree import FolderTree
-from detector.datasets.formats.coco_folder import CocoFolder
-from detector.datasets.formats.files import listed
-from detector.datasets.formats.foreign_layouts import foreign_layout
-from detector.datasets.formats.ilsvrc_det import IlsvrcFolder
-from detector.datasets.formats.voc_folder import VocFolder
-from detector.datasets.formats.yolo_folder import YoloFolder
-from detector.datasets.presence import is_file
-from detector.datasets.unread_images import unread_of
+from detector.datasets.folder_tree import FolderTree, unread_folders, unread_of
+from detector.datasets.formats.coco import CocoFolder
+from detector.datasets.formats.ilsvrc import IlsvrcFolder
+from detector.datasets.formats.list_files import listed
+from detector.datasets.formats.text_files import read_bytes, read_json
+from detector.datasets.formats.voc import VocFolder
+from detector.datasets.formats.yolo import YoloFolder
+from detector.datasets.layout import Layout, read_entries
+from detector.datasets.problems import OnProblem, Problem, ProblemLog
 from detector.errors import DatasetError
 from detector.io.image_paths import unread_kinds
+from detector.io.readable_files import is_file
 from detector.structures.classes import ClassList
 
 
@@ -149,6 +151,7 @@ _FINDERS: dict[Format, Callable[[FolderTree, bool], Layout | None]] = {
     Format.YOLO: lambda tree, _: YoloFolder.find(tree),
 }
 
+
 _SIGNS = {
     Format.ILSVRC: "ILSVRC/ImageSets/DET, ILSVRC/Data/DET and ILSVRC/Annotations/DET",
     Format.VOC: "JPEGImages/ and Annotations/, or XML files with <annotation> beside the pictures",
@@ -166,3 +169,51 @@ def _data_folder(
     problems: Sequence[Problem] = (),
 ) -> DataFolder:
     return DataFolder(root, format, layout.classes, layout.splits, layout, images_needed, unread, problems)
+
+
+_SAMPLE = 20  # files of a suffix that say what they are
+
+
+def foreign_layout(tree: FolderTree) -> str:
+    """Say which known layout that is not read lies below a folder, and what to do; "" if there is none."""
+    for folder, names in islice(tree.with_suffix(".json", ".vott"), _SAMPLE):
+        for path in (folder / name for name in names[:_SAMPLE]):
+            try:
+                name = _of_json(read_json(path))
+            except DatasetError:
+                continue
+            if name:
+                return f"{path} is {name}, which is not read: export it as COCO, YOLO or PASCAL VOC instead"
+    for folder, names in tree.with_suffix(".csv", ".tfrecord", ".parquet"):
+        path = folder / names[0]
+        return f"{path} is a table, which is not read: export it as COCO, YOLO or PASCAL VOC instead"
+    for folder, names in tree.with_suffix(".xml"):
+        try:
+            start = read_bytes(folder / names[0])[:2000].lower()
+        except (OSError, DatasetError):
+            continue
+        if b"<annotations" in start:
+            return f"{folder / names[0]} is CVAT's own XML, which is not read: export it as COCO 1.0 instead"
+    return ""
+
+
+def _of_json(content: Any) -> str:
+    """The name of what a JSON file holds, "" if it is not known."""
+    first = content[0] if isinstance(content, list) and content else content
+    if isinstance(content, list) and isinstance(first, Mapping):
+        if {"image", "annotations"} <= first.keys():
+            return "CreateML's JSON"
+        if {"data", "annotations"} <= first.keys() or {"image", "label"} <= first.keys():
+            return "Label Studio's JSON"
+    if isinstance(content, Mapping):
+        if {"shapes", "imagePath"} <= content.keys():
+            return "the JSON of labelme and X-AnyLabeling"
+        if "assets" in content or {"asset", "regions"} <= content.keys():
+            return "VoTT's JSON"
+        if "_via_img_metadata" in content or any(
+            isinstance(one, Mapping) and "regions" in one for one in islice(content.values(), 3)
+        ):
+            return "the JSON of VGG's annotator (VIA)"
+        if {"items", "categories"} <= content.keys():
+            return "Datumaro's JSON"
+    return ""

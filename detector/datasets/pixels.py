@@ -7,8 +7,9 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from detector.datasets.annotated_image import AnnotatedImage, Dataset, LabelledDataset, OnProblem, ProblemLog
-from detector.datasets.entries import THREADS
+from detector.datasets.annotated_image import AnnotatedImage, Dataset, LabelledDataset
+from detector.datasets.layout import THREADS
+from detector.datasets.problems import OnProblem, ProblemLog
 from detector.errors import DatasetError, ImageError
 from detector.io.decoding import RGB, load
 

@@ -6,8 +6,9 @@ from dataclasses import dataclass, replace
 from hashlib import blake2b
 from pathlib import Path
 
-from detector.datasets.annotated_image import AnnotatedImage, Dataset, OnProblem
+from detector.datasets.annotated_image import AnnotatedImage, Dataset
 from detector.datasets.open import DataFolder
+from detector.datasets.problems import OnProblem
 from detector.datasets.split_names import Role, role_of
 from detector.errors import DatasetError, ParameterError
 

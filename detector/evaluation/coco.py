@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from detector.datasets.annotated_image import AnnotatedImage
-from detector.datasets.formats.files import read_json
+from detector.datasets.formats.text_files import read_json
 from detector.datasets.formats.values import key, number, shown
 from detector.errors import DatasetError, ParameterError
 from detector.evaluation.average_precision import ImageInput, images
@@ -53,9 +53,9 @@ def evaluate_coco(
     """Measure detections, by image id, against the records of a set; a picture without any may be absent.
 
     What is passed over, and errors, are as for :func:`detector.evaluation.average_precision.evaluate`: in a
-    partial picture detections of classes that it does not list are left out. An object's area, which COCO takes from
-    its outline, is here that of its box. The readers leave crowds out, so a detection within one is false
-    here; and COCO has no difficult objects, so those of VOC are to be found like all others.
+    partial picture detections of classes that it does not list are left out. An object's area, which COCO
+    takes from its outline, is here that of its box. The readers leave crowds out, so a detection within one
+    is false here; and COCO has no difficult objects, so those of VOC are to be found like all others.
     """
     try:  # here: everything else of an evaluation works without the extra that brings it
         from pycocotools.coco import COCO

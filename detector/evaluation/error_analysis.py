@@ -150,8 +150,8 @@ def break_down(
     and a class without objects left to ask for counts 0.
 
     ``proposals`` holds the boxes [R,4] of each picture. What is passed over is passed over here too, and
-    errors are those of :func:`detector.evaluation.average_precision.evaluate`; ParameterError too if proposals
-    lack a picture.
+    errors are those of :func:`detector.evaluation.average_precision.evaluate`; ParameterError too if
+    proposals lack a picture.
     """
     seen = list(images(ground_truth, detections, num_classes, blacklist))
     pool = _Pool.of(seen, rule)

@@ -1,7 +1,7 @@
 """Box algebra.
 
 A box is ``x1, y1, x2, y2`` in absolute pixels, float32, origin top left, continuous: a box over a whole
-picture of width W and height H is ``0, 0, W, H``. Letters for shapes: N and M boxes.
+image of width W and height H is ``0, 0, W, H``. Letters for shapes: N and M boxes.
 """
 
 import numpy as np
@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from detector.errors import ParameterError
 
 Boxes = NDArray[np.float32]
+
 
 # A regressed side longer than this many times its region's is noise: exp() would overflow on it.
 _MAX_LOG_SCALE = float(np.log(1000.0 / 16.0))
@@ -84,3 +85,19 @@ def decode(regions: Boxes, deltas: NDArray[np.float32]) -> Boxes:
 def _centre_and_size(boxes: Boxes) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     size = boxes[:, 2:] - boxes[:, :2]
     return (boxes[:, :2] + size / 2).astype(np.float32), size
+
+
+def from_corners(corners: NDArray[np.float64], first_pixel: int = 0) -> Boxes:
+    """Boxes [N,4] from corners [N,4]: xmin, ymin, xmax, ymax, both pixels part of the object.
+
+    ``first_pixel`` is the number that the file gives to the leftmost and topmost pixel.
+    """
+    shift = np.array([0, 0, 1, 1]) - first_pixel
+    return (corners + shift).astype(np.float32)
+
+
+def to_corners(boxes: Boxes, first_pixel: int = 0) -> NDArray[np.int64]:
+    """Whole-pixel corners [N,4] of boxes [N,4], at least one pixel each way: the inverse of from_corners."""
+    edges = np.rint(boxes).astype(np.int64)
+    first, last = edges[:, :2], edges[:, 2:] - 1
+    return np.concatenate([first, np.maximum(first, last)], axis=1) + first_pixel

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import torch
 
-from detector.datasets.annotated_image import OnProblem
 from detector.datasets.open import Format, open_dataset
+from detector.datasets.problems import OnProblem
 from detector.errors import ParameterError
 from detector.evaluation.coco import write_coco_results
 from detector.evaluation.ilsvrc import write_ilsvrc_results

@@ -12,9 +12,9 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 from numpy.typing import NDArray
 
-from detector.datasets.annotated_image import OnProblem
+from detector.datasets.formats.ilsvrc import IlsvrcLayout
 from detector.datasets.formats.ilsvrc_cls import read_ilsvrc_cls
-from detector.datasets.formats.ilsvrc_det import IlsvrcLayout
+from detector.datasets.problems import OnProblem
 from detector.errors import DatasetError
 from detector.io.image_paths import images_below, is_dropping, unread_kinds
 from detector.structures.classes import ClassList, ilsvrc_cls

@@ -5,11 +5,12 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
 
-from detector.datasets.annotated_image import AnnotatedImage, Dataset, OnProblem, Problem
-from detector.datasets.formats.coco_folder import CocoFolder
-from detector.datasets.formats.ilsvrc_det import IlsvrcFolder, det_image_ids
+from detector.datasets.annotated_image import AnnotatedImage, Dataset
+from detector.datasets.formats.coco import CocoFolder
+from detector.datasets.formats.ilsvrc import IlsvrcFolder, det_image_ids
 from detector.datasets.open import DataFolder, Format, open_dataset
 from detector.datasets.pixels import without_unreadable
+from detector.datasets.problems import OnProblem, Problem
 from detector.datasets.split_names import Role, role_of
 from detector.errors import DatasetError, ParameterError
 from detector.evaluation.coco import read_coco_results, write_coco_results

@@ -13,12 +13,12 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from detector.datasets.annotated_image import AnnotatedImage
-from detector.datasets.formats.files import printable
 from detector.datasets.pixels import load_image
 from detector.errors import DatasetError, ImageError
 from detector.inference.detector import Detector
 from detector.inference.postprocess import RegionScores
 from detector.inference.scoring import Scoring
+from detector.io.terminal_text import utf8_text
 from detector.options import Profile
 from detector.structures.boxes import Boxes, clip
 from detector.structures.detections import Detections
@@ -117,7 +117,7 @@ def run_scorings(
         try:
             made = iter(_look(missing, load_image(record), max_proposals) if missing else [])
         except ImageError as error:
-            tqdm.write(printable(f"left out {record.image_id}: {error}"))
+            tqdm.write(utf8_text(f"left out {record.image_id}: {error}"))
             continue
         for run, cache, found in zip(runs, caches, kept, strict=True):
             if found is None:

@@ -10,11 +10,12 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from detector.datasets.annotated_image import Dataset, OnProblem, left_out
-from detector.datasets.formats.files import printable
+from detector.datasets.annotated_image import Dataset
+from detector.datasets.problems import OnProblem, left_out
 from detector.errors import ParameterError
 from detector.inference.loading import load_detector
 from detector.io.atomic_write import write_whole
+from detector.io.terminal_text import utf8_text
 from detector.models.checkpoint import Checkpoint, load_checkpoint
 from detector.models.transfer import knows
 from training.common.locks import run_folder
@@ -135,7 +136,7 @@ def _write(plan: Plan, paths: Sequence[Path], measured: Sequence[Measured], minu
     training = load_checkpoint(paths[0]).metadata.training
     runs = {path.parent.name if len(paths) > 1 else plan.name: path.parent for path in paths}
     page = report(plan.data, measured, RunFacts(plan.name, runs, training, commands, minutes))
-    write_whole(plan.output / REPORT, printable(page).encode())
+    write_whole(plan.output / REPORT, utf8_text(page).encode())
     write_whole(plan.output / FIGURES, json.dumps(_figures(plan, measured), indent=1).encode())
     names = plan.data.classes.names
     last = measured[-1].evaluation

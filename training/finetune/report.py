@@ -12,12 +12,12 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from PIL import Image
 from tqdm import tqdm
 
-from detector.datasets.annotated_image import left_out
-from detector.datasets.formats.files import printable
+from detector.datasets.problems import left_out
 from detector.errors import ImageError
 from detector.evaluation.average_precision import DetEvaluation
 from detector.evaluation.error_analysis import break_down
 from detector.evaluation.tables import MEANING
+from detector.io.terminal_text import utf8_text
 from detector.structures.classes import ClassList
 from training.finetune.measuring import Measured
 from training.finetune.mistakes import Mistake, cut_out, worst_false_positives, worst_missed
@@ -146,7 +146,7 @@ def _shown(mistakes: Sequence[Mistake], classes: ClassList) -> list[dict[str, st
         try:
             Image.fromarray(cut_out(mistake, classes)).save(file, "JPEG", quality=80)
         except ImageError as error:
-            tqdm.write(printable(f"not drawn in the report: {error}"))
+            tqdm.write(utf8_text(f"not drawn in the report: {error}"))
             continue
         shown.append(
             {

@@ -13,11 +13,12 @@ from pathlib import Path
 
 import numpy as np
 
-from detector.datasets.annotated_image import AnnotatedImage, Dataset, OnProblem, Problem
+from detector.datasets.annotated_image import AnnotatedImage, Dataset
 from detector.datasets.formats.agnostic import agnostic_file, read_agnostic
 from detector.datasets.formats.values import number
 from detector.datasets.open import Format, open_dataset
 from detector.datasets.pixels import without_unreadable
+from detector.datasets.problems import OnProblem, Problem
 from detector.datasets.split_names import Role, role_of
 from detector.datasets.splitting import train_and_validation
 from detector.errors import DatasetError, ParameterError

@@ -7,11 +7,12 @@ from pathlib import Path
 
 import numpy as np
 
-from detector.datasets.annotated_image import AnnotatedImage, Dataset, OnProblem, Problem
+from detector.datasets.annotated_image import AnnotatedImage, Dataset
 from detector.datasets.formats.agnostic import FILE_NAME, read_agnostic
+from detector.datasets.formats.ilsvrc import read_ilsvrc_det
 from detector.datasets.formats.ilsvrc_cls import read_ilsvrc_loc
-from detector.datasets.formats.ilsvrc_det import read_ilsvrc_det
 from detector.datasets.open import Format, open_dataset
+from detector.datasets.problems import OnProblem, Problem
 from detector.errors import DatasetError
 from detector.structures.boxes import iou
 

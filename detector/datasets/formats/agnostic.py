@@ -6,14 +6,14 @@ from typing import Any
 
 import numpy as np
 
-from detector.datasets.annotated_image import Dataset, OnProblem, ProblemLog
+from detector.datasets.annotated_image import Dataset
 from detector.datasets.annotation_check import Annotation, AnnotationCheck
-from detector.datasets.formats.files import read_json
-from detector.datasets.formats.ilsvrc_det import IlsvrcLayout, Task, image_rows
-from detector.datasets.formats.json_keys import spelled
-from detector.datasets.formats.values import number, shown, side
-from detector.datasets.formats.voc_xml import from_corners
+from detector.datasets.formats.ilsvrc import IlsvrcLayout, Task, image_rows
+from detector.datasets.formats.text_files import read_json
+from detector.datasets.formats.values import number, shown, side, spelled
+from detector.datasets.problems import OnProblem, ProblemLog
 from detector.errors import DatasetError
+from detector.structures.boxes import from_corners
 from detector.structures.classes import ClassList
 
 FILE_NAME = "agnostic_boxes.json"
@@ -42,7 +42,7 @@ def read_agnostic(
     or odd is that of the picture; a box that is no four numbers is left out, and its picture ``partial``.
     Pictures are looked
     for in all lists of both tasks; where several of one task have the name, it is a problem. Arguments are
-    those of :func:`detector.datasets.formats.ilsvrc_det.read_ilsvrc_det`.
+    those of :func:`detector.datasets.formats.ilsvrc.read_ilsvrc_det`.
 
     Raises DatasetError if the file cannot be read or neither task is laid out beside it, or at the first
     problem with ``OnProblem.STOP``.

@@ -5,13 +5,14 @@ from collections.abc import Mapping, Sequence
 from io import StringIO
 from pathlib import Path
 
-from detector.datasets.annotated_image import Dataset, LabelledDataset, LabelledImage, OnProblem, ProblemLog
-from detector.datasets.formats.files import read_text
-from detector.datasets.formats.ilsvrc_det import IlsvrcLayout
+from detector.datasets.annotated_image import Dataset, LabelledDataset, LabelledImage
+from detector.datasets.folder_tree import unread_beside
+from detector.datasets.formats.ilsvrc import IlsvrcLayout
+from detector.datasets.formats.text_files import read_text
 from detector.datasets.formats.voc_xml import VocReader, parse_voc_xml
-from detector.datasets.image_header import read_header
-from detector.datasets.unread_images import unread_beside
+from detector.datasets.problems import OnProblem, ProblemLog
 from detector.errors import DatasetError, ImageError
+from detector.io.image_header import read_header
 from detector.structures.classes import ClassList, ilsvrc_cls
 
 _WORDS_OF_A_BOX = 5  # its class and four corners
@@ -29,7 +30,7 @@ def read_ilsvrc_cls(
 
     The class of a train picture is the folder it lies in; of a val picture, what ``LOC_val_solution.csv``
     beside ``ILSVRC`` says, or without that file its annotation. Arguments and errors are those of
-    :func:`detector.datasets.formats.ilsvrc_det.read_ilsvrc_det`; the classes default to the official 1000.
+    :func:`detector.datasets.formats.ilsvrc.read_ilsvrc_det`; the classes default to the official 1000.
     """
     classes = ilsvrc_cls() if classes is None else classes
     layout = IlsvrcLayout.find(root, "CLS-LOC")
@@ -64,7 +65,7 @@ def read_ilsvrc_loc(
 
     About half of the official train pictures have boxes: ``train_loc.txt`` lists them. Where that list is
     absent ``train_cls.txt`` is read and pictures without annotation are problems. Arguments and errors are
-    those of :func:`detector.datasets.formats.ilsvrc_det.read_ilsvrc_det`.
+    those of :func:`detector.datasets.formats.ilsvrc.read_ilsvrc_det`.
     """
     classes = ilsvrc_cls() if classes is None else classes
     layout = IlsvrcLayout.find(root, "CLS-LOC")

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from detector.datasets.annotated_image import OnProblem
 from detector.datasets.open import Format, open_dataset
+from detector.datasets.problems import OnProblem
 from detector.errors import DatasetError
 from detector.structures.classes import ilsvrc_det, voc
 from tests.detector.datasets.small_folders import instances, picture, text, xml

@@ -5,12 +5,12 @@ from pathlib import Path
 
 import pytest
 
+from detector.datasets.formats.ilsvrc import read_ilsvrc_det
 from detector.datasets.formats.ilsvrc_cls import read_ilsvrc_cls
-from detector.datasets.formats.ilsvrc_det import read_ilsvrc_det
-from detector.datasets.image_header import read_header
 from detector.datasets.open import open_dataset
 from detector.datasets.splitting import train_and_validation
 from detector.errors import DatasetError, ImageError
+from detector.io.image_header import read_header
 from tests.detector.datasets.ilsvrc_tree import Tree
 from tests.detector.datasets.small_folders import instances, picture, text, xml
 

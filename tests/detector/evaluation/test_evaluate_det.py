@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from detector.datasets.annotated_image import AnnotatedImage
-from detector.datasets.formats.ilsvrc_det import read_ilsvrc_det
+from detector.datasets.formats.ilsvrc import read_ilsvrc_det
 from detector.errors import ParameterError
 from detector.evaluation.ilsvrc import evaluate_det, iou_thresholds, match
 from detector.structures.boxes import as_boxes

@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from detector.datasets.annotated_image import AnnotatedImage, Dataset, OnProblem
-from detector.datasets.formats.ilsvrc_det import read_ilsvrc_det
+from detector.datasets.annotated_image import AnnotatedImage, Dataset
+from detector.datasets.formats.ilsvrc import read_ilsvrc_det
+from detector.datasets.problems import OnProblem
 from detector.errors import DatasetError
 from detector.structures.boxes import as_boxes
 from detector.structures.classes import ilsvrc_cls, ilsvrc_det

@@ -6,7 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from detector.datasets.annotated_image import AnnotatedImage, Dataset, Problem
+from detector.datasets.annotated_image import AnnotatedImage, Dataset
+from detector.datasets.problems import Problem
 from detector.structures.boxes import Boxes, area, as_boxes, decode, flip, intersection, iou
 from training.finetune.training_data import with_unknown_objects
 from training.rcnn.minibatch import BatchSettings, Sampler

@@ -11,11 +11,11 @@ import pytest
 
 from detector.datasets.annotated_image import Dataset
 from detector.datasets.formats.agnostic import read_agnostic
-from detector.datasets.formats.files import printable
-from detector.datasets.formats.ilsvrc_det import read_ilsvrc_det
+from detector.datasets.formats.ilsvrc import read_ilsvrc_det
 from detector.datasets.open import Format, open_dataset
 from detector.datasets.splitting import train_and_validation
 from detector.errors import DatasetError
+from detector.io.terminal_text import utf8_text
 from tests.detector.datasets.ilsvrc_tree import Tree
 from tests.detector.datasets.small_folders import instances, picture, text, xml
 
@@ -274,7 +274,7 @@ def test_ilsvrc_with_names_that_are_not_utf8_and_a_mark(tree: Tree) -> None:
     (tree.root / "ILSVRC/ImageSets/DET/val.txt").write_bytes(codecs.BOM_UTF8 + b"caf\xe9 1\r\n")
     (problem,) = read_ilsvrc_det(tree.root, "val").problems
     assert (problem.image_id, problem.kind) == (CAFE, "missing_annotation")
-    assert "caf\\udce9.xml" in printable(problem.message)
+    assert "caf\\udce9.xml" in utf8_text(problem.message)
 
 
 def test_boxes_of_a_name_that_several_pictures_have_are_nobodys(tree: Tree) -> None:

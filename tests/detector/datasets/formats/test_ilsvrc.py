@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from detector.datasets.annotated_image import OnProblem
-from detector.datasets.formats.ilsvrc_det import read_ilsvrc_det
+from detector.datasets.formats.ilsvrc import read_ilsvrc_det
 from detector.datasets.open import open_dataset
+from detector.datasets.problems import OnProblem
 from detector.errors import DatasetError, ParameterError
 from detector.structures.classes import ClassList
 from tests.detector.datasets.ilsvrc_tree import Tree

@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from detector.datasets.annotated_image import OnProblem
 from detector.datasets.formats.coco import read_coco
+from detector.datasets.problems import OnProblem
 from detector.errors import DatasetError
 from detector.structures.classes import ClassList
 

@@ -1,4 +1,4 @@
-"""The size and orientation of a picture file, without decoding its pixels."""
+"""The size and EXIF orientation of an image file, without decoding its pixels."""
 
 import os
 import stat
@@ -16,7 +16,10 @@ from detector.structures.boxes import Boxes
 
 # EXIF orientation 1..8, TIFF 6.0: 5 to 8 exchange the axes, then some mirror one or both of them.
 _MIRRORS_X = (2, 3, 6, 7)
+
+
 _MIRRORS_Y = (3, 4, 7, 8)
+
 
 _READ = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF")  # by Pillow's names: it reads more than we decode
 

@@ -3,9 +3,9 @@ from pathlib import Path
 
 import pytest
 
-from detector.datasets.annotated_image import OnProblem
 from detector.datasets.formats.agnostic import read_agnostic
-from detector.datasets.formats.ilsvrc_det import read_ilsvrc_det
+from detector.datasets.formats.ilsvrc import read_ilsvrc_det
+from detector.datasets.problems import OnProblem
 from detector.errors import DatasetError
 from tests.detector.datasets.ilsvrc_tree import Tree
 

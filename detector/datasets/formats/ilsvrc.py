@@ -1,9 +1,4 @@
-"""Where the official ILSVRC download keeps its files: ``ILSVRC/{Data,Annotations,ImageSets}/TASK/...``.
-
-The ILSVRC detection task as one data set of several splits.
-
-Reader of the ILSVRC detection task (DET) in its official layout.
-"""
+"""Reader of the ILSVRC detection task (DET), and where the official download keeps its files."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -11,11 +6,12 @@ from functools import partial
 from pathlib import Path
 from typing import Literal
 
-from detector.datasets.annotated_image import AnnotatedImage, Dataset, OnProblem, ProblemLog
+from detector.datasets.annotated_image import AnnotatedImage, Dataset
 from detector.datasets.annotation_check import ImageCheck
-from detector.datasets.entries import Entry, once
-from detector.datasets.formats.files import read_lines
+from detector.datasets.formats.text_files import read_lines
 from detector.datasets.formats.voc_xml import VocReader
+from detector.datasets.layout import Entry, once
+from detector.datasets.problems import OnProblem, ProblemLog
 from detector.datasets.split_names import Role, in_order, role_of
 from detector.errors import DatasetError, ParameterError
 from detector.structures.classes import ClassList, ilsvrc_det

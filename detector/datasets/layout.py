@@ -1,4 +1,4 @@
-"""What every layout of a data set comes down to: the pictures that it lists, by split."""
+"""The interface of a layout: a data set as the entries of its splits, and how entries are read."""
 
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -6,12 +6,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from detector.datasets.annotated_image import AnnotatedImage, OnProblem, Problem, ProblemLog
+from detector.datasets.annotated_image import AnnotatedImage
 from detector.datasets.annotation_check import ImageCheck
+from detector.datasets.problems import OnProblem, Problem, ProblemLog
 from detector.structures.classes import ClassList
 
 THREADS = 8
 """Reading waits for the disk or the network far more than for the processor."""
+
 
 _CHUNK = 64  # pictures a task: enough that handing them out costs nothing
 
@@ -20,9 +22,9 @@ _CHUNK = 64  # pictures a task: enough that handing them out costs nothing
 class Entry:
     """A picture that a data set lists.
 
-    ``read`` gives the annotated image, or None where it had to be left out; problems go to the log. Its second
-    argument is ``check_images`` (:class:`detector.datasets.annotation_check.AnnotationCheck`). It is called from
-    several threads, each with a log of its own.
+    ``read`` gives the annotated image, or None where it had to be left out; problems go to the log. Its
+    second argument is ``check_images`` (:class:`detector.datasets.annotation_check.AnnotationCheck`). It is
+    called from several threads, each with a log of its own.
     """
 
     image_id: str

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
-from detector.datasets.image_header import ImageHeader, read_header
 from detector.errors import ImageError
+from detector.io.image_header import ImageHeader, read_header
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
