@@ -186,7 +186,7 @@ def test_scorings(text: str, says: str) -> None:
         ("d:positives=1.5", "positives must be a whole number from 1, got '1.5'"),
         ("d:background=-1", "background must be a whole number from 1, got '-1'"),
         ("d:background=" + "9" * 200, "background must be a whole number from 1, got '999"),
-        ("d:format=x", "format must be one of ilsvrc, voc, coco, yolo, got 'x'"),
+        ("d:format=x", "format must be one of ilsvrc, voc, coco, yolo, ilsvrc-loc, agnostic, got 'x'"),
     ],
 )
 def test_further_data(text: str, says: str) -> None:

@@ -50,7 +50,7 @@ def main(
         dataset = labelled_without_unreadable(replace(dataset, images=images), on_problem)
         images = dataset.images
         for problem in dataset.problems:
-            print(f"{problem.image_id}: {problem.kind}: {problem.message}")
+            print(problem)
         if not images:
             raise DatasetError(f"{data} has no picture to measure on in {split}")
         lost = left_out(dataset.problems)

@@ -131,7 +131,7 @@ def main(
         if not results:
             measured = measured.without_unreadable(on_problem)
         for problem in measured.problems:
-            print(f"{problem.image_id}: {problem.kind}: {problem.message}")
+            print(problem)
         banned = measured.blacklist(blacklist) if blacklist else frozenset()
         rules = list(dict.fromkeys(rule or usual_rules(measured.folder.format)))
 

@@ -52,6 +52,9 @@ class Problem:
     kind: ProblemKind
     message: str
 
+    def __str__(self) -> str:
+        return f"{self.image_id}: {self.kind}: {self.message}"
+
 
 class OnProblem(Enum):
     """``STOP`` raises DatasetError at the first problem; ``REPORT`` goes on and collects them all."""

@@ -71,6 +71,15 @@ def train_and_validation(
     return Split(first, second, how + (f" ({shared} pictures of both only held out)" if shared else ""))
 
 
+def validation_split(folder: DataFolder) -> str | None:
+    """Choose what to measure on where nobody says: the first validation split, else test, else all (None)."""
+    for role in (Role.VAL, Role.TEST):
+        for split in folder.splits:
+            if role_of(split) is role:
+                return split
+    return None
+
+
 def hold_out(
     records: Sequence[AnnotatedImage], share: float = SHARE
 ) -> tuple[list[AnnotatedImage], list[AnnotatedImage]]:

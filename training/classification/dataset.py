@@ -111,7 +111,7 @@ def _ilsvrc(root: Path, on_problem: OnProblem) -> LabelledImages:
         read_ilsvrc_cls(root, split, on_problem=on_problem, check_images=False) for split in ("train", "val")
     )
     problems = [*train.problems, *val.problems]
-    notes = [f"{problem.image_id}: {problem.kind}: {problem.message}" for problem in problems]
+    notes = list(map(str, problems))
     measured = {PurePosixPath(image.image_id).name for image in val.images}
     learnt = [image for image in train.images if PurePosixPath(image.image_id).name not in measured]
     if len(learnt) < len(train.images):

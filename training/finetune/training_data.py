@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from detector.datasets.annotated_image import AnnotatedImage, Dataset
-from detector.datasets.formats.agnostic import agnostic_file, read_agnostic
+from detector.datasets.formats.agnostic import agnostic_file
 from detector.datasets.formats.values import number
 from detector.datasets.open import Format, open_dataset
 from detector.datasets.pixels import without_unreadable
@@ -204,7 +204,9 @@ def choose_data(
             )
     learned = split.train
     if folder.format is Format.ILSVRC and agnostic_file(root).is_file():
-        learned = with_unknown_objects(learned, read_agnostic(root, on_problem=on_problem))
+        learned = with_unknown_objects(
+            learned, open_dataset(root, Format.AGNOSTIC).read(on_problem=on_problem)
+        )
     return ChosenData(
         root.resolve().name, root, folder.format, folder.classes, learned, split.validation, split.how
     )

@@ -69,11 +69,11 @@ def listed(entries: Sequence[Entry], path: Path, log: ProblemLog) -> list[Entry]
     if not lines:
         raise DatasetError(f"list file {path} is empty: it must name one picture a line")
     names = ImageNames((entry.image_id, entry.image, entry) for entry in entries)
-    found: dict[str, Entry] = {}  # by id: a picture that is listed twice is still one picture
+    found: dict[Path, Entry] = {}  # by file: ids may begin anew in each split, as Roboflow's do
     for line in lines:
         named = names.find(line, path)
         if named is not None:
-            found.setdefault(named.image_id, named)
+            found.setdefault(named.image, named)
         elif not line.startswith("#"):
             log.report(line, "missing_image", f"{path} names this picture, which the data set does not have")
     return list(found.values())

@@ -13,7 +13,7 @@ from detector.datasets.formats.list_files import ImageNames, class_list, plain
 from detector.datasets.formats.text_files import read_lines
 from detector.datasets.formats.voc_pairs import ImageFinder, Pair, Parse, official_pairs, voc_home, voc_homes
 from detector.datasets.formats.voc_xml import VocReader, parse_voc_xml
-from detector.datasets.layout import Entry, once, read_entries
+from detector.datasets.layout import Entry, once, read_layout
 from detector.datasets.problems import OnProblem, ProblemLog
 from detector.datasets.split_names import in_order, role_of, split_of
 from detector.errors import DatasetError
@@ -51,14 +51,12 @@ def read_voc(
     home = voc_home(root)
     tree = FolderTree.scan(home)
     every = official_pairs(home, ImageFinder(tree, parse_voc_xml))
-    log = ProblemLog(on_problem)
     if split is None:
-        entries = VocFolder.of({}, every, classes).entries(None)
-    else:
-        is_path = isinstance(split, Path) or split.endswith(".txt")
-        path = Path(split) if is_path else list_path(home, str(split))
-        entries = VocFolder.of({"": pairs_of_lists(home, [path], every)}, every, classes).entries("")
-    return Dataset(read_entries(entries, log, check_images), list(classes.ids), log.problems)
+        return read_layout(VocFolder.of({}, every, classes), None, on_problem, check_images)
+    is_path = isinstance(split, Path) or split.endswith(".txt")
+    path = Path(split) if is_path else home / f"ImageSets/Main/{split}.txt"
+    folder = VocFolder.of({"": pairs_of_lists(home, [path], every)}, every, classes)
+    return read_layout(folder, "", on_problem, check_images)
 
 
 _SAMPLE = 20  # XML files, from all of the set, that say whether they are annotations
@@ -160,11 +158,6 @@ def pairs_of_lists(home: Path, lists: Sequence[Path], every: Sequence[Pair]) -> 
                 pair = Pair(image_id, image, home / f"Annotations/{image_id}.xml")
             found.setdefault(pair.image_id, pair)
     return list(found.values())
-
-
-def list_path(home: Path, split: str) -> Path:
-    """Where the list of a split lies."""
-    return home / f"ImageSets/Main/{split}.txt"
 
 
 def _flat(tree: FolderTree, finder: ImageFinder) -> dict[str, list[Pair]]:
