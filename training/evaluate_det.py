@@ -26,7 +26,7 @@ from detector.datasets.open import Format
 from detector.datasets.pixels import load_image
 from detector.datasets.problems import OnProblem, left_out
 from detector.errors import ParameterError
-from detector.evaluation.matching import ClassMatch, match_classes
+from detector.evaluation.class_match import ClassMatch, match_classes
 from detector.io.atomic_write import check_writable, write_whole
 from detector.io.output_paths import check_apart, check_no_loss
 from detector.models.checkpoint import read_metadata

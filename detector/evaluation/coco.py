@@ -19,7 +19,7 @@ from detector.datasets.annotated_image import AnnotatedImage
 from detector.datasets.formats.text_files import read_json
 from detector.datasets.formats.values import key, number, shown
 from detector.errors import DatasetError, ParameterError
-from detector.evaluation.average_precision import ImageInput, images
+from detector.evaluation.matching import ImageInput, images
 from detector.io.atomic_write import write_whole
 from detector.structures.boxes import Boxes
 from detector.structures.detections import Detections

@@ -19,11 +19,11 @@ from numpy.typing import NDArray
 
 from detector.datasets.annotated_image import AnnotatedImage
 from detector.errors import ParameterError
-from detector.evaluation.average_precision import ImageInput, Rule, figures, find, images
+from detector.evaluation.average_precision import figures
 from detector.evaluation.ilsvrc import ILSVRC
-from detector.evaluation.matching import exact_iou
+from detector.evaluation.matching import ImageInput, Rule, find, images
 from detector.evaluation.sizes import SizeFigures, by_size
-from detector.structures.boxes import Boxes
+from detector.structures.boxes import Boxes, exact_iou
 from detector.structures.detections import Detections
 
 BACKGROUND_IOU = 0.1

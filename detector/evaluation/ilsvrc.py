@@ -22,10 +22,11 @@ from detector.datasets.annotated_image import AnnotatedImage
 from detector.datasets.formats.ilsvrc import read_list
 from detector.datasets.formats.values import number
 from detector.errors import DatasetError, ParameterError
-from detector.evaluation.average_precision import DetEvaluation, Rule, evaluate
-from detector.evaluation.matching import average_precision, exact_iou
+from detector.evaluation.average_precision import DetEvaluation, evaluate
+from detector.evaluation.matching import Rule
+from detector.evaluation.precision_recall import average_precision
 from detector.io.atomic_write import write_whole
-from detector.structures.boxes import Boxes, from_corners, to_corners
+from detector.structures.boxes import Boxes, exact_iou, from_corners, to_corners
 from detector.structures.classes import ClassList, ilsvrc_det
 from detector.structures.detections import Detections
 

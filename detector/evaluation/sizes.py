@@ -6,7 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from detector.evaluation.average_precision import ImageInput, Rule, figures, find
+from detector.evaluation.average_precision import figures
+from detector.evaluation.matching import ImageInput, Rule, find
 from detector.structures.boxes import Boxes, area
 
 SIZES = {"small": (0.0, 0.04), "medium": (0.04, 0.25), "large": (0.25, 1.0)}

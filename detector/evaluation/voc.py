@@ -11,9 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from detector.datasets.annotated_image import AnnotatedImage
-from detector.evaluation.average_precision import DetEvaluation, Rule, evaluate
-from detector.evaluation.matching import PrecisionRecall, average_precision, exact_iou
-from detector.structures.boxes import Boxes
+from detector.evaluation.average_precision import DetEvaluation, evaluate
+from detector.evaluation.matching import Rule
+from detector.evaluation.precision_recall import average_precision, eleven_point_precision
+from detector.structures.boxes import Boxes, exact_iou
 from detector.structures.detections import Detections
 
 _IOU = 0.5
@@ -59,19 +60,9 @@ def match(boxes: Boxes, ground_truth: Boxes, difficult: NDArray[np.bool_]) -> ND
     return found
 
 
-def eleven_point_precision(curve: PrecisionRecall) -> float:
-    """The mean, over recalls of 0, 0.1 ... 1, of the best precision at that or a higher recall.
-
-    0 without detections; NaN where the recall is.
-    """
-    if np.isnan(curve.recall).any():
-        return float("nan")
-    steps = np.arange(11) / 10
-    return float(np.mean([curve.precision[curve.recall >= step].max(initial=0) for step in steps]))
-
-
 VOC_2007 = Rule("VOC 2007", iou_thresholds, match, eleven_point_precision, leaves_difficult=True)
 """Eleven points, as published figures on VOC 2007 have it."""
+
 
 VOC = Rule("VOC", iou_thresholds, match, average_precision, leaves_difficult=True)
 """The area under the curve, the rule since 2010."""

@@ -101,3 +101,20 @@ def to_corners(boxes: Boxes, first_pixel: int = 0) -> NDArray[np.int64]:
     edges = np.rint(boxes).astype(np.int64)
     first, last = edges[:, :2], edges[:, 2:] - 1
     return np.concatenate([first, np.maximum(first, last)], axis=1) + first_pixel
+
+
+def exact_iou(a: Boxes, b: Boxes) -> NDArray[np.float64]:
+    """Intersection over union [N,M] in float64 of boxes a [N,4] and b [M,4]; 0 where they share nothing.
+
+    Areas of whole-pixel boxes are exact in float32, so an IoU of just the threshold is told from one below.
+    """
+    shared = intersection(a, b).astype(np.float64)
+    union = area(a).astype(np.float64)[:, None] + area(b) - shared
+    return np.divide(shared, union, out=np.zeros_like(shared), where=union > 0)
+
+
+def _overlap_of_pairs(a: Boxes, b: Boxes) -> NDArray[np.float32]:
+    """IoU [N] of box by box."""
+    shared = np.maximum(np.minimum(a[:, 2:], b[:, 2:]) - np.maximum(a[:, :2], b[:, :2]), 0).prod(axis=1)
+    both = (a[:, 2:] - a[:, :2]).prod(axis=1) + (b[:, 2:] - b[:, :2]).prod(axis=1)
+    return shared / np.maximum(both - shared, 1e-6)

@@ -14,10 +14,11 @@ import numpy as np
 
 from detector.datasets.annotated_image import AnnotatedImage
 from detector.datasets.open import Format
-from detector.evaluation.average_precision import DetEvaluation, Rule, evaluate
+from detector.evaluation.average_precision import DetEvaluation, evaluate
 from detector.evaluation.coco import CocoFigures, evaluate_coco
 from detector.evaluation.error_analysis import ErrorBreakdown, break_down
 from detector.evaluation.ilsvrc import ILSVRC
+from detector.evaluation.matching import Rule
 from detector.evaluation.proposal_recall import ALL, proposal_recall
 from detector.evaluation.tables import aligned, det_summary, det_table, error_table
 from detector.evaluation.voc import VOC, VOC_2007

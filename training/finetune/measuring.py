@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 
 from detector.datasets.annotated_image import AnnotatedImage
-from detector.evaluation.average_precision import DetEvaluation, Rule, evaluate
+from detector.evaluation.average_precision import DetEvaluation, evaluate
+from detector.evaluation.matching import Rule
 from detector.inference.detector import Detector
 from detector.models.checkpoint import load_checkpoint, save_checkpoint
 from detector.structures.detections import Detections

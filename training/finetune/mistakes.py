@@ -13,11 +13,10 @@ from PIL import Image, ImageDraw
 
 from detector.datasets.annotated_image import AnnotatedImage
 from detector.datasets.pixels import load_image
-from detector.evaluation.average_precision import ImageInput, Rule, find, images
-from detector.evaluation.matching import exact_iou
+from detector.evaluation.matching import ImageInput, Rule, find, images
 from detector.inference.detector import SCORE_THRESHOLD
 from detector.io.visualization import draw
-from detector.structures.boxes import Boxes, area, as_boxes, clip
+from detector.structures.boxes import Boxes, area, as_boxes, clip, exact_iou
 from detector.structures.classes import ClassList
 from detector.structures.detections import Detections
 

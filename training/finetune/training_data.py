@@ -22,8 +22,8 @@ from detector.datasets.problems import OnProblem, Problem
 from detector.datasets.split_names import Role, role_of
 from detector.datasets.splitting import train_and_validation
 from detector.errors import DatasetError, ParameterError
-from detector.evaluation.average_precision import Rule
 from detector.evaluation.ilsvrc import ILSVRC
+from detector.evaluation.matching import Rule
 from detector.evaluation.voc import VOC
 from detector.structures.boxes import iou
 from detector.structures.classes import ClassList

@@ -16,9 +16,11 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from detector.models.multibox_head import SCALE, split_output
-from detector.structures.boxes import Boxes, decode, encode, iou
+from detector.structures.boxes import Boxes, _overlap_of_pairs, decode, encode, iou
 
 _FREE = -1
+
+
 _IGNORED = -2
 
 
@@ -130,10 +132,3 @@ def _focused(logits: Tensor, target: Tensor, weight: Tensor, focus: float) -> Te
     loss = F.binary_cross_entropy_with_logits(logits, target, reduction="none")
     wrong = (target - logits.sigmoid()).abs().detach() ** focus
     return (loss * wrong * weight).sum()
-
-
-def _overlap_of_pairs(a: Boxes, b: Boxes) -> NDArray[np.float32]:
-    """IoU [N] of box by box."""
-    shared = np.maximum(np.minimum(a[:, 2:], b[:, 2:]) - np.maximum(a[:, :2], b[:, :2]), 0).prod(axis=1)
-    both = (a[:, 2:] - a[:, :2]).prod(axis=1) + (b[:, 2:] - b[:, :2]).prod(axis=1)
-    return shared / np.maximum(both - shared, 1e-6)

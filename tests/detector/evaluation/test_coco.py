@@ -6,7 +6,7 @@ import pytest
 from detector.datasets.annotated_image import AnnotatedImage
 from detector.evaluation.coco import evaluate_coco
 from detector.evaluation.ilsvrc import evaluate_det
-from detector.evaluation.matching import PrecisionRecall
+from detector.evaluation.precision_recall import PrecisionRecall
 from detector.structures.boxes import as_boxes
 from detector.structures.detections import Detections
 from tests.detector.evaluation.scenes import Box, contested, found, record

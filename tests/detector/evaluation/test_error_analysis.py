@@ -5,9 +5,10 @@ import pytest
 
 from detector.datasets.annotated_image import AnnotatedImage
 from detector.errors import ParameterError
-from detector.evaluation.average_precision import evaluate, images
+from detector.evaluation.average_precision import evaluate
 from detector.evaluation.error_analysis import ErrorKind, break_down, verdicts
 from detector.evaluation.ilsvrc import ILSVRC
+from detector.evaluation.matching import images
 from detector.evaluation.tables import error_table
 from detector.evaluation.voc import VOC
 from detector.structures.boxes import as_boxes
