@@ -19,7 +19,7 @@ from detector.datasets.annotated_image import AnnotatedImage
 from detector.datasets.formats.text_files import read_json
 from detector.datasets.formats.values import key, number, shown
 from detector.errors import DatasetError, ParameterError
-from detector.evaluation.matching import ImageInput, images
+from detector.evaluation.matching import EvaluatedImage, images
 from detector.io.atomic_write import write_whole
 from detector.structures.boxes import Boxes
 from detector.structures.detections import Detections
@@ -86,7 +86,7 @@ def evaluate_coco(
     return CocoFigures(*figures)
 
 
-def _objects(seen: Sequence[ImageInput]) -> list[dict[str, Any]]:
+def _objects(seen: Sequence[EvaluatedImage]) -> list[dict[str, Any]]:
     return [
         {"image_id": number, "category_id": int(label), "iscrowd": 0, **_box(box)}
         for number, image in enumerate(seen)
@@ -94,7 +94,7 @@ def _objects(seen: Sequence[ImageInput]) -> list[dict[str, Any]]:
     ]
 
 
-def _detections(seen: Sequence[ImageInput]) -> list[dict[str, Any]]:
+def _detections(seen: Sequence[EvaluatedImage]) -> list[dict[str, Any]]:
     return [
         {"image_id": number, "category_id": int(label), "score": float(score), **_box(box)}
         for number, image in enumerate(seen)

@@ -37,7 +37,7 @@ class Rule:
     leaves_difficult: bool = False
 
 
-class ImageInput(NamedTuple):
+class EvaluatedImage(NamedTuple):
     """What counts in one picture: its objects, and its detections, best first."""
 
     record: AnnotatedImage
@@ -56,7 +56,7 @@ def images(
     detections: Mapping[str, Detections],
     num_classes: int,
     blacklist: Collection[tuple[str, int]] = frozenset(),
-) -> Iterator[ImageInput]:
+) -> Iterator[EvaluatedImage]:
     """Each picture without what is passed over: as for :func:`evaluate`, which see for errors."""
     _check_ids(ground_truth, detections)
     banned: dict[str, list[int]] = {}
@@ -78,7 +78,7 @@ def images(
             asked_for &= np.isin(found.labels, labels)
         rows = np.flatnonzero(asked_for)
         rows = rows[np.argsort(-found.scores[rows], kind="stable")]
-        yield ImageInput(
+        yield EvaluatedImage(
             record,
             record.boxes[counts],
             labels,
@@ -87,7 +87,7 @@ def images(
         )
 
 
-def find(image: ImageInput, rule: Rule) -> NDArray[np.int64]:
+def find(image: EvaluatedImage, rule: Rule) -> NDArray[np.int64]:
     """Which object of the picture each of its detections finds by the rule: indices [D], -1 for none."""
     labels = image.found.labels
     found = np.full(len(labels), -1, np.int64)

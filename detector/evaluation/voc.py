@@ -5,34 +5,14 @@ of the development kits of 2007 and 2010. Letters for shapes: D detections and G
 one picture.
 """
 
-from collections.abc import Mapping, Sequence
-
 import numpy as np
 from numpy.typing import NDArray
 
-from detector.datasets.annotated_image import AnnotatedImage
-from detector.evaluation.average_precision import DetEvaluation, evaluate
 from detector.evaluation.matching import Rule
 from detector.evaluation.precision_recall import average_precision, eleven_point_precision
 from detector.structures.boxes import Boxes, exact_iou
-from detector.structures.detections import Detections
 
 _IOU = 0.5
-
-
-def evaluate_voc(
-    ground_truth: Sequence[AnnotatedImage],
-    detections: Mapping[str, Detections],
-    num_classes: int,
-    *,
-    eleven_points: bool = False,
-) -> DetEvaluation:
-    """Measure detections by the rule of VOC: the area under the curve, or 2007's eleven points of it.
-
-    Objects marked difficult are left aside, and so are detections of them. Errors and partial records are as
-    for :func:`detector.evaluation.average_precision.evaluate`.
-    """
-    return evaluate(ground_truth, detections, num_classes, VOC_2007 if eleven_points else VOC)
 
 
 def iou_thresholds(boxes: Boxes) -> NDArray[np.float64]:

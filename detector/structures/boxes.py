@@ -4,6 +4,8 @@ A box is ``x1, y1, x2, y2`` in absolute pixels, float32, origin top left, contin
 image of width W and height H is ``0, 0, W, H``. Letters for shapes: N and M boxes.
 """
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -46,10 +48,32 @@ def intersection(a: Boxes, b: Boxes) -> NDArray[np.float32]:
 
 
 def iou(a: Boxes, b: Boxes) -> NDArray[np.float32]:
-    """Intersection over union [N,M] of boxes a [N,4] and b [M,4]; 0 where both are empty."""
-    shared = intersection(a, b)
-    union = area(a)[:, None] + area(b)[None, :] - shared
-    return np.where(union > 0, shared / np.where(union > 0, union, 1), 0).astype(np.float32)
+    """Intersection over union [N,M] of boxes a [N,4] and b [M,4]; 0 where both are empty.
+
+    In float32, enough to choose regions by. Tensors have :func:`torchvision.ops.box_iou`.
+    """
+    return _divide_by_union(intersection(a, b), area(a)[:, None], area(b)).astype(np.float32, copy=False)
+
+
+def exact_iou(a: Boxes, b: Boxes) -> NDArray[np.float64]:
+    """Intersection over union [N,M] as :func:`iou`, in float64, for rules that compare with a threshold.
+
+    Areas of whole-pixel boxes are exact in float32, so an IoU of just the threshold is told from one below.
+    """
+    shared = intersection(a, b).astype(np.float64)
+    return _divide_by_union(shared, area(a).astype(np.float64)[:, None], area(b))
+
+
+def iou_of_pairs(a: Boxes, b: Boxes) -> NDArray[np.float32]:
+    """Intersection over union [N] of boxes a [N,4] and b [N,4], row by row; 0 where both are empty."""
+    low, high = np.maximum(a[:, :2], b[:, :2]), np.minimum(a[:, 2:], b[:, 2:])
+    return _divide_by_union(np.maximum(high - low, 0).prod(axis=1), area(a), area(b))
+
+
+def iou_of_sides(a: NDArray[np.float32], b: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Intersection over union [N,M] of boxes with one centre, given by widths and heights [N,2] and [M,2]."""
+    shared = np.minimum(a[:, None], b[None]).prod(axis=2)
+    return _divide_by_union(shared, a.prod(axis=1)[:, None], b.prod(axis=1))
 
 
 def clip(boxes: Boxes, width: float, height: float) -> Boxes:
@@ -103,18 +127,6 @@ def to_corners(boxes: Boxes, first_pixel: int = 0) -> NDArray[np.int64]:
     return np.concatenate([first, np.maximum(first, last)], axis=1) + first_pixel
 
 
-def exact_iou(a: Boxes, b: Boxes) -> NDArray[np.float64]:
-    """Intersection over union [N,M] in float64 of boxes a [N,4] and b [M,4]; 0 where they share nothing.
-
-    Areas of whole-pixel boxes are exact in float32, so an IoU of just the threshold is told from one below.
-    """
-    shared = intersection(a, b).astype(np.float64)
-    union = area(a).astype(np.float64)[:, None] + area(b) - shared
+def _divide_by_union(shared: NDArray[Any], area_a: NDArray[Any], area_b: NDArray[Any]) -> NDArray[Any]:
+    union = area_a + area_b - shared
     return np.divide(shared, union, out=np.zeros_like(shared), where=union > 0)
-
-
-def _overlap_of_pairs(a: Boxes, b: Boxes) -> NDArray[np.float32]:
-    """IoU [N] of box by box."""
-    shared = np.maximum(np.minimum(a[:, 2:], b[:, 2:]) - np.maximum(a[:, :2], b[:, :2]), 0).prod(axis=1)
-    both = (a[:, 2:] - a[:, :2]).prod(axis=1) + (b[:, 2:] - b[:, :2]).prod(axis=1)
-    return shared / np.maximum(both - shared, 1e-6)

@@ -13,7 +13,7 @@ from PIL import Image, ImageDraw
 
 from detector.datasets.annotated_image import AnnotatedImage
 from detector.datasets.pixels import load_image
-from detector.evaluation.matching import ImageInput, Rule, find, images
+from detector.evaluation.matching import EvaluatedImage, Rule, find, images
 from detector.inference.detector import SCORE_THRESHOLD
 from detector.io.visualization import draw
 from detector.structures.boxes import Boxes, area, as_boxes, clip, exact_iou
@@ -126,7 +126,7 @@ def _why_wrong(
     return "nothing annotated here"
 
 
-def _why_missed(index: int, found: NDArray[np.int64], image: ImageInput) -> str:
+def _why_missed(index: int, found: NDArray[np.int64], image: EvaluatedImage) -> str:
     mine = image.found.scores[found == index]
     if len(mine):
         return f"found, but only at {mine.max():.2f}"

@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from detector.models.multibox_head import SCALE, split_output
-from detector.structures.boxes import Boxes, _overlap_of_pairs, decode, encode, iou
+from detector.structures.boxes import Boxes, decode, encode, iou, iou_of_pairs
 
 _FREE = -1
 
@@ -70,7 +70,7 @@ def multibox_losses(
         answering = np.flatnonzero(owner >= 0)
         mine = boxes[owner[answering]]
         moved = decode(priors[answering], offsets[n][answering])
-        target[n, answering] = _overlap_of_pairs(moved, mine)
+        target[n, answering] = iou_of_pairs(moved, mine)
         weight[n, owner == _FREE] = weights.unlabelled if partial[n] else 1.0
         weight[n, owner == _IGNORED] = 0.0
         image.append(np.full(len(answering), n))

@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 
 from detector.datasets.annotated_image import AnnotatedImage
+from detector.evaluation.average_precision import evaluate
 from detector.evaluation.coco import evaluate_coco
-from detector.evaluation.ilsvrc import evaluate_det
+from detector.evaluation.ilsvrc import ILSVRC
 from detector.evaluation.precision_recall import PrecisionRecall
 from detector.structures.boxes import as_boxes
 from detector.structures.detections import Detections
@@ -93,6 +94,6 @@ def test_at_an_iou_of_a_half_it_is_our_matching(seed: int) -> None:
         image_id: Detections(enlarged(mine.boxes), mine.labels, mine.scores)
         for image_id, mine in detections.items()
     }
-    ours = evaluate_det(truth, detections, 3)
+    ours = evaluate(truth, detections, 3, ILSVRC)
     expected = np.mean([at_101_recalls(ours.curves[label]) for label in np.flatnonzero(ours.measured)])
     np.testing.assert_allclose(evaluate_coco(truth, detections, 3).ap50, expected, atol=1e-9)
