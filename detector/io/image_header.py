@@ -8,7 +8,7 @@ from pathlib import Path
 
 from PIL import Image, UnidentifiedImageError
 from PIL.PngImagePlugin import PngImageFile
-from PIL.TiffImagePlugin import TiffImageFile
+from PIL.TiffImagePlugin import IMAGELENGTH, IMAGEWIDTH, TiffImageFile
 
 from detector.errors import ImageError
 from detector.io.decoding import FORMATS
@@ -52,7 +52,7 @@ def read_header(path: Path) -> ImageHeader:
         if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):  # which opening might wait for without end
             raise ImageError("unreadable", f"picture {path} is a pipe, a socket or a device, and no file")
         with Image.open(path, formats=_READ) as image:
-            return ImageHeader(*image.size, _orientation(image, path))
+            return ImageHeader(*_stored_size(image), _orientation(image, path))
     except FileNotFoundError:
         raise
     except (
@@ -69,6 +69,13 @@ def read_header(path: Path) -> ImageHeader:
             message = f"picture {path} cannot be read: it is not {FORMATS}, or is broken from its beginning"
             raise ImageError("unreadable", message) from error
         raise ImageError("unreadable", f"picture {path} cannot be read: {_reason(error)}") from error
+
+
+def _stored_size(image: Image.Image) -> tuple[int, int]:
+    """Width and height of the stored pixels: for a TIFF Pillow states those of the upright image."""
+    if isinstance(image, TiffImageFile):
+        return image.tag_v2[IMAGEWIDTH], image.tag_v2[IMAGELENGTH]
+    return image.size
 
 
 def _orientation(image: Image.Image, path: Path) -> int:

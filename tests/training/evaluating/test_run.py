@@ -13,7 +13,8 @@ from PIL import Image
 from torch import nn
 
 from detector.datasets.annotated_image import AnnotatedImage
-from detector.evaluation.ilsvrc import evaluate_det
+from detector.evaluation.average_precision import evaluate
+from detector.evaluation.ilsvrc import ILSVRC
 from detector.inference.detector import Detector
 from detector.inference.postprocess import RegionScores, select
 from detector.inference.scoring import Scoring
@@ -101,7 +102,7 @@ def test_each_profile_gets_its_own_regions_and_shared_ones_are_scored_once(recor
     assert sorted(balanced.labels.tolist()) == [0, 1]
     assert all(run.seconds[0] > run.proposal_seconds[0] for run in runs)
 
-    assert [evaluate_det([record], run.detections, 2).mean_ap for run in runs] == [0, 1]
+    assert [evaluate([record], run.detections, 2, ILSVRC).mean_ap for run in runs] == [0, 1]
 
 
 def test_a_budget_of_regions(record: AnnotatedImage) -> None:
