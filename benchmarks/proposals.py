@@ -24,9 +24,8 @@ import numpy as np
 import torch
 import typer
 
-from detector.datasets.formats.ilsvrc_det import read_ilsvrc_det
-from detector.datasets.formats.voc import read_voc
-from detector.datasets.record import Record
+from detector.datasets.annotated_image import AnnotatedImage
+from detector.datasets.open import Format, open_dataset
 from detector.errors import DetectorError
 from detector.evaluation.proposal_methods import Method, chosen, detector_methods, run_methods, search_methods
 from detector.evaluation.proposal_recall import ALL, MethodFigures, figures
@@ -64,9 +63,9 @@ def main(
     cv2.setNumThreads(1)
     torch.set_num_threads(1)
     try:
-        sets = {str(data): read_voc(data).records[::every]}
+        sets = {str(data): open_dataset(data, Format.VOC).read().records[::every]}
         if ilsvrc is not None:
-            sets[f"{ilsvrc}, DET val"] = read_ilsvrc_det(ilsvrc, "val").records[::every]
+            sets[f"{ilsvrc}, DET val"] = open_dataset(ilsvrc, Format.ILSVRC).read("val").records[::every]
         methods = _methods(weights, slow_images)
     except DetectorError as error:
         raise SystemExit(f"error: {error}") from error
@@ -114,7 +113,7 @@ def _opencv_threads(count: int) -> Iterator[None]:
         cv2.setNumThreads(1)
 
 
-def _report(name: str, methods: Sequence[Method], records: Sequence[Record]) -> None:
+def _report(name: str, methods: Sequence[Method], records: Sequence[AnnotatedImage]) -> None:
     runs = {run.name: run for run in run_methods(methods, records)}
     measured = [figures(run, records, BUDGETS) for run in runs.values()]
     yardsticks = [runs[name].seconds for name in YARDSTICKS]

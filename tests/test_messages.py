@@ -14,8 +14,8 @@ from api.frontend.errors import ApiError
 from api.frontend.uploads.body import UploadLimits
 from api.frontend.uploads.json_body import parse_json
 from detector.datasets.formats.agnostic import read_agnostic
-from detector.datasets.formats.files import read_json
-from detector.datasets.record import OnProblem
+from detector.datasets.formats.text_files import read_json
+from detector.datasets.problems import OnProblem
 from detector.errors import DetectorError
 from detector.evaluation.coco import read_coco_results
 from detector.evaluation.ilsvrc import read_blacklist, read_ilsvrc_results
@@ -186,7 +186,7 @@ def test_scorings(text: str, says: str) -> None:
         ("d:positives=1.5", "positives must be a whole number from 1, got '1.5'"),
         ("d:background=-1", "background must be a whole number from 1, got '-1'"),
         ("d:background=" + "9" * 200, "background must be a whole number from 1, got '999"),
-        ("d:format=x", "format must be one of ilsvrc, voc, coco, yolo, got 'x'"),
+        ("d:format=x", "format must be one of ilsvrc, voc, coco, yolo, ilsvrc-loc, agnostic, got 'x'"),
     ],
 )
 def test_further_data(text: str, says: str) -> None:

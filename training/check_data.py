@@ -13,7 +13,7 @@ from typing import Annotated
 import typer
 
 from detector.cli.options import run_script
-from detector.datasets.open import Format, open_data
+from detector.datasets.open import Format, open_dataset
 from detector.io.atomic_write import check_writable, write_whole
 from detector.io.output_paths import check_apart
 from training.checking.check import check_data
@@ -42,7 +42,7 @@ def main(
         check_apart([report, chart], map(Path, split or []), data)
         for written in filter(None, [report, chart]):
             check_writable(written)
-        folder = open_data(data, format)
+        folder = open_dataset(data, format)
         checked = check_data(folder, split or (), decoded=decode)
         print(summary(checked))
         if report is not None:

@@ -15,7 +15,7 @@ from tqdm import tqdm
 from detector.cli.options import run_script
 from detector.datasets.formats.ilsvrc_cls import read_ilsvrc_cls
 from detector.datasets.pixels import labelled_without_unreadable
-from detector.datasets.record import OnProblem, left_out
+from detector.datasets.problems import OnProblem, left_out
 from detector.errors import DatasetError
 from detector.evaluation.classification import top_k_error
 from detector.inference.classifier import Classifier
@@ -50,7 +50,7 @@ def main(
         dataset = labelled_without_unreadable(replace(dataset, images=images), on_problem)
         images = dataset.images
         for problem in dataset.problems:
-            print(f"{problem.image_id}: {problem.kind}: {problem.message}")
+            print(problem)
         if not images:
             raise DatasetError(f"{data} has no picture to measure on in {split}")
         lost = left_out(dataset.problems)

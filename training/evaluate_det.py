@@ -21,11 +21,12 @@ from typing import Annotated, Any
 import typer
 
 from detector.cli.options import run_script
+from detector.datasets.annotated_image import AnnotatedImage
 from detector.datasets.open import Format
-from detector.datasets.pixels import load_record
-from detector.datasets.record import OnProblem, Record, left_out
+from detector.datasets.pixels import load_image
+from detector.datasets.problems import OnProblem, left_out
 from detector.errors import ParameterError
-from detector.evaluation.matching import ClassMatch, match_classes
+from detector.evaluation.class_match import ClassMatch, match_classes
 from detector.io.atomic_write import check_writable, write_whole
 from detector.io.output_paths import check_apart, check_no_loss
 from detector.models.checkpoint import read_metadata
@@ -130,7 +131,7 @@ def main(
         if not results:
             measured = measured.without_unreadable(on_problem)
         for problem in measured.problems:
-            print(f"{problem.image_id}: {problem.kind}: {problem.message}")
+            print(problem)
         banned = measured.blacklist(blacklist) if blacklist else frozenset()
         rules = list(dict.fromkeys(rule or usual_rules(measured.folder.format)))
 
@@ -217,10 +218,10 @@ def _check_files(
             check_writable(output)
 
 
-def _warm_up(system: System, profiles: Sequence[Profile], records: Sequence[Record]) -> None:
+def _warm_up(system: System, profiles: Sequence[Profile], records: Sequence[AnnotatedImage]) -> None:
     """Propose once by all profiles before any time is taken: what is to be compiled is, and weights that
     cannot serve a profile say so at once."""
-    image = load_record(records[0])
+    image = load_image(records[0])
     for profile in profiles:
         system.any.propose(image, profile)
 

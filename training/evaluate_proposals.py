@@ -10,18 +10,15 @@ larger pictures the two differ by that too.
 
 import json
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from detector.cli.options import run_script
-from detector.datasets.formats.ilsvrc_det import read_ilsvrc_det
-from detector.datasets.formats.voc import read_voc
-from detector.datasets.formats.voc_folder import is_voc
-from detector.datasets.pixels import without_unreadable
-from detector.datasets.record import Dataset, OnProblem, Record, left_out
+from detector.datasets.annotated_image import AnnotatedImage
+from detector.datasets.open import Format
+from detector.datasets.problems import OnProblem, left_out
 from detector.evaluation.proposal_methods import (
     UNIONS,
     Method,
@@ -39,6 +36,7 @@ from detector.io.output_paths import check_apart
 from detector.pretrained import SHIPPED
 from training.common.run_files import check_folder_apart
 from training.common.script import one_line_errors
+from training.evaluating.data import open_measured
 from training.evaluating.proposal_plot import curve_budgets, proposal_plot
 
 PLAIN = "search-fast"
@@ -46,12 +44,9 @@ FIGURES, CHART = "proposals.json", "proposals.png"
 
 
 def main(
-    data: Annotated[
-        Path, typer.Option(help="The folder that holds ILSVRC/ in its official layout, or one of PASCAL VOC.")
-    ],
+    data: Annotated[Path, typer.Option(help="The folder of the data set.")],
     split: Annotated[
-        str | None,
-        typer.Option(help="A list of ImageSets, val for ILSVRC; of VOC, or a list file; else all pictures."),
+        str | None, typer.Option(help="A split of the data, or a list file [val, else test, else all].")
     ] = None,
     weights: Annotated[
         Path | None,
@@ -73,6 +68,7 @@ def main(
         OnProblem.REPORT
     ),
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
+    format: Annotated[Format | None, typer.Option(help="The data's layout [found by looking].")] = None,
 ) -> None:
     """Print what each method covers at several budgets of boxes, and what a union gains."""
     with one_line_errors():
@@ -81,22 +77,16 @@ def main(
         for name in (FIGURES, CHART):
             check_writable(out / name)
         methods = _methods(method, weights, device)
-        dataset = _read(data, split, on_problem)
+        measured = open_measured(data, format=format, split=split, on_problem=on_problem, every=every)
         check_folder_apart(out, [data])
-        dataset = without_unreadable(replace(dataset, records=dataset.records[::every]), on_problem)
-        for problem in dataset.problems:
-            print(f"{problem.image_id}: {problem.kind}: {problem.message}")
-        records = dataset.records
+        measured = measured.without_unreadable(on_problem)
+        for problem in measured.problems:
+            print(problem)
+        records = measured.records
         if not any(len(record.boxes) for record in records):
             raise SystemExit(f"error: {data} holds no object to measure on")
         runs = run_methods(methods, records)
-        _report(runs, records, left_out(dataset.problems), out)
-
-
-def _read(data: Path, split: str | None, on_problem: OnProblem) -> Dataset:
-    if is_voc(data):
-        return read_voc(data, split, on_problem=on_problem)
-    return read_ilsvrc_det(data, split or "val", on_problem=on_problem)
+        _report(runs, records, left_out(measured.problems), out)
 
 
 def _methods(names: Sequence[str] | None, weights: Path | None, device: str) -> list[Method]:
@@ -109,7 +99,7 @@ def _methods(names: Sequence[str] | None, weights: Path | None, device: str) -> 
     return chosen(names, methods)
 
 
-def _report(runs: Sequence[MethodRun], records: Sequence[Record], lost: int, out: Path) -> None:
+def _report(runs: Sequence[MethodRun], records: Sequence[AnnotatedImage], lost: int, out: Path) -> None:
     measured = [figures(run, records) for run in runs]
     truth = [record.boxes for record in records]
     by_name = {run.name: run for run in runs}
@@ -143,7 +133,7 @@ def _report(runs: Sequence[MethodRun], records: Sequence[Record], lost: int, out
 
 
 def _compared(
-    by_name: dict[str, MethodRun], unions: dict[str, MethodRun], records: Sequence[Record]
+    by_name: dict[str, MethodRun], unions: dict[str, MethodRun], records: Sequence[AnnotatedImage]
 ) -> list[MethodFigures]:
     """Each union beside all boxes of plain selective search, and beside as many of its best."""
     plain = by_name.get(PLAIN)

@@ -17,7 +17,7 @@ from tqdm import tqdm
 
 from detector.cli.options import run_script
 from detector.datasets.open import Format
-from detector.datasets.record import OnProblem, left_out
+from detector.datasets.problems import OnProblem, left_out
 from detector.io.atomic_write import check_writable
 from detector.models.checkpoint import load_checkpoint
 from detector.pretrained import SHIPPED
@@ -178,7 +178,7 @@ def main(
             ),
             sampling=_changed(recipe.sampling, positives=kept_positives, background=kept_background),
         )
-        chosen = choose_data(data, format=format, train=train, held_out=val, on_problem=on_problem)
+        chosen = choose_data(data, format=format, train=train, validation=val, on_problem=on_problem)
         if iterations is None and preset == "default":
             recipe = _of_suitable_length(recipe, chosen)
         if output is None:
@@ -219,15 +219,16 @@ def _describe(chosen: ChosenData, recipe: Recipe) -> None:
     shown = ", ".join(
         f"{name} {count}" for name, count in list(zip(chosen.classes.names, objects, strict=True))[:30]
     )
-    problems = [*chosen.train.problems, *chosen.held_out.problems]
+    problems = [*chosen.train.problems, *chosen.validation.problems]
     lines = [
         f"data      {chosen.root}: {chosen.format}, {len(chosen.classes)} classes ({chosen.how})",
         f"learn     {len(chosen.train.records)} pictures, {sum(objects)} objects: {shown}",
-        f"measure   {len(chosen.held_out.records)} pictures, {sum(chosen.objects(chosen.held_out))} objects",
+        f"measure   {len(chosen.validation.records)} pictures, "
+        f"{sum(chosen.objects(chosen.validation))} objects",
         f"train     {recipe.iterations} iterations",
     ]
     if problems:
-        lost = [left_out(part.problems) for part in (chosen.train, chosen.held_out)]
+        lost = [left_out(part.problems) for part in (chosen.train, chosen.validation)]
         lines.append(f"left out  {lost[0]} pictures to learn from, {lost[1]} to measure on")
         kinds = ", ".join(f"{count} {kind}" for kind, count in Counter(p.kind for p in problems).items())
         lines.append(f"problems  {kinds}")

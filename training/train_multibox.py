@@ -18,9 +18,11 @@ import typer
 from tqdm import tqdm
 
 from detector.cli.options import run_script
-from detector.datasets.formats.ilsvrc_det import read_ilsvrc_det
-from detector.datasets.pixels import load_record, tolerated, without_unreadable
-from detector.datasets.record import Dataset, OnProblem, Record
+from detector.datasets.annotated_image import AnnotatedImage, Dataset
+from detector.datasets.open import DataFolder, Format, open_dataset
+from detector.datasets.pixels import load_image, tolerated, without_unreadable
+from detector.datasets.problems import OnProblem
+from detector.datasets.splitting import validation_split
 from detector.errors import DatasetError, ParameterError
 from detector.evaluation.proposal_recall import proposal_recall
 from detector.inference.engine import choose_device
@@ -64,8 +66,19 @@ def main(
     ],
     output: Annotated[Path, typer.Option(help="Folder for the log, the state and the checkpoint.")],
     init: Annotated[Path, typer.Option(help="Checkpoint whose trunk is used and kept as it is.")] = SHIPPED,
+    format: Annotated[Format | None, typer.Option(help="Layout of --data [found by looking].")] = None,
+    split: Annotated[
+        str | None,
+        typer.Option(help="Split of --data, or a list file [train of ILSVRC, of other layouts all]."),
+    ] = None,
     val: Annotated[
-        Path | None, typer.Option(help="ILSVRC folder whose DET/val is measured [the first of --data].")
+        Path | None,
+        typer.Option(help="Folder of the data set that is measured [the first of --data that has DET/val]."),
+    ] = None,
+    val_format: Annotated[Format | None, typer.Option(help="Layout of --val [found by looking].")] = None,
+    val_split: Annotated[
+        str | None,
+        typer.Option(help="Split of --val, or a list file [val, else test, else all; of ILSVRC DET's val]."),
     ] = None,
     exclude: Annotated[
         list[Path] | None, typer.Option(help="List file of pictures to leave out, as in ImageSets.")
@@ -80,20 +93,31 @@ def main(
     seed: Annotated[int, typer.Option(help="One seed, one result.")] = MultiBoxRecipe.seed,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
 ) -> None:
-    """Train, print recall on DET/val each epoch, and write OUTPUT/detector.safetensors."""
+    """Train, print recall on what is measured each epoch, and write OUTPUT/detector.safetensors."""
     with one_line_errors():
         recipe = MultiBoxRecipe(iterations=iterations, batch=batch, rate=rate, shapes=shapes, seed=seed)
-        check_run_folder(output, [init, *(exclude or [])], [*data, *([val] if val else [])])
+        lists = [Path(name) for name in (split, val_split) if name]
+        check_run_folder(output, [init, *lists, *(exclude or [])], [*data, *([val] if val else [])])
         start = load_checkpoint(init)
-        val = val or _first_ilsvrc(data)
-        measured = _measured(val, on_problem) if val else Dataset([], [])
+        if val is None and (val_format or val_split):
+            raise ParameterError("--val-format and --val-split are of --val: name its folder too")
+        validation = open_dataset(val, val_format) if val else _first_ilsvrc(data)
+        measured = _measured(validation, val_split, on_problem) if validation else Dataset([], [])
         records = measured.records
         excluded = Exclusion(exclude or [])
-        images = read_object_images(data, excluded, held_out=records, on_problem=on_problem)
+        images = read_object_images(
+            data,
+            excluded,
+            format=format,
+            split=split,
+            validation=records,
+            validation_format=validation.format if validation else Format.ILSVRC,
+            on_problem=on_problem,
+        )
         for line in excluded.unused():
             tqdm.write(line)
         for problem in [*measured.problems, *images.problems]:
-            tqdm.write(f"{problem.image_id}: {problem.kind}: {problem.message}")
+            tqdm.write(str(problem))
         with run_folder(output):
             add_multibox(
                 start,
@@ -109,8 +133,8 @@ def main(
 
 def add_multibox(
     init: Checkpoint,
-    records: Sequence[Record],
-    val: Sequence[Record],
+    records: Sequence[AnnotatedImage],
+    val: Sequence[AnnotatedImage],
     output: Path,
     recipe: MultiBoxRecipe,
     *,
@@ -196,11 +220,15 @@ def _spec(init: Checkpoint, batches: Batches, recipe: MultiBoxRecipe) -> MultiBo
 
 
 def _recall(
-    backbone: Backbone, head: MultiBoxHead, preprocessing: Preprocessing, val: Sequence[Record], device: str
+    backbone: Backbone,
+    head: MultiBoxHead,
+    preprocessing: Preprocessing,
+    val: Sequence[AnnotatedImage],
+    device: str,
 ) -> dict[str, float]:
     """Recall at IoU 0.5 and 0.7 with so many boxes."""
     multibox = MultiBox(copy.deepcopy(backbone.features), copy.deepcopy(head), preprocessing, device=device)
-    found = [multibox.propose(load_record(record), max(BUDGETS)).boxes for record in val]
+    found = [multibox.propose(load_image(record), max(BUDGETS)).boxes for record in val]
     truth = [record.boxes for record in val]
     return {
         f"recall@{iou} of {budget}": float(recall)
@@ -209,18 +237,24 @@ def _recall(
     }
 
 
-def _measured(root: Path, on_problem: OnProblem) -> Dataset:
-    """The pictures of DET/val that can be decoded."""
-    return without_unreadable(read_ilsvrc_det(root, "val", on_problem=on_problem), on_problem)
+def _measured(folder: DataFolder, split: str | None, on_problem: OnProblem) -> Dataset:
+    """The images to measure on that can be decoded. Raises DatasetError if none of them has an object."""
+    split = validation_split(folder) if split is None else split
+    dataset = without_unreadable(folder.read(split, on_problem=on_problem), on_problem)
+    if not any(len(record.boxes) for record in dataset.records):
+        raise DatasetError(f"{folder.root} has no object to measure on in {split or 'it'}")
+    return dataset
 
 
-def _first_ilsvrc(data: Sequence[Path]) -> Path | None:
-    for root in data:
+def _first_ilsvrc(roots: Sequence[Path]) -> DataFolder | None:
+    """The first folder that has the validation images of ILSVRC DET."""
+    for root in roots:
         try:
-            read_ilsvrc_det(root, "val", check_images=False)
+            folder = open_dataset(root, Format.ILSVRC)
         except DatasetError:
             continue
-        return root
+        if "val" in folder.splits:
+            return folder
     return None
 
 

@@ -1,15 +1,26 @@
-"""What lies below a folder, read once, for the readers that find their way by looking."""
+"""The files below a folder, read once, for the readers that find a layout by looking."""
 
 import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 
+from detector.datasets.problems import Problem
 from detector.datasets.split_names import role_of
 from detector.errors import DatasetError
-from detector.io.image_paths import IMAGE_SUFFIXES, is_dropping, without_suffix
+from detector.io.image_paths import (
+    DRAWING_SUFFIXES,
+    IMAGE_SUFFIXES,
+    has_image_suffix,
+    has_unread_suffix,
+    is_dropping,
+    unread_kinds,
+    without_suffix,
+)
 
 _DEPTH = 6  # folders below the root; data sets are shallow, and a home directory given by mistake is not
+
 
 _FOLDERS = ("images", "labels", "annotations", "jpegimages")
 
@@ -104,3 +115,45 @@ def _content(folder: Path, unread: dict[Path, str]) -> tuple[list[str], tuple[st
 
 def _is_of_data(name: str) -> bool:
     return name.lower() in _FOLDERS or role_of(name) is not None
+
+
+def unread_folders(tree: FolderTree) -> list[Problem]:
+    """A problem for each folder of a tree that could not be read."""
+    return [
+        Problem(
+            str(path),
+            "unreadable_annotation",
+            f"folder {path} cannot be read ({why}): all that lies in it is left out",
+        )
+        for path, why in tree.unread.items()
+    ]
+
+
+def unread_of(tree: FolderTree) -> list[Path]:
+    """The pictures of kinds that are not read below a folder; documents and marks only beside pictures."""
+    return [
+        folder / name
+        for folder, names in tree.files.items()
+        for name in names
+        if has_unread_suffix(name)
+        and (not name.lower().endswith(DRAWING_SUFFIXES) or any(map(has_image_suffix, names)))
+    ]
+
+
+def unread_beside(image: Path) -> str:
+    """Say, behind the message of a missing picture, that it lies there in a kind that is not read; or ""."""
+    try:
+        changed = image.parent.stat().st_mtime_ns
+        names = _unread_in(image.parent, changed).get(image.stem)
+    except (OSError, ValueError):
+        return ""
+    return f", but {unread_kinds([image.with_name(names)])}" if names else ""
+
+
+@lru_cache(maxsize=64)
+def _unread_in(folder: Path, changed: int) -> dict[str, str]:
+    """The names of the pictures in a folder that are not read, by their names without suffix.
+
+    ``changed`` is the time of the folder's last change: another one is another answer.
+    """
+    return {Path(name).stem: name for name in sorted(os.listdir(folder)) if has_unread_suffix(name)}  # noqa: PTH208

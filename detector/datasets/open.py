@@ -1,149 +1,59 @@
-"""One door to a data set in any layout: which one it is is found by looking, or said."""
+"""One door to a data set in any layout, which is found by looking, or named."""
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
+from itertools import islice
 from pathlib import Path
+from typing import Any
 
-from detector.datasets.entries import Layout, read_entries
-from detector.datasets.folder_tree import FolderTree
-from detector.datasets.formats.coco_folder import CocoFolder
-from detector.datasets.formats.files import listed
-from detector.datasets.formats.foreign_layouts import foreign_layout
-from detector.datasets.formats.ilsvrc_det import IlsvrcFolder
-from detector.datasets.formats.voc_folder import VocFolder
-from detector.datasets.formats.yolo_folder import YoloFolder
-from detector.datasets.presence import is_file
-from detector.datasets.record import Dataset, OnProblem, Problem, ProblemLog, unread_folders
-from detector.datasets.record_check import ImageCheck
-from detector.datasets.unread_images import unread_of
+from detector.datasets.annotated_image import Dataset
+from detector.datasets.annotation_check import ImageCheck
+from detector.datasets.folder_tree import FolderTree, unread_folders, unread_of
+from detector.datasets.formats.agnostic import AgnosticFolder
+from detector.datasets.formats.coco import CocoFolder
+from detector.datasets.formats.ilsvrc import IlsvrcFolder
+from detector.datasets.formats.ilsvrc_cls import LocFolder
+from detector.datasets.formats.list_files import listed
+from detector.datasets.formats.text_files import read_bytes, read_json
+from detector.datasets.formats.voc import VocFolder
+from detector.datasets.formats.yolo import YoloFolder
+from detector.datasets.layout import Layout, read_entries
+from detector.datasets.problems import OnProblem, Problem, ProblemLog
 from detector.errors import DatasetError
 from detector.io.image_paths import unread_kinds
+from detector.io.readable_files import is_file
 from detector.structures.classes import ClassList
 
 
 class Format(StrEnum):
-    """The layouts that can be read."""
+    """The layouts that can be read.
+
+    The first four are found by looking. The others are further parts of an ILSVRC download, which are read
+    where they are named: the boxes of CLS-LOC, and those of ``agnostic_boxes.json``.
+    """
 
     ILSVRC = "ilsvrc"
     VOC = "voc"
     COCO = "coco"
     YOLO = "yolo"
+    ILSVRC_LOC = "ilsvrc-loc"
+    AGNOSTIC = "agnostic"
+
+    @property
+    def is_ilsvrc(self) -> bool:
+        """Whether it is a part of an ILSVRC download, where a file name is one image in all parts."""
+        return self in (Format.ILSVRC, Format.ILSVRC_LOC, Format.AGNOSTIC)
 
 
-@dataclass(frozen=True)
-class DataFolder:
-    """A data set that was found: its classes, and the names of its splits (none if it is of one piece).
+_OF_ILSVRC: dict[Format, Callable[[Path], Layout | None]] = {
+    Format.ILSVRC: IlsvrcFolder.find,
+    Format.ILSVRC_LOC: LocFolder.find,
+    Format.AGNOSTIC: AgnosticFolder.find,
+}
 
-    ``unread``: pictures below its folder of kinds that are not read.
-    """
-
-    root: Path
-    format: Format
-    classes: ClassList
-    splits: tuple[str, ...]
-    layout: Layout = field(repr=False)
-    images_needed: bool = True
-    unread: Sequence[Path] = field(default=(), repr=False)
-    problems: Sequence[Problem] = ()
-    """What was wrong with the folders themselves: those that cannot be read are problems of every split."""
-
-    def read(
-        self,
-        split: str | Path | None = None,
-        *,
-        on_problem: OnProblem = OnProblem.REPORT,
-        check_images: bool = True,
-    ) -> Dataset:
-        """Read a split, or the pictures that a list file names; by default every picture, once.
-
-        split:
-            One of ``splits``, or the path of a list file: a picture a line, by its id, file name or path,
-            further columns are passed over. Annotations that belong to no picture of the data set are
-            problems of every list file: they may be what a listed picture lacks.
-        on_problem:
-            ``REPORT`` leaves out what is broken and names it in ``Dataset.problems``; ``STOP`` raises at
-            once.
-        check_pictures:
-            Open the header of every picture. Without it sizes are those that annotations state, and pictures
-            are taken to be there (YOLO's state none: their headers are read in any case).
-
-        Raises DatasetError for a split that is neither, or at the first problem with ``OnProblem.STOP``.
-        """
-        if check_images and not self.images_needed:
-            checked: ImageCheck = "where present"
-        else:
-            checked = check_images
-        log = ProblemLog(on_problem)
-        own = str(split) if split in self.splits else None
-        if split is None or own is not None:
-            entries = self.layout.entries(own)
-        elif is_file(Path(split)):
-            entries = listed(self.layout.entries(None), Path(split), log)
-        else:
-            splits = ", ".join(self.splits) if self.splits else "none: it is of one piece"
-            raise DatasetError(
-                f"{self.root} has no split {str(split)!r} (its splits are {splits}), and no list file is "
-                "there: give one of the splits, or the path of a text file that names a picture a line"
-            )
-        records = read_entries(entries, log, checked)
-        self.layout.strays(own, log)
-        self._tell_unread(log)
-        for problem in self.problems:
-            log.report(problem.image_id, problem.kind, problem.message)
-        return Dataset(records, list(self.classes.ids), log.problems)
-
-    def _tell_unread(self, log: ProblemLog) -> None:
-        """Report pictures that are not read, but those that annotations name: these are told one by one."""
-        named = {entry.image for entry in self.layout.entries(None)} if self.unread else set()
-        unread = [path for path in self.unread if path not in named]
-        if unread:
-            log.report(str(self.root), "unread_kind", f"{self.root}: {unread_kinds(unread)}")
-
-
-def open_data(root: Path, format: Format | None = None, *, images_needed: bool = True) -> DataFolder:
-    """Find out what data set lies in a folder.
-
-    ILSVRC's layout is told by its folders. Of the others each is looked for below the folder, and exactly one
-    must be there, unless ``format`` says which it is. Without ``images_needed`` a picture's file may be
-    absent where its annotation states its size: enough to judge detections that were made elsewhere.
-
-    Raises DatasetError, saying what was looked for, if there is none or more than one.
-    """
-    if not os.path.isdir(root):  # noqa: PTH112 (Path.is_dir raises for a name that is too long)
-        raise DatasetError(f"{root} is no folder: give the folder of a data set")
-    ilsvrc = IlsvrcFolder.find(root) if format in (None, Format.ILSVRC) else None
-    if ilsvrc is not None:
-        return _data_folder(root, Format.ILSVRC, ilsvrc, images_needed)
-    found: dict[Format, Layout] = {}
-    unread: list[Path] = []
-    if format is not Format.ILSVRC:
-        tree = FolderTree.scan(root)
-        unread = unread_of(tree)
-        for one in _FINDERS if format is None else [format]:
-            layout = _FINDERS[one](tree, images_needed)
-            if layout is not None:
-                found[one] = layout
-    if not found:
-        if tree_unread := unread_folders(tree) if format is not Format.ILSVRC else []:
-            raise DatasetError(f"{root} holds no data set that can be read: {tree_unread[0].message}")
-        foreign = foreign_layout(FolderTree.scan(root))
-        if foreign:
-            raise DatasetError(foreign)
-        wanted = list(_SIGNS) if format is None else [format]
-        signs = "".join(f"\n  --format {one}: {_SIGNS[one]}" for one in wanted)
-        raise DatasetError(f"{root} holds no data set of a known layout. Looked for:{signs}")
-    if len(found) > 1:
-        choice = " or ".join(f"--format {one}" for one in found)
-        raise DatasetError(
-            f"{root} holds annotations in more than one layout ({', '.join(found)}): say which with {choice}"
-        )
-    ((which, layout),) = found.items()
-    return _data_folder(root, which, layout, images_needed, unread, unread_folders(tree))
-
-
-_FINDERS: dict[Format, Callable[[FolderTree, bool], Layout | None]] = {
+_OF_TREES: dict[Format, Callable[[FolderTree, bool], Layout | None]] = {
     Format.VOC: lambda tree, _: VocFolder.find(tree),
     Format.COCO: CocoFolder.find,
     Format.YOLO: lambda tree, _: YoloFolder.find(tree),
@@ -157,12 +67,173 @@ _SIGNS = {
 }
 
 
-def _data_folder(
-    root: Path,
-    format: Format,
-    layout: Layout,
-    images_needed: bool,
-    unread: Sequence[Path] = (),
-    problems: Sequence[Problem] = (),
-) -> DataFolder:
-    return DataFolder(root, format, layout.classes, layout.splits, layout, images_needed, unread, problems)
+@dataclass(frozen=True)
+class DataFolder:
+    """A data set that was found in a folder: its layout, classes, and splits (none if it is of one piece).
+
+    ``images_needed``: whether an image whose file is absent is a problem even where its annotation states its
+    size. ``unread``: files below the folder that are images of kinds that are not read. ``problems``: folders
+    that cannot be read, which are problems of every split.
+    """
+
+    root: Path
+    format: Format
+    layout: Layout = field(repr=False)
+    images_needed: bool = True
+    unread: Sequence[Path] = field(default=(), repr=False)
+    problems: Sequence[Problem] = ()
+
+    @property
+    def classes(self) -> ClassList:
+        """The classes, label by label."""
+        return self.layout.classes
+
+    @property
+    def splits(self) -> tuple[str, ...]:
+        """The names of the splits: those for training first, then validation, test and others."""
+        return self.layout.splits
+
+    def read(
+        self,
+        split: str | Path | None = None,
+        *,
+        on_problem: OnProblem = OnProblem.REPORT,
+        check_images: bool = True,
+    ) -> Dataset:
+        """Read a split, or the images that a list file names; by default every image, once.
+
+        split:
+            One of ``splits``, or the path of a list file: an image a line, by its id, file name or path;
+            further columns are ignored. Annotations that belong to no image of the data set are problems of
+            every list file, since they may be what a listed image lacks.
+        on_problem:
+            ``REPORT`` leaves out what is broken and names it in ``Dataset.problems``; ``STOP`` raises at
+            the first problem.
+        check_images:
+            Open the header of every image. Without it sizes are those that annotations state, and images
+            are taken to be there (YOLO states no sizes: headers are read in any case).
+
+        Raises DatasetError for a split that is neither, or at the first problem with ``OnProblem.STOP``.
+        """
+        checked: ImageCheck = "where present" if check_images and not self.images_needed else check_images
+        log = ProblemLog(on_problem)
+        own = str(split) if split in self.splits else None
+        if split is None or own is not None:
+            entries = self.layout.entries(own)
+        elif is_file(Path(split)):
+            entries = listed(self.layout.entries(None), Path(split), log)
+        else:
+            splits = ", ".join(self.splits) if self.splits else "none: it is of one piece"
+            raise DatasetError(
+                f"{self.root} has no split {str(split)!r} (its splits are {splits}), and no list file is "
+                "there: give one of the splits, or the path of a text file that names a picture a line"
+            )
+        records = read_entries(entries, log, checked)
+        self.layout.unmatched_annotations(own, log)
+        self._report_unread(log)
+        for problem in self.problems:
+            log.report(problem.image_id, problem.kind, problem.message)
+        return Dataset(records, list(self.classes.ids), log.problems)
+
+    def _report_unread(self, log: ProblemLog) -> None:
+        """Report files of kinds that are not read, in one problem; annotated ones have their own."""
+        named = {entry.image for entry in self.layout.entries(None)} if self.unread else set()
+        unread = [path for path in self.unread if path not in named]
+        if unread:
+            log.report(str(self.root), "unread_kind", f"{self.root}: {unread_kinds(unread)}")
+
+
+def open_dataset(root: Path, format: Format | None = None, *, images_needed: bool = True) -> DataFolder:
+    """Find out what data set lies in a folder.
+
+    ILSVRC's layout is recognised by its folders. Of VOC, COCO and YOLO each is looked for below the folder,
+    and exactly one must be there, unless ``format`` names it. Without ``images_needed`` an image's file may
+    be absent where its annotation states its size: enough to measure detections that were made elsewhere.
+
+    Raises DatasetError, saying what was looked for, if there is no data set or more than one.
+    """
+    if not os.path.isdir(root):  # noqa: PTH112 (Path.is_dir raises for a name that is too long)
+        raise DatasetError(f"{root} is no folder: give the folder of a data set")
+    of_ilsvrc = Format.ILSVRC if format is None else format
+    if of_ilsvrc in _OF_ILSVRC:
+        layout = _OF_ILSVRC[of_ilsvrc](root)
+        if layout is not None:
+            return DataFolder(root, of_ilsvrc, layout, images_needed)
+    if format is not None and format.is_ilsvrc:
+        raise _nothing_found(root, FolderTree.scan(root), [format])
+    tree = FolderTree.scan(root)
+    layouts: dict[Format, Layout] = {}
+    for candidate in _OF_TREES if format is None else [format]:
+        layout = _OF_TREES[candidate](tree, images_needed)
+        if layout is not None:
+            layouts[candidate] = layout
+    problems = unread_folders(tree)
+    if not layouts and problems:
+        raise DatasetError(f"{root} holds no data set that can be read: {problems[0].message}")
+    if not layouts:
+        raise _nothing_found(root, tree, list(_SIGNS) if format is None else [format])
+    if len(layouts) > 1:
+        choice = " or ".join(f"--format {name}" for name in layouts)
+        raise DatasetError(
+            f"{root} holds annotations in more than one layout ({', '.join(layouts)}): "
+            f"say which with {choice}"
+        )
+    ((name, layout),) = layouts.items()
+    return DataFolder(root, name, layout, images_needed, unread_of(tree), problems)
+
+
+def _nothing_found(root: Path, tree: FolderTree, wanted: Sequence[Format]) -> DatasetError:
+    """Name a layout that is there and is not read, or what was looked for."""
+    foreign = foreign_layout(tree)
+    if foreign:
+        return DatasetError(foreign)
+    signs = "".join(f"\n  --format {name}: {_SIGNS[name]}" for name in wanted)
+    return DatasetError(f"{root} holds no data set of a known layout. Looked for:{signs}")
+
+
+_SAMPLE = 20  # files of a suffix that say what they are
+
+
+def foreign_layout(tree: FolderTree) -> str:
+    """Say which known layout that is not read lies below a folder, and what to do; "" if there is none."""
+    for folder, names in islice(tree.with_suffix(".json", ".vott"), _SAMPLE):
+        for path in (folder / name for name in names[:_SAMPLE]):
+            try:
+                name = _of_json(read_json(path))
+            except DatasetError:
+                continue
+            if name:
+                return f"{path} is {name}, which is not read: export it as COCO, YOLO or PASCAL VOC instead"
+    for folder, names in tree.with_suffix(".csv", ".tfrecord", ".parquet"):
+        path = folder / names[0]
+        return f"{path} is a table, which is not read: export it as COCO, YOLO or PASCAL VOC instead"
+    for folder, names in tree.with_suffix(".xml"):
+        try:
+            start = read_bytes(folder / names[0])[:2000].lower()
+        except (OSError, DatasetError):
+            continue
+        if b"<annotations" in start:
+            return f"{folder / names[0]} is CVAT's own XML, which is not read: export it as COCO 1.0 instead"
+    return ""
+
+
+def _of_json(content: Any) -> str:
+    """The name of what a JSON file holds, "" if it is not known."""
+    first = content[0] if isinstance(content, list) and content else content
+    if isinstance(content, list) and isinstance(first, Mapping):
+        if {"image", "annotations"} <= first.keys():
+            return "CreateML's JSON"
+        if {"data", "annotations"} <= first.keys() or {"image", "label"} <= first.keys():
+            return "Label Studio's JSON"
+    if isinstance(content, Mapping):
+        if {"shapes", "imagePath"} <= content.keys():
+            return "the JSON of labelme and X-AnyLabeling"
+        if "assets" in content or {"asset", "regions"} <= content.keys():
+            return "VoTT's JSON"
+        if "_via_img_metadata" in content or any(
+            isinstance(one, Mapping) and "regions" in one for one in islice(content.values(), 3)
+        ):
+            return "the JSON of VGG's annotator (VIA)"
+        if {"items", "categories"} <= content.keys():
+            return "Datumaro's JSON"
+    return ""

@@ -7,8 +7,9 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from detector.datasets.entries import THREADS
-from detector.datasets.record import Dataset, LabelledDataset, OnProblem, ProblemLog, Record
+from detector.datasets.annotated_image import AnnotatedImage, Dataset, LabelledDataset
+from detector.datasets.layout import THREADS
+from detector.datasets.problems import OnProblem, ProblemLog
 from detector.errors import DatasetError, ImageError
 from detector.io.decoding import RGB, load
 
@@ -19,7 +20,7 @@ something is wrong with the disk or the copy, and not with pictures."""
 _CHUNK = 16  # pictures a task
 
 
-def load_record(record: Record) -> RGB:
+def load_image(record: AnnotatedImage) -> RGB:
     """Decode the picture of a record: upright RGB, uint8 [H,W,3], of the size that the record states.
 
     Raises ImageError where the file cannot be opened or decoded, or has another size by now: the record's

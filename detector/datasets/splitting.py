@@ -6,8 +6,9 @@ from dataclasses import dataclass, replace
 from hashlib import blake2b
 from pathlib import Path
 
+from detector.datasets.annotated_image import AnnotatedImage, Dataset
 from detector.datasets.open import DataFolder
-from detector.datasets.record import Dataset, OnProblem, Record
+from detector.datasets.problems import OnProblem
 from detector.datasets.split_names import Role, role_of
 from detector.errors import DatasetError, ParameterError
 
@@ -20,31 +21,31 @@ class Split:
     """Pictures to learn from, pictures to choose and measure by, and how they were parted, in words."""
 
     train: Dataset
-    held_out: Dataset
+    validation: Dataset
     how: str
 
 
-def train_and_held_out(
+def train_and_validation(
     folder: DataFolder,
     share: float = SHARE,
     *,
     train: str | Path | None = None,
-    held_out: str | Path | None = None,
+    validation: str | Path | None = None,
     on_problem: OnProblem = OnProblem.REPORT,
     check_images: bool = True,
 ) -> Split:
     """Read what to train on and what to hold out.
 
     The data set's own train and val, or else test, where it has both; else :func:`hold_out` takes the share
-    of train, or of every picture. ``train`` and ``held_out`` choose a split or a list file instead, as
+    of train, or of every picture. ``train`` and ``validation`` choose a split or a list file instead, as
     :meth:`DataFolder.read` takes them. A picture of both is only held out.
 
     Raises DatasetError if a split cannot be read or has no object, ParameterError for a share not between 0
     and 1.
     """
 
-    if train is None and held_out is None:
-        train, held_out, why = _own(folder)
+    if train is None and validation is None:
+        train, validation, why = _own(folder)
     elif train is None:
         train, _, why = _own(folder)
         if train is None:
@@ -54,23 +55,34 @@ def train_and_held_out(
     else:
         why = f"nothing was named to hold out beside {train}"
     first = folder.read(train, on_problem=on_problem, check_images=check_images)
-    if held_out is None:
+    if validation is None:
         return _parted(first, share, why)
-    second = folder.read(held_out, on_problem=on_problem, check_images=check_images)
+    second = folder.read(validation, on_problem=on_problem, check_images=check_images)
     of_all = [one for one in first.problems if one.kind == "unread_kind"]  # of the folder: told once
     second = replace(second, problems=[one for one in second.problems if one not in of_all])
     first, shared = _without(first, second)
-    for split, dataset in ((train, first), (held_out, second)):
+    for split, dataset in ((train, first), (validation, second)):
         if not any(len(record.boxes) for record in dataset.records):
             raise DatasetError(
                 f"{split} of {folder.root} has no picture with an object: correct it (check_data.py lists "
                 "every problem), or name other splits or list files"
             )
-    how = f"{train} to train on, {held_out} held out"
+    how = f"{train} to train on, {validation} held out"
     return Split(first, second, how + (f" ({shared} pictures of both only held out)" if shared else ""))
 
 
-def hold_out(records: Sequence[Record], share: float = SHARE) -> tuple[list[Record], list[Record]]:
+def validation_split(folder: DataFolder) -> str | None:
+    """Choose what to measure on where nobody says: the first validation split, else test, else all (None)."""
+    for role in (Role.VAL, Role.TEST):
+        for split in folder.splits:
+            if role_of(split) is role:
+                return split
+    return None
+
+
+def hold_out(
+    records: Sequence[AnnotatedImage], share: float = SHARE
+) -> tuple[list[AnnotatedImage], list[AnnotatedImage]]:
     """Part records into those to learn from and those held out, each in the order given.
 
     Pictures are ranked by a digest of their ids, and the first ``share`` of them is held out: which, does not
@@ -130,19 +142,19 @@ def _own(folder: DataFolder) -> tuple[str | None, str | None, str]:
 
 
 def _parted(dataset: Dataset, share: float, why: str) -> Split:
-    train, held_out = hold_out(dataset.records, share)
-    how = f"{len(held_out)} of {len(dataset.records)} pictures held out by a digest of their names: {why}"
-    return Split(replace(dataset, records=train), Dataset(held_out, dataset.class_ids), how)
+    train, validation = hold_out(dataset.records, share)
+    how = f"{len(validation)} of {len(dataset.records)} pictures held out by a digest of their names: {why}"
+    return Split(replace(dataset, records=train), Dataset(validation, dataset.class_ids), how)
 
 
-def _without(train: Dataset, held_out: Dataset) -> tuple[Dataset, int]:
+def _without(train: Dataset, validation: Dataset) -> tuple[Dataset, int]:
     """What to train on without the pictures that are held out, and how many these were."""
-    out = {record.path for record in held_out.records}
+    out = {record.path for record in validation.records}
     records = [record for record in train.records if record.path not in out]
     return replace(train, records=records), len(train.records) - len(records)
 
 
-def _source(record: Record) -> str:
+def _source(record: AnnotatedImage) -> str:
     """What a picture is told apart by: its id, or the name before ``.rf.`` that copies have in common."""
     name, mark, _ = record.path.stem.partition(".rf.")
     return name if mark else record.image_id
@@ -152,5 +164,5 @@ def _digest(text: str) -> bytes:
     return blake2b(text.encode("utf-8", "surrogateescape"), digest_size=16).digest()
 
 
-def _classes(records: Iterable[Record]) -> set[int]:
+def _classes(records: Iterable[AnnotatedImage]) -> set[int]:
     return {int(label) for record in records for label in record.labels}

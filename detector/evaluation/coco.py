@@ -15,11 +15,11 @@ from typing import Any
 
 import numpy as np
 
-from detector.datasets.formats.files import read_json
+from detector.datasets.annotated_image import AnnotatedImage
+from detector.datasets.formats.text_files import read_json
 from detector.datasets.formats.values import key, number, shown
-from detector.datasets.record import Record
 from detector.errors import DatasetError, ParameterError
-from detector.evaluation.by_class import ImageInput, images
+from detector.evaluation.matching import EvaluatedImage, images
 from detector.io.atomic_write import write_whole
 from detector.structures.boxes import Boxes
 from detector.structures.detections import Detections
@@ -45,17 +45,17 @@ class CocoFigures:
 
 
 def evaluate_coco(
-    ground_truth: Sequence[Record],
+    ground_truth: Sequence[AnnotatedImage],
     detections: Mapping[str, Detections],
     num_classes: int,
     blacklist: Collection[tuple[str, int]] = frozenset(),
 ) -> CocoFigures:
     """Measure detections, by image id, against the records of a set; a picture without any may be absent.
 
-    What is passed over, and errors, are as for :func:`detector.evaluation.by_class.evaluate`: in a partial
-    picture detections of classes that it does not list are left out. An object's area, which COCO takes from
-    its outline, is here that of its box. The readers leave crowds out, so a detection within one is false
-    here; and COCO has no difficult objects, so those of VOC are to be found like all others.
+    What is passed over, and errors, are as for :func:`detector.evaluation.average_precision.evaluate`: in a
+    partial picture detections of classes that it does not list are left out. An object's area, which COCO
+    takes from its outline, is here that of its box. The readers leave crowds out, so a detection within one
+    is false here; and COCO has no difficult objects, so those of VOC are to be found like all others.
     """
     try:  # here: everything else of an evaluation works without the extra that brings it
         from pycocotools.coco import COCO
@@ -86,7 +86,7 @@ def evaluate_coco(
     return CocoFigures(*figures)
 
 
-def _objects(seen: Sequence[ImageInput]) -> list[dict[str, Any]]:
+def _objects(seen: Sequence[EvaluatedImage]) -> list[dict[str, Any]]:
     return [
         {"image_id": number, "category_id": int(label), "iscrowd": 0, **_box(box)}
         for number, image in enumerate(seen)
@@ -94,7 +94,7 @@ def _objects(seen: Sequence[ImageInput]) -> list[dict[str, Any]]:
     ]
 
 
-def _detections(seen: Sequence[ImageInput]) -> list[dict[str, Any]]:
+def _detections(seen: Sequence[EvaluatedImage]) -> list[dict[str, Any]]:
     return [
         {"image_id": number, "category_id": int(label), "score": float(score), **_box(box)}
         for number, image in enumerate(seen)

@@ -17,13 +17,13 @@ from enum import IntEnum
 import numpy as np
 from numpy.typing import NDArray
 
-from detector.datasets.record import Record
+from detector.datasets.annotated_image import AnnotatedImage
 from detector.errors import ParameterError
-from detector.evaluation.by_class import ImageInput, Rule, figures, find, images
+from detector.evaluation.average_precision import figures
 from detector.evaluation.ilsvrc import ILSVRC
-from detector.evaluation.matching import exact_iou
+from detector.evaluation.matching import EvaluatedImage, Rule, find, images
 from detector.evaluation.sizes import SizeFigures, by_size
-from detector.structures.boxes import Boxes
+from detector.structures.boxes import Boxes, exact_iou
 from detector.structures.detections import Detections
 
 BACKGROUND_IOU = 0.1
@@ -66,7 +66,7 @@ class Verdicts:
     target: NDArray[np.int64]
 
 
-def verdicts(image: ImageInput, rule: Rule) -> Verdicts:
+def verdicts(image: EvaluatedImage, rule: Rule) -> Verdicts:
     """Judge each detection, in the order of TIDE's own code: of two kinds that fit the first is taken.
 
     LOCALISATION, CONFUSION, DUPLICATE, BACKGROUND, and BOTH for what is left.
@@ -130,7 +130,7 @@ class ErrorBreakdown:
 
 
 def break_down(
-    ground_truth: Sequence[Record],
+    ground_truth: Sequence[AnnotatedImage],
     detections: Mapping[str, Detections],
     num_classes: int,
     rule: Rule = ILSVRC,
@@ -150,8 +150,8 @@ def break_down(
     and a class without objects left to ask for counts 0.
 
     ``proposals`` holds the boxes [R,4] of each picture. What is passed over is passed over here too, and
-    errors are those of :func:`detector.evaluation.by_class.evaluate`; ParameterError too if proposals lack a
-    picture.
+    errors are those of :func:`detector.evaluation.average_precision.evaluate`; ParameterError too if
+    proposals lack a picture.
     """
     seen = list(images(ground_truth, detections, num_classes, blacklist))
     pool = _Pool.of(seen, rule)
@@ -207,7 +207,7 @@ class _Pool:
     wanted: NDArray[np.bool_]
 
     @classmethod
-    def of(cls, seen: Sequence[ImageInput], rule: Rule) -> "_Pool":
+    def of(cls, seen: Sequence[EvaluatedImage], rule: Rule) -> "_Pool":
         none = np.zeros(0, np.int64)
         columns = [[none, np.zeros(0, np.float32), none, none, none]]
         truth_labels, wanted = [none], [np.zeros(0, np.bool_)]
@@ -241,7 +241,7 @@ class _Pool:
         return self.wanted & ~reached
 
 
-def _uncovered(seen: Sequence[ImageInput], proposals: Mapping[str, Boxes], rule: Rule) -> int:
+def _uncovered(seen: Sequence[EvaluatedImage], proposals: Mapping[str, Boxes], rule: Rule) -> int:
     absent = [image.record.image_id for image in seen if image.record.image_id not in proposals]
     if absent:
         raise ParameterError(f"{len(absent)} pictures have no proposals, {absent[0]} first: give all or none")
@@ -251,6 +251,6 @@ def _uncovered(seen: Sequence[ImageInput], proposals: Mapping[str, Boxes], rule:
     )
 
 
-def _covered(image: ImageInput, boxes: Boxes, rule: Rule) -> NDArray[np.bool_]:
+def _covered(image: EvaluatedImage, boxes: Boxes, rule: Rule) -> NDArray[np.bool_]:
     overlaps = exact_iou(image.boxes, boxes)  # G x R
     return overlaps.max(axis=1, initial=0) >= rule.thresholds(image.boxes)

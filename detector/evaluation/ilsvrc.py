@@ -12,21 +12,19 @@ ymax``. Pictures are numbered from 1 in the order of the official list, classes 
 and corners are pixels, counted from 0, that belong to the object.
 """
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from detector.datasets.formats.ilsvrc_det import read_list
+from detector.datasets.formats.ilsvrc import read_list
 from detector.datasets.formats.values import number
-from detector.datasets.formats.voc_xml import from_corners, to_corners
-from detector.datasets.record import Record
 from detector.errors import DatasetError, ParameterError
-from detector.evaluation.by_class import DetEvaluation, Rule, evaluate
-from detector.evaluation.matching import average_precision, exact_iou
+from detector.evaluation.matching import Rule
+from detector.evaluation.precision_recall import average_precision
 from detector.io.atomic_write import write_whole
-from detector.structures.boxes import Boxes
+from detector.structures.boxes import Boxes, exact_iou, from_corners, to_corners
 from detector.structures.classes import ClassList, ilsvrc_det
 from detector.structures.detections import Detections
 
@@ -77,16 +75,6 @@ def _numbered(what: str, text: str, count: int) -> int:
 
 _IOU = 0.5
 _TOLERANCE = 10  # pixels that a drawn box may be longer and wider than a small object
-
-
-def evaluate_det(
-    ground_truth: Sequence[Record],
-    detections: Mapping[str, Detections],
-    num_classes: int,
-    blacklist: Collection[tuple[str, int]] = frozenset(),
-) -> DetEvaluation:
-    """Measure detections by the rule of ILSVRC: :func:`detector.evaluation.by_class.evaluate` says more."""
-    return evaluate(ground_truth, detections, num_classes, ILSVRC, blacklist)
 
 
 def iou_thresholds(boxes: Boxes) -> NDArray[np.float64]:

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from detector.datasets.pixels import load_record
-from detector.datasets.record import Record
+from detector.datasets.annotated_image import AnnotatedImage
+from detector.datasets.pixels import load_image
 from detector.errors import ParameterError
 from detector.inference.detector import Detector
 from detector.io.decoding import RGB
@@ -80,14 +80,14 @@ def chosen(names: Sequence[str], methods: dict[str, Method]) -> list[Method]:
     return [methods[name] for name in dict.fromkeys(names)]
 
 
-def run_methods(methods: Sequence[Method], records: Sequence[Record]) -> list[MethodRun]:
+def run_methods(methods: Sequence[Method], records: Sequence[AnnotatedImage]) -> list[MethodRun]:
     """Run every method on every picture, in turns: what else the machine does hits all alike.
 
     Each is run once before its time is taken, so that nothing is compiled or loaded within it.
     """
     runs = [MethodRun(method.name) for method in methods]
     for number, record in enumerate(tqdm(records, desc="proposals", unit="picture")):
-        image = load_record(record)
+        image = load_image(record)
         for method, run in zip(methods, runs, strict=True):
             if method.images is not None and number >= method.images:
                 continue

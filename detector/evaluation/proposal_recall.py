@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from detector.datasets.record import Record
+from detector.datasets.annotated_image import AnnotatedImage
 from detector.errors import ParameterError
 from detector.evaluation.proposal_methods import MethodRun
 from detector.structures import boxes as box_algebra
@@ -189,7 +189,9 @@ class MethodFigures:
         }
 
 
-def figures(run: MethodRun, records: Sequence[Record], budgets: Sequence[int] = BUDGETS) -> MethodFigures:
+def figures(
+    run: MethodRun, records: Sequence[AnnotatedImage], budgets: Sequence[int] = BUDGETS
+) -> MethodFigures:
     """Measure a run against the records it was made on, in their order; MABO is the mean over classes."""
     measured = records[: len(run.proposals)]
     return MethodFigures(

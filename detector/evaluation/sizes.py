@@ -6,7 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from detector.evaluation.by_class import ImageInput, Rule, figures, find
+from detector.evaluation.average_precision import figures
+from detector.evaluation.matching import EvaluatedImage, Rule, find
 from detector.structures.boxes import Boxes, area
 
 SIZES = {"small": (0.0, 0.04), "medium": (0.04, 0.25), "large": (0.25, 1.0)}
@@ -27,7 +28,7 @@ class SizeFigures:
     mean_ap: float
 
 
-def by_size(seen: Sequence[ImageInput], num_classes: int, rule: Rule) -> tuple[SizeFigures, ...]:
+def by_size(seen: Sequence[EvaluatedImage], num_classes: int, rule: Rule) -> tuple[SizeFigures, ...]:
     """Figures of each size, small first, as COCO has them by area.
 
     All objects take part in the matching. Those of another size are not asked for, and a detection that
@@ -38,7 +39,11 @@ def by_size(seen: Sequence[ImageInput], num_classes: int, rule: Rule) -> tuple[S
 
 
 def _of_size(
-    name: str, seen: Sequence[ImageInput], found: Sequence[NDArray[np.int64]], num_classes: int, rule: Rule
+    name: str,
+    seen: Sequence[EvaluatedImage],
+    found: Sequence[NDArray[np.int64]],
+    num_classes: int,
+    rule: Rule,
 ) -> SizeFigures:
     positives = np.zeros(num_classes, np.int64)
     labels, scores, correct = [np.zeros(0, np.int64)], [np.zeros(0, np.float32)], [np.zeros(0, np.bool_)]
@@ -59,7 +64,7 @@ def _of_size(
     return SizeFigures(name, objects, recall, figures(*parts, positives, rule).mean_ap)
 
 
-def _is_of_size(name: str, image: ImageInput, boxes: Boxes) -> NDArray[np.bool_]:
+def _is_of_size(name: str, image: EvaluatedImage, boxes: Boxes) -> NDArray[np.bool_]:
     low, high = SIZES[name]
     share = area(boxes) / (image.record.width * image.record.height)
     return (share >= low) & ((share < high) | (high == 1))

@@ -5,33 +5,14 @@ of the development kits of 2007 and 2010. Letters for shapes: D detections and G
 one picture.
 """
 
-from collections.abc import Mapping, Sequence
-
 import numpy as np
 from numpy.typing import NDArray
 
-from detector.datasets.record import Record
-from detector.evaluation.by_class import DetEvaluation, Rule, evaluate
-from detector.evaluation.matching import PrecisionRecall, average_precision, exact_iou
-from detector.structures.boxes import Boxes
-from detector.structures.detections import Detections
+from detector.evaluation.matching import Rule
+from detector.evaluation.precision_recall import average_precision, eleven_point_precision
+from detector.structures.boxes import Boxes, exact_iou
 
 _IOU = 0.5
-
-
-def evaluate_voc(
-    ground_truth: Sequence[Record],
-    detections: Mapping[str, Detections],
-    num_classes: int,
-    *,
-    eleven_points: bool = False,
-) -> DetEvaluation:
-    """Measure detections by the rule of VOC: the area under the curve, or 2007's eleven points of it.
-
-    Objects marked difficult are left aside, and so are detections of them. Errors and partial records are as
-    for :func:`detector.evaluation.by_class.evaluate`.
-    """
-    return evaluate(ground_truth, detections, num_classes, VOC_2007 if eleven_points else VOC)
 
 
 def iou_thresholds(boxes: Boxes) -> NDArray[np.float64]:
@@ -59,19 +40,9 @@ def match(boxes: Boxes, ground_truth: Boxes, difficult: NDArray[np.bool_]) -> ND
     return found
 
 
-def eleven_point_precision(curve: PrecisionRecall) -> float:
-    """The mean, over recalls of 0, 0.1 ... 1, of the best precision at that or a higher recall.
-
-    0 without detections; NaN where the recall is.
-    """
-    if np.isnan(curve.recall).any():
-        return float("nan")
-    steps = np.arange(11) / 10
-    return float(np.mean([curve.precision[curve.recall >= step].max(initial=0) for step in steps]))
-
-
 VOC_2007 = Rule("VOC 2007", iou_thresholds, match, eleven_point_precision, leaves_difficult=True)
 """Eleven points, as published figures on VOC 2007 have it."""
+
 
 VOC = Rule("VOC", iou_thresholds, match, average_precision, leaves_difficult=True)
 """The area under the curve, the rule since 2010."""

@@ -27,12 +27,13 @@ from detector.io.file_contents import (
     CutOffError,
     is_cut_off,
     jpeg_contents,
-    orientation,
     png_contents,
     sniff,
     webp_size,
 )
 from detector.io.gif import gif_contents, gif_size
+from detector.io.orientation import TAG, read_orientation
+from detector.io.rgb import to_rgb
 from detector.io.tiff import tiff_contents
 from detector.io.unended_jpeg import load_unended
 
@@ -41,8 +42,6 @@ RGB = NDArray[np.uint8]
 
 ImageInput = RGB | str | PathLike[str] | bytes | Image.Image
 """A picture in any form that :func:`as_rgb` takes."""
-
-_ORIENTATION = 274  # EXIF's number for it
 
 # Readers are called directly, not through Image.open: that one would first apply Pillow's global pixel
 # limit, which is not ours.
@@ -68,21 +67,6 @@ _CONTENTS: dict[str, Callable[[bytes], Contents]] = {
 _RUN_LENGTH = (BmpImageFile.COMPRESSIONS["RLE8"], BmpImageFile.COMPRESSIONS["RLE4"])
 _MAX_RUN_LENGTH = 1_000_000
 _MAX_SIDE = 65_535  # as JPEG has it; each row costs Pillow some bytes of its own, however short it is
-_BAND = 256 * 1024  # pixels
-_EIGHT_BITS = ((np.arange(65536, dtype=np.uint32) * 255 + 32767) // 65535).astype(np.uint8)
-
-# What brings a picture stored with this EXIF orientation upright (Exif 2.32, tag 274).
-_UPRIGHT = {
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
-}
-_SIDEWAYS = (5, 6, 7, 8)  # rows become columns
-_BACKWARDS = (3, 4, 6, 7)  # the first row becomes the last row or column
 
 
 @dataclass(frozen=True)
@@ -155,7 +139,7 @@ def read(data: bytes, limits: Limits = Limits()) -> Decoded:
             )
         if isinstance(image, WebPImageFile):
             contents = replace(contents, exif=image.info.get("exif", b""), frames=image.n_frames)
-        return Decoded(_to_rgb(image, orientation(contents.exif)), contents.frames)
+        return Decoded(to_rgb(image, read_orientation(contents.exif)), contents.frames)
     except (ImageError, MemoryError):
         raise
     except CutOffError as error:
@@ -201,7 +185,7 @@ def _of_pillow(image: Image.Image) -> RGB:
             f"{image.height}: convert it with image.convert('RGB')"
         )
     try:
-        return _to_rgb(image, image.getexif().get(_ORIENTATION, 1))
+        return to_rgb(image, image.getexif().get(TAG, 1))
     except (OSError, SyntaxError) as error:  # the file behind it is read only now
         raise ImageError("unreadable", f"The Pillow image cannot be read: {error}.") from error
 
@@ -273,48 +257,6 @@ def _on_screen(image: Image.Image, box: tuple[int, int, int, int]) -> Image.Imag
     screen = Image.new("RGBA", image.size, (255, 255, 255, 0))
     screen.paste(image.convert("RGBA").crop(box), box[:2])
     return screen
-
-
-def _to_rgb(image: Image.Image, stored: int) -> RGB:
-    """The upright pixels [H,W,3] of a picture stored with this orientation.
-
-    They are made band by band: each step on the whole picture would hold one more of it in memory.
-    """
-    width, height = image.size
-    rows = max(1, _BAND // width)
-    sideways, backwards = stored in _SIDEWAYS, stored in _BACKWARDS
-    pixels = np.empty((width, height, 3) if sideways else (height, width, 3), np.uint8)
-    for top in range(0, height, rows):
-        bottom = min(height, top + rows)
-        band = _band_to_rgb(image.crop((0, top, width, bottom)))
-        if stored in _UPRIGHT:
-            band = band.transpose(_UPRIGHT[stored])
-        place = slice(height - bottom, height - top) if backwards else slice(top, bottom)
-        if sideways:
-            pixels[:, place] = np.asarray(band)
-        else:
-            pixels[place] = np.asarray(band)
-    return pixels
-
-
-def _band_to_rgb(image: Image.Image) -> Image.Image:
-    if image.mode.startswith("I"):
-        image = _eight_bits(image)
-    if image.has_transparency_data:
-        layer = image if image.mode == "RGBA" else image.convert("RGBA")
-        image = Image.new("RGB", layer.size, "white")
-        image.paste(layer, mask=layer.getchannel("A"))
-    return image if image.mode == "RGB" else image.convert("RGB")
-
-
-def _eight_bits(image: Image.Image) -> Image.Image:
-    """A 16-bit grey picture scaled to 8 bits; Pillow's own conversion would clip at 255."""
-    wide = np.asarray(image)  # H x W
-    grey = Image.fromarray(_EIGHT_BITS[wide])
-    transparent = image.info.get("transparency")  # one grey level, of the 16-bit scale
-    if transparent is not None:
-        grey.putalpha(Image.fromarray(np.where(wide == transparent, 0, 255).astype(np.uint8)))
-    return grey
 
 
 def _too_many_bytes(size: int, limits: Limits) -> ImageError:

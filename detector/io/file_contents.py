@@ -7,8 +7,9 @@ here, in place.
 """
 
 import re
-import struct
 from dataclasses import dataclass
+
+from detector.io.orientation import EXIF_HEAD
 
 MAX_SEGMENTS = 65_536
 """Segments of a JPEG before its pixels, or chunks of a PNG: encoders write one in 8 KB of pixels."""
@@ -22,9 +23,6 @@ _JPEG_APPS = (0xE0, 0xEE)  # JFIF and Adobe: what the colours mean
 _JPEG_PADDING = re.compile(rb"\xff+")  # a marker may be padded with its first byte
 _JPEG_SCAN, _JPEG_END, _JPEG_EXIF = 0xDA, 0xD9, 0xE1
 _JPEG_MARKER = re.compile(rb"\xff+([^\x00\xff\xd0-\xd7])")  # in a scan: all but stuffing and restarts
-_EXIF_HEAD = b"Exif\0\0"
-_ORIENTATION = 0x0112
-_LONG = 4  # the standard's is 3, a short number; some write this
 
 
 @dataclass(frozen=True)
@@ -107,8 +105,8 @@ def jpeg_contents(data: bytes) -> Contents:
         end = at + 2 + int.from_bytes(data[at + 2 : at + 4])
         if marker < 0xE0 or marker in _JPEG_APPS:
             kept.append(data[at:end])
-        elif marker == _JPEG_EXIF and not exif and data.startswith(_EXIF_HEAD, at + 4):
-            exif = data[at + 4 + len(_EXIF_HEAD) : end]
+        elif marker == _JPEG_EXIF and not exif and data.startswith(EXIF_HEAD, at + 4):
+            exif = data[at + 4 + len(EXIF_HEAD) : end]
         at = max(end, at + 2)
     else:
         raise ValueError("more segments than any picture has")
@@ -124,27 +122,6 @@ def webp_size(data: bytes) -> tuple[int, int]:
         return (bits & 0x3FFF) + 1, (bits >> 14 & 0x3FFF) + 1
     bits = int.from_bytes(data[26:30], "little")
     return bits & 0x3FFF, bits >> 16 & 0x3FFF
-
-
-def orientation(exif: bytes) -> int:
-    """The orientation, 1 to 8, that an EXIF block states (Exif 2.32, sections 4.5 and 4.6.4), or 1.
-
-    Only the first directory's entries are looked at, nothing that they point to.
-    """
-    exif = exif.removeprefix(_EXIF_HEAD)
-    order = {b"II*\0": "<", b"MM\0*": ">"}.get(exif[:4])
-    try:
-        if order is not None:
-            (directory,) = struct.unpack_from(f"{order}L", exif, 4)
-            (entries,) = struct.unpack_from(f"{order}H", exif, directory)
-            for at in range(directory + 2, directory + 2 + 12 * entries, 12):
-                tag, kind = struct.unpack_from(f"{order}HH", exif, at)
-                if tag == _ORIENTATION:
-                    (value,) = struct.unpack_from(f"{order}{'L' if kind == _LONG else 'H'}", exif, at + 8)
-                    return value if 1 <= value <= 8 else 1
-    except struct.error:  # it is cut off: a broken block must not cost the picture
-        pass
-    return 1
 
 
 def is_cut_off(data: bytes, kind: str) -> bool:

@@ -1,4 +1,4 @@
-"""Files to be read, looked at before they are opened: a pipe would wait for its writer without end."""
+"""Files to be read, looked at before they are opened: what lies at a path, and why nothing does."""
 
 import errno
 import os
@@ -33,3 +33,31 @@ def unreadable(path: Path) -> str | None:
     except ValueError:  # a zero byte
         return f"{shown} does not exist: no file can have such a name"
     return None
+
+
+LONGEST = 4096
+"""Bytes of the longest path that Linux takes (PATH_MAX); what is longer need not be tried."""
+
+
+def is_file(path: Path) -> bool:
+    """Whether a file lies there; False for what no file can be called (a NUL, a name of 300 letters), and
+    where nobody may look."""
+    return os.path.isfile(path)  # noqa: PTH113 (Path.is_file raises for these)
+
+
+def is_there(path: Path) -> bool:
+    """Whether anything lies there; False as for :func:`is_file`."""
+    return os.path.exists(path)  # noqa: PTH110 (Path.exists raises)
+
+
+def why_absent(path: Path) -> str:
+    """Say in words why nothing is found at a path: it ``is not there``, or cannot be."""
+    try:
+        path.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return "is not there"
+    except OSError as error:
+        return f"cannot be used ({error.strerror or error})"
+    except ValueError:
+        return "cannot be used (no name holds a NUL character)"
+    return "is neither a file nor a folder"

@@ -17,6 +17,11 @@ def valid_name(path: str | os.PathLike[str]) -> str:
     return os.fsencode(path).decode("utf-8", "backslashreplace")
 
 
+def utf8_text(text: str) -> str:
+    """Replace lone surrogates (bytes of a file name that is not UTF-8) by escapes."""
+    return text.encode("utf-8", "backslashreplace").decode()
+
+
 def printable_path(path: str | os.PathLike[str]) -> str:
     """A path as one printable line."""
     return printable(valid_name(path))

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from detector.errors import ParameterError
-from detector.structures.boxes import Boxes
+from detector.structures.boxes import Boxes, iou_of_sides
 
 Sides = NDArray[np.float32]
 """Widths and heights of boxes, [G,2] or [S,2], in pixels."""
@@ -56,14 +56,14 @@ def cluster_sides(sides: Sides, count: int, *, seed: int = 0, rounds: int = 100)
     shapes = _spread_out(sides, count, rng)
     owner = np.full(len(sides), -1)
     for _ in range(rounds):
-        nearest = _overlap(sides, shapes).argmax(axis=1)
+        nearest = iou_of_sides(sides, shapes).argmax(axis=1)
         if (nearest == owner).all():
             break
         owner = nearest
         for shape in range(count):
             mine = sides[owner == shape]
             # A shape that lost all its members starts anew where the fit is worst.
-            worst = _overlap(sides, shapes).max(axis=1).argmin()
+            worst = iou_of_sides(sides, shapes).max(axis=1).argmin()
             shapes[shape] = np.exp(np.log(mine).mean(axis=0)) if len(mine) else sides[worst]
     return shapes[np.argsort(shapes.prod(axis=1), kind="stable")]
 
@@ -96,12 +96,6 @@ def _spread_out(sides: Sides, count: int, rng: np.random.Generator) -> Sides:
     """k-means++: each next start is drawn in proportion to how badly it is covered so far."""
     chosen = [sides[rng.integers(len(sides))]]
     while len(chosen) < count:
-        distance = 1 - _overlap(sides, np.array(chosen)).max(axis=1)
+        distance = 1 - iou_of_sides(sides, np.array(chosen)).max(axis=1)
         chosen.append(sides[rng.choice(len(sides), p=distance / distance.sum())])
     return np.array(chosen, np.float32)
-
-
-def _overlap(sides: Sides, shapes: Sides) -> NDArray[np.float32]:
-    """IoU [G,S] of boxes with one centre."""
-    shared = np.minimum(sides[:, None], shapes[None]).prod(axis=2)
-    return shared / (sides.prod(axis=1)[:, None] + shapes.prod(axis=1)[None] - shared)

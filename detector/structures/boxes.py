@@ -1,8 +1,10 @@
 """Box algebra.
 
 A box is ``x1, y1, x2, y2`` in absolute pixels, float32, origin top left, continuous: a box over a whole
-picture of width W and height H is ``0, 0, W, H``. Letters for shapes: N and M boxes.
+image of width W and height H is ``0, 0, W, H``. Letters for shapes: N and M boxes.
 """
+
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,6 +12,7 @@ from numpy.typing import NDArray
 from detector.errors import ParameterError
 
 Boxes = NDArray[np.float32]
+
 
 # A regressed side longer than this many times its region's is noise: exp() would overflow on it.
 _MAX_LOG_SCALE = float(np.log(1000.0 / 16.0))
@@ -45,10 +48,32 @@ def intersection(a: Boxes, b: Boxes) -> NDArray[np.float32]:
 
 
 def iou(a: Boxes, b: Boxes) -> NDArray[np.float32]:
-    """Intersection over union [N,M] of boxes a [N,4] and b [M,4]; 0 where both are empty."""
-    shared = intersection(a, b)
-    union = area(a)[:, None] + area(b)[None, :] - shared
-    return np.where(union > 0, shared / np.where(union > 0, union, 1), 0).astype(np.float32)
+    """Intersection over union [N,M] of boxes a [N,4] and b [M,4]; 0 where both are empty.
+
+    In float32, enough to choose regions by. Tensors have :func:`torchvision.ops.box_iou`.
+    """
+    return _divide_by_union(intersection(a, b), area(a)[:, None], area(b)).astype(np.float32, copy=False)
+
+
+def exact_iou(a: Boxes, b: Boxes) -> NDArray[np.float64]:
+    """Intersection over union [N,M] as :func:`iou`, in float64, for rules that compare with a threshold.
+
+    Areas of whole-pixel boxes are exact in float32, so an IoU of just the threshold is told from one below.
+    """
+    shared = intersection(a, b).astype(np.float64)
+    return _divide_by_union(shared, area(a).astype(np.float64)[:, None], area(b))
+
+
+def iou_of_pairs(a: Boxes, b: Boxes) -> NDArray[np.float32]:
+    """Intersection over union [N] of boxes a [N,4] and b [N,4], row by row; 0 where both are empty."""
+    low, high = np.maximum(a[:, :2], b[:, :2]), np.minimum(a[:, 2:], b[:, 2:])
+    return _divide_by_union(np.maximum(high - low, 0).prod(axis=1), area(a), area(b))
+
+
+def iou_of_sides(a: NDArray[np.float32], b: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Intersection over union [N,M] of boxes with one centre, given by widths and heights [N,2] and [M,2]."""
+    shared = np.minimum(a[:, None], b[None]).prod(axis=2)
+    return _divide_by_union(shared, a.prod(axis=1)[:, None], b.prod(axis=1))
 
 
 def clip(boxes: Boxes, width: float, height: float) -> Boxes:
@@ -84,3 +109,24 @@ def decode(regions: Boxes, deltas: NDArray[np.float32]) -> Boxes:
 def _centre_and_size(boxes: Boxes) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     size = boxes[:, 2:] - boxes[:, :2]
     return (boxes[:, :2] + size / 2).astype(np.float32), size
+
+
+def from_corners(corners: NDArray[np.float64], first_pixel: int = 0) -> Boxes:
+    """Boxes [N,4] from corners [N,4]: xmin, ymin, xmax, ymax, both pixels part of the object.
+
+    ``first_pixel`` is the number that the file gives to the leftmost and topmost pixel.
+    """
+    shift = np.array([0, 0, 1, 1]) - first_pixel
+    return (corners + shift).astype(np.float32)
+
+
+def to_corners(boxes: Boxes, first_pixel: int = 0) -> NDArray[np.int64]:
+    """Whole-pixel corners [N,4] of boxes [N,4], at least one pixel each way: the inverse of from_corners."""
+    edges = np.rint(boxes).astype(np.int64)
+    first, last = edges[:, :2], edges[:, 2:] - 1
+    return np.concatenate([first, np.maximum(first, last)], axis=1) + first_pixel
+
+
+def _divide_by_union(shared: NDArray[Any], area_a: NDArray[Any], area_b: NDArray[Any]) -> NDArray[Any]:
+    union = area_a + area_b - shared
+    return np.divide(shared, union, out=np.zeros_like(shared), where=union > 0)

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from torch import nn
 
-from detector.datasets.record import Dataset
+from detector.datasets.annotated_image import Dataset
 from detector.models.checkpoint import Checkpoint, load_checkpoint
 from detector.structures.classes import ClassList
 from training.common.distributed import leave_world

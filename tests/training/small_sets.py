@@ -87,6 +87,23 @@ def write_coco(root: Path, split: str, pictures: Images, size: tuple[int, int] =
     path.write_text(json.dumps({"images": images, "annotations": annotations, "categories": categories}))
 
 
+def write_yolo(root: Path, split: str, pictures: Images, size: tuple[int, int] = SIZE) -> None:
+    """``data.yaml``, and a split's ``images/SPLIT`` and ``labels/SPLIT``; of those that are there too."""
+    width, height = size
+    for name, boxes in pictures.items():
+        write_image(root / "images" / split / f"{name}.jpg", boxes, size)
+        lines = (
+            f"0 {(x1 + x2) / 2 / width} {(y1 + y2) / 2 / height} {(x2 - x1) / width} {(y2 - y1) / height}\n"
+            for x1, y1, x2, y2 in boxes
+        )
+        path = root / "labels" / split / f"{name}.txt"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("".join(lines))
+    splits = sorted(folder.name for folder in (root / "images").iterdir())
+    lines = ("names: [kite]", *(f"{name}: images/{name}" for name in splits))
+    (root / "data.yaml").write_text("".join(f"{line}\n" for line in lines))
+
+
 def _write_xml(path: Path, boxes: Boxes, name: str, size: tuple[int, int], first_pixel: int) -> None:
     objects = "".join(
         f"<object><name>{name}</name><bndbox>"

@@ -12,7 +12,7 @@ import typer
 from PIL import Image
 from typer.testing import CliRunner
 
-from detector.datasets.open import open_data
+from detector.datasets.open import open_dataset
 from training.check_data import main
 from training.checking.check import check_data, whole_splits
 from training.checking.findings import LEFT_OUT, TITLES
@@ -111,7 +111,7 @@ BESIDES = {"few_objects", "size_mismatch"}  # what follows of a case: one object
 
 
 def test_a_sound_set_has_no_findings(sound: Path) -> None:
-    checked = check_data(open_data(sound))
+    checked = check_data(open_dataset(sound))
     assert checked.findings == []
     assert not checked.leaves_out
     assert {split: counts.objects.tolist() for split, counts in checked.counts.items()} == {
@@ -125,7 +125,7 @@ def test_a_sound_set_has_no_findings(sound: Path) -> None:
 )
 def test_each_kind(sound: Path, kind: str, spoil: Callable[[Path], object]) -> None:
     spoil(sound)
-    checked = check_data(open_data(sound))
+    checked = check_data(open_dataset(sound))
     kinds = [finding.kind for finding in checked.findings]
     assert kinds.count(kind) == 1
     assert set(kinds) <= {kind, *BESIDES}
@@ -160,7 +160,7 @@ def test_classes(tmp_path: Path, splits: dict[str, list[str]], found: set[tuple[
         write_image(tmp_path / f"{split}/0.jpg", seed=len(split))
         boxes = [(name, 1 + number, 1, 20 + 2 * number, 30) for number, name in enumerate(names)]
         annotate(tmp_path / f"{split}/0.xml", *boxes)
-    findings = check_data(open_data(tmp_path)).findings
+    findings = check_data(open_dataset(tmp_path)).findings
     about_classes = {
         "few_objects",
         "class_not_trained",
@@ -176,7 +176,7 @@ def test_an_unknown_class_and_a_class_without_objects(tmp_path: Path) -> None:
     write_image(tmp_path / "images/a.jpg", seed=1)
     (tmp_path / "labels").mkdir()
     (tmp_path / "labels/a.txt").write_text("0 0.5 0.5 0.4 0.4\n5 0.2 0.2 0.3 0.3\n")
-    findings = check_data(open_data(tmp_path)).findings
+    findings = check_data(open_dataset(tmp_path)).findings
     assert {(one.kind, one.where) for one in findings} == {
         ("unknown_class", "images/a"),
         ("class_unused", "bolt"),
@@ -188,7 +188,7 @@ def test_without_decoding_a_cut_picture_passes(sound: Path) -> None:
     cut_off(sound / "train/03.jpg")
     recompress(sound, "train/01.jpg", "train/02.jpg")
     shutil.copy(sound / "train/04.jpg", sound / "val/01.jpg")
-    kinds = {finding.kind for finding in check_data(open_data(sound), decoded=False).findings}
+    kinds = {finding.kind for finding in check_data(open_dataset(sound), decoded=False).findings}
     assert kinds == {"duplicate_across_splits", "size_mismatch"}
 
 
@@ -196,7 +196,7 @@ def test_one_picture_in_two_lists(sound: Path, tmp_path: Path) -> None:
     lists = [tmp_path / "learn.txt", tmp_path / "measure.txt"]
     for path, names in zip(lists, (["train/00", "train/01"], ["train/01"]), strict=True):
         path.write_text("\n".join(names))
-    found = check_data(open_data(sound), [str(path) for path in lists]).findings
+    found = check_data(open_dataset(sound), [str(path) for path in lists]).findings
     assert [one.where for one in found if one.kind == "duplicate_across_splits"] == ["train/01"]
 
 
@@ -218,7 +218,7 @@ def test_unions_and_parts_of_splits_are_not_checked_again(sound: Path, splits: s
     (sound / "ImageSets/Main").mkdir(parents=True)
     for split in splits.split():
         (sound / f"ImageSets/Main/{split}.txt").write_text("a\n")
-    assert whole_splits(open_data(sound)) == whole.split()
+    assert whole_splits(open_dataset(sound)) == whole.split()
 
 
 def thumbnail(seed: int) -> np.ndarray:

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import torch
 
-from detector.datasets.open import Format, open_data
-from detector.datasets.record import OnProblem
+from detector.datasets.open import Format, open_dataset
+from detector.datasets.problems import OnProblem
 from detector.errors import ParameterError
 from detector.evaluation.coco import write_coco_results
 from detector.evaluation.ilsvrc import write_ilsvrc_results
@@ -43,7 +43,7 @@ def mine(checkpoint_path: Path, tmp_path: Path) -> Path:
 
 def perfect(root: Path, split: str | None = None) -> dict[str, Detections]:
     """The objects themselves as detections."""
-    records = open_data(root).read(split).records
+    records = open_dataset(root).read(split).records
     return {
         one.image_id: Detections(one.boxes, one.labels, np.ones(len(one.boxes), np.float32))
         for one in records

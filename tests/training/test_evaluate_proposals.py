@@ -96,7 +96,7 @@ def test_with_multibox(
     ("options", "message"),
     [
         pytest.param({"method": ["search-slow"]}, "unknown method 'search-slow'", id="no such method"),
-        pytest.param({"split": "nowhere"}, r"nowhere\.txt cannot be read", id="no such list"),
+        pytest.param({"split": "nowhere"}, "has no split .nowhere.", id="no such split or list"),
     ],
 )
 def test_what_is_wrong_is_said(
@@ -111,6 +111,6 @@ def test_what_is_wrong_is_said(
         main(voc, out=tmp_path, **options)
 
 
-def test_a_folder_of_neither_layout(tmp_path: Path) -> None:
-    with pytest.raises(SystemExit, match="give the folder that holds ILSVRC/"):
+def test_a_folder_of_no_layout(tmp_path: Path) -> None:
+    with pytest.raises(SystemExit, match="holds no data set of a known layout"):
         main(tmp_path, out=tmp_path)

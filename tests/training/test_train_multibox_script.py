@@ -115,14 +115,47 @@ def test_a_failure_leaves_no_half_written_file(broken: Path, init_path: Path, tm
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        (["--data", "nowhere"], "nowhere is no folder"),
-        (["--data", "DATA", "--exclude", "absent.txt"], "list file absent.txt cannot be read"),
-        (["--data", "DATA", "--init", "absent.safetensors"], "absent.safetensors does not exist"),
-        (["--data", "DATA", "--val", "DATA"], "ImageSets/DET is missing"),
-        (["--data", "DATA", "--shapes", "6", "--device", "quantum"], "unknown device 'quantum'"),
-        (["--data", "DATA", "--shapes", "3"], "4 grids need at least as many shapes, got 3"),
+        pytest.param(["--data", "nowhere"], "nowhere is no folder", id="no data"),
+        pytest.param(
+            ["--data", "DATA", "--format", "coco"],
+            "holds no data set of a known",
+            id="data of another layout",
+        ),
+        pytest.param(
+            ["--data", "DATA", "--exclude", "absent.txt"],
+            "list file absent.txt cannot be read",
+            id="no such list",
+        ),
+        pytest.param(
+            ["--data", "DATA", "--init", "absent.safetensors"],
+            "absent.safetensors does not exist",
+            id="no such weights",
+        ),
+        pytest.param(
+            ["--data", "DATA", "--val", "DATA", "--val-format", "ilsvrc"],
+            "holds no data set of a known layout",
+            id="nothing to measure on",
+        ),
+        pytest.param(
+            ["--data", "DATA", "--val", "DATA", "--val-split", "x"], "has no split 'x'", id="no such split"
+        ),
+        pytest.param(
+            ["--data", "DATA", "--val", "DATA"],
+            "no picture has an object to learn from",
+            id="all of one piece, and measured",
+        ),
+        pytest.param(["--data", "DATA", "--val-split", "val"], "are of --val", id="a split of what"),
+        pytest.param(
+            ["--data", "DATA", "--shapes", "6", "--device", "quantum"],
+            "unknown device 'quantum'",
+            id="device",
+        ),
+        pytest.param(
+            ["--data", "DATA", "--shapes", "3"],
+            "4 grids need at least as many shapes, got 3",
+            id="too few shapes",
+        ),
     ],
-    ids=["no data", "no such list", "no such weights", "nothing to measure on", "device", "too few shapes"],
 )
 def test_errors_are_one_line(
     data: Path, init_path: Path, tmp_path: Path, arguments: list[str], says: str

@@ -4,8 +4,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from detector.datasets.annotated_image import Dataset
 from detector.datasets.open import DataFolder
-from detector.datasets.record import Dataset, Problem
+from detector.datasets.problems import Problem
 from detector.datasets.split_names import Role, role_of
 from detector.io.image_paths import has_image_suffix, is_dropping
 from training.checking.findings import Finding, of_problem

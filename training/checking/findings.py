@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from detector.datasets.record import Problem
+from detector.datasets.problems import Problem
 
 LEFT_OUT: Mapping[str, str] = {
     "missing_image": "annotated or listed, but there is no such picture",

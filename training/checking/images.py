@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from detector.datasets.entries import THREADS
+from detector.datasets.layout import THREADS
 from detector.errors import ImageError
 from detector.io.decoding import RGB, decode
 

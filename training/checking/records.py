@@ -11,7 +11,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from detector.datasets.record import Record
+from detector.datasets.annotated_image import AnnotatedImage
 from detector.structures.boxes import iou
 from detector.structures.classes import ClassList
 from training.checking.findings import Finding
@@ -34,7 +34,7 @@ class Counts:
     images_of: NDArray[np.int64]
 
     @classmethod
-    def of(cls, records: Sequence[Record], classes: ClassList) -> "Counts":
+    def of(cls, records: Sequence[AnnotatedImage], classes: ClassList) -> "Counts":
         objects, images_of = (np.zeros(len(classes), np.int64) for _ in range(2))
         for record in records:
             np.add.at(objects, record.labels, 1)
@@ -110,7 +110,7 @@ FEW_OBJECTS = 20
 """Objects to learn from, under which a class is noted."""
 
 
-def check_boxes(split: str, records: Sequence[Record], classes: ClassList) -> Iterator[Finding]:
+def check_boxes(split: str, records: Sequence[AnnotatedImage], classes: ClassList) -> Iterator[Finding]:
     """Objects that were drawn twice or are tiny, and pictures without any."""
     for record in records:
         if not len(record.boxes):

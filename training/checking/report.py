@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from io import StringIO
 
-from detector.datasets.formats.files import printable
+from detector.io.terminal_text import utf8_text
 from training.checking.check import Checked
 from training.checking.findings import LEFT_OUT, TITLES, Finding
 from training.checking.records import balance_table
@@ -44,7 +44,7 @@ def summary(checked: Checked) -> str:
                 lines.append(f"            and {len(mine) - _EXAMPLES:,} more")
     lost = sum(finding.leaves_out for finding in checked.findings)
     lines += ["", f"Problems that leave something out: {lost:,}." if lost else "Nothing has to be left out."]
-    return printable("\n".join(lines))
+    return utf8_text("\n".join(lines))
 
 
 def as_json(checked: Checked) -> bytes:
@@ -78,7 +78,7 @@ def as_json(checked: Checked) -> bytes:
             for one in checked.findings
         ],
     }
-    return printable(json.dumps(content, indent=1, ensure_ascii=False)).encode()
+    return utf8_text(json.dumps(content, indent=1, ensure_ascii=False)).encode()
 
 
 def as_csv(findings: Sequence[Finding]) -> bytes:
@@ -87,7 +87,7 @@ def as_csv(findings: Sequence[Finding]) -> bytes:
     writer = csv.writer(file)
     writer.writerow(["kind", "leaves_out", "split", "where", "message"])
     writer.writerows([one.kind, one.leaves_out, one.split, one.where, one.message] for one in findings)
-    return printable(file.getvalue()).encode()
+    return utf8_text(file.getvalue()).encode()
 
 
 def _place(finding: Finding) -> str:

@@ -12,9 +12,9 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 from numpy.typing import NDArray
 
+from detector.datasets.formats.ilsvrc import IlsvrcLayout
 from detector.datasets.formats.ilsvrc_cls import read_ilsvrc_cls
-from detector.datasets.formats.ilsvrc_det import IlsvrcLayout
-from detector.datasets.record import OnProblem
+from detector.datasets.problems import OnProblem
 from detector.errors import DatasetError
 from detector.io.image_paths import images_below, is_dropping, unread_kinds
 from detector.structures.classes import ClassList, ilsvrc_cls
@@ -111,7 +111,7 @@ def _ilsvrc(root: Path, on_problem: OnProblem) -> LabelledImages:
         read_ilsvrc_cls(root, split, on_problem=on_problem, check_images=False) for split in ("train", "val")
     )
     problems = [*train.problems, *val.problems]
-    notes = [f"{problem.image_id}: {problem.kind}: {problem.message}" for problem in problems]
+    notes = list(map(str, problems))
     measured = {PurePosixPath(image.image_id).name for image in val.images}
     learnt = [image for image in train.images if PurePosixPath(image.image_id).name not in measured]
     if len(learnt) < len(train.images):

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from detector.datasets.formats.ilsvrc_det import read_list
+from detector.datasets.formats.ilsvrc import read_list
 from detector.io.terminal_text import printable_path
 
 

@@ -5,12 +5,13 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
 
-from detector.datasets.formats.coco_folder import CocoFolder
-from detector.datasets.formats.ilsvrc_det import IlsvrcFolder, det_image_ids
-from detector.datasets.open import DataFolder, Format, open_data
+from detector.datasets.annotated_image import AnnotatedImage, Dataset
+from detector.datasets.formats.coco import CocoFolder
+from detector.datasets.formats.ilsvrc import IlsvrcFolder, det_image_ids
+from detector.datasets.open import DataFolder, Format, open_dataset
 from detector.datasets.pixels import without_unreadable
-from detector.datasets.record import Dataset, OnProblem, Problem, Record
-from detector.datasets.split_names import Role, role_of
+from detector.datasets.problems import OnProblem, Problem
+from detector.datasets.splitting import validation_split
 from detector.errors import DatasetError, ParameterError
 from detector.evaluation.coco import read_coco_results, write_coco_results
 from detector.evaluation.ilsvrc import read_blacklist, read_ilsvrc_results, write_ilsvrc_results
@@ -33,7 +34,7 @@ class MeasuredData:
     name: str
     folder: DataFolder
     split: str | None
-    records: Sequence[Record]
+    records: Sequence[AnnotatedImage]
     image_ids: Sequence[str]
     problems: Sequence[Problem]
     left_out: Collection[str] = frozenset()
@@ -120,9 +121,9 @@ def open_measured(
     By default the split is the data's validation, else its test, else all of it. Raises DatasetError if it
     cannot be read or holds no picture.
     """
-    folder = open_data(data, format, images_needed=images_needed)
+    folder = open_dataset(data, format, images_needed=images_needed)
     if split is None:
-        split = _held_out(folder)
+        split = validation_split(folder)
     dataset = folder.read(split, on_problem=on_problem)
     if not dataset.records:
         first = f"; the first problem: {dataset.problems[0].message}" if dataset.problems else ""
@@ -142,14 +143,6 @@ def open_measured(
         dataset.problems,
         frozenset({*image_ids, *(problem.image_id for problem in dataset.problems)} - read),
     )
-
-
-def _held_out(folder: DataFolder) -> str | None:
-    for role in (Role.VAL, Role.TEST):
-        for split in folder.splits:
-            if role_of(split) is role:
-                return split
-    return None
 
 
 def results_kind(path: Path) -> ResultsKind:

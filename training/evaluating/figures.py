@@ -12,12 +12,13 @@ from typing import Any
 
 import numpy as np
 
+from detector.datasets.annotated_image import AnnotatedImage
 from detector.datasets.open import Format
-from detector.datasets.record import Record
-from detector.evaluation.by_class import DetEvaluation, Rule, evaluate
+from detector.evaluation.average_precision import DetEvaluation, evaluate
 from detector.evaluation.coco import CocoFigures, evaluate_coco
 from detector.evaluation.error_analysis import ErrorBreakdown, break_down
 from detector.evaluation.ilsvrc import ILSVRC
+from detector.evaluation.matching import Rule
 from detector.evaluation.proposal_recall import ALL, proposal_recall
 from detector.evaluation.tables import aligned, det_summary, det_table, error_table
 from detector.evaluation.voc import VOC, VOC_2007
@@ -108,7 +109,7 @@ class RunFigures:
 
 def measure(
     name: str,
-    records: Sequence[Record],
+    records: Sequence[AnnotatedImage],
     detections: Mapping[str, Detections],
     num_classes: int,
     rules: Sequence[RuleName],
@@ -137,7 +138,7 @@ def measure(
 
 
 def _speed(
-    records: Sequence[Record],
+    records: Sequence[AnnotatedImage],
     proposals: Sequence[Boxes] | None,
     speed: tuple[Sequence[float], Sequence[float]] | None,
 ) -> Speed | None:

@@ -12,13 +12,13 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from detector.datasets.formats.files import printable
-from detector.datasets.pixels import load_record
-from detector.datasets.record import Record
+from detector.datasets.annotated_image import AnnotatedImage
+from detector.datasets.pixels import load_image
 from detector.errors import DatasetError, ImageError
 from detector.inference.detector import Detector
 from detector.inference.postprocess import RegionScores
 from detector.inference.scoring import Scoring
+from detector.io.terminal_text import utf8_text
 from detector.options import Profile
 from detector.structures.boxes import Boxes, clip
 from detector.structures.detections import Detections
@@ -46,7 +46,7 @@ class ProfileRun:
     profile: Profile
     scoring_name: str = ""
     title: str = ""
-    records: list[Record] = field(default_factory=list)
+    records: list[AnnotatedImage] = field(default_factory=list)
     proposals: list[Boxes] = field(default_factory=list)
     detections: dict[str, Detections] = field(default_factory=dict)
     proposal_seconds: list[float] = field(default_factory=list)
@@ -63,7 +63,7 @@ class ProfileRun:
         """Proposals a picture."""
         return float(np.mean([len(boxes) for boxes in self.proposals]))
 
-    def add(self, record: Record, found: Found) -> None:
+    def add(self, record: AnnotatedImage, found: Found) -> None:
         """Take note of one more picture."""
         self.records.append(record)
         self.proposals.append(found.proposals)
@@ -75,7 +75,7 @@ class ProfileRun:
 def run_profiles(
     detector: Detector,
     profiles: Sequence[Profile],
-    records: Sequence[Record],
+    records: Sequence[AnnotatedImage],
     max_proposals: int | None = None,
 ) -> list[ProfileRun]:
     """Find objects in every picture by every profile, as :func:`run_scorings` does by one scoring."""
@@ -85,7 +85,7 @@ def run_profiles(
 def run_scorings(
     detectors: Mapping[str, Detector],
     profiles: Sequence[Profile],
-    records: Sequence[Record],
+    records: Sequence[AnnotatedImage],
     max_proposals: int | None = None,
     cache_of: CacheOf | None = None,
     titles: Mapping[int, str] | None = None,
@@ -115,9 +115,9 @@ def run_scorings(
         kept = [cache.get(record.path) if cache is not None else None for cache in caches]
         missing = [run for run, found in zip(runs, kept, strict=True) if found is None]
         try:
-            made = iter(_look(missing, load_record(record), max_proposals) if missing else [])
+            made = iter(_look(missing, load_image(record), max_proposals) if missing else [])
         except ImageError as error:
-            tqdm.write(printable(f"left out {record.image_id}: {error}"))
+            tqdm.write(utf8_text(f"left out {record.image_id}: {error}"))
             continue
         for run, cache, found in zip(runs, caches, kept, strict=True):
             if found is None:

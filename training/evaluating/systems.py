@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from detector.errors import ParameterError
-from detector.evaluation.by_class import DetEvaluation
+from detector.evaluation.average_precision import DetEvaluation
 from detector.inference.detector import Detector
 from detector.inference.scoring import Scoring
 from detector.models.checkpoint import Checkpoint, load_checkpoint, save_checkpoint

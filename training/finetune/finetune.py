@@ -10,11 +10,12 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from detector.datasets.formats.files import printable
-from detector.datasets.record import Dataset, OnProblem, left_out
+from detector.datasets.annotated_image import Dataset
+from detector.datasets.problems import OnProblem, left_out
 from detector.errors import ParameterError
 from detector.inference.loading import load_detector
 from detector.io.atomic_write import write_whole
+from detector.io.terminal_text import utf8_text
 from detector.models.checkpoint import Checkpoint, load_checkpoint
 from detector.models.transfer import knows
 from training.common.locks import run_folder
@@ -101,7 +102,7 @@ def _train(plan: Plan, number: int) -> Path:
         cache=plan.cache,
         name=plan.name if alone else f"{plan.name}-{number + 1}",
         data_name=plan.data_name,
-        held_out=Dataset(spread(data.held_out.records, plan.measured_images), data.held_out.class_ids),
+        held_out=Dataset(spread(data.validation.records, plan.measured_images), data.validation.class_ids),
         device=plan.device,
         cache_gib=plan.cache_gib,
         workers=plan.workers,
@@ -110,7 +111,7 @@ def _train(plan: Plan, number: int) -> Path:
 
 
 def _measure(plan: Plan, paths: Sequence[Path]) -> list[Measured]:
-    records = spread(plan.data.held_out.records, plan.measured_images)
+    records = spread(plan.data.validation.records, plan.measured_images)
     measured = []
     for path in paths:
         detector = load_detector(path, device=plan.device)
@@ -135,7 +136,7 @@ def _write(plan: Plan, paths: Sequence[Path], measured: Sequence[Measured], minu
     training = load_checkpoint(paths[0]).metadata.training
     runs = {path.parent.name if len(paths) > 1 else plan.name: path.parent for path in paths}
     page = report(plan.data, measured, RunFacts(plan.name, runs, training, commands, minutes))
-    write_whole(plan.output / REPORT, printable(page).encode())
+    write_whole(plan.output / REPORT, utf8_text(page).encode())
     write_whole(plan.output / FIGURES, json.dumps(_figures(plan, measured), indent=1).encode())
     names = plan.data.classes.names
     last = measured[-1].evaluation
@@ -155,7 +156,7 @@ def _figures(plan: Plan, measured: Sequence[Measured]) -> dict[str, object]:
             "measure": one.measure,
             "mAP": round(one.evaluation.mean_ap, 4),
             "pictures": len(one.records),
-            "left out": left_out(plan.data.held_out.problems),
+            "left out": left_out(plan.data.validation.problems),
             "seconds a picture": round(one.seconds, 3),
             "AP": {
                 names[i]: round(float(one.evaluation.ap[i]), 4) for i in one.evaluation.measured.nonzero()[0]

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import numpy as np
 
-from detector.datasets.record import Record
-from detector.evaluation.by_class import DetEvaluation, Rule, evaluate
+from detector.datasets.annotated_image import AnnotatedImage
+from detector.evaluation.average_precision import DetEvaluation, evaluate
+from detector.evaluation.matching import Rule
 from detector.inference.detector import Detector
 from detector.models.checkpoint import load_checkpoint, save_checkpoint
 from detector.structures.detections import Detections
@@ -24,7 +25,7 @@ class Measured:
     name: str
     rule: str
     profile: str
-    records: Sequence[Record]
+    records: Sequence[AnnotatedImage]
     detections: Mapping[str, Detections]
     evaluation: DetEvaluation
     boxes: float
@@ -39,7 +40,7 @@ class Measured:
         )
 
 
-def measure(detector: Detector, name: str, records: Sequence[Record], rule: Rule) -> Measured:
+def measure(detector: Detector, name: str, records: Sequence[AnnotatedImage], rule: Rule) -> Measured:
     """Look at every picture as the service would, by the detector's own profile, and judge the result."""
     (run,) = run_profiles(detector, [detector.profile], records)
     evaluation = evaluate(run.records, run.detections, len(detector.classes), rule)

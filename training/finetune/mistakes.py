@@ -11,13 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
-from detector.datasets.pixels import load_record
-from detector.datasets.record import Record
-from detector.evaluation.by_class import ImageInput, Rule, find, images
-from detector.evaluation.matching import exact_iou
+from detector.datasets.annotated_image import AnnotatedImage
+from detector.datasets.pixels import load_image
+from detector.evaluation.matching import EvaluatedImage, Rule, find, images
 from detector.inference.detector import SCORE_THRESHOLD
 from detector.io.visualization import draw
-from detector.structures.boxes import Boxes, area, as_boxes, clip
+from detector.structures.boxes import Boxes, area, as_boxes, clip, exact_iou
 from detector.structures.classes import ClassList
 from detector.structures.detections import Detections
 
@@ -33,7 +32,7 @@ class Mistake:
     box [4] in pixels of the picture; ``what`` says in words what went wrong; the highest ``weight`` is worst.
     """
 
-    record: Record
+    record: AnnotatedImage
     box: Boxes
     label: int
     score: float
@@ -42,7 +41,7 @@ class Mistake:
 
 
 def worst_false_positives(
-    records: Sequence[Record],
+    records: Sequence[AnnotatedImage],
     detections: Mapping[str, Detections],
     classes: ClassList,
     rule: Rule,
@@ -61,7 +60,7 @@ def worst_false_positives(
 
 
 def worst_missed(
-    records: Sequence[Record],
+    records: Sequence[AnnotatedImage],
     detections: Mapping[str, Detections],
     classes: ClassList,
     rule: Rule,
@@ -91,7 +90,7 @@ def cut_out(mistake: Mistake, classes: ClassList) -> NDArray[np.uint8]:
     window = clip(as_boxes([box + margin]), record.width, record.height)[0]
     left, top = (int(np.floor(side)) for side in window[:2])
     right, bottom = (int(np.ceil(side)) for side in window[2:])
-    image = Image.fromarray(load_record(record)[top : max(bottom, top + 1), left : max(right, left + 1)])
+    image = Image.fromarray(load_image(record)[top : max(bottom, top + 1), left : max(right, left + 1)])
     scale = _SIDE / max(image.size)
     image = image.resize([max(1, round(side * scale)) for side in image.size], Image.Resampling.LANCZOS)
     offset = np.array([left, top, left, top], np.float32)
@@ -127,7 +126,7 @@ def _why_wrong(
     return "nothing annotated here"
 
 
-def _why_missed(index: int, found: NDArray[np.int64], image: ImageInput) -> str:
+def _why_missed(index: int, found: NDArray[np.int64], image: EvaluatedImage) -> str:
     mine = image.found.scores[found == index]
     if len(mine):
         return f"found, but only at {mine.max():.2f}"

@@ -12,12 +12,12 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from PIL import Image
 from tqdm import tqdm
 
-from detector.datasets.formats.files import printable
-from detector.datasets.record import left_out
+from detector.datasets.problems import left_out
 from detector.errors import ImageError
-from detector.evaluation.by_class import DetEvaluation
+from detector.evaluation.average_precision import DetEvaluation
 from detector.evaluation.error_analysis import break_down
 from detector.evaluation.tables import MEANING
+from detector.io.terminal_text import utf8_text
 from detector.structures.classes import ClassList
 from training.finetune.measuring import Measured
 from training.finetune.mistakes import Mistake, cut_out, worst_false_positives, worst_missed
@@ -54,7 +54,7 @@ def report(data: ChosenData, measured: Sequence[Measured], facts: RunFacts) -> s
         trim_blocks=False,
     )
     learned = sum(len(record.boxes) for record in data.train.records)
-    problems = [*data.train.problems, *data.held_out.problems]
+    problems = [*data.train.problems, *data.validation.problems]
     return environment.get_template("report.html.j2").render(
         title=f"{facts.name}: {100 * last.evaluation.mean_ap:.1f} % mAP",
         subtitle=f"Trained on {len(data.train.records):,} pictures with {learned:,} objects of "
@@ -146,7 +146,7 @@ def _shown(mistakes: Sequence[Mistake], classes: ClassList) -> list[dict[str, st
         try:
             Image.fromarray(cut_out(mistake, classes)).save(file, "JPEG", quality=80)
         except ImageError as error:
-            tqdm.write(printable(f"not drawn in the report: {error}"))
+            tqdm.write(utf8_text(f"not drawn in the report: {error}"))
             continue
         shown.append(
             {
@@ -162,7 +162,7 @@ def _shown(mistakes: Sequence[Mistake], classes: ClassList) -> list[dict[str, st
 
 def _without(data: ChosenData) -> str:
     """What belongs beside the figures where pictures could not be used."""
-    learned, held_out = (left_out(part.problems) for part in (data.train, data.held_out))
+    learned, held_out = (left_out(part.problems) for part in (data.train, data.validation))
     if not learned and not held_out:
         return ""
     return f"; left out for problems in the data: {learned} pictures to learn from, {held_out} to measure on"

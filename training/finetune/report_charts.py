@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from detector.evaluation.matching import PrecisionRecall
+from detector.evaluation.precision_recall import PrecisionRecall
 from training.common.run_log import log_lines
 
 _INK = "#010203"  # stands for the page's text colour

@@ -13,16 +13,17 @@ from pathlib import Path
 
 import numpy as np
 
-from detector.datasets.formats.agnostic import agnostic_file, read_agnostic
+from detector.datasets.annotated_image import AnnotatedImage, Dataset
+from detector.datasets.formats.agnostic import agnostic_file
 from detector.datasets.formats.values import number
-from detector.datasets.open import Format, open_data
+from detector.datasets.open import Format, open_dataset
 from detector.datasets.pixels import without_unreadable
-from detector.datasets.record import Dataset, OnProblem, Problem, Record
+from detector.datasets.problems import OnProblem, Problem
 from detector.datasets.split_names import Role, role_of
-from detector.datasets.splitting import train_and_held_out
+from detector.datasets.splitting import train_and_validation
 from detector.errors import DatasetError, ParameterError
-from detector.evaluation.by_class import Rule
 from detector.evaluation.ilsvrc import ILSVRC
+from detector.evaluation.matching import Rule
 from detector.evaluation.voc import VOC
 from detector.structures.boxes import iou
 from detector.structures.classes import ClassList
@@ -58,7 +59,7 @@ def with_unknown_objects(learned: Dataset, agnostic: Dataset) -> Dataset:
     return Dataset(records, learned.class_ids, problems)
 
 
-def _completed(record: Record, other: Record | None) -> Record:
+def _completed(record: AnnotatedImage, other: AnnotatedImage | None) -> AnnotatedImage:
     if other is None or not record.partial:
         return record
     scale = np.array([record.width / other.width, record.height / other.height] * 2, np.float32)
@@ -97,7 +98,7 @@ def further_data(text: str, sampling: SamplingSettings, on_problem: OnProblem) -
     except ValueError as error:
         raise ParameterError(f"--also {text!r}: {error}") from error
     kept = replace(sampling, **counts)
-    folder = open_data(path, layout)
+    folder = open_dataset(path, layout)
     split = settings.get("split")
     if split is None:
         split = next((name for name in folder.splits if role_of(name) is Role.TRAIN), None)
@@ -156,7 +157,7 @@ class ChosenData:
     format: Format
     classes: ClassList
     train: Dataset
-    held_out: Dataset
+    validation: Dataset
     how: str
 
     @property
@@ -175,7 +176,7 @@ def choose_data(
     *,
     format: Format | None = None,
     train: str | None = None,
-    held_out: str | None = None,
+    validation: str | None = None,
     on_problem: OnProblem = OnProblem.REPORT,
 ) -> ChosenData:
     """Open a data set, read both parts, and check that one can be learned from and the other measured.
@@ -183,18 +184,18 @@ def choose_data(
     Every picture is decoded: one that cannot be is left out of its part, or refused where ``on_problem`` says
     so, before anything is computed.
 
-    ``train`` and ``held_out`` are those of :func:`detector.datasets.splitting.train_and_held_out`. Beside
+    ``train`` and ``validation`` are those of :func:`detector.datasets.splitting.train_and_validation`. Beside
     ILSVRC, ``agnostic_boxes.json`` says where further objects are in pictures of which one class was
     annotated. Raises DatasetError for a set that cannot be used, saying why.
     """
-    folder = open_data(root, format)
-    split = train_and_held_out(folder, train=train, held_out=held_out, on_problem=on_problem)
+    folder = open_dataset(root, format)
+    split = train_and_validation(folder, train=train, validation=validation, on_problem=on_problem)
     split = replace(
         split,
         train=without_unreadable(split.train, on_problem),
-        held_out=without_unreadable(split.held_out, on_problem),
+        validation=without_unreadable(split.validation, on_problem),
     )
-    for part, what in ((split.train, "to learn from"), (split.held_out, "to measure on")):
+    for part, what in ((split.train, "to learn from"), (split.validation, "to measure on")):
         if not any(len(record.boxes) for record in part.records):
             raise DatasetError(
                 f"{root}: of {len(part.records)} pictures {what} none has an object ({split.how}). At least "
@@ -203,9 +204,11 @@ def choose_data(
             )
     learned = split.train
     if folder.format is Format.ILSVRC and agnostic_file(root).is_file():
-        learned = with_unknown_objects(learned, read_agnostic(root, on_problem=on_problem))
+        learned = with_unknown_objects(
+            learned, open_dataset(root, Format.AGNOSTIC).read(on_problem=on_problem)
+        )
     return ChosenData(
-        root.resolve().name, root, folder.format, folder.classes, learned, split.held_out, split.how
+        root.resolve().name, root, folder.format, folder.classes, learned, split.validation, split.how
     )
 
 
@@ -214,7 +217,7 @@ def check_shown(chosen: ChosenData, known: Sequence[bool]) -> None:
 
     ``known`` [C]: whether the checkpoint to start from knows the class. Raises DatasetError naming them.
     """
-    learned, measured = chosen.objects(chosen.train), chosen.objects(chosen.held_out)
+    learned, measured = chosen.objects(chosen.train), chosen.objects(chosen.validation)
     rows = zip(chosen.classes.names, learned, measured, known, strict=True)
     names = [name for name, shown, asked, is_known in rows if asked and not shown and not is_known]
     if names:

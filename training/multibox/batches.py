@@ -15,8 +15,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from detector.datasets.pixels import load_record
-from detector.datasets.record import Record
+from detector.datasets.annotated_image import AnnotatedImage
+from detector.datasets.pixels import load_image
 from detector.errors import DatasetError, ImageError
 from detector.inference.region_crops import Preprocessing, normalise, reduced, warp
 from detector.structures.boxes import Boxes
@@ -47,7 +47,7 @@ class Batches:
 
     def __init__(
         self,
-        records: Sequence[Record],
+        records: Sequence[AnnotatedImage],
         preprocessing: Preprocessing,
         settings: WindowSettings,
         *,
@@ -116,9 +116,9 @@ class Batches:
                         return
                     yield coming.popleft().result()
 
-    def _pixels(self, record: Record, window: Window) -> Tensor:
+    def _pixels(self, record: AnnotatedImage, window: Window) -> Tensor:
         """The window [1,3,size,size], read from a picture no larger than it needs."""
-        image = load_record(record)
+        image = load_image(record)
         sides = window.box[2:] - window.box[:2]
         shrink = self._preprocessing.size / float(sides.min())
         fitting = max(1, round(min(image.shape[:2]) * shrink))

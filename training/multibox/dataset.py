@@ -1,4 +1,4 @@
-"""Pictures with boxes of objects of any class, gathered from several data sets: what MultiBox learns from."""
+"""Images with boxes of objects of any class, gathered from several data sets: what MultiBox learns from."""
 
 import hashlib
 from collections.abc import Container, Iterable, Sequence
@@ -7,11 +7,10 @@ from pathlib import Path
 
 import numpy as np
 
-from detector.datasets.formats.agnostic import FILE_NAME, read_agnostic
-from detector.datasets.formats.ilsvrc_cls import read_ilsvrc_loc
-from detector.datasets.formats.ilsvrc_det import read_ilsvrc_det
-from detector.datasets.open import Format, open_data
-from detector.datasets.record import Dataset, OnProblem, Problem, Record
+from detector.datasets.annotated_image import AnnotatedImage, Dataset
+from detector.datasets.formats.agnostic import FILE_NAME
+from detector.datasets.open import DataFolder, Format, open_dataset
+from detector.datasets.problems import OnProblem, Problem
 from detector.errors import DatasetError
 from detector.structures.boxes import iou
 
@@ -20,95 +19,101 @@ SAME_IOU = 0.7
 
 
 @dataclass(frozen=True)
-class _Owned:
-    """A record, and whether it is of ILSVRC, whose names of pictures are unique over all its tasks."""
+class _Sourced:
+    """An annotated image, and the layout that it was read from."""
 
-    record: Record
-    is_ilsvrc: bool
+    record: AnnotatedImage
+    format: Format
 
 
 def read_object_images(
     roots: Sequence[Path],
     exclude: Container[str],
     *,
-    held_out: Sequence[Record] = (),
+    format: Format | None = None,
+    split: str | None = None,
+    validation: Sequence[AnnotatedImage] = (),
+    validation_format: Format = Format.ILSVRC,
     on_problem: OnProblem = OnProblem.REPORT,
 ) -> Dataset:
-    """All pictures with boxes below the given folders, each picture once; labels mean nothing.
+    """Read all images with boxes of the given folders, each image once, with the one class "object".
 
-    A folder is an ILSVRC download (its DET and CLS-LOC training pictures and ``agnostic_boxes.json`` are
-    read, as far as they are there), or a set in another layout, of which every split is read
-    (:func:`detector.datasets.open.open_data`). One picture is what is one file, what has the same name in
-    ILSVRC, or what has the same name and the same bytes elsewhere: files that share only their names are
-    several. A picture that several sets hold keeps the boxes of all, and ``partial`` is true only if no set
-    has labelled every object; one with crowds has not.
+    Each folder is opened by :func:`detector.datasets.open.open_dataset`. Of an ILSVRC download the training
+    images of DET and CLS-LOC and ``agnostic_boxes.json`` are read, as far as they are there; of a set in
+    another layout every split. One image is what is one file, what has the same name in ILSVRC, or what has
+    the same name and the same bytes elsewhere: files that share only their names are several images. An image
+    of several sets keeps the boxes of all. It is ``partial`` if no set has labelled every object in it; a set
+    with crowds in it has not.
 
     exclude:
-        Names without suffix of pictures to leave out, of whichever set.
-    held_out:
-        Pictures of ILSVRC that are measured: they are left out.
+        Names without suffix of images to leave out, of whichever set.
+    format, split:
+        The layout of the folders, and the split or list file to read of each, in place of what is said above.
+    validation, validation_format:
+        Images that are measured, and the layout that they are of: they are left out.
 
-    Raises DatasetError for a folder that holds none of these.
+    Raises DatasetError for a folder that holds no data set.
     """
-    owned: list[_Owned] = []
+    images: list[_Sourced] = []
     problems: list[Problem] = []
     for root in roots:
-        for dataset, is_ilsvrc in _read(root, on_problem):
-            owned += [
-                _Owned(replace(one, partial=one.partial or len(one.crowds) > 0), is_ilsvrc)
-                for one in dataset.records
-                if len(one.boxes)
+        for folder, part in _parts(root, format, split):
+            dataset = folder.read(part, on_problem=on_problem)
+            images += [
+                _Sourced(replace(record, partial=record.partial or len(record.crowds) > 0), folder.format)
+                for record in dataset.records
+                if len(record.boxes) and record.path.stem not in exclude
             ]
             problems += dataset.problems
-    owned = [one for one in owned if one.record.path.stem not in exclude]
-    measured = [_Owned(record, True) for record in held_out]
-    key_of = _keys([*measured, *owned])
-    out = {key_of[id(one)] for one in measured}
-    kept = [one for one in owned if key_of[id(one)] not in out]
-    records = merged((one.record for one in kept), [key_of[id(one)] for one in kept])
+    measured = [_Sourced(record, validation_format) for record in validation]
+    keys = _keys([*measured, *images])
+    left_out, kept = set(keys[: len(measured)]), keys[len(measured) :]
+    pairs = [(image.record, key) for image, key in zip(images, kept, strict=True) if key not in left_out]
+    records = merged((record for record, _ in pairs), [key for _, key in pairs])
     return Dataset(records, ["object"], problems)
 
 
-def merged(records: Iterable[Record], keys: Iterable[object]) -> list[Record]:
-    """One record a key, which says what picture each is of, in the order of their first."""
-    found: dict[object, Record] = {}
+def merged(records: Iterable[AnnotatedImage], keys: Iterable[object]) -> list[AnnotatedImage]:
+    """Merge images with the same key into one each, in the order of their first."""
+    by_key: dict[object, AnnotatedImage] = {}
     for record, key in zip(records, keys, strict=True):
         record = replace(record, labels=np.zeros(len(record.boxes), np.int64))
-        known = found.get(key)
-        found[key] = record if known is None else _joined(known, record)
-    return list(found.values())
+        by_key[key] = _merge(by_key[key], record) if key in by_key else record
+    return list(by_key.values())
 
 
-def _keys(owned: Sequence[_Owned]) -> dict[int, object]:
-    """What picture each record is of, by the record's identity. Only files of one name are compared."""
-    groups: dict[str, list[_Owned]] = {}
-    for one in owned:
-        groups.setdefault(one.record.path.stem, []).append(one)
-    found: dict[int, object] = {}
+def _keys(images: Sequence[_Sourced]) -> list[object]:
+    """A key for each image, equal for those that are one image. Only files of one name are compared."""
+    groups: dict[str, list[int]] = {}
+    for index, image in enumerate(images):
+        groups.setdefault(image.record.path.stem, []).append(index)
+    keys: list[object] = [None] * len(images)
     for stem, group in groups.items():
-        in_ilsvrc = [one for one in group if one.is_ilsvrc]
-        prints = {_print(one.record.path) for one in in_ilsvrc} if len(in_ilsvrc) < len(group) else set()
-        for one in group:
-            if one.is_ilsvrc:
-                found[id(one)] = stem
+        of_ilsvrc = [index for index in group if images[index].format.is_ilsvrc]
+        is_mixed = len(of_ilsvrc) < len(group)
+        known = {_digest(images[index].record.path) for index in of_ilsvrc} if is_mixed else set()
+        for index in group:
+            path = images[index].record.path
+            if images[index].format.is_ilsvrc:
+                keys[index] = stem
             elif len(group) == 1:
-                found[id(one)] = one.record.path
+                keys[index] = path
             else:
-                mine = _print(one.record.path)
-                found[id(one)] = stem if mine in prints else (stem, mine)
-    return found
+                digest = _digest(path)
+                keys[index] = stem if digest in known else (stem, digest)
+    return keys
 
 
-def _print(path: Path) -> object:
-    """What tells a file's content from others': a digest; the path itself where the file cannot be read."""
+def _digest(path: Path) -> object:
+    """The digest of a file's bytes; the path itself where it cannot be read."""
     try:
         return hashlib.blake2b(path.read_bytes(), digest_size=16).digest()
     except OSError:
         return path
 
 
-def _joined(a: Record, b: Record) -> Record:
-    """The boxes of both, those of the fully labelled one first."""
+def _merge(a: AnnotatedImage, b: AnnotatedImage) -> AnnotatedImage:
+    """One image with the boxes of both, those of the fully labelled one first."""
     if a.partial and not b.partial:
         a, b = b, a
     scale = np.array([a.width / b.width, a.height / b.height] * 2, np.float32)
@@ -119,28 +124,28 @@ def _joined(a: Record, b: Record) -> Record:
     return replace(a, boxes=boxes, labels=np.zeros(len(boxes), np.int64), difficult=difficult)
 
 
-def _read(root: Path, on_problem: OnProblem) -> list[tuple[Dataset, bool]]:
-    """The data sets of a folder, and whether each is of ILSVRC."""
-    if found := _read_ilsvrc(root, on_problem):
-        return [(dataset, True) for dataset in found]
-    folder = open_data(root)
-    if folder.format is Format.ILSVRC:
-        raise DatasetError(f"{root} is an ILSVRC download that lists no training pictures (ILSVRC/ImageSets)")
-    return [(folder.read(on_problem=on_problem), False)]
-
-
-def _read_ilsvrc(root: Path, on_problem: OnProblem) -> list[Dataset]:
-    """Every part of an ILSVRC download that is there."""
-    home = root / "ILSVRC" if (root / "ILSVRC").is_dir() else root
-    det, loc = home / "ImageSets" / "DET", home / "ImageSets" / "CLS-LOC"
-    found = []
-    if _holds(det, "train.txt", "train_1.txt"):
-        found.append(read_ilsvrc_det(root, "train", on_problem=on_problem))
-    if _holds(loc, "train_loc.txt", "train_cls.txt"):
-        found.append(read_ilsvrc_loc(root, "train", on_problem=on_problem))
-    if _holds(home.parent, FILE_NAME) and (det.is_dir() or loc.is_dir()):
-        found.append(read_agnostic(root, on_problem=on_problem))
-    return found
+def _parts(root: Path, format: Format | None, split: str | None) -> list[tuple[DataFolder, str | None]]:
+    """The data sets to read of a folder, and the split of each (None: all)."""
+    if format is None and split is None:
+        home = root / "ILSVRC" if (root / "ILSVRC").is_dir() else root
+        det, loc = home / "ImageSets" / "DET", home / "ImageSets" / "CLS-LOC"
+        parts: list[tuple[Format, str | None]] = []
+        if _holds(det, "train.txt", "train_1.txt"):
+            parts.append((Format.ILSVRC, "train"))
+        if _holds(loc, "train_loc.txt", "train_cls.txt"):
+            parts.append((Format.ILSVRC_LOC, "train"))
+        if _holds(home.parent, FILE_NAME) and (det.is_dir() or loc.is_dir()):
+            parts.append((Format.AGNOSTIC, None))
+        if parts:
+            return [(open_dataset(root, part), part_split) for part, part_split in parts]
+    folder = open_dataset(root, format)
+    if split is None and folder.format in (Format.ILSVRC, Format.ILSVRC_LOC):
+        if "train" not in folder.splits:
+            raise DatasetError(
+                f"{root} is an ILSVRC download that lists no training pictures (ILSVRC/ImageSets)"
+            )
+        split = "train"
+    return [(folder, split)]
 
 
 def _holds(folder: Path, *names: str) -> bool:

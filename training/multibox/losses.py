@@ -16,9 +16,11 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from detector.models.multibox_head import SCALE, split_output
-from detector.structures.boxes import Boxes, decode, encode, iou
+from detector.structures.boxes import Boxes, decode, encode, iou, iou_of_pairs
 
 _FREE = -1
+
+
 _IGNORED = -2
 
 
@@ -68,7 +70,7 @@ def multibox_losses(
         answering = np.flatnonzero(owner >= 0)
         mine = boxes[owner[answering]]
         moved = decode(priors[answering], offsets[n][answering])
-        target[n, answering] = _overlap_of_pairs(moved, mine)
+        target[n, answering] = iou_of_pairs(moved, mine)
         weight[n, owner == _FREE] = weights.unlabelled if partial[n] else 1.0
         weight[n, owner == _IGNORED] = 0.0
         image.append(np.full(len(answering), n))
@@ -130,10 +132,3 @@ def _focused(logits: Tensor, target: Tensor, weight: Tensor, focus: float) -> Te
     loss = F.binary_cross_entropy_with_logits(logits, target, reduction="none")
     wrong = (target - logits.sigmoid()).abs().detach() ** focus
     return (loss * wrong * weight).sum()
-
-
-def _overlap_of_pairs(a: Boxes, b: Boxes) -> NDArray[np.float32]:
-    """IoU [N] of box by box."""
-    shared = np.maximum(np.minimum(a[:, 2:], b[:, 2:]) - np.maximum(a[:, :2], b[:, :2]), 0).prod(axis=1)
-    both = (a[:, 2:] - a[:, :2]).prod(axis=1) + (b[:, 2:] - b[:, :2]).prod(axis=1)
-    return shared / np.maximum(both - shared, 1e-6)

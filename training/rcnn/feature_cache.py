@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from detector.datasets.pixels import load_record
-from detector.datasets.record import Record
+from detector.datasets.annotated_image import AnnotatedImage
+from detector.datasets.pixels import load_image
 from detector.errors import DatasetError, ImageError
 from detector.inference.engine import Engine
 from detector.inference.region_crops import Preprocessing, reduced
@@ -103,7 +103,7 @@ def build_feature_cache(
     folder: Path,
     checkpoint: Checkpoint,
     frozen: int,
-    records: Sequence[Record],
+    records: Sequence[AnnotatedImage],
     proposals: ProposalCache,
     settings: SamplingSettings,
     *,
@@ -154,7 +154,7 @@ def build_feature_cache(
             for count, index in enumerate(tqdm(missing, desc="frozen stages", unit="picture"), start=1):
                 regions, without_context = plan[index]
                 try:
-                    image = load_record(records[index])
+                    image = load_image(records[index])
                 except ImageError as error:
                     broken.report({records[index].image_id: str(error)})
                     continue
@@ -191,7 +191,7 @@ Plan = tuple[Regions, NDArray[np.bool_]]
 
 
 def plan_image(
-    record: Record,
+    record: AnnotatedImage,
     proposals: Boxes,
     settings: SamplingSettings,
     background_label: int,
@@ -235,7 +235,7 @@ def _key(
     checkpoint: Checkpoint,
     frozen: int,
     preprocessing: Preprocessing,
-    records: Sequence[Record],
+    records: Sequence[AnnotatedImage],
     plan: Sequence[Plan],
     digests: Sequence[bytes],
 ) -> str:

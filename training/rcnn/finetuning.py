@@ -8,8 +8,9 @@ from pathlib import Path
 import torch
 from tqdm import tqdm
 
+from detector.datasets.annotated_image import Dataset
 from detector.datasets.pixels import tolerated
-from detector.datasets.record import Dataset, OnProblem
+from detector.datasets.problems import OnProblem
 from detector.errors import ParameterError
 from detector.models.checkpoint import Checkpoint, save_checkpoint
 from detector.models.multibox_head import MultiBoxHead, stages_read

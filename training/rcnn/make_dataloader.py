@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 from tqdm import tqdm
 
-from detector.datasets.record import Dataset, Record
+from detector.datasets.annotated_image import AnnotatedImage, Dataset
 from detector.errors import ParameterError
 from detector.inference.engine import choose_precision
 from detector.inference.region_crops import Preprocessing
@@ -46,7 +46,7 @@ class Source:
     world: World
     broken: BrokenImages
 
-    def cached(self, records: Sequence[Record], settings: SamplingSettings) -> FeatureCache:
+    def cached(self, records: Sequence[AnnotatedImage], settings: SamplingSettings) -> FeatureCache:
         """Maps of the pictures' regions; the first process makes them, the others find them."""
         with self.world.first_alone():
             return build_feature_cache(

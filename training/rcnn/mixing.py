@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from detector.datasets.record import Dataset, Record
+from detector.datasets.annotated_image import AnnotatedImage, Dataset
 from detector.errors import ParameterError
 from detector.models.from_classifier import meanings
 from detector.structures.classes import ClassList
@@ -29,7 +29,7 @@ class Ingredient:
 class Part:
     """The pictures of one data set of a mix."""
 
-    records: list[Record]
+    records: list[AnnotatedImage]
     weight: float
     sampling: SamplingSettings | None
 
@@ -41,7 +41,7 @@ class Mix:
     parts: list[Part]
 
     @property
-    def records(self) -> list[Record]:
+    def records(self) -> list[AnnotatedImage]:
         """The pictures of all parts, in their order."""
         return [record for part in self.parts for record in part.records]
 

@@ -16,8 +16,8 @@ import numpy as np
 from tqdm import tqdm
 
 import detector.proposals
-from detector.datasets.pixels import load_record
-from detector.datasets.record import Record
+from detector.datasets.annotated_image import AnnotatedImage
+from detector.datasets.pixels import load_image
 from detector.errors import ImageError
 from detector.inference.region_crops import Preprocessing
 from detector.models.checkpoint import Checkpoint
@@ -59,7 +59,7 @@ class ProposalCache:
         self._method = _method(checkpoint, preprocessing)
         self._said = False
 
-    def prepare(self, records: Sequence[Record], *, threads: int | None = None) -> None:
+    def prepare(self, records: Sequence[AnnotatedImage], *, threads: int | None = None) -> None:
         """Propose for every picture that has no file yet. One that can no longer be read is passed over here;
         it is named where it is asked for."""
         with ThreadPoolExecutor(threads or os.cpu_count()) as pool:
@@ -67,14 +67,14 @@ class ProposalCache:
             for _ in tqdm(done, total=len(records), desc="proposals", unit="picture"):
                 pass
 
-    def of(self, record: Record) -> Proposals:
+    def of(self, record: AnnotatedImage) -> Proposals:
         """The proposals of one picture, best first, in its pixels; they are computed if they have to be.
 
         Raises ImageError if the picture cannot be read.
         """
         return self.found(record)[0]
 
-    def found(self, record: Record) -> tuple[Proposals, bytes]:
+    def found(self, record: AnnotatedImage) -> tuple[Proposals, bytes]:
         """The same, and a digest of the picture's bytes."""
         digest = _digest(record.path)
         key = hashlib.sha256(digest + self._method).hexdigest()[:24]
@@ -89,12 +89,12 @@ class ProposalCache:
         columns = np.load(io.BytesIO(data), allow_pickle=False)  # R x 6
         return Proposals(columns[:, :4].copy(), columns[:, 4].astype(np.int8), columns[:, 5].copy()), digest
 
-    def _prepare(self, record: Record) -> None:
+    def _prepare(self, record: AnnotatedImage) -> None:
         with suppress(ImageError):
             self.found(record)
 
-    def _proposed(self, record: Record) -> bytes:
-        found = self._proposer.propose(load_record(record), self._profile, MAX_BOXES)
+    def _proposed(self, record: AnnotatedImage) -> bytes:
+        found = self._proposer.propose(load_image(record), self._profile, MAX_BOXES)
         columns = np.concatenate(
             [found.boxes, found.source[:, None], found.objectness[:, None]], axis=1, dtype=np.float32
         )

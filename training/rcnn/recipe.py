@@ -11,7 +11,7 @@ from enum import StrEnum
 
 import numpy as np
 
-from detector.datasets.record import Record
+from detector.datasets.annotated_image import AnnotatedImage
 from detector.errors import ParameterError
 from detector.inference.scoring import Scoring
 from training.common.ranges import ANY, RATE, SEED, check_ranges
@@ -144,7 +144,7 @@ _FACTOR = 48.0
 _SHORTEST, _LONGEST = 200, 50_000
 
 
-def suggested_iterations(records: Sequence[Record]) -> int:
+def suggested_iterations(records: Sequence[AnnotatedImage]) -> int:
     """Minibatches for so many pictures with objects: four times the pictures, twice the iterations.
 
     The factor is what suited the 1,745 pictures of the small ILSVRC set (2,000 iterations) by trial; on the

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from detector.datasets.record import Record
+from detector.datasets.annotated_image import AnnotatedImage
 from detector.structures.boxes import Boxes, area, clip, encode, intersection, iou
 
 POSITIVE_IOU = 0.5
@@ -57,7 +57,7 @@ class SamplingSettings:
 
 
 def sample_regions(
-    record: Record,
+    record: AnnotatedImage,
     proposals: Boxes,
     background_label: int,
     settings: SamplingSettings,
@@ -98,7 +98,11 @@ def sample_regions(
 
 
 def jitter_boxes(
-    boxes: Boxes, record: Record, settings: SamplingSettings, rng: np.random.Generator, copies: int = 8
+    boxes: Boxes,
+    record: AnnotatedImage,
+    settings: SamplingSettings,
+    rng: np.random.Generator,
+    copies: int = 8,
 ) -> Boxes:
     """``copies`` of each box [G,4], sides moved by up to ``jitter`` of its size -> at most [copies*G,4]."""
     repeated = np.repeat(boxes, copies, axis=0)

@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
-from detector.datasets.pixels import load_record, tolerated
-from detector.datasets.record import Record
+from detector.datasets.annotated_image import AnnotatedImage
+from detector.datasets.pixels import load_image, tolerated
 from detector.errors import DatasetError, ImageError
 from detector.inference.engine import choose_precision
 from detector.inference.region_crops import Preprocessing, reduced
@@ -64,7 +64,7 @@ class Images:
     ``preprocessing`` is that of the detector in training, ``background_label`` the number of its classes.
     """
 
-    records: Sequence[Record]
+    records: Sequence[AnnotatedImage]
     weights: NDArray[np.float64]
     proposals: ProposalCache
     preprocessing: Preprocessing
@@ -229,7 +229,7 @@ class _SampledViews(Dataset[Views]):
         return plan_image(record, boxes, self._sampling, self._images.background_label, rng)
 
     def _view(self, index: int, plan: Plan, of_image: NDArray[np.int64], iteration: int, place: int) -> View:
-        image, factors = reduced(load_record(self._images.records[index]), self._images.preprocessing)
+        image, factors = reduced(load_image(self._images.records[index]), self._images.preprocessing)
         if self._distortion is not None:
             image = distort(image, self._distortion, np.random.default_rng([self._seed, iteration, 4, place]))
         regions, whole = plan
@@ -241,7 +241,7 @@ class _SampledViews(Dataset[Views]):
         )
 
 
-def _by_class(records: Sequence[Record], balance: float) -> NDArray[np.float64]:
+def _by_class(records: Sequence[AnnotatedImage], balance: float) -> NDArray[np.float64]:
     """How often each picture is drawn: the mean over its objects of their class' count to the power of
     ``-balance``, [N]."""
     labels = np.concatenate([record.labels for record in records])

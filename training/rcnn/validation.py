@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.func import functional_call
 
-from detector.datasets.record import Record
+from detector.datasets.annotated_image import AnnotatedImage
 from training.common.distributed import World
 from training.rcnn.dataloader import cached_targets, on_device
 from training.rcnn.feature_cache import FeatureCache
@@ -24,7 +24,7 @@ IMAGES = 200
 _AT_ONCE = 64
 
 
-def spread(records: Sequence[Record], most: int) -> list[Record]:
+def spread(records: Sequence[AnnotatedImage], most: int) -> list[AnnotatedImage]:
     """At most so many records, evenly from the whole list."""
     every = np.linspace(0, len(records) - 1, min(most, len(records))).round().astype(int)
     return [records[index] for index in every]

@@ -1,20 +1,25 @@
 """Reader of pictures whose every object has a box but no class: for MultiBox and the recall of proposals."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from detector.datasets.formats.files import read_json
-from detector.datasets.formats.ilsvrc_det import IlsvrcLayout, Task, image_rows
-from detector.datasets.formats.json_keys import spelled
-from detector.datasets.formats.values import number, shown, side
-from detector.datasets.formats.voc_xml import from_corners
-from detector.datasets.record import Dataset, OnProblem, ProblemLog
-from detector.datasets.record_check import RecordCheck, Said
+from detector.datasets.annotated_image import AnnotatedImage, Dataset
+from detector.datasets.annotation_check import Annotation, AnnotationCheck, ImageCheck
+from detector.datasets.formats.ilsvrc import IlsvrcLayout, Task, image_rows
+from detector.datasets.formats.text_files import read_json
+from detector.datasets.formats.values import number, shown, side, spelled
+from detector.datasets.layout import Entry, read_layout
+from detector.datasets.problems import OnProblem, ProblemLog
 from detector.errors import DatasetError
+from detector.structures.boxes import from_corners
 from detector.structures.classes import ClassList
+
+_OBJECT = ClassList.of(["object"])
 
 FILE_NAME = "agnostic_boxes.json"
 
@@ -42,47 +47,72 @@ def read_agnostic(
     or odd is that of the picture; a box that is no four numbers is left out, and its picture ``partial``.
     Pictures are looked
     for in all lists of both tasks; where several of one task have the name, it is a problem. Arguments are
-    those of :func:`detector.datasets.formats.ilsvrc_det.read_ilsvrc_det`.
+    those of :func:`detector.datasets.formats.ilsvrc.read_ilsvrc_det`.
 
     Raises DatasetError if the file cannot be read or neither task is laid out beside it, or at the first
     problem with ``OnProblem.STOP``.
     """
-    classes = ClassList.of(["object"])
-    path = agnostic_file(root)
-    images = _images(root)
-    log = ProblemLog(on_problem)
-    check = RecordCheck(classes.index(), log, check_images, empty_side=1)
-    records = []
-    for image_id, entry in _read(path).items():
-        paths = images.get(image_id, ())
-        if len(paths) != 1:
-            if paths:
-                some = ", ".join(map(str, paths[:3]))
-                message = f"{path} gives boxes by the name alone, which several pictures have: {some}"
-                log.report(image_id, "duplicate_id", message)
-            else:
-                log.report(image_id, "missing_image", "no list of DET or CLS-LOC names this picture")
-            continue
-        said = _said(path, entry)
-        if said is None:
+    return read_layout(AgnosticFolder.find(root), None, on_problem, check_images)
+
+
+@dataclass(frozen=True)
+class AgnosticFolder:
+    """The images of ``agnostic_boxes.json``: its entries by name, and the files that may be of each name."""
+
+    path: Path
+    annotations: Mapping[str, Any]
+    images: Mapping[str, Sequence[Path]]
+    splits: tuple[str, ...] = ()
+    classes: ClassList = _OBJECT
+
+    @classmethod
+    def find(cls, root: Path) -> "AgnosticFolder":
+        """Read the file. Raises DatasetError if it cannot be read or neither task is laid out beside it."""
+        path = agnostic_file(root)
+        images = _images(root)
+        annotations = read_json(path)
+        if not isinstance(annotations, dict):
+            raise DatasetError(f"{path} must map the name of a picture to its size and boxes")
+        return cls(path, annotations, images)
+
+    def entries(self, split: str | None) -> list[Entry]:
+        """List the images in the order of the file."""
+        del split  # there are none
+        return [
+            Entry(name, self._place(name), partial(self._read, name, annotation))
+            for name, annotation in self.annotations.items()
+        ]
+
+    def unmatched_annotations(self, split: str | None, log: ProblemLog) -> None:
+        """Report nothing: every annotation is an entry, with or without its image."""
+
+    def _place(self, name: str) -> Path:
+        """The image of a name, or where it would lie beside the file if no list names it."""
+        return next(iter(self.images.get(name, ())), self.path.with_name(f"{Path(name).name}.JPEG"))
+
+    def _read(
+        self, image_id: str, entry: object, log: ProblemLog, check_images: ImageCheck
+    ) -> AnnotatedImage | None:
+        paths = self.images.get(image_id, ())
+        if len(paths) > 1:
+            some = ", ".join(map(str, paths[:3]))
+            message = f"{self.path} gives boxes by the name alone, which several pictures have: {some}"
+            log.report(image_id, "duplicate_id", message)
+            return None
+        if not paths:
+            log.report(image_id, "missing_image", "no list of DET or CLS-LOC names this picture")
+            return None
+        annotation = _annotation(self.path, entry)
+        if annotation is None:
             wanted = "an object with width, height and a list of boxes belongs, and no other entry inside"
-            message = f"its entry in {path} is {shown(entry)}, where {wanted}"
+            message = f"its entry in {self.path} is {shown(entry)}, where {wanted}"
             log.report(image_id, "unreadable_annotation", message)
-            continue
-        record = check.record(image_id, paths[0], said)
-        if record is not None:
-            records.append(record)
-    return Dataset(records, list(classes.ids), log.problems)
+            return None
+        check = AnnotationCheck(self.classes.index(), log, check_images, empty_side=1)
+        return check.record(image_id, paths[0], annotation)
 
 
-def _read(path: Path) -> dict[str, Any]:
-    entries = read_json(path)
-    if not isinstance(entries, dict):
-        raise DatasetError(f"{path} must map the name of a picture to its size and boxes")
-    return entries
-
-
-def _said(path: Path, entry: object) -> Said | None:
+def _annotation(path: Path, entry: object) -> Annotation | None:
     """What an entry says, None if it has no list of boxes, or holds the entry of another picture."""
     fields = spelled(entry, ("width", "height", "boxes"))
     listed = fields.get("boxes")
@@ -102,7 +132,7 @@ def _said(path: Path, entry: object) -> Said | None:
             wanted = "four finite numbers belong: x1, y1, x2, y2"
             unreadable.append(f"its entry in {path}: box {position} is {shown(one)}, where {wanted}")
     boxes = from_corners(np.array(sound, np.float64).reshape(-1, 4))
-    return Said(width, height, ["object"] * len(boxes), boxes, unreadable=unreadable, odd=odd)
+    return Annotation(width, height, ["object"] * len(boxes), boxes, unreadable=unreadable, odd=odd)
 
 
 def _images(root: Path) -> Mapping[str, Sequence[Path]]:

@@ -2,16 +2,21 @@
 
 import csv
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
 from io import StringIO
 from pathlib import Path
 
-from detector.datasets.formats.files import read_text
-from detector.datasets.formats.ilsvrc_det import IlsvrcLayout
-from detector.datasets.formats.voc_xml import VocRecordReader, parse_voc_xml
-from detector.datasets.image_header import read_header
-from detector.datasets.record import Dataset, LabelledDataset, LabelledImage, OnProblem, ProblemLog
-from detector.datasets.unread_images import unread_beside
+from detector.datasets.annotated_image import AnnotatedImage, Dataset, LabelledDataset, LabelledImage
+from detector.datasets.annotation_check import ImageCheck
+from detector.datasets.folder_tree import unread_beside
+from detector.datasets.formats.ilsvrc import IlsvrcLayout
+from detector.datasets.formats.text_files import read_text
+from detector.datasets.formats.voc_xml import VocReader, parse_voc_xml
+from detector.datasets.layout import Entry, once, read_layout
+from detector.datasets.problems import OnProblem, ProblemLog
 from detector.errors import DatasetError, ImageError
+from detector.io.image_header import read_header
 from detector.structures.classes import ClassList, ilsvrc_cls
 
 _WORDS_OF_A_BOX = 5  # its class and four corners
@@ -29,7 +34,7 @@ def read_ilsvrc_cls(
 
     The class of a train picture is the folder it lies in; of a val picture, what ``LOC_val_solution.csv``
     beside ``ILSVRC`` says, or without that file its annotation. Arguments and errors are those of
-    :func:`detector.datasets.formats.ilsvrc_det.read_ilsvrc_det`; the classes default to the official 1000.
+    :func:`detector.datasets.formats.ilsvrc.read_ilsvrc_det`; the classes default to the official 1000.
     """
     classes = ilsvrc_cls() if classes is None else classes
     layout = IlsvrcLayout.find(root, "CLS-LOC")
@@ -64,20 +69,54 @@ def read_ilsvrc_loc(
 
     About half of the official train pictures have boxes: ``train_loc.txt`` lists them. Where that list is
     absent ``train_cls.txt`` is read and pictures without annotation are problems. Arguments and errors are
-    those of :func:`detector.datasets.formats.ilsvrc_det.read_ilsvrc_det`.
+    those of :func:`detector.datasets.formats.ilsvrc.read_ilsvrc_det`.
     """
-    classes = ilsvrc_cls() if classes is None else classes
     layout = IlsvrcLayout.find(root, "CLS-LOC")
-    name = split
-    if split == "train":
-        name = "train_loc" if layout.list_file("train_loc").exists() else "train_cls"
-    reader = VocRecordReader(classes.index(), ProblemLog(on_problem), check_images)
-    found = (
-        reader.read(image_id, layout.image(split, image_id), layout.annotation(split, image_id), partial=True)
-        for image_id in dict.fromkeys(layout.image_ids(name))
-    )
-    records = [record for record in found if record is not None]
-    return Dataset(records, list(classes.ids), reader.log.problems)
+    folder = LocFolder(layout, (split,), ilsvrc_cls() if classes is None else classes)
+    return read_layout(folder, split, on_problem, check_images)
+
+
+@dataclass(frozen=True)
+class LocFolder:
+    """The train and val images of CLS-LOC with their boxes: of one class an image, so all ``partial``."""
+
+    layout: IlsvrcLayout
+    splits: tuple[str, ...]
+    classes: ClassList
+
+    @classmethod
+    def find(cls, root: Path) -> "LocFolder":
+        """Find the lists at or in ``root``. Raises DatasetError if CLS-LOC or its lists are not there."""
+        layout = IlsvrcLayout.find(root, "CLS-LOC")
+        splits = tuple(split for split in ("train", "val") if cls._list(layout, split).exists())
+        if not splits:
+            raise DatasetError(f"{cls._list(layout, 'val').parent} holds no train_loc.txt and no val.txt")
+        return cls(layout, splits, ilsvrc_cls())
+
+    def entries(self, split: str | None) -> list[Entry]:
+        """List the images of a split, or of all."""
+        labels = self.classes.index()
+        return once(
+            Entry(image_id, self.layout.image(name, image_id), partial(self._read, name, image_id, labels))
+            for name in (self.splits if split is None else (split,))
+            for image_id in self.layout.image_ids(self._list(self.layout, name).stem)
+        )
+
+    def unmatched_annotations(self, split: str | None, log: ProblemLog) -> None:
+        """Report nothing: train lists may leave out images that have an annotation."""
+
+    @staticmethod
+    def _list(layout: IlsvrcLayout, split: str) -> Path:
+        with_boxes = layout.list_file("train_loc")
+        if split == "train":
+            return with_boxes if with_boxes.exists() else layout.list_file("train_cls")
+        return layout.list_file(split)
+
+    def _read(
+        self, split: str, image_id: str, labels: Mapping[str, int], log: ProblemLog, check_images: ImageCheck
+    ) -> AnnotatedImage | None:
+        image, annotation = self.layout.image(split, image_id), self.layout.annotation(split, image_id)
+        return VocReader(labels, log, check_images).read(image_id, image, annotation, partial=True)
 
 
 def _image_is_there(image_id: str, path: Path, log: ProblemLog) -> bool:

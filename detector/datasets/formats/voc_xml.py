@@ -1,46 +1,25 @@
-"""The one place where the corners that files store become boxes, and boxes corners.
-
-A file of ILSVRC or PASCAL VOC names the first and the last pixel that belong to the object. A box here is
-continuous: it ends where its last pixel ends, one further. ILSVRC counts pixels from 0, PASCAL VOC from 1.
-
-PASCAL VOC annotation files, which ILSVRC uses too.
-
-One record from a picture and its VOC-style annotation.
-"""
+"""PASCAL VOC's annotation files, which ILSVRC uses too."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NoReturn
+from xml.etree import ElementTree
 from xml.etree.ElementTree import Element
 
 import numpy as np
 from numpy.typing import NDArray
 
+from detector.datasets.annotated_image import AnnotatedImage
+from detector.datasets.annotation_check import Annotation, AnnotationCheck, ImageCheck
+from detector.datasets.formats.text_files import read_bytes
 from detector.datasets.formats.values import flag, number, shown, side
-from detector.datasets.formats.xml_elements import read_xml, text_at, texts_at
-from detector.datasets.record import ProblemLog, Record
-from detector.datasets.record_check import ImageCheck, RecordCheck, Said
+from detector.datasets.problems import ProblemLog
 from detector.errors import DatasetError
-from detector.structures.boxes import Boxes
-
-
-def from_corners(corners: NDArray[np.float64], first_pixel: int = 0) -> Boxes:
-    """Boxes [N,4] from corners [N,4]: xmin, ymin, xmax, ymax, both pixels part of the object.
-
-    ``first_pixel`` is the number that the file gives to the leftmost and topmost pixel.
-    """
-    shift = np.array([0, 0, 1, 1]) - first_pixel
-    return (corners + shift).astype(np.float32)
-
-
-def to_corners(boxes: Boxes, first_pixel: int = 0) -> NDArray[np.int64]:
-    """Whole-pixel corners [N,4] of boxes [N,4], at least one pixel each way: the inverse of from_corners."""
-    edges = np.rint(boxes).astype(np.int64)
-    first, last = edges[:, :2], edges[:, 2:] - 1
-    return np.concatenate([first, np.maximum(first, last)], axis=1) + first_pixel
-
+from detector.structures.boxes import from_corners
 
 _CORNERS = ("xmin", "ymin", "xmax", "ymax")
+
 
 # What a box is called by this layout and by others: outside of an object it is one that would be lost.
 _BOXES = frozenset(
@@ -49,6 +28,8 @@ _BOXES = frozenset(
         *("robndbox", "polygon", *_CORNERS),
     }
 )
+
+
 _ABOUT_THE_IMAGE = frozenset({"source", "owner", "size", "imagesize", "objects"})  # what has elements in it
 
 
@@ -84,7 +65,7 @@ def parse_voc_xml(path: Path) -> VocAnnotation:
     """Read one annotation file. Names of elements are taken in any case, and in any namespace.
 
     Raises FileNotFoundError if there is none, DatasetError if it cannot be read (as
-    :func:`detector.datasets.formats.xml_elements.read_xml` says) or is no annotation of one picture.
+    :func:`detector.datasets.formats.voc_xml.read_xml` says) or is no annotation of one picture.
     """
     root = read_xml(path)
     if root.tag != "annotation":
@@ -176,10 +157,10 @@ def _instead(thing: Element) -> str:
 
 
 @dataclass(frozen=True)
-class VocRecordReader:
+class VocReader:
     """Reads pictures and their annotations one by one, and tells ``log`` what is wrong with them.
 
-    ``labels`` and ``check_images`` are those of :class:`RecordCheck`. ``first_pixel`` is 0 for ILSVRC, 1
+    ``labels`` and ``check_images`` are those of :class:`AnnotationCheck`. ``first_pixel`` is 0 for ILSVRC, 1
     for PASCAL VOC. ``parse`` reads an annotation file, in place of which may stand one that remembers.
     """
 
@@ -191,7 +172,7 @@ class VocRecordReader:
 
     def read(
         self, image_id: str, image: Path, annotation: Path, *, partial: bool = False, negative: bool = False
-    ) -> Record | None:
+    ) -> AnnotatedImage | None:
         """The record of one picture, or None where it had to be left out (``log`` says why).
 
         A ``negative`` picture may lack its annotation: it then has no objects.
@@ -199,9 +180,9 @@ class VocRecordReader:
         voc = self._parse(image_id, annotation, negative)
         if voc is None:
             return None
-        check = RecordCheck(self.labels, self.log, self.check_images, empty_side=1)
+        check = AnnotationCheck(self.labels, self.log, self.check_images, empty_side=1)
         boxes = from_corners(voc.corners, self.first_pixel)
-        said = Said(
+        said = Annotation(
             voc.width, voc.height, voc.names, boxes, voc.difficult, unreadable=voc.unreadable, odd=voc.odd
         )
         return check.record(image_id, image, said, partial=partial)
@@ -216,3 +197,43 @@ class VocRecordReader:
         except DatasetError as error:
             self.log.report(image_id, "unreadable_annotation", str(error))
         return None
+
+
+def read_xml(path: Path) -> Element:
+    """The root of a file, in which the names of all elements are in lower case and without namespace.
+
+    Raises FileNotFoundError if there is none, DatasetError if it cannot be read, is not well-formed XML, or
+    declares a document type (annotations have none, and entities are how XML attacks a parser).
+    """
+    parser = ElementTree.XMLParser(target=_NoDoctype())
+    try:
+        parser.feed(read_bytes(path))
+        root = parser.close()
+    except FileNotFoundError:
+        raise
+    except DatasetError as error:
+        raise DatasetError(f"annotation {error}") from error
+    except (ElementTree.ParseError, ValueError, LookupError) as error:
+        raise DatasetError(f"annotation {path} cannot be read: {error}") from error
+    for element in root.iter():
+        element.tag = element.tag.rpartition("}")[2].lower()
+    return root
+
+
+def text_at(element: Element, place: str) -> str | None:
+    """The text of the element at a place (``size/width``), None where there is none.
+
+    Of several that differ it is all of them, parted by ``and``: no number, and to be shown to people.
+    """
+    found = texts_at(element, place)
+    return " and ".join(found) if found else None
+
+
+def texts_at(element: Element, place: str) -> list[str]:
+    """The texts of all elements at a place, stripped, each once."""
+    return list(dict.fromkeys((one.text or "").strip() for one in element.findall(place)))
+
+
+class _NoDoctype(ElementTree.TreeBuilder):
+    def doctype(self, name: str, pubid: str | None, system: str | None) -> NoReturn:
+        raise ValueError("it declares a document type, which annotations never do")

@@ -5,7 +5,7 @@ from typing import Any
 
 import yaml
 
-from detector.datasets.formats.files import read_text
+from detector.datasets.formats.text_files import read_text
 from detector.datasets.formats.values import shown
 from detector.errors import DatasetError
 from detector.io.terminal_text import one_line

@@ -1,109 +1,204 @@
-"""Reader of label files in YOLO's format: one text file a picture, one line an object."""
+"""Reader of YOLO's layout: a data.yaml or a list of class names, images, and label files."""
 
-import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
 
-from detector.datasets.entries import Entry
-from detector.datasets.formats.files import read_text
-from detector.datasets.image_header import read_header
-from detector.datasets.record import ProblemLog, Record
-from detector.datasets.record_check import ImageCheck, RecordCheck, Said
+from detector.datasets.annotated_image import AnnotatedImage
+from detector.datasets.annotation_check import Annotation, AnnotationCheck, ImageCheck
+from detector.datasets.folder_tree import FolderTree, unread_of
+from detector.datasets.formats.yolo_description import YoloDescription
+from detector.datasets.formats.yolo_labels import (
+    CLASS_FILES,
+    LabelFile,
+    LabelFinder,
+    YoloLabels,
+    has_objects,
+    named_in_file,
+    parse_yolo,
+)
+from detector.datasets.formats.yolo_splits import images_of_splits
+from detector.datasets.layout import Entry, once
+from detector.datasets.problems import Problem, ProblemLog
+from detector.datasets.split_names import in_order, split_of
 from detector.errors import DatasetError, ImageError
+from detector.io.image_header import read_header
+from detector.io.image_paths import IMAGE_SUFFIXES, unread_kinds
+from detector.io.readable_files import is_file
 from detector.structures.boxes import Boxes
 from detector.structures.classes import ClassList
 
-_ROUNDING = 0.5
-"""Pixels that a box may lie outside by its file's rounding: four digits of a picture of 5,000 pixels."""
+_SAMPLE = 50  # text files that say whether they are label files
+
+
+_NOT_LABELS = (
+    *CLASS_FILES,
+    "readme.txt",
+    "train.txt",
+    "val.txt",
+    "valid.txt",
+    "test.txt",
+    "labelmap.txt",
+    "requirements.txt",
+)
+
+
+Labelled = tuple[str, Path, LabelFile]  # image id, picture, label file
 
 
 @dataclass(frozen=True)
-class YoloLabels:
-    """What one label file says: class numbers [G], and boxes [G,4] as shares of the picture's sides.
+class YoloFolder:
+    """The pictures of each split and the label file that belongs to each; ``problems`` of its list files."""
 
-    unreadable: a message for each line that says something else.
-    """
+    tree: FolderTree
+    labels: LabelFinder
+    images: Mapping[str, Sequence[Labelled]]
+    classes: ClassList
+    keypoints: bool = False
+    problems: Mapping[str, Sequence[Problem]] = field(default_factory=dict)
 
-    numbers: list[int]
-    boxes: Boxes
-    unreadable: list[str] = field(default_factory=list)
+    @classmethod
+    def find(cls, tree: FolderTree) -> "YoloFolder | None":
+        """The data set below a folder, None if it holds no label files of YOLO.
 
+        Raises DatasetError if it does but the names of the classes, the pictures, or any label file of a
+        picture are not found.
+        """
+        described = YoloDescription.find(tree)
+        labels = LabelFinder(tree)
+        if described is None:
+            if not _has_labels(labels):
+                return None
+            images = _told_apart(_by_folder(tree, labels))
+            return cls(tree, labels, _without_lost(images, tree, labels), named_in_file(tree))
+        listed = images_of_splits(described, tree)
+        images = {
+            split: [(tree.image_id(image), image, labels.find(image)) for image in mine]
+            for split, mine in listed.images.items()
+        } or _by_folder(tree, labels)
+        mine = [label.path for pairs in images.values() for _, _, label in pairs]
+        if mine and not any(is_file(path) for path in mine):
+            first = next(iter(images.values()))[0][1]
+            raise DatasetError(
+                f"{described.path} describes a data set, but of its {len(mine)} pictures none has a label "
+                f"file: that of {first} would be {mine[0]}. Lay the label files there"
+            )
+        images = _without_lost(_told_apart(images), tree, labels)
+        return cls(tree, labels, images, described.classes(), described.keypoints, listed.problems)
 
-def parse_yolo(path: Path, keypoints: bool = False, names: Sequence[str] = ()) -> YoloLabels:
-    """Read one label file.
+    @property
+    def splits(self) -> tuple[str, ...]:
+        return tuple(split for split in in_order(self.images) if split)
 
-    A line is ``class cx cy w h``, or ``class x1 y1 x2 y2 x3 y3 ...``, an outline, of which the bounding box
-    is taken; all are shares of the picture's width or height. Columns are apart by spaces, tabs or commas;
-    the class is a number, or one of ``names``. With ``keypoints``, what follows the box is passed over
-    (Ultralytics' pose format).
-
-    Raises FileNotFoundError if there is none, DatasetError if it cannot be read.
-    """
-    numbers, boxes, unreadable = [], [], []
-    for number, line in enumerate(re.split("\r\n|\r|\n", read_text(path)), start=1):
-        if not line.strip():
-            continue
-        try:
-            label, box = _line(_columns(line), keypoints, names)
-        except ValueError as error:
-            unreadable.append(f"label file {path}, line {number}: {error}: {line.strip()[:80]!r}")
-            continue
-        numbers.append(label)
-        boxes.append(box)
-    return YoloLabels(numbers, np.array(boxes, np.float32).reshape(-1, 4), unreadable)
-
-
-def _columns(line: str) -> list[str]:
-    """The columns of a line. Commas part them only where they do so everywhere: in ``0,5 0,5`` they stand for
-    points, and the line is left as it is."""
-    columns = line.split()
-    if len(columns) == 1 or all(column.endswith((",", ";")) for column in columns[:-1]):
-        columns = [column.strip() for column in re.split("[,;]", line.strip())]
-    return columns
-
-
-def _line(columns: Sequence[str], keypoints: bool, names: Sequence[str]) -> tuple[int, list[float]]:
-    named = " ".join(columns[:-4])  # a name may hold spaces
-    if named in names and not _is_number(named):
-        columns = [str(names.index(named)), *columns[-4:]]
-    try:
-        label, *rest = (float(column) for column in columns)
-    except ValueError:
-        raise ValueError("something else where a number belongs") from None
-    values = np.array(rest[:4] if keypoints else rest, np.float64)
-    if not np.isfinite(label) or label != int(label):
-        raise ValueError("its class is no whole number")
-    if not np.isfinite(values).all():
-        raise ValueError("a number that is not finite")
-    if len(values) == 4:
-        cx, cy, w, h = values
-        box = np.array([cx - w / 2, cy - h / 2, cx + w / 2, cy + h / 2])
-    elif len(values) >= 6 and len(values) % 2 == 0:
-        points = values.reshape(-1, 2)  # P x (x, y)
-        box = np.concatenate([points.min(axis=0), points.max(axis=0)])
-    elif len(values) == 5:
-        raise ValueError(
-            "5 numbers after the class, as predictions have them, with a confidence: a box has 4, an outline "
-            "6 or more in pairs"
+    def entries(self, split: str | None) -> list[Entry]:
+        return once(
+            yolo_entry(
+                image_id,
+                image,
+                label.path,
+                self.classes,
+                keypoints=self.keypoints,
+                problem=label.problem,
+            )
+            for name in self._chosen(split)
+            for image_id, image, label in self.images[name]
         )
-    else:
-        raise ValueError(
-            f"{len(values)} numbers after the class, where a box has 4 and an outline 6 or more, in pairs"
+
+    def unmatched_annotations(self, split: str | None, log: ProblemLog) -> None:
+        """Lines of lists that name nothing; label files without a picture, but those in the folders of other
+        splits."""
+        for name in self._chosen(split):
+            for problem in self.problems.get(name, ()):
+                log.report(problem.image_id, problem.kind, problem.message)
+        mine = {label.path.parent for name in self._chosen(split) for _, _, label in self.images[name]}
+        others = {label.path.parent for pairs in self.images.values() for _, _, label in pairs} - mine
+        unread = {image.stem: f", but {unread_kinds([image])}" for image in unread_of(self.tree)}
+        for path in _orphans(self.images, self.tree, self.labels):
+            if path.parent not in others and has_objects(path):
+                message = f"label file {path} has no picture{unread.get(path.stem, '')}"
+                log.report(path.stem, "missing_image", message)
+
+    def _chosen(self, split: str | None) -> tuple[str, ...]:
+        return tuple(in_order(self.images)) if split is None else (split,)
+
+
+def _told_apart(images: Mapping[str, Sequence[Labelled]]) -> dict[str, list[Labelled]]:
+    """The pictures; those that share a label file (a.jpg, a.png) have that as their problem."""
+    owners: dict[Path, set[Path]] = {}
+    for pairs in images.values():
+        for _, image, label in pairs:
+            owners.setdefault(label.path, set()).add(image)
+    shared = {path for path, mine in owners.items() if len(mine) > 1 and is_file(path)}
+
+    def told(image: Path, label: LabelFile) -> LabelFile:
+        if label.problem or label.path not in shared:
+            return label
+        other = min(owners[label.path] - {image})
+        return LabelFile(label.path, f"{label.path} may be of {image} or of {other}: leave one of them")
+
+    return {
+        split: [(image_id, image, told(image, label)) for image_id, image, label in pairs]
+        for split, pairs in images.items()
+    }
+
+
+def _without_lost(
+    images: Mapping[str, Sequence[Labelled]], tree: FolderTree, labels: LabelFinder
+) -> dict[str, list[Labelled]]:
+    """The pictures; those without a label file have as their problem one that is called like them, lies where
+    none of theirs belongs and is no other picture's: without objects they would be learnt as background."""
+    orphans: dict[str, list[Path]] = {}
+    if not all(is_file(label.path) for pairs in images.values() for _, _, label in pairs):
+        for path in _orphans(images, tree, labels):
+            orphans.setdefault(path.stem, []).append(path)
+
+    def told(image: Path, label: LabelFile) -> LabelFile:
+        if label.problem or is_file(label.path):
+            return label
+        lost = next(filter(has_objects, orphans.get(image.stem, ())), None)
+        if lost is None:
+            return label
+        return LabelFile(
+            lost, f"{image} has no label file, but {lost} is called like it: lay it at {label.path}"
         )
-    if np.abs(values).max() > 2:
-        raise ValueError("numbers far over 1, where shares of the picture belong, not pixels")
-    return int(label), box.tolist()
+
+    return {
+        split: [(image_id, image, told(image, label)) for image_id, image, label in pairs]
+        for split, pairs in images.items()
+    }
 
 
-def _is_number(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True
+def _orphans(images: Mapping[str, Sequence[Labelled]], tree: FolderTree, labels: LabelFinder) -> list[Path]:
+    """The text files that belong to no picture and are not known to be something else, sorted."""
+    everything = (*images.values(), *_by_folder(tree, labels).values())
+    owned = {label.path for pairs in everything for _, _, label in pairs}
+    return sorted(
+        path for path in labels.every() if path not in owned and path.name.lower() not in _NOT_LABELS
+    )
+
+
+def _has_labels(labels: LabelFinder) -> bool:
+    """Whether some of the first text files are label files with objects."""
+    found = (path for path in labels.every() if path.name.lower() not in _NOT_LABELS)
+    return any(has_objects(path) for path in islice(found, _SAMPLE))
+
+
+def _by_folder(tree: FolderTree, labels: LabelFinder) -> dict[str, list[Labelled]]:
+    """All pictures below the root, by the folder named after a split that they lie in."""
+    found: dict[str, list[Labelled]] = {}
+    for folder, names in tree.with_suffix(*IMAGE_SUFFIXES):
+        split = split_of(folder.relative_to(tree.root)) or ""
+        for name in names:
+            image = folder / name
+            found.setdefault(split, []).append((tree.image_id(image), image, labels.find(image)))
+    return found
+
+
+_ROUNDING = 0.5
+"""Pixels that a box may lie outside by its file's rounding: four digits of a picture of 5,000 pixels."""
 
 
 def yolo_entry(
@@ -121,7 +216,7 @@ def yolo_entry(
     label files do not state a size. A ``problem`` with the label file is reported and leaves the picture out.
     """
 
-    def read(log: ProblemLog, check_images: ImageCheck) -> Record | None:
+    def read(log: ProblemLog, check_images: ImageCheck) -> AnnotatedImage | None:
         del check_images
         if problem:
             log.report(image_id, "unreadable_annotation", problem)
@@ -149,8 +244,10 @@ def yolo_entry(
         names = [known.get(number, f"number {number}") for number in said.numbers]
         boxes = _pixels(said.boxes, width, height)
         labels = {name: number for number, name in known.items()}
-        check = RecordCheck(labels, log, check_images=False)  # the size is already the file's own
-        return check.record(image_id, image, Said(width, height, names, boxes, unreadable=said.unreadable))
+        check = AnnotationCheck(labels, log, check_images=False)  # the size is already the file's own
+        return check.record(
+            image_id, image, Annotation(width, height, names, boxes, unreadable=said.unreadable)
+        )
 
     return Entry(image_id, image, read)
 

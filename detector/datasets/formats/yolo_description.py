@@ -3,32 +3,33 @@
 import os
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
 from detector.datasets.folder_tree import FolderTree
-from detector.datasets.formats.coco import relative
-from detector.datasets.formats.files import all_lines, class_list, read_names, read_text
+from detector.datasets.formats.list_files import class_list, read_names, relative
+from detector.datasets.formats.text_files import all_lines, read_text
 from detector.datasets.formats.values import shown
 from detector.datasets.formats.yaml_file import is_null, read_yaml
-from detector.datasets.formats.yolo_list import ENDS, images_of_list
-from detector.datasets.presence import LONGEST, is_file, is_there, why_absent
-from detector.datasets.record import Problem, unread_folders
 from detector.datasets.split_names import Role, role_of, split_of
 from detector.errors import DatasetError
-from detector.io.image_paths import IMAGE_SUFFIXES, has_image_suffix, without_suffix
-from detector.io.terminal_text import one_line
+from detector.io.image_paths import without_suffix
+from detector.io.readable_files import LONGEST, is_file, is_there
 from detector.structures.classes import ClassList
 
-CLASS_FILES = ("classes.txt", "obj.names", "labels.txt", "_darknet.labels")
-"""Where class names stand, one a line, if there is no data.yaml: labelImg's, Darknet's, Roboflow's."""
+ENDS = 32
+"""So many of the last folders of a path of another machine are looked for here."""
 
-_SPLITS = ("train", "val", "valid", "test")  # keys of a data.yaml
-_KEYS = (*_SPLITS, "names", "path", "nc", "kpt_shape")
+
+SPLITS = ("train", "val", "valid", "test")  # keys of a data.yaml
+
+
+_KEYS = (*SPLITS, "names", "path", "nc", "kpt_shape")
+
+
 _USUAL = ("data.yaml", "data.yml", "dataset.yaml", "obj.data")
-_MOST_FOLDERS = 100_000  # in a folder outside the data set, which may be all of somebody's disk
 
 
 @dataclass(frozen=True)
@@ -65,7 +66,7 @@ class YoloDescription:
                     _check_keys(path, said)
                 if "names" in said:
                     is_list = isinstance(said["names"], list | dict)
-                    if is_list or path.name in _USUAL or any(split in said for split in _SPLITS):
+                    if is_list or path.name in _USUAL or any(split in said for split in SPLITS):
                         found.append(cls(path, said))
         found = found or _darknet(tree)
         if len(found) > 1:
@@ -89,11 +90,11 @@ class YoloDescription:
             names = self._in_order(names)
         if not isinstance(names, list | tuple) or not names:
             what = f"is {shown(names)}" if names else "is empty"
-            raise self._wrong("names", f"{what}: list the classes in their order (names: [cat, dog])")
+            raise self.wrong("names", f"{what}: list the classes in their order (names: [cat, dog])")
         for number, name in enumerate(names):
             if not isinstance(name, str):
-                raise self._wrong(
-                    "names", f"that of number {number} is {_kind(name)}: write one text a class"
+                raise self.wrong(
+                    "names", f"that of number {number} is {kind_of(name)}: write one text a class"
                 )
         self._check_count(len(names))
         return class_list(self.path, (str(name) for name in names))
@@ -131,95 +132,30 @@ class YoloDescription:
             whole = re.fullmatch(r"\+?([0-9]{1,9})(\.0*)?", value) if isinstance(value, str) else None
             if whole is None:
                 if name == "nc":
-                    raise self._wrong(name, f"is {_short(value)}, and no number: write how many classes")
+                    raise self.wrong(name, f"is {_short(value)}, and no number: write how many classes")
             elif int(whole[1]) != count:
-                raise self._wrong(
+                raise self.wrong(
                     name,
                     f"is {int(whole[1])}, but names has {count}: correct one of them, as which class a "
                     "number means is not known",
                 )
 
-    def images(self, tree: FolderTree) -> "Listed":
-        """The pictures of each split that has some, and the lines of its list files that can name none.
-
-        A split is a folder, a list file, or several of them. Raises DatasetError if one is not there or has
-        no picture; a test split may be missing, since exports name one whether or not they have it.
-        """
-        found = Listed()
-        for split in _SPLITS:
-            places = {text: self._place(text) for text in self._texts(split)}
-            missing = [text for text, place in places.items() if place is None]
-            if missing and (split != "test" or len(missing) < len(places) or not _may_be_absent(missing)):
-                whole = self.path.parent / self._base / missing[0]
-                raise self._wrong(
-                    split,
-                    f"{one_line(missing[0], 80)} {why_absent(whole)}: correct it, or lay the folder there",
-                )
-            for place in places.values():
-                if place is not None:
-                    self._add(found, split, place, tree)
-        return found
-
-    def _add(self, found: "Listed", split: str, place: Path, tree: FolderTree) -> None:
-        """Add the pictures of a list file, or all in a folder and below it."""
-        if is_file(place):
-            if has_image_suffix(place):
-                raise self._wrong(split, f"{place} is a picture: give its folder, or a list file")
-            images, problems = images_of_list(place)
-        elif place.is_dir():
-            try:
-                below = tree if place.is_relative_to(tree.root) else FolderTree.scan(place, _MOST_FOLDERS)
-            except DatasetError as error:
-                raise self._wrong(split, str(error)) from error
-            if place in below.unread:
-                raise self._wrong(
-                    split, f"{place} cannot be read ({below.unread[place]}): allow it to be read"
-                )
-            problems = [] if below is tree else unread_folders(below)
-            images = [
-                folder / name
-                for folder, names in below.with_suffix(*IMAGE_SUFFIXES)
-                if folder.is_relative_to(place)
-                for name in names
-            ]
-        else:
-            raise self._wrong(
-                split, f"{place} is a pipe, a socket or a device: give a folder, or a list file"
-            )
-        if not images and not problems and split != "test":
-            raise self._wrong(split, f"{place} holds no picture: lay them there, or leave this line out")
-        if images or problems:
-            found.images.setdefault(split, []).extend(images)
-            found.problems.setdefault(split, []).extend(problems)
-
-    def _texts(self, split: str) -> list[str]:
-        """What is written for a split: one path, several, or nothing."""
-        where = self.said.get(split)
-        if where is None or is_null(where) or where == "":
-            return []
-        texts = where if isinstance(where, list) else [where]
-        for text in texts:
-            if not isinstance(text, str) or not text:
-                what = _kind(text) if text or not isinstance(text, str) else "empty"
-                raise self._wrong(split, f"{what} where a path belongs: write a folder, or a list of them")
-        return [str(text) for text in texts]
-
     @property
-    def _base(self) -> str:
+    def base(self) -> str:
         base = self.said.get("path")
         if base is None or is_null(base):
             return "."
         if not isinstance(base, str):
-            raise self._wrong("path", f"{_kind(base)} where a folder belongs: write the path of one")
+            raise self.wrong("path", f"{kind_of(base)} where a folder belongs: write the path of one")
         if len(os.fsencode(base)) > LONGEST:
-            raise self._wrong("path", f"{_short(base)} is longer than a path may be: correct it")
+            raise self.wrong("path", f"{_short(base)} is longer than a path may be: correct it")
         if base and is_file(self.path.parent / base):
-            raise self._wrong(
+            raise self.wrong(
                 "path", f"{_short(base)} is a file where a folder belongs: write the path of one"
             )
         return str(base) or "."
 
-    def _place(self, text: str) -> Path | None:
+    def place(self, text: str) -> Path | None:
         """The folder or file that a split's text means, None if it is not there.
 
         It is relative to ``path``, or else to where the file lies. ``path`` is often that of another
@@ -227,7 +163,7 @@ class YoloDescription:
         path is looked for beside the file too, as long as it names the same split.
         """
         here = self.path.parent
-        base = self._base
+        base = self.base
         if max(len(os.fsencode(text)), len(os.fsencode(base))) > LONGEST:
             return None
         whole = relative(base) / relative(text)
@@ -238,37 +174,10 @@ class YoloDescription:
         places = [here / base / text, here / whole, here / text, *same]
         return next((Path(os.path.normpath(place)) for place in places if is_there(place)), None)
 
-    def _wrong(self, name: str, message: str) -> DatasetError:
+    def wrong(self, name: str, message: str) -> DatasetError:
         line = next((one.line for one in self.said if one == name and hasattr(one, "line")), None)
         where = f"{self.path}, line {line}" if line else f"{self.path}"
         return DatasetError(f"{where}: {name}: {message}")
-
-
-@dataclass(frozen=True)
-class Listed:
-    """The pictures of each split, and what was found wrong with the list that names them."""
-
-    images: dict[str, list[Path]] = field(default_factory=dict)
-    problems: dict[str, list[Problem]] = field(default_factory=dict)
-
-
-def named_in_file(tree: FolderTree) -> ClassList:
-    """The classes of a data set without data.yaml, from a file with a name a line.
-
-    Raises DatasetError if there is no such file, there are some that differ, or one cannot be read.
-    """
-    paths = [
-        folder / name for folder, names in tree.files.items() for name in names if name.lower() in CLASS_FILES
-    ]
-    lists = {read_names(path): path for path in paths}
-    if len(lists) != 1:
-        what = f"{', '.join(map(str, lists.values()))} differ" if lists else f"none lies below {tree.root}"
-        raise DatasetError(
-            "label files of YOLO give classes by number, whose names stand in a data.yaml "
-            f"(names: [cat, dog]) or one a line in a {CLASS_FILES[0]}; {what}: write one"
-        )
-    ((names, path),) = lists.items()
-    return class_list(path, names)
 
 
 def _darknet(tree: FolderTree) -> list[YoloDescription]:
@@ -293,7 +202,7 @@ def _darknet(tree: FolderTree) -> list[YoloDescription]:
                     twice = twice or (f"line {number}: {name} is given twice" if name in said else "")
                     said[name] = value
             described = YoloDescription(path, said)
-            listed = described._place(said["names"]) if "names" in said else None
+            listed = described.place(said["names"]) if "names" in said else None
             if listed is not None:
                 if twice:
                     raise DatasetError(f"{path}, {twice}: leave one of them")
@@ -332,15 +241,10 @@ def _has_names(path: Path) -> bool:
         return False
 
 
-def _may_be_absent(texts: list[str]) -> bool:
-    """Whether paths could name something, if it were there."""
-    return all(len(os.fsencode(text)) <= LONGEST and "\0" not in text for text in texts)
-
-
-def _kind(value: Any) -> str:
+def kind_of(value: Any) -> str:
     """What a value is, in words."""
     return "a mapping" if isinstance(value, dict) else "a list"
 
 
 def _short(value: Any) -> str:
-    return shown(str(value)) if isinstance(value, str) else _kind(value)
+    return shown(str(value)) if isinstance(value, str) else kind_of(value)

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from detector.datasets.open import open_data
+from detector.datasets.open import open_dataset
 from detector.errors import DatasetError
 from tests.detector.datasets.small_folders import instances, picture
 
@@ -71,7 +71,7 @@ def boxed(bbox: object) -> Change:
 )
 def test_one_thing_only_is_meant(path: Path, change: Change) -> None:
     changed(path, change)
-    found = open_data(path.parent).read()
+    found = open_dataset(path.parent).read()
     assert {record.path.name: record.boxes.tolist() for record in found.records} == {
         "a.jpg": [[10, 10, 40, 30]],
         "b.jpg": [[10, 10, 40, 30]],
@@ -113,7 +113,7 @@ def test_one_thing_only_is_meant(path: Path, change: Change) -> None:
 )
 def test_what_may_mean_two_things_is_named(path: Path, change: Change, said: str) -> None:
     changed(path, change)
-    found = open_data(path.parent).read()
+    found = open_dataset(path.parent).read()
     assert [record.path.name for record in found.records] == ["b.jpg"]
     assert said in found.problems[0].message
 
@@ -134,11 +134,11 @@ def test_a_second_file_that_lacks_a_part_is_refused(path: Path, name: str, chang
     path.rename(path.with_name(name.replace("val", "train")))
     changed(second, change)
     with pytest.raises(DatasetError, match=said):
-        open_data(path.parent)
+        open_dataset(path.parent)
 
 
 def test_a_key_that_stands_twice_is_refused(path: Path) -> None:
     """The first list of annotations would be dropped, and its objects with it."""
     path.write_text(path.read_text().replace('"categories"', '"annotations": [], "categories"'))
     with pytest.raises(DatasetError, match="the key 'annotations' twice"):
-        open_data(path.parent)
+        open_dataset(path.parent)

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from detector.datasets.open import Format, open_data
-from detector.datasets.record import OnProblem
+from detector.datasets.open import Format, open_dataset
+from detector.datasets.problems import OnProblem
 from detector.errors import DatasetError
 from detector.structures.classes import ilsvrc_det, voc
 from tests.detector.datasets.small_folders import instances, picture, text, xml
@@ -160,7 +160,7 @@ def test_layouts(
     said: bool,
 ) -> None:
     write(tmp_path)
-    folder = open_data(tmp_path, format if said else None)
+    folder = open_dataset(tmp_path, format if said else None)
     assert (folder.format, folder.splits, list(folder.classes.ids)) == (format, splits, classes)
     everything = folder.read(on_problem=OnProblem.STOP)
     assert [record.image_id for record in everything.records] == ids
@@ -187,7 +187,7 @@ def test_classes_of_voc_come_from_the_annotations(
 ) -> None:
     picture(tmp_path / "a.jpg")
     xml(tmp_path / "a.xml", *names)
-    assert open_data(tmp_path).classes.ids == expected
+    assert open_dataset(tmp_path).classes.ids == expected
 
 
 @pytest.mark.parametrize(
@@ -265,19 +265,19 @@ def test_what_cannot_be_told_says_what_to_do(
     for one in write:
         one(tmp_path)
     with pytest.raises(DatasetError, match=message):
-        open_data(tmp_path, format)
+        open_dataset(tmp_path, format)
 
 
 def test_an_ambiguous_folder_is_read_as_said(tmp_path: Path) -> None:
     voc_flat(tmp_path)
     coco_of_one_piece(tmp_path)
-    assert open_data(tmp_path, Format.VOC).classes.ids == ("screw",)
-    assert open_data(tmp_path, Format.COCO).classes.ids == ("cat",)
+    assert open_dataset(tmp_path, Format.VOC).classes.ids == ("screw",)
+    assert open_dataset(tmp_path, Format.COCO).classes.ids == ("cat",)
 
 
 def test_no_folder(tmp_path: Path) -> None:
     with pytest.raises(DatasetError, match="is no folder"):
-        open_data(tmp_path / "absent")
+        open_dataset(tmp_path / "absent")
 
 
 @pytest.mark.parametrize(
@@ -298,7 +298,7 @@ def test_list_files(tmp_path: Path, lines: list[str], ids: list[str]) -> None:
     voc_flat_in_splits(tmp_path)
     picture(tmp_path / "images/test/b c.jpg")
     xml(tmp_path / "images/test/b c.xml", "screw")
-    found = open_data(tmp_path).read(text(tmp_path / "list.txt", *lines))
+    found = open_dataset(tmp_path).read(text(tmp_path / "list.txt", *lines))
     assert [record.image_id for record in found.records] == ids
     assert {problem.kind for problem in found.problems} == (set() if ids else {"missing_image"})
 
@@ -317,7 +317,7 @@ def test_list_files_that_name_nothing(tmp_path: Path, lines: list[str] | None, m
     if lines is not None:
         text(path, *lines)
     with pytest.raises(DatasetError, match=message):
-        open_data(tmp_path).read(path)
+        open_dataset(tmp_path).read(path)
 
 
 def test_a_long_list_is_read_in_its_order(tmp_path: Path) -> None:
@@ -325,7 +325,7 @@ def test_a_long_list_is_read_in_its_order(tmp_path: Path) -> None:
     for number in range(300):
         xml(tmp_path / f"{number:03}.xml", "nut", corners=(1, 1, 101 if number % 7 == 0 else 50, 50))
     picture(tmp_path / "000.jpg")
-    folder = open_data(tmp_path)
+    folder = open_dataset(tmp_path)
     found = folder.read(text(tmp_path / "list.txt", *(f"{number:03}" for number in reversed(range(300)))))
     assert [problem.image_id for problem in found.problems] == [
         *(f"{number:03}" for number in range(299, -1, -1)),
@@ -359,7 +359,7 @@ def test_annotations_without_a_picture_are_problems(
 ) -> None:
     write(tmp_path)
     stray(tmp_path)
-    problems = open_data(tmp_path).read().problems
+    problems = open_dataset(tmp_path).read().problems
     assert [problem.kind for problem in problems] == ["missing_image"]
     assert message in problems[0].message
 
@@ -371,6 +371,6 @@ def test_annotations_without_a_picture_are_problems(
 def test_the_real_sets(
     shared: Path, folder: str, format: Format, splits: tuple[str, ...], classes: int, images: int
 ) -> None:
-    found = open_data(shared / folder)
+    found = open_dataset(shared / folder)
     assert (found.format, found.splits, len(found.classes)) == (format, splits, classes)
     assert len(found.read(check_images=False, on_problem=OnProblem.STOP).records) == images

@@ -5,9 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from detector.datasets.open import open_data
-from detector.datasets.pixels import TOLERATED, load_record, without_unreadable
-from detector.datasets.record import Dataset, OnProblem
+from detector.datasets.annotated_image import Dataset
+from detector.datasets.open import open_dataset
+from detector.datasets.pixels import TOLERATED, load_image, without_unreadable
+from detector.datasets.problems import OnProblem
 from detector.errors import DatasetError, ImageError
 from tests.detector.datasets.small_folders import SIZE, instances, picture
 
@@ -43,7 +44,7 @@ def set_of(root: Path, count: int) -> Dataset:
     for number in range(count):
         picture(root / f"{number}.jpg")
     instances(root / "labels.json", {f"{number}.jpg": [1] for number in range(count)})
-    return open_data(root).read()
+    return open_dataset(root).read()
 
 
 @pytest.mark.parametrize("damage", DAMAGES)
@@ -58,7 +59,7 @@ def test_a_picture_that_breaks_is_left_out_and_named(tmp_path: Path, damage: Dam
     with pytest.raises(DatasetError, match=r"1\.jpg"):
         without_unreadable(dataset, OnProblem.STOP)
     with pytest.raises(ImageError, match=r"1\.jpg"):
-        load_record(dataset.records[1])
+        load_image(dataset.records[1])
 
 
 def test_whole_pictures_stay(tmp_path: Path) -> None:

@@ -4,19 +4,21 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from detector.datasets.open import open_data
-from detector.datasets.record import Record
-from detector.datasets.splitting import hold_out, train_and_held_out
+from detector.datasets.annotated_image import AnnotatedImage
+from detector.datasets.open import open_dataset
+from detector.datasets.splitting import hold_out, train_and_validation
 from detector.errors import DatasetError, ParameterError
 from tests.detector.datasets.small_folders import instances, picture, text, xml
 
 
-def record(image_id: str, *labels: int, name: str | None = None) -> Record:
+def record(image_id: str, *labels: int, name: str | None = None) -> AnnotatedImage:
     boxes = np.tile(np.array([1, 1, 9, 9], np.float32), (len(labels), 1))
-    return Record(image_id, Path(f"{name or image_id}.jpg"), 10, 10, boxes, np.array(labels, np.int64))
+    return AnnotatedImage(
+        image_id, Path(f"{name or image_id}.jpg"), 10, 10, boxes, np.array(labels, np.int64)
+    )
 
 
-def ids(records: list[Record]) -> set[str]:
+def ids(records: list[AnnotatedImage]) -> set[str]:
     return {one.image_id for one in records}
 
 
@@ -26,16 +28,16 @@ FIVE_OF_A_HUNDRED = ["p22", "p73", "p74", "p86", "p93"]
 
 @pytest.mark.parametrize("share", [0.01, 0.2, 0.5])
 def test_the_share_is_held_out(share: float) -> None:
-    train, held_out = hold_out(HUNDRED, share)
-    assert len(held_out) == 100 * share
-    assert ids(train) | ids(held_out) == ids(HUNDRED)
-    assert not ids(train) & ids(held_out)
+    train, validation = hold_out(HUNDRED, share)
+    assert len(validation) == 100 * share
+    assert ids(train) | ids(validation) == ids(HUNDRED)
+    assert not ids(train) & ids(validation)
 
 
 def test_neither_order_nor_another_run_changes_who_is_held_out() -> None:
     shuffled = random.Random(1).sample(HUNDRED, 100)
-    train, held_out = hold_out(shuffled)
-    assert ids(held_out) == ids(hold_out(HUNDRED)[1])
+    train, validation = hold_out(shuffled)
+    assert ids(validation) == ids(hold_out(HUNDRED)[1])
     order = [one.image_id for one in shuffled]  # which each part keeps
     assert [one.image_id for one in train] == [name for name in order if name in ids(train)]
     # written down: what was held out when a detector was trained must be held out when it is measured
@@ -53,26 +55,26 @@ def test_a_picture_more_changes_one_at_most() -> None:
 def test_every_class_is_learnt(rare: int) -> None:
     """Whichever picture is the only one of its class, it is not held out."""
     records = [record(f"p{number}", 0, *([1] if number == rare else [])) for number in range(10)]
-    train, held_out = hold_out(records, 0.5)
+    train, validation = hold_out(records, 0.5)
     assert any(1 in one.labels for one in train)
-    assert 4 <= len(held_out) <= 5
+    assert 4 <= len(validation) <= 5
 
 
 def test_of_two_classes_with_one_picture_each_nothing_can_be_held_out() -> None:
-    train, held_out = hold_out([record("a", 0), record("b", 1)])
-    assert (len(train), len(held_out)) == (2, 0)
+    train, validation = hold_out([record("a", 0), record("b", 1)])
+    assert (len(train), len(validation)) == (2, 0)
 
 
 def test_pictures_without_objects_are_parted_too() -> None:
-    train, held_out = hold_out([record(f"p{number}") for number in range(10)])
-    assert (len(train), len(held_out)) == (8, 2)
+    train, validation = hold_out([record(f"p{number}") for number in range(10)])
+    assert (len(train), len(validation)) == (8, 2)
 
 
 def test_copies_of_a_picture_stay_together() -> None:
     copies = [record(str(n), 0, name=f"p{n // 3}_jpg.rf.{n}abc") for n in range(60)]
-    train, held_out = hold_out(copies)
-    names = [{one.path.stem.split(".rf.")[0] for one in part} for part in (train, held_out)]
-    assert len(held_out) == 12
+    train, validation = hold_out(copies)
+    names = [{one.path.stem.split(".rf.")[0] for one in part} for part in (train, validation)]
+    assert len(validation) == 12
     assert not names[0] & names[1]
 
 
@@ -92,7 +94,7 @@ def voc_set(root: Path, **splits: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("splits", "train", "held_out"),
+    ("splits", "train", "validation"),
     [
         pytest.param({"train": "abcd", "val": "ef"}, "abcd", "ef", id="train and val"),
         pytest.param({"train": "abc", "val": "d", "test": "ef"}, "abc", "d", id="val before test"),
@@ -104,10 +106,10 @@ def voc_set(root: Path, **splits: str) -> None:
         pytest.param({"train": "abcd", "val": "de"}, "abc", "de", id="a picture of both is only held out"),
     ],
 )
-def test_own_splits(tmp_path: Path, splits: dict[str, str], train: str, held_out: str) -> None:
+def test_own_splits(tmp_path: Path, splits: dict[str, str], train: str, validation: str) -> None:
     voc_set(tmp_path, **splits)
-    split = train_and_held_out(open_data(tmp_path))
-    assert (ids(split.train.records), ids(split.held_out.records)) == (set(train), set(held_out))
+    split = train_and_validation(open_dataset(tmp_path))
+    assert (ids(split.train.records), ids(split.validation.records)) == (set(train), set(validation))
     assert "to train on" in split.how
 
 
@@ -121,20 +123,20 @@ def test_own_splits(tmp_path: Path, splits: dict[str, str], train: str, held_out
 )
 def test_without_splits_a_part_is_held_out(tmp_path: Path, splits: dict[str, str], all_of: str) -> None:
     voc_set(tmp_path, **splits)
-    split = train_and_held_out(open_data(tmp_path), share=0.4)
-    assert ids(split.train.records) | ids(split.held_out.records) == set(all_of)
-    assert len(split.held_out.records) == round(0.4 * len(all_of))
+    split = train_and_validation(open_dataset(tmp_path), share=0.4)
+    assert ids(split.train.records) | ids(split.validation.records) == set(all_of)
+    assert len(split.validation.records) == round(0.4 * len(all_of))
     assert "held out by a digest" in split.how
 
 
 def test_splits_and_lists_of_choice(tmp_path: Path) -> None:
     voc_set(tmp_path, train="ab", val="cd")
-    folder = open_data(tmp_path)
+    folder = open_dataset(tmp_path)
     mine = text(tmp_path / "mine.txt", "e", "f")
-    assert ids(train_and_held_out(folder, held_out=mine).held_out.records) == {"e", "f"}
-    assert ids(train_and_held_out(folder, train=mine, held_out="val").train.records) == {"e", "f"}
-    alone = train_and_held_out(folder, share=0.5, train=mine)
-    assert (len(alone.train.records), len(alone.held_out.records)) == (1, 1)
+    assert ids(train_and_validation(folder, validation=mine).validation.records) == {"e", "f"}
+    assert ids(train_and_validation(folder, train=mine, validation="val").train.records) == {"e", "f"}
+    alone = train_and_validation(folder, share=0.5, train=mine)
+    assert (len(alone.train.records), len(alone.validation.records)) == (1, 1)
 
 
 def test_a_split_without_objects_says_so(tmp_path: Path) -> None:
@@ -142,4 +144,4 @@ def test_a_split_without_objects_says_so(tmp_path: Path) -> None:
         picture(tmp_path / f"{split}/{split}.jpg")
         instances(tmp_path / f"annotations/instances_{split}.json", {f"{split}.jpg": objects})
     with pytest.raises(DatasetError, match=r"val of .* has no picture with an object"):
-        train_and_held_out(open_data(tmp_path))
+        train_and_validation(open_dataset(tmp_path))

@@ -5,12 +5,12 @@ from pathlib import Path
 
 import pytest
 
+from detector.datasets.formats.ilsvrc import read_ilsvrc_det
 from detector.datasets.formats.ilsvrc_cls import read_ilsvrc_cls
-from detector.datasets.formats.ilsvrc_det import read_ilsvrc_det
-from detector.datasets.image_header import read_header
-from detector.datasets.open import open_data
-from detector.datasets.splitting import train_and_held_out
+from detector.datasets.open import open_dataset
+from detector.datasets.splitting import train_and_validation
 from detector.errors import DatasetError, ImageError
+from detector.io.image_header import read_header
 from tests.detector.datasets.ilsvrc_tree import Tree
 from tests.detector.datasets.small_folders import instances, picture, text, xml
 
@@ -96,7 +96,7 @@ def test_a_labelled_picture_of_another_kind_is_named_with_that_reason(
     tmp_path: Path, write: Callable[[Path], None]
 ) -> None:
     write(tmp_path)
-    found = open_data(tmp_path).read()
+    found = open_dataset(tmp_path).read()
     assert [record.path.name for record in found.records] == ["a.jpg"]
     problem = next(one for one in found.problems if one.kind in ("missing_image", "unreadable_image"))
     assert problem.image_id.endswith(("b", "1"))  # COCO's id
@@ -118,7 +118,7 @@ def without_labels(root: Path, write: Callable[[Path], None]) -> None:
 @pytest.mark.parametrize("write", [flat_voc, coco, yolo])
 def test_the_others_are_told_once(tmp_path: Path, write: Callable[[Path], None]) -> None:
     without_labels(tmp_path, write)
-    found = open_data(tmp_path).read()
+    found = open_dataset(tmp_path).read()
     (told,) = [one.message for one in found.problems if one.kind == "unread_kind"]
     number, kinds = (5, ".avif, .heic, .jp2, .nef, .svg") if write is yolo else (4, ".avif, .jp2, .nef, .svg")
     assert f"{number} files are of kinds that are not read ({kinds}: " in told
@@ -130,8 +130,8 @@ def test_what_is_told_of_the_folder_is_told_once_of_two_splits(tmp_path: Path) -
         picture(tmp_path / f"{name}.jpg")
         xml(tmp_path / f"{name}.xml", "cat")
     heic(tmp_path / "c.heic")
-    split = train_and_held_out(open_data(tmp_path))
-    assert [[one.kind for one in part.problems] for part in (split.train, split.held_out)] == [
+    split = train_and_validation(open_dataset(tmp_path))
+    assert [[one.kind for one in part.problems] for part in (split.train, split.validation)] == [
         ["unread_kind"],
         [],
     ]
@@ -140,7 +140,7 @@ def test_what_is_told_of_the_folder_is_told_once_of_two_splits(tmp_path: Path) -
 def test_a_picture_that_only_has_the_wrong_name_is_read(tmp_path: Path) -> None:
     coco(tmp_path)
     picture(tmp_path / "c.jpg").rename(tmp_path / "b.heic")
-    found = open_data(tmp_path).read()
+    found = open_dataset(tmp_path).read()
     assert [len(record.boxes) for record in found.records] == [1, 1]
     assert found.problems == []
 
@@ -149,7 +149,7 @@ def test_a_set_of_which_no_picture_is_read_is_refused_with_that_reason(tmp_path:
     coco_by_converted_name(tmp_path)
     (tmp_path / "a.jpg").rename(tmp_path / "a.heif")
     with pytest.raises(DatasetError, match=r"2 files are of kinds that are not read \(\.heic, \.heif: "):
-        open_data(tmp_path)
+        open_dataset(tmp_path)
 
 
 def test_ilsvrc(tree: Tree) -> None:

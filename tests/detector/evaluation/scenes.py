@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
-from detector.datasets.record import Record
+from detector.datasets.annotated_image import AnnotatedImage
 from detector.structures.boxes import as_boxes
 from detector.structures.detections import Detections
 
@@ -17,12 +17,12 @@ def record(
     partial: bool = False,
     difficult: tuple[int, ...] = (),
     size: tuple[int, int] = (500, 500),
-) -> Record:
+) -> AnnotatedImage:
     """A picture of objects, label and box each; ``difficult`` are the numbers of those that are."""
     boxes = as_boxes([box for _, box in objects])
     labels = np.array([label for label, _ in objects], np.int64)
     marks = np.isin(np.arange(len(objects)), difficult)
-    return Record(image_id, Path(f"{image_id}.JPEG"), *size, boxes, labels, partial, difficult=marks)
+    return AnnotatedImage(image_id, Path(f"{image_id}.JPEG"), *size, boxes, labels, partial, difficult=marks)
 
 
 def found(*detections: tuple[int, float, Box]) -> Detections:
@@ -34,7 +34,7 @@ def found(*detections: tuple[int, float, Box]) -> Detections:
     )
 
 
-def contested(seed: int, classes: int = 3) -> tuple[list[Record], dict[str, Detections]]:
+def contested(seed: int, classes: int = 3) -> tuple[list[AnnotatedImage], dict[str, Detections]]:
     """A random set: whole-pixel boxes in few places and few distinct scores, so that ties are common."""
     random = np.random.default_rng(seed)
 
@@ -48,7 +48,9 @@ def contested(seed: int, classes: int = 3) -> tuple[list[Record], dict[str, Dete
         count = random.integers(0, 6)
         name = f"p{number}"
         labels, difficult = random.integers(0, classes, count), random.random(count) < 0.3
-        ground_truth.append(Record(name, Path(name), 64, 64, boxes(count), labels, difficult=difficult))
+        ground_truth.append(
+            AnnotatedImage(name, Path(name), 64, 64, boxes(count), labels, difficult=difficult)
+        )
         if random.random() < 0.8:
             count = random.integers(0, 20)
             scores = random.integers(0, 6, count).astype(np.float32) / 5

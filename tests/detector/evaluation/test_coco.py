@@ -3,10 +3,11 @@
 import numpy as np
 import pytest
 
-from detector.datasets.record import Record
+from detector.datasets.annotated_image import AnnotatedImage
+from detector.evaluation.average_precision import evaluate
 from detector.evaluation.coco import evaluate_coco
-from detector.evaluation.ilsvrc import evaluate_det
-from detector.evaluation.matching import PrecisionRecall
+from detector.evaluation.ilsvrc import ILSVRC
+from detector.evaluation.precision_recall import PrecisionRecall
 from detector.structures.boxes import as_boxes
 from detector.structures.detections import Detections
 from tests.detector.evaluation.scenes import Box, contested, found, record
@@ -54,7 +55,7 @@ CASES = [
 
 @pytest.mark.parametrize(("ground_truth", "detections", "expected"), CASES)
 def test_by_hand(
-    ground_truth: list[Record],
+    ground_truth: list[AnnotatedImage],
     detections: dict[str, Detections],
     expected: list[float],
     capsys: pytest.CaptureFixture[str],
@@ -88,11 +89,11 @@ def test_at_an_iou_of_a_half_it_is_our_matching(seed: int) -> None:
     def enlarged(boxes: np.ndarray) -> np.ndarray:
         return as_boxes(10 * boxes + random.integers(0, 5, boxes.shape))
 
-    truth = [Record(r.image_id, r.path, 640, 640, enlarged(r.boxes), r.labels) for r in truth]
+    truth = [AnnotatedImage(r.image_id, r.path, 640, 640, enlarged(r.boxes), r.labels) for r in truth]
     detections = {
         image_id: Detections(enlarged(mine.boxes), mine.labels, mine.scores)
         for image_id, mine in detections.items()
     }
-    ours = evaluate_det(truth, detections, 3)
+    ours = evaluate(truth, detections, 3, ILSVRC)
     expected = np.mean([at_101_recalls(ours.curves[label]) for label in np.flatnonzero(ours.measured)])
     np.testing.assert_allclose(evaluate_coco(truth, detections, 3).ap50, expected, atol=1e-9)

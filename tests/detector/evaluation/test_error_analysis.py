@@ -3,11 +3,12 @@
 import numpy as np
 import pytest
 
-from detector.datasets.record import Record
+from detector.datasets.annotated_image import AnnotatedImage
 from detector.errors import ParameterError
-from detector.evaluation.by_class import evaluate, images
+from detector.evaluation.average_precision import evaluate
 from detector.evaluation.error_analysis import ErrorKind, break_down, verdicts
 from detector.evaluation.ilsvrc import ILSVRC
+from detector.evaluation.matching import images
 from detector.evaluation.tables import error_table
 from detector.evaluation.voc import VOC
 from detector.structures.boxes import as_boxes
@@ -241,7 +242,7 @@ def test_the_table() -> None:
 
 
 def test_an_empty_set() -> None:
-    truth: list[Record] = []
+    truth: list[AnnotatedImage] = []
     nothing: dict[str, Detections] = {}
     errors = break_down(truth, nothing, 2)
     assert np.isnan(errors.mean_ap)

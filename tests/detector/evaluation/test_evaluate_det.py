@@ -6,10 +6,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from detector.datasets.formats.ilsvrc_det import read_ilsvrc_det
-from detector.datasets.record import Record
+from detector.datasets.annotated_image import AnnotatedImage
+from detector.datasets.formats.ilsvrc import read_ilsvrc_det
 from detector.errors import ParameterError
-from detector.evaluation.ilsvrc import evaluate_det, iou_thresholds, match
+from detector.evaluation.average_precision import evaluate
+from detector.evaluation.ilsvrc import ILSVRC, iou_thresholds, match
 from detector.structures.boxes import as_boxes
 from detector.structures.detections import Detections
 from tests.detector.evaluation.scenes import Box, contested, found, record
@@ -126,12 +127,12 @@ CASES = [
 
 @pytest.mark.parametrize(("ground_truth", "detections", "blacklist", "ap"), CASES)
 def test_by_hand(
-    ground_truth: list[Record],
+    ground_truth: list[AnnotatedImage],
     detections: dict[str, Detections],
     blacklist: list[tuple[str, int]],
     ap: list[float],
 ) -> None:
-    result = evaluate_det(ground_truth, detections, num_classes=2, blacklist=blacklist)
+    result = evaluate(ground_truth, detections, 2, ILSVRC, blacklist=blacklist)
     np.testing.assert_allclose(result.ap, ap)
     known = [value for value in ap if value == value]
     np.testing.assert_allclose(result.mean_ap, np.mean(known) if known else NAN)
@@ -140,7 +141,7 @@ def test_by_hand(
 def test_counts_recall_and_curve() -> None:
     truth = [record("p", (0, A), (0, FAR), (2, A)), record("q", (0, A))]
     detections = {"p": found((0, 0.25, FAR), (0, 0.75, A), (1, 0.5, A)), "q": found((0, 0.5, FAR))}
-    result = evaluate_det(truth, detections, num_classes=3)
+    result = evaluate(truth, detections, 3, ILSVRC)
     assert result.ground_truths.tolist() == [3, 0, 1]
     assert result.detections.tolist() == [3, 1, 0]
     assert result.measured.tolist() == [True, False, True]
@@ -163,10 +164,10 @@ def test_counts_recall_and_curve() -> None:
     ],
 )
 def test_what_makes_no_sense_is_refused(
-    ground_truth: list[Record], detections: dict[str, Detections], message: str
+    ground_truth: list[AnnotatedImage], detections: dict[str, Detections], message: str
 ) -> None:
     with pytest.raises(ParameterError, match=message):
-        evaluate_det(ground_truth, detections, num_classes=2)
+        evaluate(ground_truth, detections, 2, ILSVRC)
 
 
 def test_thresholds() -> None:
@@ -189,12 +190,12 @@ def test_the_truth_itself_on_real_pictures(shared: Path) -> None:
     perfect = {
         one.image_id: Detections(one.boxes, one.labels, np.ones(len(one.boxes), np.float32)) for one in truth
     }
-    result = evaluate_det(truth, perfect, num_classes=200)
+    result = evaluate(truth, perfect, 200, ILSVRC)
     assert result.mean_ap == 1
     assert result.ground_truths.sum() == result.detections.sum() == 993
 
     half = {image_id: perfect[image_id] for image_id in list(perfect)[::2]}
-    result = evaluate_det(truth, half, num_classes=200)
+    result = evaluate(truth, half, 200, ILSVRC)
     np.testing.assert_array_equal(
         result.recall,
         np.divide(result.detections, result.ground_truths, where=result.measured, out=np.full(200, NAN)),
@@ -203,7 +204,7 @@ def test_the_truth_itself_on_real_pictures(shared: Path) -> None:
 
 
 def slow_ap(
-    ground_truth: Sequence[Record],
+    ground_truth: Sequence[AnnotatedImage],
     detections: dict[str, Detections],
     label: int,
     blacklist: set[tuple[str, int]],
@@ -257,6 +258,6 @@ def test_against_a_slow_second_writing(seed: int) -> None:
     ground_truth, detections = contested(seed, classes)
     blacklist = {(f"p{random.integers(6)}", int(random.integers(classes))) for _ in range(2)}
 
-    result = evaluate_det(ground_truth, detections, classes, blacklist)
+    result = evaluate(ground_truth, detections, classes, ILSVRC, blacklist)
     expected = [slow_ap(ground_truth, detections, label, blacklist) for label in range(classes)]
     np.testing.assert_allclose(result.ap, expected, rtol=1e-12)

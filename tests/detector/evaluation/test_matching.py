@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from detector.errors import ParameterError
-from detector.evaluation.matching import match_classes
+from detector.evaluation.class_match import match_classes
 from detector.structures.classes import ClassList, ilsvrc_det, voc
 from tests.detector.evaluation.scenes import Box, found, record
 

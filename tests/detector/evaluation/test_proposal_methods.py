@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from detector.datasets.record import Record
+from detector.datasets.annotated_image import AnnotatedImage
 from detector.errors import ParameterError
 from detector.evaluation.proposal_methods import Method, MethodRun, chosen, run_methods, search_methods
 from detector.evaluation.proposal_recall import ALL, FoundBy, cut_alike, figures
@@ -21,8 +21,8 @@ def proposals(*boxes: tuple[int, int, int, int]) -> Proposals:
     return Proposals.of(as_boxes(boxes), Source.SELECTIVE_SEARCH)
 
 
-def record(name: str, *boxes: tuple[int, int, int, int]) -> Record:
-    return Record(name, Path(name), 50, 40, as_boxes(boxes), np.zeros(len(boxes), np.int64))
+def record(name: str, *boxes: tuple[int, int, int, int]) -> AnnotatedImage:
+    return AnnotatedImage(name, Path(name), 50, 40, as_boxes(boxes), np.zeros(len(boxes), np.int64))
 
 
 RECORDS = [record("p", A, B), record("q", A)]
@@ -48,7 +48,7 @@ def test_methods_take_turns_and_slow_ones_stop_early(tmp_path: Path) -> None:
     for name, width in (("p", 11), ("q", 12), ("r", 13)):
         path = tmp_path / f"{name}.png"
         Image.new("RGB", (width, 10)).save(path)
-        records.append(Record(name, path, width, 10, as_boxes([]), np.zeros(0, np.int64)))
+        records.append(AnnotatedImage(name, path, width, 10, as_boxes([]), np.zeros(0, np.int64)))
     calls = []
 
     def method(name: str, images: int | None = None) -> Method:

@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 
 from detector.errors import DatasetError, ParameterError
+from detector.evaluation.average_precision import evaluate
 from detector.evaluation.coco import read_coco_results, write_coco_results
-from detector.evaluation.ilsvrc import evaluate_det, read_ilsvrc_results, write_ilsvrc_results
+from detector.evaluation.ilsvrc import ILSVRC, read_ilsvrc_results, write_ilsvrc_results
 from detector.structures.detections import Detections
 from tests.detector.evaluation.scenes import Box, found, record
 
@@ -55,13 +56,13 @@ def test_what_was_written_measures_as_before(tmp_path: Path) -> None:
     truth = [
         record("p", *((int(label), tuple(box)) for label, box in zip(mine.labels, boxes + 3, strict=True)))
     ]
-    before = evaluate_det(truth, {"p": mine}, 2)
+    before = evaluate(truth, {"p": mine}, 2, ILSVRC)
 
     write_coco_results(tmp_path / "p.json", {"p": mine}, [1, 2])
     after = read_coco_results(tmp_path / "p.json", [1, 2])
     np.testing.assert_allclose(after["p"].boxes, boxes, rtol=1e-6)
     np.testing.assert_array_equal(after["p"].scores, mine.scores)
-    assert evaluate_det(truth, after, 2).mean_ap == before.mean_ap
+    assert evaluate(truth, after, 2, ILSVRC).mean_ap == before.mean_ap
 
     write_ilsvrc_results(tmp_path / "p.txt", {"p": mine}, ["p"])
     after = read_ilsvrc_results(tmp_path / "p.txt", ["p"], 2)

@@ -2,8 +2,9 @@ from pathlib import Path
 
 import numpy as np
 
-from detector.datasets.record import Record
-from detector.evaluation.ilsvrc import evaluate_det
+from detector.datasets.annotated_image import AnnotatedImage
+from detector.evaluation.average_precision import evaluate
+from detector.evaluation.ilsvrc import ILSVRC
 from detector.evaluation.tables import det_summary, det_table
 from detector.structures.boxes import as_boxes
 from detector.structures.classes import ClassList
@@ -14,9 +15,9 @@ BOXES = as_boxes([(0, 0, 50, 50), (100, 100, 200, 200)])
 
 
 def test_best_class_first_and_unmeasured_ones_absent() -> None:
-    truth = [Record("p", Path("p"), 300, 300, BOXES, np.array([0, 1]))]
+    truth = [AnnotatedImage("p", Path("p"), 300, 300, BOXES, np.array([0, 1]))]
     detections = {"p": Detections(BOXES[1:], np.array([1]), np.array([0.5], np.float32))}
-    evaluation = evaluate_det(truth, detections, len(CLASSES))
+    evaluation = evaluate(truth, detections, len(CLASSES), ILSVRC)
     rows = [line.split() for line in det_table(evaluation, CLASSES).splitlines()]
     assert rows[1:] == [["golf", "ball", "100.00", "100.00", "1", "1"], ["ant", "0.00", "0.00", "1", "0"]]
     assert det_summary(evaluation) == (
@@ -26,6 +27,6 @@ def test_best_class_first_and_unmeasured_ones_absent() -> None:
 
 
 def test_a_set_without_objects() -> None:
-    evaluation = evaluate_det([], {}, len(CLASSES))
+    evaluation = evaluate([], {}, len(CLASSES), ILSVRC)
     assert len(det_table(evaluation, CLASSES).splitlines()) == 1
     assert det_summary(evaluation).startswith("mAP not measured")

@@ -6,9 +6,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from detector.datasets.record import Record
-from detector.evaluation.ilsvrc import evaluate_det
-from detector.evaluation.voc import evaluate_voc, match
+from detector.datasets.annotated_image import AnnotatedImage
+from detector.evaluation.average_precision import evaluate
+from detector.evaluation.ilsvrc import ILSVRC
+from detector.evaluation.voc import VOC, VOC_2007, match
 from detector.structures.boxes import as_boxes
 from detector.structures.detections import Detections
 from tests.detector.evaluation.scenes import Box, contested, found, record
@@ -87,16 +88,16 @@ CASES = [
 
 @pytest.mark.parametrize(("ground_truth", "detections", "area", "eleven"), CASES)
 def test_by_hand(
-    ground_truth: list[Record], detections: dict[str, Detections], area: float, eleven: float
+    ground_truth: list[AnnotatedImage], detections: dict[str, Detections], area: float, eleven: float
 ) -> None:
     for expected, eleven_points in ((area, False), (eleven, True)):
-        result = evaluate_voc(ground_truth, detections, num_classes=2, eleven_points=eleven_points)
+        result = evaluate(ground_truth, detections, 2, VOC_2007 if eleven_points else VOC)
         np.testing.assert_allclose(result.mean_ap, expected)
 
 
 def test_difficult_objects_are_not_counted() -> None:
     truth = [record("p", (0, A), (0, FAR), difficult=(1,))]
-    result = evaluate_voc(truth, {"p": found((0, 0.9, FAR), (0, 0.8, A), (0, 0.7, A))}, num_classes=1)
+    result = evaluate(truth, {"p": found((0, 0.9, FAR), (0, 0.8, A), (0, 0.7, A))}, 1, VOC)
     assert result.ground_truths.tolist() == [1]
     assert result.detections.tolist() == [2]
     assert result.recall.tolist() == [1]
@@ -108,9 +109,9 @@ def test_the_eleven_points_of_a_curve() -> None:
     truth = [record("p", *((0, place) for place in places))]
     boxes = [places[0], FAR, places[1], FAR, FAR, places[2]]
     detections = {"p": found(*((0, 0.9 - 0.1 * rank, box) for rank, box in enumerate(boxes)))}
-    eleven = evaluate_voc(truth, detections, 1, eleven_points=True)
+    eleven = evaluate(truth, detections, 1, VOC_2007)
     np.testing.assert_allclose(eleven.mean_ap, (3 * 1 + 3 * 2 / 3 + 2 * 1 / 2) / 11)
-    area = evaluate_voc(truth, detections, 1)
+    area = evaluate(truth, detections, 1, VOC)
     np.testing.assert_allclose(area.mean_ap, (1 + 2 / 3 + 1 / 2) / 4)
 
 
@@ -141,13 +142,13 @@ def test_the_area_is_ilsvrcs_where_the_rules_coincide(seed: int) -> None:
             score = int(random.integers(20)) / 20
             guesses.append((int(random.integers(2)), score, (x + dx, y + dy, x + dx + 100, y + dy + 100)))
         detections[f"p{number}"] = found(*guesses)
-    ours, ilsvrc = evaluate_voc(truth, detections, 2), evaluate_det(truth, detections, 2)
+    ours, ilsvrc = evaluate(truth, detections, 2, VOC), evaluate(truth, detections, 2, ILSVRC)
     np.testing.assert_array_equal(ours.ap, ilsvrc.ap)
     np.testing.assert_array_equal(ours.detections, ilsvrc.detections)
 
 
 def devkit(
-    truth: Sequence[Record], detections: dict[str, Detections], label: int, eleven_points: bool
+    truth: Sequence[AnnotatedImage], detections: dict[str, Detections], label: int, eleven_points: bool
 ) -> float:
     """``VOCevaldet.m`` line by line, in whole-pixel corners."""
     objects = {
@@ -201,7 +202,7 @@ def devkit(
 @pytest.mark.parametrize("eleven_points", [False, True])
 def test_against_the_development_kit(seed: int, eleven_points: bool) -> None:
     truth, detections = contested(seed)
-    result = evaluate_voc(truth, detections, 3, eleven_points=eleven_points)
+    result = evaluate(truth, detections, 3, VOC_2007 if eleven_points else VOC)
     expected = [devkit(truth, detections, label, eleven_points) for label in range(3)]
     np.testing.assert_allclose(result.ap, expected, rtol=1e-12)
 
@@ -212,6 +213,6 @@ def test_difficulty_matters_in_the_random_sets() -> None:
     for seed in range(20):
         truth, detections = contested(seed)
         without = [replace(one, difficult=np.zeros(len(one.boxes), np.bool_)) for one in truth]
-        marked, plain = evaluate_voc(truth, detections, 3), evaluate_voc(without, detections, 3)
+        marked, plain = evaluate(truth, detections, 3, VOC), evaluate(without, detections, 3, VOC)
         differs.append(not np.array_equal(marked.ap, plain.ap, equal_nan=True))
     assert any(differs)

@@ -12,8 +12,9 @@ import torch
 from PIL import Image
 from torch import nn
 
-from detector.datasets.record import Record
-from detector.evaluation.ilsvrc import evaluate_det
+from detector.datasets.annotated_image import AnnotatedImage
+from detector.evaluation.average_precision import evaluate
+from detector.evaluation.ilsvrc import ILSVRC
 from detector.inference.detector import Detector
 from detector.inference.postprocess import RegionScores, select
 from detector.inference.scoring import Scoring
@@ -85,14 +86,14 @@ class FakeDetector:
 
 
 @pytest.fixture
-def record(tmp_path: Path) -> Record:
+def record(tmp_path: Path) -> AnnotatedImage:
     """A picture with an object of class 0 at A."""
     path = tmp_path / "p.png"
     Image.new("RGB", (100, 50)).save(path)
-    return Record("p", path, 100, 50, as_boxes([A]), np.zeros(1, np.int64))
+    return AnnotatedImage("p", path, 100, 50, as_boxes([A]), np.zeros(1, np.int64))
 
 
-def test_each_profile_gets_its_own_regions_and_shared_ones_are_scored_once(record: Record) -> None:
+def test_each_profile_gets_its_own_regions_and_shared_ones_are_scored_once(record: AnnotatedImage) -> None:
     detector = FakeDetector()
     runs = run_profiles(detector, [Profile.FAST, Profile.BALANCED], [record])  # type: ignore[arg-type]
     assert detector.scored == [2]
@@ -101,10 +102,10 @@ def test_each_profile_gets_its_own_regions_and_shared_ones_are_scored_once(recor
     assert sorted(balanced.labels.tolist()) == [0, 1]
     assert all(run.seconds[0] > run.proposal_seconds[0] for run in runs)
 
-    assert [evaluate_det([record], run.detections, 2).mean_ap for run in runs] == [0, 1]
+    assert [evaluate([record], run.detections, 2, ILSVRC).mean_ap for run in runs] == [0, 1]
 
 
-def test_a_budget_of_regions(record: Record) -> None:
+def test_a_budget_of_regions(record: AnnotatedImage) -> None:
     (run,) = run_profiles(FakeDetector(), [Profile.BALANCED], [record], max_proposals=1)  # type: ignore[arg-type]
     assert run.boxes == 1
 
@@ -127,7 +128,7 @@ def detectors(checkpoint_path: Path) -> dict[str, Detector]:
 
 
 def test_shared_looks_give_what_each_detector_finds_alone(
-    detectors: dict[str, Detector], record: Record
+    detectors: dict[str, Detector], record: AnnotatedImage
 ) -> None:
     runs = run_scorings(detectors, [Profile.SEARCH], [record], max_proposals=6)
     for run in runs:
@@ -183,7 +184,7 @@ def three(checkpoint_path: Path) -> list[Checkpoint]:
     ],
 )
 def test_the_first_of_an_ensemble_find_what_they_find_without_the_rest(
-    three: list[Checkpoint], record: Record, scoring: Scoring
+    three: list[Checkpoint], record: AnnotatedImage, scoring: Scoring
 ) -> None:
     titles = {1: "one", 2: "two", 3: "three"}
     whole = {"": Detector(copy.deepcopy(three), scoring=scoring, device="cpu")}
@@ -202,7 +203,7 @@ def test_the_first_of_an_ensemble_find_what_they_find_without_the_rest(
     assert runs[0].seconds[0] > runs[0].proposal_seconds[0]
 
 
-def test_each_network_looks_once_for_all_sizes(three: list[Checkpoint], record: Record) -> None:
+def test_each_network_looks_once_for_all_sizes(three: list[Checkpoint], record: AnnotatedImage) -> None:
     """And what they share looks once for all networks."""
     whole = Detector(three, device="cpu")
     looks: list[nn.Module] = []
@@ -239,12 +240,12 @@ def test_a_clock_counts_each_module_while_it_is_entered() -> None:
     assert clock.seconds == [first, second]
 
 
-def test_what_was_kept_is_not_computed_again(record: Record, tmp_path: Path) -> None:
+def test_what_was_kept_is_not_computed_again(record: AnnotatedImage, tmp_path: Path) -> None:
     """A killed run goes on with the first picture that is not kept; a changed picture is a new one."""
     second = replace(record, image_id="q", path=tmp_path / "q.png")
     Image.new("RGB", (100, 50)).save(second.path)
 
-    def run(records: list[Record], **settings: object) -> tuple[list[int], ProfileRun]:
+    def run(records: list[AnnotatedImage], **settings: object) -> tuple[list[int], ProfileRun]:
         detector = FakeDetector()
         (done,) = run_scorings(
             {"": detector},  # type: ignore[dict-item]
@@ -271,7 +272,7 @@ def test_what_was_kept_is_not_computed_again(record: Record, tmp_path: Path) -> 
     assert run([record, second])[0] == [2]
 
 
-def test_a_damaged_file_is_made_again(record: Record, tmp_path: Path) -> None:
+def test_a_damaged_file_is_made_again(record: AnnotatedImage, tmp_path: Path) -> None:
     cache = DetectionCache(tmp_path / "cache", {})
     boxes = as_boxes([A])
     cache.put(

@@ -174,7 +174,7 @@ def test_a_class_to_be_measured_that_nothing_knows(init_path: Path, tmp_path: Pa
         (tmp_path / f"{name}.txt").write_text("".join(f"p{number}\n" for number in numbers))
 
     def chosen(train: str) -> Plan:
-        data = choose_data(root, train=str(tmp_path / f"{train}.txt"), held_out=str(tmp_path / "both.txt"))
+        data = choose_data(root, train=str(tmp_path / f"{train}.txt"), validation=str(tmp_path / "both.txt"))
         return plan(root, init_path, tmp_path / "run", data=data)
 
     chosen("widgets").check()

@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from detector.datasets.record import Record
-from detector.evaluation.matching import precision_recall
+from detector.datasets.annotated_image import AnnotatedImage
+from detector.evaluation.precision_recall import precision_recall
 from detector.evaluation.voc import VOC
 from detector.structures.classes import ClassList
 from detector.structures.detections import Detections
@@ -19,11 +19,11 @@ CLASSES = ClassList.of(["cat", "dog"])
 CAT, DOG = (10, 10, 50, 50), (60, 10, 90, 70)
 
 
-def record(tmp_path: Path, name: str = "p") -> Record:
+def record(tmp_path: Path, name: str = "p") -> AnnotatedImage:
     """A cat on the left, a dog on the right."""
     path = tmp_path / f"{name}.png"
     write_image(path, [CAT, DOG])
-    return Record(name, path, 100, 80, np.array([CAT, DOG], np.float32), np.array([0, 1]))
+    return AnnotatedImage(name, path, 100, 80, np.array([CAT, DOG], np.float32), np.array([0, 1]))
 
 
 def detections(*found: tuple[tuple[int, int, int, int], int, float]) -> Detections:

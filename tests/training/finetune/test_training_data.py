@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from detector.datasets.record import OnProblem
+from detector.datasets.problems import OnProblem
 from detector.errors import DatasetError, DetectorError, ParameterError
 from tests.training.small_sets import rectangles, write_voc
 from training.finetune.training_data import further_data

@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from detector.datasets.record import Record
+from detector.datasets.annotated_image import AnnotatedImage
 from detector.errors import DatasetError
 from detector.inference.region_crops import Preprocessing
 from detector.structures.boxes import as_boxes
@@ -24,14 +24,14 @@ USUAL = WindowSettings()
 WHOLE = WindowSettings(whole=1.0)
 
 
-def record(path: Path, pixels: NDArray[np.uint8], boxes: Sequence[tuple[float, ...]]) -> Record:
+def record(path: Path, pixels: NDArray[np.uint8], boxes: Sequence[tuple[float, ...]]) -> AnnotatedImage:
     Image.fromarray(pixels).save(path)
     height, width = pixels.shape[:2]
-    return Record(path.stem, path, width, height, as_boxes(boxes), np.zeros(len(boxes), np.int64))
+    return AnnotatedImage(path.stem, path, width, height, as_boxes(boxes), np.zeros(len(boxes), np.int64))
 
 
 @pytest.fixture(scope="module")
-def rectangles(tmp_path_factory: pytest.TempPathFactory) -> list[Record]:
+def rectangles(tmp_path_factory: pytest.TempPathFactory) -> list[AnnotatedImage]:
     """Ten black pictures of many sizes, each with one white rectangle."""
     folder = tmp_path_factory.mktemp("rectangles")
     random = np.random.default_rng(0)
@@ -47,7 +47,7 @@ def rectangles(tmp_path_factory: pytest.TempPathFactory) -> list[Record]:
 
 
 @pytest.fixture(scope="module")
-def shades(tmp_path_factory: pytest.TempPathFactory) -> list[Record]:
+def shades(tmp_path_factory: pytest.TempPathFactory) -> list[AnnotatedImage]:
     """Eleven plain pictures, told apart by their shade."""
     folder = tmp_path_factory.mktemp("shades")
     return [
@@ -57,7 +57,7 @@ def shades(tmp_path_factory: pytest.TempPathFactory) -> list[Record]:
 
 
 def batches(
-    records: Sequence[Record], settings: WindowSettings = USUAL, batch: int = 4, seed: int = 0
+    records: Sequence[AnnotatedImage], settings: WindowSettings = USUAL, batch: int = 4, seed: int = 0
 ) -> Batches:
     return Batches(records, PREPARE, settings, batch=batch, seed=seed)
 
@@ -84,7 +84,7 @@ SETTINGS = {
 
 @pytest.mark.parametrize("settings", SETTINGS.values(), ids=SETTINGS.keys())
 def test_boxes_lie_where_the_pixels_show_the_objects(
-    rectangles: list[Record], settings: WindowSettings
+    rectangles: list[AnnotatedImage], settings: WindowSettings
 ) -> None:
     """White inside the box, and no white outside it; an edge may be off by a pixel and a half of 64."""
     source = batches(rectangles, settings, batch=5)
@@ -137,7 +137,7 @@ def test_what_lies_beyond_the_picture_is_the_mean_colour(tmp_path: Path) -> None
     [(11, 1), (1, 11), (4, 2), (20, 1)],
     ids=["all at once", "one by one", "three left over", "fewer pictures than a minibatch holds"],
 )
-def test_a_picture_comes_once_an_epoch(shades: list[Record], batch: int, an_epoch: int) -> None:
+def test_a_picture_comes_once_an_epoch(shades: list[AnnotatedImage], batch: int, an_epoch: int) -> None:
     """What does not fill a minibatch is left out of an epoch: another three pictures each time."""
     source = batches(shades, batch=batch)
     assert source.an_epoch == an_epoch
@@ -152,13 +152,13 @@ def test_a_picture_comes_once_an_epoch(shades: list[Record], batch: int, an_epoc
     assert set().union(*orders) == set(range(11)), "in the end every picture had its turn"
 
 
-def test_a_picture_is_seen_through_another_window_each_epoch(rectangles: list[Record]) -> None:
+def test_a_picture_is_seen_through_another_window_each_epoch(rectangles: list[AnnotatedImage]) -> None:
     source = batches(rectangles)
     assert len({tuple(source.window(3, epoch).box) for epoch in range(10)}) > 5
     assert len({source.window(3, epoch).mirrored for epoch in range(10)}) == 2
 
 
-def test_a_minibatch_is_a_function_of_seed_and_number(rectangles: list[Record]) -> None:
+def test_a_minibatch_is_a_function_of_seed_and_number(rectangles: list[AnnotatedImage]) -> None:
     """Whatever was made before it."""
     one, other = batches(rectangles, seed=3), batches(rectangles, seed=3)
     later = one.make(7)
@@ -168,7 +168,7 @@ def test_a_minibatch_is_a_function_of_seed_and_number(rectangles: list[Record]) 
     assert not torch.equal(later.images, batches(rectangles, seed=4).make(7).images)
 
 
-def test_partial_goes_with_its_picture(shades: list[Record]) -> None:
+def test_partial_goes_with_its_picture(shades: list[AnnotatedImage]) -> None:
     minibatch = batches(
         [replace(one, partial=index == 2) for index, one in enumerate(shades)], batch=11
     ).make(0)
@@ -176,7 +176,7 @@ def test_partial_goes_with_its_picture(shades: list[Record]) -> None:
 
 
 @pytest.mark.parametrize(("first", "last"), [(0, 8), (3, 8), (5, 6), (7, 9), (4, 4), (0, 1)])
-def test_a_run_is_its_minibatches_in_order(shades: list[Record], first: int, last: int) -> None:
+def test_a_run_is_its_minibatches_in_order(shades: list[AnnotatedImage], first: int, last: int) -> None:
     source = batches(shades, batch=2)
     found = list(source.run(first, last))
     assert len(found) == last - first
@@ -184,7 +184,7 @@ def test_a_run_is_its_minibatches_in_order(shades: list[Record], first: int, las
         assert_same(minibatch, source.make(iteration))
 
 
-def test_a_run_that_is_left_ends_its_thread(shades: list[Record]) -> None:
+def test_a_run_that_is_left_ends_its_thread(shades: list[AnnotatedImage]) -> None:
     before = threading.active_count()
     run = batches(shades).run(0, 1000)
     next(run)
@@ -215,7 +215,7 @@ def test_a_picture_that_broke_since_it_was_listed(tmp_path: Path, damage: Callab
         batches([bad], batch=1).make(0)
 
 
-def test_sides_are_those_of_the_objects_of_an_epoch(rectangles: list[Record]) -> None:
+def test_sides_are_those_of_the_objects_of_an_epoch(rectangles: list[AnnotatedImage]) -> None:
     source = batches(rectangles)
     for epoch in (0, 5):
         boxes = np.concatenate([source.window(index, epoch).objects for index in range(10)])
@@ -223,7 +223,7 @@ def test_sides_are_those_of_the_objects_of_an_epoch(rectangles: list[Record]) ->
     assert not np.array_equal(source.sides(0), source.sides(1))
 
 
-def test_the_digest_tells_minibatches_from_others(rectangles: list[Record]) -> None:
+def test_the_digest_tells_minibatches_from_others(rectangles: list[AnnotatedImage]) -> None:
     """The state of a run that would see anything else must not be taken up."""
     first = rectangles[0]
     others = {

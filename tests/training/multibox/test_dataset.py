@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from detector.datasets.formats.ilsvrc_det import read_ilsvrc_det
-from detector.datasets.record import Dataset, OnProblem, Record
+from detector.datasets.annotated_image import AnnotatedImage, Dataset
+from detector.datasets.formats.ilsvrc import read_ilsvrc_det
+from detector.datasets.problems import OnProblem
 from detector.errors import DatasetError
 from detector.structures.boxes import as_boxes
 from detector.structures.classes import ilsvrc_cls, ilsvrc_det
@@ -187,12 +188,12 @@ def test_only_what_is_measured_is_held_out_and_not_what_is_called_like_it(
 ) -> None:
     write_voc(tmp_path / "voc", {"val1": [C]})
     measured = read_ilsvrc_det(ilsvrc, "val").records
-    found = read(ilsvrc, tmp_path / "voc", held_out=measured)
+    found = read(ilsvrc, tmp_path / "voc", validation=measured)
     assert [record.path.stem for record in found.records] == ["one", "two", "three", "val1"]
     assert "voc" in str(found.records[-1].path)
     copy = tmp_path / "voc/JPEGImages/val1.jpg"
     copy.write_bytes(measured[0].path.read_bytes())
-    found = read(ilsvrc, tmp_path / "voc", held_out=measured)
+    found = read(ilsvrc, tmp_path / "voc", validation=measured)
     assert [record.path.stem for record in found.records] == ["one", "two", "three"]
 
 
@@ -248,9 +249,9 @@ def test_a_folder_that_holds_nothing_to_learn_from(
 
 def one(
     boxes: list[tuple[int, ...]], is_partial: bool, folder: str = "x", size: tuple[int, int] = (100, 80)
-) -> Record:
+) -> AnnotatedImage:
     found = as_boxes(boxes)
-    return Record(folder, Path(folder) / "p.jpg", *size, found, np.arange(len(found)), is_partial)
+    return AnnotatedImage(folder, Path(folder) / "p.jpg", *size, found, np.arange(len(found)), is_partial)
 
 
 @pytest.mark.parametrize(
@@ -281,7 +282,7 @@ def one(
     ],
 )  # fmt: skip
 def test_merging_by_hand(
-    first: Record, second: Record, boxes: list[tuple[int, ...]], folder: str, is_partial: bool
+    first: AnnotatedImage, second: AnnotatedImage, boxes: list[tuple[int, ...]], folder: str, is_partial: bool
 ) -> None:
     [found] = merged([first, second], [0, 0])
     assert found.boxes.tolist() == [list(box) for box in boxes]

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 import torch
 
-from detector.datasets.record import Record
+from detector.datasets.annotated_image import AnnotatedImage
 from detector.errors import CheckpointError, ParameterError
 from detector.evaluation.proposal_recall import proposal_recall
 from detector.inference.loading import load_detector
@@ -42,12 +42,14 @@ SMALL = MultiBoxRecipe(iterations=8, batch=4, warmup=2, shapes=5, size=96, save_
 
 
 @pytest.fixture(scope="module")
-def records(data: Path) -> list[Record]:
+def records(data: Path) -> list[AnnotatedImage]:
     return read_object_images([data], frozenset()).records
 
 
 @pytest.fixture(scope="module")
-def undisturbed(records: list[Record], init_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def undisturbed(
+    records: list[AnnotatedImage], init_path: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Path:
     output = tmp_path_factory.mktemp("undisturbed")
     add_multibox(load_checkpoint(init_path), records, records[:4], output, SMALL, device="cpu")
     return output
@@ -79,7 +81,7 @@ def test_the_result_is_the_checkpoint_with_a_head_inside(undisturbed: Path, init
     )
 
 
-def test_a_detector_takes_it(undisturbed: Path, records: list[Record]) -> None:
+def test_a_detector_takes_it(undisturbed: Path, records: list[AnnotatedImage]) -> None:
     detector = load_detector(
         undisturbed / "detector.safetensors", device="cpu", profile="fast", max_proposals=5
     )
@@ -108,7 +110,7 @@ def test_every_iteration_and_every_epoch_is_logged(undisturbed: Path) -> None:
     ]  # fmt: skip
 
 
-def test_it_learns(records: list[Record], init_path: Path, tmp_path: Path) -> None:
+def test_it_learns(records: list[AnnotatedImage], init_path: Path, tmp_path: Path) -> None:
     """Bright rectangles on dark ground: an untrained head hits none of them closely with ten boxes."""
     recall = {}
     for iterations in (0, 40):
@@ -171,7 +173,7 @@ class Cut(Exception):
     "after", [2, 5, 7], ids=["before its first state", "after it", "after an epoch that is measured again"]
 )
 def test_a_run_cut_off_anywhere_goes_on(
-    records: list[Record],
+    records: list[AnnotatedImage],
     init_path: Path,
     undisturbed: Path,
     tmp_path: Path,
@@ -198,7 +200,7 @@ def test_a_run_cut_off_anywhere_goes_on(
 
 
 def test_a_run_that_had_ended_is_only_measured_again(
-    records: list[Record], init_path: Path, undisturbed: Path, tmp_path: Path
+    records: list[AnnotatedImage], init_path: Path, undisturbed: Path, tmp_path: Path
 ) -> None:
     for name in ("state.safetensors", "log.jsonl", "recall.jsonl"):
         shutil.copy(undisturbed / name, tmp_path)
@@ -222,11 +224,11 @@ def test_a_run_that_had_ended_is_only_measured_again(
     ],
 )
 def test_the_state_of_another_run_is_refused(
-    records: list[Record],
+    records: list[AnnotatedImage],
     init_path: Path,
     undisturbed: Path,
     tmp_path: Path,
-    change: Callable[[list[Record]], list[Record]],
+    change: Callable[[list[AnnotatedImage]], list[AnnotatedImage]],
     recipe: MultiBoxRecipe,
 ) -> None:
     shutil.copy(undisturbed / "state.safetensors", tmp_path)
@@ -237,7 +239,7 @@ def test_the_state_of_another_run_is_refused(
 
 
 def test_the_state_of_another_trunk_is_refused(
-    records: list[Record], init_path: Path, undisturbed: Path, tmp_path: Path
+    records: list[AnnotatedImage], init_path: Path, undisturbed: Path, tmp_path: Path
 ) -> None:
     other = load_checkpoint(init_path)
     with torch.no_grad():
@@ -252,7 +254,7 @@ ONCE = replace(SMALL, iterations=1)
 
 @pytest.mark.parametrize("kind", ["classifier", "torchvision", "with a head"])
 def test_what_a_head_can_be_added_to(
-    records: list[Record],
+    records: list[AnnotatedImage],
     init_path: Path,
     undisturbed: Path,
     untrained: Checkpoint,
@@ -288,7 +290,12 @@ def test_what_a_head_can_be_added_to(
     ],
 )
 def test_what_nothing_can_be_learnt_from(
-    records: list[Record], init_path: Path, tmp_path: Path, count: int, recipe: MultiBoxRecipe, says: str
+    records: list[AnnotatedImage],
+    init_path: Path,
+    tmp_path: Path,
+    count: int,
+    recipe: MultiBoxRecipe,
+    says: str,
 ) -> None:
     with pytest.raises(ParameterError, match=says):
         add_multibox(load_checkpoint(init_path), records[:count], [], tmp_path, recipe, device="cpu")

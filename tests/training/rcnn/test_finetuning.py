@@ -9,7 +9,7 @@ import pytest
 import torch
 from safetensors import safe_open
 
-from detector.datasets.record import Dataset
+from detector.datasets.annotated_image import Dataset
 from detector.errors import CheckpointError, DetectorError, ParameterError
 from detector.models.checkpoint import Checkpoint, load_checkpoint, verify_checkpoint
 from detector.models.multibox_head import MultiBoxHead, MultiBoxSpec

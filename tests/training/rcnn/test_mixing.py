@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from detector.datasets.record import Dataset, Record
+from detector.datasets.annotated_image import AnnotatedImage, Dataset
 from detector.errors import ParameterError
 from detector.structures.boxes import as_boxes
 from detector.structures.classes import ClassList
@@ -19,7 +19,7 @@ DOG, AIRPLANE = 0, 1
 def dataset(class_ids: list[str], *images: list[int], side: int = 80, partial: bool = False) -> Dataset:
     """Pictures with an object of each of these labels, the third box further right than the second."""
     records = [
-        Record(
+        AnnotatedImage(
             f"p{number}",
             Path(f"p{number}.jpg"),
             side + 20,

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import torch
 
+from detector.datasets.annotated_image import AnnotatedImage
 from detector.datasets.formats.voc import read_voc
-from detector.datasets.record import Record
 from detector.models.checkpoint import Checkpoint, load_checkpoint
 from detector.structures.proposals import Source
 from tests.training.small_sets import rectangles, write_voc
@@ -16,7 +16,7 @@ from training.rcnn.proposal_cache import ProposalCache
 
 
 @pytest.fixture(scope="module")
-def record(tmp_path_factory: pytest.TempPathFactory) -> Record:
+def record(tmp_path_factory: pytest.TempPathFactory) -> AnnotatedImage:
     root = tmp_path_factory.mktemp("set")
     write_voc(root, rectangles(1, seed=3))
     return read_voc(root).records[0]
@@ -31,7 +31,9 @@ def _files(folder: Path) -> list[Path]:
     return sorted(path for path in folder.rglob("*") if path.is_file())
 
 
-def test_both_sources_propose_and_are_found_again(record: Record, init: Checkpoint, tmp_path: Path) -> None:
+def test_both_sources_propose_and_are_found_again(
+    record: AnnotatedImage, init: Checkpoint, tmp_path: Path
+) -> None:
     cache = ProposalCache(tmp_path, init, init.metadata.preprocessing, device="cpu")
     cache.prepare([record], threads=1)
     (file,) = _files(tmp_path)
@@ -47,14 +49,16 @@ def test_both_sources_propose_and_are_found_again(record: Record, init: Checkpoi
 
 
 def test_without_a_multibox_head_it_is_selective_search(
-    record: Record, init: Checkpoint, tmp_path: Path
+    record: AnnotatedImage, init: Checkpoint, tmp_path: Path
 ) -> None:
     cache = ProposalCache(tmp_path, replace(init, multibox=None), init.metadata.preprocessing, device="cpu")
     assert set(cache.of(record).source) == {Source.SELECTIVE_SEARCH}
 
 
 @pytest.mark.parametrize("what", ["weights", "size", "picture"])
-def test_other_input_is_another_file(what: str, record: Record, init: Checkpoint, tmp_path: Path) -> None:
+def test_other_input_is_another_file(
+    what: str, record: AnnotatedImage, init: Checkpoint, tmp_path: Path
+) -> None:
     preprocessing = init.metadata.preprocessing
     ProposalCache(tmp_path, init, preprocessing, device="cpu").of(record)
     if what == "weights":

@@ -6,7 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from detector.datasets.record import Dataset, Problem, Record
+from detector.datasets.annotated_image import AnnotatedImage, Dataset
+from detector.datasets.problems import Problem
 from detector.structures.boxes import Boxes, area, as_boxes, decode, flip, intersection, iou
 from training.finetune.training_data import with_unknown_objects
 from training.rcnn.minibatch import BatchSettings, Sampler
@@ -23,8 +24,8 @@ BACKGROUND = 9
 DOG, FLEA = (20, 20, 120, 100), (150, 40, 170, 60)
 
 
-def _record(*boxes: tuple[float, ...]) -> Record:
-    return Record("one", Path("one.jpg"), 200, 120, as_boxes(list(boxes)), np.arange(len(boxes)) + 3)
+def _record(*boxes: tuple[float, ...]) -> AnnotatedImage:
+    return AnnotatedImage("one", Path("one.jpg"), 200, 120, as_boxes(list(boxes)), np.arange(len(boxes)) + 3)
 
 
 def _proposals() -> Boxes:
@@ -162,7 +163,7 @@ def test_what_lies_in_a_crowd_is_no_background(crowd: tuple[int, ...], has_some:
 
 
 def test_boxes_without_a_class_go_to_no_picture_that_only_shares_the_name() -> None:
-    known = Record("one", Path("loc/one.jpg"), 200, 150, as_boxes([DOG, FLEA]), np.zeros(2, np.int64))
+    known = AnnotatedImage("one", Path("loc/one.jpg"), 200, 150, as_boxes([DOG, FLEA]), np.zeros(2, np.int64))
     partial = replace(_record(DOG), partial=True)
     same, copy, left, right = (
         replace(partial, image_id=name, path=Path(f"{name}.jpg"))
@@ -178,7 +179,7 @@ def test_boxes_without_a_class_go_to_no_picture_that_only_shares_the_name() -> N
 
 def test_boxes_without_a_class_complete_a_partly_labelled_picture() -> None:
     half = [tuple(side / 2 for side in box) for box in (DOG, FLEA)]  # of a copy at half the size
-    known = Record("x/one", Path("x/one.jpg"), 100, 60, as_boxes(half), np.zeros(2, np.int64))
+    known = AnnotatedImage("x/one", Path("x/one.jpg"), 100, 60, as_boxes(half), np.zeros(2, np.int64))
     partial = replace(_record(DOG), partial=True)
     other = replace(partial, path=Path("other.jpg"))
     full = replace(_record(DOG), partial=False)
@@ -193,7 +194,9 @@ def test_boxes_without_a_class_complete_a_partly_labelled_picture() -> None:
 
 def test_a_picture_stays_partial_where_a_box_without_a_class_was_lost() -> None:
     """Where it is is not known: what overlaps no box is not known to be background."""
-    known = Record("one", Path("one.jpg"), 200, 150, as_boxes([FLEA]), np.zeros(1, np.int64), partial=True)
+    known = AnnotatedImage(
+        "one", Path("one.jpg"), 200, 150, as_boxes([FLEA]), np.zeros(1, np.int64), partial=True
+    )
     learned = Dataset([replace(_record(DOG), path=Path("one.jpg"), partial=True)], ["dog"])
     (found,) = with_unknown_objects(learned, Dataset([known], ["object"])).records
     assert (len(found.unknown), found.partial) == (1, True)

@@ -9,13 +9,13 @@ from typing import Any
 
 import pytest
 
+from detector.datasets.annotated_image import Dataset
 from detector.datasets.formats.agnostic import read_agnostic
-from detector.datasets.formats.files import printable
-from detector.datasets.formats.ilsvrc_det import read_ilsvrc_det
-from detector.datasets.open import Format, open_data
-from detector.datasets.record import Dataset
-from detector.datasets.splitting import train_and_held_out
+from detector.datasets.formats.ilsvrc import read_ilsvrc_det
+from detector.datasets.open import Format, open_dataset
+from detector.datasets.splitting import train_and_validation
 from detector.errors import DatasetError
+from detector.io.terminal_text import utf8_text
 from tests.detector.datasets.ilsvrc_tree import Tree
 from tests.detector.datasets.small_folders import instances, picture, text, xml
 
@@ -56,7 +56,7 @@ CATS = {"a.jpg": [[10, 10, 40, 30]], "b.jpg": [[50, 40, 80, 60]]}
 def test_json_in_every_encoding(tmp_path: Path, mark: bytes, encoding: str) -> None:
     path = pets(tmp_path)
     path.write_bytes(mark + path.read_text().encode(encoding))
-    found = open_data(tmp_path).read()
+    found = open_dataset(tmp_path).read()
     assert (boxes_of(found), found.problems) == (CATS, [])
 
 
@@ -66,7 +66,7 @@ def test_json_that_is_cut_off_is_refused_with_its_place(tmp_path: Path, share: f
     whole = json.dumps(json.loads(path.read_text()), indent=1)
     path.write_text(whole[: int(share * len(whole))])
     with pytest.raises(DatasetError, match=r"annotations\.json cannot be read as JSON: line \d+, column \d+"):
-        open_data(tmp_path)
+        open_dataset(tmp_path)
 
 
 def second_image(**fields: object) -> Callable[[Any], object]:
@@ -101,7 +101,7 @@ def test_pictures_of_one_id_or_file(
     tmp_path: Path, change: Callable[[Any], object], kept: list[str], kinds: set[str]
 ) -> None:
     changed(pets(tmp_path), change)
-    found = open_data(tmp_path).read()
+    found = open_dataset(tmp_path).read()
     assert list(boxes_of(found)) == kept
     assert {problem.kind for problem in found.problems} == kinds
 
@@ -110,7 +110,7 @@ def test_pictures_of_one_id_or_file(
 def test_two_categories_of_one_id_are_refused(tmp_path: Path, again: object) -> None:
     changed(pets(tmp_path), lambda file: file["categories"].append({"id": again, "name": "dog"}))
     with pytest.raises(DatasetError, match="'cat' and 'dog' both have the id 1"):
-        open_data(tmp_path)
+        open_dataset(tmp_path)
 
 
 @pytest.mark.parametrize("image", [str, float, int], ids=lambda kind: f"image {kind.__name__}")
@@ -129,14 +129,14 @@ def test_ids_as_text_and_as_numbers_are_one(
                     one["id"] = kind(one["id"])
 
     changed(pets(tmp_path), change)
-    found = open_data(tmp_path).read()
+    found = open_dataset(tmp_path).read()
     assert (boxes_of(found), found.problems) == (CATS, [])
 
 
 @pytest.mark.parametrize("crowd", [1, "1", True, "true"])
 def test_a_crowd_is_neither_object_nor_background(tmp_path: Path, crowd: object) -> None:
     changed(pets(tmp_path), lambda file: file["annotations"][1].update(iscrowd=crowd))
-    found = open_data(tmp_path).read()
+    found = open_dataset(tmp_path).read()
     assert boxes_of(found) == {"a.jpg": CATS["a.jpg"], "b.jpg": []}
     assert [record.crowds.tolist() for record in found.records] == [[], CATS["b.jpg"]]
     assert found.problems == []
@@ -161,7 +161,7 @@ def test_the_picture_that_an_annotation_names(
     for name in "ab":
         picture(tmp_path / f"images/{name}.jpg")
     xml(tmp_path / f"annotations/{xml_name}", "cat", filename=filename, folder=folder)
-    found = open_data(tmp_path).read()
+    found = open_dataset(tmp_path).read()
     assert list(boxes_of(found)) == ([] if kind == "missing_image" else ["a.jpg"])
     assert [problem.kind for problem in found.problems] == ([kind] if kind else [])
 
@@ -196,7 +196,7 @@ def test_spellings_of_lists(tmp_path: Path, content: str, names: list[str], enco
     official.parent.mkdir(parents=True)
     for path in (official, mine):
         path.write_bytes(content.encode(encoding))
-    folder = open_data(tmp_path)
+    folder = open_dataset(tmp_path)
     for found in (folder.read("val"), folder.read(mine)):
         assert [record.image_id for record in found.records] == names
         assert [len(record.boxes) for record in found.records] == [1, 1]
@@ -249,7 +249,7 @@ def latin_coco(root: Path) -> None:
 )
 def test_names_that_are_not_utf8(tmp_path: Path, write: Callable[[Path], None], format: Format) -> None:
     write(tmp_path)
-    folder = open_data(tmp_path)
+    folder = open_dataset(tmp_path)
     assert folder.format is format
     for split in (None, *folder.splits):
         found = folder.read(split)
@@ -265,8 +265,8 @@ def test_a_set_with_names_that_are_not_utf8_is_split(tmp_path: Path) -> None:
     for name in "abcdefgh":
         picture(tmp_path / f"JPEGImages/{name}.jpg")
         xml(tmp_path / f"Annotations/{name}.xml", "cat")
-    split = train_and_held_out(open_data(tmp_path))
-    assert len(split.train.records) + len(split.held_out.records) == 9
+    split = train_and_validation(open_dataset(tmp_path))
+    assert len(split.train.records) + len(split.validation.records) == 9
 
 
 def test_ilsvrc_with_names_that_are_not_utf8_and_a_mark(tree: Tree) -> None:
@@ -274,7 +274,7 @@ def test_ilsvrc_with_names_that_are_not_utf8_and_a_mark(tree: Tree) -> None:
     (tree.root / "ILSVRC/ImageSets/DET/val.txt").write_bytes(codecs.BOM_UTF8 + b"caf\xe9 1\r\n")
     (problem,) = read_ilsvrc_det(tree.root, "val").problems
     assert (problem.image_id, problem.kind) == (CAFE, "missing_annotation")
-    assert "caf\\udce9.xml" in printable(problem.message)
+    assert "caf\\udce9.xml" in utf8_text(problem.message)
 
 
 def test_boxes_of_a_name_that_several_pictures_have_are_nobodys(tree: Tree) -> None:
@@ -303,7 +303,7 @@ def test_what_belongs_to_no_picture_is_told_with_a_list_too(tmp_path: Path) -> N
     text(tmp_path / "yolo/elsewhere/c.txt", LINE)
     mine = text(tmp_path / "mine.txt", "b.jpg")
     for folder, kind in (("coco", "unreadable_object"), ("yolo", "missing_image")):
-        found = open_data(tmp_path / folder).read(mine)
+        found = open_dataset(tmp_path / folder).read(mine)
         assert boxes_of(found) == {"b.jpg": []}
         assert found.records[0].partial == (folder == "coco")
         assert [problem.kind for problem in found.problems] == [kind]
@@ -316,6 +316,6 @@ def test_pictures_beside_the_folders_of_splits_are_of_the_whole_set(tmp_path: Pa
         picture(tmp_path / f"images/{name}.jpg")
     for name in ("a", "s"):
         text(tmp_path / f"labels/{name}.txt", LINE)
-    found = open_data(tmp_path).read()
+    found = open_dataset(tmp_path).read()
     assert {name: len(boxes) for name, boxes in boxes_of(found).items()} == {"s.jpg": 1}
     assert ["a.txt is called like it" in problem.message for problem in found.problems] == [True]

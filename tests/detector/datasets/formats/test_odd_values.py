@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from detector.datasets.open import open_data
+from detector.datasets.open import open_dataset
 from detector.errors import DatasetError
 from tests.detector.datasets.small_folders import instances, picture, text, xml
 
@@ -27,7 +27,7 @@ def test_an_odd_value_in_any_field_of_coco_is_no_traceback(tmp_path: Path, odd: 
             content[part][0][field] = odd
             path.write_text(json.dumps(content))
             try:
-                found = open_data(tmp_path).read()
+                found = open_dataset(tmp_path).read()
             except DatasetError:
                 continue  # refused, in a line
             boxes = {record.path.name: len(record.boxes) for record in found.records}
@@ -45,7 +45,7 @@ def test_an_odd_value_in_any_field_of_voc_is_no_traceback(tmp_path: Path, odd: s
     for value in ("<width>100<", "<height>80<", "<name>cat<", "<xmin>1<", "<xmax>20<", "<ymax>20<"):
         tag = value[: value.index(">") + 1]
         path.write_text(sound.replace(value, f"{tag}{odd}<"))
-        found = open_data(tmp_path).read()
+        found = open_dataset(tmp_path).read()
         boxes = {record.path.name: len(record.boxes) for record in found.records}
         assert boxes["b.jpg"] == 1
         assert boxes.get("a.jpg") == 1 or found.problems, f"{tag}: lost in silence"
@@ -74,7 +74,7 @@ def test_labels_are_not_lost_in_silence(tmp_path: Path, image: str, label: str) 
     picture(tmp_path / "images/sound.jpg")
     for path in (label, "labels/sound.txt"):
         text(tmp_path / path, LINE)
-    found = open_data(tmp_path).read()
+    found = open_dataset(tmp_path).read()
     boxes = {record.path.stem: len(record.boxes) for record in found.records}
     assert "THUMB" not in boxes
     assert boxes["sound"] == 1
@@ -88,7 +88,7 @@ def test_two_pictures_of_one_label_file_get_it_neither(tmp_path: Path) -> None:
         picture(tmp_path / f"images/{name}")
     for name in "ab":
         text(tmp_path / f"labels/{name}.txt", LINE)
-    found = open_data(tmp_path).read()
+    found = open_dataset(tmp_path).read()
     assert [record.path.name for record in found.records] == ["b.jpg"]
     assert len(found.problems) == 2
 
@@ -107,7 +107,7 @@ def test_spellings_of_lines(tmp_path: Path, line: str, boxes: int, encoding: str
     text(tmp_path / "data.yaml", "names: [cat]")
     picture(tmp_path / "a.jpg")
     (tmp_path / "a.txt").write_bytes(f"{line}\r\n".encode(encoding))
-    found = open_data(tmp_path).read()
+    found = open_dataset(tmp_path).read()
     assert sum(len(record.boxes) for record in found.records) == boxes
     assert bool(found.problems) == (not boxes)
 
@@ -121,7 +121,7 @@ def test_a_crowd_that_is_neither_yes_nor_no_is_told(tmp_path: Path, odd: object)
     content = json.loads(path.read_text())
     content["annotations"][0]["iscrowd"] = odd
     path.write_text(json.dumps(content))
-    found = open_data(tmp_path).read()
+    found = open_dataset(tmp_path).read()
     assert any("neither 0 nor 1" in problem.message for problem in found.problems)
     assert [record.partial for record in found.records] == [True, False]
 
@@ -138,6 +138,6 @@ def test_where_an_object_was_lost_is_no_background(tmp_path: Path, corners: tupl
     for name in "ab":
         picture(tmp_path / f"{name}.jpg")
         xml(tmp_path / f"{name}.xml", "cat", corners=(1, 1, 20, 20) if name == "b" else corners)
-    found = open_data(tmp_path).read()
+    found = open_dataset(tmp_path).read()
     assert found.problems
     assert {record.path.stem: record.partial for record in found.records} == {"a": True, "b": False}

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from detector.datasets.open import Format, open_data
+from detector.datasets.open import Format, open_dataset
 from detector.errors import DatasetError
 from tests.detector.datasets.small_folders import instances, picture, text, xml
 
@@ -182,7 +182,7 @@ def x_anylabeling_yolo(root: Path) -> None:
 )
 def test_two_pictures_of_one_cat_each(tmp_path: Path, write: Callable[[Path], None], format: Format) -> None:
     write(tmp_path)
-    folder = open_data(tmp_path)
+    folder = open_dataset(tmp_path)
     assert (folder.format, folder.classes.ids) == (format, ("cat",))
     for found in (folder.read(), *([folder.read(split) for split in folder.splits])):
         assert found.problems == []
@@ -206,4 +206,4 @@ def test_a_layout_that_is_not_read_is_named(tmp_path: Path, name: str, content: 
     picture(tmp_path / "a.jpg")
     text(tmp_path / name, json.dumps(content))
     with pytest.raises(DatasetError, match=f"{message}.*export it as"):
-        open_data(tmp_path)
+        open_dataset(tmp_path)

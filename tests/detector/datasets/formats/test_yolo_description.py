@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from detector.datasets.annotated_image import Dataset
 from detector.datasets.folder_tree import FolderTree
-from detector.datasets.open import Format, open_data
-from detector.datasets.record import Dataset
+from detector.datasets.open import Format, open_dataset
 from detector.errors import DatasetError
 from tests.detector.datasets.small_folders import picture, text, xml
 
@@ -59,7 +59,7 @@ def kinds(found: Dataset) -> list[str]:
     ],
 )
 def test_names_are_text_as_it_is_written(tmp_path: Path, names: str, expected: tuple[str, ...]) -> None:
-    found = open_data(pets(tmp_path, *PLACES, f"names: {names}"))
+    found = open_dataset(pets(tmp_path, *PLACES, f"names: {names}"))
     assert found.classes.ids == expected
     assert [len(record.boxes) for record in found.read().records] == [1, 1, 1, 1]
 
@@ -82,7 +82,7 @@ def test_names_are_text_as_it_is_written(tmp_path: Path, names: str, expected: t
 def test_descriptions_that_are_understood(
     tmp_path: Path, lines: tuple[str, ...], expected: list[str]
 ) -> None:
-    found = open_data(pets(tmp_path, *lines))
+    found = open_dataset(pets(tmp_path, *lines))
     assert list(found.splits) == expected
     assert {len(found.read(split).records) for split in found.splits} == {2}
 
@@ -145,7 +145,7 @@ def laughs(merged: bool) -> list[str]:
 )
 def test_descriptions_that_are_refused(tmp_path: Path, lines: tuple[str, ...], message: str) -> None:
     with pytest.raises(DatasetError, match=rf"data\.yaml.*{message}") as raised:
-        open_data(pets(tmp_path, *lines))
+        open_dataset(pets(tmp_path, *lines))
     assert "\n" not in str(raised.value)
 
 
@@ -153,7 +153,7 @@ def test_a_description_that_is_not_utf8_is_refused_with_its_line(tmp_path: Path)
     pets(tmp_path)
     (tmp_path / "data.yaml").write_bytes(b"# mine\nnames: [caf\xe9, bolt]\n")
     with pytest.raises(DatasetError, match=r"data\.yaml, line 2, is not UTF-8"):
-        open_data(tmp_path)
+        open_dataset(tmp_path)
 
 
 def test_a_broken_description_of_another_name_is_told(tmp_path: Path) -> None:
@@ -161,7 +161,7 @@ def test_a_broken_description_of_another_name_is_told(tmp_path: Path) -> None:
     (tmp_path / "data.yaml").rename(text(tmp_path / "mine.yaml"))
     text(tmp_path / "mine.yaml", "names: [nut")
     with pytest.raises(DatasetError, match=r"mine\.yaml cannot be read"):
-        open_data(tmp_path)
+        open_dataset(tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -192,12 +192,12 @@ def test_places_that_cannot_be_used(tmp_path: Path, split: str, value: str, mess
     (tmp_path / "loop").symlink_to("loop")
     os.mkfifo(tmp_path / "fifo")
     with pytest.raises(DatasetError, match=rf"data\.yaml, line 2: {split}: .*{message}"):
-        open_data(pets(tmp_path, *NAMED, f"{split}: {value}"))
+        open_dataset(pets(tmp_path, *NAMED, f"{split}: {value}"))
 
 
 def test_the_root_is_no_data_set() -> None:
     with pytest.raises(DatasetError, match="root of the file system"):
-        open_data(Path("/"), Format.COCO)
+        open_dataset(Path("/"), Format.COCO)
 
 
 def test_a_walk_outside_the_data_set_ends(tmp_path: Path) -> None:
@@ -214,7 +214,7 @@ def test_pictures_beside_the_description_s_folder(tmp_path: Path, relative: bool
     pets(tmp_path / "datasets/pets")
     place = "../datasets/pets" if relative else str(tmp_path / "datasets/pets")
     text(tmp_path / "cfg/pets.yaml", f"path: {place}", *PLACES, *NAMED)
-    found = open_data(tmp_path / "cfg")
+    found = open_dataset(tmp_path / "cfg")
     assert [len(found.read(split).records[0].boxes) for split in found.splits] == [1, 1]
 
 
@@ -247,7 +247,7 @@ def test_a_bad_line_of_a_list_costs_itself(tmp_path: Path, line: str, kind: str,
     pets(tmp_path, *NAMED, "train: train.txt", train=GOOD + line + "\n")
     os.mkfifo(tmp_path / "fifo.jpg")
     (tmp_path / "loop.jpg").symlink_to("loop.jpg")
-    found = open_data(tmp_path).read("train")
+    found = open_dataset(tmp_path).read("train")
     assert [record.image_id for record in found.records] == ["images/train/a", "images/train/b"]
     assert kinds(found) == [kind]
     assert re.search(message, found.problems[0].message)
@@ -266,7 +266,7 @@ def test_a_bad_line_of_a_list_costs_itself(tmp_path: Path, line: str, kind: str,
 )
 def test_lists_as_systems_write_them(tmp_path: Path, content: str | bytes) -> None:
     pets(tmp_path, *NAMED, "train: train.txt", train=content)
-    found = open_data(tmp_path).read("train")
+    found = open_dataset(tmp_path).read("train")
     assert [record.image_id for record in found.records] == ["images/train/a", "images/train/b"]
     assert found.problems == []
 
@@ -274,7 +274,7 @@ def test_lists_as_systems_write_them(tmp_path: Path, content: str | bytes) -> No
 def test_a_picture_called_like_a_comment_is_read(tmp_path: Path) -> None:
     pets(tmp_path, *NAMED, "train: train.txt", train="# mine\n#1.jpg\n" + GOOD)
     picture(tmp_path / "#1.jpg")
-    found = open_data(tmp_path).read("train")
+    found = open_dataset(tmp_path).read("train")
     assert [record.image_id for record in found.records] == ["#1", "images/train/a", "images/train/b"]
 
 
@@ -282,7 +282,7 @@ def test_two_lines_in_one_are_told_in_a_list_of_ones_own(tmp_path: Path) -> None
     for name in "ab":
         picture(tmp_path / f"{name}.jpg")
         xml(tmp_path / f"{name}.xml", "cat")
-    found = open_data(tmp_path).read(text(tmp_path / "mine.txt", "a.jpg./b.jpg", "a.jpg"))
+    found = open_dataset(tmp_path).read(text(tmp_path / "mine.txt", "a.jpg./b.jpg", "a.jpg"))
     assert [record.image_id for record in found.records] == ["a"]
     assert kinds(found) == ["missing_image"]
 
@@ -328,7 +328,7 @@ def link(path: Path, target: str) -> None:
 )
 def test_files_that_are_none(tmp_path: Path, change: Callable[[Path], None], kind: str, message: str) -> None:
     change(pets(tmp_path, *PLACES, *NAMED))
-    found = open_data(tmp_path).read()
+    found = open_dataset(tmp_path).read()
     assert [record.image_id for record in found.records] == [
         "images/train/b", "images/val/a", "images/val/b"
     ]  # fmt: skip
@@ -341,16 +341,16 @@ def test_a_pipe_for_a_description_does_not_hang(tmp_path: Path, name: str) -> No
     pipe(pets(tmp_path, *PLACES, *NAMED) / name)
     if name == "data.yaml":
         with pytest.raises(DatasetError, match=r"data\.yaml cannot be read: it is a pipe"):
-            open_data(tmp_path)
+            open_dataset(tmp_path)
     else:
-        assert len(open_data(tmp_path).read().records) == 4
+        assert len(open_dataset(tmp_path).read().records) == 4
 
 
 def test_labels_in_a_folder_that_is_a_link_to_nowhere_are_no_background(tmp_path: Path) -> None:
     pets(tmp_path, *PLACES, *NAMED)
     (tmp_path / "labels/val").rename(tmp_path.parent / f"{tmp_path.name}-moved")
     (tmp_path / "labels/val").symlink_to("gone")
-    found = open_data(tmp_path).read("val")
+    found = open_dataset(tmp_path).read("val")
     assert found.records == []
     assert kinds(found) == 3 * ["unreadable_annotation"]
 
@@ -373,9 +373,9 @@ def test_a_folder_without_permission_is_told(tmp_path: Path, folder: str, messag
     try:
         if message is not None:
             with pytest.raises(DatasetError, match=message):
-                open_data(tmp_path)
+                open_dataset(tmp_path)
         else:
-            found = open_data(tmp_path).read()
+            found = open_dataset(tmp_path).read()
             assert len(found.records) == (2 if folder.startswith("labels") else 4)
             assert f"folder {tmp_path / folder} cannot be read" in found.problems[-1].message
     finally:
@@ -390,7 +390,7 @@ def darknet(root: Path, *lines: str, names: str = "no\n010\n") -> Path:
 
 
 def test_names_of_darknet_are_text(tmp_path: Path) -> None:
-    assert open_data(darknet(tmp_path, "classes = 2", names="no\n010\n\n\n")).classes.ids == ("no", "010")
+    assert open_dataset(darknet(tmp_path, "classes = 2", names="no\n010\n\n\n")).classes.ids == ("no", "010")
 
 
 @pytest.mark.parametrize(
@@ -405,4 +405,4 @@ def test_darknet_descriptions_that_are_refused(
     tmp_path: Path, lines: tuple[str, ...], names: str, message: str
 ) -> None:
     with pytest.raises(DatasetError, match=message):
-        open_data(darknet(tmp_path, *lines, names=names))
+        open_dataset(darknet(tmp_path, *lines, names=names))

@@ -10,7 +10,7 @@ import pytest
 from numba.core.dispatcher import Dispatcher
 from numpy.typing import NDArray
 
-from detector.datasets.formats.ilsvrc_det import read_ilsvrc_det
+from detector.datasets.formats.ilsvrc import read_ilsvrc_det
 from detector.errors import ParameterError
 from detector.evaluation.proposal_recall import proposal_recall
 from detector.io.decoding import load

@@ -5,8 +5,8 @@ import pytest
 from PIL import Image
 
 from detector.datasets.formats.voc import read_voc
-from detector.datasets.formats.voc_folder import is_voc
-from detector.datasets.record import OnProblem
+from detector.datasets.formats.voc_pairs import is_voc
+from detector.datasets.problems import OnProblem
 from detector.errors import DatasetError
 from detector.structures.classes import ClassList, voc
 

@@ -1,4 +1,4 @@
-"""The size and orientation of a picture file, without decoding its pixels."""
+"""The size and EXIF orientation of an image file, without decoding its pixels."""
 
 import os
 import stat
@@ -6,17 +6,16 @@ import struct
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-from PIL import ExifTags, Image, UnidentifiedImageError
+from PIL import Image, UnidentifiedImageError
+from PIL.PngImagePlugin import PngImageFile
+from PIL.TiffImagePlugin import IMAGELENGTH, IMAGEWIDTH, TiffImageFile
 
 from detector.errors import ImageError
 from detector.io.decoding import FORMATS
+from detector.io.file_contents import png_contents
 from detector.io.image_paths import has_unread_suffix, unread_kinds
+from detector.io.orientation import SIDEWAYS, TAG, UPRIGHT, read_orientation, turn_upright
 from detector.structures.boxes import Boxes
-
-# EXIF orientation 1..8, TIFF 6.0: 5 to 8 exchange the axes, then some mirror one or both of them.
-_MIRRORS_X = (2, 3, 6, 7)
-_MIRRORS_Y = (3, 4, 7, 8)
 
 _READ = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF")  # by Pillow's names: it reads more than we decode
 
@@ -32,21 +31,14 @@ class ImageHeader:
     @property
     def upright_size(self) -> tuple[int, int]:
         """Width and height of the picture as it is shown, and as the detector sees it."""
-        return (self.height, self.width) if self.orientation >= 5 else (self.width, self.height)
+        sideways = self.orientation in SIDEWAYS
+        return (self.height, self.width) if sideways else (self.width, self.height)
 
     def upright(self, boxes: Boxes) -> Boxes:
         """Boxes [N,4] over the stored pixels, as boxes over the upright picture."""
         if self.orientation == 1:
             return boxes
-        points = boxes.reshape(-1, 2, 2).copy()  # N x corner x (x, y)
-        if self.orientation >= 5:
-            points = points[..., ::-1]
-        width, height = self.upright_size
-        if self.orientation in _MIRRORS_X:
-            points[..., 0] = width - points[..., 0]
-        if self.orientation in _MIRRORS_Y:
-            points[..., 1] = height - points[..., 1]
-        return np.concatenate([points.min(axis=1), points.max(axis=1)], axis=1)
+        return turn_upright(boxes, *self.upright_size, self.orientation)
 
 
 def read_header(path: Path) -> ImageHeader:
@@ -60,8 +52,7 @@ def read_header(path: Path) -> ImageHeader:
         if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):  # which opening might wait for without end
             raise ImageError("unreadable", f"picture {path} is a pipe, a socket or a device, and no file")
         with Image.open(path, formats=_READ) as image:
-            orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
-            width, height = image.size
+            return ImageHeader(*_stored_size(image), _orientation(image, path))
     except FileNotFoundError:
         raise
     except (
@@ -78,7 +69,23 @@ def read_header(path: Path) -> ImageHeader:
             message = f"picture {path} cannot be read: it is not {FORMATS}, or is broken from its beginning"
             raise ImageError("unreadable", message) from error
         raise ImageError("unreadable", f"picture {path} cannot be read: {_reason(error)}") from error
-    return ImageHeader(width, height, orientation if orientation in range(1, 9) else 1)
+
+
+def _stored_size(image: Image.Image) -> tuple[int, int]:
+    """Width and height of the stored pixels: for a TIFF Pillow states those of the upright image."""
+    if isinstance(image, TiffImageFile):
+        return image.tag_v2[IMAGEWIDTH], image.tag_v2[IMAGELENGTH]
+    return image.size
+
+
+def _orientation(image: Image.Image, path: Path) -> int:
+    """The orientation of an opened file, as decoding reads it: from EXIF alone, and not from XMP."""
+    if isinstance(image, TiffImageFile):
+        stated = image.tag_v2.get(TAG, 1)
+        return stated if stated in (1, *UPRIGHT) else 1
+    if isinstance(image, PngImageFile):  # Pillow decodes all pixels to find a block behind them
+        return read_orientation(png_contents(path.read_bytes()).exif)
+    return read_orientation(image.info.get("exif", b""))
 
 
 def _reason(error: Exception) -> str:

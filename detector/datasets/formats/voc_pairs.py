@@ -1,21 +1,26 @@
-"""Which picture an annotation of PASCAL VOC is of: the one that is called as it is, or as it says."""
+"""Pairs of an image and its PASCAL VOC annotation: which belong together, official layout or not."""
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from detector.datasets.folder_tree import FolderTree
-from detector.datasets.formats.coco import relative
-from detector.datasets.formats.files import read_bytes
+from detector.datasets.formats.list_files import relative
+from detector.datasets.formats.text_files import read_bytes
 from detector.datasets.formats.voc_xml import VocAnnotation
-from detector.datasets.record import ProblemKind, ProblemLog
+from detector.datasets.problems import ProblemKind, ProblemLog
 from detector.errors import DatasetError
 from detector.io.image_paths import has_image_suffix, has_unread_suffix
 
 _ANNOTATIONS = ("annotations", "annots", "xmls", "xml", "labels")
+
+
 _IMAGES = ("jpegimages", "images", "imgs", "img", "pictures")
 
+
 Parse = Callable[[Path], VocAnnotation]
+
+
 _Wanted = Callable[[str], bool]
 
 
@@ -140,6 +145,63 @@ class ImageFinder:
         if parts and parts[-1].lower() in _ANNOTATIONS:
             places.append(folder.parent)
         return [place for place in dict.fromkeys(places) if place in self.tree.files]
+
+
+def is_voc(root: Path) -> bool:
+    """Whether ``root`` or a folder that it holds is in the official layout."""
+    return bool(voc_homes(root))
+
+
+def voc_home(root: Path) -> Path:
+    """The one folder with ``JPEGImages`` and ``Annotations``; DatasetError if there is none or several."""
+    homes = voc_homes(root)
+    if not homes:
+        raise DatasetError(
+            f"{root} holds no JPEGImages/ and Annotations/: give the folder that does, as PASCAL VOC lays it "
+            "out (VOCdevkit/VOC2007)"
+        )
+    if len(homes) > 1:
+        raise DatasetError(f"{root} holds {len(homes)} data sets: give one of {', '.join(map(str, homes))}")
+    return homes[0]
+
+
+def voc_homes(root: Path) -> list[Path]:
+    """The folders with ``Annotations`` beside ``JPEGImages`` or, where the pictures are elsewhere, beside
+    ``ImageSets``: ``root`` itself, or those of one level below."""
+    candidates = [root], sorted(root.glob("VOC*")), sorted(root.glob("VOCdevkit/VOC*"))
+    for level in candidates:
+        homes = [
+            path
+            for path in level
+            if (path / "Annotations").is_dir()
+            and any((path / part).is_dir() for part in ("JPEGImages", "ImageSets"))
+        ]
+        if homes:
+            return homes
+    return []
+
+
+def official_pairs(home: Path, finder: ImageFinder) -> list[Pair]:
+    """Every annotation and its picture, by the annotation's path below ``Annotations``."""
+    below = home / "Annotations"
+    paths = [
+        folder / name
+        for folder, names in finder.tree.with_suffix(".xml")
+        if folder == below or folder.is_relative_to(below)
+        for name in names
+    ]
+    pairs = [
+        replace(pair, image_id=pair.annotation.relative_to(below).with_suffix("").as_posix())
+        for pair in finder.pairs(paths)
+    ]
+    images = home / "JPEGImages"
+    return [  # where a picture is absent, it is so from JPEGImages
+        pair
+        if pair.image.parent != pair.annotation.parent
+        or pair.image.name in finder.tree.files[pair.image.parent]
+        else replace(pair, image=images / f"{pair.image_id}.jpg")
+        for pair in pairs
+    ]
 
 
 def _judged(pairs: list[Pair]) -> Iterator[Pair]:

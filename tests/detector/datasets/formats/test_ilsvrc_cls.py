@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from detector.datasets.formats.ilsvrc_cls import read_ilsvrc_cls, read_ilsvrc_loc
-from detector.datasets.record import OnProblem
+from detector.datasets.problems import OnProblem
 from detector.errors import DatasetError
 from detector.structures.classes import ClassList
 from tests.detector.datasets.ilsvrc_tree import Tree

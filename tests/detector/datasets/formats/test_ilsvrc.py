@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from detector.datasets.formats.ilsvrc_det import read_ilsvrc_det
-from detector.datasets.open import open_data
-from detector.datasets.record import OnProblem
+from detector.datasets.formats.ilsvrc import read_ilsvrc_det
+from detector.datasets.open import open_dataset
+from detector.datasets.problems import OnProblem
 from detector.errors import DatasetError, ParameterError
 from detector.structures.classes import ClassList
 from tests.detector.datasets.ilsvrc_tree import Tree
@@ -267,7 +267,7 @@ def test_lists_without_pictures_or_annotations_are_no_other_layout(
     tree.annotation("DET/val/a", [("cat", 0, 0, 9, 9)])
     shutil.rmtree(tree.root / "ILSVRC" / part)
     with pytest.raises(DatasetError, match=rf"ILSVRC/{part}/DET is missing: give the folder"):
-        open_data(tree.root / "ILSVRC" if inside else tree.root)
+        open_dataset(tree.root / "ILSVRC" if inside else tree.root)
 
 
 @pytest.mark.parametrize(("width", "height"), [(0, 0), (0, 80), (-100, 80)])

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from detector.datasets.formats.coco import read_coco
-from detector.datasets.record import OnProblem
+from detector.datasets.problems import OnProblem
 from detector.errors import DatasetError
 from detector.structures.classes import ClassList
 

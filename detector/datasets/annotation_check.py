@@ -8,10 +8,11 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from detector.datasets.image_header import ImageHeader, read_header
-from detector.datasets.record import ProblemLog, Record
-from detector.datasets.unread_images import unread_beside
+from detector.datasets.annotated_image import AnnotatedImage
+from detector.datasets.folder_tree import unread_beside
+from detector.datasets.problems import ProblemLog
 from detector.errors import ImageError
+from detector.io.image_header import ImageHeader, read_header
 from detector.structures.boxes import Boxes, area, clip
 
 ImageCheck = bool | Literal["where present"]
@@ -20,7 +21,7 @@ ones the size that the annotation states is taken."""
 
 
 @dataclass(frozen=True)
-class Said:
+class Annotation:
     """What an annotation says of one picture.
 
     ``width`` and ``height`` are the size of the picture that was annotated, 0 where that is not stated;
@@ -41,7 +42,7 @@ class Said:
 
 
 @dataclass(frozen=True)
-class RecordCheck:
+class AnnotationCheck:
     """Holds what annotations say against the pictures, and tells ``log`` what is wrong with them.
 
     ``labels`` maps a class name of the files to its label. ``check_images`` opens each picture's header;
@@ -61,7 +62,9 @@ class RecordCheck:
     check_images: ImageCheck = True
     empty_side: float = 0
 
-    def record(self, image_id: str, image: Path, said: Said, *, partial: bool = False) -> Record | None:
+    def record(
+        self, image_id: str, image: Path, said: Annotation, *, partial: bool = False
+    ) -> AnnotatedImage | None:
         """The record of one picture, or None where it had to be left out (``log`` says why)."""
         for message in said.odd:
             self.log.report(image_id, "odd_value", message)
@@ -84,7 +87,7 @@ class RecordCheck:
         crowds = clip(every[len(known) :], width, height)
         named = sum(name in self.labels for name in said.names)
         lost = len(boxes) < named or bool(said.unreadable)  # where they are is no background
-        return Record(
+        return AnnotatedImage(
             image_id,
             image,
             width,
@@ -96,7 +99,7 @@ class RecordCheck:
             crowds=crowds[area(crowds) > 0],
         )
 
-    def _header(self, image_id: str, path: Path, said: Said) -> ImageHeader | None:
+    def _header(self, image_id: str, path: Path, said: Annotation) -> ImageHeader | None:
         stated = ImageHeader(said.width, said.height) if min(said.width, said.height) > 0 else None
         if stated is not None and not self.check_images:
             return stated
@@ -113,7 +116,7 @@ class RecordCheck:
             self.log.report(image_id, "unreadable_image", str(error))
         return None
 
-    def _known_objects(self, image_id: str, said: Said) -> list[int]:
+    def _known_objects(self, image_id: str, said: Annotation) -> list[int]:
         """Indices of the objects of a known class whose boxes span something."""
         known = []
         for index, (name, box) in enumerate(zip(said.names, said.boxes, strict=True)):
@@ -129,7 +132,9 @@ class RecordCheck:
                 known.append(index)
         return known
 
-    def _on_the_upright_image(self, image_id: str, boxes: Boxes, said: Said, header: ImageHeader) -> Boxes:
+    def _on_the_upright_image(
+        self, image_id: str, boxes: Boxes, said: Annotation, header: ImageHeader
+    ) -> Boxes:
         """Boxes [G,4] of the annotated picture, in pixels of the upright picture file.
 
         Annotations were drawn on the stored pixels, so they turn with the picture, unless the size that

@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
-from detector.datasets.image_header import ImageHeader, read_header
 from detector.errors import ImageError
+from detector.io.decoding import load
+from detector.io.image_header import ImageHeader, read_header
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
@@ -26,6 +27,31 @@ def test_boxes_turn_as_the_picture_does(tmp_path: Path, orientation: int) -> Non
     expected = [columns.min(), rows.min(), columns.max() + 1, rows.max() + 1]
     assert header.upright_size == upright.shape[::-1]
     assert header.upright(np.array([[20, 10, 70, 30]], np.float32)).tolist() == [expected]
+
+
+XMP = (
+    b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#">'
+    b'<rdf:Description xmlns:tiff="http://ns.adobe.com/tiff/1.0/" tiff:Orientation="6"/></rdf:RDF>'
+    b"</x:xmpmeta>"
+)
+
+
+@pytest.mark.parametrize("suffix", [".jpg", ".png", ".webp", ".tif"])
+@pytest.mark.parametrize("orientation", [1, 3, 6])
+def test_the_header_says_what_decoding_does(tmp_path: Path, suffix: str, orientation: int) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    path = tmp_path / f"a{suffix}"
+    Image.new("RGB", (100, 80)).save(path, exif=exif)
+    assert read_header(path).upright_size == load(path).shape[1::-1]
+    assert read_header(path).orientation == orientation
+
+
+def test_an_orientation_in_xmp_alone_turns_neither_boxes_nor_pixels(tmp_path: Path) -> None:
+    path = tmp_path / "a.jpg"
+    Image.new("RGB", (100, 80)).save(path, xmp=XMP)
+    assert read_header(path) == ImageHeader(100, 80)
+    assert load(path).shape == (80, 100, 3)
 
 
 def test_an_orientation_that_does_not_exist_is_upright(tmp_path: Path) -> None:

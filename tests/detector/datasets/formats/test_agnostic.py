@@ -4,8 +4,8 @@ from pathlib import Path
 import pytest
 
 from detector.datasets.formats.agnostic import read_agnostic
-from detector.datasets.formats.ilsvrc_det import read_ilsvrc_det
-from detector.datasets.record import OnProblem
+from detector.datasets.formats.ilsvrc import read_ilsvrc_det
+from detector.datasets.problems import OnProblem
 from detector.errors import DatasetError
 from tests.detector.datasets.ilsvrc_tree import Tree
 

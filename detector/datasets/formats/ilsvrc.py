@@ -1,9 +1,4 @@
-"""Where the official ILSVRC download keeps its files: ``ILSVRC/{Data,Annotations,ImageSets}/TASK/...``.
-
-The ILSVRC detection task as one data set of several splits.
-
-Reader of the ILSVRC detection task (DET) in its official layout.
-"""
+"""Reader of the ILSVRC detection task (DET), and where the official download keeps its files."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -11,11 +6,12 @@ from functools import partial
 from pathlib import Path
 from typing import Literal
 
-from detector.datasets.entries import Entry, once
-from detector.datasets.formats.files import read_lines
-from detector.datasets.formats.voc_xml import VocRecordReader
-from detector.datasets.record import Dataset, OnProblem, ProblemLog, Record
-from detector.datasets.record_check import ImageCheck
+from detector.datasets.annotated_image import AnnotatedImage, Dataset
+from detector.datasets.annotation_check import ImageCheck
+from detector.datasets.formats.text_files import read_lines
+from detector.datasets.formats.voc_xml import VocReader
+from detector.datasets.layout import Entry, once, read_layout
+from detector.datasets.problems import OnProblem, ProblemLog
 from detector.datasets.split_names import Role, in_order, role_of
 from detector.errors import DatasetError, ParameterError
 from detector.structures.classes import ClassList, ilsvrc_det
@@ -121,19 +117,26 @@ class IlsvrcFolder:
 
     def entries(self, split: str | None) -> list[Entry]:
         """As :meth:`detector.datasets.entries.Layout.entries`; train pictures are ``partial``."""
-        chosen = self.splits if split is None else (split,)
         labels = self.classes.index()
         return once(
-            Entry(
-                image_id,
-                self.layout.image(name, image_id),
-                partial(read_det_image, self.layout, name, labels, image_id),
-            )
-            for name in chosen
+            Entry(image_id, self.layout.image(name, image_id), partial(self._read, name, image_id, labels))
+            for name in (self.splits if split is None else (split,))
             for image_id in det_image_ids(self.layout, name)
         )
 
-    def strays(self, split: str | None, log: ProblemLog) -> None:
+    def _read(
+        self, split: str, image_id: str, labels: Mapping[str, int], log: ProblemLog, check_images: ImageCheck
+    ) -> AnnotatedImage | None:
+        is_train = split.startswith("train")
+        return VocReader(labels, log, check_images).read(
+            image_id,
+            self.layout.image(split, image_id),
+            self.layout.annotation(split, image_id),
+            partial=is_train and "ILSVRC2014_train" not in image_id,  # those have all 200 classes annotated
+            negative=is_train and "extra" in image_id,
+        )
+
+    def unmatched_annotations(self, split: str | None, log: ProblemLog) -> None:
         """Nothing: the lists name pictures, and what no list names is not of the data set."""
 
 
@@ -172,35 +175,9 @@ def read_ilsvrc_det(
     Raises DatasetError if the layout is another one, or at the first problem with ``OnProblem.STOP``;
     ParameterError if there is no such split.
     """
-    classes = ilsvrc_det() if classes is None else classes
     layout = IlsvrcLayout.find(root, "DET")
-    log = ProblemLog(on_problem)
-    labels = classes.index()
-    found = (
-        read_det_image(layout, split, labels, image_id, log, check_images)
-        for image_id in dict.fromkeys(det_image_ids(layout, split))
-    )
-    records = [record for record in found if record is not None]
-    return Dataset(records, list(classes.ids), log.problems)
-
-
-def read_det_image(
-    layout: IlsvrcLayout,
-    split: str,
-    labels: Mapping[str, int],
-    image_id: str,
-    log: ProblemLog,
-    check_images: ImageCheck = True,
-) -> Record | None:
-    """The record of one picture of a split, or None where it had to be left out (``log`` says why)."""
-    is_train = split.startswith("train")
-    return VocRecordReader(labels, log, check_images).read(
-        image_id,
-        layout.image(split, image_id),
-        layout.annotation(split, image_id),
-        partial=is_train and not _has_all_classes(image_id),
-        negative=is_train and _is_negative(image_id),
-    )
+    folder = IlsvrcFolder(layout, (split,), ilsvrc_det() if classes is None else classes)
+    return read_layout(folder, split, on_problem, check_images)
 
 
 def det_image_ids(layout: IlsvrcLayout, split: str) -> list[str]:
@@ -233,11 +210,3 @@ def _positives(path: Path) -> list[str]:
                 "the line"
             )
     return [row[0] for row in rows if row[-1] == "1"]
-
-
-def _has_all_classes(image_id: str) -> bool:
-    return "ILSVRC2014_train" in image_id
-
-
-def _is_negative(image_id: str) -> bool:
-    return "extra" in image_id

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from detector.datasets.formats.voc_xml import from_corners, to_corners
+from detector.structures.boxes import from_corners, to_corners
 
 CASES = [
     pytest.param((0, 0, 99, 79), 0, (0, 0, 100, 80), id="a whole 100x80 picture counted from 0"),

@@ -4,9 +4,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from detector.datasets.entries import read_entries
-from detector.datasets.formats.yolo import parse_yolo, yolo_entry
-from detector.datasets.record import OnProblem, ProblemLog
+from detector.datasets.formats.yolo import yolo_entry
+from detector.datasets.formats.yolo_labels import parse_yolo
+from detector.datasets.layout import read_entries
+from detector.datasets.problems import OnProblem, ProblemLog
 from detector.structures.classes import ClassList
 from tests.detector.datasets.small_folders import picture, text
 

@@ -1,0 +1,53 @@
+"""Images of any mode of Pillow as upright RGB: grey, palette, CMYK, 16 bits, transparency, orientation."""
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from detector.io.orientation import FIRST_ROW_LAST, SIDEWAYS, UPRIGHT
+
+_BAND = 256 * 1024  # pixels
+_EIGHT_BITS = ((np.arange(65536, dtype=np.uint32) * 255 + 32767) // 65535).astype(np.uint8)
+
+
+def to_rgb(image: Image.Image, orientation: int) -> NDArray[np.uint8]:
+    """Convert an image of any mode, stored with an EXIF orientation, to upright RGB, uint8 [H,W,3].
+
+    They are made band by band: each step on the whole picture would hold one more of it in memory.
+    """
+    width, height = image.size
+    rows = max(1, _BAND // width)
+    sideways, backwards = orientation in SIDEWAYS, orientation in FIRST_ROW_LAST
+    pixels = np.empty((width, height, 3) if sideways else (height, width, 3), np.uint8)
+    for top in range(0, height, rows):
+        bottom = min(height, top + rows)
+        band = _band_to_rgb(image.crop((0, top, width, bottom)))
+        if orientation in UPRIGHT:
+            band = band.transpose(UPRIGHT[orientation])
+        place = slice(height - bottom, height - top) if backwards else slice(top, bottom)
+        if sideways:
+            pixels[:, place] = np.asarray(band)
+        else:
+            pixels[place] = np.asarray(band)
+    return pixels
+
+
+def _band_to_rgb(image: Image.Image) -> Image.Image:
+    """8-bit RGB; what is transparent is laid on white."""
+    if image.mode.startswith("I"):
+        image = _eight_bits(image)
+    if image.has_transparency_data:
+        layer = image if image.mode == "RGBA" else image.convert("RGBA")
+        image = Image.new("RGB", layer.size, "white")
+        image.paste(layer, mask=layer.getchannel("A"))
+    return image if image.mode == "RGB" else image.convert("RGB")
+
+
+def _eight_bits(image: Image.Image) -> Image.Image:
+    """A 16-bit grey picture scaled to 8 bits; Pillow's own conversion would clip at 255."""
+    wide = np.asarray(image)  # H x W
+    grey = Image.fromarray(_EIGHT_BITS[wide])
+    transparent = image.info.get("transparency")  # one grey level, of the 16-bit scale
+    if transparent is not None:
+        grey.putalpha(Image.fromarray(np.where(wide == transparent, 0, 255).astype(np.uint8)))
+    return grey
