@@ -31,9 +31,9 @@ from detector.models.torchvision_googlenet import TorchvisionGoogLeNet
 from training.classification.dataloader import Augmentation, Piece, TrainingPieces
 from training.classification.dataset import ImageList
 from training.classification.training_step import ClassifierStep
-from training.common.distributed import World
 from training.rcnn.losses import LossWeights, Targets
 from training.rcnn.training_module import RegionLearner
+from training.trainer.distributed import World
 
 CLASSES = 200
 

@@ -26,14 +26,13 @@ from training.classification.dataset import LabelledImages, read_labelled_images
 from training.classification.initialization import fresh, from_checkpoint
 from training.classification.pretraining import STATE, PretrainRecipe, pretrain
 from training.classification.validation import ACCURACY, BEST, LAST, Results
-from training.common.broken_images import BrokenImages
-from training.common.distributed import join_world, leave_world
-from training.common.locks import run_folder
-from training.common.run_files import check_run_folder
-from training.common.schedule import Decay
-from training.common.script import one_line_errors
 from training.rcnn.dataloader import workers_for
 from training.rcnn.recipe import Averaging
+from training.trainer.distributed import join_world, leave_world
+from training.trainer.left_out import BrokenImages
+from training.trainer.optimization import Decay
+from training.trainer.run_folder import check_run_folder, run_folder
+from training.trainer.script import one_line_errors
 
 FINE_RATE = 0.001
 """The rate for weights that can already do something."""

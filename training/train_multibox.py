@@ -33,15 +33,13 @@ from detector.models.multibox_head import MultiBoxHead, MultiBoxSpec, stages_rea
 from detector.pretrained import SHIPPED
 from detector.proposals.anchors import cluster_sides, place_on_grids
 from detector.proposals.multibox import MultiBox
-from training.common.broken_images import BrokenImages
-from training.common.exclusion import Exclusion
-from training.common.locks import run_folder
-from training.common.run_files import check_run_folder
-from training.common.run_log import lines_before
-from training.common.script import one_line_errors
-from training.multibox.batches import Batches
+from training.multibox.dataloader import Batches
 from training.multibox.dataset import read_object_images
 from training.multibox.loop import MultiBoxRecipe, train_multibox
+from training.trainer.left_out import BrokenImages, Exclusion
+from training.trainer.run_folder import check_run_folder, run_folder
+from training.trainer.run_log import lines_before
+from training.trainer.script import one_line_errors
 
 STAGES = {
     "googlenet": ("inception_3b", "inception_4e"),

@@ -29,7 +29,7 @@ from training.classification.augmentation import (
     generator,
 )
 from training.classification.dataset import ImageList
-from training.common.distributed import World
+from training.trainer.distributed import World
 
 _VIEWS = 50
 """Pictures that are measured at a time."""

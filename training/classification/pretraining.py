@@ -19,14 +19,22 @@ from training.classification.dataloader import Augmentation, MeasuredPieces, Pie
 from training.classification.dataset import ImageList
 from training.classification.initialization import fit_to
 from training.classification.training_step import ClassifierStep
-from training.common.broken_images import BrokenImages
-from training.common.distributed import World
-from training.common.progress import Progress
-from training.common.ranges import RATE, SEED, check_ranges
-from training.common.run_log import RunLog
-from training.common.schedule import Decay, Keep, exponential, none, schedule, uniform
-from training.common.tensorboard import open_board, show
 from training.rcnn.recipe import Averaging
+from training.trainer.distributed import World
+from training.trainer.left_out import BrokenImages
+from training.trainer.optimization import (
+    RATE,
+    SEED,
+    Decay,
+    Keep,
+    check_ranges,
+    exponential,
+    none,
+    schedule,
+    uniform,
+)
+from training.trainer.progress import Progress
+from training.trainer.run_log import RunLog, open_board, show
 
 
 @dataclass(frozen=True)

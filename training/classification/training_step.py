@@ -15,7 +15,7 @@ from torch.nn.parallel import DistributedDataParallel
 from detector.inference.engine import choose_precision
 from detector.inference.region_crops import Preprocessing
 from training.classification.dataloader import Piece
-from training.common.distributed import World
+from training.trainer.distributed import World
 
 
 class ClassifierLosses(NamedTuple):

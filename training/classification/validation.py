@@ -17,9 +17,9 @@ from detector.models.googlenet import GoogLeNet
 from detector.models.metadata import Metadata
 from training.classification.dataloader import MeasuredPieces, Piece, loader
 from training.classification.dataset import ImageList
-from training.common.broken_images import BrokenImages
-from training.common.distributed import World
-from training.common.run_log import lines_before
+from training.trainer.distributed import World
+from training.trainer.left_out import BrokenImages
+from training.trainer.run_log import lines_before
 
 BEST, LAST, ACCURACY = "best.safetensors", "last.safetensors", "accuracy.jsonl"
 """What the checkpoints and the list of measures are called in a run's folder."""

@@ -17,8 +17,6 @@ from detector.inference.loading import load_detector
 from detector.io.atomic_write import write_whole
 from detector.models.checkpoint import Checkpoint, load_checkpoint
 from detector.models.transfer import knows
-from training.common.locks import run_folder
-from training.common.run_files import check_utf8
 from training.finetune.measuring import Measured, measure, note_figure
 from training.finetune.report import RunFacts, report
 from training.finetune.training_data import ChosenData, FurtherData, check_shown
@@ -26,6 +24,7 @@ from training.rcnn.finetuning import finetune, stages_through
 from training.rcnn.mixing import Ingredient
 from training.rcnn.recipe import Recipe
 from training.rcnn.validation import spread
+from training.trainer.run_folder import check_utf8, run_folder
 
 REPORT, FIGURES = "report.html", "figures.json"
 

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from detector.evaluation.matching import PrecisionRecall
-from training.common.run_log import log_lines
+from training.trainer.run_log import log_lines
 
 _INK = "#010203"  # stands for the page's text colour
 # Okabe and Ito's colours that stand out from white and from black alike.

@@ -14,14 +14,12 @@ from tqdm import tqdm
 from detector.errors import ParameterError
 from detector.inference.engine import choose_precision
 from detector.models.multibox_head import MultiBoxHead, MultiBoxNetwork
-from training.common.broken_images import BrokenImages
-from training.common.progress import Progress
-from training.common.ranges import RATE, SEED, check_ranges
-from training.common.run_log import RunLog
-from training.common.schedule import exponential, schedule
-from training.multibox.batches import Batches, Minibatch
+from training.multibox.dataloader import Batches, Minibatch, WindowSettings
 from training.multibox.losses import MultiBoxLosses, MultiBoxLossWeights, multibox_losses
-from training.multibox.windows import WindowSettings
+from training.trainer.left_out import BrokenImages
+from training.trainer.optimization import RATE, SEED, check_ranges, exponential, schedule
+from training.trainer.progress import Progress
+from training.trainer.run_log import RunLog
 
 
 @dataclass(frozen=True)

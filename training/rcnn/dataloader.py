@@ -15,10 +15,10 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from detector.errors import DatasetError, DetectorError
-from training.common.distributed import World
 from training.rcnn.feature_cache import FeatureCache
 from training.rcnn.losses import Targets
 from training.rcnn.minibatch import BatchSettings, Sampler
+from training.trainer.distributed import World
 
 
 class Minibatch(NamedTuple):

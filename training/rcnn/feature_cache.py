@@ -25,11 +25,10 @@ from detector.inference.region_crops import Preprocessing, reduced
 from detector.io.decoding import RGB
 from detector.models.checkpoint import Checkpoint
 from detector.structures.boxes import Boxes, as_boxes
-from training.common.broken_images import BrokenImages
 from training.rcnn.map_store import MapStore
 from training.rcnn.proposal_cache import ProposalCache
-from training.rcnn.region_crops import crops_of
-from training.rcnn.sampling import Regions, SamplingSettings, sample_regions
+from training.rcnn.sampling import Regions, SamplingSettings, crops_of, sample_regions
+from training.trainer.left_out import BrokenImages
 
 WHOLE = -1
 """Label of a whole picture: no class is asked of it, it only serves to keep what the classifier knows."""

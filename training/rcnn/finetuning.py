@@ -16,15 +16,15 @@ from detector.models.multibox_head import MultiBoxHead, stages_read
 from detector.models.region_network import RegionNetwork
 from detector.models.transfer import transfer
 from detector.structures.classes import ClassList
-from training.common.broken_images import BrokenImages
-from training.common.distributed import join_world
-from training.common.locks import run_folder
 from training.rcnn.loop import run_training
 from training.rcnn.make_dataloader import Source, choose_feed, held_out_regions
 from training.rcnn.mixing import Ingredient, mix
 from training.rcnn.proposal_cache import ProposalCache
 from training.rcnn.recipe import Recipe
 from training.rcnn.training_module import RegionLearner
+from training.trainer.distributed import join_world
+from training.trainer.left_out import BrokenImages
+from training.trainer.run_folder import run_folder
 
 DETECTOR = "detector.safetensors"
 """What the result is called in the run's folder."""

@@ -13,17 +13,16 @@ from tqdm import tqdm
 
 from detector.errors import DatasetError, ParameterError
 from detector.inference.engine import choose_precision
-from training.common.distributed import World
-from training.common.progress import Progress
-from training.common.run_log import Lines, RunLog
-from training.common.schedule import Keep, exponential, none, schedule, uniform
-from training.common.tensorboard import open_board, show
 from training.rcnn.dataloader import Feed, Minibatch
 from training.rcnn.losses import Asked, Losses, Targets, asked
 from training.rcnn.mining import keep_hardest
 from training.rcnn.recipe import Averaging, Recipe
 from training.rcnn.training_module import RegionLearner
 from training.rcnn.validation import EarlyStop, HeldOut
+from training.trainer.distributed import World
+from training.trainer.optimization import Keep, exponential, none, schedule, uniform
+from training.trainer.progress import Progress
+from training.trainer.run_log import Lines, RunLog, open_board, show
 
 _NETWORK = "network."
 

@@ -15,9 +15,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from detector.models.region_network import RegionNetwork, RegionOutput
-from training.common.ranges import ANY, SHARE, check_ranges
 from training.rcnn.feature_cache import WHOLE
 from training.rcnn.sampling import POSITIVE_IOU, UNKNOWN
+from training.trainer.optimization import ANY, SHARE, check_ranges
 
 
 @dataclass(frozen=True)

@@ -13,9 +13,6 @@ from detector.inference.engine import choose_precision
 from detector.inference.region_crops import Preprocessing
 from detector.models.checkpoint import Checkpoint
 from detector.structures.classes import ClassList
-from training.common.broken_images import BrokenImages
-from training.common.disk_space import require, used
-from training.common.distributed import World
 from training.rcnn.dataloader import CachedFeed, Feed, workers_for
 from training.rcnn.feature_cache import FeatureCache, build_feature_cache, joined
 from training.rcnn.map_store import INSTEAD
@@ -25,6 +22,9 @@ from training.rcnn.recipe import Recipe
 from training.rcnn.sampling import SamplingSettings
 from training.rcnn.streaming_dataset import Images, StreamFeed
 from training.rcnn.validation import IMAGES, HeldOut, spread
+from training.trainer.distributed import World
+from training.trainer.left_out import BrokenImages
+from training.trainer.script import require, used
 
 _HELD_OUT = SamplingSettings(positives=6, background=10)
 

@@ -16,10 +16,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from training.common.disk_space import allocate
-from training.common.locks import cache_folder
-from training.common.script import naming
-from training.common.state import read_sealed, write_sealed
+from training.trainer.run_folder import cache_folder
+from training.trainer.script import allocate, naming
+from training.trainer.state import read_sealed, write_sealed
 
 INSTEAD = "give a lower --cache-gib (pictures are then streamed), or another --cache"
 """What else can be done where maps find no room."""

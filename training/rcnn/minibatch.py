@@ -5,9 +5,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from training.common.ranges import SHARE, check_ranges
 from training.rcnn.feature_cache import WHOLE
 from training.rcnn.sampling import NEAR_IOU, UNKNOWN
+from training.trainer.optimization import SHARE, check_ranges
 
 
 @dataclass(frozen=True)

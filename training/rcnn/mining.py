@@ -5,10 +5,10 @@ Letters for shapes: B regions of this process' share of a minibatch.
 
 import torch
 
-from training.common.distributed import World
 from training.rcnn.dataloader import Minibatch
 from training.rcnn.losses import Targets
 from training.rcnn.training_module import RegionLearner
+from training.trainer.distributed import World
 
 
 @torch.no_grad()

@@ -26,7 +26,7 @@ from detector.options import Profile
 from detector.proposals.multibox import MultiBox
 from detector.proposals.profiles import Proposer
 from detector.structures.proposals import Proposals
-from training.common.state import read_sealed, write_sealed
+from training.trainer.state import read_sealed, write_sealed
 
 MAX_BOXES = 300
 """Proposals of a picture that are kept: training draws a few dozen of them."""

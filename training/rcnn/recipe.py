@@ -14,11 +14,10 @@ import numpy as np
 from detector.datasets.record import Record
 from detector.errors import ParameterError
 from detector.inference.scoring import Scoring
-from training.common.ranges import ANY, RATE, SEED, check_ranges
-from training.common.schedule import Decay
 from training.rcnn.losses import LossWeights
 from training.rcnn.minibatch import BatchSettings
 from training.rcnn.sampling import SamplingSettings
+from training.trainer.optimization import ANY, RATE, SEED, Decay, check_ranges
 
 SCORING = Scoring(
     fit_power=0.5,

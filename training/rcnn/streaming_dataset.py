@@ -25,15 +25,14 @@ from detector.inference.engine import choose_precision
 from detector.inference.region_crops import Preprocessing, reduced
 from detector.models.backbone import Backbone
 from training.classification.augmentation import Distortion, distort
-from training.common.broken_images import BrokenImages
-from training.common.distributed import World
 from training.rcnn.dataloader import Minibatch, loader, on_device
 from training.rcnn.feature_cache import Plan, plan_image
 from training.rcnn.losses import Targets
 from training.rcnn.minibatch import BatchSettings, Sampler
 from training.rcnn.proposal_cache import ProposalCache
-from training.rcnn.region_crops import crops_of
-from training.rcnn.sampling import SamplingSettings
+from training.rcnn.sampling import SamplingSettings, crops_of
+from training.trainer.distributed import World
+from training.trainer.left_out import BrokenImages
 
 
 class View(NamedTuple):

@@ -12,11 +12,11 @@ from torch import Tensor
 from torch.func import functional_call
 
 from detector.datasets.record import Record
-from training.common.distributed import World
 from training.rcnn.dataloader import cached_targets, on_device
 from training.rcnn.feature_cache import FeatureCache
 from training.rcnn.losses import Asked, asked
 from training.rcnn.training_module import RegionLearner
+from training.trainer.distributed import World
 
 IMAGES = 200
 """Held-out pictures that are looked at: enough to tell whether the loss still falls."""

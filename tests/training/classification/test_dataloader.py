@@ -16,8 +16,8 @@ from tests.training.labelled_sets import write_folders
 from training.classification.augmentation import Distortion, PatchSettings
 from training.classification.dataloader import Augmentation, MeasuredPieces, Piece, TrainingPieces, loader
 from training.classification.dataset import ImageList, read_labelled_images
-from training.common.broken_images import BrokenImages
-from training.common.distributed import World
+from training.trainer.distributed import World
+from training.trainer.left_out import BrokenImages
 
 LATE = Augmentation(random_interpolation_from=1)
 

@@ -27,12 +27,12 @@ from training.classification.dataset import read_labelled_images
 from training.classification.initialization import fresh
 from training.classification.pretraining import PretrainRecipe, pretrain
 from training.classification.validation import ACCURACY, BEST, LAST
-from training.common.broken_images import BrokenImages
-from training.common.distributed import join_world, leave_world
-from training.common.schedule import Decay
-from training.common.state import load_state, save_state
 from training.pretrain_cls import pretrain_classifier
 from training.rcnn.recipe import Averaging
+from training.trainer.distributed import join_world, leave_world
+from training.trainer.left_out import BrokenImages
+from training.trainer.optimization import Decay
+from training.trainer.state import load_state, save_state
 
 MILD = Augmentation(PatchSettings(least=0.7), distortion=None)
 SMALL = PretrainRecipe(epochs=4, batch=3, rate=0.01, measure_every=2, save_every=3, augmentation=MILD)

@@ -16,8 +16,7 @@ from detector.datasets.record import Record
 from detector.errors import DatasetError
 from detector.inference.region_crops import Preprocessing
 from detector.structures.boxes import as_boxes
-from training.multibox.batches import Batches, Minibatch
-from training.multibox.windows import WindowSettings
+from training.multibox.dataloader import Batches, Minibatch, WindowSettings
 
 PREPARE = Preprocessing((100.0, 100.0, 100.0), (1.0, 1.0, 1.0), size=64, short_side=20)
 USUAL = WindowSettings()

@@ -31,10 +31,9 @@ from detector.models.torchvision_googlenet import PREPROCESSING as TORCHVISION_P
 from detector.models.torchvision_googlenet import TorchvisionGoogLeNet
 from detector.structures.classes import ilsvrc_cls
 from detector.structures.proposals import Source
-from training.multibox.batches import Batches
+from training.multibox.dataloader import Batches, WindowSettings
 from training.multibox.dataset import read_object_images
 from training.multibox.loop import MultiBoxRecipe
-from training.multibox.windows import WindowSettings
 from training.train_multibox import add_multibox
 
 SMALL = MultiBoxRecipe(iterations=8, batch=4, warmup=2, shapes=5, size=96, save_every=4)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from detector.structures.boxes import area, as_boxes, flip
-from training.multibox.windows import Window, WindowSettings, draw_window, objects_in
+from training.multibox.dataloader import Window, WindowSettings, draw_window, objects_in
 
 SETTINGS = WindowSettings()
 WINDOW = (50, 0, 150, 100)  # at 200 pixels a side: everything twice as large

@@ -14,13 +14,13 @@ from detector.errors import CheckpointError, DetectorError, ParameterError
 from detector.models.checkpoint import Checkpoint, load_checkpoint, verify_checkpoint
 from detector.models.multibox_head import MultiBoxHead, MultiBoxSpec
 from tests.training.runs import CLASSES, SMALL, keep_all, small_set, train
-from training.common.run_log import RunLog
-from training.common.state import load_state, save_state
 from training.rcnn.finetuning import finetune
 from training.rcnn.losses import LossWeights
 from training.rcnn.minibatch import BatchSettings
 from training.rcnn.recipe import Averaging, Recipe
 from training.rcnn.sampling import SamplingSettings
+from training.trainer.run_log import RunLog
+from training.trainer.state import load_state, save_state
 
 LEARNING = replace(
     SMALL,

@@ -12,14 +12,14 @@ from torch import Tensor
 
 from detector.errors import ParameterError
 from tests.training.heads import heads_that_tell, mixed_minibatch
-from training.common.distributed import World
-from training.common.schedule import Decay
 from training.rcnn.dataloader import Feed, Minibatch
 from training.rcnn.loop import run_training
 from training.rcnn.losses import LossWeights
 from training.rcnn.minibatch import BatchSettings
 from training.rcnn.recipe import Averaging, Recipe
 from training.rcnn.training_module import RegionLearner
+from training.trainer.distributed import World
+from training.trainer.optimization import Decay
 
 STAGES = 18
 PLAIN = Recipe(

@@ -10,13 +10,13 @@ import torch
 from detector.errors import ParameterError
 from detector.models.checkpoint import Checkpoint, load_checkpoint
 from tests.training.runs import CLASSES, SMALL, small_set
-from training.common.broken_images import BrokenImages
-from training.common.distributed import World
 from training.rcnn.dataloader import CachedFeed, Feed, Minibatch
 from training.rcnn.make_dataloader import Source, cache_size, choose_feed
 from training.rcnn.mixing import Ingredient, Mix, mix
 from training.rcnn.proposal_cache import ProposalCache
 from training.rcnn.streaming_dataset import StreamFeed
+from training.trainer.distributed import World
+from training.trainer.left_out import BrokenImages
 
 FROZEN = 16
 """Stages up to pool4: a map is 832 x 7 x 7."""

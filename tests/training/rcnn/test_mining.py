@@ -5,12 +5,12 @@ import pytest
 import torch
 
 from tests.training.heads import BACKGROUND, heads_that_tell, maps_of, targets_of
-from training.common.distributed import World
 from training.rcnn.dataloader import Minibatch
 from training.rcnn.losses import LossWeights
 from training.rcnn.minibatch import BatchSettings, Sampler
 from training.rcnn.mining import keep_hardest
 from training.rcnn.training_module import RegionLearner
+from training.trainer.distributed import World
 
 OBJECT = -1
 """The slot of a region that is not of the pool."""

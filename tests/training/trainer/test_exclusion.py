@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from training.common.exclusion import Exclusion
+from training.trainer.left_out import Exclusion
 
 
 @pytest.mark.parametrize(

@@ -14,12 +14,11 @@ import torch
 from safetensors.torch import save
 
 from detector.errors import CheckpointError, DetectorError, ParameterError
-from training.common.disk_space import DiskSpaceError, allocate
-from training.common.locks import run_folder
-from training.common.run_log import Lines, lines_before, log_lines
-from training.common.script import naming, one_line_errors
-from training.common.state import load_state, read_sealed, save_state, write_sealed
 from training.rcnn.map_store import MapStore
+from training.trainer.run_folder import run_folder
+from training.trainer.run_log import Lines, lines_before, log_lines
+from training.trainer.script import DiskSpaceError, allocate, naming, one_line_errors
+from training.trainer.state import load_state, read_sealed, save_state, write_sealed
 
 Damage = Callable[[bytes], bytes]
 
@@ -152,7 +151,7 @@ def test_what_a_kill_left_of_a_log(tmp_path: Path, content: bytes | None, iterat
 HOLD = """
 import sys, time
 from pathlib import Path
-from training.common.locks import run_folder
+from training.trainer.run_folder import run_folder
 with run_folder(Path(sys.argv[1])):
     print("held", flush=True)
     sys.stdin.read()
@@ -181,7 +180,7 @@ def test_a_folder_is_one_runs(tmp_path: Path) -> None:
     with run_folder(tmp_path / "run"):
         with run_folder(tmp_path / "run"):
             pass
-        check = "import sys; from pathlib import Path; from training.common.locks import run_folder\n"
+        check = "import sys; from pathlib import Path; from training.trainer.run_folder import run_folder\n"
         check += "with run_folder(Path(sys.argv[1])): pass"
         other = subprocess.run(
             [sys.executable, "-c", check, str(tmp_path / "run")], capture_output=True, text=True

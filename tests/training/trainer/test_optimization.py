@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from training.common.schedule import Decay, Keep, average_in, exponential, none, schedule, uniform
+from training.trainer.optimization import Decay, Keep, average_in, exponential, none, schedule, uniform
 
 
 @pytest.mark.parametrize(

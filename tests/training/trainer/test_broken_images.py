@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from detector.errors import DatasetError
-from training.common.broken_images import BrokenImages
+from training.trainer.left_out import BrokenImages
 
 CAFE = os.fsdecode(b"ant/caf\xe9.jpg")
 NAMES = ["ant/\u2028 \x85.jpg", "ant/b.jpg"]

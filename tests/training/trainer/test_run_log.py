@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from training.common.tensorboard import open_board, show
+from training.trainer.run_log import open_board, show
 
 
 def written(folder: Path, iterations: range, value: float) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from detector.errors import ParameterError
-from training.common.run_files import check_run_folder
+from training.trainer.run_folder import check_run_folder
 
 
 @pytest.fixture

@@ -6,8 +6,8 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from training.common.schedule import Keep, average_in
-from training.common.state import load_state, momenta, restore_momenta, save_state
+from training.trainer.optimization import Keep, average_in
+from training.trainer.state import load_state, momenta, restore_momenta, save_state
 
 _LARGEST_GRADIENT = 10.0
 
