@@ -21,6 +21,7 @@ import torch
 from PIL import Image
 from torch import nn
 from torchvision.models import GoogLeNet as TorchvisionNetwork
+from training.classification.training_step import ClassifierStep
 
 from detector.inference.engine import choose_device, choose_precision
 from detector.models.backbone import Backbone
@@ -30,7 +31,6 @@ from detector.models.region_network import RegionNetwork
 from detector.models.torchvision_googlenet import TorchvisionGoogLeNet
 from training.classification.dataloader import Augmentation, Piece, TrainingPieces
 from training.classification.dataset import ImageList
-from training.classification.training_step import ClassifierStep
 from training.rcnn.losses import LossWeights, Targets
 from training.rcnn.training_module import RegionLearner
 from training.trainer.distributed import World

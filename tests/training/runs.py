@@ -15,13 +15,13 @@ from dataclasses import replace
 from pathlib import Path
 
 from torch import nn
+from training.rcnn.minibatch import BatchSettings
 
 from detector.datasets.record import Dataset
 from detector.models.checkpoint import Checkpoint, load_checkpoint
 from detector.structures.classes import ClassList
 from training.multibox.dataset import read_object_images
 from training.rcnn.finetuning import finetune
-from training.rcnn.minibatch import BatchSettings
 from training.rcnn.recipe import Recipe
 from training.rcnn.sampling import SamplingSettings
 from training.trainer.distributed import leave_world

@@ -21,9 +21,8 @@ from training.finetune.measuring import Measured, measure, note_figure
 from training.finetune.report import RunFacts, report
 from training.finetune.training_data import ChosenData, FurtherData, check_shown
 from training.rcnn.finetuning import finetune, stages_through
-from training.rcnn.mixing import Ingredient
+from training.rcnn.mixing import DatasetSpec, spread
 from training.rcnn.recipe import Recipe
-from training.rcnn.validation import spread
 from training.trainer.run_folder import check_utf8, run_folder
 
 REPORT, FIGURES = "report.html", "figures.json"
@@ -92,7 +91,7 @@ def _train(plan: Plan, number: int) -> Path:
     alone = plan.members == 1
     data = plan.data
     return finetune(
-        [Ingredient(data.train), *(one.ingredient for one in plan.also)],
+        [DatasetSpec(data.train), *(one.spec for one in plan.also)],
         plan.init,
         data.classes,
         plan.output if alone else plan.output / f"member-{number + 1}",
@@ -100,7 +99,7 @@ def _train(plan: Plan, number: int) -> Path:
         cache=plan.cache,
         name=plan.name if alone else f"{plan.name}-{number + 1}",
         data_name=plan.data_name,
-        held_out=Dataset(spread(data.held_out.records, plan.measured_images), data.held_out.class_ids),
+        validation=Dataset(spread(data.held_out.records, plan.measured_images), data.held_out.class_ids),
         device=plan.device,
         cache_gib=plan.cache_gib,
         workers=plan.workers,

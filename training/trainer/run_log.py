@@ -1,47 +1,52 @@
-"""The log of a training run: one JSON object a line, ready to be plotted.
-
-TensorBoard's view of a run, where the package is installed: `tensorboard --logdir RUN`.
-"""
+"""The logs of a run: JSON, one object a line, and TensorBoard's events where that package is installed."""
 
 import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
-from torch import Tensor
 from tqdm import tqdm
 
 from detector.io.atomic_write import write_whole
 from training.trainer.script import naming
 
-_SHOWN = 50
+_MEAN_OVER = 50
 """Iterations that the progress bar's figures are a running mean over."""
 
 
 class RunLog:
-    """Appends every iteration's losses; on resuming, what will be done again is cut off first."""
+    """What the first process of a run writes at every iteration, and after every validation.
 
-    def __init__(self, path: Path, first: int) -> None:
-        """``first`` is the iteration that the run starts or goes on with."""
-        self._lines = Lines(path, first)
+    ``log.jsonl`` has a line an iteration, ``tensorboard/`` the same and the figures of validations.
+    """
+
+    def __init__(self, output: Path, first: int) -> None:
+        """Open the logs for a run that starts or resumes at iteration ``first``: what stands there of
+        iteration ``first`` and later is cut off, for it will be done again."""
+        self._lines = Lines(output / "log.jsonl", first)
+        self._tensorboard = open_tensorboard(output / "tensorboard", first)
         self._mean: dict[str, float] = {}
 
-    def add(self, iteration: int, rate: float, part: Mapping[str, Tensor], bar: tqdm) -> dict[str, float]:
-        """Write one iteration's losses, scalars by name, and show their running mean; return them."""
-        values = {name: value.item() for name, value in part.items()}
-        rounded = {name: round(value, 5) for name, value in values.items()}
+    def add(self, iteration: int, rate: float, losses: Mapping[str, float], bar: tqdm) -> None:
+        """Write one iteration's learning rate and losses; show their running mean in the progress bar."""
+        rounded = {name: round(value, 5) for name, value in losses.items()}
         self._lines.add({"iteration": iteration, "rate": round(rate, 8), **rounded})
-        for name, value in values.items():
-            self._mean[name] = self._mean.get(name, value) + (value - self._mean.get(name, value)) / _SHOWN
+        show(self._tensorboard, "train", iteration, {**losses, "rate": rate})
+        for name, value in losses.items():
+            mean = self._mean.get(name, value)
+            self._mean[name] = mean + (value - mean) / _MEAN_OVER
         bar.set_postfix({name: f"{value:.3f}" for name, value in self._mean.items()}, refresh=False)
-        return values
+
+    def add_validation(self, iteration: int, figures: Mapping[str, float]) -> None:
+        """Show the figures of a validation after an iteration in TensorBoard."""
+        show(self._tensorboard, "validation", iteration, figures)
 
 
 class Lines:
-    """A file of JSON objects, one a line, each of an ``iteration``, that goes on where a run goes on."""
+    """A file of JSON objects, one a line, each of an ``iteration``."""
 
     def __init__(self, path: Path, first: int) -> None:
-        """What stands there of iteration ``first`` and later is cut off."""
+        """Open the file for lines of iteration ``first`` and later; what stands there of these is cut off."""
         with naming(path):
             write_whole(path, "".join(f"{line}\n" for line in lines_before(path, first)).encode())
         self._path = path
@@ -53,7 +58,7 @@ class Lines:
 
 
 def lines_before(path: Path, first: int) -> list[str]:
-    """The lines of a log whose ``iteration`` is below ``first``; none if there is no log.
+    """Return the lines of a log whose ``iteration`` is below ``first``; none if there is no log.
 
     What a kill or a full disk left of a line is no line.
     """
@@ -61,12 +66,12 @@ def lines_before(path: Path, first: int) -> list[str]:
 
 
 def log_lines(path: Path) -> list[tuple[str, dict[str, Any]]]:
-    """The whole lines of a log, as they stand there and parsed; none if there is no log.
+    """Return the whole lines of a log, as they stand there and parsed; none if there is no log.
 
-    Anything else is passed over: half a line, zeros that a power cut left. Where more than the last line is,
-    it is said.
+    Damaged lines are left out: half a line after a kill, zeros after a power cut. A message says how many,
+    unless it is the last line alone.
     """
-    found, lost = [], 0
+    entries, damaged = [], 0
     lines = path.read_text(errors="replace").split("\n") if path.exists() else [""]
     for line in lines[:-1]:  # after the last line feed nothing is whole
         try:
@@ -74,23 +79,23 @@ def log_lines(path: Path) -> list[tuple[str, dict[str, Any]]]:
         except ValueError:
             entry = None
         if isinstance(entry, dict) and isinstance(entry.get("iteration"), int):
-            found.append((line, entry))
+            entries.append((line, entry))
         else:
-            lost += 1
-    if lost:
-        tqdm.write(f"{path}: {lost} lines are damaged, and are left out")
-    return found
+            damaged += 1
+    if damaged:
+        tqdm.write(f"{path}: {damaged} lines are damaged, and are left out")
+    return entries
 
 
-class Board(Protocol):
-    """What takes the figures of an iteration."""
+class TensorBoard(Protocol):
+    """The part of ``SummaryWriter`` that is used."""
 
     def add_scalar(self, tag: str, value: float, step: int) -> object:
-        """Note one figure."""
+        """Write one figure of an iteration."""
 
 
-def open_board(folder: Path, first: int) -> Board | None:
-    """A writer of events below ``folder``, or None, with a word about it, where tensorboard is missing.
+def open_tensorboard(folder: Path, first: int) -> TensorBoard | None:
+    """Return a writer of events below ``folder``, or None, with a message, where tensorboard is missing.
 
     What an earlier process wrote from iteration ``first`` on, which will be done again, is not shown.
     """
@@ -105,8 +110,8 @@ def open_board(folder: Path, first: int) -> Board | None:
     return SummaryWriter(str(folder), purge_step=first, flush_secs=30)
 
 
-def show(board: Board | None, group: str, iteration: int, values: Mapping[str, float]) -> None:
-    """Note the figures of an iteration as ``group/name``."""
-    if board is not None:
-        for name, value in values.items():
-            board.add_scalar(f"{group}/{name}", value, iteration)
+def show(tensorboard: TensorBoard | None, group: str, iteration: int, figures: Mapping[str, float]) -> None:
+    """Write the figures of an iteration as ``group/name``."""
+    if tensorboard is not None:
+        for name, value in figures.items():
+            tensorboard.add_scalar(f"{group}/{name}", value, iteration)

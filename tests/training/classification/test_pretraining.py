@@ -15,6 +15,7 @@ import pytest
 import torch
 from safetensors import safe_open
 from torch import Tensor, nn
+from training.classification.validation import ACCURACY, BEST, LAST
 
 from detector.errors import CheckpointError, DatasetError, ParameterError
 from detector.inference.loading import load_classifier
@@ -26,7 +27,6 @@ from training.classification.dataloader import Augmentation
 from training.classification.dataset import read_labelled_images
 from training.classification.initialization import fresh
 from training.classification.pretraining import PretrainRecipe, pretrain
-from training.classification.validation import ACCURACY, BEST, LAST
 from training.pretrain_cls import pretrain_classifier
 from training.rcnn.recipe import Averaging
 from training.trainer.distributed import join_world, leave_world

@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from training.multibox.loop import MultiBoxRecipe
 
 from detector.datasets.record import Record
 from detector.errors import CheckpointError, ParameterError
@@ -33,7 +34,6 @@ from detector.structures.classes import ilsvrc_cls
 from detector.structures.proposals import Source
 from training.multibox.dataloader import Batches, WindowSettings
 from training.multibox.dataset import read_object_images
-from training.multibox.loop import MultiBoxRecipe
 from training.train_multibox import add_multibox
 
 SMALL = MultiBoxRecipe(iterations=8, batch=4, warmup=2, shapes=5, size=96, save_every=4)

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors import safe_open
+from training.rcnn.minibatch import BatchSettings
 
 from detector.datasets.record import Dataset
 from detector.errors import CheckpointError, DetectorError, ParameterError
@@ -16,7 +17,6 @@ from detector.models.multibox_head import MultiBoxHead, MultiBoxSpec
 from tests.training.runs import CLASSES, SMALL, keep_all, small_set, train
 from training.rcnn.finetuning import finetune
 from training.rcnn.losses import LossWeights
-from training.rcnn.minibatch import BatchSettings
 from training.rcnn.recipe import Averaging, Recipe
 from training.rcnn.sampling import SamplingSettings
 from training.trainer.run_log import RunLog

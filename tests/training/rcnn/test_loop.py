@@ -9,13 +9,13 @@ import pytest
 import torch
 from safetensors import safe_open
 from torch import Tensor
+from training.rcnn.loop import run_training
+from training.rcnn.minibatch import BatchSettings
 
 from detector.errors import ParameterError
 from tests.training.heads import heads_that_tell, mixed_minibatch
 from training.rcnn.dataloader import Feed, Minibatch
-from training.rcnn.loop import run_training
 from training.rcnn.losses import LossWeights
-from training.rcnn.minibatch import BatchSettings
 from training.rcnn.recipe import Averaging, Recipe
 from training.rcnn.training_module import RegionLearner
 from training.trainer.distributed import World

@@ -3,12 +3,12 @@
 import numpy as np
 import pytest
 import torch
+from training.rcnn.minibatch import BatchSettings, Sampler
+from training.rcnn.mining import keep_hardest
 
 from tests.training.heads import BACKGROUND, heads_that_tell, maps_of, targets_of
 from training.rcnn.dataloader import Minibatch
 from training.rcnn.losses import LossWeights
-from training.rcnn.minibatch import BatchSettings, Sampler
-from training.rcnn.mining import keep_hardest
 from training.rcnn.training_module import RegionLearner
 from training.trainer.distributed import World
 
