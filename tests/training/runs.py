@@ -15,12 +15,12 @@ from dataclasses import replace
 from pathlib import Path
 
 from torch import nn
-from training.rcnn.minibatch import BatchSettings
 
 from detector.datasets.record import Dataset
 from detector.models.checkpoint import Checkpoint, load_checkpoint
 from detector.structures.classes import ClassList
 from training.multibox.dataset import read_object_images
+from training.rcnn.dataloader import BatchSettings
 from training.rcnn.finetuning import finetune
 from training.rcnn.recipe import Recipe
 from training.rcnn.sampling import SamplingSettings
@@ -34,14 +34,14 @@ SMALL = Recipe(
     head_rate=1e-5,  # untrained weights give large maps
     warmup=2,
     save_every=2,
-    check_every=3,
+    validate_every=3,
     batch=BatchSettings(positives=3, background=4, whole=1, mined=0.5, pool=2, images=2),
     sampling=SamplingSettings(positives=3, background=4),
 )
 
 KINDS = {
     "cached": SMALL,
-    "streamed": replace(SMALL, iterations=6, distortion=True, patience=2, frozen_through="inception_5a"),
+    "streamed": replace(SMALL, iterations=6, color_jitter=True, patience=2, frozen_through="inception_5a"),
 }
 """A run from cached maps, and one from pictures, which keeps the best weights; both mine hard backgrounds."""
 
@@ -74,7 +74,7 @@ def train(
         cache=cache or output / "cache",
         name="small",
         data_name="rectangles",
-        held_out=Dataset(records[3:4], ["dog"]) if held_out else None,
+        validation=Dataset(records[3:4], ["dog"]) if held_out else None,
         device="cpu",
     )
 

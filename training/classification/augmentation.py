@@ -80,7 +80,7 @@ class ColorJitter:
 
     def __post_init__(self) -> None:
         if not (0 <= self.amount <= 1 and self.lighting >= 0):
-            raise ParameterError(f"color jitter needs amount in 0..1 and lighting >= 0, got {self}")
+            raise ParameterError(f"a distortion needs amount in 0..1 and lighting >= 0, got {self}")
 
 
 def generator(*key: int) -> np.random.Generator:

@@ -169,7 +169,8 @@ def _sample(
             regions_of.append(Regions.none())
             digests.append(b"")
             continue
-        regions_of.append(sample_regions(record, proposed.boxes, background_label, settings, rng))
+        regions = sample_regions(record, proposed.boxes, background_label, settings, rng)
+        regions_of.append(regions.with_whole_image(record))
         digests.append(digest)
     if not any(digests):
         raise DatasetError(f"none of {len(records)} pictures can be read any more")

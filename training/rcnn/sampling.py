@@ -58,6 +58,18 @@ class Regions:
         """Which regions [R] are whole images, which are cut without context."""
         return self.labels == WHOLE
 
+    def with_whole_image(self, record: Record) -> "Regions":
+        """Add the whole image twice, the second one mirrored."""
+        whole = as_boxes([(0, 0, record.width, record.height)] * 2)
+        return Regions(
+            np.concatenate([self.boxes, whole]),
+            np.concatenate([self.mirrored, [False, True]]),
+            np.concatenate([self.labels, [WHOLE, WHOLE]]),
+            np.concatenate([self.overlaps, np.zeros(2, np.float32)]),
+            np.concatenate([self.deltas, np.full((2, 4), np.nan, np.float32)]),
+            np.concatenate([self.certain, np.ones(2, bool)]),
+        )
+
     @classmethod
     def none(cls) -> "Regions":
         """No regions: those of an image that cannot be read."""
@@ -85,12 +97,12 @@ def sample_regions(
     settings: SamplingSettings,
     rng: np.random.Generator,
 ) -> Regions:
-    """Sample positive and background regions of one image, half of them mirrored, and twice the whole of it.
+    """Sample positive and background regions of one image, half of them mirrored.
 
     Candidates are the proposals, the objects' boxes, and jittered copies of those: there are few objects
     and many ways to be slightly off. Objects share the positives evenly, so that an image of one dog and
     one flea teaches both. Objects of unknown class are sampled like the others; what lies in a crowd is no
-    background. The two whole images come last, the second one mirrored.
+    background.
     """
     proposals = proposals[np.lexsort(proposals.T)]  # the choice must not depend on their ranking
     objects = np.concatenate([record.boxes, record.unknown])
@@ -116,15 +128,7 @@ def sample_regions(
             deltas[i] = encode(boxes[i : i + 1], objects[target : target + 1])[0]
     deltas[mirrored, 0] *= -1
     certain = (labels != background_label) | (best[chosen] >= NEAR_IOU) | (not record.partial)
-    whole = as_boxes([(0, 0, record.width, record.height)] * 2)
-    return Regions(
-        np.concatenate([boxes, whole]),
-        np.concatenate([mirrored, [False, True]]),
-        np.concatenate([labels, [WHOLE, WHOLE]]),
-        np.concatenate([best[chosen], np.zeros(2, np.float32)]),
-        np.concatenate([deltas, np.full((2, 4), np.nan, np.float32)]),
-        np.concatenate([certain, np.ones(2, bool)]),
-    )
+    return Regions(boxes, mirrored, labels, best[chosen], deltas, certain)
 
 
 def jitter_boxes(

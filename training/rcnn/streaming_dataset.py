@@ -230,7 +230,8 @@ class _DrawnBatches(Dataset[DrawnBatch]):
         except ImageError as error:
             broken[record.image_id] = str(error)
             return None
-        return sample_regions(record, boxes, self._images.background_label, self._sampling, rng)
+        regions = sample_regions(record, boxes, self._images.background_label, self._sampling, rng)
+        return regions.with_whole_image(record)
 
     def _read(
         self, index: int, regions: Regions, drawn: NDArray[np.int64], iteration: int, place: int

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from training.rcnn.validation import EarlyStop
+from training.trainer.trainer import EarlyStop
 
 NAN = float("nan")
 

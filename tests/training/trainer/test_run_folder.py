@@ -1,13 +1,15 @@
-"""No run writes over what it reads, or among its data, or where its libraries cannot."""
+"""A run folder: one run at a time, apart from what the run reads."""
 
 import os
+import subprocess
+import sys
 from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
 
 from detector.errors import ParameterError
-from training.trainer.run_folder import check_run_folder
+from training.trainer.run_folder import check_run_folder, run_folder
 
 
 @pytest.fixture
@@ -47,3 +49,61 @@ def test_a_run_stays_apart(place: Path, output: str, read: str, members: int, sa
 def test_a_folder_whose_name_is_not_utf8() -> None:
     with pytest.raises(ParameterError, match=r"^r\\xff has a name that is not UTF-8"):
         check_run_folder(Path(os.fsdecode(b"r\xff")), [], [])
+
+
+HOLD = """
+import sys, time
+from pathlib import Path
+from training.trainer.run_folder import run_folder
+with run_folder(Path(sys.argv[1])):
+    print("held", flush=True)
+    sys.stdin.read()
+"""
+
+
+def holder(folder: Path) -> subprocess.Popen[str]:
+    process = subprocess.Popen(
+        [sys.executable, "-c", HOLD, str(folder)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == "held\n"
+    return process
+
+
+def test_a_folder_is_one_runs(tmp_path: Path) -> None:
+    """The other one is named; a kill gives the folder free, and within a process it may be taken again."""
+    process = holder(tmp_path / "run")
+    with (
+        pytest.raises(ParameterError, match=f"in use by process {process.pid} "),
+        run_folder(tmp_path / "run"),
+    ):
+        pass
+    process.kill()
+    process.wait()
+    with run_folder(tmp_path / "run"):
+        with run_folder(tmp_path / "run"):
+            pass
+        check = "import sys; from pathlib import Path; from training.trainer.run_folder import run_folder\n"
+        check += "with run_folder(Path(sys.argv[1])): pass"
+        other = subprocess.run(
+            [sys.executable, "-c", check, str(tmp_path / "run")], capture_output=True, text=True
+        )
+        assert f"in use by process {os.getpid()} " in other.stderr, "still held after the inner block"
+    with run_folder(tmp_path / "run"):
+        pass
+
+
+def test_a_command_line_that_is_not_utf8(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its folder is locked as any other."""
+    monkeypatch.setattr(sys, "argv", ["train.py", os.fsdecode(b"v\xff")])
+    with run_folder(tmp_path):
+        assert (tmp_path / ".lock").read_text().endswith(r"(train.py v\udcff)")
+
+
+def test_what_a_kill_left_half_written_is_removed(tmp_path: Path) -> None:
+    left = tmp_path / ".state.safetensors.123"
+    left.write_bytes(b"half")
+    (tmp_path / "state.safetensors").write_bytes(b"whole")
+    with run_folder(tmp_path):
+        assert not left.exists()
+        assert (tmp_path / "state.safetensors").exists()

@@ -14,7 +14,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from training.multibox.loop import MultiBoxRecipe
 
 from detector.datasets.record import Record
 from detector.errors import CheckpointError, ParameterError
@@ -32,9 +31,9 @@ from detector.models.torchvision_googlenet import PREPROCESSING as TORCHVISION_P
 from detector.models.torchvision_googlenet import TorchvisionGoogLeNet
 from detector.structures.classes import ilsvrc_cls
 from detector.structures.proposals import Source
-from training.multibox.dataloader import Batches, WindowSettings
+from training.multibox.dataloader import WindowBatches, WindowSettings
 from training.multibox.dataset import read_object_images
-from training.train_multibox import add_multibox
+from training.multibox.training import MultiBoxRecipe, add_multibox
 
 SMALL = MultiBoxRecipe(iterations=8, batch=4, warmup=2, shapes=5, size=96, save_every=4)
 """At 96 pixels the trunk costs a fifth of what it costs at 224."""
@@ -103,7 +102,7 @@ def test_every_iteration_and_every_epoch_is_logged(undisturbed: Path) -> None:
         if name != "iteration":
             assert metrics[f"MultiBox {name}"] == pytest.approx(value, abs=1e-4)
     assert sorted(path.name for path in undisturbed.iterdir()) == [
-        "detector.safetensors", "log.jsonl", "recall.jsonl", "state.safetensors",
+        "detector.safetensors", "log.jsonl", "recall.jsonl", "state.safetensors", "tensorboard",
     ]  # fmt: skip
 
 
@@ -112,7 +111,9 @@ def test_it_learns(records: list[Record], init_path: Path, tmp_path: Path) -> No
     recall = {}
     for iterations in (0, 40):
         whole = WindowSettings(whole=1.0)
-        recipe = replace(SMALL, iterations=iterations, batch=6, warmup=5, average=0.9, windows=whole, seed=1)
+        recipe = replace(
+            SMALL, iterations=iterations, batch=6, warmup=5, ema_decay=0.9, windows=whole, seed=1
+        )
         path = add_multibox(
             load_checkpoint(init_path), records, [], tmp_path / str(iterations), recipe, device="cpu"
         )
@@ -131,8 +132,8 @@ def test_killed_and_resumed_equals_undisturbed(
     """kill -9 at some moment of the iterations, then the same command again."""
     script = (
         "import sys; from pathlib import Path; sys.path.insert(0, sys.argv[4]);"
-        "from tests.training.multibox.test_loop import SMALL;"
-        "from training.train_multibox import add_multibox;"
+        "from tests.training.multibox.test_training import SMALL;"
+        "from training.multibox.training import add_multibox;"
         "from training.multibox.dataset import read_object_images;"
         "from detector.models.checkpoint import load_checkpoint;"
         "records = read_object_images([Path(sys.argv[1])], frozenset()).records;"
@@ -178,15 +179,15 @@ def test_a_run_cut_off_anywhere_goes_on(
     after: int,
 ) -> None:
     """From the state after four iterations; what is done twice is in the logs once."""
-    made = Batches.make
+    made = WindowBatches.__getitem__
 
-    def make(self: Batches, iteration: int) -> object:
+    def make(self: WindowBatches, iteration: int) -> object:
         if iteration == after:
             raise Cut
         return made(self, iteration)
 
     with monkeypatch.context() as patch:
-        patch.setattr(Batches, "make", make)
+        patch.setattr(WindowBatches, "__getitem__", make)
         with pytest.raises(Cut):
             add_multibox(load_checkpoint(init_path), records, records[:4], tmp_path, SMALL, device="cpu")
     assert not (tmp_path / "detector.safetensors").exists()

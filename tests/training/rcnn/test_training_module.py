@@ -1,15 +1,12 @@
-"""Hard backgrounds: which come into the pool, and which of the pool are learnt from."""
+"""Hard backgrounds: which of the pool are learnt from."""
 
-import numpy as np
 import pytest
 import torch
-from training.rcnn.minibatch import BatchSettings, Sampler
-from training.rcnn.mining import keep_hardest
 
 from tests.training.heads import BACKGROUND, heads_that_tell, maps_of, targets_of
-from training.rcnn.dataloader import Minibatch
+from training.rcnn.dataloader import RegionBatch
 from training.rcnn.losses import LossWeights
-from training.rcnn.training_module import RegionLearner
+from training.rcnn.training_module import RegionTrainingModule, keep_hardest
 from training.trainer.distributed import World
 
 OBJECT = -1
@@ -35,29 +32,11 @@ def test_the_hardest_are_kept(
     logits[:, 0] = torch.tensor(objectness)
     targets = targets_of([0 if slot == OBJECT else BACKGROUND for slot in slots])
     # A dropout that leaves little: only a look without it tells who is hard.
-    learner = RegionLearner(heads_that_tell(dropout=0.99), 18, LossWeights()).train()
-    batch = Minibatch(maps_of(logits), targets, torch.tensor(slots))
+    learner = RegionTrainingModule(heads_that_tell(dropout=0.99), 18, LossWeights()).train()
+    batch = RegionBatch(maps_of(logits), targets, torch.tensor(slots))
     kept = keep_hardest(batch, learner, pool, keep, World(), torch.float32)
     assert kept.slots.tolist() == [slots[index] for index in stays]
     assert torch.equal(kept.maps, batch.maps[stays])
     for mine, all_of in zip(kept.targets, targets, strict=True):
         assert torch.equal(mine.nan_to_num(), all_of[stays].nan_to_num())
     assert learner.training
-
-
-def test_the_pool_holds_sure_backgrounds_only() -> None:
-    """What may be an object that nobody labelled is hard because it is one."""
-    labels = np.array([0, 0] + [BACKGROUND] * 8 + [-1, -2])
-    sure = np.arange(len(labels)) % 2 == 0
-    settings = BatchSettings(positives=2, background=8, whole=1, unknown=1, mined=0.5, pool=3)
-    sampler = Sampler(labels, np.zeros(len(labels), np.float32), BACKGROUND, settings, seed=0, sure=sure)
-    pools = np.concatenate([sampler.pool(iteration) for iteration in range(20)])
-    assert set(pools) == {2, 4, 6, 8}
-    assert len(pools) == 20 * 12
-    drawn = labels[sampler.draw(0)]
-    assert (drawn == BACKGROUND).sum() == 4, "the other half of the backgrounds is mined"
-
-
-def test_without_mining_there_is_no_pool() -> None:
-    sampler = Sampler(np.array([0, 1]), np.zeros(2, np.float32), 1, BatchSettings(), seed=0)
-    assert not len(sampler.pool(0))

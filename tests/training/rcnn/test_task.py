@@ -1,4 +1,4 @@
-"""The iterations: gradients in pieces, side classifiers, early stop; on heads alone, which is quick."""
+"""The task of regions: gradients in pieces, side classifiers, rates; on heads alone, which is quick."""
 
 import json
 from collections.abc import Iterator
@@ -9,17 +9,17 @@ import pytest
 import torch
 from safetensors import safe_open
 from torch import Tensor
-from training.rcnn.loop import run_training
-from training.rcnn.minibatch import BatchSettings
 
 from detector.errors import ParameterError
 from tests.training.heads import heads_that_tell, mixed_minibatch
-from training.rcnn.dataloader import Feed, Minibatch
+from training.rcnn.dataloader import BatchSettings, RegionBatch, RegionDataLoader
 from training.rcnn.losses import LossWeights
-from training.rcnn.recipe import Averaging, Recipe
-from training.rcnn.training_module import RegionLearner
+from training.rcnn.recipe import Recipe
+from training.rcnn.task import RegionTask
+from training.rcnn.training_module import RegionTrainingModule
 from training.trainer.distributed import World
-from training.trainer.optimization import Decay
+from training.trainer.optimization import Averaging, Decay
+from training.trainer.trainer import Trainer
 
 STAGES = 18
 PLAIN = Recipe(
@@ -37,14 +37,14 @@ PLAIN = Recipe(
 
 
 class Same:
-    """A feed that gives the same minibatch again and again."""
+    """A dataloader that gives the same minibatch again and again."""
 
-    an_epoch = 1
+    epoch_length = 1
 
-    def __init__(self, batch: Minibatch) -> None:
+    def __init__(self, batch: RegionBatch) -> None:
         self._batch = batch
 
-    def minibatches(self, first: int, last: int) -> Iterator[Minibatch]:
+    def minibatches(self, first: int, last: int) -> Iterator[RegionBatch]:
         return iter([self._batch] * (last - first))
 
     def digest(self) -> bytes:
@@ -56,14 +56,18 @@ def run(
     recipe: Recipe,
     *,
     frozen: int = STAGES,
-    feed: Feed | None = None,
+    dataloader: RegionDataLoader | None = None,
     dropout: float = 0.0,
-) -> tuple[dict[str, Tensor], RegionLearner]:
-    """The weights that result, and the learner."""
+) -> tuple[dict[str, Tensor], RegionTrainingModule]:
+    """The weights that result of the network, and the training module."""
     output.mkdir(exist_ok=True)
-    learner = RegionLearner(heads_that_tell(dropout=dropout), frozen, recipe.loss)
-    feed = feed or Same(mixed_minibatch(1024, 7))
-    return run_training(learner, feed, output, recipe, torch.device("cpu"), World()), learner
+    module = RegionTrainingModule(heads_that_tell(dropout=dropout), frozen, recipe.loss)
+    dataloader = dataloader or Same(mixed_minibatch(1024, 7))
+    cpu, world = torch.device("cpu"), World()
+    task = RegionTask(module, dataloader, recipe, device=cpu, world=world)
+    weights = Trainer(task, recipe, output, device=cpu, world=world).run()
+    prefix = "network."
+    return {name.removeprefix(prefix): w for name, w in weights.items() if name.startswith(prefix)}, module
 
 
 def log(output: Path) -> list[dict[str, float]]:
@@ -88,7 +92,7 @@ def test_pieces_have_the_gradient_of_the_whole(tmp_path: Path, pieces: int) -> N
 def test_side_classifiers_learn_and_are_left_out_of_the_result(tmp_path: Path) -> None:
     """Frozen through pool3: both are read by stages that train."""
     recipe = replace(PLAIN, rate=0.01, head_rate=0.01, loss=LossWeights(auxiliary=0.3))
-    weights, learner = run(tmp_path, recipe, frozen=10, feed=Same(mixed_minibatch(480, 14)))
+    weights, module = run(tmp_path, recipe, frozen=10, dataloader=Same(mixed_minibatch(480, 14)))
     [line] = log(tmp_path)
     assert line["auxiliary"] > 0
     assert line["total"] == pytest.approx(
@@ -99,14 +103,14 @@ def test_side_classifiers_learn_and_are_left_out_of_the_result(tmp_path: Path) -
         + 0.3 * line["auxiliary"],
         rel=1e-4,
     )
-    trained = {name for name, value in learner.network.named_parameters() if value.requires_grad}
+    trained = {name for name, value in module.network.named_parameters() if value.requires_grad}
     assert weights.keys() == trained
     with safe_open(tmp_path / "state.safetensors", framework="pt") as state:
         kept = {name for name in state.keys() if name.startswith("weights/side.")}  # noqa: SIM118
     assert len(kept) == 2 * 6, "the state keeps them: two of three layers each"
     torch.manual_seed(0)
-    first = RegionLearner(heads_that_tell(), 10, recipe.loss).side.state_dict()
-    changed = [not torch.equal(value, first[name]) for name, value in learner.side.state_dict().items()]
+    first = RegionTrainingModule(heads_that_tell(), 10, recipe.loss).side.state_dict()
+    changed = [not torch.equal(value, first[name]) for name, value in module.side.state_dict().items()]
     assert all(changed)
 
 
@@ -120,13 +124,13 @@ def test_side_classifiers_learn_and_are_left_out_of_the_result(tmp_path: Path) -
     ],
 )
 def test_which_side_classifiers_there_are(weight: float, frozen: int, sides: list[str]) -> None:
-    learner = RegionLearner(heads_that_tell(), frozen, LossWeights(auxiliary=weight))
-    assert list(learner.side) == sides
+    module = RegionTrainingModule(heads_that_tell(), frozen, LossWeights(auxiliary=weight))
+    assert list(module.side) == sides
 
 
 def test_each_stage_has_its_rate() -> None:
-    groups = RegionLearner(heads_that_tell(), 15, LossWeights()).rates(0.1, 0.5, 0.25)
-    assert [group["rate"] for group in groups] == [0.1, 0.025, 0.5]  # 5b, 5a, heads; pool4 has no weights
+    groups = RegionTrainingModule(heads_that_tell(), 15, LossWeights()).parameter_groups(0.1, 0.5, 0.25)
+    assert [group["lr"] for group in groups] == [0.1, 0.025, 0.5]  # 5b, 5a, heads; pool4 has no weights
     network = heads_that_tell()
     sizes = [sum(weight.numel() for weight in group["params"]) for group in groups]
     stages = [
