@@ -22,7 +22,8 @@ from detector.io.terminal_text import valid_name
 from detector.models.checkpoint import load_checkpoint
 from detector.pretrained import SHIPPED
 from training.multibox.dataset import read_object_images
-from training.multibox.training import MultiBoxRecipe, add_multibox
+from training.multibox.task import MultiBoxRecipe
+from training.multibox.training import add_multibox
 from training.trainer.distributed import leave_world
 from training.trainer.left_out import Exclusion
 from training.trainer.run_folder import check_run_folder, run_folder

@@ -16,7 +16,8 @@ from detector.models.checkpoint import (
 from detector.structures.classes import ilsvrc_det
 from tests.training.small_sets import rectangles, write_agnostic, write_ilsvrc, write_voc
 from training.multibox.dataset import read_object_images
-from training.multibox.training import MultiBoxRecipe, add_multibox
+from training.multibox.task import MultiBoxRecipe
+from training.multibox.training import add_multibox
 from training.train_multibox import main
 
 

@@ -34,7 +34,7 @@ from training.trainer.distributed import World
 from training.trainer.left_out import BrokenImages
 from training.trainer.optimization import Averaging, Decay, RateSchedule, TrainingSettings
 from training.trainer.run_log import Lines, lines_before
-from training.trainer.trainer import Validation
+from training.trainer.validation import Validation
 
 BEST, LAST, ACCURACY = "best.safetensors", "last.safetensors", "accuracy.jsonl"
 """Names of the checkpoints and of the list of validations in a run's folder."""

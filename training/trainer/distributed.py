@@ -1,7 +1,7 @@
 """Several processes that train one network, as ``torchrun`` starts them.
 
-Each takes its share of every minibatch. What is summed over the processes is the same number in all of them,
-so they stay alike without a word more. Only the first writes files.
+Each takes its share of every minibatch. Sums over the processes are the same in all of them, and so are the
+weights. Only the first process writes files.
 """
 
 import os
@@ -19,12 +19,12 @@ from detector.errors import ParameterError
 from detector.inference.engine import choose_device
 
 _PATIENCE = timedelta(days=2)
-"""How long a process waits while the first one proposes boxes of a large set and fills the cache."""
+"""How long a process waits for the first one, which proposes boxes for a large set and fills the cache."""
 
 
 @dataclass(frozen=True)
 class World:
-    """This process among ``size``; on its own where nobody started others."""
+    """This process, number ``rank`` of ``size``; by default the only one."""
 
     rank: int = 0
     size: int = 1
@@ -32,11 +32,11 @@ class World:
 
     @property
     def first(self) -> bool:
-        """Whether it is this one that writes files and shows progress."""
+        """Whether this process writes files and shows progress."""
         return self.rank == 0
 
     def total(self, values: Tensor) -> Tensor:
-        """The sum of ``values`` over all processes, the same in each."""
+        """Return the sum of ``values`` over all processes, the same in each."""
         if self.size == 1:
             return values
         values = values.clone()
@@ -44,16 +44,16 @@ class World:
         return values
 
     def agree(self, value: str) -> bool:
-        """Whether all processes have the same text: each reads the data for itself."""
+        """Tell whether all processes have the same text."""
         if self.size == 1:
             return True
-        found = [""] * self.size
-        dist.all_gather_object(found, value, group=self.waiting)
-        return len(set(found)) == 1
+        texts = [""] * self.size
+        dist.all_gather_object(texts, value, group=self.waiting)
+        return len(set(texts)) == 1
 
     @contextmanager
     def first_alone(self) -> Iterator[None]:
-        """The block runs in the first process before it runs in the others, which find its files."""
+        """Run the block in the first process before the others, which then find its files."""
         if not self.first:
             self._wait()
         yield
@@ -66,7 +66,7 @@ class World:
 
 
 def join_world(device: str) -> tuple[World, torch.device]:
-    """This process' place and its device, from what torchrun says in the environment.
+    """Join the processes that torchrun started; return this one's place and device.
 
     With CUDA each process of a machine takes the device of its number (NCCL), else the CPU (gloo). Raises
     ParameterError if there are more processes than devices, or if one device is named for all of them.
@@ -87,26 +87,26 @@ def join_world(device: str) -> tuple[World, torch.device]:
         chosen = torch.device("cuda", local)
         torch.cuda.set_device(chosen)
     if not dist.is_initialized():
-        _meet("nccl" if chosen.type == "cuda" else "gloo")
-    # A group of its own: it may wait for hours, while the others' timeout tells a lost process soon.
+        _initialise("nccl" if chosen.type == "cuda" else "gloo")
+    # A separate group, which may wait for hours; the short timeout of the default one detects lost processes.
     waiting = dist.new_group(backend="gloo", timeout=_PATIENCE)
-    assert not isinstance(waiting, int)  # which it is where a process stays outside the group
+    assert not isinstance(waiting, int)  # it would be for a process outside the group
     return World(dist.get_rank(), size, waiting), chosen
 
 
-def _meet(backend: str) -> None:
-    """Join the others that torchrun started at the same time.
+def _initialise(backend: str) -> None:
+    """Initialise the process group.
 
-    After a restart the store still holds the addresses of the processes before, and whoever comes first would
-    call those: each start has keys of its own.
+    After a restart the store still holds the addresses of the ended processes, so each start has its own
+    prefix for keys.
     """
     store, rank, size = next(rendezvous("env://"))
     start = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
-    own = dist.PrefixStore(f"start-{start}-of-{size}", store)  # type: ignore[attr-defined]
-    dist.init_process_group(backend, store=own, rank=rank, world_size=size)
+    prefixed = dist.PrefixStore(f"start-{start}-of-{size}", store)  # type: ignore[attr-defined]
+    dist.init_process_group(backend, store=prefixed, rank=rank, world_size=size)
 
 
 def leave_world() -> None:
-    """Say goodbye to the others, if there are any."""
+    """Destroy the process group, if there is one."""
     if dist.is_initialized():
         dist.destroy_process_group()

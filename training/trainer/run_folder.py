@@ -1,10 +1,8 @@
-"""One run in a folder at a time: locks that the kernel takes back when their process ends, however it ends.
+"""The folder of a run: locked against other runs, and apart from what the run reads.
 
-They are POSIX record locks (``fcntl.lockf``): unlike those of ``flock`` they do not pass to forked processes,
-which outlive a killed parent by some seconds. Over NFS they hold between machines where the server keeps
-locks.
-
-What a run writes into its folder, and that none of it replaces what the run reads.
+The locks are POSIX record locks (``fcntl.lockf``), which the kernel releases when their process ends. Unlike
+those of ``flock`` they do not pass to forked processes, which outlive a killed parent by some seconds. Over
+NFS they hold between machines where the server keeps locks.
 """
 
 import errno
@@ -28,12 +26,12 @@ NAME = ".lock"
 _UNSUPPORTED = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP, errno.EINVAL)
 
 _held: set[Path] = set()
-"""Lock files of this process. Closing a second descriptor of one would give the lock back."""
+"""Lock files of this process. Closing a second descriptor of one would release the lock."""
 
 
 @contextmanager
 def run_folder(folder: Path) -> Iterator[None]:
-    """Make a run's folder, and keep other runs out of it for the block.
+    """Make a run's folder, and lock it for the block.
 
     Of the processes that torchrun started the first one takes the lock for all; within a process the folder
     may be taken again. Raises ParameterError, naming the holder, if another run uses the folder.
@@ -49,7 +47,7 @@ def run_folder(folder: Path) -> Iterator[None]:
 
 @contextmanager
 def cache_folder(folder: Path) -> Iterator[None]:
-    """Be the only process that fills a cache, waiting for another one that does."""
+    """Make a cache's folder and lock it for the block, waiting for a process that holds the lock."""
     folder.mkdir(parents=True, exist_ok=True)
     with _locked(folder, wait=True):
         yield
@@ -64,7 +62,7 @@ def _locked(folder: Path, *, wait: bool) -> Iterator[None]:
     file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
     try:
         _take(file, path, wait=wait)
-        with suppress(OSError):  # a full disk: it only tells others whom to look for
+        with suppress(OSError):  # a full disk: the text only tells others which process it is
             os.ftruncate(file, 0)
             os.pwrite(file, f"process {os.getpid()} ({_command()})".encode(errors="backslashreplace"), 0)
         _held.add(path)
@@ -99,7 +97,7 @@ def _command() -> str:
 
 
 def _remove_leftovers(folder: Path) -> None:
-    """Remove what a kill left of files that were being written: nobody else writes into a locked folder."""
+    """Remove half-written files of a killed run: no other run writes into a locked folder."""
     for path in folder.glob(".*.safetensors.*"):
         path.unlink(missing_ok=True)
 
@@ -108,18 +106,17 @@ _NAMES = (
     "detector.safetensors", "best.safetensors", "last.safetensors", "state.safetensors", "log.jsonl",
     "held_out.jsonl", "recall.jsonl", "accuracy.jsonl", "broken.txt", "report.html", "figures.json",
 )  # fmt: skip
-"""The files of all scripts that train; further ones have folders of their own."""
+"""The files of all trainings; there are folders besides."""
 
 
 def check_run_folder(
     output: Path, inputs: Iterable[Path | None], data: Iterable[Path], members: int = 1
 ) -> None:
-    """Find out, before work is done, whether a run's files can be written, replace nothing that is read, and
-    are not taken for data.
+    """Check, before work is done, that a run's files can be written, and replace nothing that is read.
 
     ``inputs`` are files that are read (weights to start from, lists), None for one that was not given;
-    ``data`` are folders of data sets. That a file of the same run is there already is no fault: the run goes
-    on. Raises ParameterError, or WriteError for a place that cannot be written to.
+    ``data`` are folders of data sets. Files of the same run may exist: it is resumed. Raises ParameterError,
+    or WriteError for a place that cannot be written to.
     """
     folders = [output] if members == 1 else [output, *(output / f"member-{n + 1}" for n in range(members))]
     files = [folder / name for folder in folders for name in _NAMES]
@@ -131,7 +128,10 @@ def check_run_folder(
 
 
 def check_utf8(folder: Path) -> None:
-    """Raises ParameterError for a folder whose name the libraries that write maps and states cannot take."""
+    """Check that a folder's name is UTF-8, as the libraries that write maps and states need it.
+
+    Raises ParameterError.
+    """
     if valid_name(folder) != str(folder):
         raise ParameterError(
             f"{printable_path(folder)} has a name that is not UTF-8, which maps and states cannot be written "
@@ -140,7 +140,10 @@ def check_utf8(folder: Path) -> None:
 
 
 def check_folder_apart(output: Path, data: Iterable[Path]) -> None:
-    """Raises ParameterError for a folder to write into that is a data set's own, or holds pictures."""
+    """Check that a folder to write into is none of a data set's folders, nor holds images within one.
+
+    Raises ParameterError.
+    """
     place = output.resolve()
     for root in data:
         within = place.is_relative_to(root.resolve())

@@ -1,7 +1,4 @@
-"""How every script ends that cannot go on: one line on standard error, and exit status 1.
-
-Room for large files, asked for before hours are spent on their content.
-"""
+"""Errors of scripts in one line, and checks that the disk has room for large files."""
 
 import errno
 import os
@@ -14,12 +11,12 @@ from pathlib import Path
 from detector.errors import DetectorError
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-"""What the system says when a file cannot grow."""
+"""Errors of the system where a file cannot grow."""
 
 
 @contextmanager
 def one_line_errors() -> Iterator[None]:
-    """Turn errors of the library and of the file system into one line that says what to do."""
+    """End the script, with one line on standard error, for errors of the library and of the file system."""
     try:
         yield
     except DetectorError as error:
@@ -30,7 +27,7 @@ def one_line_errors() -> Iterator[None]:
 
 @contextmanager
 def naming(path: Path) -> Iterator[None]:
-    """Give errors of the file system in the block the file's name: those of writing have none."""
+    """Add a file's name to errors of the file system in the block: those of writing have none."""
     try:
         yield
     except DetectorError:  # of write_whole: it names its file
@@ -41,7 +38,7 @@ def naming(path: Path) -> Iterator[None]:
 
 
 def explained(error: OSError) -> str:
-    """Say in one line which file, what is wrong with it, and what to do."""
+    """Describe an error in one line: which file, what is wrong, and what to do."""
     where = f"{os.fsdecode(error.filename)}: " if error.filename else ""
     text = f"{where}{error.strerror or error}"
     if error.errno not in FULL:
@@ -54,10 +51,10 @@ def explained(error: OSError) -> str:
 
 
 def free_bytes(path: Path) -> int:
-    """Bytes that a file may take at a place, whose folder need not be there yet."""
-    there = next(parent for parent in (path, *path.absolute().parents) if parent.exists())
+    """Return how many bytes a file may take at a place, whose folder need not exist yet."""
+    parent = next(place for place in (path, *path.absolute().parents) if place.exists())
     limit = resource.getrlimit(resource.RLIMIT_FSIZE)[0]
-    free = shutil.disk_usage(there).free
+    free = shutil.disk_usage(parent).free
     return free if limit == resource.RLIM_INFINITY else min(free, limit)
 
 
@@ -65,13 +62,13 @@ _GIB = 2**30
 
 
 class DiskSpaceError(DetectorError):
-    """Too little room for what a run has to keep."""
+    """The disk has too little room for what a run has to write."""
 
 
 def require(folder: Path, needed: int, what: str, instead: str) -> None:
-    """Raise DiskSpaceError if fewer than ``needed`` bytes are free where ``folder`` is or is to be.
+    """Raise DiskSpaceError if fewer than ``needed`` bytes are free where ``folder`` is or will be.
 
-    ``what`` is to be kept there; ``instead`` says what else can be done than making room.
+    The message says ``what`` is to be written there, and what can be done ``instead`` of making room.
     """
     free = free_bytes(folder)
     if free < needed:
@@ -79,15 +76,17 @@ def require(folder: Path, needed: int, what: str, instead: str) -> None:
 
 
 def allocate(path: Path, size: int, what: str, instead: str) -> None:
-    """Give a file ``size`` bytes of the disk, zeros where it was shorter.
+    """Allocate ``size`` bytes of the disk for a file, zeros where it was shorter.
 
-    Raises DiskSpaceError where there is no room; the file is then removed.
+    Raises DiskSpaceError, as :func:`require` does, where there is no room; the file is then removed.
     """
     file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
     try:
         if hasattr(os, "posix_fallocate"):
             os.posix_fallocate(file, 0, max(size, 1))
-        os.ftruncate(file, size)  # all there is on other systems; and cuts off what is too much
+        os.ftruncate(
+            file, size
+        )  # shortens a longer file; on systems without fallocate nothing more can be done
     except OSError as error:
         if error.errno not in FULL:
             if error.errno in (errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS):
@@ -102,7 +101,7 @@ def allocate(path: Path, size: int, what: str, instead: str) -> None:
 
 
 def used(folder: Path) -> int:
-    """Bytes of the disk that the files below a folder take."""
+    """Return how many bytes of the disk the files below a folder take."""
     return sum(path.stat().st_blocks * 512 for path in folder.rglob("*") if path.is_file())
 
 

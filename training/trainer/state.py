@@ -1,6 +1,6 @@
-"""Small files with a digest of their content at their end: a damaged one is told, and made again.
+"""A run's state on disk, and small files of caches, both with digests, so that a damaged file is never used.
 
-A training run's state on disk: written whole or not at all, read back after a kill. No pickle.
+Files are written whole or not at all, and nothing is pickled.
 """
 
 import hashlib
@@ -30,7 +30,7 @@ def write_sealed(path: Path, data: bytes) -> None:
 
 
 def read_sealed(path: Path) -> bytes | None:
-    """Return what :func:`write_sealed` wrote, or None for a file that is cut off or changed.
+    """Read what :func:`write_sealed` wrote; None for a file that is cut off or changed.
 
     Raises OSError if the file cannot be read, CheckpointError for a pipe or a folder in its place.
     """
@@ -46,7 +46,7 @@ def _digest_of(data: bytes) -> bytes:
 
 
 def save_state(path: Path, iteration: int, run: str, parts: Mapping[str, Mapping[str, Tensor]]) -> None:
-    """Write tensors by part and name. ``run`` names the run's settings: another run cannot go on from it."""
+    """Write tensors by part and name. ``run`` identifies the run: another one cannot resume from the file."""
     tensors = {
         f"{part}/{name}": value.detach().contiguous().cpu()
         for part, values in parts.items()
@@ -59,7 +59,7 @@ def save_state(path: Path, iteration: int, run: str, parts: Mapping[str, Mapping
 
 
 def load_state(path: Path, run: str) -> tuple[int, dict[str, dict[str, Tensor]]]:
-    """The iteration reached and the tensors by part and name.
+    """Read the number of iterations done, and the tensors by part and name.
 
     Raises CheckpointError if the file is no training state, is damaged, or is another run's.
     """
@@ -104,14 +104,14 @@ def _digest(header: Mapping[str, object], tensors: Mapping[str, Tensor]) -> str:
 
 
 def momenta(optimizer: torch.optim.SGD, named: Mapping[str, nn.Parameter]) -> dict[str, Tensor]:
-    """SGD's momentum buffers by parameter name; those not yet there are left out."""
-    found = {name: optimizer.state[parameter].get("momentum_buffer") for name, parameter in named.items()}
-    return {name: buffer for name, buffer in found.items() if buffer is not None}
+    """Return SGD's momentum buffers by parameter name; before the first step there are none."""
+    buffers = {name: optimizer.state[parameter].get("momentum_buffer") for name, parameter in named.items()}
+    return {name: buffer for name, buffer in buffers.items() if buffer is not None}
 
 
 def restore_momenta(
     optimizer: torch.optim.SGD, named: Mapping[str, nn.Parameter], buffers: Mapping[str, Tensor]
 ) -> None:
-    """The inverse of :func:`momenta`."""
+    """Set SGD's momentum buffers to what :func:`momenta` returned."""
     for name, buffer in buffers.items():
         optimizer.state[named[name]]["momentum_buffer"] = buffer.to(named[name].device)

@@ -229,7 +229,7 @@ def test_many_broken_pictures_stop_the_run(tmp_path: Path) -> None:
 
 def test_a_loss_that_runs_away_stops_the_run(data: Path, tmp_path: Path) -> None:
     with pytest.raises(ParameterError, match="lower the rate"):
-        train(data, tmp_path, replace(SMALL, rate=1e30, epochs=20))
+        train(data, tmp_path, replace(SMALL, rate=1e3, weight_decay=10.0, epochs=20, validate_every=20))
 
 
 def test_more_pieces_than_pictures(data: Path, tmp_path: Path) -> None:

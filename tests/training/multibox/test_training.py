@@ -33,7 +33,8 @@ from detector.structures.classes import ilsvrc_cls
 from detector.structures.proposals import Source
 from training.multibox.dataloader import WindowBatches, WindowSettings
 from training.multibox.dataset import read_object_images
-from training.multibox.training import MultiBoxRecipe, add_multibox
+from training.multibox.task import MultiBoxRecipe
+from training.multibox.training import add_multibox
 
 SMALL = MultiBoxRecipe(iterations=8, batch=4, warmup=2, shapes=5, size=96, save_every=4)
 """At 96 pixels the trunk costs a fifth of what it costs at 224."""

@@ -160,4 +160,4 @@ def test_what_drops_out_hangs_on_the_iteration_alone(tmp_path: Path) -> None:
 
 def test_a_loss_that_runs_away_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(ParameterError, match=r"iteration [1-9]: lower the rates"):
-        run(tmp_path, replace(PLAIN, iterations=20, rate=1e30, head_rate=1e30))
+        run(tmp_path, replace(PLAIN, iterations=20, rate=1e3, head_rate=1e3, weight_decay=10.0))

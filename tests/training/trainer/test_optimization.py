@@ -8,7 +8,7 @@ from torch import nn
 
 from detector.errors import ParameterError
 from training.classification.task import PretrainRecipe
-from training.multibox.training import MultiBoxRecipe
+from training.multibox.task import MultiBoxRecipe
 from training.rcnn.dataloader import BatchSettings
 from training.rcnn.losses import LossWeights
 from training.rcnn.recipe import Recipe

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from training.trainer.trainer import EarlyStop
+from training.trainer.validation import EarlyStop
 
 NAN = float("nan")
 
