@@ -28,12 +28,13 @@ from detector.models.convert_bvlc import PREPROCESSING
 from detector.models.googlenet import GoogLeNet
 from detector.models.region_network import RegionNetwork
 from detector.models.torchvision_googlenet import TorchvisionGoogLeNet
-from training.classification.dataloader import Augmentation, Piece, TrainingPieces
+from training.classification.dataloader import Augmentation, ImageBatch, TrainingBatches
 from training.classification.dataset import ImageList
-from training.classification.training_step import ClassifierStep
-from training.common.distributed import World
+from training.classification.task import ClassificationTask, PretrainRecipe
 from training.rcnn.losses import LossWeights, Targets
-from training.rcnn.training_module import RegionLearner
+from training.rcnn.training_module import RegionTrainingModule
+from training.trainer.distributed import World
+from training.trainer.left_out import BrokenImages
 
 CLASSES = 200
 
@@ -76,17 +77,23 @@ def pretraining(peer: bool, batch: int, device: torch.device) -> Callable[[], ob
     else:
         network = GoogLeNet(aux=True)
     network.to(device).to(memory_format=torch.channels_last).train()
-    step = ClassifierStep(
-        network, PREPROCESSING, batch=batch, auxiliary=0.3, seed=0, device=device, world=World()
+    task = ClassificationTask(
+        network,
+        ImageList(Path(), ((f"{number}.jpg", 0) for number in range(batch))),  # never read
+        PREPROCESSING,
+        PretrainRecipe(batch=batch),
+        broken=BrokenImages(Path("broken.txt"), limit=0),
+        device=device,
+        world=World(),
     )
     optimizer = torch.optim.SGD(network.parameters(), lr=1e-5, momentum=0.9)
     random = torch.Generator().manual_seed(0)
     pixels = torch.randint(0, 256, (batch, 224, 224, 3), dtype=torch.uint8, generator=random)
-    piece = Piece(pixels, torch.randint(0, 1000, (batch,), generator=random), {})
+    piece = ImageBatch(pixels, torch.randint(0, 1000, (batch,), generator=random), {})
 
     def run() -> None:
         optimizer.zero_grad(set_to_none=True)
-        step.gather([piece], iteration=0)
+        task.losses(network, piece).total.backward()
         optimizer.step()
 
     return run
@@ -98,7 +105,7 @@ def finetuning(peer: bool, frozen_through: str, batch: int, device: torch.device
     stages = [name.replace("max", "") for name, _ in backbone.features.named_children()]
     frozen = stages.index(frozen_through) + 1 if frozen_through else 0
     network = RegionNetwork(backbone, torch.arange(CLASSES + 1), CLASSES).to(device)
-    learner = RegionLearner(network, frozen, LossWeights()).to(device).train()
+    learner = RegionTrainingModule(network, frozen, LossWeights()).to(device).train()
     torch.manual_seed(0)
     with torch.no_grad():
         maps = network.backbone.features[:frozen](torch.randn(batch, 3, 224, 224, device=device))
@@ -106,7 +113,7 @@ def finetuning(peer: bool, frozen_through: str, batch: int, device: torch.device
         labels=torch.randint(0, CLASSES + 1, (batch,)),
         overlaps=torch.rand(batch),
         deltas=torch.randn(batch, 4) / 10,
-        sure=torch.ones(batch, dtype=torch.bool),
+        certain=torch.ones(batch, dtype=torch.bool),
         teacher=torch.empty(batch, 0),
     )
     targets = Targets(*(part.to(device) for part in targets))
@@ -130,7 +137,7 @@ def reading(folder: Path, batch: int) -> Callable[[], object]:
         coarse = Image.fromarray(random.integers(0, 256, (24, 32, 3), dtype=np.uint8))
         coarse.resize((500, 375), Image.Resampling.BICUBIC).save(folder / f"{number}.jpg", quality=92)
     images = ImageList(folder, ((f"{number}.jpg", 0) for number in range(batch)))
-    pieces = TrainingPieces(
+    pieces = TrainingBatches(
         images, Augmentation(), size=224, batch=batch, accumulate=1, seed=0, world=World()
     )
     return lambda: pieces[0]

@@ -19,7 +19,7 @@ from detector.io.output_paths import check_apart
 from training.checking.check import check_data
 from training.checking.records import balance_chart
 from training.checking.report import as_csv, as_json, summary
-from training.common.script import naming, one_line_errors
+from training.trainer.script import naming, one_line_errors
 
 
 def main(

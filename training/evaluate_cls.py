@@ -22,8 +22,8 @@ from detector.inference.classifier import Classifier
 from detector.io.decoding import load
 from detector.models.checkpoint import load_checkpoint
 from detector.pretrained import SHIPPED
-from training.common.exclusion import Exclusion
-from training.common.script import one_line_errors
+from training.trainer.left_out import Exclusion
+from training.trainer.script import one_line_errors
 
 
 def main(

@@ -33,12 +33,12 @@ from detector.models.checkpoint import read_metadata
 from detector.options import Profile
 from detector.pretrained import SHIPPED
 from detector.structures.detections import Detections
-from training.common.run_files import check_folder_apart
-from training.common.script import one_line_errors
 from training.evaluating.data import MeasuredData, open_measured, results_kind
 from training.evaluating.figures import RuleName, RunFigures, all_runs_table, measure, run_text, usual_rules
 from training.evaluating.run import ProfileRun, run_scorings
 from training.evaluating.systems import System, make_systems, note_figures
+from training.trainer.run_folder import check_folder_apart
+from training.trainer.script import one_line_errors
 
 _SECONDS_OF_A_PART = (
     "s/picture of the first members: that of all, less the measured time of the stages that only the others "

@@ -34,10 +34,10 @@ from detector.inference.loading import load_detector
 from detector.io.atomic_write import check_writable, write_whole
 from detector.io.output_paths import check_apart
 from detector.pretrained import SHIPPED
-from training.common.run_files import check_folder_apart
-from training.common.script import one_line_errors
 from training.evaluating.data import open_measured
 from training.evaluating.proposal_plot import curve_budgets, proposal_plot
+from training.trainer.run_folder import check_folder_apart
+from training.trainer.script import one_line_errors
 
 PLAIN = "search-fast"
 FIGURES, CHART = "proposals.json", "proposals.png"

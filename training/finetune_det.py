@@ -21,13 +21,13 @@ from detector.datasets.problems import OnProblem, left_out
 from detector.io.atomic_write import check_writable
 from detector.models.checkpoint import load_checkpoint
 from detector.pretrained import SHIPPED
-from training.common.run_files import check_folder_apart, check_run_folder
-from training.common.schedule import Decay
-from training.common.script import one_line_errors
 from training.finetune.finetune import Plan, make_detector
 from training.finetune.training_data import ChosenData, choose_data, further_data, further_folder
-from training.rcnn.recipe import Averaging, Recipe, suggested_iterations
+from training.rcnn.recipe import Recipe, suggested_iterations
 from training.rcnn.recipe import preset as named_preset
+from training.trainer.optimization import Averaging, Decay
+from training.trainer.run_folder import check_folder_apart, check_run_folder
+from training.trainer.script import one_line_errors
 
 _LISTED = 10  # problems of the data that are printed; the report has more, check_data.py all
 
@@ -159,7 +159,7 @@ def main(
             stage_decay=stage_decay,
             averaging=averaging,
             accumulate=accumulate,
-            distortion=distortion,
+            color_jitter=distortion,
         )
         recipe = replace(
             recipe,

@@ -8,35 +8,26 @@ after a kill, it goes on where it was.
 """
 
 import dataclasses
-import time
 from pathlib import Path
 from typing import Annotated
 
 import typer
-from tqdm import tqdm
 
 from detector.cli.options import run_script
-from detector.errors import ParameterError
 from detector.io.terminal_text import valid_name
-from detector.models.checkpoint import Checkpoint, load_checkpoint
-from detector.models.metadata import Metadata
-from training.classification.augmentation import Distortion, PatchSettings
+from detector.models.checkpoint import load_checkpoint
+from training.classification.augmentation import ColorJitter, PatchSettings
 from training.classification.dataloader import Augmentation
-from training.classification.dataset import LabelledImages, read_labelled_images
-from training.classification.initialization import fresh, from_checkpoint
-from training.classification.pretraining import STATE, PretrainRecipe, pretrain
-from training.classification.validation import ACCURACY, BEST, LAST, Results
-from training.common.broken_images import BrokenImages
-from training.common.distributed import join_world, leave_world
-from training.common.locks import run_folder
-from training.common.run_files import check_run_folder
-from training.common.schedule import Decay
-from training.common.script import one_line_errors
-from training.rcnn.dataloader import workers_for
-from training.rcnn.recipe import Averaging
+from training.classification.dataset import read_labelled_images
+from training.classification.pretraining import pretrain_classifier
+from training.classification.task import PretrainRecipe
+from training.trainer.distributed import leave_world
+from training.trainer.optimization import Averaging, Decay
+from training.trainer.run_folder import check_run_folder, run_folder
+from training.trainer.script import one_line_errors
 
 FINE_RATE = 0.001
-"""The rate for weights that can already do something."""
+"""The rate with --init: for weights that are trained already."""
 
 
 def main(
@@ -68,8 +59,11 @@ def main(
         typer.Option(help="To check a set-up: learn so many pictures by heart, and measure on these.", min=0),
     ] = 0,
     measure_every: Annotated[int, typer.Option(help="Epochs between measures.", min=1)] = (
-        PretrainRecipe.measure_every
+        PretrainRecipe.validate_every
     ),
+    patience: Annotated[
+        int, typer.Option(help="Stop after so many measures without a higher top-1; 0 never does.", min=0)
+    ] = PretrainRecipe.patience,
     save_every: Annotated[int, typer.Option(help="Iterations between saved states.", min=1)] = (
         PretrainRecipe.save_every
     ),
@@ -87,7 +81,9 @@ def main(
     try:
         with one_line_errors():
             check_run_folder(output, [init], [data])
-            augmentation = Augmentation(PatchSettings(least=least_area), Distortion() if distortion else None)
+            augmentation = Augmentation(
+                PatchSettings(least=least_area), ColorJitter() if distortion else None
+            )
             recipe = PretrainRecipe(
                 epochs=epochs,
                 batch=batch,
@@ -96,20 +92,21 @@ def main(
                 decay=decay,
                 averaging=averaging,
                 augmentation=None if overfit else augmentation,
-                measure_every=measure_every,
+                validate_every=measure_every,
+                patience=patience,
                 save_every=save_every,
                 seed=seed,
             )
             start = load_checkpoint(init) if init is not None else None
-            found = read_labelled_images(data)
+            labelled = read_labelled_images(data)
             if overfit:
-                few = found.train.of_few_classes(overfit)
-                found = dataclasses.replace(
-                    found, train=few, val=few, how=f"{len(few)} pictures to learn by heart"
+                few = labelled.train.of_few_classes(overfit)
+                labelled = dataclasses.replace(
+                    labelled, train=few, val=few, how=f"{len(few)} pictures to learn by heart"
                 )
             with run_folder(output):
                 pretrain_classifier(
-                    found,
+                    labelled,
                     start,
                     output,
                     recipe,
@@ -121,88 +118,6 @@ def main(
                 )
     finally:
         leave_world()
-
-
-def pretrain_classifier(
-    found: LabelledImages,
-    init: Checkpoint | None,
-    output: Path,
-    recipe: PretrainRecipe,
-    *,
-    name: str = "googlenet",
-    data_name: str,
-    max_broken: int = 100,
-    workers: int | None = None,
-    device: str = "auto",
-) -> Path:
-    """Train a classifier of the found pictures' classes; the path of the best checkpoint.
-
-    Without ``init`` the network begins with random weights. Started by torchrun, this is one process of
-    several. Raises DetectorError for data, a checkpoint or settings that cannot be used.
-    """
-    started = time.monotonic()
-    world, chosen = join_world(device)
-    if recipe.batch < world.size * recipe.accumulate:
-        raise ParameterError(
-            f"{recipe.batch} pictures a minibatch are too few for {world.size} processes with "
-            f"{recipe.accumulate} pieces each; give a larger --batch"
-        )
-    classes, seed = found.classes, recipe.seed
-    start = fresh(classes, seed) if init is None else from_checkpoint(init, classes, seed)
-    if world.first:
-        output.mkdir(parents=True, exist_ok=True)
-        if not (output / STATE).exists():  # a new run: what an earlier one reached there is none of its own
-            (output / ACCURACY).unlink(missing_ok=True)
-        for note in found.notes:
-            tqdm.write(note)
-        tqdm.write(
-            f"{len(found.train)} pictures to learn, {len(found.val)} to measure ({found.how}), "
-            f"{len(classes)} classes; {start.how}"
-        )
-    source = (
-        f"{init.metadata.name} ({init.metadata.source}), trained on" if init is not None else "trained on"
-    )
-    metadata = Metadata(
-        name,
-        "googlenet",
-        start.preprocessing,
-        classes,
-        training={
-            "init": init.metadata.name if init is not None else None,
-            "data": data_name,
-            "pictures": len(found.train),
-            **dataclasses.asdict(recipe),
-        },
-        licence=f"{init.metadata.licence}; the terms of {data_name}" if init else f"the terms of {data_name}",
-        source=f"{source} {data_name}",
-    )
-    limit = min(max_broken, max(1, len(found.train) // 10))
-    broken = BrokenImages(output / "broken.txt", limit, "give a larger --max-broken")
-    workers = workers_for(chosen, world) if workers is None else workers
-    results = Results(found.val, metadata, output, broken, device=chosen, world=world, workers=workers)
-    pretrain(
-        start.network,
-        found.train,
-        start.preprocessing,
-        output,
-        recipe,
-        results.measure,
-        broken,
-        device=chosen,
-        world=world,
-        workers=workers,
-        fit=init is None,
-    )
-    best = output / BEST
-    if world.first:
-        tqdm.write(
-            f"{recipe.epochs} epochs in {(time.monotonic() - started) / 60:.1f} minutes\n"
-            f"log       {output / 'log.jsonl'}, {output / ACCURACY}\n"
-            f"weights   {best}, {output / LAST} ({best.stat().st_size / 2**20:.1f} MiB)\n"
-            f"next      detector classify PICTURE --weights {best}\n"
-            f"          python training/finetune_det.py --data DATA --init {best}"
-        )
-    return best
 
 
 if __name__ == "__main__":

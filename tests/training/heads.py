@@ -5,7 +5,7 @@ from torch import Tensor
 
 from detector.models.googlenet import GoogLeNet
 from detector.models.region_network import RegionNetwork
-from training.rcnn.dataloader import Minibatch
+from training.rcnn.dataloader import RegionBatch
 from training.rcnn.losses import Targets
 
 CLASSES = 2
@@ -32,7 +32,7 @@ def maps_of(logits: Tensor) -> Tensor:
 
 
 def targets_of(
-    labels: list[int], *, overlaps: list[float] | None = None, sure: list[bool] | None = None
+    labels: list[int], *, overlaps: list[float] | None = None, certain: list[bool] | None = None
 ) -> Targets:
     """What is asked of regions with these labels: no offsets, nothing to be remembered."""
     count = len(labels)
@@ -40,18 +40,18 @@ def targets_of(
         torch.tensor(labels),
         torch.tensor([1.0] * count if overlaps is None else overlaps),
         torch.full((count, 4), NAN),
-        torch.tensor([True] * count if sure is None else sure),
+        torch.tensor([True] * count if certain is None else certain),
         torch.zeros(count, 0),
     )
 
 
-def mixed_minibatch(channels: int, side: int) -> Minibatch:
+def mixed_minibatch(channels: int, side: int) -> RegionBatch:
     """Ten regions of every kind, with random maps [10,channels,side,side]; none is mined."""
     random = torch.Generator().manual_seed(0)
     labels = [0, 1, 0, 1, BACKGROUND, BACKGROUND, BACKGROUND, -1, -1, -2]  # whole pictures, unknown object
     overlaps = [1.0, 0.6, 0.7, 0.9, 0.3, 0.0, 0.1, 0.0, 0.0, 0.8]
-    targets = targets_of(labels, overlaps=overlaps, sure=[True] * 5 + [False] + [True] * 4)
+    targets = targets_of(labels, overlaps=overlaps, certain=[True] * 5 + [False] + [True] * 4)
     targets.deltas[:3] = torch.randn(3, 4, generator=random) / 10
     teacher = torch.randn(10, CLASSES + 1, generator=random)
     maps = torch.rand(10, channels, side, side, generator=random)
-    return Minibatch(maps, targets._replace(teacher=teacher), torch.full((10,), -1))
+    return RegionBatch(maps, targets._replace(teacher=teacher), torch.full((10,), -1))

@@ -19,12 +19,12 @@ from torch import nn
 from detector.datasets.annotated_image import Dataset
 from detector.models.checkpoint import Checkpoint, load_checkpoint
 from detector.structures.classes import ClassList
-from training.common.distributed import leave_world
 from training.multibox.dataset import read_object_images
+from training.rcnn.dataloader import BatchSettings
 from training.rcnn.finetuning import finetune
-from training.rcnn.minibatch import BatchSettings
 from training.rcnn.recipe import Recipe
 from training.rcnn.sampling import SamplingSettings
+from training.trainer.distributed import leave_world
 
 CLASSES = ClassList.of(["dog"])
 
@@ -34,14 +34,14 @@ SMALL = Recipe(
     head_rate=1e-5,  # untrained weights give large maps
     warmup=2,
     save_every=2,
-    check_every=3,
+    validate_every=3,
     batch=BatchSettings(positives=3, background=4, whole=1, mined=0.5, pool=2, images=2),
     sampling=SamplingSettings(positives=3, background=4),
 )
 
 KINDS = {
     "cached": SMALL,
-    "streamed": replace(SMALL, iterations=6, distortion=True, patience=2, frozen_through="inception_5a"),
+    "streamed": replace(SMALL, iterations=6, color_jitter=True, patience=2, frozen_through="inception_5a"),
 }
 """A run from cached maps, and one from pictures, which keeps the best weights; both mine hard backgrounds."""
 
@@ -61,7 +61,7 @@ def train(
     recipe: Recipe,
     *,
     cache: Path | None = None,
-    held_out: bool = True,
+    validation: bool = True,
 ) -> Path:
     """Learn from three pictures, and be measured on another one."""
     records = small_set(data).records
@@ -74,7 +74,7 @@ def train(
         cache=cache or output / "cache",
         name="small",
         data_name="rectangles",
-        held_out=Dataset(records[3:4], ["dog"]) if held_out else None,
+        validation=Dataset(records[3:4], ["dog"]) if validation else None,
         device="cpu",
     )
 

@@ -16,8 +16,9 @@ from detector.models.checkpoint import (
 from detector.structures.classes import ilsvrc_det
 from tests.training.small_sets import rectangles, write_agnostic, write_ilsvrc, write_voc
 from training.multibox.dataset import read_object_images
-from training.multibox.loop import MultiBoxRecipe
-from training.train_multibox import add_multibox, main
+from training.multibox.task import MultiBoxRecipe
+from training.multibox.training import add_multibox
+from training.train_multibox import main
 
 
 @pytest.fixture(scope="module")

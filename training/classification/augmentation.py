@@ -1,12 +1,12 @@
-"""What a picture looks like in training: a random patch of it, perhaps mirrored, its colours changed.
+"""Augmentation of images: a random patch, mirrored or not, and color jitter.
 
-Every function takes its random generator, so that what is drawn is a function of what seeds it:
+Every function takes its random generator, so that what is drawn is a function of the generator's seed:
 
     rng = generator(seed, epoch, index)
     patch = draw_patch(width, height, PatchSettings(), rng)
-    pixels = distort(cut(image, patch, 224), Distortion(), rng)
+    pixels = jitter_color(cut(image, patch, 224), ColorJitter(), rng)
 
-``distort`` also suits the pictures and the crops of detection: it moves nothing.
+``jitter_color`` also suits images with boxes: it moves nothing.
 """
 
 import math
@@ -37,8 +37,8 @@ _LIGHT = np.array(
 class PatchSettings:
     """How patches are drawn (arXiv 1409.4842, section 6).
 
-    The area is spread evenly between ``least`` and ``most`` of the picture's; width over height lies between
-    ``1 / aspect`` and ``aspect``, evenly on a logarithmic scale; ``mirrored`` is how often a patch is.
+    The area is uniform between ``least`` and ``most`` of the image's; width over height lies between
+    ``1 / aspect`` and ``aspect``, uniform on a logarithmic scale; ``mirrored`` is how often a patch is.
     """
 
     least: float = 0.08
@@ -56,7 +56,7 @@ class PatchSettings:
 
 @dataclass(frozen=True)
 class Patch:
-    """A part of a picture, whole pixels ``x1, y1`` up to but without ``x2, y2``, and how it is resized."""
+    """A part of an image, whole pixels from ``x1, y1`` to before ``x2, y2``, and how it is resized."""
 
     x1: int
     y1: int
@@ -67,11 +67,11 @@ class Patch:
 
 
 @dataclass(frozen=True)
-class Distortion:
-    """Photometric distortion (Howard, arXiv 1312.5402, section 2).
+class ColorJitter:
+    """Settings of the photometric distortion (Howard, arXiv 1312.5402, section 2).
 
-    Brightness, contrast and colour are changed in random order, each by a factor between ``1 - amount`` and
-    ``1 + amount``. Then light is added along the principal components of ImageNet's colours, by normally
+    Brightness, contrast and color are changed in random order, each by a factor between ``1 - amount`` and
+    ``1 + amount``. Then light is added along the principal components of ImageNet's colors, by normally
     distributed parts of their standard deviations: ``lighting`` is the deviation of the parts, 0 for none.
     """
 
@@ -84,7 +84,7 @@ class Distortion:
 
 
 def generator(*key: int) -> np.random.Generator:
-    """The generator of a key such as (seed, epoch, index): the same key, the same draws, on every machine."""
+    """Make the generator of a key such as (seed, epoch, index): the same key, the same draws everywhere."""
     return np.random.default_rng(key)
 
 
@@ -96,10 +96,10 @@ def draw_patch(
     *,
     random_interpolation: bool = False,
 ) -> Patch:
-    """A random patch of a picture of ``width`` x ``height`` pixels.
+    """Draw a patch of an image of ``width`` x ``height`` pixels.
 
-    A patch that does not fit is drawn anew, at most ``settings.tries`` times: of a picture so narrow that
-    none fits, its largest part of an allowed aspect is taken, from a random place. Without
+    A patch that does not fit is drawn anew, at most ``settings.tries`` times: of an image so narrow that none
+    fits, its largest part of an allowed aspect is taken, from a random place. Without
     ``random_interpolation`` patches are resized bilinearly.
     """
     w, h = _random_sides(width, height, settings, rng)
@@ -110,12 +110,11 @@ def draw_patch(
 
 
 def cut(image: RGB, patch: Patch, size: int) -> RGB:
-    """The patch of a picture [H,W,3] uint8 -> [size,size,3] uint8.
+    """Cut a patch from an image [H,W,3] uint8 and resize it -> [size,size,3] uint8.
 
     A patch at least twice as large as that is halved by averaging first (and halved again), as
-    :func:`detector.inference.region_crops.warp`
-    does, so that large pictures are not aliased. Raises ParameterError for an
-    array that is no picture, or a patch that is not inside it.
+    :func:`detector.inference.region_crops.warp` does, so that large images are not aliased. Raises
+    ParameterError for an array that is no image, or a patch that is not inside it.
     """
     check_image(image)
     height, width = image.shape[:2]
@@ -130,22 +129,22 @@ def cut(image: RGB, patch: Patch, size: int) -> RGB:
     return np.ascontiguousarray(pixels[:, ::-1]) if patch.mirrored else pixels
 
 
-def distort(image: RGB, settings: Distortion, rng: np.random.Generator) -> RGB:
-    """A picture [H,W,3] uint8 in other light and colours -> [H,W,3] uint8, a new array.
+def jitter_color(image: RGB, settings: ColorJitter, rng: np.random.Generator) -> RGB:
+    """Change light and color of an image [H,W,3] uint8 -> [H,W,3] uint8, a new array.
 
-    Raises ParameterError for an array that is no picture.
+    Raises ParameterError for an array that is no image.
     """
     check_image(image)
-    picture = Image.fromarray(np.ascontiguousarray(image))
+    jittered = Image.fromarray(np.ascontiguousarray(image))
     factors = 1 + settings.amount * rng.uniform(-1, 1, len(_ENHANCERS))
     for index in rng.permutation(len(_ENHANCERS)):
-        picture = _ENHANCERS[index](picture).enhance(float(factors[index]))
-    light = _LIGHT @ rng.normal(0, settings.lighting, 3)  # [3]: what each channel gains
+        jittered = _ENHANCERS[index](jittered).enhance(float(factors[index]))
+    light = _LIGHT @ rng.normal(0, settings.lighting, 3)  # [3], added to each channel
     if settings.lighting == 0:
-        return np.array(picture)
-    gained = np.arange(256)[:, None] + light  # 256 x 3: a table a channel
-    table = np.clip(np.rint(gained), 0, 255).astype(np.uint8)
-    return np.array(picture.point(table.T.ravel().tolist()))
+        return np.array(jittered)
+    lit = np.arange(256)[:, None] + light  # 256 x 3: a lookup table for each channel
+    table = np.clip(np.rint(lit), 0, 255).astype(np.uint8)
+    return np.array(jittered.point(table.T.ravel().tolist()))
 
 
 def _random_sides(

@@ -1,12 +1,10 @@
-"""First weights that fit the pictures: without batch normalisation a deep network starts badly otherwise.
+"""Initial weights of a classifier: random ones with LSUV initialisation, or those of a checkpoint.
 
-Pooling and rectifying add up. With first weights made for their fan-in alone (arXiv 1502.01852), the last
-maps of ImageNet pictures are some ten times the input, and a fifth of that tells pictures apart; the rest is
-the same for all, and a usual learning rate makes the classifier swing. So every channel is brought to mean 0
-and deviation 1 over some pictures, once, before training (Krähenbühl et al., arXiv 1511.06856, section 3.1,
-whose rule is Mishkin and Matas', arXiv 1511.06422, by channel).
-
-What the training of a classifier begins with: fresh weights, or those of a checkpoint.
+Without batch normalisation a deep network starts badly: pooling and ReLU add up. With weights made for their
+fan-in alone (arXiv 1502.01852), the last maps of ImageNet's images are some ten times the input, and a fifth
+of that tells images apart; the rest is the same for all, and a usual learning rate makes the loss swing. So
+every channel is brought to mean 0 and deviation 1 over some images, once, before training (Krähenbühl et al.,
+arXiv 1511.06856, section 3.1; by channel what LSUV does by layer: Mishkin and Matas, arXiv 1511.06422).
 """
 
 from contextlib import ExitStack
@@ -23,14 +21,14 @@ from detector.models.googlenet import GoogLeNet
 from detector.structures.classes import ClassList
 
 _LEAST = 1e-3
-"""A channel that hardly varies over the pictures is stretched by no more than its inverse."""
+"""Smallest deviation that a channel is divided by."""
 
 
 @torch.no_grad()
-def fit_to(network: nn.Module, images: Tensor) -> None:
-    """Scale and shift each convolution, in place, for the pictures [N,3,S,S] that the network is to see.
+def lsuv_initialise(network: nn.Module, images: Tensor) -> None:
+    """Give the outputs of each convolution mean 0 and deviation 1, by channel, over images [N,3,S,S].
 
-    One forward does it: each convolution is corrected when its turn comes, so the next sees what it will see.
+    One forward pass corrects each convolution, in place, before the next one runs on its output.
     """
     with ExitStack() as hooks:
         for part in network.modules():
@@ -50,12 +48,12 @@ def _correct(convolution: nn.Module, _: Any, output: Tensor) -> Tensor:
 
 
 PREPROCESSING = Preprocessing(mean=(123.675, 116.28, 103.53), std=(58.395, 57.12, 57.375))
-"""ImageNet's mean and deviation of each channel: inputs of about one, as the first weights need them."""
+"""ImageNet's mean and deviation of each channel: the inputs of random weights should be about one."""
 
 
 @dataclass(frozen=True)
 class Start:
-    """A network with its side classifiers, how pictures are made for it, and in words where it is from."""
+    """A network with its side classifiers, its preprocessing, and in words where it is from."""
 
     network: GoogLeNet
     preprocessing: Preprocessing
@@ -63,13 +61,13 @@ class Start:
 
 
 def fresh(classes: ClassList, seed: int) -> Start:
-    """Random weights, a function of the seed."""
+    """Make random weights, a function of the seed."""
     torch.manual_seed(seed)
     return Start(GoogLeNet(len(classes), aux=True), PREPROCESSING, "from scratch")
 
 
 def from_checkpoint(init: Checkpoint, classes: ClassList, seed: int) -> Start:
-    """A checkpoint's trunk, and its classifier if it is of the same classes.
+    """Take a checkpoint's trunk, and its classifier if it is of the same classes.
 
     Checkpoints hold no side classifiers, so those begin anew. Raises CheckpointError for another
     architecture.
@@ -83,7 +81,7 @@ def from_checkpoint(init: Checkpoint, classes: ClassList, seed: int) -> Start:
     network.features.load_state_dict(init.backbone.features.state_dict())
     same = metadata.classification is not None and metadata.classification.ids == classes.ids
     if same:
-        # A detector's classifier has further rows for detection; those of whole pictures stand first.
+        # A detector's classifier has further rows for detection; those of whole images stand first.
         with torch.no_grad():
             network.classifier.weight.copy_(init.backbone.classifier.weight[: len(classes)])
             network.classifier.bias.copy_(init.backbone.classifier.bias[: len(classes)])

@@ -1,180 +1,142 @@
-"""Training a classifier of whole pictures: GoogLeNet as its paper says, from nothing or from a checkpoint.
+"""One pretraining run: from labelled images to a classifier of their classes."""
 
-A step stands in :mod:`training.classification.training_step`.
-"""
-
-import hashlib
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+import dataclasses
+import time
 from pathlib import Path
 
 import torch
-from torch import Tensor
 from tqdm import tqdm
 
 from detector.errors import ParameterError
 from detector.inference.region_crops import Preprocessing
+from detector.models.checkpoint import Checkpoint
 from detector.models.googlenet import GoogLeNet
-from training.classification.dataloader import Augmentation, MeasuredPieces, Piece, TrainingPieces, loader
-from training.classification.dataset import ImageList
-from training.classification.initialization import fit_to
-from training.classification.training_step import ClassifierStep
-from training.common.broken_images import BrokenImages
-from training.common.distributed import World
-from training.common.progress import Progress
-from training.common.ranges import RATE, SEED, check_ranges
-from training.common.run_log import RunLog
-from training.common.schedule import Decay, Keep, exponential, none, schedule, uniform
-from training.common.tensorboard import open_board, show
-from training.rcnn.recipe import Averaging
+from detector.models.metadata import Metadata
+from training.classification.dataloader import TrainingBatches, ValidationBatches
+from training.classification.dataset import ImageList, LabelledImages
+from training.classification.initialization import fresh, from_checkpoint, lsuv_initialise
+from training.classification.task import (
+    ACCURACY,
+    BEST,
+    LAST,
+    ClassificationTask,
+    ClassifierValidation,
+    PretrainRecipe,
+)
+from training.trainer.dataloader import workers_for
+from training.trainer.distributed import World, join_world
+from training.trainer.left_out import BrokenImages
+from training.trainer.trainer import STATE, Trainer
+
+_LSUV_IMAGES = 32
+"""Images that LSUV initialisation takes means and deviations over."""
 
 
-@dataclass(frozen=True)
-class PretrainRecipe:
-    """Settings of a run; with the data and the first weights they decide its course.
-
-    From the paper (arXiv 1409.4842, sections 5 and 6): momentum, 4 % off the rate every 8 epochs, Polyak
-    averaging (here over the last quarter), the patches and their distortion, side classifiers at
-    ``auxiliary``; dropout is the network's. Not in the paper, and ours: the rate, the size of a minibatch,
-    weight decay, and ``warmup`` iterations of a rising rate (at most a tenth of the run), which a network
-    without batch normalisation needs. A minibatch is run in ``accumulate`` pieces: less memory, the same
-    gradient.
-
-    After every ``measure_every`` epochs the averaged weights are measured.
-    """
-
-    epochs: int = 80
-    batch: int = 128
-    accumulate: int = 1
-    rate: float = 0.02
-    warmup: int = 2000
-    decay: Decay = Decay.PAPER
-    momentum: float = 0.9
-    weight_decay: float = 2e-4
-    averaging: Averaging = Averaging.POLYAK
-    average: float = 0.999
-    average_from: float = 0.75
-    auxiliary: float = 0.3
-    augmentation: Augmentation | None = field(default_factory=Augmentation)
-    measure_every: int = 1
-    save_every: int = 500
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        """Raises ParameterError for a setting outside its range."""
-        check_ranges(self, rate=RATE, seed=SEED)
-
-
-Measure = Callable[[int, dict[str, Tensor]], Mapping[str, float]]
-"""What is done with the averaged weights, by name, after so many iterations; gives what was measured."""
-
-_FITTED = 32
-"""Pictures that random first weights are fitted to."""
-
-STATE, BOARD = "state.safetensors", "tensorboard"
-"""What the state and the folder of TensorBoard's events are called in a run's folder."""
-
-
-def pretrain(
-    network: GoogLeNet,
-    images: ImageList,
-    preprocessing: Preprocessing,
+def pretrain_classifier(
+    data: LabelledImages,
+    init: Checkpoint | None,
     output: Path,
     recipe: PretrainRecipe,
-    measure: Measure,
-    broken: BrokenImages,
     *,
-    device: torch.device,
-    world: World,
-    workers: int = 0,
-    fit: bool = False,
-) -> dict[str, Tensor]:
-    """Run the iterations, or go on with them where ``output/STATE`` left off.
+    name: str = "googlenet",
+    data_name: str,
+    max_broken: int = 100,
+    workers: int | None = None,
+    device: str = "auto",
+) -> Path:
+    """Train a classifier of the classes of ``data``; return the path of the best checkpoint.
 
-    With ``fit`` the first weights, random ones, are fitted to the first pictures before anything is learnt.
-    Returns the averaged weights by name, on the CPU. Every iteration depends on its number and on the weights
-    alone, so a resumed run does what an undisturbed one does: a measure comes before the state that it
-    belongs to is saved, and is taken again where a kill came between. Raises CheckpointError if the state is
-    another run's, DatasetError if too many pictures cannot be read, ParameterError if the loss runs away.
+    Without ``init`` the network begins with random weights. Called again after a kill, it resumes; under
+    torchrun this is one process of several. Raises DetectorError for data, a checkpoint or settings that
+    cannot be used.
     """
-    network.to(device).to(memory_format=torch.channels_last).train()
-    named = dict(network.named_parameters())
-    pieces = TrainingPieces(
-        images,
-        recipe.augmentation,
-        size=preprocessing.size,
-        batch=recipe.batch,
-        accumulate=recipe.accumulate,
-        seed=recipe.seed,
+    started = time.monotonic()
+    world, chosen = join_world(device)
+    if recipe.batch < world.size * recipe.accumulate:
+        raise ParameterError(
+            f"{recipe.batch} pictures a minibatch are too few for {world.size} processes with "
+            f"{recipe.accumulate} pieces each; give a larger --batch"
+        )
+    classes, seed = data.classes, recipe.seed
+    start = fresh(classes, seed) if init is None else from_checkpoint(init, classes, seed)
+    if world.first:
+        output.mkdir(parents=True, exist_ok=True)
+        if not (output / STATE).exists():  # what an earlier run reached there is not this one's
+            (output / ACCURACY).unlink(missing_ok=True)
+        for note in data.notes:
+            tqdm.write(note)
+        tqdm.write(
+            f"{len(data.train)} pictures to learn, {len(data.val)} to measure ({data.how}), "
+            f"{len(classes)} classes; {start.how}"
+        )
+    metadata = _metadata(init, data, recipe, start.preprocessing, name, data_name)
+    limit = min(max_broken, max(1, len(data.train) // 10))
+    broken = BrokenImages(output / "broken.txt", limit, "give a larger --max-broken")
+    workers = workers_for(chosen, world) if workers is None else workers
+    task = ClassificationTask(
+        start.network,
+        data.train,
+        start.preprocessing,
+        recipe,
+        broken=broken,
+        device=chosen,
         world=world,
+        workers=workers,
+        validation=ClassifierValidation(
+            data.val, metadata, output, broken, device=chosen, world=world, workers=workers
+        ),
     )
-    iterations = recipe.epochs * pieces.an_epoch
-    warmup = min(recipe.warmup, iterations // 10)
-    optimizer = torch.optim.SGD(
-        [{"params": list(named.values()), "rate": recipe.rate}],
-        lr=recipe.rate,
-        momentum=recipe.momentum,
-        weight_decay=recipe.weight_decay,
-    )
-    run, state = _run_id(recipe, pieces, network), output / STATE
-    if fit and not state.exists():
-        first = images.chosen(pieces.order(epoch=0)[:_FITTED])
-        fit_to(network, MeasuredPieces(first, preprocessing, World())[0].pixels.to(device))
-    step = ClassifierStep(
-        network,
+    if init is None and not (output / STATE).exists():
+        initialise_by_images(start.network, task.batches, data.train, start.preprocessing, chosen)
+    Trainer(task, recipe, output, device=chosen, world=world).run()
+    best = output / BEST
+    if world.first:
+        tqdm.write(
+            f"{recipe.epochs} epochs in {(time.monotonic() - started) / 60:.1f} minutes\n"
+            f"log       {output / 'log.jsonl'}, {output / ACCURACY}\n"
+            f"weights   {best}, {output / LAST} ({best.stat().st_size / 2**20:.1f} MiB)\n"
+            f"next      detector classify PICTURE --weights {best}\n"
+            f"          python training/finetune_det.py --data DATA --init {best}"
+        )
+    return best
+
+
+def initialise_by_images(
+    network: GoogLeNet,
+    batches: TrainingBatches,
+    images: ImageList,
+    preprocessing: Preprocessing,
+    device: torch.device,
+) -> None:
+    """Apply LSUV initialisation over the first images of the first epoch, whole and not augmented."""
+    first = images.chosen(batches.order(epoch=0)[:_LSUV_IMAGES])
+    pixels = ValidationBatches(first, preprocessing, World())[0].pixels
+    lsuv_initialise(network.to(device).train(), pixels.to(device))
+
+
+def _metadata(
+    init: Checkpoint | None,
+    data: LabelledImages,
+    recipe: PretrainRecipe,
+    preprocessing: Preprocessing,
+    name: str,
+    data_name: str,
+) -> Metadata:
+    licence, source = f"the terms of {data_name}", f"trained on {data_name}"
+    if init is not None:
+        licence = f"{init.metadata.licence}; {licence}"
+        source = f"{init.metadata.name} ({init.metadata.source}), {source}"
+    return Metadata(
+        name,
+        "googlenet",
         preprocessing,
-        batch=pieces.batch,
-        auxiliary=recipe.auxiliary,
-        seed=recipe.seed,
-        device=device,
-        world=world,
+        data.classes,
+        training={
+            "init": init.metadata.name if init is not None else None,
+            "data": data_name,
+            "pictures": len(data.train),
+            **dataclasses.asdict(recipe),
+        },
+        licence=licence,
+        source=source,
     )
-    progress = Progress(state, run, named, optimizer, average=_keep(recipe, iterations))
-    log = RunLog(output / "log.jsonl", progress.first) if world.first else None
-    board = open_board(output / BOARD, progress.first) if world.first else None
-    bar = tqdm(
-        range(progress.first, iterations),
-        desc="training",
-        initial=progress.first,
-        total=iterations,
-        disable=not world.first,
-    )
-    numbers = range(progress.first * recipe.accumulate, iterations * recipe.accumulate)
-    coming = iter(loader(pieces, numbers, device, workers))
-    for iteration in bar:
-        factor = schedule(iteration, iterations, warmup, recipe.decay, an_epoch=pieces.an_epoch)
-        progress.clear()
-        batch: list[Piece] = [next(coming) for _ in range(recipe.accumulate)]
-        for piece in batch:
-            broken.report({images.name(index): why for index, why in piece.broken.items()})
-        part = step.gather(batch, iteration)
-        if not bool(part.total.isfinite()):
-            raise ParameterError(f"the loss is no number any more in iteration {iteration}: lower the rate")
-        progress.advance(iteration, factor)
-        if log is not None:
-            values = log.add(iteration, recipe.rate * factor, part._asdict(), bar)
-            show(board, "train", iteration, {**values, "rate": recipe.rate * factor})
-        done = iteration + 1
-        epoch, rest = divmod(done, pieces.an_epoch)
-        measured = done == iterations or (rest == 0 and epoch % recipe.measure_every == 0)
-        if measured:
-            show(board, "val", iteration, measure(done, progress.averaged()))
-        if world.first and (measured or done % recipe.save_every == 0):
-            progress.save(done)
-    return progress.averaged()
-
-
-def _keep(recipe: PretrainRecipe, iterations: int) -> Keep:
-    if recipe.averaging is Averaging.EMA:
-        return exponential(recipe.average)
-    if recipe.averaging is Averaging.POLYAK:
-        return uniform(round(recipe.average_from * iterations))
-    return none
-
-
-def _run_id(recipe: PretrainRecipe, pieces: TrainingPieces, network: GoogLeNet) -> str:
-    """Digest of all that decides the course of a run, for telling the state file of another."""
-    digest = hashlib.sha256(repr(recipe).encode() + pieces.digest())
-    for value in network.state_dict().values():
-        digest.update(value.cpu().contiguous().numpy().tobytes())
-    return digest.hexdigest()[:16]

@@ -1,4 +1,4 @@
-"""From a data set to a measured detector: training, one run or several, figures, report, next commands."""
+"""From a data set to a measured detector: one training run or several, figures, report, next commands."""
 
 import json
 import os
@@ -18,15 +18,13 @@ from detector.io.atomic_write import write_whole
 from detector.io.terminal_text import utf8_text
 from detector.models.checkpoint import Checkpoint, load_checkpoint
 from detector.models.transfer import knows
-from training.common.locks import run_folder
-from training.common.run_files import check_utf8
 from training.finetune.measuring import Measured, measure, note_figure
 from training.finetune.report import RunFacts, report
 from training.finetune.training_data import ChosenData, FurtherData, check_shown
 from training.rcnn.finetuning import finetune, stages_through
-from training.rcnn.mixing import Ingredient
+from training.rcnn.mixing import DatasetSpec, spread
 from training.rcnn.recipe import Recipe
-from training.rcnn.validation import spread
+from training.trainer.run_folder import check_utf8, run_folder
 
 REPORT, FIGURES = "report.html", "figures.json"
 
@@ -35,11 +33,11 @@ REPORT, FIGURES = "report.html", "figures.json"
 class Plan:
     """What to train, and where to put it.
 
-    ``members`` runs differ in their seed, and so in the regions they sample and in the order they see them
-    (arXiv 1409.4842, section 7: six such networks). At most ``measured_images`` of those held out are
-    looked at. ``cache`` is the folder for proposals and maps, which hold ``cache_gib`` at most, or else
-    pictures are streamed by ``workers`` processes. ``also`` are data sets that join. ``on_problem`` says what
-    becomes of a picture that can no longer be read when its turn comes.
+    ``members`` runs differ in their seed, and so in the regions they draw and in their order (arXiv
+    1409.4842, section 7: six such networks). At most ``measured_images`` of the validation images are
+    measured. ``cache`` is the folder for proposals and maps, which take ``cache_gib`` at most, or else images
+    are streamed by ``workers`` processes. ``also`` are further data sets to learn from. ``on_problem`` says
+    what happens at an image that can no longer be read.
     """
 
     data: ChosenData
@@ -58,11 +56,11 @@ class Plan:
 
     @property
     def data_name(self) -> str:
-        """What it is trained on, in words."""
-        return ", ".join([self.data.name, *(one.name for one in self.also)])
+        """The names of the data sets that it is trained on."""
+        return ", ".join([self.data.name, *(further.name for further in self.also)])
 
     def check(self) -> None:
-        """Raises DetectorError, before anything is computed, for what could only fail later."""
+        """Check, before anything is computed, what would fail later. Raises DetectorError."""
         if self.members < 1:
             raise ParameterError(f"--members must be at least 1, got {self.members}")
         if self.recipe.iterations < 1:
@@ -74,7 +72,7 @@ class Plan:
 
 
 def make_detector(plan: Plan) -> list[Path]:
-    """Train, measure and report; return the checkpoints. Called again after a kill, it goes on where it was.
+    """Train, measure and report; return the checkpoints. Called again after a kill, it resumes.
 
     Under torchrun every process trains, and the first one measures and reports. Raises DetectorError for what
     cannot be used, and where another run uses the folder.
@@ -90,11 +88,11 @@ def make_detector(plan: Plan) -> list[Path]:
 
 
 def _train(plan: Plan, number: int) -> Path:
-    """Train one member: alone it lies in the output folder itself."""
+    """Train one member; the only one is written into the output folder itself."""
     alone = plan.members == 1
     data = plan.data
     return finetune(
-        [Ingredient(data.train), *(one.ingredient for one in plan.also)],
+        [DatasetSpec(data.train), *(further.spec for further in plan.also)],
         plan.init,
         data.classes,
         plan.output if alone else plan.output / f"member-{number + 1}",
@@ -102,7 +100,7 @@ def _train(plan: Plan, number: int) -> Path:
         cache=plan.cache,
         name=plan.name if alone else f"{plan.name}-{number + 1}",
         data_name=plan.data_name,
-        held_out=Dataset(spread(data.validation.records, plan.measured_images), data.validation.class_ids),
+        validation=Dataset(spread(data.validation.records, plan.measured_images), data.validation.class_ids),
         device=plan.device,
         cache_gib=plan.cache_gib,
         workers=plan.workers,
@@ -124,7 +122,7 @@ def _measure(plan: Plan, paths: Sequence[Path]) -> list[Measured]:
 
 
 def _write(plan: Plan, paths: Sequence[Path], measured: Sequence[Measured], minutes: float) -> None:
-    """The report, the figures for programs, and what to do next."""
+    """Write the report and the figures for programs; print the results and the next commands."""
     image = shlex.quote(str(measured[-1].records[0].path))
     options = " ".join(f"--weights {shlex.quote(str(path))}" for path in paths)
     drawn = shlex.quote(str(plan.output / "drawn"))
@@ -140,7 +138,10 @@ def _write(plan: Plan, paths: Sequence[Path], measured: Sequence[Measured], minu
     write_whole(plan.output / FIGURES, json.dumps(_figures(plan, measured), indent=1).encode())
     names = plan.data.classes.names
     last = measured[-1].evaluation
-    lines = [f"\n{one.name}: mAP {100 * one.evaluation.mean_ap:.1f} % ({one.measure})" for one in measured]
+    lines = [
+        f"\n{member.name}: mAP {100 * member.evaluation.mean_ap:.1f} % ({member.measure})"
+        for member in measured
+    ]
     if len(names) <= 30:
         lines += [f"  {name:<24} {100 * ap:5.1f}" for name, ap in zip(names, last.ap, strict=True)]
     lines += [f"detector  {path} ({path.stat().st_size / 2**20:.1f} MiB)" for path in paths]
@@ -152,17 +153,18 @@ def _write(plan: Plan, paths: Sequence[Path], measured: Sequence[Measured], minu
 def _figures(plan: Plan, measured: Sequence[Measured]) -> dict[str, object]:
     names = plan.data.classes.names
     return {
-        one.name: {
-            "measure": one.measure,
-            "mAP": round(one.evaluation.mean_ap, 4),
-            "pictures": len(one.records),
+        member.name: {
+            "measure": member.measure,
+            "mAP": round(member.evaluation.mean_ap, 4),
+            "pictures": len(member.records),
             "left out": left_out(plan.data.validation.problems),
-            "seconds a picture": round(one.seconds, 3),
+            "seconds a picture": round(member.seconds, 3),
             "AP": {
-                names[i]: round(float(one.evaluation.ap[i]), 4) for i in one.evaluation.measured.nonzero()[0]
+                names[i]: round(float(member.evaluation.ap[i]), 4)
+                for i in member.evaluation.measured.nonzero()[0]
             },
         }
-        for one in measured
+        for member in measured
     }
 
 

@@ -1,6 +1,6 @@
-"""The mistakes worth looking at: what a detector is surest of and wrong, and the largest objects it missed.
+"""The worst mistakes of a detector: false positives of the highest scores, and the largest missed objects.
 
-Letters for shapes: G ground truths and D detections of one picture.
+Letters for shapes: G ground truths and D detections of one image.
 """
 
 from collections import Counter
@@ -20,16 +20,16 @@ from detector.structures.boxes import Boxes, area, as_boxes, clip, exact_iou
 from detector.structures.classes import ClassList
 from detector.structures.detections import Detections
 
-_A_IMAGE = 2  # of one picture: the worst picture would fill the page
+_MOST_OF_AN_IMAGE = 2  # the worst image would fill the page
 _SIDE = 420  # pixels of a cut-out's longer side
 _MARGIN = 0.5  # of the box's own size, around it
 
 
 @dataclass(frozen=True)
 class Mistake:
-    """A detection that finds nothing (``score`` is its own), or an object that none finds (NaN).
+    """A false positive with its ``score``, or a missed object, whose score is NaN.
 
-    box [4] in pixels of the picture; ``what`` says in words what went wrong; the highest ``weight`` is worst.
+    box [4] in pixels of the image; ``what`` says in words what went wrong; the highest ``weight`` is worst.
     """
 
     record: AnnotatedImage
@@ -47,12 +47,12 @@ def worst_false_positives(
     rule: Rule,
     most: int = 12,
 ) -> list[Mistake]:
-    """Detections that find no object, those with the highest scores first."""
+    """Find detections that match no object, those with the highest scores first."""
     wrong = []
     for image in images(records, detections, len(classes)):
-        found = find(image, rule)
+        matched = find(image, rule)
         overlaps = exact_iou(image.found.boxes, image.boxes)  # D x G
-        for index in np.flatnonzero(found < 0)[:_A_IMAGE]:  # best first
+        for index in np.flatnonzero(matched < 0)[:_MOST_OF_AN_IMAGE]:  # best first
             label, score = int(image.found.labels[index]), float(image.found.scores[index])
             what = _why_wrong(label, overlaps[index], image.labels, classes)
             wrong.append(Mistake(image.record, image.found.boxes[index], label, score, what, score))
@@ -66,24 +66,25 @@ def worst_missed(
     rule: Rule,
     most: int = 12,
 ) -> list[Mistake]:
-    """Objects that no detection over the usual score threshold finds, the largest in their pictures first."""
+    """Find objects that no detection over the usual score threshold matches, the largest share of their image
+    first."""
     missed = []
     for image in images(records, detections, len(classes)):
-        found = find(image, rule)
-        sure = set(found[image.found.scores >= SCORE_THRESHOLD].tolist())
+        matched = find(image, rule)
+        detected = set(matched[image.found.scores >= SCORE_THRESHOLD].tolist())
         for index in range(len(image.boxes)):
-            if index not in sure and not image.difficult[index]:
+            if index not in detected and not image.difficult[index]:
                 box, label = image.boxes[index], int(image.labels[index])
                 share = float(area(box[None])[0]) / (image.record.width * image.record.height)
-                what = _why_missed(index, found, image)
+                what = _why_missed(index, matched, image)
                 missed.append(Mistake(image.record, box, label, float("nan"), what, share))
     return _worst(missed, most)
 
 
 def cut_out(mistake: Mistake, classes: ClassList) -> NDArray[np.uint8]:
-    """The mistake's surroundings [h,w,3]: annotated objects framed in white, a false detection in colour.
+    """Cut out the mistake's surroundings -> [h,w,3], with objects framed in white, a false positive in color.
 
-    Raises ImageError if the picture can no longer be read.
+    Raises ImageError if the image can no longer be read.
     """
     record, box = mistake.record, mistake.box
     margin = np.tile((box[2:] - box[:2]) * _MARGIN, 2) * (-1, -1, 1, 1)
@@ -114,7 +115,7 @@ def _frame(image: Image.Image, box: Boxes) -> None:
 def _why_wrong(
     label: int, overlaps: NDArray[np.float64], labels: NDArray[np.int64], classes: ClassList
 ) -> str:
-    """In words, by IoU [G] with the objects and their labels [G]."""
+    """Say what is wrong with a false positive, by its IoU [G] with the objects, of these labels [G]."""
     same = float(overlaps[labels == label].max(initial=0))
     if same >= 0.5:
         return "found a second time"
@@ -126,10 +127,10 @@ def _why_wrong(
     return "nothing annotated here"
 
 
-def _why_missed(index: int, found: NDArray[np.int64], image: EvaluatedImage) -> str:
-    mine = image.found.scores[found == index]
-    if len(mine):
-        return f"found, but only at {mine.max():.2f}"
+def _why_missed(index: int, matched: NDArray[np.int64], image: EvaluatedImage) -> str:
+    scores = image.found.scores[matched == index]
+    if len(scores):
+        return f"found, but only at {scores.max():.2f}"
     overlaps = exact_iou(image.found.boxes, image.boxes[index : index + 1])[:, 0]
     near = overlaps[image.found.labels == image.labels[index]].max(initial=0)
     return f"best box of its class has IoU {near:.2f}" if near >= 0.1 else "nothing of its class found here"
@@ -139,7 +140,7 @@ def _worst(mistakes: Iterable[Mistake], most: int) -> list[Mistake]:
     chosen: list[Mistake] = []
     times: Counter[str] = Counter()
     for mistake in sorted(mistakes, key=lambda mistake: -mistake.weight):
-        if len(chosen) < most and times[mistake.record.image_id] < _A_IMAGE:
+        if len(chosen) < most and times[mistake.record.image_id] < _MOST_OF_AN_IMAGE:
             times[mistake.record.image_id] += 1
             chosen.append(mistake)
     return chosen

@@ -1,4 +1,4 @@
-"""The report of a training run: one HTML page with everything in it, to be read in any browser or sent on."""
+"""The report of a training run: one HTML page that needs no other file."""
 
 import base64
 from collections.abc import Mapping, Sequence
@@ -30,10 +30,10 @@ _PROBLEMS = 200  # problems that are listed
 
 @dataclass(frozen=True)
 class RunFacts:
-    """What the report tells of a run besides its figures.
+    """Facts of a run besides its figures.
 
-    ``runs`` are the runs' folders by name, ``training`` the metadata's account of the training, ``commands``
-    what to run next, ``minutes`` the time all of it took.
+    ``runs`` are the runs' folders by name, ``training`` is that of the checkpoint's metadata, ``commands``
+    are the next ones, ``minutes`` is the time of the whole.
     """
 
     name: str
@@ -44,7 +44,7 @@ class RunFacts:
 
 
 def report(data: ChosenData, measured: Sequence[Measured], facts: RunFacts) -> str:
-    """The page. ``measured`` are the members of an ensemble and, last, all of them together; or one."""
+    """Render the page. ``measured`` holds one detector, or the members of an ensemble and then all of it."""
     last = measured[-1]
     curves, shown = _curves(last.evaluation, data.classes)
     environment = Environment(
@@ -83,7 +83,7 @@ def report(data: ChosenData, measured: Sequence[Measured], facts: RunFacts) -> s
 
 
 def _losses(data: ChosenData, measured: Measured) -> list[tuple[str, str, float, float]]:
-    """Kinds of error, the costliest first: name, what it is, points of mAP, and the share of the worst's."""
+    """List kinds of error, the costliest first: name, meaning, points of mAP, percent of the costliest."""
     errors = break_down(measured.records, measured.detections, len(data.classes), data.rule)
     gains = {kind: 100 * float(np.nan_to_num(gain)) for kind, gain in errors.gains.items()}
     worst = max(*gains.values(), 1e-9)
@@ -94,14 +94,14 @@ def _losses(data: ChosenData, measured: Measured) -> list[tuple[str, str, float,
 
 
 def _class_rows(data: ChosenData, evaluation: DetEvaluation) -> list[dict[str, Any]]:
-    """One row a class, the best first; what was not measured comes last."""
-    learned, asked = data.objects(data.train), evaluation.ground_truths.tolist()
+    """Make a row for each class, the best first; classes that were not measured come last."""
+    learned, measured = data.objects(data.train), evaluation.ground_truths.tolist()
     rows = [
         {
             "name": name,
             "learned": learned[label],
-            "measured": asked[label],
-            "ap": evaluation.ap[label] if asked[label] else None,
+            "measured": measured[label],
+            "ap": evaluation.ap[label] if measured[label] else None,
             "recall": evaluation.recall[label],
         }
         for label, name in enumerate(data.classes.names)
@@ -110,7 +110,7 @@ def _class_rows(data: ChosenData, evaluation: DetEvaluation) -> list[dict[str, A
 
 
 def _curves(evaluation: DetEvaluation, classes: ClassList) -> tuple[list[tuple[str, float, Any]], str]:
-    """Name, AP and curve of every class, or of the best and worst, and which these are in words."""
+    """Return name, AP and curve of each class, or of the best and worst only, and a sentence on which."""
     order = np.flatnonzero(evaluation.measured)
     order = order[np.argsort(-evaluation.ap[order], kind="stable")]
     shown = f"The {_CURVES // 2} best and the {_CURVES // 2} worst of {len(order)} classes."
@@ -139,7 +139,7 @@ def _mistakes(data: ChosenData, measured: Measured) -> list[tuple[str, str, list
 
 
 def _shown(mistakes: Sequence[Mistake], classes: ClassList) -> list[dict[str, str]]:
-    """What the page shows of each; one whose picture can no longer be read is named and left out."""
+    """Describe mistakes for the page; one whose image can no longer be read is left out, with a message."""
     shown = []
     for mistake in mistakes:
         file = BytesIO()
@@ -161,7 +161,7 @@ def _shown(mistakes: Sequence[Mistake], classes: ClassList) -> list[dict[str, st
 
 
 def _without(data: ChosenData) -> str:
-    """What belongs beside the figures where pictures could not be used."""
+    """Return the text about images that could not be used; empty if all could."""
     learned, held_out = (left_out(part.problems) for part in (data.train, data.validation))
     if not learned and not held_out:
         return ""
@@ -169,7 +169,7 @@ def _without(data: ChosenData) -> str:
 
 
 def _flat(settings: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
-    """Nested settings as lines: ("batch.positives", "32")."""
+    """Flatten nested settings into lines such as ("batch.positives", "32")."""
     lines = []
     for name, value in settings.items():
         if isinstance(value, Mapping):

@@ -1,4 +1,4 @@
-"""The charts of a training report, as SVG that takes the page's text colour: legible on light and on dark."""
+"""The charts of a training report, as SVG in the page's text color: legible on light and on dark."""
 
 from collections.abc import Mapping, Sequence
 from io import StringIO
@@ -11,34 +11,34 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from detector.evaluation.precision_recall import PrecisionRecall
-from training.common.run_log import log_lines
+from training.trainer.run_log import log_lines
 
-_INK = "#010203"  # stands for the page's text colour
-# Okabe and Ito's colours that stand out from white and from black alike.
-_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
+_INK = "#010203"  # replaced by the page's text color
+# Okabe and Ito's colors that stand out from white and from black alike.
+_COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 _SMOOTHED = 50  # a curve of thousands of minibatches is shown as so many running means' worth of points
 _NO_LOSS = ("iteration", "rate")
 
 
 def read_log(path: Path) -> dict[str, tuple[NDArray[np.float64], NDArray[np.float64]]]:
-    """Iterations and values of each figure of a log (one JSON object a line), by name; none without a log."""
+    """Read a log (one JSON object a line) -> iterations and values of each figure, by name."""
     points: dict[str, list[tuple[int, float]]] = {}
     for _, entry in log_lines(path):
         for name, value in entry.items():
             if name not in _NO_LOSS and isinstance(value, int | float):
                 points.setdefault(name, []).append((entry["iteration"], value))
     return {
-        name: (np.array([x for x, _ in both], float), np.array([y for _, y in both], float))
-        for name, both in points.items()
-        if any(y for _, y in both)  # a part of the loss that the recipe leaves out
+        name: (np.array([x for x, _ in pairs], float), np.array([y for _, y in pairs], float))
+        for name, pairs in points.items()
+        if any(y for _, y in pairs)  # a part of the loss that the recipe leaves out
     }
 
 
 def curves_chart(runs: Mapping[str, Path]) -> str:
-    """One panel a figure of the runs' logs ("total", "box" ...), one colour a run, as SVG.
+    """Draw a panel for each figure of the runs' logs ("total", "box" ...), with a color for each run, as SVG.
 
-    ``runs``: the folder of each run by name. What was measured on held-out regions on the way
-    (``held_out.jsonl``) is dotted beside what was measured in training (``log.jsonl``).
+    ``runs``: the folder of each run by name. Validations (``held_out.jsonl``) are dotted beside the
+    figures of training (``log.jsonl``).
     """
     trained = {run: read_log(folder / "log.jsonl") for run, folder in runs.items()}
     held_out = {run: read_log(folder / "held_out.jsonl") for run, folder in runs.items()}
@@ -46,11 +46,11 @@ def curves_chart(runs: Mapping[str, Path]) -> str:
     figure, panels = _panels(len(names), columns=3, height=2.3)
     for panel, name in zip(panels, names, strict=True):
         for number, run in enumerate(runs):
-            colour = _COLOURS[number % len(_COLOURS)]
+            color = _COLORS[number % len(_COLORS)]
             if name in trained[run]:
-                panel.plot(*_smoothed(*trained[run][name]), color=colour, linewidth=1.6, label=run)
+                panel.plot(*_smoothed(*trained[run][name]), color=color, linewidth=1.6, label=run)
             if name in held_out[run]:
-                panel.plot(*held_out[run][name], ":o", color=_COLOURS[1] if len(runs) == 1 else colour,
+                panel.plot(*held_out[run][name], ":o", color=_COLORS[1] if len(runs) == 1 else color,
                            linewidth=1.4, markersize=3)  # fmt: skip
         panel.set_title(name.replace("_", " "), fontsize=9, color=_INK, loc="left")
         panel.set_ylim(bottom=0)
@@ -60,14 +60,14 @@ def curves_chart(runs: Mapping[str, Path]) -> str:
 
 
 def precision_recall_chart(curves: Sequence[tuple[str, float, PrecisionRecall]]) -> str:
-    """Small multiples: one panel a class, given by name, AP and curve, as SVG."""
+    """Draw a panel for each class, given by name, AP and curve, as SVG."""
     figure, panels = _panels(len(curves), columns=4, height=1.9)
     for panel, (name, ap, curve) in zip(panels, curves, strict=True):
         envelope = np.maximum.accumulate(curve.precision[::-1])[::-1]
         # From the left edge on; without detections there is nothing to draw.
         x, y = np.append(np.zeros(len(envelope[:1])), curve.recall), np.append(envelope[:1], envelope)
-        panel.step(x, y, where="pre", color=_COLOURS[0], linewidth=1.6)
-        panel.fill_between(x, y, step="pre", color=_COLOURS[0], alpha=0.18, linewidth=0)
+        panel.step(x, y, where="pre", color=_COLORS[0], linewidth=1.6)
+        panel.fill_between(x, y, step="pre", color=_COLORS[0], alpha=0.18, linewidth=0)
         panel.set(xlim=(0, 1.02), ylim=(0, 1.05), xticks=(0, 0.5, 1), yticks=(0, 0.5, 1))
         panel.set_title(f"{name}  {100 * ap:.0f}", fontsize=9, color=_INK, loc="left")
     return _svg(figure)
@@ -91,7 +91,7 @@ def _panels(count: int, *, columns: int, height: float) -> tuple[Figure, list[Ax
 
 
 def _smoothed(x: NDArray[np.float64], y: NDArray[np.float64]) -> tuple[NDArray[np.float64], ...]:
-    """Means of consecutive points, some hundred of them at most; few points stay as they are."""
+    """Average consecutive points, so that some hundred are left; few points stay as they are."""
     width = max(1, len(y) // (4 * _SMOOTHED))
     whole = len(y) // width * width
     return x[:whole].reshape(-1, width).mean(axis=1), y[:whole].reshape(-1, width).mean(axis=1)

@@ -27,7 +27,7 @@ from detector.evaluation.matching import Rule
 from detector.evaluation.voc import VOC
 from detector.structures.boxes import iou
 from detector.structures.classes import ClassList
-from training.rcnn.mixing import Ingredient
+from training.rcnn.mixing import DatasetSpec
 from training.rcnn.sampling import SamplingSettings
 
 SAME_IOU = 0.5
@@ -78,7 +78,7 @@ class FurtherData:
     """A data set that joins, in words: ``name`` is that of its folder."""
 
     name: str
-    ingredient: Ingredient
+    spec: DatasetSpec
 
 
 def further_data(text: str, sampling: SamplingSettings, on_problem: OnProblem) -> FurtherData:
@@ -103,7 +103,7 @@ def further_data(text: str, sampling: SamplingSettings, on_problem: OnProblem) -
     if split is None:
         split = next((name for name in folder.splits if role_of(name) is Role.TRAIN), None)
     dataset = without_unreadable(folder.read(split, on_problem=on_problem), on_problem)
-    return FurtherData(path.resolve().name, Ingredient(dataset, weight, kept))
+    return FurtherData(path.resolve().name, DatasetSpec(dataset, weight, kept))
 
 
 def further_folder(text: str) -> Path:

@@ -1,7 +1,7 @@
-"""What MultiBox is trained towards: which prior answers for which object, and what it should say.
+"""The losses of MultiBox, and the matching of priors to objects.
 
 Erhan et al., "Scalable Object Detection using Deep Neural Networks" (CVPR 2014), section 3. Letters for
-shapes: N pictures, K priors, G objects of a picture.
+shapes: N images, K priors, G objects of an image.
 """
 
 from collections.abc import Sequence
@@ -16,22 +16,21 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from detector.models.multibox_head import SCALE, split_output
-from detector.structures.boxes import Boxes, decode, encode, iou, iou_of_pairs
+from detector.structures.boxes import Boxes, decode, encode, iou
+from training.trainer.distributed import World
 
-_FREE = -1
-
-
-_IGNORED = -2
+_FREE = -1  # matched to no object: its confidence should be 0
+_IGNORED = -2  # near an object, but not matched: its confidence does not count
 
 
 @dataclass(frozen=True)
 class MultiBoxLossWeights:
-    """How the loss is put together.
+    """Weights of the loss, and thresholds of the matching.
 
-    ``location`` is the paper's alpha. ``positive`` is the overlap from which a prior answers for an object
-    beside the one that was matched to it, ``ignored`` that from which nothing is asked of its confidence.
-    ``unlabelled`` is how much a free prior counts where objects may stand unlabelled. ``focus`` weighs each
-    confidence by how wrong it is to this power (0: the paper's log loss).
+    ``location`` is the paper's alpha. Beside the one prior of the bipartite matching, all with an IoU of
+    ``positive`` are matched to an object; with ``ignored`` or more and no match a prior's confidence does not
+    count. ``unlabelled`` is the weight of free priors where objects may stand unlabelled. ``focus`` weighs
+    each confidence by its error to this power (0: the paper's log loss).
     """
 
     location: float = 0.3
@@ -55,40 +54,43 @@ def multibox_losses(
     objects: Sequence[Boxes],
     partial: Sequence[bool],
     weights: MultiBoxLossWeights,
+    world: World | None = None,
 ) -> MultiBoxLosses:
-    """Confidence and location loss of outputs [N,K,5], per answering prior.
+    """Compute confidence and location loss of outputs [N,K,5], per matched prior.
 
-    ``objects`` holds the boxes [G,4] of each picture, in the pixels of the priors [K,4]; ``partial`` says
-    where others may stand unlabelled. The confidence of a prior that answers is asked to be the IoU that its
-    moved box has with the object: confidences then order boxes by how well they fit.
+    ``objects`` holds the boxes [G,4] of each image, in the pixels of the priors [K,4]; ``partial`` says where
+    others may stand unlabelled. The target of a matched prior's confidence is the IoU that its moved box has
+    with the object: confidences then order boxes by how well they fit. Of several processes each has a share
+    of the minibatch: the losses of all sum up to that of the whole.
     """
     objectness, offsets = (part.detach().cpu().numpy() for part in split_output(output.float()))
     target, weight = np.zeros(objectness.shape, np.float32), np.ones(objectness.shape, np.float32)
     image, prior, wanted = [], [], []
     for n, boxes in enumerate(objects):
-        owner = match(priors, boxes, objectness[n], offsets[n], weights)
-        answering = np.flatnonzero(owner >= 0)
-        mine = boxes[owner[answering]]
-        moved = decode(priors[answering], offsets[n][answering])
-        target[n, answering] = iou_of_pairs(moved, mine)
-        weight[n, owner == _FREE] = weights.unlabelled if partial[n] else 1.0
-        weight[n, owner == _IGNORED] = 0.0
-        image.append(np.full(len(answering), n))
-        prior.append(answering)
-        wanted.append(encode(priors[answering], mine) / np.array(SCALE, np.float32))
-    answers = max(sum(map(len, prior)), 1)
+        object_of = match(priors, boxes, objectness[n], offsets[n], weights)
+        matched = np.flatnonzero(object_of >= 0)
+        truth = boxes[object_of[matched]]
+        target[n, matched] = _iou_of_pairs(decode(priors[matched], offsets[n][matched]), truth)
+        weight[n, object_of == _FREE] = weights.unlabelled if partial[n] else 1.0
+        weight[n, object_of == _IGNORED] = 0.0
+        image.append(np.full(len(matched), n))
+        prior.append(matched)
+        wanted.append(encode(priors[matched], truth) / np.array(SCALE, np.float32))
+    count = torch.tensor(float(sum(map(len, prior))), device=output.device)
+    count = (world or World()).total(count).clamp_min(1)
     confidence = _focused(
         output[..., 0].float(),
         torch.from_numpy(target).to(output.device),
         torch.from_numpy(weight).to(output.device),
         weights.focus,
     )
-    at = (torch.from_numpy(np.concatenate(part)).to(output.device) for part in (image, prior))
-    said = output[..., 1:].float()[tuple(at)]  # answers x 4
-    asked = torch.from_numpy(np.concatenate(wanted)).to(output.device)
+    index = (torch.from_numpy(np.concatenate(part)).to(output.device) for part in (image, prior))
+    predicted = output[..., 1:].float()[tuple(index)]  # matched priors x 4
     # Squared as in the paper, but not without bound: a box that must move far would outweigh all others.
-    location = F.smooth_l1_loss(said, asked, reduction="sum", beta=2.0)
-    confidence, location = confidence / answers, location / answers
+    location = F.smooth_l1_loss(
+        predicted, torch.from_numpy(np.concatenate(wanted)).to(output.device), reduction="sum", beta=2.0
+    )
+    confidence, location = confidence / count, location / count
     return MultiBoxLosses(confidence + weights.location * location, confidence, location)
 
 
@@ -99,36 +101,43 @@ def match(
     offsets: NDArray[np.float32],
     weights: MultiBoxLossWeights,
 ) -> NDArray[np.int64]:
-    """Which object each prior answers for, [K]: an index below G, or a negative number for none.
+    """Match priors [K,4] to objects [G,4] -> [K]: the object's index, or a negative number for none.
 
-    Bipartite: every object gets one prior of its own near it, and the sum of what this costs is the least
-    there is. An answer costs the paper's loss: alpha times half the squared distance of the offsets, less the
-    logarithm of the confidence. Priors that overlap an object well answer for it as well.
+    Bipartite: every object gets one prior near it, at the least total cost. The cost of a pair is the paper's
+    loss: alpha times half the squared distance of the offsets, less the logarithm of the confidence. Priors
+    that overlap an object well are matched to it as well.
     """
-    owner = np.full(len(priors), _FREE, np.int64)
+    object_of = np.full(len(priors), _FREE, np.int64)
     if not len(boxes):
-        return owner
+        return object_of
     overlap = iou(priors, boxes)  # K x G
     best = overlap.max(axis=1)
-    owner[best >= weights.ignored] = _IGNORED
+    object_of[best >= weights.ignored] = _IGNORED
     well = best >= weights.positive
-    owner[well] = overlap[well].argmax(axis=1)
-    # Only the priors that overlap some object most can be matched: one far off is not to answer, however sure
-    # it is, and hardly any other would win.
+    object_of[well] = overlap[well].argmax(axis=1)
+    # Only the priors that overlap some object most can be matched: one far off should not be, whatever its
+    # confidence, and hardly any other would win.
     rank = np.partition(-overlap, min(len(boxes) + 8, len(priors) - 1), axis=0)
     near = np.flatnonzero((-overlap <= rank[min(len(boxes) + 8, len(priors) - 1)]).any(axis=1))
     cost = np.empty((len(near), len(boxes)))
     for g, box in enumerate(boxes):
-        asked = encode(priors[near], np.repeat(box[None], len(near), axis=0))
-        distance = np.square((asked - offsets[near]) / np.array(SCALE, np.float32)).sum(axis=1)
+        wanted = encode(priors[near], np.repeat(box[None], len(near), axis=0))
+        distance = np.square((wanted - offsets[near]) / np.array(SCALE, np.float32)).sum(axis=1)
         cost[:, g] = weights.location * distance / 2 - np.log(np.maximum(objectness[near], 1e-6))
     rows, columns = linear_sum_assignment(cost)
-    owner[near[rows]] = columns
-    return owner
+    object_of[near[rows]] = columns
+    return object_of
 
 
 def _focused(logits: Tensor, target: Tensor, weight: Tensor, focus: float) -> Tensor:
-    """The sum of the log losses of confidences against soft targets, each weighed by its error."""
+    """Sum up the log losses of confidences against soft targets, each weighed by its error."""
     loss = F.binary_cross_entropy_with_logits(logits, target, reduction="none")
     wrong = (target - logits.sigmoid()).abs().detach() ** focus
     return (loss * wrong * weight).sum()
+
+
+def _iou_of_pairs(a: Boxes, b: Boxes) -> NDArray[np.float32]:
+    """Compute the IoU [N] of box ``i`` of one list with box ``i`` of the other."""
+    shared = np.maximum(np.minimum(a[:, 2:], b[:, 2:]) - np.maximum(a[:, :2], b[:, :2]), 0).prod(axis=1)
+    both = (a[:, 2:] - a[:, :2]).prod(axis=1) + (b[:, 2:] - b[:, :2]).prod(axis=1)
+    return shared / np.maximum(both - shared, 1e-6)

@@ -1,177 +1,251 @@
-"""Where minibatches come from: one protocol, and the feed that draws them from cached maps.
+"""Minibatches of regions: which regions are drawn, and the dataloader that reads them from cached maps.
 
-Letters for shapes: B regions of this process' share of a minibatch; a map is [K,h,w] after the frozen stages.
+Letters for shapes: M regions to draw from, B regions of this process' share of a minibatch; a map is [K,h,w]
+after the frozen stages.
 """
 
 import hashlib
-import os
 from collections.abc import Iterator
-from typing import Any, NamedTuple, Protocol
+from dataclasses import dataclass
+from typing import NamedTuple, Protocol
 
-import cv2
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import Dataset
 
-from detector.errors import DatasetError, DetectorError
-from training.common.distributed import World
 from training.rcnn.feature_cache import FeatureCache
 from training.rcnn.losses import Targets
-from training.rcnn.minibatch import BatchSettings, Sampler
+from training.rcnn.sampling import NEAR_IOU, UNKNOWN, WHOLE
+from training.trainer.dataloader import load_items
+from training.trainer.distributed import World
+from training.trainer.optimization import SHARE, check_ranges
 
 
-class Minibatch(NamedTuple):
+class RegionBatch(NamedTuple):
     """One process' share of a minibatch, on its device.
 
-    maps [B,K,h,w] are what the frozen stages make of the regions. slots [B] int64 are -1, or the place in the
-    pool of backgrounds of which only the hardest stay.
+    maps [B,K,h,w] are the outputs of the frozen stages. slots [B] int64 are -1, or the place in the pool of
+    backgrounds of which only the hardest stay.
     """
 
     maps: Tensor
     targets: Targets
     slots: Tensor
 
+    def pieces(self, count: int) -> "list[RegionBatch]":
+        """Split into ``count`` pieces of nearly the same size, or as many as there are regions."""
+        count = min(count, len(self.maps))
+        columns = (part.tensor_split(count) for part in (self.maps, *self.targets, self.slots))
+        return [
+            RegionBatch(maps, Targets(*targets), slots)
+            for maps, *targets, slots in zip(*columns, strict=True)
+        ]
 
-class Feed(Protocol):
-    """Minibatches by number: the same number, the same minibatch, however often a run was cut off.
 
-    ``an_epoch`` is how many iterations see as many pictures as there are.
+@dataclass(frozen=True)
+class BatchSettings:
+    """Regions of each kind in a minibatch (R-CNN, arXiv 1311.2524, section 2.3, has the first two).
+
+    ``near`` is the share of backgrounds that overlap an object, by NEAR_IOU or more: a classifier of images
+    takes a part of an object for the whole. ``balance`` is between 0 (every positive region is equally
+    likely) and 1 (every class is). ``unknown`` regions show objects whose class is not known.
+
+    ``mined`` is the share of backgrounds that are the hardest ones of a pool ``pool`` times as large
+    (Shrivastava et al., arXiv 1604.03540, mine within the minibatch as well): regions that may be an object
+    nobody labelled are never in it. ``images`` is how many images a streamed minibatch is drawn from.
     """
 
-    an_epoch: int
+    positives: int = 32
+    background: int = 96
+    whole: int = 16
+    unknown: int = 8
+    near: float = 0.5
+    balance: float = 0.5
+    mined: float = 0.0
+    pool: int = 4
+    images: int = 16
 
-    def minibatches(self, first: int, last: int) -> Iterator[Minibatch]:
-        """Those from ``first`` to before ``last``, in order."""
+    def __post_init__(self) -> None:
+        """Raises ParameterError for a setting outside its range."""
+        check_ranges(self, balance=SHARE, mined=SHARE, near=SHARE)
+
+    @property
+    def hardest(self) -> int:
+        """How many backgrounds of the pool are kept."""
+        return round(self.mined * self.background)
+
+    @property
+    def pool_size(self) -> int:
+        """How many backgrounds they are chosen from."""
+        return self.hardest * self.pool
+
+
+class RegionSampler:
+    """Draws the regions of a minibatch, as a function of its number alone."""
+
+    def __init__(
+        self,
+        labels: NDArray[np.int64],
+        overlaps: NDArray[np.float32],
+        background_label: int,
+        settings: BatchSettings,
+        seed: int,
+        *,
+        certain: NDArray[np.bool_] | None = None,
+        weights: NDArray[np.float64] | None = None,
+    ) -> None:
+        """Sort regions by kind.
+
+        labels [M]: a class, the background label, UNKNOWN or WHOLE; overlaps [M]: IoU with the nearest
+        object; certain [M]: false for what may be an object [all true]; weights [M]: how much more often than
+        others of its kind a region is drawn [all the same].
+        """
+        self._settings, self._seed = settings, seed
+        self._weights = np.ones(len(labels)) if weights is None else weights
+        self._whole = np.flatnonzero(labels == WHOLE)
+        self._unknown = np.flatnonzero(labels == UNKNOWN)
+        self._background = np.flatnonzero(labels == background_label)
+        near = self._background[overlaps[self._background] >= NEAR_IOU]
+        self._near = near if len(near) else self._background
+        self._minable = self._background if certain is None else self._background[certain[self._background]]
+        self._positive = np.flatnonzero(~np.isin(labels, (WHOLE, UNKNOWN, background_label)))
+        _, inverse, counts = np.unique(labels[self._positive], return_inverse=True, return_counts=True)
+        self._balance = counts.astype(np.float64)[inverse] ** -settings.balance
+
+    def draw(self, iteration: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Draw the regions of minibatch ``iteration`` -> their indices and their slots, [B] each.
+
+        A slot is -1, or the place in the pool of backgrounds of which only the hardest stay. Of a kind of
+        which there is no region the minibatch has none.
+        """
+        drawn, pool = self._batch(iteration), self._pool(iteration)
+        return np.concatenate([drawn, pool]), np.concatenate([np.full(len(drawn), -1), np.arange(len(pool))])
+
+    def _batch(self, iteration: int) -> NDArray[np.int64]:
+        rng = np.random.default_rng([self._seed, iteration])
+        settings = self._settings
+        background = settings.background - settings.hardest
+        near = round(settings.near * background)
+        return np.concatenate(
+            [
+                self._choose(rng, self._positive, settings.positives, self._balance),
+                self._choose(rng, self._near, near),
+                self._choose(rng, self._background, background - near),
+                self._choose(rng, self._whole, settings.whole),
+                self._choose(rng, self._unknown, settings.unknown),
+            ]
+        )
+
+    def _pool(self, iteration: int) -> NDArray[np.int64]:
+        rng = np.random.default_rng([self._seed, iteration, 1])
+        return self._choose(rng, self._minable, self._settings.pool_size)
+
+    def _choose(
+        self,
+        rng: np.random.Generator,
+        among: NDArray[np.int64],
+        count: int,
+        balance: NDArray[np.float64] | float = 1.0,
+    ) -> NDArray[np.int64]:
+        if not len(among) or not count:
+            return np.zeros(0, np.int64)
+        weight = self._weights[among] * balance
+        if (weight == weight[0]).all():
+            return rng.choice(among, count)
+        return rng.choice(among, count, p=weight / weight.sum())
+
+
+class RegionDataLoader(Protocol):
+    """Minibatches by number: the same number, the same minibatch, however often a run was resumed.
+
+    ``epoch_length`` is how many iterations see as many images as there are.
+    """
+
+    epoch_length: int
+
+    def minibatches(self, first: int, last: int) -> Iterator[RegionBatch]:
+        """Yield those from ``first`` to before ``last``, in order."""
 
     def digest(self) -> bytes:
-        """What tells these minibatches from others."""
+        """Return what tells these minibatches from others."""
 
 
-class CachedFeed:
+class CachedDataLoader:
     """Minibatches from maps on disk (:mod:`training.rcnn.feature_cache`)."""
 
     def __init__(
         self,
         cache: FeatureCache,
-        known: int,
+        distilled_classes: int,
         background_label: int,
         settings: BatchSettings,
         *,
         seed: int,
-        weights: np.ndarray,
+        weights: NDArray[np.float64],
         device: torch.device,
         world: World,
         workers: int = 0,
     ) -> None:
-        """``known`` rows of the classifier are to be remembered; ``weights`` [N]: how much more often than
-        others a picture's regions are drawn."""
+        """Draw from ``cache``; weights [N]: how much more often than others an image's regions are drawn."""
         self._cache, self._device, self._workers = cache, device, workers
-        sampler = Sampler(
+        sampler = RegionSampler(
             cache.labels.numpy(),
             cache.overlaps.numpy(),
             background_label,
             settings,
             seed,
-            sure=cache.sure.numpy(),
+            certain=cache.certain.numpy(),
             weights=weights[cache.images.numpy()],
         )
-        self._rows = _CachedRows(cache, known, sampler, world)
+        self._batches = _CachedBatches(cache, distilled_classes, sampler, world)
         positive = (cache.labels >= 0) & (cache.labels != background_label)
-        self.an_epoch = max(int(positive.sum()) // settings.positives, 1)
+        self.epoch_length = max(int(positive.sum()) // settings.positives, 1)
         self._weights = weights
 
-    def minibatches(self, first: int, last: int) -> Iterator[Minibatch]:
-        for maps, targets, slots in loader(self._rows, first, last, self._device, self._workers):
-            yield Minibatch(
+    def minibatches(self, first: int, last: int) -> Iterator[RegionBatch]:
+        for maps, targets, slots in load_items(
+            self._batches, range(first, last), self._device, self._workers
+        ):
+            yield RegionBatch(
                 maps.to(self._device, non_blocking=True, memory_format=torch.channels_last),
-                on_device(targets, self._device),
+                targets.to(self._device),
                 slots.to(self._device, non_blocking=True),
             )
 
     def digest(self) -> bytes:
         cache = self._cache
         digest = hashlib.sha256(b"cached" + self._weights.tobytes())
-        for part in (cache.labels, cache.overlaps, cache.deltas, cache.sure):
+        for part in (cache.labels, cache.overlaps, cache.deltas, cache.certain):
             digest.update(part.numpy().tobytes())
         return digest.digest()
 
 
-class _CachedRows(Dataset[Minibatch]):
+class _CachedBatches(Dataset[RegionBatch]):
     """This process' share of a minibatch, still in main memory, by the minibatch's number."""
 
-    def __init__(self, cache: FeatureCache, known: int, sampler: Sampler, world: World) -> None:
-        self._cache, self._known, self._sampler, self._world = cache, known, sampler, world
+    def __init__(
+        self, cache: FeatureCache, distilled_classes: int, sampler: RegionSampler, world: World
+    ) -> None:
+        self._cache, self._distilled_classes = cache, distilled_classes
+        self._sampler, self._world = sampler, world
 
-    def __getitem__(self, iteration: int) -> Minibatch:
-        drawn, pool = self._sampler.draw(iteration), self._sampler.pool(iteration)
-        index = np.concatenate([drawn, pool])
-        slots = np.concatenate([np.full(len(drawn), -1), np.arange(len(pool))])
-        mine = np.arange(self._world.rank, len(index), self._world.size)
-        mine = mine[np.argsort(index[mine], kind="stable")]  # in the file's order: fewer seeks
-        rows, cache = torch.from_numpy(index[mine]), self._cache
-        targets = cached_targets(cache, rows, self._known)
-        return Minibatch(cache.maps[rows], targets, torch.from_numpy(slots[mine]))
-
-
-class _Failure:
-    """An error on its way from the process that makes items: raised there, it would come as its traceback."""
-
-    def __init__(self, error: Exception) -> None:
-        self.error = error
+    def __getitem__(self, iteration: int) -> RegionBatch:
+        index, slots = self._sampler.draw(iteration)
+        share = np.arange(self._world.rank, len(index), self._world.size)
+        share = share[np.argsort(index[share], kind="stable")]  # in the file's order: fewer seeks
+        rows = torch.from_numpy(index[share])
+        targets = cached_targets(self._cache, rows, self._distilled_classes)
+        return RegionBatch(self._cache.maps[rows], targets, torch.from_numpy(slots[share]))
 
 
-class _Caught(Dataset[Any]):
-    """A data set whose errors of data and files come as items."""
-
-    def __init__(self, dataset: Dataset[Any]) -> None:
-        self._dataset = dataset
-
-    def __getitem__(self, index: int) -> Any:
-        try:
-            return self._dataset[index]
-        except DetectorError as error:
-            return _Failure(DatasetError(str(error)))
-        except OSError as error:
-            return _Failure(error)
-
-
-def loader(dataset: Dataset[Any], first: int, last: int, device: torch.device, workers: int) -> Iterator[Any]:
-    """Items ``first`` to before ``last`` of a data set, made ahead by so many processes, in order."""
-    items = DataLoader(
-        _Caught(dataset),
-        batch_size=None,
-        sampler=range(first, last),
-        num_workers=workers,
-        pin_memory=device.type == "cuda",
-        worker_init_fn=_calm,
-    )
-    for item in items:
-        if isinstance(item, _Failure):
-            raise item.error
-        yield item
-
-
-def workers_for(device: torch.device, world: World) -> int:
-    """Processes that make minibatches ahead: a GPU waits for them, a CPU's cores are all taken already."""
-    return min(16, max((os.cpu_count() or 1) // world.size - 1, 1)) if device.type == "cuda" else 0
-
-
-def cached_targets(cache: FeatureCache, rows: Tensor, known: int) -> Targets:
-    """What is asked of regions ``rows`` [B] of a cache; ``known`` rows of the classifier are remembered."""
+def cached_targets(cache: FeatureCache, rows: Tensor, distilled_classes: int) -> Targets:
+    """Read the targets of regions ``rows`` [B] of a cache."""
     return Targets(
         cache.labels[rows],
         cache.overlaps[rows],
         cache.deltas[rows],
-        cache.sure[rows],
-        cache.teacher[rows][:, :known],
+        cache.certain[rows],
+        cache.teacher[rows][:, :distilled_classes],
     )
-
-
-def on_device(targets: Targets, device: torch.device) -> Targets:
-    """The same, there."""
-    return Targets(*(part.to(device, non_blocking=True) for part in targets))
-
-
-def _calm(worker: int) -> None:
-    cv2.setNumThreads(0)  # one thread a worker: there are as many workers as cores

@@ -1,4 +1,4 @@
-"""One training run: from labelled pictures and a checkpoint to a detector of their classes."""
+"""One fine-tuning run: from labelled images and a checkpoint to a detector of their classes."""
 
 import dataclasses
 import time
@@ -17,22 +17,23 @@ from detector.models.multibox_head import MultiBoxHead, stages_read
 from detector.models.region_network import RegionNetwork
 from detector.models.transfer import transfer
 from detector.structures.classes import ClassList
-from training.common.broken_images import BrokenImages
-from training.common.distributed import join_world
-from training.common.locks import run_folder
-from training.rcnn.loop import run_training
-from training.rcnn.make_dataloader import Source, choose_feed, held_out_regions
-from training.rcnn.mixing import Ingredient, mix
+from training.rcnn.make_dataloader import DataLoaderBuilder
+from training.rcnn.mixing import DatasetSpec, mix
 from training.rcnn.proposal_cache import ProposalCache
 from training.rcnn.recipe import Recipe
-from training.rcnn.training_module import RegionLearner
+from training.rcnn.task import RegionTask
+from training.rcnn.training_module import RegionTrainingModule
+from training.trainer.distributed import join_world
+from training.trainer.left_out import BrokenImages
+from training.trainer.run_folder import run_folder
+from training.trainer.trainer import Trainer
 
 DETECTOR = "detector.safetensors"
 """What the result is called in the run's folder."""
 
 
 def finetune(
-    train: Dataset | Sequence[Ingredient],
+    train: Dataset | Sequence[DatasetSpec],
     init: Checkpoint,
     classes: ClassList,
     output: Path,
@@ -41,7 +42,7 @@ def finetune(
     cache: Path,
     name: str,
     data_name: str,
-    held_out: Dataset | None = None,
+    validation: Dataset | None = None,
     device: str = "auto",
     cache_gib: float = 16.0,
     workers: int | None = None,
@@ -50,12 +51,12 @@ def finetune(
     """Train a detector of ``classes`` and return the path of its checkpoint.
 
     ``cache`` is the folder for proposals and maps, which several runs may share; maps of up to ``cache_gib``
-    are kept there, else pictures are streamed by ``workers`` processes [as many as there are cores to
+    are kept there, else images are streamed by ``workers`` processes [as many as there are cores to
     spare]. ``name`` is the detector's, ``data_name`` says in its metadata what it was trained on.
-    ``held_out`` is measured on the way. Called again after a kill, it goes on where it was; under torchrun
-    the processes share the work, and the first one writes. A picture that can no longer be read is left out
-    and named in ``broken.txt``, or ends the run, as ``on_problem`` says. Raises DetectorError for data, a
-    checkpoint or settings that cannot be used, and where another run uses ``output``.
+    ``validation`` is measured on the way. Called again after a kill, it resumes; under torchrun the processes
+    share the work, and the first one writes. An image that can no longer be read is left out and listed in
+    ``broken.txt``, or ends the run, as ``on_problem`` says. Raises DetectorError for data, a checkpoint or
+    settings that cannot be used, and where another run uses ``output``.
     """
     with run_folder(output):
         started = time.monotonic()
@@ -63,10 +64,10 @@ def finetune(
         mixed = mix(train, classes)
         world, chosen = join_world(device)
         preprocessing = dataclasses.replace(init.metadata.preprocessing, short_side=mixed.short_side)
-        torch.manual_seed(recipe.seed)  # the first weights of new heads
+        torch.manual_seed(recipe.seed)  # initial weights of new heads
         start = transfer(init, classes)
         assert isinstance(start.network, RegionNetwork)
-        known = start.metadata.classification
+        classification = start.metadata.classification
         stops = on_problem is OnProblem.STOP
         broken = BrokenImages(
             output / "broken.txt",
@@ -74,10 +75,12 @@ def finetune(
             "give --on-problem report, which leaves them out" if stops else "",
             writes=world.first,
         )
-        source = Source(
+        builder = DataLoaderBuilder(
             init=init,
             frozen=frozen,
-            known=len(known) if known is not None and recipe.loss.distillation > 0 else 0,
+            distilled_classes=len(classification)
+            if classification is not None and recipe.loss.distillation > 0
+            else 0,
             background=len(classes),
             preprocessing=preprocessing,
             proposals=ProposalCache(cache / "proposals", init, preprocessing, device=str(chosen)),
@@ -86,11 +89,14 @@ def finetune(
             world=world,
             broken=broken,
         )
-        feed = choose_feed(source, mixed, recipe, cache_gib=cache_gib, workers=workers)
-        measured = held_out_regions(source, held_out, classes, recipe) if held_out is not None else None
-        learner = RegionLearner(start.network, frozen, recipe.loss)
-        result = run_training(learner, feed, output, recipe, chosen, world, measured)
-        start.network.load_state_dict({**start.network.state_dict(), **result})
+        dataloader = builder.build(mixed, recipe, cache_gib=cache_gib, workers=workers)
+        regions = None
+        if validation is not None:
+            regions = builder.build_validation(validation, classes, recipe, output)
+        module = RegionTrainingModule(start.network, frozen, recipe.loss)
+        task = RegionTask(module, dataloader, recipe, device=chosen, world=world, validation=regions)
+        result = Trainer(task, recipe, output, device=chosen, world=world).run()
+        module.load_state_dict({**module.state_dict(), **result})
         multibox = _kept_multibox(init, frozen)
         training = {
             "init": init.metadata.name,
@@ -123,7 +129,7 @@ def finetune(
 
 
 def stages_through(init: Checkpoint, name: str) -> int:
-    """How many stages of the trunk end with the one of that name; 0 for "none".
+    """Return how many stages of the trunk end with the one of that name; 0 for "none".
 
     Raises ParameterError if no stage has that name.
     """
@@ -138,7 +144,7 @@ def stages_through(init: Checkpoint, name: str) -> int:
 
 
 def _kept_multibox(init: Checkpoint, frozen: int) -> MultiBoxHead | None:
-    """The init's MultiBox head, if what it reads of the trunk keeps its weights: it is still good then."""
+    """Return the init's MultiBox head if the stages that it reads keep their weights, else None."""
     multibox = init.multibox
     if multibox is None or stages_read(init.backbone.features, multibox.spec.stages) > frozen:
         return None

@@ -1,9 +1,9 @@
-"""What the region network is trained towards.
+"""The losses of the region network.
 
-A part of the loss is a mean over the regions that it asks something of. A minibatch may be run in pieces, on
-one device or several: given how many regions the whole of it has for each part, the parts of its pieces sum
-up to the part of the whole. Letters for shapes: B regions of a minibatch or a piece of one, C classes, S rows
-of the classifier.
+Each part of the loss is a weighted mean over the regions that count for it. A minibatch may be run in pieces,
+on one device or several: divided by the sum of weights of the whole minibatch, the parts of its pieces sum up
+to the part of the whole. Letters for shapes: B regions of a minibatch or a piece of one, C classes, S
+sub-classes of the classifier.
 """
 
 from collections.abc import Sequence
@@ -15,21 +15,20 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from detector.models.region_network import RegionNetwork, RegionOutput
-from training.common.ranges import ANY, SHARE, check_ranges
-from training.rcnn.feature_cache import WHOLE
-from training.rcnn.sampling import POSITIVE_IOU, UNKNOWN
+from training.rcnn.sampling import POSITIVE_IOU, UNKNOWN, WHOLE
+from training.trainer.optimization import ANY, SHARE, check_ranges
 
 
 @dataclass(frozen=True)
 class LossWeights:
-    """How much offsets, fit, remembering and the side classifiers count beside naming the region, and how it
-    is to be named.
+    """Weights of the parts of the loss beside classification, and how its targets are made.
 
-    A region is asked to be wholly its object's class from an overlap of ``full_iou`` on, where it shows the
-    object as well as the object's own box does, and half of it at :data:`POSITIVE_IOU`; with no more than
-    that it is R-CNN's rule. ``label_smoothing`` is the share of what is asked that goes to all classes alike
-    (Szegedy et al., arXiv 1512.00567, section 7). ``unsure`` is how much background counts that may be an
-    object which nobody labelled.
+    ``box`` weighs the offsets, ``fit`` the predicted IoU, ``distillation`` the divergence from the classifier
+    before training, ``auxiliary`` the side classifiers. The target of a region is wholly its object's class
+    from an IoU of ``full_iou`` on, and half of it at :data:`POSITIVE_IOU`; ``full_iou`` at that value is
+    R-CNN's rule. ``label_smoothing`` is the share of a target that goes to all classes alike (Szegedy et al.,
+    arXiv 1512.00567, section 7). ``uncertain`` is the weight of background that may be an object which nobody
+    labelled.
     """
 
     box: float = 1.0
@@ -38,7 +37,7 @@ class LossWeights:
     auxiliary: float = 0.0
     full_iou: float = 0.8
     label_smoothing: float = 0.0
-    unsure: float = 0.25
+    uncertain: float = 0.25
 
     def __post_init__(self) -> None:
         """Raises ParameterError for a setting outside its range."""
@@ -46,35 +45,39 @@ class LossWeights:
 
 
 class Targets(NamedTuple):
-    """What is asked of a minibatch.
+    """Targets of the regions of a minibatch.
 
-    labels [B] (below 0 for whole pictures and objects of unknown class), overlaps [B] the
-    IoU with the nearest object, deltas [B,4] with NaN where there are none, sure [B] bool false for
-    background that may be an object, teacher [B,S'] the untrained classifier's first rows (none where
-    nothing is to be remembered).
+    labels [B] int64: a class, the background label, or below 0 for whole images and objects of unknown class;
+    overlaps [B], the IoU with the nearest object; deltas [B,4], NaN where there are none to learn; certain
+    [B] bool, false for background that may be an object; teacher [B,S'], the logits of the first S'
+    sub-classes before training, which are distilled (S' = 0 for no distillation).
     """
 
     labels: Tensor
     overlaps: Tensor
     deltas: Tensor
-    sure: Tensor
+    certain: Tensor
     teacher: Tensor
 
+    def to(self, device: torch.device) -> "Targets":
+        """Copy all parts to a device."""
+        return Targets(*(part.to(device, non_blocking=True) for part in self))
 
-class Asked(NamedTuple):
-    """How much each region counts for a part of the loss, [B] in 0..1 each; or their sums, a scalar each."""
+
+class RegionWeights(NamedTuple):
+    """How much each region counts for each part of the loss, [B] in 0..1 each; or their sums, scalars."""
 
     classification: Tensor
     box: Tensor
     fit: Tensor
     distillation: Tensor
 
-    def counts(self) -> "Asked":
-        """How many regions each part is a mean over."""
-        return Asked(*(share.sum() for share in self))
+    def sums(self) -> "RegionWeights":
+        """Sum up each part's weights: what its mean is divided by."""
+        return RegionWeights(*(weight.sum() for weight in self))
 
 
-class Losses(NamedTuple):
+class RegionLosses(NamedTuple):
     """The parts of the loss, each a scalar, and their weighted sum."""
 
     total: Tensor
@@ -85,70 +88,70 @@ class Losses(NamedTuple):
     auxiliary: Tensor
 
 
-def asked(targets: Targets, background: int, unsure: float) -> Asked:
-    """What counts for which part.
+def region_weights(targets: Targets, background: int, uncertain: float) -> RegionWeights:
+    """Weigh each region for each part of the loss.
 
-    Whole pictures count for remembering alone. Remembering is asked of them and of objects, not of
-    background, where the old classifier's word means nothing. How well background fits is asked where it is
-    sure that it shows no object; that it is background counts less where it is not (``unsure``).
+    Whole images count for distillation alone. Distillation goes over whole images and objects, not over
+    background, of which the old classifier knows nothing. Background that may be an object counts
+    ``uncertain`` for classification and nothing for the predicted IoU.
     """
-    named = torch.where(targets.sure, 1.0, unsure) * (targets.labels != WHOLE)
     parts = (
-        named,
+        torch.where(targets.certain, 1.0, uncertain) * (targets.labels != WHOLE),
         ~targets.deltas.isnan().any(dim=1),
-        (targets.labels != WHOLE) & targets.sure,
+        (targets.labels != WHOLE) & targets.certain,
         targets.labels != background,
     )
-    return Asked(*(part.float() for part in parts))
+    return RegionWeights(*(part.float() for part in parts))
 
 
-def losses(
+def region_losses(
     network: RegionNetwork,
     output: RegionOutput,
     targets: Targets,
     weights: LossWeights,
     *,
     auxiliary: Sequence[Tensor] = (),
-    counts: Asked | None = None,
-) -> Losses:
-    """Cross entropy of the regions, smooth L1 of the offsets, binary cross entropy of the fit (the IoU with
-    the nearest object), and divergence from the untrained classifier.
+    sums: RegionWeights | None = None,
+) -> RegionLosses:
+    """Compute the parts of the loss, and their weighted sum.
 
-    The last part keeps what the backbone knows of the 1000 classes (Hinton et al., arXiv 1503.02531, at
-    temperature 1). ``auxiliary`` are the logits [B,C+1] of the side classifiers. ``counts`` says how many
-    regions each part is a mean over, where this is a piece of a minibatch. No part's graph hangs on what is
-    in the minibatch: each device has gradients of the same weights.
+    Cross entropy of the classes, smooth L1 of the offsets, binary cross entropy of the predicted IoU, and the
+    divergence from the classifier before training, which keeps what the backbone knows of the 1000 classes
+    (Hinton et al., arXiv 1503.02531, at temperature 1). ``auxiliary`` are the logits [B,C+1] of the side
+    classifiers. ``sums`` are the summed weights of the whole minibatch, where this is a piece of one. The
+    graph of a part does not depend on what is in the minibatch: each device has gradients of the same
+    weights.
     """
     background = network.pooling.num_classes
-    of = asked(targets, background, weights.unsure)
-    counts = counts or of.counts()
+    per_region = region_weights(targets, background, weights.uncertain)
+    sums = sums or per_region.sums()
 
-    def mean(values: Tensor, share: Tensor, count: Tensor) -> Tensor:
-        return torch.where(share > 0, values * share, 0).sum() / count.clamp_min(1)
+    def mean(values: Tensor, weight: Tensor, weight_sum: Tensor) -> Tensor:
+        return torch.where(weight > 0, values * weight, 0).sum() / weight_sum.clamp_min(1)
 
-    def named(logits: Tensor) -> Tensor:
+    def classified(logits: Tensor) -> Tensor:
         values = cross_entropy(logits.float(), targets.labels, targets.overlaps, background, weights)
-        return mean(values, of.classification, counts.classification)
+        return mean(values, per_region.classification, sums.classification)
 
-    classification = named(output.logits)
-    side = sum((named(logits) for logits in auxiliary), classification.new_zeros(()))
-    known = targets.teacher.shape[1]
+    classification = classified(output.logits)
+    side = sum((classified(logits) for logits in auxiliary), classification.new_zeros(()))
+    distilled = targets.teacher.shape[1]
     distillation = classification.new_zeros(())
-    if known:
-        rows = output.rows[:, :known].float().log_softmax(dim=1)
+    if distilled:
+        rows = output.rows[:, :distilled].float().log_softmax(dim=1)
         teacher = targets.teacher.float().log_softmax(dim=1)
         divergence = F.kl_div(rows, teacher, reduction="none", log_target=True).sum(dim=1)
-        distillation = mean(divergence, of.distillation, counts.distillation)
+        distillation = mean(divergence, per_region.distillation, sums.distillation)
     box = classification.new_zeros(())
     if network.box_head is not None:
         scale = network.box_head.scale
-        aim = targets.deltas.nan_to_num() / scale
-        error = F.smooth_l1_loss(output.deltas.float() / scale, aim, reduction="none")
-        box = mean(error.mean(dim=1), of.box, counts.box)
+        wanted = targets.deltas.nan_to_num() / scale
+        error = F.smooth_l1_loss(output.deltas.float() / scale, wanted, reduction="none")
+        box = mean(error.mean(dim=1), per_region.box, sums.box)
     fit = classification.new_zeros(())
     if output.fit is not None:
         error = F.binary_cross_entropy_with_logits(output.fit.float(), targets.overlaps, reduction="none")
-        fit = mean(error, of.fit, counts.fit)
+        fit = mean(error, per_region.fit, sums.fit)
     total = (
         classification
         + weights.box * box
@@ -156,28 +159,28 @@ def losses(
         + weights.distillation * distillation
         + weights.auxiliary * side
     )
-    return Losses(total, classification, box, fit, distillation, side)
+    return RegionLosses(total, classification, box, fit, distillation, side)
 
 
 def cross_entropy(
     logits: Tensor, labels: Tensor, overlaps: Tensor, background: int, weights: LossWeights
 ) -> Tensor:
-    """Cross entropy [B] against the label in as far as the region fits its object, else against background.
+    """Compute the cross entropy [B] of logits [B,C+1] against soft targets of class and background.
 
-    A positive region that barely fits is asked to be half its class; from ``full_iou`` on it is its class
-    wholly. So the score tells a tight box from a loose one, which is what suppression goes by. R-CNN reaches
-    the same with a second classifier whose positives are the objects' own boxes (appendix B there). A region
-    of an object of unknown class is asked to be anything but background. Whole pictures, which have no label,
-    get a number without meaning.
+    The target of a positive region is half its class and half background at :data:`POSITIVE_IOU`, and wholly
+    its class from ``full_iou`` on. So the score tells a tight box from a loose one, which suppression
+    needs. R-CNN reaches the same with a second classifier whose positives are the objects' boxes alone
+    (appendix B there). The target of an object of unknown class is anything but background. Whole images,
+    which have no label, get a value without meaning.
     """
-    fit = torch.ones_like(overlaps)
+    share = torch.ones_like(overlaps)  # of the object's class in the target
     if weights.full_iou > POSITIVE_IOU:
-        fit = 0.5 + 0.5 * ((overlaps - POSITIVE_IOU) / (weights.full_iou - POSITIVE_IOU)).clamp(0, 1)
-        fit = torch.where(labels == background, 1.0, fit)
+        share = 0.5 + 0.5 * ((overlaps - POSITIVE_IOU) / (weights.full_iou - POSITIVE_IOU)).clamp(0, 1)
+        share = torch.where(labels == background, 1.0, share)
     log_posterior = logits.log_softmax(dim=1)
-    own = log_posterior.gather(1, labels.clamp_min(0)[:, None])[:, 0]
-    asked_for = fit * own + (1 - fit) * log_posterior[:, background]
+    of_class = log_posterior.gather(1, labels.clamp_min(0)[:, None])[:, 0]
+    of_target = share * of_class + (1 - share) * log_posterior[:, background]
     smooth = weights.label_smoothing
-    named = -((1 - smooth) * asked_for + smooth * log_posterior.mean(dim=1))
-    something = -log_posterior[:, :background].logsumexp(dim=1)
-    return torch.where(labels == UNKNOWN, something, named)
+    known = -((1 - smooth) * of_target + smooth * log_posterior.mean(dim=1))
+    unknown = -log_posterior[:, :background].logsumexp(dim=1)
+    return torch.where(labels == UNKNOWN, unknown, known)

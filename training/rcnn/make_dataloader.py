@@ -1,4 +1,4 @@
-"""Which feed a run gets: maps from disk where they fit, pictures as they come where they do not."""
+"""Builds the dataloader of a run: cached maps where they fit on the disk, else streamed images."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,35 +9,41 @@ from tqdm import tqdm
 
 from detector.datasets.annotated_image import AnnotatedImage, Dataset
 from detector.errors import ParameterError
-from detector.inference.engine import choose_precision
 from detector.inference.region_crops import Preprocessing
 from detector.models.checkpoint import Checkpoint
 from detector.structures.classes import ClassList
-from training.common.broken_images import BrokenImages
-from training.common.disk_space import require, used
-from training.common.distributed import World
-from training.rcnn.dataloader import CachedFeed, Feed, workers_for
+from training.rcnn.dataloader import CachedDataLoader, RegionDataLoader
 from training.rcnn.feature_cache import FeatureCache, build_feature_cache, joined
 from training.rcnn.map_store import INSTEAD
-from training.rcnn.mixing import Mix, relabelled
+from training.rcnn.mixing import Mix, relabelled, spread
 from training.rcnn.proposal_cache import ProposalCache
 from training.rcnn.recipe import Recipe
 from training.rcnn.sampling import SamplingSettings
-from training.rcnn.streaming_dataset import Images, StreamFeed
-from training.rcnn.validation import IMAGES, HeldOut, spread
+from training.rcnn.streaming_dataset import Images, StreamingDataLoader
+from training.rcnn.task import ValidationRegions
+from training.trainer.dataloader import workers_for
+from training.trainer.distributed import World
+from training.trainer.left_out import BrokenImages
+from training.trainer.script import require, used
 
-_HELD_OUT = SamplingSettings(positives=6, background=10)
+VALIDATION_IMAGES = 200
+"""Images of a validation: enough to tell whether the loss still falls."""
+
+_VALIDATION_SAMPLING = SamplingSettings(positives=6, background=10)
 
 
 @dataclass(frozen=True)
-class Source:
-    """What feeds need to know of a run: the checkpoint it starts from, how many of its stages stay
-    ``frozen``, how many of its classifier's rows are ``known`` and to be remembered, the label of
-    ``background``, where things are kept, and who is told of pictures that can no longer be read."""
+class DataLoaderBuilder:
+    """What dataloaders need to know of a run.
+
+    ``init`` is the checkpoint to start from, ``frozen`` how many of its stages keep their weights,
+    ``distilled_classes`` how many of its classes are distilled, ``background`` the label of background,
+    ``folder`` that of the maps; ``broken`` is told of images that can no longer be read.
+    """
 
     init: Checkpoint
     frozen: int
-    known: int
+    distilled_classes: int
     background: int
     preprocessing: Preprocessing
     proposals: ProposalCache
@@ -46,8 +52,95 @@ class Source:
     world: World
     broken: BrokenImages
 
-    def cached(self, records: Sequence[AnnotatedImage], settings: SamplingSettings) -> FeatureCache:
-        """Maps of the pictures' regions; the first process makes them, the others find them."""
+    def build(self, mixed: Mix, recipe: Recipe, *, cache_gib: float, workers: int | None) -> RegionDataLoader:
+        """Build a dataloader of cached maps if stages are frozen, colors are not to be changed and the maps
+        fit ``cache_gib``; else one that streams images, and samples all by the recipe.
+
+        Proposals are made first, by the first process. Raises ParameterError for a number of workers below 0,
+        DiskSpaceError before anything is computed where the maps would find no room.
+        """
+        if workers is not None and workers < 0:
+            raise ParameterError(f"there cannot be {workers} processes that make minibatches")
+        workers = workers_for(self.device, self.world) if workers is None else workers
+        needed = sum(
+            self.cache_size(len(part.records), part.sampling or recipe.sampling) for part in mixed.parts
+        )
+        cacheable = self.frozen > 0 and not recipe.color_jitter
+        cached = cacheable and needed <= cache_gib * 2**30
+        if cached and self.world.first:
+            # At most: maps of this run may be there already.
+            require(self.folder, needed - used(self.folder), "maps of the frozen stages", INSTEAD)
+        self._prepare_proposals(mixed.records)
+        if cached:
+            caches = [self._cache(part.records, part.sampling or recipe.sampling) for part in mixed.parts]
+            return CachedDataLoader(
+                joined(caches),
+                self.distilled_classes,
+                self.background,
+                recipe.batch,
+                seed=recipe.seed,
+                weights=mixed.weights,
+                device=self.device,
+                world=self.world,
+                workers=workers,
+            )
+        if cacheable and self.world.first:
+            tqdm.write(
+                f"maps of the frozen stages would take up to {needed / 2**30:.1f} GiB, more than the "
+                f"{cache_gib:g} GiB allowed (--cache-gib): pictures are streamed instead"
+            )
+        return StreamingDataLoader(
+            Images(mixed.records, mixed.weights, self.proposals, self.preprocessing, self.background),
+            self.init.backbone,
+            self.frozen,
+            self.distilled_classes,
+            recipe.sampling,
+            recipe.batch,
+            broken=self.broken,
+            color_jitter=recipe.color_jitter,
+            seed=recipe.seed,
+            device=self.device,
+            world=self.world,
+            workers=workers,
+        )
+
+    def build_validation(
+        self, validation: Dataset, classes: ClassList, recipe: Recipe, output: Path
+    ) -> ValidationRegions:
+        """Cache regions of at most :data:`VALIDATION_IMAGES` images, spread over the set.
+
+        Raises ParameterError if no image has an object.
+        """
+        records = [record for record in relabelled(validation, classes).records if len(record.boxes)]
+        if not records:
+            raise ParameterError("no held-out picture has an object to measure by")
+        chosen = spread(records, VALIDATION_IMAGES)
+        self._prepare_proposals(chosen)
+        return ValidationRegions(
+            self._cache(chosen, _VALIDATION_SAMPLING),
+            self.distilled_classes,
+            self.background,
+            recipe.loss.uncertain,
+            output,
+            device=self.device,
+            world=self.world,
+        )
+
+    @torch.no_grad()
+    def cache_size(self, images: int, sampling: SamplingSettings) -> int:
+        """Return how many bytes the maps of so many images take at most."""
+        size = self.preprocessing.size
+        maps = self.init.backbone.features[: self.frozen](torch.zeros(1, 3, size, size))
+        regions = sampling.positives + sampling.background + 2
+        return images * regions * maps.numel() * 2
+
+    def _prepare_proposals(self, records: Sequence[AnnotatedImage]) -> None:
+        with self.world.first_alone():
+            if self.world.first:
+                self.proposals.prepare(records)
+
+    def _cache(self, records: Sequence[AnnotatedImage], settings: SamplingSettings) -> FeatureCache:
+        """Maps of the images' regions; the first process makes them, the others read them."""
         with self.world.first_alone():
             return build_feature_cache(
                 self.folder,
@@ -61,91 +154,3 @@ class Source:
                 device=str(self.device),
                 broken=self.broken,
             )
-
-
-def choose_feed(source: Source, mixed: Mix, recipe: Recipe, *, cache_gib: float, workers: int | None) -> Feed:
-    """The cached feed if stages are frozen, pictures are not to be distorted and the maps fit ``cache_gib``;
-    else the stream, which samples every picture by the recipe. Proposals are made first, by the first
-    process.
-
-    Raises ParameterError for a number of workers below 0, DiskSpaceError before anything is computed where
-    the maps would find no room.
-    """
-    if workers is not None and workers < 0:
-        raise ParameterError(f"there cannot be {workers} processes that make minibatches")
-    workers = workers_for(source.device, source.world) if workers is None else workers
-    needed = sum(
-        cache_size(source, len(part.records), part.sampling or recipe.sampling) for part in mixed.parts
-    )
-    cached = source.frozen and not recipe.distortion and needed <= cache_gib * 2**30
-    if cached and source.world.first:
-        # At most: what is there already may be of this run.
-        require(source.folder, needed - used(source.folder), "maps of the frozen stages", INSTEAD)
-    with source.world.first_alone():
-        if source.world.first:
-            source.proposals.prepare(mixed.records)
-    if cached:
-        caches = [source.cached(part.records, part.sampling or recipe.sampling) for part in mixed.parts]
-        return CachedFeed(
-            joined(caches),
-            source.known,
-            source.background,
-            recipe.batch,
-            seed=recipe.seed,
-            weights=mixed.weights,
-            device=source.device,
-            world=source.world,
-            workers=workers,
-        )
-    if source.frozen and not recipe.distortion and source.world.first:
-        tqdm.write(
-            f"maps of the frozen stages would take up to {needed / 2**30:.1f} GiB, more than the "
-            f"{cache_gib:g} GiB allowed (--cache-gib): pictures are streamed instead"
-        )
-    images = Images(mixed.records, mixed.weights, source.proposals, source.preprocessing, source.background)
-    return StreamFeed(
-        images,
-        source.init.backbone,
-        source.frozen,
-        source.known,
-        recipe.sampling,
-        recipe.batch,
-        broken=source.broken,
-        distorted=recipe.distortion,
-        seed=recipe.seed,
-        device=source.device,
-        world=source.world,
-        workers=workers,
-    )
-
-
-def held_out_regions(source: Source, held_out: Dataset, classes: ClassList, recipe: Recipe) -> HeldOut:
-    """Regions of at most :data:`PICTURES` held-out pictures, spread over the set.
-
-    Raises ParameterError if none has an object.
-    """
-    records = [record for record in relabelled(held_out, classes).records if len(record.boxes)]
-    if not records:
-        raise ParameterError("no held-out picture has an object to measure by")
-    chosen = spread(records, IMAGES)
-    with source.world.first_alone():
-        if source.world.first:
-            source.proposals.prepare(chosen)
-    return HeldOut(
-        source.cached(chosen, _HELD_OUT),
-        source.known,
-        source.background,
-        source.device,
-        choose_precision("auto", source.device),
-        source.world,
-        recipe.loss.unsure,
-    )
-
-
-@torch.no_grad()
-def cache_size(source: Source, images: int, sampling: SamplingSettings) -> int:
-    """Bytes that the maps of so many pictures take at most."""
-    size = source.preprocessing.size
-    maps = source.init.backbone.features[: source.frozen](torch.zeros(1, 3, size, size))
-    regions = sampling.positives + sampling.background + 2
-    return images * regions * maps.numel() * 2

@@ -1,6 +1,6 @@
-"""Maps of regions on disk, picture by picture, each with a checksum: what is damaged is told and made again.
+"""Maps of regions on disk, with a checksum for each image, so that what is damaged is made again.
 
-Letters for shapes: N pictures, M regions of all of them; a map is [K,h,w].
+Letters for shapes: N images, M regions of all of them; a map is [K,h,w].
 """
 
 import io
@@ -16,69 +16,71 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from training.common.disk_space import allocate
-from training.common.locks import cache_folder
-from training.common.script import naming
-from training.common.state import read_sealed, write_sealed
+from training.trainer.run_folder import cache_folder
+from training.trainer.script import allocate, naming
+from training.trainer.state import read_sealed, write_sealed
 
 INSTEAD = "give a lower --cache-gib (pictures are then streamed), or another --cache"
-"""What else can be done where maps find no room."""
+"""What a message advises where maps find no room."""
 
-_NONE = -1
-"""In place of the checksum of a picture whose rows are not there."""
+_MISSING = -1
+"""In place of the checksum of an image whose rows are not there."""
 
 
 class MapStore:
-    """Rows of maps and of the classifier's words, those of a picture one after the other.
+    """Rows of maps and of logits of the classifier, those of an image one after the other.
 
-    Rows are written through the file, not through the map of it: on a full disk the latter ends the process
-    without a word (SIGBUS).
+    Rows are written through the file, not through a memory map of it: on a full disk the latter ends the
+    process without a message (SIGBUS).
     """
 
-    def __init__(self, folder: Path, starts: NDArray[np.int64], shape: Sequence[int], known: int) -> None:
-        """``starts`` [N+1]: picture ``i`` has the rows from ``starts[i]`` to before ``starts[i + 1]``, each a
-        map of ``shape`` and ``known`` values of the classifier."""
-        self._folder, self._starts = folder, starts
+    def __init__(self, folder: Path, starts: NDArray[np.int64], shape: Sequence[int], classes: int) -> None:
+        """Open or begin a store in ``folder``.
+
+        ``starts`` [N+1]: image ``i`` has the rows from ``starts[i]`` to before ``starts[i + 1]``, each a map
+        of ``shape`` and the logits of ``classes``.
+        """
+        self.folder, self._starts = folder, starts
         total = int(starts[-1])
         self._parts = (
             (folder / "maps.bf16", torch.bfloat16, (total, *shape)),
-            (folder / "teacher.f16", torch.float16, (total, known)),
+            (folder / "teacher.f16", torch.float16, (total, classes)),
         )
         self._sums_path = folder / "checksums"
-        self._sums = np.full(len(starts) - 1, _NONE, np.int64)
+        self._sums = np.full(len(starts) - 1, _MISSING, np.int64)
 
     def rows(self) -> tuple[Tensor, Tensor]:
-        """maps [M,K,h,w] bfloat16 and the classifier's words [M,known] float16, mapped from the disk."""
-        maps, words = (
+        """Map maps [M,K,h,w] bfloat16 and logits [M,classes] float16 into memory."""
+        maps, logits = (
             torch.from_file(str(path), shared=True, size=int(np.prod(shape)), dtype=dtype).view(shape)
             for path, dtype, shape in self._parts
         )
-        return maps, words
+        return maps, logits
 
     def whole(self) -> NDArray[np.bool_]:
-        """Read everything, and say of each picture [N] whether its rows are those that were written."""
+        """Read everything, and tell of each image [N] whether its rows are those that were written."""
         self._sums = self._read_sums()
         if not self._sized():
-            self._sums[:] = _NONE
-        there = np.flatnonzero((self._sums != _NONE) & (np.diff(self._starts) > 0))
+            self._sums[:] = _MISSING
+        there = np.flatnonzero((self._sums != _MISSING) & (np.diff(self._starts) > 0))
         if len(there):
             parts = self.rows()
             with ThreadPoolExecutor(os.cpu_count()) as pool:
-                found = np.fromiter(pool.map(lambda index: self._sum(parts, int(index)), there), np.int64)
-            self._sums[there[found != self._sums[there]]] = _NONE
-        return (self._sums != _NONE) | (np.diff(self._starts) == 0)
+                sums = np.fromiter(pool.map(lambda index: self._sum(parts, int(index)), there), np.int64)
+            self._sums[there[sums != self._sums[there]]] = _MISSING
+        return (self._sums != _MISSING) | (np.diff(self._starts) == 0)
 
     def noted(self) -> NDArray[np.bool_]:
-        """Say of each picture [N] whether the list of checksums has it, its rows damaged or not."""
-        return self._read_sums() != _NONE
+        """Tell of each image [N] whether it has a checksum, its rows damaged or not."""
+        return self._read_sums() != _MISSING
 
     @contextmanager
     def filling(self) -> Iterator[None]:
-        """Be the only process that writes, with room for everything; what was put in is noted at the end too.
+        """Be the only process that writes for the block, with room for everything.
 
-        Raises DiskSpaceError where there is too little room.
+        At its end checksums are written. Raises DiskSpaceError where there is too little room.
         """
-        with cache_folder(self._folder):
+        with cache_folder(self.folder):
             for path, dtype, shape in self._parts:
                 allocate(path, int(np.prod(shape)) * dtype.itemsize, "maps of the frozen stages", INSTEAD)
             try:
@@ -86,10 +88,10 @@ class MapStore:
             finally:
                 self.note()
 
-    def put(self, index: int, maps: Tensor, words: Tensor) -> None:
-        """Write the rows of a picture: of each kind as many as it has regions."""
+    def put(self, index: int, maps: Tensor, logits: Tensor) -> None:
+        """Write the rows of an image: of both kinds as many as it has regions."""
         checksum = 0
-        for (path, dtype, shape), values in zip(self._parts, (maps, words), strict=True):
+        for (path, dtype, shape), values in zip(self._parts, (maps, logits), strict=True):
             data = _bytes(values.to(dtype).cpu().contiguous())
             checksum = zlib.crc32(data, checksum)
             row = int(np.prod(shape[1:])) * dtype.itemsize
@@ -99,18 +101,18 @@ class MapStore:
         self._sums[index] = checksum
 
     def note(self) -> None:
-        """Write the list of checksums: what a killed run need not make again."""
+        """Write the checksums of what was put: a killed run need not make it again."""
         buffer = io.BytesIO()
         np.save(buffer, self._sums)
         write_sealed(self._sums_path, buffer.getvalue())
 
     def _read_sums(self) -> NDArray[np.int64]:
-        nothing = np.full_like(self._sums, _NONE)
+        missing = np.full_like(self._sums, _MISSING)
         data = read_sealed(self._sums_path) if self._sums_path.exists() else None
         if data is None:
-            return nothing
+            return missing
         sums = np.load(io.BytesIO(data), allow_pickle=False)
-        return sums if sums.shape == nothing.shape else nothing
+        return sums if sums.shape == missing.shape else missing
 
     def _sized(self) -> bool:
         return all(
@@ -126,5 +128,5 @@ class MapStore:
 
 
 def _bytes(values: Tensor) -> memoryview:
-    """The bytes of rows, where they are; none for no rows."""
+    """View rows as bytes, without a copy."""
     return values.reshape(-1).view(torch.uint8).numpy().data

@@ -1,4 +1,4 @@
-"""Several data sets as one, in the labels of one class list, each as often as it is wanted."""
+"""Several data sets as one, in the labels of one class list, each with a weight."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -14,10 +14,11 @@ from training.rcnn.sampling import SamplingSettings
 
 
 @dataclass(frozen=True)
-class Ingredient:
-    """A data set of a mix; ``weight`` is how many times as often as by its size its pictures are drawn.
+class DatasetSpec:
+    """A data set to learn from.
 
-    ``sampling`` says how many regions of each picture are kept on disk, where that is not the recipe's.
+    ``weight`` is how many times as often as by its size its images are drawn; ``sampling`` says how many
+    regions of each image are kept on disk [the recipe's].
     """
 
     dataset: Dataset
@@ -27,7 +28,7 @@ class Ingredient:
 
 @dataclass(frozen=True)
 class Part:
-    """The pictures of one data set of a mix."""
+    """The images of one data set of a mix that have an object to learn from."""
 
     records: list[AnnotatedImage]
     weight: float
@@ -42,49 +43,46 @@ class Mix:
 
     @property
     def records(self) -> list[AnnotatedImage]:
-        """The pictures of all parts, in their order."""
+        """The images of all parts, in their order."""
         return [record for part in self.parts for record in part.records]
 
     @property
     def weights(self) -> NDArray[np.float64]:
-        """How many times as often as others each picture is drawn [N]."""
+        """How many times as often as others each image is drawn [N]."""
         return np.repeat([part.weight for part in self.parts], [len(part.records) for part in self.parts])
 
     @property
     def short_side(self) -> int:
-        """The shorter side of pictures in pixels: the median of the data set whose pictures are largest.
-
-        Smaller pictures stay as they are, so that nothing is lost of any.
-        """
+        """The shorter side in pixels that larger images are reduced to: the largest median of a data set."""
         return max(
             int(np.median([min(record.width, record.height) for record in part.records]))
             for part in self.parts
         )
 
 
-def mix(train: Dataset | Sequence[Ingredient], classes: ClassList) -> Mix:
-    """The pictures with an object of ``classes``, labelled by it.
+def mix(train: Dataset | Sequence[DatasetSpec], classes: ClassList) -> Mix:
+    """Take the images with an object of ``classes``, in the labels of that list.
 
-    A set that knows only some of the classes is partial: its pictures say nothing of the others. Objects of
-    classes that are not in the list become objects of unknown class: they are neither named nor background,
-    for the list may hold them in other words or parts. Raises
-    ParameterError if a weight is not positive, or if no picture has an object to learn from.
+    The images of a set that has only some of the classes are partial: they say nothing of the others. Objects
+    of classes that are not in the list become objects of unknown class: they are neither classified nor
+    background, for the list may hold them in other words or parts. Raises ParameterError if a weight is not
+    positive, or if no image has an object to learn from.
     """
-    ingredients = [Ingredient(train)] if isinstance(train, Dataset) else train
+    specs = [DatasetSpec(train)] if isinstance(train, Dataset) else train
     parts: list[Part] = []
-    for ingredient in ingredients:
-        if not ingredient.weight > 0:
-            raise ParameterError(f"the weight of a data set must be positive, got {ingredient.weight}")
-        mine = [r for r in relabelled(ingredient.dataset, classes).records if len(r.boxes)]
-        if mine:
-            parts.append(Part(mine, float(ingredient.weight), ingredient.sampling))
+    for spec in specs:
+        if not spec.weight > 0:
+            raise ParameterError(f"the weight of a data set must be positive, got {spec.weight}")
+        records = [record for record in relabelled(spec.dataset, classes).records if len(record.boxes)]
+        if records:
+            parts.append(Part(records, float(spec.weight), spec.sampling))
     if not parts:
         raise ParameterError("no picture of the data has an object of the classes to learn from")
     return Mix(parts)
 
 
 def relabelled(dataset: Dataset, classes: ClassList) -> Dataset:
-    """The data set in the labels of ``classes``, which are found by their id, name or alias."""
+    """Put a data set into the labels of ``classes``, which are found by their id, name or alias."""
     if list(classes.ids) == dataset.class_ids:
         return dataset
     wanted = [meanings(*pair) for pair in zip(classes.ids, classes.names, strict=True)]
@@ -93,8 +91,8 @@ def relabelled(dataset: Dataset, classes: ClassList) -> Dataset:
         if class_id in classes.ids:
             label_of[old] = classes.ids.index(class_id)
             continue
-        mine = meanings(class_id, class_id)
-        label_of[old] = next((new for new, kind in enumerate(wanted) if kind & mine), -1)
+        aliases = meanings(class_id, class_id)
+        label_of[old] = next((new for new, others in enumerate(wanted) if others & aliases), -1)
     complete = len(set(label_of.tolist()) - {-1}) == len(classes)
     records = []
     for record in dataset.records:
@@ -111,3 +109,9 @@ def relabelled(dataset: Dataset, classes: ClassList) -> Dataset:
             )
         )
     return Dataset(records, list(classes.ids), dataset.problems)
+
+
+def spread(records: Sequence[AnnotatedImage], most: int) -> list[AnnotatedImage]:
+    """Choose at most so many records, evenly from the whole list."""
+    indices = np.linspace(0, len(records) - 1, min(most, len(records))).round().astype(int)
+    return [records[index] for index in indices]

@@ -1,4 +1,4 @@
-"""Proposals of a data set's pictures, computed side by side on threads and kept on disk."""
+"""Proposals of a data set's images, computed on threads and kept on disk."""
 
 import copy
 import hashlib
@@ -26,28 +26,28 @@ from detector.options import Profile
 from detector.proposals.multibox import MultiBox
 from detector.proposals.profiles import Proposer
 from detector.structures.proposals import Proposals
-from training.common.state import read_sealed, write_sealed
+from training.trainer.state import read_sealed, write_sealed
 
 MAX_BOXES = 300
-"""Proposals of a picture that are kept: training draws a few dozen of them."""
+"""Proposals of an image that are kept: training draws a few dozen of them."""
 
 _FORMAT = 2
-"""Of the files: those of another one have other names."""
+"""Version of the files: another one gives them other names."""
 
 
 class ProposalCache:
-    """The proposals of each picture, as the detector in training will get them: by ``balanced`` where the
-    checkpoint has a MultiBox head, else by ``search``.
+    """The proposals of each image, as the detector in training will get them: by the profile ``balanced``
+    where the checkpoint has a MultiBox head, else by ``search``.
 
-    Each picture has a file of its own, named after its bytes, the weights that propose and the code that
-    does: a stale one cannot be used. Files are written whole or not at all, with a digest: a damaged one is
+    There is one file an image, named after a digest of its bytes and of the weights and the code that
+    propose: a stale one is never used. Files are written whole or not at all, with a digest: a damaged one is
     made again. Nothing is kept in memory.
     """
 
     def __init__(
         self, folder: Path, checkpoint: Checkpoint, preprocessing: Preprocessing, *, device: str = "auto"
     ) -> None:
-        """``preprocessing`` is that of the detector in training: it says at what size pictures are seen."""
+        """Propose as a detector of this checkpoint and of ``preprocessing`` would."""
         folder.mkdir(parents=True, exist_ok=True)
         self._folder = folder
         multibox = None
@@ -57,47 +57,51 @@ class ProposalCache:
         self._proposer = Proposer(preprocessing, multibox)
         self._profile = Profile.SEARCH if multibox is None else Profile.BALANCED
         self._method = _method(checkpoint, preprocessing)
-        self._said = False
+        self._damage_reported = False
 
     def prepare(self, records: Sequence[AnnotatedImage], *, threads: int | None = None) -> None:
-        """Propose for every picture that has no file yet. One that can no longer be read is passed over here;
-        it is named where it is asked for."""
+        """Propose for every image that has no file yet.
+
+        One that can no longer be read is passed over; :meth:`of` raises for it.
+        """
         with ThreadPoolExecutor(threads or os.cpu_count()) as pool:
             done = pool.map(self._prepare, records)
             for _ in tqdm(done, total=len(records), desc="proposals", unit="picture"):
                 pass
 
     def of(self, record: AnnotatedImage) -> Proposals:
-        """The proposals of one picture, best first, in its pixels; they are computed if they have to be.
+        """Return the proposals of one image, best first, in its pixels; compute them where no file has them.
 
-        Raises ImageError if the picture cannot be read.
+        Raises ImageError if the image cannot be read.
         """
-        return self.found(record)[0]
+        return self.with_digest(record)[0]
 
-    def found(self, record: AnnotatedImage) -> tuple[Proposals, bytes]:
-        """The same, and a digest of the picture's bytes."""
+    def with_digest(self, record: AnnotatedImage) -> tuple[Proposals, bytes]:
+        """Return the proposals as :meth:`of` does, and a digest of the image's bytes."""
         digest = _digest(record.path)
         key = hashlib.sha256(digest + self._method).hexdigest()[:24]
         path = self._folder / key[:2] / f"{key}.npy"
         data = read_sealed(path) if path.exists() else b""
         if not data:
-            if data is None and not self._said:
+            if data is None and not self._damage_reported:
                 tqdm.write(f"{path} is damaged, perhaps not alone: proposals are made again")
-                self._said = True
-            data = self._proposed(record)
+                self._damage_reported = True
+            data = self._propose(record)
             write_sealed(path, data)
         columns = np.load(io.BytesIO(data), allow_pickle=False)  # R x 6
         return Proposals(columns[:, :4].copy(), columns[:, 4].astype(np.int8), columns[:, 5].copy()), digest
 
     def _prepare(self, record: AnnotatedImage) -> None:
         with suppress(ImageError):
-            self.found(record)
+            self.with_digest(record)
 
-    def _proposed(self, record: AnnotatedImage) -> bytes:
-        found = self._proposer.propose(load_image(record), self._profile, MAX_BOXES)
+    def _propose(self, record: AnnotatedImage) -> bytes:
+        proposals = self._proposer.propose(load_image(record), self._profile, MAX_BOXES)
         columns = np.concatenate(
-            [found.boxes, found.source[:, None], found.objectness[:, None]], axis=1, dtype=np.float32
-        )
+            [proposals.boxes, proposals.source[:, None], proposals.objectness[:, None]],
+            axis=1,
+            dtype=np.float32,
+        )  # R x 6
         buffer = io.BytesIO()
         np.save(buffer, columns)
         return buffer.getvalue()
@@ -111,7 +115,7 @@ def _digest(path: Path) -> bytes:
 
 
 def _method(checkpoint: Checkpoint, preprocessing: Preprocessing) -> bytes:
-    """Digest of the weights and settings that propose, and of the code: other code, other boxes."""
+    """Digest the weights, the settings and the code that propose: other ones give other boxes."""
     digest = hashlib.sha256(_code() + json.dumps([_FORMAT, MAX_BOXES, asdict(preprocessing)]).encode())
     if checkpoint.multibox is not None:
         features = checkpoint.backbone.features

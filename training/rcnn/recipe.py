@@ -1,24 +1,17 @@
-"""All settings of a run of fine-tuning: they and the data decide its course, and nothing else does.
-
-Named recipes: the one that ships, those of the papers, and one for a small set on a CPU.
-
-How long to train on how much.
-"""
+"""Recipes of fine-tuning: the one that ships, those of the papers, and one for a small set on a CPU."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from enum import StrEnum
 
 import numpy as np
 
 from detector.datasets.annotated_image import AnnotatedImage
 from detector.errors import ParameterError
 from detector.inference.scoring import Scoring
-from training.common.ranges import ANY, RATE, SEED, check_ranges
-from training.common.schedule import Decay
+from training.rcnn.dataloader import BatchSettings
 from training.rcnn.losses import LossWeights
-from training.rcnn.minibatch import BatchSettings
 from training.rcnn.sampling import SamplingSettings
+from training.trainer.optimization import ANY, RATE, Averaging, Decay, TrainingSettings, check_ranges
 
 SCORING = Scoring(
     fit_power=0.5,
@@ -28,56 +21,29 @@ SCORING = Scoring(
     score_power=0.4,
     vote_iou=0.5,
 )
-"""How a trained detector scores: chosen on validation pictures (docs/training.md, "What moved it")."""
-
-
-class Averaging(StrEnum):
-    """Which average of the weights is the result of a run."""
-
-    EMA = "ema"
-    POLYAK = "polyak"
-    NONE = "none"
+"""How a trained detector scores: chosen on validation images (docs/training.md, "What moved it")."""
 
 
 @dataclass(frozen=True)
-class Recipe:
-    """Settings of a run; named ones stand in :mod:`training.rcnn.recipe`.
+class Recipe(TrainingSettings):
+    """Settings of a fine-tuning run: they and the data decide its course.
 
-    ``iterations`` minibatches of ``batch``, each run in ``accumulate`` parts (less memory, the same
-    gradient). ``rate`` is the trunk's, ``head_rate`` that of the classifier and all heads; both rise over
-    ``warmup`` iterations and fall as ``decay`` says. A stage's rate is ``stage_decay`` times that of the
-    inception stage above it. Stages up to ``frozen_through`` keep their weights ("none" trains all).
-
-    ``averaging``: ``ema`` keeps ``average`` of the running average at every iteration, ``polyak`` is the
-    plain mean of the weights from ``average_from``, a share of the run, on; ``none`` takes the last weights.
-
-    ``distortion`` changes the light and colour of pictures, which only the stream of pictures can.
-
-    Every ``check_every`` iterations the averaged weights are measured on held-out regions, where there are
-    any. With a ``patience`` the weights of the lowest held-out loss are the result, and the run ends after so
-    many measures without a lower one; 0 runs to the end and takes the last.
-
-    ``scoring`` is how the result makes detections of what it sees.
+    ``iterations`` minibatches of ``batch``, each run in ``accumulate`` pieces (less memory, the same
+    gradient). ``rate`` is the trunk's, ``head_rate`` that of the classifier and all heads. A stage's rate is
+    ``stage_decay`` times that of the inception stage above it. Stages up to ``frozen_through`` keep their
+    weights ("none" trains all). ``color_jitter`` changes the light and color of images, which are then
+    streamed. Every ``validate_every`` iterations the averaged weights are validated, where there are images
+    for it. ``scoring`` is how the detector scores.
     """
 
     iterations: int = 2000
     rate: float = 0.002
     head_rate: float = 0.01
     stage_decay: float = 1.0
-    warmup: int = 100
-    decay: Decay = Decay.COSINE
-    momentum: float = 0.9
-    weight_decay: float = 5e-4
-    averaging: Averaging = Averaging.EMA
-    average: float = 0.998
-    average_from: float = 0.5
     frozen_through: str = "pool4"
     accumulate: int = 1
-    distortion: bool = False
-    check_every: int = 250
-    patience: int = 0
-    save_every: int = 250
-    seed: int = 0
+    color_jitter: bool = False
+    validate_every: int = 250
     batch: BatchSettings = field(default_factory=BatchSettings)
     sampling: SamplingSettings = field(default_factory=SamplingSettings)
     loss: LossWeights = field(default_factory=LossWeights)
@@ -85,7 +51,8 @@ class Recipe:
 
     def __post_init__(self) -> None:
         """Raises ParameterError for a setting outside its range."""
-        check_ranges(self, rate=RATE, head_rate=RATE, stage_decay=ANY, patience=ANY, seed=SEED)
+        super().__post_init__()
+        check_ranges(self, head_rate=RATE, stage_decay=ANY)
 
 
 PRESETS: Mapping[str, Recipe] = {
@@ -101,7 +68,7 @@ PRESETS: Mapping[str, Recipe] = {
         averaging=Averaging.NONE,
         frozen_through="none",
         save_every=1000,
-        check_every=1000,
+        validate_every=1000,
         batch=BatchSettings(positives=32, background=96, whole=0, near=0.0, balance=0.0),
         loss=LossWeights(distillation=0.0, fit=0.0, full_iou=0.5),
         scoring=Scoring(),
@@ -115,18 +82,18 @@ PRESETS: Mapping[str, Recipe] = {
         decay=Decay.PAPER,
         averaging=Averaging.POLYAK,
         frozen_through="none",
-        distortion=True,
+        color_jitter=True,
         save_every=1000,
-        check_every=1000,
+        validate_every=1000,
         loss=LossWeights(distillation=0.0, auxiliary=0.3),
     ),
-    # Some hundred pictures, two cores, a quarter of an hour.
+    # Some hundred images, two cores, a quarter of an hour.
     "quick": Recipe(
         iterations=500,
         warmup=50,
-        average=0.99,
+        ema_decay=0.99,
         save_every=50,
-        check_every=100,
+        validate_every=100,
         batch=BatchSettings(positives=16, background=40, whole=8),
         sampling=SamplingSettings(positives=12, background=20),
     ),
@@ -134,7 +101,7 @@ PRESETS: Mapping[str, Recipe] = {
 
 
 def preset(name: str) -> Recipe:
-    """The recipe of that name. Raises ParameterError if there is none."""
+    """Return the recipe of that name. Raises ParameterError if there is none."""
     if name not in PRESETS:
         raise ParameterError(f"no recipe is called {name!r}; there are {', '.join(PRESETS)}")
     return PRESETS[name]
@@ -145,9 +112,9 @@ _SHORTEST, _LONGEST = 200, 50_000
 
 
 def suggested_iterations(records: Sequence[AnnotatedImage]) -> int:
-    """Minibatches for so many pictures with objects: four times the pictures, twice the iterations.
+    """Suggest how many minibatches suit so many images with objects: four times the images, twice as many.
 
-    The factor is what suited the 1,745 pictures of the small ILSVRC set (2,000 iterations) by trial; on the
+    The factor is what suited the 1,745 images of the small ILSVRC set (2,000 iterations) by trial; on the
     395,918 of the whole set the rule gives 30,000, where R-CNN (arXiv 1311.2524, section 2.3) ran 50,000.
     """
     images = sum(len(record.boxes) > 0 for record in records)

@@ -1,40 +1,48 @@
-"""Which regions of a picture the network is trained on, and what it should say of them.
+"""Which regions of an image the network is trained on, what is wanted of each, and their crops.
 
 Letters for shapes: G ground-truth boxes, R regions.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from detector.datasets.annotated_image import AnnotatedImage
-from detector.structures.boxes import Boxes, area, clip, encode, intersection, iou
+from detector.inference.region_crops import Preprocessing, normalise, warp
+from detector.io.decoding import RGB
+from detector.structures.boxes import Boxes, area, as_boxes, clip, encode, intersection, iou
 
 POSITIVE_IOU = 0.5
-"""R-CNN (arXiv 1311.2524, section 2.3): from here on a region is its object's class, below background."""
+"""A region with this IoU or more is of its object's class, else background (R-CNN, arXiv 1311.2524, section
+2.3)."""
 
 NEAR_IOU = 0.1
-"""A background region that overlaps an object by so much is a part of it, as far as anybody knows."""
+"""A background region with this IoU or more is a part of an object, or near one."""
 
 IN_A_CROWD = 0.5
-"""A region of which so much lies in a crowd shows its objects, not background: COCO's own measure of it."""
+"""A region with this share of its area in a crowd is no background (COCO's evaluation measures so)."""
 
 UNKNOWN = -2
 """Label of a region that shows an object whose class is not known."""
 
+WHOLE = -1
+"""Label of a whole image: it has no class, and only serves to keep what the classifier knows."""
+
 REGRESSION_IOU = 0.6
-"""Appendix C there: only pairs at least this near have offsets worth learning."""
+"""Offsets are learnt from pairs with this IoU or more (R-CNN, appendix C)."""
 
 
 @dataclass(frozen=True)
 class Regions:
-    """Training regions of one picture.
+    """Training regions of one image.
 
-    boxes [R,4] float32; mirrored [R] bool; labels [R] int64, the background label for background and
-    :data:`UNKNOWN` for objects of unknown class; overlaps [R] float32, the IoU with the nearest object;
-    deltas [R,4] float32, the offsets onto that object, NaN where there are none to learn; sure [R] bool,
-    false for background of a partly labelled picture that is far from all objects: it may be an object that
+    boxes [R,4] float32 in pixels of the image; mirrored [R] bool; labels [R] int64: a class, the background
+    label, :data:`UNKNOWN` or :data:`WHOLE`; overlaps [R] float32, the IoU with the nearest object;
+    deltas [R,4] float32, the offsets onto that object, NaN where there are none to learn; certain [R] bool,
+    false for background of a partly labelled image that is far from all objects: it may be an object that
     nobody labelled.
     """
 
@@ -43,12 +51,38 @@ class Regions:
     labels: NDArray[np.int64]
     overlaps: NDArray[np.float32]
     deltas: NDArray[np.float32]
-    sure: NDArray[np.bool_]
+    certain: NDArray[np.bool_]
+
+    @property
+    def whole(self) -> NDArray[np.bool_]:
+        """Which regions [R] are whole images, which are cut without context."""
+        return self.labels == WHOLE
+
+    def with_whole_image(self, record: AnnotatedImage) -> "Regions":
+        """Add the whole image twice, the second one mirrored."""
+        whole = as_boxes([(0, 0, record.width, record.height)] * 2)
+        return Regions(
+            np.concatenate([self.boxes, whole]),
+            np.concatenate([self.mirrored, [False, True]]),
+            np.concatenate([self.labels, [WHOLE, WHOLE]]),
+            np.concatenate([self.overlaps, np.zeros(2, np.float32)]),
+            np.concatenate([self.deltas, np.full((2, 4), np.nan, np.float32)]),
+            np.concatenate([self.certain, np.ones(2, bool)]),
+        )
+
+    @classmethod
+    def none(cls) -> "Regions":
+        """No regions: those of an image that cannot be read."""
+        boxes, flags = np.zeros((0, 4), np.float32), np.zeros(0, bool)
+        return cls(boxes, flags, np.zeros(0, np.int64), np.zeros(0, np.float32), boxes, flags)
 
 
 @dataclass(frozen=True)
 class SamplingSettings:
-    """How many regions of a picture are kept for training, and the ``seed`` of their choice."""
+    """How many regions of an image are kept for training, and the ``seed`` of their choice.
+
+    ``jitter`` is by which share of its size each side of an object's box is moved at most.
+    """
 
     positives: int = 12
     background: int = 24
@@ -63,14 +97,14 @@ def sample_regions(
     settings: SamplingSettings,
     rng: np.random.Generator,
 ) -> Regions:
-    """Positive and background regions of one picture, half of them mirrored.
+    """Sample positive and background regions of one image, half of them mirrored.
 
-    Candidates are the proposals, the objects' own boxes, and jittered copies of those: there are few objects
-    and many ways to be slightly off. Objects share the positives evenly, so that a picture of one dog and
-    one flea teaches both. Objects of unknown class are sampled like the others; what lies in a
-    crowd is no background.
+    Candidates are the proposals, the objects' boxes, and jittered copies of those: there are few objects
+    and many ways to be slightly off. Objects share the positives evenly, so that an image of one dog and
+    one flea teaches both. Objects of unknown class are sampled like the others; what lies in a crowd is no
+    background.
     """
-    proposals = proposals[np.lexsort(proposals.T)]  # the choice must not hang on how they are ranked
+    proposals = proposals[np.lexsort(proposals.T)]  # the choice must not depend on their ranking
     objects = np.concatenate([record.boxes, record.unknown])
     object_labels = np.concatenate([record.labels, np.full(len(record.unknown), UNKNOWN)])
     jittered = jitter_boxes(objects, record, settings, rng)
@@ -93,8 +127,8 @@ def sample_regions(
         if overlaps[chosen[i], target] >= REGRESSION_IOU:
             deltas[i] = encode(boxes[i : i + 1], objects[target : target + 1])[0]
     deltas[mirrored, 0] *= -1
-    sure = (labels != background_label) | (best[chosen] >= NEAR_IOU) | (not record.partial)
-    return Regions(boxes, mirrored, labels, best[chosen], deltas, sure)
+    certain = (labels != background_label) | (best[chosen] >= NEAR_IOU) | (not record.partial)
+    return Regions(boxes, mirrored, labels, best[chosen], deltas, certain)
 
 
 def jitter_boxes(
@@ -104,7 +138,10 @@ def jitter_boxes(
     rng: np.random.Generator,
     copies: int = 8,
 ) -> Boxes:
-    """``copies`` of each box [G,4], sides moved by up to ``jitter`` of its size -> at most [copies*G,4]."""
+    """Copy each box [G,4] ``copies`` times, sides moved by up to ``jitter`` of its size -> [<= copies*G,4].
+
+    Boxes are cut to the image; those that are then narrower than 2 pixels are left out.
+    """
     repeated = np.repeat(boxes, copies, axis=0)
     sides = np.tile(repeated[:, 2:] - repeated[:, :2], 2)
     shift = rng.uniform(-settings.jitter, settings.jitter, repeated.shape).astype(np.float32)
@@ -113,18 +150,40 @@ def jitter_boxes(
 
 
 def _in_a_crowd(boxes: Boxes, crowds: Boxes) -> NDArray[np.bool_]:
-    """Which boxes [R,4] lie in one of the crowds [K,4] with :data:`IN_A_CROWD` of their area or more."""
+    """Tell which boxes [R,4] lie in one of the crowds [K,4] with :data:`IN_A_CROWD` of their area or more."""
     inside = intersection(boxes, crowds).max(axis=1, initial=0)
     return (inside > 0) & (inside >= IN_A_CROWD * area(boxes))
 
 
 def _share_evenly(overlaps: NDArray[np.float32], count: int, rng: np.random.Generator) -> NDArray[np.int64]:
-    """Up to ``count`` indices of positives among overlaps [R,G], taken from the objects in turn."""
-    owner = overlaps.argmax(axis=1) if overlaps.shape[1] else np.zeros(len(overlaps), np.int64)
+    """Choose up to ``count`` positives by overlaps [R,G], from the objects in turn -> indices into R."""
+    nearest = overlaps.argmax(axis=1) if overlaps.shape[1] else np.zeros(len(overlaps), np.int64)
     positive = np.flatnonzero(overlaps.max(axis=1, initial=0) >= POSITIVE_IOU)
     positive = rng.permutation(positive)
     turn = np.zeros(len(positive), np.int64)
     for target in range(overlaps.shape[1]):
-        mine = owner[positive] == target
-        turn[mine] = np.arange(mine.sum())
+        of_target = nearest[positive] == target
+        turn[of_target] = np.arange(of_target.sum())
     return positive[np.argsort(turn, kind="stable")][:count]
+
+
+def crops_of(
+    image: RGB,
+    boxes: Boxes,
+    whole: NDArray[np.bool_],
+    mirrored: NDArray[np.bool_],
+    preprocessing: Preprocessing,
+    device: torch.device,
+) -> Tensor:
+    """Crop boxes [R,4] of an image [H,W,3] -> [R,3,224,224] float32 on the device.
+
+    ``whole`` [R] are cut without context, ``mirrored`` [R] are flipped.
+    """
+    normalised = normalise(image, preprocessing, device)
+    crops = normalised.new_empty(len(boxes), 3, preprocessing.size, preprocessing.size)
+    for chosen, settings in ((~whole, preprocessing), (whole, replace(preprocessing, context=0))):
+        if chosen.any():
+            crops[torch.from_numpy(chosen).to(device)] = warp(normalised, boxes[chosen], settings)
+    flipped = torch.from_numpy(mirrored).to(device)
+    crops[flipped] = crops[flipped].flip(3)
+    return crops

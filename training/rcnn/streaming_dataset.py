@@ -1,8 +1,8 @@
-"""Minibatches straight from pictures: what is trained on need not fit anywhere.
+"""Minibatches of regions straight from images: nothing of the data set is kept in memory or on disk.
 
-Each minibatch comes from some pictures drawn for it: they are decoded, their regions sampled anew, warped,
-mirrored, and perhaps seen in other light. Nothing is kept, so memory does not grow with the data set.
-Letters for shapes: P pictures of a minibatch, R regions of one, B regions of this process' share.
+Each minibatch comes from some images drawn for it: they are decoded, their regions sampled anew, warped,
+mirrored, and perhaps changed in color. Letters for shapes: R regions of an image, B regions of this process'
+share of a minibatch.
 """
 
 import copy
@@ -24,21 +24,19 @@ from detector.errors import DatasetError, ImageError
 from detector.inference.engine import choose_precision
 from detector.inference.region_crops import Preprocessing, reduced
 from detector.models.backbone import Backbone
-from training.classification.augmentation import Distortion, distort
-from training.common.broken_images import BrokenImages
-from training.common.distributed import World
-from training.rcnn.dataloader import Minibatch, loader, on_device
-from training.rcnn.feature_cache import Plan, plan_image
+from training.classification.augmentation import ColorJitter, jitter_color
+from training.rcnn.dataloader import BatchSettings, RegionBatch, RegionSampler
 from training.rcnn.losses import Targets
-from training.rcnn.minibatch import BatchSettings, Sampler
 from training.rcnn.proposal_cache import ProposalCache
-from training.rcnn.region_crops import crops_of
-from training.rcnn.sampling import SamplingSettings
+from training.rcnn.sampling import Regions, SamplingSettings, crops_of, sample_regions
+from training.trainer.dataloader import load_items
+from training.trainer.distributed import World
+from training.trainer.left_out import BrokenImages
 
 
-class View(NamedTuple):
-    """What is needed of one picture: its pixels [H,W,3] uint8 and boxes [R,4] in them, which of these are
-    whole pictures and which are mirrored, [R] bool."""
+class DrawnImage(NamedTuple):
+    """An image and its regions that were drawn: pixels [H,W,3] uint8, boxes [R,4] in them, which of these are
+    the whole image and which are mirrored, [R] bool each."""
 
     pixels: Tensor
     boxes: Tensor
@@ -46,12 +44,14 @@ class View(NamedTuple):
     mirrored: Tensor
 
 
-class Views(NamedTuple):
-    """A process' share of a minibatch before it is warped: the regions stand in the order of the views.
+class DrawnBatch(NamedTuple):
+    """A process' share of a minibatch before it is warped; targets and slots [B] stand in the order of the
+    images' regions.
 
-    ``broken`` says of each picture that can no longer be read, in whose place another was drawn, why."""
+    ``broken`` says why each image could not be read in whose place another one was drawn.
+    """
 
-    views: list[View]
+    images: list[DrawnImage]
     targets: Targets
     slots: Tensor
     broken: dict[str, str]
@@ -59,7 +59,7 @@ class Views(NamedTuple):
 
 @dataclass(frozen=True)
 class Images:
-    """The pictures that are drawn from; ``weights`` [N] says how much more often than others each is.
+    """The images to draw from; ``weights`` [N] says how much more often than others each is drawn.
 
     ``preprocessing`` is that of the detector in training, ``background_label`` the number of its classes.
     """
@@ -71,42 +71,47 @@ class Images:
     background_label: int
 
 
-class StreamFeed:
-    """Minibatches made as they are needed, ahead of their use by processes of their own."""
+class StreamingDataLoader:
+    """Minibatches that worker processes make ahead of their use (a
+    :class:`training.rcnn.dataloader.RegionDataLoader`)."""
 
     def __init__(
         self,
         images: Images,
         backbone: Backbone,
         frozen: int,
-        known: int,
+        distilled_classes: int,
         sampling: SamplingSettings,
         settings: BatchSettings,
         *,
         broken: BrokenImages,
-        distorted: bool,
+        color_jitter: bool,
         seed: int,
         device: torch.device,
         world: World,
         workers: int,
     ) -> None:
-        """``backbone`` is the network before training: its first ``frozen`` stages are run here, and where
-        ``known`` > 0 its first so many rows are what is to be remembered. ``broken`` is told of pictures that
-        can no longer be read."""
-        self._views = _SampledViews(images, sampling, settings, distorted, seed, world)
-        self._images, self._device, self._workers, self._known = images, device, workers, known
-        self._precision, self._broken = choose_precision("auto", device), broken
+        """Stream ``images``.
+
+        ``backbone`` is the network before training: its first ``frozen`` stages are run here, and it is the
+        teacher of the first ``distilled_classes`` sub-classes. ``broken`` is told of images that can no
+        longer be read.
+        """
+        self._batches = _DrawnBatches(images, sampling, settings, color_jitter, seed, world)
+        self._images, self._device, self._workers = images, device, workers
+        self._distilled_classes, self._broken = distilled_classes, broken
+        self._precision = choose_precision("auto", device)
         untrained = copy.deepcopy(backbone).to(device).eval().requires_grad_(False)
         untrained.features.to(memory_format=torch.channels_last)
         self._stem: nn.Module = untrained.features[:frozen]
         self._rest: nn.Module = untrained.features[frozen:]
         self._untrained = untrained
-        self.an_epoch = max(len(images.records) // settings.images, 1)
+        self.epoch_length = max(len(images.records) // settings.images, 1)
 
-    def minibatches(self, first: int, last: int) -> Iterator[Minibatch]:
-        for item in loader(self._views, first, last, self._device, self._workers):
-            self._broken.report(item.broken)
-            yield self._minibatch(item)
+    def minibatches(self, first: int, last: int) -> Iterator[RegionBatch]:
+        for drawn in load_items(self._batches, range(first, last), self._device, self._workers):
+            self._broken.report(drawn.broken)
+            yield self._warp(drawn)
 
     def digest(self) -> bytes:
         images = self._images
@@ -117,39 +122,40 @@ class StreamFeed:
         return digest.digest()
 
     @torch.no_grad()
-    def _minibatch(self, item: Views) -> Minibatch:
+    def _warp(self, drawn: DrawnBatch) -> RegionBatch:
+        """Warp the regions, run the frozen stages and the teacher."""
         crops = torch.cat(
             [
                 crops_of(
-                    view.pixels.numpy(),
-                    view.boxes.numpy(),
-                    view.whole.numpy(),
-                    view.mirrored.numpy(),
+                    image.pixels.numpy(),
+                    image.boxes.numpy(),
+                    image.whole.numpy(),
+                    image.mirrored.numpy(),
                     self._images.preprocessing,
                     self._device,
                 )
-                for view in item.views
+                for image in drawn.images
             ]
         )
         precision = self._precision
         crops = crops.to(precision, memory_format=torch.channels_last)
-        targets = item.targets
+        targets = drawn.targets
         with torch.autocast(self._device.type, precision, enabled=precision != torch.float32):
             maps = self._stem(crops)
-            if self._known:
-                # Background is not asked to be remembered: the teacher need not look at it.
-                asked = torch.from_numpy(
+            if self._distilled_classes:
+                # Background is not distilled.
+                distilled = torch.from_numpy(
                     np.flatnonzero(targets.labels.numpy() != self._images.background_label)
-                )
-                last = self._rest(maps[asked.to(self._device)])
-        teacher = crops.new_zeros(len(crops), self._known, dtype=torch.float32)
-        if self._known:
-            teacher[asked.to(self._device)] = self._untrained.pool(last.float())[:, : self._known]
-        targets = on_device(targets._replace(teacher=teacher), self._device)
-        return Minibatch(maps, targets, item.slots.to(self._device))
+                ).to(self._device)
+                last = self._rest(maps[distilled])
+        teacher = crops.new_zeros(len(crops), self._distilled_classes, dtype=torch.float32)
+        if self._distilled_classes:
+            teacher[distilled] = self._untrained.pool(last.float())[:, : self._distilled_classes]
+        targets = targets._replace(teacher=teacher).to(self._device)
+        return RegionBatch(maps, targets, drawn.slots.to(self._device))
 
 
-class _SampledViews(Dataset[Views]):
+class _DrawnBatches(Dataset[DrawnBatch]):
     """This process' share of a minibatch, by the minibatch's number alone."""
 
     def __init__(
@@ -157,68 +163,66 @@ class _SampledViews(Dataset[Views]):
         images: Images,
         sampling: SamplingSettings,
         settings: BatchSettings,
-        distorted: bool,
+        color_jitter: bool,
         seed: int,
         world: World,
     ) -> None:
         self._images, self._sampling, self._settings = images, sampling, settings
-        self._distortion = Distortion() if distorted else None
+        self._color_jitter = ColorJitter() if color_jitter else None
         self._seed, self._world = seed, world
-        # Regions of rare classes are drawn more often, as from a cache: here pictures are chosen so.
-        self._share = _by_class(images.records, settings.balance) * images.weights
-        self._share /= self._share.sum()
+        # As from a cache, regions of rare classes are drawn more often: here by the choice of images.
+        probability = _class_balance(images.records, settings.balance) * images.weights
+        self._probability = probability / probability.sum()
 
-    def __getitem__(self, iteration: int) -> Views:
-        """Every process draws the whole minibatch, and looks at the pictures of its share only.
+    def __getitem__(self, iteration: int) -> DrawnBatch:
+        """Draw the whole minibatch, as every process does, and read the images of this process' share only.
 
-        In the place of a picture that can no longer be read another one is drawn, the same by every process.
+        In the place of an image that can no longer be read another one is drawn, the same by every process.
         Raises DatasetError if there is none.
         """
         rng = np.random.default_rng([self._seed, iteration, 2])
-        chosen = rng.choice(len(self._share), self._settings.images, p=self._share)
+        chosen = rng.choice(len(self._probability), self._settings.images, p=self._probability)
         broken: dict[str, str] = {}
-        plans = []
+        regions_of: list[Regions] = []
         for place in range(len(chosen)):
-            while (plan := self._plan(int(chosen[place]), iteration, place, broken)) is None:
-                if len(broken) > tolerated(len(self._share)):
+            while (regions := self._sample(int(chosen[place]), iteration, place, broken)) is None:
+                if len(broken) > tolerated(len(self._probability)):
                     raise DatasetError(
-                        f"{len(broken)} of {len(self._share)} pictures can no longer be read "
+                        f"{len(broken)} of {len(self._probability)} pictures can no longer be read "
                         f"({next(iter(broken.values()))}): is the disk still there?"
                     )
-                chosen[place] = rng.choice(len(self._share), p=self._left(broken))
-            plans.append(plan)
-        owner = np.concatenate([np.full(len(plan[0].labels), place) for place, plan in enumerate(plans)])
-        starts = np.cumsum([0] + [len(plan[0].labels) for plan in plans])
-        labels, overlaps, deltas, sure = (
-            np.concatenate([getattr(plan[0], part) for plan in plans])
-            for part in ("labels", "overlaps", "deltas", "sure")
+                chosen[place] = rng.choice(len(self._probability), p=self._probability_without(broken))
+            regions_of.append(regions)
+        counts = [len(regions.labels) for regions in regions_of]
+        place_of, starts = np.repeat(np.arange(len(counts)), counts), np.cumsum([0, *counts])
+        labels, overlaps, deltas, certain = (
+            np.concatenate([getattr(regions, part) for regions in regions_of])
+            for part in ("labels", "overlaps", "deltas", "certain")
         )
-        even = replace(self._settings, balance=0.0)  # the pictures were drawn by class already
-        sampler = Sampler(labels, overlaps, self._images.background_label, even, self._seed, sure=sure)
-        drawn, pool = sampler.draw(iteration), sampler.pool(iteration)
-        index = np.concatenate([drawn, pool])
-        slots = np.concatenate([np.full(len(drawn), -1), np.arange(len(pool))])
+        even = replace(self._settings, balance=0.0)  # the images were drawn by class already
+        background = self._images.background_label
+        sampler = RegionSampler(labels, overlaps, background, even, self._seed, certain=certain)
+        index, slots = sampler.draw(iteration)
         by_image = np.argsort(index, kind="stable")
-        mine = np.array_split(by_image, self._world.size)[self._world.rank]
-        index, slots = index[mine], slots[mine]
-        views = []
-        for place in np.unique(owner[index]):
-            of_image = index[owner[index] == place] - starts[place]
-            views.append(self._view(int(chosen[place]), plans[place], of_image, iteration, int(place)))
-        rows = torch.from_numpy(index)
-        asked = [torch.from_numpy(part)[rows] for part in (labels, overlaps, deltas, sure)]
-        targets = Targets(*asked, torch.zeros(len(rows), 0))  # type: ignore[call-arg]
-        return Views(views, targets, torch.from_numpy(slots), broken)
+        share = np.array_split(by_image, self._world.size)[self._world.rank]
+        index, slots = index[share], slots[share]
+        images = []
+        for place in np.unique(place_of[index]):
+            drawn = index[place_of[index] == place] - starts[place]
+            images.append(self._read(int(chosen[place]), regions_of[place], drawn, iteration, int(place)))
+        parts = [torch.from_numpy(part[index]) for part in (labels, overlaps, deltas, certain)]
+        targets = Targets(*parts, torch.zeros(len(index), 0))  # type: ignore[call-arg]
+        return DrawnBatch(images, targets, torch.from_numpy(slots), broken)
 
-    def _left(self, broken: Mapping[str, str]) -> NDArray[np.float64]:
-        """How likely each picture is drawn where some are broken. Raises DatasetError if all are."""
-        share = self._share * [record.image_id not in broken for record in self._images.records]
-        if not share.any():
+    def _probability_without(self, broken: Mapping[str, str]) -> NDArray[np.float64]:
+        """How likely each image is drawn where some are broken. Raises DatasetError if all are."""
+        left = self._probability * [record.image_id not in broken for record in self._images.records]
+        if not left.any():
             raise DatasetError(f"none of the pictures can be read any more ({next(iter(broken.values()))})")
-        return share / share.sum()
+        return left / left.sum()
 
-    def _plan(self, index: int, iteration: int, place: int, broken: dict[str, str]) -> Plan | None:
-        """The regions of a picture, or None for one that can no longer be read, with a note in ``broken``."""
+    def _sample(self, index: int, iteration: int, place: int, broken: dict[str, str]) -> Regions | None:
+        """Sample the regions of an image; of one that can no longer be read add the reason to ``broken``."""
         record = self._images.records[index]
         rng = np.random.default_rng([self._seed, iteration, 3, place])
         try:
@@ -226,24 +230,26 @@ class _SampledViews(Dataset[Views]):
         except ImageError as error:
             broken[record.image_id] = str(error)
             return None
-        return plan_image(record, boxes, self._sampling, self._images.background_label, rng)
+        regions = sample_regions(record, boxes, self._images.background_label, self._sampling, rng)
+        return regions.with_whole_image(record)
 
-    def _view(self, index: int, plan: Plan, of_image: NDArray[np.int64], iteration: int, place: int) -> View:
+    def _read(
+        self, index: int, regions: Regions, drawn: NDArray[np.int64], iteration: int, place: int
+    ) -> DrawnImage:
         image, factors = reduced(load_image(self._images.records[index]), self._images.preprocessing)
-        if self._distortion is not None:
-            image = distort(image, self._distortion, np.random.default_rng([self._seed, iteration, 4, place]))
-        regions, whole = plan
-        return View(
+        if self._color_jitter is not None:
+            rng = np.random.default_rng([self._seed, iteration, 4, place])
+            image = jitter_color(image, self._color_jitter, rng)
+        return DrawnImage(
             torch.from_numpy(np.ascontiguousarray(image)),
-            torch.from_numpy(regions.boxes[of_image] * factors),
-            torch.from_numpy(whole[of_image]),
-            torch.from_numpy(regions.mirrored[of_image]),
+            torch.from_numpy(regions.boxes[drawn] * factors),
+            torch.from_numpy(regions.whole[drawn]),
+            torch.from_numpy(regions.mirrored[drawn]),
         )
 
 
-def _by_class(records: Sequence[AnnotatedImage], balance: float) -> NDArray[np.float64]:
-    """How often each picture is drawn: the mean over its objects of their class' count to the power of
-    ``-balance``, [N]."""
+def _class_balance(records: Sequence[AnnotatedImage], balance: float) -> NDArray[np.float64]:
+    """Weigh each image [N] by the mean over its objects of (count of the object's class) ** -balance."""
     labels = np.concatenate([record.labels for record in records])
     per_class = np.bincount(labels).clip(1).astype(np.float64) ** -balance
     return np.array([per_class[record.labels].mean() for record in records])

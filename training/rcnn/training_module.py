@@ -1,4 +1,4 @@
-"""The part of a region network that learns, as one module: from maps of the frozen stages to losses.
+"""The part of a region network that is trained, as one module: from maps of the frozen stages to losses.
 
 Letters for shapes: B regions, C classes.
 """
@@ -8,21 +8,23 @@ from torch import Tensor, nn
 
 from detector.models.googlenet import AuxiliaryClassifier, initialise
 from detector.models.region_network import RegionNetwork, RegionOutput
-from training.rcnn.losses import Asked, Losses, LossWeights, Targets, losses
+from training.rcnn.dataloader import RegionBatch
+from training.rcnn.losses import LossWeights, RegionLosses, RegionWeights, Targets, region_losses
+from training.trainer.distributed import World
 
 SIDE_STAGES = {"inception_4a": 512, "inception_4d": 528}
 """Stages that side classifiers read, and their channels (GoogLeNet, arXiv 1409.4842, section 5)."""
 
 
-class RegionLearner(nn.Module):
-    """The trained stages, the heads and, for the time of training, the side classifiers.
+class RegionTrainingModule(nn.Module):
+    """The trained stages, the heads and, during training, the side classifiers.
 
-    These are made where their loss counts and the stages they read are trained; they say which of the C+1
-    classes a region is, and no checkpoint holds them.
+    Side classifiers are made where their loss counts and the stages they read are trained; they classify a
+    region into the C+1 classes, and no checkpoint holds them.
     """
 
     def __init__(self, network: RegionNetwork, frozen: int, weights: LossWeights) -> None:
-        """``frozen`` stages of the trunk keep their weights, and no gradient reaches them."""
+        """Take ``network``, whose first ``frozen`` stages keep their weights and are not run."""
         super().__init__()
         network.backbone.features[:frozen].requires_grad_(False)
         self.network, self._weights = network, weights
@@ -35,9 +37,9 @@ class RegionLearner(nn.Module):
                     self.side[name] = AuxiliaryClassifier(channels, network.pooling.num_classes + 1)
             initialise(self.side)
 
-    def train(self, mode: bool = True) -> "RegionLearner":
-        """As for any module, but batch normalisation keeps what it normalises by: a minibatch of regions of
-        few pictures would tell it other means than the pictures have."""
+    def train(self, mode: bool = True) -> "RegionTrainingModule":
+        """Set the mode of all parts but batch normalisation, which keeps its statistics: the regions of a
+        minibatch come from few images, and have other means than the images have."""
         super().train(mode)
         for part in self.modules():
             if isinstance(part, nn.modules.batchnorm._BatchNorm):
@@ -45,11 +47,12 @@ class RegionLearner(nn.Module):
         return self
 
     def forward(
-        self, maps: Tensor, targets: Targets, counts: Asked | None, precision: torch.dtype
-    ) -> tuple[Losses, Tensor]:
+        self, maps: Tensor, targets: Targets, sums: RegionWeights | None, precision: torch.dtype
+    ) -> tuple[RegionLosses, Tensor]:
         """Maps [B,K,h,w] of the frozen stages -> the losses, and the logits [B,C+1] without a gradient.
 
-        The trunk runs in ``precision``, the heads in float32.
+        ``sums`` are the summed weights of the whole minibatch [those of these regions]. The trunk runs in
+        ``precision``, the heads in float32.
         """
         side: list[Tensor] = []
         with torch.autocast(maps.device.type, precision, enabled=precision != torch.float32):
@@ -59,17 +62,52 @@ class RegionLearner(nn.Module):
                 if self.training and name in self.side:
                     side.append(self.side[name](x))
         output: RegionOutput = self.network.heads(x.float())
-        part = losses(self.network, output, targets, self._weights, auxiliary=side, counts=counts)
-        return part, output.logits.detach()
+        losses = region_losses(self.network, output, targets, self._weights, auxiliary=side, sums=sums)
+        return losses, output.logits.detach()
 
-    def rates(self, rate: float, head_rate: float, stage_decay: float) -> list[dict[str, object]]:
-        """Groups of weights for the optimiser, each with its ``rate``: a stage's is ``stage_decay`` times
-        that of the next one with weights, the heads' is ``head_rate``."""
+    def parameter_groups(self, rate: float, head_rate: float, stage_decay: float) -> list[dict[str, object]]:
+        """Group the parameters for the optimizer, each group with its ``lr``.
+
+        A stage's rate is ``stage_decay`` times that of the next one with weights, the heads' is
+        ``head_rate``.
+        """
         groups: list[dict[str, object]] = []
         for _, stage in reversed(self._stages):
             weights = [weight for weight in stage.parameters() if weight.requires_grad]
             if weights:
-                groups.append({"params": weights, "rate": rate * stage_decay ** len(groups)})
+                groups.append({"params": weights, "lr": rate * stage_decay ** len(groups)})
         trunk = {id(weight) for _, stage in self._stages for weight in stage.parameters()}
         heads = [weight for weight in self.parameters() if weight.requires_grad and id(weight) not in trunk]
-        return [*groups, {"params": heads, "rate": head_rate}]
+        return [*groups, {"params": heads, "lr": head_rate}]
+
+
+@torch.no_grad()
+def keep_hardest(
+    batch: RegionBatch,
+    module: RegionTrainingModule,
+    pool: int,
+    keep: int,
+    world: World,
+    precision: torch.dtype,
+) -> RegionBatch:
+    """Drop the easier part of a minibatch's pool of backgrounds.
+
+    Of the ``pool`` slots, shared by all processes, those ``keep`` stay whose regions have the lowest
+    probability of background, in one forward pass without dropout (Shrivastava et al., arXiv 1604.03540).
+    """
+    pooled = torch.nonzero(batch.slots >= 0)[:, 0]
+    surprise = torch.full((pool,), 0.0, device=batch.maps.device)
+    if len(pooled):
+        module.eval()
+        targets = Targets(*(part[pooled] for part in batch.targets))
+        _, logits = module(batch.maps[pooled], targets, None, precision)
+        module.train()
+        # Above 0 for every region, so that an empty slot is never chosen before a region.
+        surprise[batch.slots[pooled]] = -logits.log_softmax(dim=1)[:, -1] + torch.finfo(torch.float32).eps
+    surprise = world.total(surprise)
+    hardest = torch.zeros_like(surprise, dtype=torch.bool)
+    hardest[surprise.topk(keep).indices] = True
+    stays = torch.nonzero((batch.slots < 0) | hardest[batch.slots.clamp_min(0)])[:, 0]
+    return RegionBatch(
+        batch.maps[stays], Targets(*(part[stays] for part in batch.targets)), batch.slots[stays]
+    )

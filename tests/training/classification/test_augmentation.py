@@ -10,18 +10,18 @@ from detector.errors import ParameterError
 from detector.io.decoding import RGB
 from training.classification.augmentation import (
     INTERPOLATIONS,
-    Distortion,
+    ColorJitter,
     Patch,
     PatchSettings,
     cut,
-    distort,
     draw_patch,
     generator,
+    jitter_color,
 )
 
 DRAWS = 2000
 PAPERS = PatchSettings()
-PLAIN = Distortion(amount=0, lighting=0)
+PLAIN = ColorJitter(amount=0, lighting=0)
 
 
 def drawn(width: int, height: int, settings: PatchSettings = PAPERS, **more: bool) -> list[Patch]:
@@ -153,25 +153,25 @@ def test_only_pictures_are_taken(image: RGB) -> None:
     with pytest.raises(ParameterError, match="a picture must be uint8"):
         cut(image, Patch(0, 0, 4, 4), 8)
     with pytest.raises(ParameterError, match="a picture must be uint8"):
-        distort(image, Distortion(), generator(0))
+        jitter_color(image, ColorJitter(), generator(0))
 
 
 def test_distorting_by_nothing_is_the_picture() -> None:
     image = noise(20, 30)
-    assert np.array_equal(distort(image, PLAIN, generator(0)), image)
+    assert np.array_equal(jitter_color(image, PLAIN, generator(0)), image)
 
 
 @pytest.mark.parametrize(
     ("settings", "reach"),
     [
-        pytest.param(Distortion(amount=0.5, lighting=0), (0.5, 1.5), id="Howard's range"),
-        pytest.param(Distortion(amount=0.1, lighting=0), (0.9, 1.1), id="a gentle one"),
+        pytest.param(ColorJitter(amount=0.5, lighting=0), (0.5, 1.5), id="Howard's range"),
+        pytest.param(ColorJitter(amount=0.1, lighting=0), (0.9, 1.1), id="a gentle one"),
     ],
 )
-def test_brightness_keeps_its_range(settings: Distortion, reach: tuple[float, float]) -> None:
+def test_brightness_keeps_its_range(settings: ColorJitter, reach: tuple[float, float]) -> None:
     """Of a plain grey picture contrast and colour change nothing: what is left is brightness."""
     grey = np.full((4, 4, 3), 100, np.uint8)
-    found = np.array([distort(grey, settings, generator(index)).mean() / 100 for index in range(500)])
+    found = np.array([jitter_color(grey, settings, generator(index)).mean() / 100 for index in range(500)])
     (low, high), step = reach, 0.011  # of a grey level in 100
     assert low - step <= found.min() < low + step + 0.02 * (high - low)
     assert high - step - 0.02 * (high - low) < found.max() <= high + step
@@ -181,7 +181,7 @@ def test_brightness_keeps_its_range(settings: Distortion, reach: tuple[float, fl
 def test_contrast_colour_and_their_order_vary() -> None:
     """Each of 50 keys makes another picture; spread and saturation go both ways."""
     image = noise(24, 24) // 2 + 40
-    made = [distort(image, Distortion(lighting=0), generator(index)) for index in range(50)]
+    made = [jitter_color(image, ColorJitter(lighting=0), generator(index)) for index in range(50)]
     assert len({picture.tobytes() for picture in made}) == 50
     saturation = [np.ptp(picture.astype(float), axis=2).mean() for picture in [image, *made]]
     spread = [picture.mean(axis=2).std() / picture.mean() for picture in [image, *made]]
@@ -193,7 +193,7 @@ def test_contrast_colour_and_their_order_vary() -> None:
 def test_light_moves_all_of_a_picture_alike() -> None:
     grey = np.full((4, 4, 3), 128, np.uint8)
     gained = np.array(
-        [distort(grey, Distortion(0, 0.1), generator(index))[0, 0] - 128.0 for index in range(500)]
+        [jitter_color(grey, ColorJitter(0, 0.1), generator(index))[0, 0] - 128.0 for index in range(500)]
     )
     # 0.1 of the first component's 55 grey levels, of which each channel has about 0.58
     assert gained.std(axis=0) == pytest.approx([3.2, 3.2, 3.2], abs=0.4)
@@ -208,7 +208,7 @@ def test_one_key_one_picture() -> None:
     def make(*key: int) -> bytes:
         rng = generator(*key)
         patch = draw_patch(80, 60, PatchSettings(), rng, random_interpolation=True)
-        return distort(cut(image, patch, 32), Distortion(), rng).tobytes()
+        return jitter_color(cut(image, patch, 32), ColorJitter(), rng).tobytes()
 
     assert make(1, 2, 3) == make(1, 2, 3)
     assert len({make(1, 2, 3), make(1, 3, 2), make(2, 2, 3), make(1, 2, 4)}) == 4
@@ -218,4 +218,4 @@ def test_one_key_one_picture() -> None:
 @pytest.mark.parametrize("settings", [{"amount": 1.5}, {"amount": -0.1}, {"lighting": -1.0}], ids=str)
 def test_settings_that_make_no_distortion(settings: dict[str, float]) -> None:
     with pytest.raises(ParameterError, match="a distortion needs"):
-        Distortion(**settings)
+        ColorJitter(**settings)

@@ -13,11 +13,17 @@ from detector.io.decoding import load
 from detector.models.checkpoint import Checkpoint
 from detector.models.convert_bvlc import PREPROCESSING
 from tests.training.labelled_sets import write_folders
-from training.classification.augmentation import Distortion, PatchSettings
-from training.classification.dataloader import Augmentation, MeasuredPieces, Piece, TrainingPieces, loader
+from training.classification.augmentation import ColorJitter, PatchSettings
+from training.classification.dataloader import (
+    Augmentation,
+    ImageBatch,
+    TrainingBatches,
+    ValidationBatches,
+)
 from training.classification.dataset import ImageList, read_labelled_images
-from training.common.broken_images import BrokenImages
-from training.common.distributed import World
+from training.trainer.dataloader import load_items
+from training.trainer.distributed import World
+from training.trainer.left_out import BrokenImages
 
 LATE = Augmentation(random_interpolation_from=1)
 
@@ -39,13 +45,13 @@ def pieces(
     accumulate: int = 1,
     seed: int = 0,
     world: World = World(),  # noqa: B008 (frozen)
-) -> TrainingPieces:
-    return TrainingPieces(
+) -> TrainingBatches:
+    return TrainingBatches(
         images, augmentation, size=32, batch=batch, accumulate=accumulate, seed=seed, world=world
     )
 
 
-def rows(piece: Piece) -> list[tuple[bytes, int]]:
+def rows(piece: ImageBatch) -> list[tuple[bytes, int]]:
     return [(p.numpy().tobytes(), int(label)) for p, label in zip(piece.pixels, piece.labels, strict=True)]
 
 
@@ -54,7 +60,7 @@ def test_pieces_are_a_function_of_seed_and_number(images: ImageList) -> None:
     one, other = pieces(images), pieces(images)
     backwards = {number: rows(other[number]) for number in reversed(range(5))}
     assert [rows(one[number]) for number in range(5)] == [backwards[number] for number in range(5)]
-    ahead = loader(other, range(2, 5), torch.device("cpu"), workers=2)
+    ahead = load_items(other, range(2, 5), torch.device("cpu"), workers=2)
     assert [rows(piece) for piece in ahead] == [backwards[number] for number in range(2, 5)]
     assert rows(pieces(images, seed=1)[0]) != backwards[0]
 
@@ -62,7 +68,7 @@ def test_pieces_are_a_function_of_seed_and_number(images: ImageList) -> None:
 def test_every_picture_comes_at_most_once_an_epoch(images: ImageList) -> None:
     """Ten pictures make two minibatches of four; which two are left out changes."""
     feed = pieces(images, None)
-    assert feed.an_epoch == 2
+    assert feed.epoch_length == 2
     epochs = [[row for part in (0, 1) for row in rows(feed[2 * epoch + part])] for epoch in range(6)]
     assert all(len(set(epoch)) == 8 for epoch in epochs)
     assert len({row for epoch in epochs for row in epoch}) == 10
@@ -88,7 +94,7 @@ def test_shares_make_up_the_minibatch(images: ImageList, size: int, accumulate: 
 
 def test_a_batch_larger_than_the_set_is_the_set(images: ImageList) -> None:
     feed = pieces(images, batch=64)
-    assert (feed.batch, feed.an_epoch) == (10, 1)
+    assert (feed.batch, feed.epoch_length) == (10, 1)
     assert len(feed[0].labels) == 10
 
 
@@ -99,7 +105,7 @@ def test_a_batch_larger_than_the_set_is_the_set(images: ImageList) -> None:
         {"batch": 5},
         {"augmentation": None},
         {"augmentation": replace(LATE, patches=PatchSettings(least=0.5))},
-        {"augmentation": replace(LATE, distortion=Distortion(amount=0.1))},
+        {"augmentation": replace(LATE, color_jitter=ColorJitter(amount=0.1))},
     ],
     ids=str,
 )
@@ -109,7 +115,7 @@ def test_a_digest_tells_settings_apart(images: ImageList, other: dict[str, objec
 
 def test_views_are_those_of_the_classifier(images: ImageList, classifier_checkpoint: Checkpoint) -> None:
     """What is measured in training is what `evaluate_cls` measures."""
-    measured = MeasuredPieces(images.chosen([0, 7]), PREPROCESSING, World())
+    measured = ValidationBatches(images.chosen([0, 7]), PREPROCESSING, World())
     [piece] = [measured[number] for number in range(len(measured))]
     classifier = Classifier(classifier_checkpoint, device="cpu", precision="float32")
     (seen,) = classifier._engine.run(piece.pixels)
@@ -130,7 +136,7 @@ def broken(tmp_path: Path) -> ImageList:
 
 
 def test_broken_pictures_are_left_out_and_named(broken: ImageList) -> None:
-    feeds = (pieces(broken, batch=10), MeasuredPieces(broken, PREPROCESSING, World()))
+    feeds = (pieces(broken, batch=10), ValidationBatches(broken, PREPROCESSING, World()))
     for piece in (feeds[0][0], feeds[1][0]):
         assert len(piece.pixels) == len(piece.labels) == 7
         assert sorted(piece.broken) == [2, 5, 7]

@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 
 from detector.models.googlenet import GoogLeNet
-from training.classification.initialization import fit_to
+from training.classification.initialization import lsuv_initialise
 
 
 def images(count: int) -> Tensor:
@@ -22,7 +22,7 @@ def networks() -> tuple[GoogLeNet, GoogLeNet]:
     made = GoogLeNet(10, aux=True).train()
     torch.manual_seed(0)
     fitted = GoogLeNet(10, aux=True).train()
-    fit_to(fitted, images(8))
+    lsuv_initialise(fitted, images(8))
     return made, fitted
 
 
@@ -60,5 +60,5 @@ def test_a_channel_without_variation_stays_finite() -> None:
     """All pictures black: nothing to fit to, and nothing is divided by zero."""
     torch.manual_seed(0)
     network = GoogLeNet(10)
-    fit_to(network, torch.zeros(2, 3, 224, 224))
+    lsuv_initialise(network, torch.zeros(2, 3, 224, 224))
     assert all(value.isfinite().all() for value in network.parameters())

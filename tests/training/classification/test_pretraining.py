@@ -25,17 +25,16 @@ from training.classification.augmentation import PatchSettings
 from training.classification.dataloader import Augmentation
 from training.classification.dataset import read_labelled_images
 from training.classification.initialization import fresh
-from training.classification.pretraining import PretrainRecipe, pretrain
-from training.classification.validation import ACCURACY, BEST, LAST
-from training.common.broken_images import BrokenImages
-from training.common.distributed import join_world, leave_world
-from training.common.schedule import Decay
-from training.common.state import load_state, save_state
-from training.pretrain_cls import pretrain_classifier
-from training.rcnn.recipe import Averaging
+from training.classification.pretraining import pretrain_classifier
+from training.classification.task import ACCURACY, BEST, LAST, ClassificationTask, PretrainRecipe
+from training.trainer.distributed import join_world, leave_world
+from training.trainer.left_out import BrokenImages
+from training.trainer.optimization import Averaging, Decay
+from training.trainer.state import load_state, save_state
+from training.trainer.trainer import Trainer
 
-MILD = Augmentation(PatchSettings(least=0.7), distortion=None)
-SMALL = PretrainRecipe(epochs=4, batch=3, rate=0.01, measure_every=2, save_every=3, augmentation=MILD)
+MILD = Augmentation(PatchSettings(least=0.7), color_jitter=None)
+SMALL = PretrainRecipe(epochs=4, batch=3, rate=0.01, validate_every=2, save_every=3, augmentation=MILD)
 LEARNT_AFTER = 10
 """Epochs of one minibatch."""
 
@@ -66,10 +65,10 @@ def without_dropout(data: Path, output: Path, recipe: PretrainRecipe) -> None:
         if isinstance(part, nn.Dropout):
             part.p = 0.0
     broken = BrokenImages(output / "broken.txt", limit=0)
-    weights = pretrain(
-        start.network, found.train, start.preprocessing, output, recipe, lambda done, weights: {}, broken,
-        device=device, world=world,
-    )  # fmt: skip
+    task = ClassificationTask(
+        start.network, found.train, start.preprocessing, recipe, broken=broken, device=device, world=world
+    )
+    weights = Trainer(task, recipe, output, device=device, world=world).run()
     if world.first:
         save_state(output / "weights", 0, "", {"all": weights})
     leave_world()
@@ -96,7 +95,7 @@ def test_it_learns_from_nothing(data: Path, tmp_path: Path) -> None:
     """To tell stripes across from stripes down, of two colours."""
     recipe = PretrainRecipe(
         epochs=LEARNT_AFTER, batch=6, rate=0.01, decay=Decay.CONSTANT, averaging=Averaging.NONE,
-        augmentation=None, measure_every=LEARNT_AFTER,
+        augmentation=None, validate_every=LEARNT_AFTER,
     )  # fmt: skip
     # What an earlier run left in the folder, its state deleted, is not beaten: it does not count.
     (tmp_path / ACCURACY).write_text('{"iteration": 3, "top-1": 1.0, "top-5": 1.0}\n')
@@ -212,7 +211,7 @@ def test_a_broken_picture_is_skipped_and_named(tmp_path: Path, capsys: pytest.Ca
     path = tmp_path / "train" / "down" / "train1.jpg"
     path.write_bytes(path.read_bytes()[:-300])
     output = tmp_path / "run"
-    train(tmp_path, output, replace(SMALL, epochs=2, measure_every=1, batch=6, augmentation=None))
+    train(tmp_path, output, replace(SMALL, epochs=2, validate_every=1, batch=6, augmentation=None))
     assert capsys.readouterr().out.count("left out train/down/train1.jpg:") == 1
     assert (output / "broken.txt").read_text() == "train/down/train1.jpg\n"
     assert (output / BEST).exists()
@@ -230,7 +229,7 @@ def test_many_broken_pictures_stop_the_run(tmp_path: Path) -> None:
 
 def test_a_loss_that_runs_away_stops_the_run(data: Path, tmp_path: Path) -> None:
     with pytest.raises(ParameterError, match="lower the rate"):
-        train(data, tmp_path, replace(SMALL, rate=1000, epochs=20))
+        train(data, tmp_path, replace(SMALL, rate=1e3, weight_decay=10.0, epochs=20, validate_every=20))
 
 
 def test_more_pieces_than_pictures(data: Path, tmp_path: Path) -> None:

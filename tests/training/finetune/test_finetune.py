@@ -17,14 +17,14 @@ from tests.training.small_sets import write_image
 from training.finetune.finetune import FIGURES, REPORT, Plan, make_detector
 from training.finetune.training_data import choose_data
 from training.finetune_det import main
-from training.rcnn.minibatch import BatchSettings
+from training.rcnn.dataloader import BatchSettings
 from training.rcnn.recipe import Recipe, suggested_iterations
 from training.rcnn.sampling import SamplingSettings
 
 SMALL = Recipe(
     iterations=4,
     warmup=2,
-    check_every=2,
+    validate_every=2,
     save_every=2,
     batch=BatchSettings(4, 8, 2),
     sampling=SamplingSettings(3, 5),

@@ -11,7 +11,7 @@ import pytest
 
 from detector.models.checkpoint import verify_checkpoint
 from tests.training.runs import KINDS, train_kind
-from training.common.run_log import log_lines
+from training.trainer.run_log import log_lines
 
 
 def _started(data: Path, init_path: Path, output: Path, kind: str) -> multiprocessing.process.BaseProcess:

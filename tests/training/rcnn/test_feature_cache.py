@@ -46,4 +46,4 @@ def test_joined_caches_stand_one_after_the_other() -> None:
     assert both.maps[everything][:, 0, 0, 0].tolist() == [0, 1, 2, 3, 4]
     assert both.teacher[everything][:, 0].tolist() == [0, 1, 2, 3, 4]
     assert torch.allclose(both.overlaps, everything / 100)
-    assert (len(both.deltas), len(both.sure)) == (5, 5)
+    assert (len(both.deltas), len(both.certain)) == (5, 5)

@@ -14,13 +14,14 @@ from detector.errors import CheckpointError, DetectorError, ParameterError
 from detector.models.checkpoint import Checkpoint, load_checkpoint, verify_checkpoint
 from detector.models.multibox_head import MultiBoxHead, MultiBoxSpec
 from tests.training.runs import CLASSES, SMALL, keep_all, small_set, train
-from training.common.run_log import RunLog
-from training.common.state import load_state, save_state
+from training.rcnn.dataloader import BatchSettings
 from training.rcnn.finetuning import finetune
 from training.rcnn.losses import LossWeights
-from training.rcnn.minibatch import BatchSettings
-from training.rcnn.recipe import Averaging, Recipe
+from training.rcnn.recipe import Recipe
 from training.rcnn.sampling import SamplingSettings
+from training.trainer.optimization import Averaging
+from training.trainer.run_log import RunLog
+from training.trainer.state import load_state, save_state
 
 LEARNING = replace(
     SMALL,
@@ -50,7 +51,7 @@ def learnt(data: Path, init_path: Path, cache: Path, tmp_path_factory: pytest.Te
     output = tmp_path_factory.mktemp("learnt")
     init = load_checkpoint(init_path)
     keep_all(init)
-    train(data, init, output, LEARNING, cache=cache, held_out=False)
+    train(data, init, output, LEARNING, cache=cache, validation=False)
     return output
 
 
@@ -87,7 +88,7 @@ def test_all_stages_can_train_and_side_classifiers_are_not_kept(
     data: Path, init_path: Path, cache: Path, tmp_path: Path
 ) -> None:
     recipe = replace(SHORT, frozen_through="none", rate=1e-3, loss=LossWeights(auxiliary=0.3))
-    path = train(data, load_checkpoint(init_path), tmp_path, recipe, cache=cache, held_out=False)
+    path = train(data, load_checkpoint(init_path), tmp_path, recipe, cache=cache, validation=False)
     before = load_checkpoint(init_path).backbone.features.state_dict()
     after = load_checkpoint(path).backbone.features.state_dict()
     assert not torch.equal(before["conv1.conv.weight"].half(), after["conv1.conv.weight"].half())
@@ -121,7 +122,7 @@ def test_a_multibox_head_stays_while_what_it_reads_does(
     bare = load_checkpoint(init_path)
     init = Checkpoint(bare.network, replace(bare.metadata, multibox=multibox_spec, training=how), head)
     recipe = replace(SHORT, frozen_through=frozen_through)
-    result = load_checkpoint(train(data, init, tmp_path, recipe, cache=cache, held_out=False))
+    result = load_checkpoint(train(data, init, tmp_path, recipe, cache=cache, validation=False))
     assert result.metadata.multibox == (multibox_spec if kept else None)
     assert (result.multibox is not None) is kept
     assert result.metadata.training.get("multibox") == (how["multibox"] if kept else None)
@@ -162,7 +163,7 @@ def test_unusable_input_is_named(
             cache=cache,
             name="none",
             data_name="rectangles",
-            held_out=Dataset(empty[:held_out], ["dog"]) if held_out else None,
+            validation=Dataset(empty[:held_out], ["dog"]) if held_out else None,
             device="cpu",
         )
     assert isinstance(caught.value, ParameterError)
@@ -181,7 +182,7 @@ def test_another_runs_state_is_refused(
         with torch.no_grad():
             init.backbone.classifier.bias += 0.1
     with pytest.raises(CheckpointError, match="other data or settings"):
-        train(data, init, tmp_path, recipe, cache=cache, held_out=False)
+        train(data, init, tmp_path, recipe, cache=cache, validation=False)
 
 
 def test_what_is_no_state_is_refused(tmp_path: Path) -> None:
@@ -197,5 +198,5 @@ def test_what_is_no_state_is_refused(tmp_path: Path) -> None:
 def test_log_drops_what_will_be_repeated(tmp_path: Path) -> None:
     path = tmp_path / "log.jsonl"
     path.write_text("".join(f'{{"iteration": {i}}}\n' for i in range(5)) + '{"iterat')
-    RunLog(path, 3)
+    RunLog(tmp_path, 3)
     assert [json.loads(line)["iteration"] for line in path.read_text().splitlines()] == [0, 1, 2]

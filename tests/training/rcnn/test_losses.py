@@ -5,9 +5,15 @@ import torch
 
 from detector.models.googlenet import GoogLeNet
 from detector.models.region_network import RegionNetwork, RegionOutput
-from training.rcnn.feature_cache import WHOLE
-from training.rcnn.losses import Losses, LossWeights, Targets, asked, cross_entropy, losses
-from training.rcnn.sampling import UNKNOWN
+from training.rcnn.losses import (
+    LossWeights,
+    RegionLosses,
+    Targets,
+    cross_entropy,
+    region_losses,
+    region_weights,
+)
+from training.rcnn.sampling import UNKNOWN, WHOLE
 
 CLASSES = 2
 BACKGROUND = CLASSES
@@ -21,7 +27,7 @@ def network() -> RegionNetwork:
 
 def _losses(
     network: RegionNetwork, logits: list, labels: list, overlaps: list, deltas: list | None = None
-) -> Losses:
+) -> RegionLosses:
     count = len(labels)
     output = RegionOutput(torch.tensor(logits), torch.zeros(count, 4), torch.tensor(logits))
     targets = Targets(
@@ -31,7 +37,7 @@ def _losses(
         torch.ones(count, dtype=torch.bool),
         torch.tensor(logits),
     )
-    return losses(network, output, targets, LossWeights(box=1.0, distillation=0.5))
+    return region_losses(network, output, targets, LossWeights(box=1.0, distillation=0.5))
 
 
 SURE_OF_0, UNSURE = [8.0, 0.0, 0.0], [0.0, 0.0, 0.0]
@@ -70,7 +76,7 @@ def test_whole_pictures_are_only_remembered(network: RegionNetwork) -> None:
     assert one.classification.item() == pytest.approx(two.classification.item())
 
 
-def test_box_loss_counts_where_there_are_offsets(network: RegionNetwork) -> None:
+def test_box_loss_sums_where_there_are_offsets(network: RegionNetwork) -> None:
     """Offsets of one whitened unit from an output of zero: smooth L1 gives a half."""
     scale = [0.1, 0.1, 0.2, 0.2]
     part = _losses(network, [UNSURE, UNSURE], [0, BACKGROUND], [1.0, 0.0], [scale, [NAN] * 4])
@@ -92,7 +98,7 @@ def test_forgetting_costs(network: RegionNetwork, label: int, expected: float) -
         torch.tensor([[50.0, 0, 0], [50.0, 0, 0], [0, 0, 0]]),
     )
     output = RegionOutput(logits, torch.zeros(3, 4), logits)
-    assert losses(network, output, targets, LossWeights()).distillation.item() == pytest.approx(
+    assert region_losses(network, output, targets, LossWeights()).distillation.item() == pytest.approx(
         expected, abs=1e-3
     )
 
@@ -108,7 +114,7 @@ def test_forgetting_costs(network: RegionNetwork, label: int, expected: float) -
     ],
 )
 def test_what_is_asked(label: int, sure: bool, parts: tuple[float, ...]) -> None:
-    """Classification, box, fit, distillation; a second region alone makes up the counts' other half."""
+    """Classification, box, fit, distillation; a second region alone makes up the sums' other half."""
     has_offsets = label not in (BACKGROUND, WHOLE)
     targets = Targets(
         torch.tensor([label, 0]),
@@ -117,9 +123,9 @@ def test_what_is_asked(label: int, sure: bool, parts: tuple[float, ...]) -> None
         torch.tensor([sure, True]),
         torch.zeros(2, 0),
     )
-    found = asked(targets, BACKGROUND, 0.25)
+    found = region_weights(targets, BACKGROUND, 0.25)
     assert tuple(share[0].item() for share in found) == parts
-    assert tuple(count.item() for count in found.counts()) == tuple(part + 1 for part in parts)
+    assert tuple(count.item() for count in found.sums()) == tuple(part + 1 for part in parts)
 
 
 @pytest.mark.parametrize(
@@ -130,7 +136,7 @@ def test_what_is_asked(label: int, sure: bool, parts: tuple[float, ...]) -> None
         pytest.param(0.0, 0.0, id="not at all"),
     ],
 )
-def test_unsure_background_counts_less(network: RegionNetwork, unsure: float, expected: float) -> None:
+def test_unsure_background_sums_less(network: RegionNetwork, unsure: float, expected: float) -> None:
     """Two backgrounds: one taken for class 0 that may be one, one known for what it is."""
     logits = torch.tensor([SURE_OF_0, [0.0, 0.0, 8.0]])
     targets = Targets(
@@ -141,7 +147,7 @@ def test_unsure_background_counts_less(network: RegionNetwork, unsure: float, ex
         torch.zeros(2, 0),
     )
     output = RegionOutput(logits, torch.zeros(2, 4), logits)
-    found = losses(network, output, targets, LossWeights(unsure=unsure)).classification
+    found = region_losses(network, output, targets, LossWeights(uncertain=unsure)).classification
     assert found.item() == pytest.approx(expected, abs=2e-3)
 
 
@@ -185,8 +191,8 @@ def test_side_classifiers_are_asked_the_same(network: RegionNetwork) -> None:
     )
     output = RegionOutput(logits, torch.zeros(2, 4), logits)
     weights = LossWeights(auxiliary=0.3)
-    none = losses(network, output, targets, weights)
-    two = losses(network, output, targets, weights, auxiliary=[logits, 0 * logits])
+    none = region_losses(network, output, targets, weights)
+    two = region_losses(network, output, targets, weights, auxiliary=[logits, 0 * logits])
     assert none.auxiliary.item() == 0
     assert two.auxiliary.item() == pytest.approx(none.classification.item() + 1.0986, abs=1e-4)
     assert two.total.item() == pytest.approx(none.total.item() + 0.3 * two.auxiliary.item(), abs=1e-4)
@@ -203,16 +209,16 @@ def test_pieces_add_up_to_the_whole(network: RegionNetwork) -> None:
         torch.tensor([UNSURE, UNSURE, SURE_OF_0, SURE_OF_0]),
     )
     output = RegionOutput(logits, torch.zeros(4, 4), logits, torch.zeros(4))
-    whole = losses(network, output, targets, LossWeights())
-    counts = asked(targets, BACKGROUND, LossWeights().unsure).counts()
+    whole = region_losses(network, output, targets, LossWeights())
+    sums = region_weights(targets, BACKGROUND, LossWeights().uncertain).sums()
     rows = [[0, 1], [2], [3]]
     pieces = [
-        losses(
+        region_losses(
             network,
             RegionOutput(*(part[piece] for part in output)),
             Targets(*(part[piece] for part in targets)),
             LossWeights(),
-            counts=counts,
+            sums=sums,
         )
         for piece in rows
     ]

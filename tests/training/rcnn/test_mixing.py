@@ -9,7 +9,7 @@ from detector.datasets.annotated_image import AnnotatedImage, Dataset
 from detector.errors import ParameterError
 from detector.structures.boxes import as_boxes
 from detector.structures.classes import ClassList
-from training.rcnn.mixing import Ingredient, mix, relabelled
+from training.rcnn.mixing import DatasetSpec, mix, relabelled
 from training.rcnn.sampling import SamplingSettings
 
 WANTED = ClassList.of(["dog", "airplane"])
@@ -81,9 +81,9 @@ def test_weights_and_samplings_are_those_of_the_data_sets() -> None:
     few = SamplingSettings(2, 3)
     mixed = mix(
         [
-            Ingredient(dataset(["dog", "airplane"], [0], [], [1, 1])),
-            Ingredient(dataset(["kite"], [0], side=900), weight=9.0),
-            Ingredient(dataset(["aeroplane", "kite"], [0], [1], side=300), weight=0.5, sampling=few),
+            DatasetSpec(dataset(["dog", "airplane"], [0], [], [1, 1])),
+            DatasetSpec(dataset(["kite"], [0], side=900), weight=9.0),
+            DatasetSpec(dataset(["aeroplane", "kite"], [0], [1], side=300), weight=0.5, sampling=few),
         ],
         WANTED,
     )
@@ -94,18 +94,20 @@ def test_weights_and_samplings_are_those_of_the_data_sets() -> None:
 
 
 @pytest.mark.parametrize(
-    ("ingredients", "says"),
+    ("specs", "says"),
     [
         pytest.param(
-            [Ingredient(dataset(["dog"], [0]), weight=0.0)], "must be positive, got 0", id="no weight"
+            [DatasetSpec(dataset(["dog"], [0]), weight=0.0)], "must be positive, got 0", id="no weight"
         ),
         pytest.param(
-            [Ingredient(dataset(["dog"], [0]), weight=float("nan"))], "must be positive", id="no number"
+            [DatasetSpec(dataset(["dog"], [0]), weight=float("nan"))], "must be positive", id="no number"
         ),
-        pytest.param([Ingredient(dataset(["kite"], [0]))], "no picture of the data", id="other classes only"),
+        pytest.param(
+            [DatasetSpec(dataset(["kite"], [0]))], "no picture of the data", id="other classes only"
+        ),
         pytest.param([], "no picture of the data", id="no data at all"),
     ],
 )
-def test_what_cannot_be_mixed(ingredients: list[Ingredient], says: str) -> None:
+def test_what_cannot_be_mixed(specs: list[DatasetSpec], says: str) -> None:
     with pytest.raises(ParameterError, match=says):
-        mix(ingredients, WANTED)
+        mix(specs, WANTED)

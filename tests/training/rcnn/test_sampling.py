@@ -10,7 +10,6 @@ from detector.datasets.annotated_image import AnnotatedImage, Dataset
 from detector.datasets.problems import Problem
 from detector.structures.boxes import Boxes, area, as_boxes, decode, flip, intersection, iou
 from training.finetune.training_data import with_unknown_objects
-from training.rcnn.minibatch import BatchSettings, Sampler
 from training.rcnn.sampling import (
     NEAR_IOU,
     POSITIVE_IOU,
@@ -96,29 +95,6 @@ def test_little_to_choose_from(boxes: tuple, proposals: Boxes, positives: int, b
     assert (regions.labels == BACKGROUND).sum() == background
 
 
-def test_minibatch_holds_its_kinds() -> None:
-    labels = np.array([0] * 50 + [1] + [BACKGROUND] * 40 + [-1] * 5)
-    overlaps = np.where(np.arange(len(labels)) % 10 == 0, 0.3, 0).astype(np.float32)
-    sampler = Sampler(labels, overlaps, BACKGROUND, BatchSettings(32, 96, 16, near=0.75), seed=0)
-    drawn = labels[sampler.draw(5)]
-    background = sampler.draw(5)[drawn == BACKGROUND]
-    assert (overlaps[background] >= NEAR_IOU).sum() >= 72
-    assert ((drawn >= 0) & (drawn < BACKGROUND)).sum() == 32
-    assert (drawn == BACKGROUND).sum() == 96
-    assert (drawn == -1).sum() == 16
-    assert np.array_equal(sampler.draw(5), sampler.draw(5))
-    assert not np.array_equal(sampler.draw(5), sampler.draw(6))
-
-
-@pytest.mark.parametrize(("balance", "share"), [(0.0, 1 / 51), (0.5, 1 / (1 + 50**0.5)), (1.0, 1 / 2)])
-def test_rare_classes_are_drawn_more_often(balance: float, share: float) -> None:
-    labels = np.array([0] * 50 + [1] + [BACKGROUND, -1])
-    settings = BatchSettings(100, 1, 1, balance=balance)
-    sampler = Sampler(labels, np.zeros(len(labels), np.float32), BACKGROUND, settings, seed=0)
-    drawn = np.concatenate([labels[sampler.draw(i)][:100] for i in range(200)])
-    assert (drawn == 1).mean() == pytest.approx(share, abs=0.02)
-
-
 @pytest.mark.parametrize("partial", [False, True], ids=["fully labelled", "one class labelled"])
 def test_background_is_sure_where_nothing_can_stand_unlabelled(partial: bool) -> None:
     record = replace(_record(DOG), partial=partial)
@@ -127,8 +103,8 @@ def test_background_is_sure_where_nothing_can_stand_unlabelled(partial: bool) ->
     )
     far = (regions.labels == BACKGROUND) & (regions.overlaps < NEAR_IOU)
     assert far.any()
-    assert regions.sure[~far].all()
-    assert (regions.sure[far] != partial).all()
+    assert regions.certain[~far].all()
+    assert (regions.certain[far] != partial).all()
 
 
 def test_an_object_of_unknown_class_is_no_background() -> None:
