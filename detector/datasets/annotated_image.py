@@ -13,16 +13,15 @@ from detector.structures.boxes import Boxes
 
 @dataclass(frozen=True)
 class AnnotatedImage:
-    """One picture and its objects.
+    """One image and its G objects.
 
-    boxes [G,4] float32, continuous (``xmax`` of a file is ``xmax + 1`` here), in pixels of the upright
-    picture of ``width`` x ``height``; labels [G] int64, indices into the data set's class list. ``partial``
-    is true where objects of other classes may stand unlabelled, as in most of ILSVRC DET train, and where an
-    object could not be read: such a picture says nothing about classes it does not list. ``unknown`` [U,4]:
-    further objects, of which only the place is known and not the class. ``crowds`` [K,4]: regions of many
-    objects that nobody marked one by one: neither objects nor background. difficult [G] bool is PASCAL VOC's
-    mark for objects that its measure leaves aside, being too small or too hidden to be asked for; left out,
-    none is.
+    boxes [G,4] float32, continuous, in pixels of the upright image of ``width`` x ``height``; labels [G]
+    int64, indices into the data set's classes. difficult [G] bool: PASCAL VOC's mark for objects that its
+    rule leaves aside, too small or too hidden to be asked for; by default none is. ``partial``: whether
+    objects of other classes may be unlabelled (most of ILSVRC DET train), or an object could not be read;
+    such an image says nothing about classes that it does not list. unknown [U,4]: boxes of further objects
+    whose class is not known. crowds [K,4]: regions of many objects that nobody marked one by one: neither
+    objects nor background.
 
     Raises ParameterError if ``difficult`` does not hold one mark an object.
     """
@@ -50,7 +49,7 @@ class AnnotatedImage:
 
 @dataclass(frozen=True)
 class LabelledImage:
-    """One picture and its one class, as the classification task has it; ``label`` indexes the class list."""
+    """One image and its one class, for classification; ``label`` indexes the classes."""
 
     image_id: str
     path: Path
@@ -59,7 +58,7 @@ class LabelledImage:
 
 @dataclass(frozen=True)
 class Dataset:
-    """Records in the order of the list file, the classes they index, and what was wrong on the way."""
+    """Annotated images in the order of their list, the ids of their classes, and the problems of reading."""
 
     records: list[AnnotatedImage]
     class_ids: list[str]
@@ -68,7 +67,7 @@ class Dataset:
 
 @dataclass(frozen=True)
 class LabelledDataset:
-    """Labelled pictures in the order of the list file, their classes, and what was wrong on the way."""
+    """Labelled images in the order of their list, the ids of their classes, and the problems of reading."""
 
     images: list[LabelledImage]
     class_ids: list[str]

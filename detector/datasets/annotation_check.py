@@ -1,4 +1,4 @@
-"""One record from a picture and what was said of it: where every reader has its boxes checked."""
+"""Check what an annotation says against its image file: sizes, orientation, classes and boxes."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -22,7 +22,7 @@ ones the size that the annotation states is taken."""
 
 @dataclass(frozen=True)
 class Annotation:
-    """What an annotation says of one picture.
+    """What the annotation of one image says, its boxes already continuous.
 
     ``width`` and ``height`` are the size of the picture that was annotated, 0 where that is not stated;
     names [G] the class of each object; boxes [G,4] float32, continuous, over that picture; difficult [G]
@@ -43,7 +43,7 @@ class Annotation:
 
 @dataclass(frozen=True)
 class AnnotationCheck:
-    """Holds what annotations say against the pictures, and tells ``log`` what is wrong with them.
+    """Checks annotations against their image files, and reports to ``log`` what is wrong with them.
 
     ``labels`` maps a class name of the files to its label. ``check_images`` opens each picture's header;
     without it the size is what the annotation states, pictures are taken to be there, readable and upright.
@@ -63,30 +63,34 @@ class AnnotationCheck:
     empty_side: float = 0
 
     def record(
-        self, image_id: str, image: Path, said: Annotation, *, partial: bool = False
+        self, image_id: str, image: Path, annotation: Annotation, *, partial: bool = False
     ) -> AnnotatedImage | None:
-        """The record of one picture, or None where it had to be left out (``log`` says why)."""
-        for message in said.odd:
+        """Return the annotated image, or None where it is left out (``log`` says why)."""
+        for message in annotation.odd:
             self.log.report(image_id, "odd_value", message)
-        for message in said.unreadable:
+        for message in annotation.unreadable:
             self.log.report(image_id, "unreadable_object", message)
-        if said.unreadable and not said.names:
-            message = f"none of its {len(said.unreadable)} objects can be read, so the picture is left out"
+        if annotation.unreadable and not annotation.names:
+            message = (
+                f"none of its {len(annotation.unreadable)} objects can be read, so the picture is left out"
+            )
             self.log.report(image_id, "unreadable_annotation", message)
             return None
-        header = self._header(image_id, image, said)
+        header = self._header(image_id, image, annotation)
         if header is None:
             return None
-        known = self._known_objects(image_id, said)
-        labels = np.array([self.labels[said.names[index]] for index in known], dtype=np.int64)
-        difficult = said.difficult[known] if len(said.difficult) else np.zeros(len(known), np.bool_)
-        every = np.concatenate([said.boxes[known], said.crowds])
-        every = self._on_the_upright_image(image_id, every, said, header)
+        known = self._known_objects(image_id, annotation)
+        labels = np.array([self.labels[annotation.names[index]] for index in known], dtype=np.int64)
+        difficult = (
+            annotation.difficult[known] if len(annotation.difficult) else np.zeros(len(known), np.bool_)
+        )
+        every = np.concatenate([annotation.boxes[known], annotation.crowds])
+        every = self._on_the_upright_image(image_id, every, annotation, header)
         boxes, kept = self._inside(image_id, every[: len(known)], header)
         width, height = header.upright_size
         crowds = clip(every[len(known) :], width, height)
-        named = sum(name in self.labels for name in said.names)
-        lost = len(boxes) < named or bool(said.unreadable)  # where they are is no background
+        named = sum(name in self.labels for name in annotation.names)
+        lost = len(boxes) < named or bool(annotation.unreadable)  # where they are is no background
         return AnnotatedImage(
             image_id,
             image,
@@ -99,8 +103,12 @@ class AnnotationCheck:
             crowds=crowds[area(crowds) > 0],
         )
 
-    def _header(self, image_id: str, path: Path, said: Annotation) -> ImageHeader | None:
-        stated = ImageHeader(said.width, said.height) if min(said.width, said.height) > 0 else None
+    def _header(self, image_id: str, path: Path, annotation: Annotation) -> ImageHeader | None:
+        stated = (
+            ImageHeader(annotation.width, annotation.height)
+            if min(annotation.width, annotation.height) > 0
+            else None
+        )
         if stated is not None and not self.check_images:
             return stated
         try:
@@ -116,10 +124,10 @@ class AnnotationCheck:
             self.log.report(image_id, "unreadable_image", str(error))
         return None
 
-    def _known_objects(self, image_id: str, said: Annotation) -> list[int]:
+    def _known_objects(self, image_id: str, annotation: Annotation) -> list[int]:
         """Indices of the objects of a known class whose boxes span something."""
         known = []
-        for index, (name, box) in enumerate(zip(said.names, said.boxes, strict=True)):
+        for index, (name, box) in enumerate(zip(annotation.names, annotation.boxes, strict=True)):
             if name not in self.labels:
                 self.log.report(
                     image_id, "unknown_class", f"object {index + 1} is of the unknown class {name!r}"
@@ -133,7 +141,7 @@ class AnnotationCheck:
         return known
 
     def _on_the_upright_image(
-        self, image_id: str, boxes: Boxes, said: Annotation, header: ImageHeader
+        self, image_id: str, boxes: Boxes, annotation: Annotation, header: ImageHeader
     ) -> Boxes:
         """Boxes [G,4] of the annotated picture, in pixels of the upright picture file.
 
@@ -141,7 +149,7 @@ class AnnotationCheck:
         they state is the upright one. Another size altogether is that of a resized copy: boxes scale with
         it; but where width and height are only exchanged, the statement is wrong and not the boxes.
         """
-        stated, stored = (said.width, said.height), (header.width, header.height)
+        stated, stored = (annotation.width, annotation.height), (header.width, header.height)
         if stated == stored or min(stated) <= 0:
             return header.upright(boxes)
         if stated == header.upright_size:
@@ -149,12 +157,12 @@ class AnnotationCheck:
         self.log.report(
             image_id,
             "size_mismatch",
-            f"its annotation states {said.width}x{said.height} pixels, "
+            f"its annotation states {annotation.width}x{annotation.height} pixels, "
             f"its file has {header.width}x{header.height}",
         )
         if stated == stored[::-1]:
             return header.upright(boxes)
-        scale = np.array([header.width / said.width, header.height / said.height] * 2)
+        scale = np.array([header.width / annotation.width, header.height / annotation.height] * 2)
         return header.upright((boxes * scale).astype(np.float32))
 
     def _inside(self, image_id: str, boxes: Boxes, header: ImageHeader) -> tuple[Boxes, NDArray[np.bool_]]:

@@ -30,7 +30,7 @@ def load_image(record: AnnotatedImage) -> RGB:
 
 
 def without_unreadable(dataset: Dataset, on_problem: OnProblem = OnProblem.REPORT) -> Dataset:
-    """Decode every picture, on several threads, and leave out those that fail (``unreadable_image``).
+    """Decode every image on several threads, and leave out those that fail (``unreadable_image``).
 
     Raises DatasetError at the first one where ``on_problem`` says STOP, or if most of many cannot be read.
     """
@@ -46,7 +46,7 @@ def without_unreadable(dataset: Dataset, on_problem: OnProblem = OnProblem.REPOR
 def labelled_without_unreadable(
     dataset: LabelledDataset, on_problem: OnProblem = OnProblem.REPORT
 ) -> LabelledDataset:
-    """Do the same for pictures of one class each."""
+    """Decode every labelled image and leave out those that fail; as :func:`without_unreadable`."""
     images = dataset.images
     broken = unreadable([(image.path, None) for image in images])
     log = ProblemLog(on_problem)
@@ -84,7 +84,7 @@ def unreadable(images: Sequence[tuple[Path, tuple[int, int] | None]]) -> dict[in
 
 
 def tolerated(images: int) -> int:
-    """How many of so many pictures may be unreadable before a run refuses to go on without them."""
+    """Return how many of ``images`` may be unreadable before a run stops: ten, or half of them."""
     return max(TOLERATED, images // 2)
 
 

@@ -1,8 +1,7 @@
-"""The measures of COCO, by its own code (pycocotools).
+"""COCO's measures, by pycocotools, and detections in COCO's results form.
 
-Files of detections in COCO's results form: a JSON list of one object a detection.
-
-``image_id``, ``category_id``, ``bbox`` (x, y, width, height) and ``score``; https://cocodataset.org/#format-results.
+The form is a JSON list with one object a detection: ``image_id``, ``category_id``, ``bbox`` (x, y, width,
+height) and ``score``; https://cocodataset.org/#format-results.
 """
 
 import io

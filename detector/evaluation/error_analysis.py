@@ -1,13 +1,9 @@
-"""What is wrong with each wrong detection of a picture.
+"""Error analysis: what is wrong with each wrong detection, and what mean AP mending each kind would gain.
 
-The kinds of TIDE (Bolya et al., "TIDE: A General Toolbox for Identifying Object Detection Errors", ECCV 2020,
-arXiv 2008.08115, section 2.2), which go back to Hoiem et al., "Diagnosing Error in Object Detectors", ECCV
-2012; with the benchmark's own matching, and its IoU for each object, in place of a foreground threshold of
-0.5. Letters for shapes: D detections, G objects of one picture.
-
-Where mean AP is lost: what mending each kind of error, and it alone, would gain.
-
-TIDE (arXiv 2008.08115, section 2.3). Letters for shapes: D detections and G objects of all pictures.
+The kinds are those of TIDE (Bolya et al., "TIDE: A General Toolbox for Identifying Object Detection Errors",
+ECCV 2020, arXiv 2008.08115, sections 2.2 and 2.3), which go back to Hoiem et al., "Diagnosing Error in Object
+Detectors", ECCV 2012. Matching and IoU thresholds are the benchmark's own, in place of one threshold of 0.5.
+Letters for shapes: D detections, G objects, of one image or of all.
 """
 
 from collections.abc import Collection, Mapping, Sequence

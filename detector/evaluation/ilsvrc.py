@@ -1,15 +1,10 @@
-"""The official list of pictures and classes that the detection task passes over.
+"""The rule of the ILSVRC detection task, its blacklist, and detections in its results form.
 
-Average precision by the rules of the ILSVRC detection task.
-
-ILSVRC2014 development kit, section 2.3 and ``eval_detection.m``; Russakovsky et al., arXiv 1409.0575,
-section 4.3. Letters for shapes: D detections and G ground truths of one class in one picture.
-
-Files of detections in the form that the ILSVRC detection task takes.
-
-ILSVRC2014 development kit, readme section 2.4: one detection a line, ``image class confidence xmin ymin xmax
-ymax``. Pictures are numbered from 1 in the order of the official list, classes from 1 in the official order,
-and corners are pixels, counted from 0, that belong to the object.
+The rule: ILSVRC2014 development kit, section 2.3 and ``eval_detection.m``; Russakovsky et al., arXiv
+1409.0575, section 4.3. The form: readme, section 2.4, one detection a line: ``image class confidence xmin
+ymin xmax ymax``. Images are numbered from 1 in the order of the official list, classes from 1 in the official
+order; corners are pixels, counted from 0, that belong to the object. Letters for shapes: D detections and G
+ground truths of one class in one image.
 """
 
 from collections.abc import Mapping, Sequence

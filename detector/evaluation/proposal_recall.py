@@ -1,8 +1,6 @@
-"""How much of the ground truth proposals cover. Letters: G ground truths of all pictures, B budgets.
+"""Recall of proposals: how much of the ground truth they cover, with how many boxes, and of which source.
 
-Which of two methods the objects that a union of them covers are owed to.
-
-The figures of proposal methods that were run over the same pictures. Letters: B budgets.
+Letters for shapes: G ground truths of all images, B budgets of boxes an image.
 """
 
 from collections.abc import Sequence
@@ -105,7 +103,7 @@ def _mean(values: NDArray[np.generic]) -> NDArray[np.float64]:
 
 @dataclass(frozen=True)
 class FoundBy:
-    """How many ground truths proposals of which source overlap."""
+    """Counts of ground truths by the source of the proposals that overlap them."""
 
     search_only: int
     multibox_only: int

@@ -1,11 +1,4 @@
-"""Plain text in columns.
-
-Where mean AP is lost, as plain text.
-
-Figures of a detection evaluation as plain text.
-
-Figures of proposal methods as plain text.
-"""
+"""Tables in plain text: of a detection evaluation, of its errors, and of proposal methods."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from math import isnan

@@ -171,7 +171,7 @@ def as_rgb(image: ImageInput) -> RGB:
 
 
 def check_several(images: Sequence[ImageInput], method: str) -> Sequence[ImageInput]:
-    """The same pictures. Raises ParameterError for a single one, which would be taken for several."""
+    """Return the images as they are. Raises ParameterError for a single one in place of a list."""
     single = isinstance(images, str | PathLike | bytes | bytearray | memoryview | Image.Image)
     if single or (isinstance(images, np.ndarray) and images.ndim < 4):
         raise ParameterError(f"{method} takes a list of pictures: give it [image]")

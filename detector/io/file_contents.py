@@ -1,9 +1,8 @@
-"""What stands in the file of a picture besides pixels: format, orientation, frames. No pixel is decoded here.
+"""The parts of an image file besides its pixels: format, EXIF block, frames. No pixel is decoded here.
 
-Decoders read far more than pixels, and some of it costs more than any picture: an EXIF block of 32 MB can
-make 65,535 copies of itself, a million empty comments are a million objects, a PNG's texts are decompressed.
-So a decoder is handed the segments that pixels need and no others, and what is wanted of the others is read
-here, in place.
+Decoders read far more than pixels, and some of it costs more than any image: an EXIF block of 32 MB can make
+65,535 copies of itself, a million empty comments are a million objects, a PNG's texts are decompressed. So a
+decoder is given only the segments that pixels need; what is wanted of the others is read here, in place.
 """
 
 import re

@@ -1,8 +1,4 @@
-"""Which files are taken for pictures, by their names, and which are pictures that are not read: the one
-place for folders that people fill.
-
-Used by the command line, by the readers of data sets and by the classifier's lists of pictures.
-"""
+"""Which files are images, by their names, and which are images of kinds that are not read."""
 
 import os
 from collections.abc import Callable, Iterator, Sequence

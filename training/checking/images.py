@@ -1,8 +1,6 @@
-"""Look at every picture of a data set once: is it whole, and what tells it from the others.
+"""Check the image files of a data set: which cannot be decoded, and which are the same or nearly.
 
-Which pictures of a data set are the same, or nearly: by their bytes, and by how they look.
-
-Letters for shapes: N pictures.
+Letters for shapes: N images.
 """
 
 from collections.abc import Iterator, Sequence

@@ -1,7 +1,4 @@
-"""How many objects each class has in each split: counted, as text, and as a chart.
-
-What the boxes and the classes of a data set's records say of it.
-"""
+"""Check the annotations of a data set, and count its objects: class balance as a table and as a chart."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass

@@ -1,6 +1,6 @@
-"""A list of labelled pictures that stays small with millions of them.
+"""Labelled images to train and measure a classifier on, and a list of them that stays small.
 
-Pictures to train and to measure a classifier on, from ILSVRC's layout or from one folder a class.
+They come from ILSVRC's CLS-LOC layout, or from one folder a class.
 """
 
 import hashlib

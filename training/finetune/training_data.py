@@ -1,9 +1,4 @@
-"""Objects of which only the place is known, joined to pictures in which one class was annotated.
-
-Further data sets that join a training: their pictures, how often they come, how they are sampled.
-
-Which pictures a run learns from and which it is measured on, checked before anything is computed.
-"""
+"""The data of a fine-tuning: what to train and to measure on, and further data sets that join."""
 
 import os
 from collections import Counter

@@ -37,7 +37,7 @@ def read_coco(
     classes:
         The classes to read, by COCO's names; by default all categories of the file in the order of their
         ids. Objects of others are problems.
-    on_problem, check_pictures:
+    on_problem, check_images:
         As for :func:`detector.datasets.formats.ilsvrc.read_ilsvrc_det`.
 
     Raises DatasetError if the file is no instances file, or at the first problem with ``OnProblem.STOP``.
@@ -156,9 +156,9 @@ def _likeness(path: Path) -> int:
     except DatasetError:
         begins = sum(f'"{name}"' in text for name in KEYS) >= 2
         return len(KEYS) if begins or _is_named(path) else 0
-    said = spelled(found, KEYS)
-    number = sum(name in said for name in KEYS)
-    objects = said.get("annotations")
+    fields = spelled(found, KEYS)
+    number = sum(name in fields for name in KEYS)
+    objects = fields.get("annotations")
     has_box = isinstance(objects, list) and any("bbox" in spelled(one, ["bbox"]) for one in objects[:_SAMPLE])
     return len(KEYS) if has_box and number > 1 else number
 

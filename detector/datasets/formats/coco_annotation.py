@@ -67,9 +67,9 @@ def _named_box(bbox: Mapping[str, Any]) -> XYXY | None:
     """A box whose numbers have names. If the names of several forms are there, it may be any of them."""
     found: list[XYXY | None] = []
     for names in (*_SIDES, *_CORNERS):
-        said = spelled(bbox, names)
-        if all(name in said for name in names):
-            numbers = _numbers([said[name] for name in names])
+        fields = spelled(bbox, names)
+        if all(name in fields for name in names):
+            numbers = _numbers([fields[name] for name in names])
             found.append(numbers if names in _CORNERS else _from_sides(numbers))
     return found[0] if len(found) == 1 else None
 

@@ -120,7 +120,7 @@ class CocoFile:
             boxed = [one for one in mine if one.category is not None and one.box is not None]
             sound = [one for one in boxed if not one.crowd]
             crowds = [one.box for one in mine if one.crowd]
-            said = Annotation(
+            annotation = Annotation(
                 image.width,
                 image.height,
                 [self.categories.get(str(one.category), f"category {one.category}") for one in sound],
@@ -131,7 +131,7 @@ class CocoFile:
             )
             partial = self.nobodys and not mine
             return AnnotationCheck(labels, log, check_images).record(
-                image.image_id, picture, said, partial=partial
+                image.image_id, picture, annotation, partial=partial
             )
 
         return Entry(image.image_id, picture, read)
@@ -153,8 +153,8 @@ def _categories(
     """Names by id, the names above them, and the ids by name, in the order of the ids."""
     found: dict[str, tuple[str, str, int | str]] = {}
     for position, entry in enumerate(entries, start=1):
-        said = spelled(entry, ("id", "name", "supercategory"))
-        category, name = key(said.get("id")), said.get("name")
+        fields = spelled(entry, ("id", "name", "supercategory"))
+        category, name = key(fields.get("id")), fields.get("name")
         if isinstance(name, int) and not isinstance(name, bool):
             name = str(name)
         if category is None or not isinstance(name, str) or not name.strip():
@@ -168,8 +168,8 @@ def _categories(
                 f"{path}: the categories {found[category][0]!r} and {name!r} both have the id {category}, so "
                 "that the class of their objects is not known: give each an id of its own"
             )
-        above = said.get("supercategory")
-        as_written = said["id"] if isinstance(said["id"], int) else category
+        above = fields.get("supercategory")
+        as_written = fields["id"] if isinstance(fields["id"], int) else category
         found[category] = name, above if isinstance(above, str) else "", as_written
     ordered = sorted(found, key=lambda one: (not one.isdecimal(), int(one) if one.isdecimal() else 0, one))
     return (
@@ -183,20 +183,20 @@ def _images(path: Path, entries: Sequence[Any], problems: list[Problem]) -> list
     """The pictures that have an id of their own and a name; each listed once."""
     found: dict[str, list[CocoImage]] = {}
     for position, entry in enumerate(entries, start=1):
-        said = spelled(entry, ("id", "file_name", "width", "height"))
-        image_id, name = key(said.get("id")), said.get("file_name")
+        fields = spelled(entry, ("id", "file_name", "width", "height"))
+        image_id, name = key(fields.get("id")), fields.get("file_name")
         if image_id is None or not isinstance(name, str) or not name.strip() or "\0" in name:
             message = f"{path}: picture {position} lacks an id or a file_name, or garbles it: {shown(entry)}"
             problems.append(Problem(image_id or f"picture {position}", "unreadable_annotation", message))
             continue
-        if _has_objects(said):
+        if _has_objects(fields):
             message = (
                 f"{path}: picture {position} ({name}) holds its objects itself, outside of 'annotations'"
             )
             problems.append(Problem(image_id, "unreadable_annotation", message))
             continue
-        (width, wide), (height, high) = side(said.get("width")), side(said.get("height"))
-        stated = f"{shown(said.get('width'))} x {shown(said.get('height'))}"
+        (width, wide), (height, high) = side(fields.get("width")), side(fields.get("height"))
+        stated = f"{shown(fields.get('width'))} x {shown(fields.get('height'))}"
         odd = [] if wide and high else [f"{path} states the size {stated}: that of the picture is taken"]
         found.setdefault(image_id, []).append(CocoImage(image_id, name, width, height, odd))
     images = []
@@ -218,6 +218,6 @@ def _images(path: Path, entries: Sequence[Any], problems: list[Problem]) -> list
 def _has_objects(image: Mapping[str, Any]) -> bool:
     """Whether the entry of a picture has objects that belong among the annotations (ids of them may be)."""
     names = ("annotations", "objects", "bboxes", "boxes")
-    said = spelled(image, names)
-    lists = [said[name] for name in names if isinstance(said.get(name), list)]
+    fields = spelled(image, names)
+    lists = [fields[name] for name in names if isinstance(fields.get(name), list)]
     return any(isinstance(one, list | dict) for mine in lists for one in mine)

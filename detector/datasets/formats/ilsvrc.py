@@ -163,7 +163,7 @@ def read_ilsvrc_det(
         The classes to read; the 200 official ones by default. Objects of others are problems.
     on_problem:
         ``REPORT`` leaves out what is broken and names it in ``Dataset.problems``; ``STOP`` raises at once.
-    check_pictures:
+    check_images:
         Open the header of every picture, to find those that are missing or unreadable, whose true size is
         another than their annotation says, or that EXIF turns. Without it reading takes about half
         the time, and believes the annotations.

@@ -38,7 +38,7 @@ def read_voc(
         one picture id a line, further columns are passed over. None reads every annotated picture, by name.
     classes:
         The classes to read; the 20 official ones by default. Objects of others are problems.
-    on_problem, check_pictures:
+    on_problem, check_images:
         As for :func:`detector.datasets.formats.ilsvrc.read_ilsvrc_det`.
 
     Files count pixels from 1. Objects marked ``difficult`` are read like all others and carry their mark:

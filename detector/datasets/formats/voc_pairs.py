@@ -62,8 +62,10 @@ class ImageFinder:
 
     def _pair(self, path: Path) -> Pair:
         places = self._places(path.parent)
-        said = self._said(path)
-        stated = self._stated(path, places, said) if said is not None and said.filename else None
+        annotation = self._annotation(path)
+        stated = (
+            self._stated(path, places, annotation) if annotation is not None and annotation.filename else None
+        )
         place, names = next(
             ((one, mine) for one in places if (mine := self._names(one).get(path.stem))), (places[0], [])
         )
@@ -85,32 +87,35 @@ class ImageFinder:
             return Pair(self.tree.image_id(place / names[0]), place / names[0], path, problem)
         if stated is not None:
             return Pair(self.tree.image_id(stated), stated, path, by_name=True)
-        unread = self._unread(path, places, said)
+        unread = self._unread(path, places, annotation)
         if unread is not None:
             return Pair(self.tree.image_id(unread), unread, path)
         holder = next((one for one in places[1:] if self._names(one)), places[0])
         image = holder / f"{path.stem}.jpg"
         return Pair(self.tree.image_id(image), image, path)
 
-    def _unread(self, path: Path, places: list[Path], said: VocAnnotation | None) -> Path | None:
+    def _unread(self, path: Path, places: list[Path], annotation: VocAnnotation | None) -> Path | None:
         """The picture of an annotation that has none, where it is there in a kind that is not read: whoever
         opens it says so."""
-        stems = [path.stem, *([relative(said.filename).stem] if said is not None and said.filename else [])]
+        stems = [
+            path.stem,
+            *([relative(annotation.filename).stem] if annotation is not None and annotation.filename else []),
+        ]
         names = ((place, self._names(place, has_unread_suffix)) for place in places)
         found = (place / name for place, mine in names for stem in stems for name in mine.get(stem, ()))
         return next(found, None)
 
-    def _said(self, path: Path) -> VocAnnotation | None:
+    def _annotation(self, path: Path) -> VocAnnotation | None:
         try:
             return self.parse(path)
         except (FileNotFoundError, DatasetError):
             return None  # reading its record names the problem
 
-    def _stated(self, path: Path, places: list[Path], said: VocAnnotation) -> Path | None:
+    def _stated(self, path: Path, places: list[Path], annotation: VocAnnotation) -> Path | None:
         """The picture that an annotation names, if it is there: by its file's name, or without suffix."""
-        wanted = relative(said.filename)
-        bases = (path.parent, path.parent.parent, *places) if said.folder else ()
-        folders = [base / relative(said.folder) for base in bases]
+        wanted = relative(annotation.filename)
+        bases = (path.parent, path.parent.parent, *places) if annotation.folder else ()
+        folders = [base / relative(annotation.folder) for base in bases]
         for place in [*places, *folders]:
             for end in dict.fromkeys((wanted, Path(wanted.name))):
                 holder = place / end.parent

@@ -182,10 +182,10 @@ class VocReader:
             return None
         check = AnnotationCheck(self.labels, self.log, self.check_images, empty_side=1)
         boxes = from_corners(voc.corners, self.first_pixel)
-        said = Annotation(
+        content = Annotation(
             voc.width, voc.height, voc.names, boxes, voc.difficult, unreadable=voc.unreadable, odd=voc.odd
         )
-        return check.record(image_id, image, said, partial=partial)
+        return check.record(image_id, image, content, partial=partial)
 
     def _parse(self, image_id: str, path: Path, negative: bool) -> VocAnnotation | None:
         try:

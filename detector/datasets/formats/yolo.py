@@ -222,13 +222,13 @@ def yolo_entry(
             log.report(image_id, "unreadable_annotation", problem)
             return None
         try:
-            said = parse_yolo(label_file, keypoints, classes.ids)
+            content = parse_yolo(label_file, keypoints, classes.ids)
         except FileNotFoundError:
             if label_file.is_symlink():
                 message = f"label file {label_file} is a link to nowhere: lay there what it links to"
                 log.report(image_id, "unreadable_annotation", message)
                 return None
-            said = YoloLabels([], np.zeros((0, 4), np.float32))
+            content = YoloLabels([], np.zeros((0, 4), np.float32))
         except DatasetError as error:
             log.report(image_id, "unreadable_annotation", str(error))
             return None
@@ -240,13 +240,13 @@ def yolo_entry(
         except ImageError as error:
             log.report(image_id, "unreadable_image", str(error))
             return None
-        known = {number: classes.ids[number] for number in said.numbers if 0 <= number < len(classes)}
-        names = [known.get(number, f"number {number}") for number in said.numbers]
-        boxes = _pixels(said.boxes, width, height)
+        known = {number: classes.ids[number] for number in content.numbers if 0 <= number < len(classes)}
+        names = [known.get(number, f"number {number}") for number in content.numbers]
+        boxes = _pixels(content.boxes, width, height)
         labels = {name: number for number, name in known.items()}
         check = AnnotationCheck(labels, log, check_images=False)  # the size is already the file's own
         return check.record(
-            image_id, image, Annotation(width, height, names, boxes, unreadable=said.unreadable)
+            image_id, image, Annotation(width, height, names, boxes, unreadable=content.unreadable)
         )
 
     return Entry(image_id, image, read)

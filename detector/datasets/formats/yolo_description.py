@@ -37,7 +37,7 @@ class YoloDescription:
     """One data.yaml, or Darknet's obj.data: where it lies and what it says."""
 
     path: Path
-    said: Mapping[str, Any]
+    values: Mapping[str, Any]
 
     @classmethod
     def find(cls, tree: FolderTree) -> "YoloDescription | None":
@@ -51,7 +51,7 @@ class YoloDescription:
                 continue
             for path in (folder / name for name in names):
                 try:
-                    said = read_yaml(path)
+                    values = read_yaml(path)
                 except FileNotFoundError as error:
                     if path.name in _USUAL:
                         raise DatasetError(f"{path} cannot be read: it is a link to nowhere") from error
@@ -60,14 +60,14 @@ class YoloDescription:
                     if path.name in _USUAL or _has_names(path):
                         raise
                     continue
-                if not isinstance(said, dict):
+                if not isinstance(values, dict):
                     continue
-                if path.name in _USUAL or "names" in said:
-                    _check_keys(path, said)
-                if "names" in said:
-                    is_list = isinstance(said["names"], list | dict)
-                    if is_list or path.name in _USUAL or any(split in said for split in SPLITS):
-                        found.append(cls(path, said))
+                if path.name in _USUAL or "names" in values:
+                    _check_keys(path, values)
+                if "names" in values:
+                    is_list = isinstance(values["names"], list | dict)
+                    if is_list or path.name in _USUAL or any(split in values for split in SPLITS):
+                        found.append(cls(path, values))
         found = found or _darknet(tree)
         if len(found) > 1:
             paths = ", ".join(str(one.path) for one in found)
@@ -77,7 +77,7 @@ class YoloDescription:
     @property
     def keypoints(self) -> bool:
         """Whether lines go on with keypoints after the box (Ultralytics' pose format)."""
-        return "kpt_shape" in self.said and not is_null(self.said["kpt_shape"])
+        return "kpt_shape" in self.values and not is_null(self.values["kpt_shape"])
 
     def classes(self) -> ClassList:
         """The classes by their numbers, their names as they are written.
@@ -85,7 +85,7 @@ class YoloDescription:
         Raises DatasetError if a number is left out or stands twice, a name is no text, is empty or stands
         twice, or there are not as many as ``nc`` says.
         """
-        names = self.said["names"]
+        names = self.values["names"]
         if isinstance(names, dict):
             names = self._in_order(names)
         if not isinstance(names, list | tuple) or not names:
@@ -126,7 +126,7 @@ class YoloDescription:
 
     def _check_count(self, count: int) -> None:
         for name in ("nc", "classes"):  # Ultralytics' and Darknet's
-            value = self.said.get(name)
+            value = self.values.get(name)
             if value is None or is_null(value) or (name == "classes" and not isinstance(value, str)):
                 continue
             whole = re.fullmatch(r"\+?([0-9]{1,9})(\.0*)?", value) if isinstance(value, str) else None
@@ -142,7 +142,7 @@ class YoloDescription:
 
     @property
     def base(self) -> str:
-        base = self.said.get("path")
+        base = self.values.get("path")
         if base is None or is_null(base):
             return "."
         if not isinstance(base, str):
@@ -175,7 +175,7 @@ class YoloDescription:
         return next((Path(os.path.normpath(place)) for place in places if is_there(place)), None)
 
     def wrong(self, name: str, message: str) -> DatasetError:
-        line = next((one.line for one in self.said if one == name and hasattr(one, "line")), None)
+        line = next((one.line for one in self.values if one == name and hasattr(one, "line")), None)
         where = f"{self.path}, line {line}" if line else f"{self.path}"
         return DatasetError(f"{where}: {name}: {message}")
 
@@ -194,30 +194,30 @@ def _darknet(tree: FolderTree) -> list[YoloDescription]:
                 if path.name in _USUAL:
                     raise
                 continue  # somebody's data, not Darknet's
-            said: dict[str, Any] = {}
+            values: dict[str, Any] = {}
             twice = ""
             for number, line in enumerate(lines, start=1):
                 name, equals, value = (part.strip() for part in line.partition("="))
                 if equals and not name.startswith("#"):
-                    twice = twice or (f"line {number}: {name} is given twice" if name in said else "")
-                    said[name] = value
-            described = YoloDescription(path, said)
-            listed = described.place(said["names"]) if "names" in said else None
+                    twice = twice or (f"line {number}: {name} is given twice" if name in values else "")
+                    values[name] = value
+            described = YoloDescription(path, values)
+            listed = described.place(values["names"]) if "names" in values else None
             if listed is not None:
                 if twice:
                     raise DatasetError(f"{path}, {twice}: leave one of them")
-                said["names"] = read_names(listed)
+                values["names"] = read_names(listed)
                 found.append(described)
     return found
 
 
-def _check_keys(path: Path, said: Mapping[Any, Any]) -> None:
+def _check_keys(path: Path, values: Mapping[Any, Any]) -> None:
     """Raise DatasetError for a key that is meant for one of ours and would be passed over: ``Train``;
     ``training``, or ``trian``, or any that gives ``images/train``, where there is no ``train``."""
     for wanted in ("names", "train", "val", "path"):
-        if wanted in said or (wanted == "val" and "valid" in said):
+        if wanted in values or (wanted == "val" and "valid" in values):
             continue
-        for key, value in said.items():
+        for key, value in values.items():
             if key not in _KEYS and (
                 get_close_matches(key.lower(), [wanted], cutoff=0.75)
                 or role_of(wanted) in {role_of(key), *_roles(value)} - {None}

@@ -85,7 +85,7 @@ def _add(description: YoloDescription, found: Listed, split: str, place: Path, t
 
 def _texts(description: YoloDescription, split: str) -> list[str]:
     """What is written for a split: one path, several, or nothing."""
-    where = description.said.get(split)
+    where = description.values.get(split)
     if where is None or is_null(where) or where == "":
         return []
     texts = where if isinstance(where, list) else [where]
