@@ -2,8 +2,8 @@
 
     python benchmarks/worker.py --tasks 1024 --in-flight 256
 
-No server and no sockets. ``tiny`` classifies with a network that costs next to nothing: what is left is
-decoding, handing over between threads and making batches. ``detect`` runs the shipped weights by ``fast`` with
+No server, no sockets. ``tiny`` classifies with a network that costs next to nothing: what is left is
+decoding, handing over between threads, making batches. ``detect`` runs the shipped weights by ``fast`` with
 few regions. Prints, as medians of several rounds, tasks a second, milliseconds of CPU time a task (which
 other work on the machine changes little), the most threads at once, and the growth of the process's memory.
 """

@@ -22,7 +22,7 @@ ARCHITECTURES: dict[str, Callable[[int], Backbone]] = {
     "googlenet": GoogLeNet,
     "torchvision-googlenet": TorchvisionGoogLeNet,
 }
-"""What makes a backbone of so many classifier rows."""
+"""Make a backbone of a name, with a linear classifier of so many outputs."""
 
 _MULTIBOX = "multibox."
 
