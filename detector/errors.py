@@ -6,7 +6,7 @@ class DetectorError(Exception):
 
 
 class ImageError(DetectorError):
-    """A picture that cannot be used.
+    """An image that cannot be used.
 
     ``code`` is stable and meant for programs: ``empty``, ``unsupported_format``, ``too_many_bytes``,
     ``too_many_pixels``, ``truncated`` or ``unreadable``.

@@ -1,6 +1,6 @@
-"""What a caller may choose, and what is taken where he does not.
+"""Options of a detector and their defaults.
 
-Nothing here needs the network's library: whoever only passes choices on starts at once.
+Nothing here imports torch: what only passes options on starts at once.
 """
 
 from enum import StrEnum

@@ -24,5 +24,5 @@ class Backbone(nn.Module):
         return self.classifier(self.dropout(maps.mean(dim=(2, 3))))
 
     def logits(self, images: Tensor) -> Tensor:
-        """Pictures [N,3,H,W] -> logits [N,C]."""
+        """Images [N,3,H,W] -> logits [N,C]."""
         return self.pool(self.features(images))

@@ -22,7 +22,7 @@ ARCHITECTURES: dict[str, Callable[[int], Backbone]] = {
     "googlenet": GoogLeNet,
     "torchvision-googlenet": TorchvisionGoogLeNet,
 }
-"""What makes a backbone of so many classifier rows."""
+"""Make a backbone of a name, with a linear classifier of so many outputs."""
 
 _MULTIBOX = "multibox."
 
@@ -222,7 +222,7 @@ def _build(
         labels,
         len(metadata.detection),
         box_regression=any(name.startswith("box_head.") for name in tensors),
-        fit_prediction=any(name.startswith("fit_head.") for name in tensors),
+        iou_prediction=any(name.startswith("fit_head.") for name in tensors),
     )
     return network, multibox
 

@@ -16,9 +16,9 @@ class Metadata:
     """What a checkpoint says of itself.
 
     ``classification`` are the classes of the classifier's first rows (None if it was not trained on whole
-    pictures), ``detection`` those of the region classifier (None for a mere classifier). ``multibox`` says
-    how the MultiBox head is made, if there is one. ``scoring`` says how a detector makes detections of what
-    the network says, as was found best for these weights. ``metrics`` maps a measure's name to its value,
+    images), ``detection`` those of the region classifier (None for a mere classifier). ``multibox`` says
+    how the MultiBox head is made, if there is one. ``scoring`` says how a detector makes detections of the
+    network's outputs, as was found best for these weights. ``metrics`` maps a measure's name to its value,
     ``training`` says how the weights came about.
     """
 
@@ -35,7 +35,7 @@ class Metadata:
     source: str = "unknown"
 
     def as_json(self) -> dict[str, Any]:
-        """What :meth:`from_json` reads."""
+        """Return what :meth:`from_json` reads."""
         multibox = self.multibox.as_json() if self.multibox is not None else None
         return {**asdict(self), "multibox": multibox}
 

@@ -1,8 +1,8 @@
 """The network of MultiBox: a head on the maps of a classifier's trunk that says where objects are.
 
 Erhan et al., "Scalable Object Detection using Deep Neural Networks" (CVPR 2014): a confidence and box offsets
-for each of K priors. In the convolutional form of Szegedy et al., "Scalable, High-Quality Object Detection"
-(arXiv 1412.1441), grids of several pitches carry the priors. Letters for shapes: N pictures, K priors.
+for each of K anchors (there: priors). In the convolutional form of Szegedy et al., "Scalable, High-Quality
+Object Detection" (arXiv 1412.1441), grids of several pitches carry them. Letters for shapes: N images.
 """
 
 from collections import OrderedDict
@@ -21,7 +21,7 @@ from detector.proposals.anchors import Grid
 from detector.structures.boxes import Boxes
 
 RARE = 0.01
-"""What the objectness of every prior is before training: most priors are no object."""
+"""The objectness of every anchor before training: most anchors are no object."""
 
 SCALE = (0.1, 0.1, 0.2, 0.2)
 """Offsets are whitened by this, as R-CNN's are: an output of 1 moves a box by a typical error."""
@@ -36,8 +36,8 @@ class MultiBoxSpec:
     """All that makes a head but its weights; part of the checkpoint's metadata.
 
     ``stages`` of the trunk are read, the first one for the finest grid, the second for all others;
-    ``channels`` are theirs. The picture is stretched to ``size`` x ``size`` pixels. ``grids`` carry the
-    priors, finest first; each after the second has half the cells of the one before, rounded up.
+    ``channels`` are theirs. The image is stretched to ``size`` x ``size`` pixels. ``grids`` carry the
+    anchors, finest first; each after the second has half the cells of the one before, rounded up.
     """
 
     stages: tuple[str, str]
@@ -45,12 +45,12 @@ class MultiBoxSpec:
     size: int
     grids: tuple[Grid, ...]
 
-    def priors(self) -> Boxes:
-        """All priors [K,4] in pixels of the stretched picture, in the order of the head's outputs."""
+    def anchors(self) -> Boxes:
+        """Return all anchors [K,4] in pixels of the stretched image, in the order of the head's outputs."""
         return np.concatenate([grid.boxes(self.size) for grid in self.grids])
 
     def as_json(self) -> dict[str, Any]:
-        """What :meth:`from_json` reads."""
+        """Return what :meth:`from_json` reads."""
         grids = [{"cells": grid.cells, "sides": grid.sides.tolist()} for grid in self.grids]
         return {**asdict(self), "grids": grids}
 
@@ -77,7 +77,7 @@ class MultiBoxSpec:
 
 
 class MultiBoxHead(nn.Module):
-    """Objectness and box offsets of every prior, from the trunk's maps at two depths.
+    """Objectness and box offsets of every anchor, from the trunk's maps at two depths.
 
     Normalisation is by groups of channels: it behaves alike in training and use, whatever the batch.
     """
@@ -123,12 +123,12 @@ class MultiBoxHead(nn.Module):
 
 
 def split_output(output: Tensor) -> tuple[Tensor, Tensor]:
-    """A head's output [N,K,5] -> objectness [N,K] in 0..1, and offsets [N,K,4] for ``boxes.decode``."""
+    """Split outputs [N,K,5] into objectness [N,K] in 0..1, and offsets [N,K,4] for ``boxes.decode``."""
     return output[..., 0].sigmoid(), output[..., 1:] * output.new_tensor(SCALE)
 
 
 class MultiBoxNetwork(nn.Module):
-    """A trunk up to the stages that a head reads, and the head: pictures [N,3,size,size] -> [N,K,5]."""
+    """A trunk up to the stages that a head reads, and the head: images [N,3,size,size] -> [N,K,5]."""
 
     def __init__(self, features: nn.Sequential, head: MultiBoxHead) -> None:
         """Raises ParameterError if the trunk has no such stages."""
@@ -141,18 +141,18 @@ class MultiBoxNetwork(nn.Module):
         return self.head(*self.maps(images))
 
     def maps(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """What the head reads of the trunk."""
-        x, found = images, {}
+        """Return the maps of the trunk that the head reads."""
+        x, maps = images, {}
         for name, stage in self.trunk.named_children():
             x = stage(x)
             if name in self.stages:
-                found[name] = x
-        fine, coarse = (found[name] for name in self.stages)
+                maps[name] = x
+        fine, coarse = (maps[name] for name in self.stages)
         return fine, coarse
 
 
 def stages_read(features: nn.Sequential, stages: Sequence[str]) -> int:
-    """How many stages of a trunk have to run for a head that reads ``stages``."""
+    """Return how many stages of a trunk have to run for a head that reads ``stages``."""
     names = [name for name, _ in features.named_children()]
     unknown = [name for name in stages if name not in names]
     if unknown:

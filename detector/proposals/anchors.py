@@ -1,9 +1,9 @@
-"""Priors: the boxes that MultiBox starts from, found in the ground truth by k-means.
+"""Anchors (MultiBox calls them priors): the boxes that it starts from, found in the ground truth by k-means.
 
 Erhan et al., "Scalable Object Detection using Deep Neural Networks" (CVPR 2014), section 3, clusters the
 boxes of the training set. Szegedy et al., "Scalable, High-Quality Object Detection" (arXiv 1412.1441),
 section 3, makes the network convolutional: the same shapes at every cell of grids of several pitches. Letters
-for shapes: G ground truths, S shapes, K priors. All boxes are in pixels of the network's square input.
+for shapes: G ground truths, S shapes, K anchors. All boxes are in pixels of the network's square input.
 """
 
 from collections.abc import Sequence
@@ -21,7 +21,7 @@ Sides = NDArray[np.float32]
 
 @dataclass(frozen=True, eq=False)
 class Grid:
-    """Priors of ``cells`` x ``cells`` places, at each of them boxes of sides [S,2], smallest first."""
+    """Anchors of ``cells`` x ``cells`` places, at each of them boxes of sides [S,2], smallest first."""
 
     cells: int
     sides: Sides
@@ -33,7 +33,7 @@ class Grid:
         return self.cells == other.cells and np.array_equal(self.sides, other.sides)
 
     def boxes(self, size: int) -> Boxes:
-        """Priors [cells*cells*S,4] of an input of ``size`` pixels: by row, by column, by shape."""
+        """Return anchors [cells*cells*S,4] of an input of ``size`` pixels: by row, by column, by shape."""
         centre = (np.arange(self.cells, dtype=np.float32) + 0.5) * (size / self.cells)
         y, x = np.meshgrid(centre, centre, indexing="ij")
         centres = np.stack([x, y], axis=-1)[:, :, None]  # cells x cells x 1 x 2
@@ -42,7 +42,7 @@ class Grid:
 
 
 def cluster_sides(sides: Sides, count: int, *, seed: int = 0, rounds: int = 100) -> Sides:
-    """The ``count`` shapes [S,2] that ground truths of sides [G,2] are nearest to, smallest area first.
+    """Return the ``count`` shapes [S,2] that ground truths of sides [G,2] are nearest to, smallest first.
 
     k-means under the distance 1 - IoU of two boxes with one centre, so that a pixel matters more to a small
     box; a cluster's new shape is the geometric mean of its members. The start is k-means++ from ``seed``.
@@ -61,18 +61,18 @@ def cluster_sides(sides: Sides, count: int, *, seed: int = 0, rounds: int = 100)
             break
         owner = nearest
         for shape in range(count):
-            mine = sides[owner == shape]
+            members = sides[owner == shape]
             # A shape that lost all its members starts anew where the fit is worst.
             worst = iou_of_sides(sides, shapes).max(axis=1).argmin()
-            shapes[shape] = np.exp(np.log(mine).mean(axis=0)) if len(mine) else sides[worst]
+            shapes[shape] = np.exp(np.log(members).mean(axis=0)) if len(members) else sides[worst]
     return shapes[np.argsort(shapes.prod(axis=1), kind="stable")]
 
 
 def place_on_grids(shapes: Sides, cells: Sequence[int], size: int) -> list[Grid]:
-    """Shapes [S,2] shared out to grids of so many cells a side: each to the coarsest that is fine enough.
+    """Share shapes [S,2] out to grids of so many cells a side, each to the coarsest that is fine enough.
 
     A grid is fine enough for a shape whose geometric mean side is at least twice the pitch: wherever an
-    object of that shape lies, some prior is then less than a quarter of its side away. The finest grid takes
+    object of that shape lies, some anchor is then less than a quarter of its side away. The finest grid takes
     what is too small for all. A grid that no shape suits gets the shape nearest to it, so that every level
     learns something.
 
@@ -93,7 +93,7 @@ def place_on_grids(shapes: Sides, cells: Sequence[int], size: int) -> list[Grid]
 
 
 def _spread_out(sides: Sides, count: int, rng: np.random.Generator) -> Sides:
-    """k-means++: each next start is drawn in proportion to how badly it is covered so far."""
+    """Draw starts by k-means++: each next one in proportion to how badly it is covered so far."""
     chosen = [sides[rng.integers(len(sides))]]
     while len(chosen) < count:
         distance = 1 - iou_of_sides(sides, np.array(chosen)).max(axis=1)

@@ -17,7 +17,9 @@ from tqdm import tqdm
 
 from detector.errors import DatasetError
 from detector.evaluation.classification import top_k_error
-from detector.inference.engine import Engine, choose_precision
+from detector.inference.classifier import ClassifierHeads
+from detector.inference.engine import Engine, InferenceNetwork, choose_precision, place
+from detector.inference.executor import ForwardRequest, run_directly
 from detector.inference.region_crops import Preprocessing
 from detector.models.checkpoint import Checkpoint, save_checkpoint
 from detector.models.googlenet import GoogLeNet
@@ -207,12 +209,8 @@ class ClassifierValidation:
 
     def _accuracy(self, network: GoogLeNet) -> tuple[dict[str, float], int]:
         """Accuracy by name, and on how many images; the same in every process."""
-        engine = Engine(
-            network.features,
-            network,
-            lambda maps: (network.pool(maps).softmax(dim=1),),
-            device=str(self._device),
-        )
+        parts = InferenceNetwork(network.features, ClassifierHeads([network], len(network.classifier.bias)))
+        engine = Engine(place(parts, device=str(self._device)))
         batches = ValidationBatches(self._images, self._metadata.preprocessing, self._world)
         counts = torch.zeros(1 + len(_KS), dtype=torch.float64)
         for batch in tqdm(
@@ -235,7 +233,8 @@ def _hits(engine: Engine, batch: ImageBatch) -> Tensor:
     count = len(batch.labels)
     if not count:
         return torch.zeros(1 + len(_KS), dtype=torch.float64)
-    (scores,) = engine.run(batch.pixels.to(engine.device))
+    request = ForwardRequest.of(engine, batch.pixels.to(engine.device))
+    scores = run_directly(request)["probabilities"]
     error = top_k_error(scores.numpy(), batch.labels.numpy(), _KS)
     right = [round((1 - error[k]) * count) for k in _KS]
     return torch.tensor([count, *right], dtype=torch.float64)

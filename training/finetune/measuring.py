@@ -12,7 +12,7 @@ from detector.evaluation.matching import Rule
 from detector.inference.detector import Detector
 from detector.models.checkpoint import load_checkpoint, save_checkpoint
 from detector.structures.detections import Detections
-from training.evaluating.run import run_profiles
+from training.evaluating.run import Candidate, run_candidates
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class Measured:
 
 def measure(detector: Detector, name: str, records: Sequence[AnnotatedImage], rule: Rule) -> Measured:
     """Look at every picture as the service would, by the detector's own profile, and judge the result."""
-    (run,) = run_profiles(detector, [detector.profile], records)
+    (run,) = run_candidates([Candidate(detector)], [detector.profile], records)
     evaluation = evaluate(run.records, run.detections, len(detector.classes), rule)
     return Measured(
         name,

@@ -14,10 +14,10 @@ from tqdm import tqdm
 from detector.datasets.annotated_image import AnnotatedImage
 from detector.datasets.pixels import load_image
 from detector.evaluation.proposal_recall import proposal_recall
-from detector.inference.engine import choose_precision
+from detector.inference.engine import choose_precision, place
 from detector.models.checkpoint import Checkpoint
 from detector.models.multibox_head import MultiBoxHead, MultiBoxNetwork
-from detector.proposals.multibox import MultiBox
+from detector.proposals.multibox import MultiBox, MultiBoxInference
 from training.multibox.dataloader import WindowBatch, WindowBatches, WindowSettings
 from training.multibox.losses import MultiBoxLosses, MultiBoxLossWeights, multibox_losses
 from training.trainer.dataloader import workers_for
@@ -76,7 +76,7 @@ class MultiBoxTask:
         self._init, self._batches, self._recipe, self._val = init, batches, recipe, val
         self._log, self._broken, self._device, self._world = output / "recall.jsonl", broken, device, world
         self._precision = choose_precision("auto", device)
-        self._priors = head.spec.priors()
+        self._priors = head.spec.anchors()
         self.recall: dict[str, float] = {}
         self._network = MultiBoxNetwork(copy.deepcopy(init.backbone.features), head)
         self._network.trunk.to(device).eval().requires_grad_(False).to(self._precision)
@@ -134,13 +134,9 @@ class MultiBoxTask:
         return dict(zip(names, self._world.total(recall.to(self._device)).tolist(), strict=True))
 
     def _recall(self, trained: nn.Module) -> list[float]:
-        head = copy.deepcopy(trained).cpu().eval()
-        assert isinstance(head, MultiBoxHead)
-        features, preprocessing = (
-            copy.deepcopy(self._init.backbone.features),
-            self._init.metadata.preprocessing,
-        )
-        multibox = MultiBox(features, head, preprocessing, device=str(self._device))
+        assert isinstance(trained, MultiBoxHead)
+        network = place(MultiBoxInference(self._init.backbone.features, trained), device=str(self._device))
+        multibox = MultiBox(network, self._init.metadata.preprocessing)
         proposed = [multibox.propose(load_image(record), max(BUDGETS)).boxes for record in self._val]
         truth = [record.boxes for record in self._val]
         recalls = [proposal_recall(truth, proposed, iou, BUDGETS).recall for iou in _IOUS]

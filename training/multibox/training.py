@@ -65,7 +65,7 @@ def add_multibox(
     head = MultiBoxHead(_spec(init, batches, recipe))
     boxes = sum(len(record.boxes) for record in records)
     if world.first:
-        print(f"{len(records)} pictures, {boxes} objects, {len(head.spec.priors())} priors")
+        print(f"{len(records)} pictures, {boxes} objects, {len(head.spec.anchors())} priors")
     stops = on_problem is OnProblem.STOP
     broken = BrokenImages(
         output / "broken.txt",

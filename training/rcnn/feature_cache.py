@@ -3,7 +3,6 @@
 Letters for shapes: M regions of the whole set; a stored map is [K,h,w] (832 x 7 x 7 after pool4).
 """
 
-import copy
 import hashlib
 import json
 import os
@@ -20,8 +19,10 @@ from tqdm import tqdm
 from detector.datasets.annotated_image import AnnotatedImage
 from detector.datasets.pixels import load_image
 from detector.errors import DatasetError, ImageError
-from detector.inference.engine import Engine
+from detector.inference.engine import Engine, InferenceNetwork, Outputs, place
+from detector.inference.executor import ForwardRequest, run_directly
 from detector.inference.region_crops import Preprocessing, reduced
+from detector.models.backbone import Backbone
 from detector.models.checkpoint import Checkpoint
 from training.rcnn.map_store import MapStore
 from training.rcnn.proposal_cache import ProposalCache
@@ -92,6 +93,21 @@ def joined(caches: Sequence[FeatureCache]) -> FeatureCache:
     )
 
 
+class _Logits(nn.Module):
+    """The classifier of a backbone: maps [R,1024,h,w] -> logits [R,S]."""
+
+    def __init__(self, backbone: Backbone) -> None:
+        super().__init__()
+        self.backbone = backbone
+
+    def forward(self, maps: Tensor) -> Outputs:
+        return {"logits": self.backbone.pool(maps)}
+
+
+def _maps(maps: Tensor) -> Outputs:
+    return {"maps": maps}
+
+
 def build_feature_cache(
     folder: Path,
     checkpoint: Checkpoint,
@@ -115,10 +131,10 @@ def build_feature_cache(
     regions_of, digests = _sample(records, proposals, settings, background_label, broken)
     folder = folder / _key(checkpoint, frozen, preprocessing, records, regions_of, digests)
     folder.mkdir(parents=True, exist_ok=True)
-    backbone = copy.deepcopy(checkpoint.backbone)  # an engine converts what it is given
+    backbone = checkpoint.backbone
     features = backbone.features
-    stem = Engine(features[:frozen], nn.Identity(), lambda maps: (maps,), device=device)
-    rest = Engine(features[frozen:], backbone, lambda maps: (backbone.pool(maps),), device=device)
+    stem = Engine(place(InferenceNetwork(features[:frozen], _maps), device=device))
+    rest = Engine(place(InferenceNetwork(features[frozen:], _Logits(backbone)), device=device))
     starts = np.cumsum([0] + [len(regions.labels) for regions in regions_of])
     store = MapStore(folder, starts, _shape_after(stem, preprocessing), backbone.classifier.out_features)
 
@@ -127,8 +143,8 @@ def build_feature_cache(
         image, factors = reduced(load_image(records[index]), preprocessing)
         boxes = regions.boxes * factors
         crops = crops_of(image, boxes, regions.whole, regions.mirrored, preprocessing, stem.device)
-        (maps,) = stem.run(crops)
-        (logits,) = rest.run(maps.to(rest.device))
+        maps = run_directly(ForwardRequest.of(stem, crops))["maps"]
+        logits = run_directly(ForwardRequest.of(rest, maps.to(rest.device)))["logits"]
         store.put(index, maps, logits)
 
     whole = _fill(store, records, compute, broken)
@@ -228,5 +244,6 @@ def _key(
 
 
 def _shape_after(engine: Engine, preprocessing: Preprocessing) -> tuple[int, int, int]:
-    (maps,) = engine.run(torch.zeros(1, 3, preprocessing.size, preprocessing.size, device=engine.device))
+    crop = torch.zeros(1, 3, preprocessing.size, preprocessing.size, device=engine.device)
+    maps = run_directly(ForwardRequest.of(engine, crop))["maps"]
     return tuple(maps.shape[1:])  # type: ignore[return-value]

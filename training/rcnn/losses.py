@@ -138,7 +138,7 @@ def region_losses(
     distilled = targets.teacher.shape[1]
     distillation = classification.new_zeros(())
     if distilled:
-        rows = output.rows[:, :distilled].float().log_softmax(dim=1)
+        rows = output.sub_classes[:, :distilled].float().log_softmax(dim=1)
         teacher = targets.teacher.float().log_softmax(dim=1)
         divergence = F.kl_div(rows, teacher, reduction="none", log_target=True).sum(dim=1)
         distillation = mean(divergence, per_region.distillation, sums.distillation)
@@ -149,8 +149,10 @@ def region_losses(
         error = F.smooth_l1_loss(output.deltas.float() / scale, wanted, reduction="none")
         box = mean(error.mean(dim=1), per_region.box, sums.box)
     fit = classification.new_zeros(())
-    if output.fit is not None:
-        error = F.binary_cross_entropy_with_logits(output.fit.float(), targets.overlaps, reduction="none")
+    if output.predicted_iou is not None:
+        error = F.binary_cross_entropy_with_logits(
+            output.predicted_iou.float(), targets.overlaps, reduction="none"
+        )
         fit = mean(error, per_region.fit, sums.fit)
     total = (
         classification

@@ -1,0 +1,137 @@
+"""What the worker itself costs: many small tasks in flight, through its threads and its scheduler.
+
+    python benchmarks/worker.py --tasks 1024 --in-flight 256
+
+No server, no sockets. ``tiny`` classifies with a network that costs next to nothing: what is left is
+decoding, handing over between threads, making batches. ``detect`` runs the shipped weights by ``fast`` with
+few regions. Prints, as medians of several rounds, tasks a second, milliseconds of CPU time a task (which
+other work on the machine changes little), the most threads at once, and the growth of the process's memory.
+"""
+
+import json
+import statistics
+import threading
+import time
+from contextvars import copy_context
+from io import BytesIO
+from typing import Annotated, Any
+
+import numpy as np
+import psutil
+import torch
+import typer
+from PIL import Image
+from torch import Tensor, nn
+
+from api.frontend.settings import Settings
+from api.protocol.tasks import ClassifyTask, DetectTask, Task
+from api.worker.fair_queue import RequestHandle
+from api.worker.handlers import handle_task
+from api.worker.loaded_model import LoadedModel, load_model
+from api.worker.preprocessing_pool import PreprocessingPool
+from api.worker.scheduler import Scheduler
+from api.worker.settings import worker_settings
+from api.worker.task_runner import TaskRunner
+from detector.cli.options import run_script
+from detector.inference.classifier import Classifier
+from detector.inference.region_crops import Preprocessing
+from detector.io.decoding import Limits
+from detector.models.backbone import CHANNELS, Backbone
+from detector.models.checkpoint import Checkpoint
+from detector.models.metadata import Metadata
+from detector.structures.classes import ClassList
+
+REGIONS = 3
+
+
+class _Mean(nn.Module):
+    """Crops [N,3,S,S] -> maps [N,1024,1,1] of their mean colour."""
+
+    def forward(self, crops: Tensor) -> Tensor:
+        return crops.mean(dim=(2, 3))[:, :1, None, None].expand(-1, CHANNELS, 1, 1)
+
+
+def main(
+    tasks: Annotated[int, typer.Option(help="Tasks a round.", min=1)] = 1024,
+    in_flight: Annotated[int, typer.Option(help="Tasks that are submitted and not answered.", min=1)] = 256,
+    rounds: Annotated[int, typer.Option(min=1)] = 5,
+    threads: Annotated[int, typer.Option(help="Threads for preprocessing.", min=1)] = 2,
+    streams: Annotated[int, typer.Option(help="Batches at once.", min=1)] = 2,
+    kind: Annotated[str, typer.Option(help="tiny, detect or both.")] = "both",
+) -> None:
+    """Print a line for each kind of task, as JSON."""
+    torch.set_num_threads(1)
+    settings = Settings(device="cpu", max_proposals=REGIONS, profile="fast")
+    model = load_model("default", worker_settings(settings)[0])
+    kinds: dict[str, tuple[LoadedModel, Task]] = {
+        "tiny": (LoadedModel(model.detector, tiny_classifier(), {}, 0.0), ClassifyTask(top=1, crops=1)),
+        "detect": (model, DetectTask(0.3, 10, None, None, "json", None)),
+    }
+    for name, (loaded, task) in kinds.items():
+        if kind in (name, "both"):
+            count = tasks if name == "tiny" else max(in_flight, tasks // 4)
+            done = [run(loaded, task, count, in_flight, threads, streams) for _ in range(rounds)]
+            medians = {key: round(statistics.median(one[key] for one in done), 3) for key in done[0]}
+            print(json.dumps({"kind": name, "tasks": count, "in_flight": in_flight, **medians}), flush=True)
+
+
+def tiny_classifier() -> Classifier:
+    """A classifier of ten classes whose network costs next to nothing."""
+    backbone = Backbone(nn.Sequential(_Mean()), 10, dropout=0)
+    classes = ClassList.of([f"class {number}" for number in range(10)])
+    metadata = Metadata("tiny", "made", Preprocessing((0, 0, 0), (1, 1, 1), size=16, context=1), classes)
+    return Classifier(Checkpoint(backbone, metadata), device="cpu")
+
+
+def run(
+    model: LoadedModel, task: Task, count: int, in_flight: int, threads: int, streams: int
+) -> dict[str, float]:
+    """Have so many tasks done; figures of the round."""
+    file = BytesIO()
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (48, 64, 3), np.uint8)).save(file, "JPEG")
+    data, limits = file.getvalue(), Limits()
+    pool = PreprocessingPool(threads, max(2, threads), on_start=lambda: torch.set_num_threads(1))
+    scheduler = Scheduler(streams=streams, on_start=lambda: torch.set_num_threads(1))
+    free = threading.Semaphore(in_flight)
+    left = threading.Semaphore(0)
+    errors: list[Any] = []
+    process = psutil.Process()
+    memory, most_memory, most_threads = process.memory_info().rss, 0, 0
+
+    def answered(answer: Any, stopwatch: Any) -> None:
+        if not hasattr(answer, "body"):
+            errors.append(answer)
+        free.release()
+        left.release()
+
+    start, cpu = time.perf_counter(), time.process_time()
+    for number in range(count):
+        free.acquire()
+        TaskRunner(
+            lambda stopwatch, executor: handle_task(task, model, data, limits, stopwatch, executor),
+            RequestHandle(time.monotonic() + 600, client=number % 8),
+            scheduler,
+            pool,
+            answered,
+            copy_context(),
+        ).start()
+        if number % 16 == 0:
+            most_threads = max(most_threads, threading.active_count())
+            most_memory = max(most_memory, process.memory_info().rss)
+    for _ in range(count):
+        left.acquire()
+    seconds, cpu = time.perf_counter() - start, time.process_time() - cpu
+    pool.close()
+    scheduler.close()
+    if errors:
+        raise SystemExit(f"error: {len(errors)} tasks failed, the first with {errors[0]}")
+    return {
+        "tasks_a_second": count / seconds,
+        "cpu_ms_a_task": 1000 * cpu / count,
+        "threads": most_threads,
+        "mib_more": (max(most_memory, process.memory_info().rss) - memory) / 2**20,
+    }
+
+
+if __name__ == "__main__":
+    run_script(main)
