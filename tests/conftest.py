@@ -10,7 +10,7 @@ import torch
 
 from detector.models.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from detector.models.convert_bvlc import PREPROCESSING
-from detector.models.from_classifier import fold
+from detector.models.from_classifier import from_classifier
 from detector.models.googlenet import GoogLeNet
 from detector.models.metadata import Metadata
 from detector.models.multibox_head import MultiBoxHead, MultiBoxSpec
@@ -48,7 +48,7 @@ def checkpoint_path(untrained: Checkpoint, tmp_path_factory: pytest.TempPathFact
     """An untrained detector of the 200 classes that also classifies, as a file."""
     path = tmp_path_factory.mktemp("weights") / "untrained.safetensors"
     torch.manual_seed(1)
-    save_checkpoint(path, fold(untrained, own_rows=True))
+    save_checkpoint(path, from_classifier(untrained, own_sub_classes=True))
     return path
 
 

@@ -36,12 +36,12 @@ from training.common.run_files import check_folder_apart
 from training.common.script import one_line_errors
 from training.evaluating.data import MeasuredData, open_measured, results_kind
 from training.evaluating.figures import RuleName, RunFigures, all_runs_table, measure, run_text, usual_rules
-from training.evaluating.run import ProfileRun, run_scorings
+from training.evaluating.run import ProfileRun, run_candidates, with_costs
 from training.evaluating.systems import System, make_systems, note_figures
 
 _SECONDS_OF_A_PART = (
-    "s/picture of the first members: that of all, less the measured time of the stages that only the others "
-    "have; all propose as the whole ensemble does.\n"
+    "s/picture of the first members: regions at the time of all members, times how long so many take of it, "
+    "measured once before the run; all propose as the whole ensemble does.\n"
 )
 
 
@@ -151,19 +151,18 @@ def main(
         if save_results is not None:
             results_kind(save_results)
             _check_one_run(systems, profile, len(results or []))
-        matches = [match_classes(system.any.classes, measured.classes) for system in systems]
+        matches = [match_classes(system.whole.classes, measured.classes) for system in systems]
         for system, match in zip(systems, matches, strict=True):
             _warm_up(system, system.profiles(profile), measured.records)
             _say_unknown(system, match)
         for system, match in zip(systems, matches, strict=True):
             cache_of = system.cache_of(cache, max_proposals, device) if cache is not None else None
-            runs = run_scorings(
-                system.detectors,
+            runs = run_candidates(
+                with_costs(system.candidates, load_record(measured.records[0])),
                 system.profiles(profile),
                 measured.records,
                 max_proposals,
                 cache_of,
-                system.titles,
             )
             judged = []
             for run in runs:
@@ -222,12 +221,12 @@ def _warm_up(system: System, profiles: Sequence[Profile], records: Sequence[Reco
     cannot serve a profile say so at once."""
     image = load_record(records[0])
     for profile in profiles:
-        system.any.propose(image, profile)
+        system.whole.propose(image, profile)
 
 
 def _say_unknown(system: System, match: ClassMatch) -> None:
     if match.unknown_names:
-        print(f"{system.any.name} does not know, and is not measured on: {', '.join(match.unknown_names)}")
+        print(f"{system.whole.name} does not know, and is not measured on: {', '.join(match.unknown_names)}")
 
 
 def _judge(
@@ -285,7 +284,9 @@ def _without(measured: MeasuredData) -> str:
 
 def _check_one_run(systems: Sequence[System], profile: Sequence[Profile] | None, files: int) -> None:
     """What is to be saved must be of one run: said before hours are spent on several."""
-    runs = files + sum(len(system.detectors) * len(system.profiles(profile)) for system in systems)
+    runs = files + sum(
+        len(system.candidates) // len(system.titles) * len(system.profiles(profile)) for system in systems
+    )
     if runs != 1:
         raise ParameterError(
             f"--save-results writes the detections of one run, and there are {runs}: "

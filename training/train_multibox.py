@@ -5,7 +5,6 @@
 The result is the checkpoint it started from with the head inside. Run again after a kill, it goes on.
 """
 
-import copy
 import dataclasses
 import json
 import time
@@ -23,7 +22,7 @@ from detector.datasets.pixels import load_record, tolerated, without_unreadable
 from detector.datasets.record import Dataset, OnProblem, Record
 from detector.errors import DatasetError, ParameterError
 from detector.evaluation.proposal_recall import proposal_recall
-from detector.inference.engine import choose_device
+from detector.inference.engine import choose_device, place
 from detector.inference.region_crops import Preprocessing
 from detector.io.atomic_write import write_whole
 from detector.io.terminal_text import valid_name
@@ -32,7 +31,7 @@ from detector.models.checkpoint import Checkpoint, load_checkpoint, save_checkpo
 from detector.models.multibox_head import MultiBoxHead, MultiBoxSpec, stages_read
 from detector.pretrained import SHIPPED
 from detector.proposals.anchors import cluster_sides, place_on_grids
-from detector.proposals.multibox import MultiBox
+from detector.proposals.multibox import MultiBox, MultiBoxInference
 from training.common.broken_images import BrokenImages
 from training.common.exclusion import Exclusion
 from training.common.locks import run_folder
@@ -133,7 +132,7 @@ def add_multibox(
     torch.manual_seed(recipe.seed)  # the head's first weights
     head = MultiBoxHead(_spec(init, batches, recipe))
     boxes = sum(len(record.boxes) for record in records)
-    print(f"{len(records)} pictures, {boxes} objects, {len(head.spec.priors())} priors")
+    print(f"{len(records)} pictures, {boxes} objects, {len(head.spec.anchors())} priors")
     stops = on_problem is OnProblem.STOP
     broken = BrokenImages(
         output / "broken.txt",
@@ -199,7 +198,8 @@ def _recall(
     backbone: Backbone, head: MultiBoxHead, preprocessing: Preprocessing, val: Sequence[Record], device: str
 ) -> dict[str, float]:
     """Recall at IoU 0.5 and 0.7 with so many boxes."""
-    multibox = MultiBox(copy.deepcopy(backbone.features), copy.deepcopy(head), preprocessing, device=device)
+    network = place(MultiBoxInference(backbone.features, head), device=device)
+    multibox = MultiBox(network, preprocessing)
     found = [multibox.propose(load_record(record), max(BUDGETS)).boxes for record in val]
     truth = [record.boxes for record in val]
     return {

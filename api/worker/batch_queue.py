@@ -1,4 +1,4 @@
-"""What waits for the device, and how batches are made of it.
+"""The queue of forward requests, and how batches are made of it.
 
 Nothing here runs anything or knows of threads: the scheduler does.
 """
@@ -7,11 +7,9 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
-import torch
-
-from api.worker.fair_queue import FairQueue, Requester
-from detector.inference.engine import Engine
-from detector.inference.looks import Look, Said
+from api.worker.fair_queue import FairQueue, RequestHandle
+from detector.inference.engine import Engine, Outputs, concatenated
+from detector.inference.executor import ForwardRequest, Priority
 
 _LEAST_SHARE = 4
 """Rows that are not shared out any further: below that a batch costs more than it does."""
@@ -19,61 +17,70 @@ _LEAST_SHARE = 4
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of a look: what was said, or why nothing was; seconds until its first row went to the
-    device, and from then until the last came back."""
+    """What became of a forward request: its outputs, or the error why there are none.
 
-    said: Said | None
+    ``waited`` are the seconds until its first row went to the device, ``ran`` those from then until the last
+    came back.
+    """
+
+    outputs: Outputs | None
     error: Exception | None
     waited: float
     ran: float
 
 
 @dataclass(eq=False)
-class Pending:
-    """A look on its way: which of its rows wait, which are on the device, what was said of the others."""
+class QueuedRequest:
+    """A forward request on its way: which rows wait, how many parts are on the device, the outputs of others.
 
-    look: Look
-    requester: Requester
+    ``parts`` are outputs by the first of their rows; ``alone`` that it shares no batch with others.
+    """
+
+    request: ForwardRequest
+    handle: RequestHandle
     done: Callable[[Outcome], None]
-    urgent: bool
-    asked: float
-    todo: deque[tuple[int, int]]
+    queued_at: float
+    waiting: deque[tuple[int, int]]
     under_way: int = 0
-    said: dict[int, Said] = field(default_factory=dict)
+    parts: dict[int, Outputs] = field(default_factory=dict)
     started: float | None = None
     alone: bool = False
-    over: bool = False
+    concluded: bool = False
 
     @property
-    def rows_to_do(self) -> int:
-        """How many rows wait."""
-        return sum(last - first for first, last in self.todo)
+    def urgent(self) -> bool:
+        """Whether it goes before all requests that are not."""
+        return self.request.priority is Priority.URGENT
+
+    @property
+    def rows_waiting(self) -> int:
+        """The number of rows that wait."""
+        return sum(last - first for first, last in self.waiting)
 
     def conclude(self, error: Exception | None, now: float) -> None:
-        """Tell the asker, once."""
-        if self.over:
+        """Hand the outcome to whoever made the request, once."""
+        if self.concluded:
             return
-        self.over = True
-        said = None
+        self.concluded = True
+        outputs = None
         if error is None:
-            parts = [self.said[first] for first in sorted(self.said)]
-            said = tuple(torch.cat(column) for column in zip(*parts, strict=True))
-        self.said.clear()
+            outputs = concatenated([self.parts[first] for first in sorted(self.parts)])
+        self.parts.clear()
         started = self.started if self.started is not None else now
-        self.done(Outcome(said, error, started - self.asked, now - started))
+        self.done(Outcome(outputs, error, started - self.queued_at, now - started))
 
 
 @dataclass(frozen=True)
-class Slice:
-    """Rows of one look, from ``first`` up to ``last``, which is left out."""
+class RowRange:
+    """Rows of one request, from ``first`` up to ``last``, which is left out."""
 
-    one: Pending
+    queued: QueuedRequest
     first: int
     last: int
 
     @property
     def rows(self) -> int:
-        """How many."""
+        """The number of rows."""
         return self.last - self.first
 
 
@@ -82,29 +89,29 @@ class Batch:
     """Rows that go through an engine together."""
 
     engine: Engine
-    slices: tuple[Slice, ...]
+    ranges: tuple[RowRange, ...]
 
     @property
     def rows(self) -> int:
-        """How many."""
-        return sum(part.rows for part in self.slices)
+        """The number of rows."""
+        return sum(part.rows for part in self.ranges)
 
     @property
-    def looks(self) -> list[Pending]:
-        """Whose they are."""
-        return list(dict.fromkeys(part.one for part in self.slices))
+    def requests(self) -> list[QueuedRequest]:
+        """The requests that it has rows of, each once."""
+        return list(dict.fromkeys(part.queued for part in self.ranges))
 
 
-class Backlog:
-    """Looks that wait, urgent ones first, the others by :class:`FairQueue`."""
+class BatchQueue:
+    """Requests that wait, urgent ones first, the others by :class:`FairQueue`."""
 
     def __init__(self, quantum: int) -> None:
         """``quantum``: rows that a request may take before it is another's turn."""
-        self._urgent: list[Pending] = []
-        self._queue: FairQueue[Pending] = FairQueue(quantum)
+        self._urgent: list[QueuedRequest] = []
+        self._queue: FairQueue[QueuedRequest] = FairQueue(quantum)
         self._limits: dict[Engine, int] = {}
 
-    def __iter__(self) -> Iterator[Pending]:
+    def __iter__(self) -> Iterator[QueuedRequest]:
         yield from list(self._urgent)
         yield from self._queue
 
@@ -113,97 +120,97 @@ class Backlog:
 
     @property
     def rows(self) -> int:
-        """How many rows wait."""
-        return sum(one.rows_to_do for one in self)
+        """The number of rows that wait."""
+        return sum(queued.rows_waiting for queued in self)
 
-    def add(self, one: Pending) -> None:
-        """Let a look wait."""
-        if one.urgent:
-            self._urgent.append(one)
+    def add(self, queued: QueuedRequest) -> None:
+        """Let a request wait."""
+        if queued.urgent:
+            self._urgent.append(queued)
         else:
-            self._queue.add(one)
+            self._queue.add(queued)
 
-    def remove(self, one: Pending) -> None:
-        """Let a look wait no longer, if it does."""
-        one.todo.clear()
-        if one in self._urgent:
-            self._urgent.remove(one)
-        elif one in self._queue:
-            self._queue.remove(one)
+    def remove(self, queued: QueuedRequest) -> None:
+        """Let a request wait no longer, if it does."""
+        queued.waiting.clear()
+        if queued in self._urgent:
+            self._urgent.remove(queued)
+        elif queued in self._queue:
+            self._queue.remove(queued)
 
     def limit(self, engine: Engine, rows: int) -> None:
         """Make no batch for an engine of more rows any more."""
         self._limits[engine] = min(rows, self._limits.get(engine, engine.batch))
 
-    def form(self, *, whole: bool = False, lanes: int = 1) -> Batch | None:
+    def form(self, *, whole: bool = False, streams: int = 1) -> Batch | None:
         """Take rows for one batch out of what waits; None if there are none, or, with ``whole``, too few to
         fill it.
 
-        Where ``lanes`` run at once, a batch is no more than its share of what waits: the last rows of a
-        request are done by all of them together, not by one while the others look on.
+        Where ``streams`` run at once, a batch is no more than its share of what waits: the last rows of a
+        request are run by all of them together, not by one while the others are idle.
         """
-        first = self._urgent[0] if self._urgent else self._queue.next(lambda one: True)
+        first = self._urgent[0] if self._urgent else self._queue.next(lambda queued: True)
         if first is None:
             return None
-        engine = first.look.engine
+        engine = first.request.engine
         room = self._limits.get(engine, engine.batch)
 
-        def may_join(other: Pending) -> bool:
-            if first.alone or other.alone:
-                return other is first
-            return other.look.engine is engine
+        def may_join(queued: QueuedRequest) -> bool:
+            if first.alone or queued.alone:
+                return queued is first
+            return queued.request.engine is engine
 
-        waiting = self._urgent if first.urgent else self._queue
-        available = sum(one.rows_to_do for one in waiting if may_join(one))
+        candidates = self._urgent if first.urgent else self._queue
+        available = sum(queued.rows_waiting for queued in candidates if may_join(queued))
         if whole and available < room:
             return None
-        room = min(room, max(_LEAST_SHARE, -(-available // lanes)))
+        room = min(room, max(_LEAST_SHARE, -(-available // streams)))
         take = self._take_urgent if first.urgent else self._take_by_turns
         return Batch(engine, tuple(take(may_join, room)))
 
     def put_back(self, batch: Batch, *, alone: bool = False) -> None:
-        """Let the rows of a batch that failed wait again, where they were; with ``alone`` no look shares a
+        """Let the rows of a batch that failed wait again, where they were; with ``alone`` no request shares a
         batch with others any more."""
-        for part in reversed(batch.slices):
-            one = part.one
-            one.under_way -= 1
-            one.alone = one.alone or alone
-            if one.over:
+        for part in reversed(batch.ranges):
+            queued = part.queued
+            queued.under_way -= 1
+            queued.alone = queued.alone or alone
+            if queued.concluded:
                 continue
-            if not one.todo and one.urgent:
-                self._urgent.insert(0, one)
-            elif not one.todo:
-                self._queue.add(one)
-            one.todo.appendleft((part.first, part.last))
+            if not queued.waiting and queued.urgent:
+                self._urgent.insert(0, queued)
+            elif not queued.waiting:
+                self._queue.add(queued)
+            queued.waiting.appendleft((part.first, part.last))
 
-    def _take_urgent(self, may_join: Callable[[Pending], bool], room: int) -> Iterator[Slice]:
-        for one in [one for one in self._urgent if may_join(one)]:
+    def _take_urgent(self, may_join: Callable[[QueuedRequest], bool], room: int) -> Iterator[RowRange]:
+        for queued in [queued for queued in self._urgent if may_join(queued)]:
             if not room:
                 return
-            part = _cut(one, room)
+            part = _cut(queued, room)
             room -= part.rows
-            if not one.todo:
-                self._urgent.remove(one)
+            if not queued.waiting:
+                self._urgent.remove(queued)
             yield part
 
-    def _take_by_turns(self, may_join: Callable[[Pending], bool], room: int) -> Iterator[Slice]:
+    def _take_by_turns(self, may_join: Callable[[QueuedRequest], bool], room: int) -> Iterator[RowRange]:
         while room:
-            one = self._queue.next(may_join)
-            if one is None:
+            queued = self._queue.next(may_join)
+            if queued is None:
                 return
-            part = _cut(one, min(room, self._queue.left_of_quantum(one)))
+            part = _cut(queued, min(room, self._queue.left_of_quantum(queued)))
             room -= part.rows
-            self._queue.took(one, part.rows)
-            if not one.todo:
-                self._queue.remove(one)
+            self._queue.took(queued, part.rows)
+            if not queued.waiting:
+                self._queue.remove(queued)
             yield part
 
 
-def _cut(one: Pending, rows: int) -> Slice:
-    """At most so many rows of those that wait."""
-    first, last = one.todo.popleft()
+def _cut(queued: QueuedRequest, rows: int) -> RowRange:
+    """Take at most so many rows of those that wait."""
+    first, last = queued.waiting.popleft()
     if last - first > rows:
-        one.todo.appendleft((first + rows, last))
+        queued.waiting.appendleft((first + rows, last))
         last = first + rows
-    one.under_way += 1
-    return Slice(one, first, last)
+    queued.under_way += 1
+    return RowRange(queued, first, last)

@@ -1,4 +1,4 @@
-"""What may become of a look but an answer, and how failures of a device are told apart."""
+"""What may become of a forward request but outputs, and how failures of a device are told apart."""
 
 import torch
 
@@ -20,14 +20,14 @@ class DeviceFault(Exception):
 
 
 def is_out_of_memory(error: Exception) -> bool:
-    """Whether a smaller batch might succeed."""
+    """Return whether a smaller batch might succeed."""
     if isinstance(error, torch.OutOfMemoryError | MemoryError):
         return True
     return isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
 
 
 def is_fault(error: Exception) -> bool:
-    """Whether the device is lost, as after an illegal access: nothing that its process could do mends it."""
+    """Return whether the device is lost, as after an illegal access: nothing in its process mends it."""
     if isinstance(error, torch.OutOfMemoryError):
         return False
     accelerator_error = getattr(torch, "AcceleratorError", None)  # from torch 2.8 on

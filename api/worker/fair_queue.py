@@ -1,4 +1,4 @@
-"""Whose turn it is: fair between clients, then between the requests of a client, deadline first.
+"""A queue that is fair between clients, then between the requests of a client, earliest deadline first.
 
 Every client has a right to an equal share of the device, and each of its requests to an equal part of that
 share. Whoever took a quantum of rows waits until the others had theirs; among those whose turn it is, the
@@ -20,11 +20,12 @@ _ROUNDING = 1e-9  # virtual time is a sum of fractions
 
 
 @dataclass(eq=False)
-class Requester:
-    """Who asks. All of a ``client`` share its turns, and all of one ``request`` those of the request.
+class RequestHandle:
+    """What a task's work is queued, cancelled and counted by.
 
-    ``deadline`` is a time of ``time.monotonic``. ``on_first_row`` is called once, by the device's thread,
-    when the first rows that are not urgent go to the device. Left out, ``request`` is one of its own.
+    All of a ``client`` share its turns, and all of one ``request`` those of the request; left out,
+    ``request`` is one of its own. ``deadline`` is a time of ``time.monotonic``. ``on_first_row`` is called
+    once, by the device's thread, when the first rows that are not urgent go to the device.
     """
 
     deadline: float
@@ -36,7 +37,10 @@ class Requester:
 
     @property
     def sharers(self) -> tuple[Hashable, Hashable]:
-        """Whose shares its rows count for, the client first. Two clients may number their requests alike."""
+        """The keys of the shares that its rows count for: the client, and the request of that client.
+
+        Two clients may number their requests alike.
+        """
         return self.client, (self.client, self.request)
 
 
@@ -44,8 +48,8 @@ class Waiting(Protocol):
     """What stands in the queue."""
 
     @property
-    def requester(self) -> Requester:
-        """Whose it is."""
+    def handle(self) -> RequestHandle:
+        """The request that it is a part of."""
 
 
 W = TypeVar("W", bound=Waiting)
@@ -53,8 +57,11 @@ W = TypeVar("W", bound=Waiting)
 
 @dataclass
 class _Share:
-    """What one sharer had: ``turn``, the virtual time from which it may have its next quantum, and the rows
-    ``taken`` of the present one."""
+    """What one sharer had.
+
+    ``turn`` is the virtual time from which it may have its next quantum, ``taken`` the rows of the present
+    one that it has had.
+    """
 
     turn: float
     taken: int = 0
@@ -75,21 +82,26 @@ class _Turns:
         return len(self._shares)
 
     def add(self, sharer: Hashable) -> None:
-        """A piece of a sharer's waits. Whoever comes for the first time, or again after a pause, has its
-        turn, unless it is still ahead of the others."""
+        """Note that a piece of a sharer's waits.
+
+        A sharer that comes for the first time, or again after a pause, has its turn, unless it is still ahead
+        of the others.
+        """
         self._waiting[sharer] += 1
         share = self._shares.setdefault(sharer, _Share(self._now))
         share.turn = max(share.turn, self._now)
 
     def remove(self, sharer: Hashable) -> None:
-        """A piece waits no longer. What a sharer took beyond its turn is remembered until the others had as
-        much."""
+        """Note that a piece waits no longer.
+
+        What a sharer took beyond its turn is remembered until the others had as much.
+        """
         self._waiting[sharer] -= 1
         if not self._waiting[sharer]:
             del self._waiting[sharer]
         if not self._waiting:
             self._shares.clear()
-        for gone in [one for one, share in self._shares.items() if not self._owes(one, share)]:
+        for gone in [key for key, share in self._shares.items() if not self._owes(key, share)]:
             del self._shares[gone]
 
     def _owes(self, sharer: Hashable, share: _Share) -> bool:
@@ -97,8 +109,8 @@ class _Turns:
         return sharer in self._waiting or in_quantum or share.turn > self._now + _ROUNDING
 
     def first(self, candidates: Iterable[tuple[Hashable, float]]) -> Hashable:
-        """Of sharers, each with a deadline, the one whose turn it is: whoever is in the middle of its quantum
-        goes on to the end of it. Of equals the first."""
+        """Return, of sharers with a deadline each, the one whose turn it is: whoever is in the middle of its
+        quantum goes on to the end of it. Of equals the first."""
         deadlines: dict[Hashable, float] = {}
         for sharer, deadline in candidates:
             deadlines[sharer] = min(deadline, deadlines.get(sharer, deadline))
@@ -116,11 +128,11 @@ class _Turns:
         return 2, turn
 
     def left(self, sharer: Hashable) -> int:
-        """Rows that it may take before it is another's turn."""
+        """Return how many rows a sharer may take before it is another's turn."""
         return self._quantum - self._shares[sharer].taken
 
     def took(self, sharer: Hashable, rows: int) -> None:
-        """Note that one that waits took so many rows, at most what was left of its quantum."""
+        """Note that a sharer that waits took so many rows, at most what was left of its quantum."""
         share = self._shares[sharer]
         self._now += rows / (self._quantum * len(self._waiting))
         share.taken += rows
@@ -131,7 +143,7 @@ class _Turns:
 
 
 class FairQueue(Generic[W]):
-    """What waits for the device. One thread at a time may use it."""
+    """Items that wait for the device. One thread at a time may use it."""
 
     def __init__(self, quantum: int) -> None:
         """``quantum``: rows that a client, or a request, may take before the others have their turn."""
@@ -146,43 +158,44 @@ class FairQueue(Generic[W]):
     def __iter__(self) -> Iterator[W]:
         return iter(list(self._waiting))
 
-    def add(self, one: W) -> None:
-        """Let one wait."""
-        client, request = one.requester.sharers
+    def add(self, item: W) -> None:
+        """Let an item wait."""
+        client, request = item.handle.sharers
         self._clients.add(client)
         self._requests.setdefault(client, _Turns(self._quantum)).add(request)
-        self._waiting.append(one)
+        self._waiting.append(item)
 
-    def remove(self, one: W) -> None:
-        """Let one wait no longer."""
-        client, request = one.requester.sharers
-        self._waiting.remove(one)
+    def remove(self, item: W) -> None:
+        """Let an item wait no longer."""
+        client, request = item.handle.sharers
+        self._waiting.remove(item)
         self._clients.remove(client)
         self._requests[client].remove(request)
         if not len(self._requests[client]):
             del self._requests[client]
 
     def next(self, wanted: Callable[[W], bool]) -> W | None:
-        """Of those that are ``wanted``, the one whose turn it is; it stays in the queue."""
-        candidates = [one for one in self._waiting if wanted(one)]
+        """Return, of the items that are ``wanted``, the one whose turn it is; it stays in the queue."""
+        candidates = [item for item in self._waiting if wanted(item)]
         if not candidates:
             return None
-        client = self._clients.first((one.requester.client, one.requester.deadline) for one in candidates)
-        candidates = [one for one in candidates if one.requester.client == client]
+        client = self._clients.first((item.handle.client, item.handle.deadline) for item in candidates)
+        candidates = [item for item in candidates if item.handle.client == client]
         requests = self._requests[client]
-        request = requests.first((one.requester.sharers[1], one.requester.deadline) for one in candidates)
+        request = requests.first((item.handle.sharers[1], item.handle.deadline) for item in candidates)
         return min(
-            (one for one in candidates if one.requester.sharers[1] == request),
-            key=lambda one: (one.requester.deadline, one.requester.number),
+            (item for item in candidates if item.handle.sharers[1] == request),
+            key=lambda item: (item.handle.deadline, item.handle.number),
         )
 
-    def left_of_quantum(self, one: W) -> int:
-        """Rows that one may take before it is another's turn."""
-        client, request = one.requester.sharers
+    def left_of_quantum(self, item: W) -> int:
+        """Return how many rows of an item may be taken before it is another's turn."""
+        client, request = item.handle.sharers
         return min(self._clients.left(client), self._requests[client].left(request))
 
-    def took(self, one: W, rows: int) -> None:
-        """Note that one, still in the queue, took so many rows, at most what was left of its quantum."""
-        client, request = one.requester.sharers
+    def took(self, item: W, rows: int) -> None:
+        """Note that so many rows of an item, still in the queue, were taken, at most what was left of its
+        quantum."""
+        client, request = item.handle.sharers
         self._clients.took(client, rows)
         self._requests[client].took(request, rows)

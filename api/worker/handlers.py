@@ -1,4 +1,4 @@
-"""A task in the worker: from the bytes of a picture to a part of a reply, as steps that yield looks."""
+"""Handlers: from a task and the bytes of an image to a part of a reply."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,45 +13,47 @@ from api.worker.class_filter import labels_of
 from api.worker.loaded_model import LoadedModel
 from api.worker.rendering import JPEG, JSON, as_coco, as_image, as_json
 from detector.inference.classifier import best
-from detector.inference.looks import Steps
+from detector.inference.executor import Executor, run_directly
 from detector.io.decoding import Limits, read
 from detector.io.visualization import JPEG_SIDE
 from detector.options import Profile
 
 
-class Clock:
-    """Seconds that a task spent in each stage of its way, as whoever takes its steps tells it.
+class Stopwatch:
+    """Seconds that a task spends in each stage of its way.
 
-    It runs between :meth:`go_on` and :meth:`pause`; steps call :meth:`enter` where a stage begins. The stage
-    ``queue`` is all waiting.
+    It runs between :meth:`go_on` and :meth:`pause`; handlers call :meth:`enter` where a stage begins. The
+    stage ``queue`` is all waiting.
     """
 
     def __init__(self, check: Callable[[], None] = lambda: None) -> None:
-        """``check`` raises where the task is to be given up; steps call it between pieces of their work."""
+        """``check`` raises where the task is to be given up; it is called between pieces of its work."""
         self.check = check
-        self.stage = "decode"
         self.seconds = {"queue": 0.0}
-        self._since = 0.0
+        self._stage = "decode"
+        self._since: float | None = None
 
     def add(self, seconds: float, stage: str | None = None) -> None:
-        """Time spent elsewhere, for the present stage if for no other."""
-        stage = stage or self.stage
+        """Add time spent elsewhere, to the present stage if to no other."""
+        stage = stage or self._stage
         self.seconds[stage] = self.seconds.get(stage, 0.0) + seconds
 
     def go_on(self) -> None:
-        """A step begins."""
+        """Run from now on."""
         self._since = monotonic()
 
     def enter(self, stage: str) -> None:
         """From now on it is another stage. Raises what ``check`` raises."""
         self.check()
         self.pause()
-        self.stage = stage
+        self._stage = stage
         self.go_on()
 
     def pause(self) -> None:
-        """A step ends."""
-        self.add(monotonic() - self._since)
+        """Stop, if it runs."""
+        if self._since is not None:
+            self.add(monotonic() - self._since)
+            self._since = None
 
     @property
     def timing_ms(self) -> dict[str, float]:
@@ -61,24 +63,40 @@ class Clock:
 
 @dataclass(frozen=True)
 class Result:
-    """A part of a reply: what ``about`` says of the picture and the model, and what was found in it."""
+    """A part of a reply: ``about`` the image and the model, and a body of what was found in the image."""
 
     about: dict[str, Any]
     media_type: str
     body: bytes
 
 
-def steps_of(task: Task, model: LoadedModel, data: bytes, limits: Limits, clock: Clock) -> Steps[Result]:
-    """The steps of a task for the picture in ``data``.
+def handle_task(
+    task: Task,
+    model: LoadedModel,
+    data: bytes,
+    limits: Limits,
+    stopwatch: Stopwatch,
+    executor: Executor = run_directly,
+) -> Result:
+    """Do a task for the image in ``data``; ``executor`` runs the networks.
 
-    They raise ApiError for what the model cannot do or does not know, ImageError for a bad picture, and what
-    the clock's ``check`` raises, which they call between all stages and within drawing and encoding.
+    Raises ApiError for what the model cannot do or does not know, ImageError for a bad image, what the
+    executor raises, and what the stopwatch's ``check`` raises, which is called between all stages and within
+    drawing and encoding.
     """
-    take = _detect if isinstance(task, DetectTask) else _classify
-    return take(task, model, data, limits, clock)  # type: ignore[arg-type]
+    if isinstance(task, DetectTask):
+        return _detect(task, model, data, limits, stopwatch, executor)
+    return _classify(task, model, data, limits, stopwatch, executor)
 
 
-def _detect(task: DetectTask, model: LoadedModel, data: bytes, limits: Limits, clock: Clock) -> Steps[Result]:
+def _detect(
+    task: DetectTask,
+    model: LoadedModel,
+    data: bytes,
+    limits: Limits,
+    stopwatch: Stopwatch,
+    executor: Executor,
+) -> Result:
     detector = model.detector
     if task.profile not in (None, Profile.SEARCH) and not detector.has_multibox:
         raise ApiError(
@@ -98,32 +116,38 @@ def _detect(task: DetectTask, model: LoadedModel, data: bytes, limits: Limits, c
             "Ask for the drawn picture as image/png.",
         )
 
-    clock.enter("proposals")
+    stopwatch.enter("proposals")
     image = decoded.pixels if task.format.startswith("image/") else None
     view = detector.view(decoded.pixels)
     del decoded  # a large photograph would take its memory until the last region
-    proposals = yield from detector.proposing(view, task.profile)
-    clock.enter("classify")
-    regions = yield from detector.scoring_regions(view, proposals)
-    clock.check()
-    found = detector.select(
+    proposals = detector.propose(view, task.profile, executor=executor)
+    stopwatch.enter("classify")
+    regions = detector.score(view, proposals, executor=executor)
+    regions = detector.refine(view, regions, executor=executor)
+    stopwatch.check()
+    detections = detector.select(
         regions,
         score_threshold=task.score_threshold,
         max_detections=task.max_detections,
         classes=labels,
     )
-    clock.check()
+    stopwatch.check()
     if image is not None:
-        drawn = as_image(image, found, detector.classes, task.format, clock.check)
+        drawn = as_image(image, detections, detector.classes, task.format, stopwatch.check)
         return Result(about, task.format, drawn)
     if task.format == "coco":
-        return Result(about, JSON, as_coco(found, detector.classes, task.name, width, height))
-    return Result(about, JSON, as_json(found, detector.classes))
+        return Result(about, JSON, as_coco(detections, detector.classes, task.name, width, height))
+    return Result(about, JSON, as_json(detections, detector.classes))
 
 
 def _classify(
-    task: ClassifyTask, model: LoadedModel, data: bytes, limits: Limits, clock: Clock
-) -> Steps[Result]:
+    task: ClassifyTask,
+    model: LoadedModel,
+    data: bytes,
+    limits: Limits,
+    stopwatch: Stopwatch,
+    executor: Executor,
+) -> Result:
     classifier = model.classifier
     if classifier is None:
         raise ApiError(
@@ -134,8 +158,9 @@ def _classify(
     decoded = read(data, limits)
     height, width = decoded.pixels.shape[:2]
     about = {"width": width, "height": height, "frames": decoded.frames, "model": classifier.name}
-    clock.enter("classify")
-    looking = classifier.looking(decoded.pixels, crops=task.crops)
+    stopwatch.enter("classify")
+    view = classifier.view(decoded.pixels)
     del decoded
-    found = best((yield from looking), min(task.top, len(classifier.classes)))
-    return Result(about, JSON, orjson.dumps(found.as_dicts(classifier.classes)))
+    probabilities = classifier.probabilities(view, crops=task.crops, executor=executor)
+    likeliest = best(probabilities, min(task.top, len(classifier.classes)))
+    return Result(about, JSON, orjson.dumps(likeliest.as_dicts(classifier.classes)))

@@ -1,7 +1,4 @@
-"""What to tell of a model, made where its weights are loaded.
-
-A model in the worker: its networks, warm, and what is to be told of it.
-"""
+"""A model in the worker: its networks, warm, and what ``GET /models`` tells of it."""
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -18,6 +15,7 @@ from api.worker.settings import WorkerSettings
 from detector.errors import CheckpointError
 from detector.inference.classifier import Classifier
 from detector.inference.detector import Detector
+from detector.inference.ensemble import Ensemble
 from detector.inference.loading import load_checkpoints
 from detector.models.metadata import Metadata
 from detector.options import Profile
@@ -26,14 +24,80 @@ from detector.proposals.profiles import BUDGETS
 from detector.structures.classes import ClassList
 
 
-def describe(
+@dataclass(frozen=True)
+class LoadedModel:
+    """The networks of one name.
+
+    ``classifier`` is None for weights made for detection alone. ``info`` is what ``GET /models`` tells,
+    ``rate`` how many regions a second the device takes, if what prepares them keeps up.
+    """
+
+    detector: Detector
+    classifier: Classifier | None
+    info: dict[str, Any]
+    rate: float
+
+
+_WARM_UP_REGIONS = 35
+"""Two whole batches of a CPU and a part of one, or a GPU's one."""
+
+
+def load_model(name: str, settings: WorkerSettings, streams: int = 1) -> LoadedModel:
+    """Load the model of a name in the settings and run an image all the way through: compiled code and memory
+    pools are in place before the first request. ``streams`` is how many batches will run at once.
+
+    Raises CheckpointError or ParameterError for weights that cannot be used, or not as the settings say.
+    """
+    given = settings.models[name]
+    paths = [Path(path) for path in given] if given is not None else [SHIPPED]
+    # Placed once: detector and classifier share the memory of the backbones.
+    ensemble = Ensemble.place(load_checkpoints(paths), device=settings.device)
+    metadata = [member.metadata for member in ensemble.members]
+    detector = Detector(
+        ensemble,
+        profile=settings.profile,
+        max_proposals=settings.max_proposals,
+        batch=settings.batch,
+        compile=settings.compile,
+    )
+    classifier = None
+    if all(member.classification is not None for member in metadata):
+        classifier = Classifier(ensemble, batch=settings.batch)
+
+    image = np.random.default_rng(0).integers(0, 256, (240, 320, 3), np.uint8)
+    rate = 0.0
+    for _ in range(2):  # the second time is warm
+        start = perf_counter()
+        proposals = detector.propose(image)
+        proposed = perf_counter()
+        some = proposals.first(_WARM_UP_REGIONS)
+        scored = detector.score(image, some)
+        _check_finite(name, some.boxes, scored.boxes, scored.probabilities)
+        detector.select(scored)
+        regions = len(some.boxes) + 1
+        rate = min(
+            streams * regions / (perf_counter() - proposed),
+            settings.prepare_threads * (len(proposals.boxes) + 1) / (proposed - start),
+        )
+    if classifier is not None:
+        _check_finite(name, classifier.probabilities(image))
+    return LoadedModel(detector, classifier, model_info(name, paths, metadata, detector, classifier), rate)
+
+
+def _check_finite(name: str, *outputs: NDArray[np.float32]) -> None:
+    """Raise CheckpointError for numbers that no sound weights give for an image."""
+    if not all(np.isfinite(output).all() for output in outputs):
+        raise CheckpointError(f"model {name!r}: its weights give numbers that are not finite for a picture")
+
+
+def model_info(
     name: str,
     paths: Sequence[Path],
     metadata: Sequence[Metadata],
     detector: Detector | None,
     classifier: Classifier | None,
 ) -> dict[str, Any]:
-    """What to tell of a model just loaded, as JSON knows it: a :class:`api.frontend.models.Model`.
+    """Return what to tell of a model just loaded, as JSON knows it: a :class:`api.frontend.models.Model`.
 
     ``paths`` and ``metadata`` are of the members' checkpoints, in order. Reads the files for their digests.
     """
@@ -67,7 +131,7 @@ def _profiles(detector: Detector) -> list[dict[str, Any]]:
 
 
 def _classes(classes: ClassList) -> list[dict[str, str]]:
-    return [{"id": one, "name": name} for one, name in zip(classes.ids, classes.names, strict=True)]
+    return [{"id": class_id, "name": name} for class_id, name in zip(classes.ids, classes.names, strict=True)]
 
 
 def _file(path: Path) -> dict[str, Any]:
@@ -77,69 +141,3 @@ def _file(path: Path) -> dict[str, Any]:
             "bytes": path.stat().st_size,
             "sha256": file_digest(file, "sha256").hexdigest(),
         }
-
-
-@dataclass(frozen=True)
-class LoadedModel:
-    """What one name stands for.
-
-    ``classifier`` is None for weights made for detection alone. ``described`` is what ``GET /models``
-    tells, ``rate`` how many regions a second it may look at, if what prepares them keeps up.
-    """
-
-    detector: Detector
-    classifier: Classifier | None
-    described: dict[str, Any]
-    rate: float
-
-
-_WARM_UP_REGIONS = 35
-"""Two whole batches of a CPU and a part of one, or a GPU's one."""
-
-
-def load_model(name: str, settings: WorkerSettings, lanes: int = 1) -> LoadedModel:
-    """The model of that name in the settings, once a picture went all the way: compiled code and memory
-    pools are in place before the first request. ``lanes`` is how many batches will run at once.
-
-    Raises CheckpointError or ParameterError for weights that cannot be used, or not as the settings say.
-    """
-    given = settings.models[name]
-    paths = [Path(path) for path in given] if given is not None else [SHIPPED]
-    checkpoints = load_checkpoints(paths)  # once: detector and classifier share the backbones' memory
-    detector = Detector(
-        checkpoints,
-        device=settings.device,
-        profile=settings.profile,
-        max_proposals=settings.max_proposals,
-        batch=settings.batch,
-        compile=settings.compile,
-    )
-    classifier = None
-    if all(checkpoint.metadata.classification is not None for checkpoint in checkpoints):
-        classifier = Classifier(checkpoints, device=settings.device, batch=settings.batch)
-
-    image = np.random.default_rng(0).integers(0, 256, (240, 320, 3), np.uint8)
-    rate = 0.0
-    for _ in range(2):  # the second time is warm
-        start = perf_counter()
-        proposals = detector.propose(image)
-        proposed = perf_counter()
-        some = proposals.first(_WARM_UP_REGIONS)
-        scored = detector.score(image, some)
-        _check_finite(name, some.boxes, scored.boxes, scored.probabilities)
-        detector.select(scored)
-        regions = len(some.boxes) + 1
-        rate = min(
-            lanes * regions / (perf_counter() - proposed),
-            settings.prepare_threads * (len(proposals.boxes) + 1) / (proposed - start),
-        )
-    if classifier is not None:
-        _check_finite(name, classifier.probabilities(image))
-    metadata = [checkpoint.metadata for checkpoint in checkpoints]
-    return LoadedModel(detector, classifier, describe(name, paths, metadata, detector, classifier), rate)
-
-
-def _check_finite(name: str, *outputs: NDArray[np.float32]) -> None:
-    """Raises CheckpointError for what no sound weights give of a picture."""
-    if not all(np.isfinite(output).all() for output in outputs):
-        raise CheckpointError(f"model {name!r}: its weights give numbers that are not finite for a picture")

@@ -23,13 +23,13 @@ from api.frontend.errors import ApiError
 from api.observability import logs
 from api.protocol import wire
 from api.protocol.tasks import task_of
-from api.worker.fair_queue import Requester
-from api.worker.handlers import Clock, Result, steps_of
+from api.worker.fair_queue import RequestHandle
+from api.worker.handlers import Result, Stopwatch, handle_task
 from api.worker.loaded_model import load_model
-from api.worker.preprocessing_pool import Preparers
+from api.worker.preprocessing_pool import PreprocessingPool
 from api.worker.scheduler import Scheduler
 from api.worker.settings import WorkerSettings
-from api.worker.task_runner import Job
+from api.worker.task_runner import TaskRunner
 from detector.errors import DetectorError
 from detector.inference.engine import choose_device
 from detector.io.decoding import Limits
@@ -42,7 +42,7 @@ FAULT = 70
 """Exit status of a worker whose device failed."""
 
 # How long an idle GPU waits for company: far less than a batch takes. On a CPU, rows gain nothing from it.
-_LINGER = {"cuda": 0.002}
+_BATCH_TIMEOUT = {"cuda": 0.002}
 
 # How many pictures may be ready before their turn, for each thread that makes them ready.
 _AHEAD = {"cpu": 1, "cuda": 4}
@@ -57,20 +57,20 @@ class Worker:
         self._sending = threading.Lock()
         self._limits = Limits(settings.max_bytes, settings.max_pixels)
         self._device = choose_device(settings.device)
-        self._jobs: dict[int, Job] = {}
-        lanes = 1
+        self._tasks: dict[int, TaskRunner] = {}
+        streams = 1
         if self._device.type == "cpu":
-            lanes = torch.get_num_threads()
-            torch.set_num_threads(1)  # in this thread and all to come: the lanes are what runs side by side
-        self._models = {name: load_model(name, settings, lanes) for name in settings.models}
-        self._preparers = Preparers(
+            streams = torch.get_num_threads()
+            torch.set_num_threads(1)  # in this thread and all to come: the streams are what runs side by side
+        self._models = {name: load_model(name, settings, streams) for name in settings.models}
+        self._pool = PreprocessingPool(
             settings.prepare_threads,
             max(2, settings.prepare_threads * _AHEAD.get(self._device.type, 1)),
             on_start=lambda: torch.set_num_threads(1),
         )
         self._scheduler = Scheduler(
-            lanes=lanes,
-            linger=_LINGER.get(self._device.type, 0.0),
+            streams=streams,
+            batch_timeout=_BATCH_TIMEOUT.get(self._device.type, 0.0),
             on_start=lambda: torch.set_num_threads(1),
             on_fault=self._die,
         )
@@ -81,7 +81,7 @@ class Worker:
         self._send(
             {
                 "op": "ready",
-                "models": [model.described for model in models],
+                "models": [model.info for model in models],
                 "device": str(self._device),
                 "rate": models[0].rate,
             }
@@ -93,9 +93,9 @@ class Worker:
                 if header["op"] == "task":
                     self._begin(header, body)
                 elif header["op"] == "cancel":
-                    job = self._jobs.get(header["id"])
-                    if job is not None:
-                        job.cancel()
+                    runner = self._tasks.get(header["id"])
+                    if runner is not None:
+                        runner.cancel()
                 else:
                     return
         except (EOFError, ConnectionError):
@@ -105,27 +105,27 @@ class Worker:
         number, task = header["id"], task_of(header)
         model = self._models[header["model"]]
 
-        def answered(answer: Result | ApiError, clock: Clock) -> None:
-            self._jobs.pop(number, None)
-            reply = {"op": "answer", "id": number, "timing_ms": clock.timing_ms}
+        def answered(answer: Result | ApiError, stopwatch: Stopwatch) -> None:
+            self._tasks.pop(number, None)
+            reply = {"op": "answer", "id": number, "timing_ms": stopwatch.timing_ms}
             if isinstance(answer, ApiError):
                 error = {"status": answer.status, "code": answer.code, "message": str(answer)}
                 self._send({**reply, "error": error})
             else:
                 self._send({**reply, "about": answer.about, "media_type": answer.media_type}, answer.body)
 
-        # Read by all steps of the job, whichever thread takes them: its records carry the request's id.
+        # Records of the log that the task writes carry the request's id.
         context = copy_context()
         context.run(logs.REQUEST_ID.set, header["request_id"])
-        job = self._jobs[number] = Job(
-            lambda clock: steps_of(task, model, data, self._limits, clock),
-            Requester(header["deadline"], client=header["client"], request=header["request"]),
+        runner = self._tasks[number] = TaskRunner(
+            lambda stopwatch, executor: handle_task(task, model, data, self._limits, stopwatch, executor),
+            RequestHandle(header["deadline"], client=header["client"], request=header["request"]),
             self._scheduler,
-            self._preparers,
+            self._pool,
             answered,
             context,
         )
-        job.start()
+        runner.start()
 
     def _report(self) -> None:
         pause = threading.Event()

@@ -1,118 +1,124 @@
-"""A task on its way through a worker: who takes its steps, and what is answered at the end."""
+"""Runs a task in a thread of its own, its networks on the device, in batches with others."""
 
 import logging
 from collections.abc import Callable
 from contextvars import Context
-from functools import partial
 from time import monotonic
 
 from api.frontend.errors import ApiError, image_error
 from api.worker.batch_queue import Outcome
 from api.worker.device_errors import Cancelled, DeviceFault, Expired, OutOfMemory
-from api.worker.fair_queue import Requester
-from api.worker.handlers import Clock, Result
-from api.worker.preprocessing_pool import Preparers
+from api.worker.fair_queue import RequestHandle
+from api.worker.handlers import Result, Stopwatch
+from api.worker.preprocessing_pool import PreprocessingPool
 from api.worker.scheduler import Scheduler
 from detector.errors import ImageError
-from detector.inference.looks import Said, Steps
+from detector.inference.engine import Outputs
+from detector.inference.executor import Executor, ForwardRequest
 
 logger = logging.getLogger(__name__)
 
-Answered = Callable[[Result | ApiError, Clock], None]
+Answered = Callable[[Result | ApiError, Stopwatch], None]
 
 
-class Job:
-    """Takes the steps of one task: each on a preparing thread, its looks on the device."""
+class TaskRunner:
+    """One task on its way through a worker."""
 
     def __init__(
         self,
-        steps: Callable[[Clock], Steps[Result]],
-        requester: Requester,
+        task: Callable[[Stopwatch, Executor], Result],
+        handle: RequestHandle,
         scheduler: Scheduler,
-        preparers: Preparers,
+        pool: PreprocessingPool,
         answered: Answered,
         context: Context,
     ) -> None:
-        """``requester`` is this task's alone.
-
-        ``answered`` is called once, on a preparing thread, as all steps are; they run in ``context``."""
-        self.clock = Clock(self._check)
-        self._steps = steps(self.clock)
+        """``handle`` is this task's alone. ``task`` runs in a thread of the pool and in ``context``, and so
+        does ``answered``, once; that of a task cancelled before it begins runs where it is cancelled."""
+        self.stopwatch = Stopwatch(self._check)
+        self._task = task
         self._scheduler = scheduler
-        self._preparers = preparers
+        self._pool = pool
         self._answered = answered
         self._context = context
-        self._requester = requester
-        requester.on_first_row = self._let_another
+        self._handle = handle
+        handle.on_first_row = self._let_another
         self._asked = monotonic()
-        self._counts = False  # among those that were begun and wait for their first turn
+        self._ahead_of_device = False  # among those that were begun and wait for their first turn there
 
     def start(self) -> None:
-        """Take the first step when its time comes."""
-        self._preparers.begin(self._requester, self._begin)
+        """Run the task when its time comes."""
+        self._pool.begin(self._handle, self._run)
 
     def cancel(self) -> None:
         """Do no more: nobody waits for the answer."""
-        self._scheduler.cancel(self._requester)
-        if self._preparers.forget(self._begin):
-            self._end(_refusal(Cancelled()))
+        self._scheduler.cancel(self._handle)
+        if self._pool.forget(self._run):
+            self._answer(_refusal(Cancelled()))
 
-    def _begin(self) -> None:
-        self._context.run(self._first)
+    def _run(self) -> None:
+        self._context.run(self._run_in_context)
 
-    def _first(self) -> None:
-        self._counts = True
-        self.clock.add(monotonic() - self._asked, "queue")
-        self._advance(None)
-
-    def _check(self) -> None:
-        """Raises Cancelled or Expired where nothing more is to be done."""
-        if self._requester.cancelled:
-            raise Cancelled
-        if self._requester.deadline <= monotonic():
-            raise Expired
-
-    def _went(self, outcome: Outcome) -> None:
-        """On the device's thread: go on elsewhere."""
-        self._preparers.proceed(partial(self._context.run, self._go_on, outcome, monotonic()))
-
-    def _go_on(self, outcome: Outcome, told: float) -> None:
-        self.clock.add(outcome.waited + monotonic() - told, "queue")
-        self.clock.add(outcome.ran)
-        if outcome.error is not None:
-            self._end(_refusal(outcome.error))
-        else:
-            self._advance(outcome.said)
-
-    def _advance(self, said: Said | None) -> None:
-        self.clock.go_on()
+    def _run_in_context(self) -> None:
+        self._ahead_of_device = True
+        self.stopwatch.add(monotonic() - self._asked, "queue")
+        self.stopwatch.go_on()
         try:
             self._check()
-            # The first send starts the steps, and takes None.
-            look = self._steps.send(said)  # type: ignore[arg-type]
-        except StopIteration as end:
-            self.clock.pause()
-            self._end(end.value)
+            answer: Result | ApiError = self._task(self.stopwatch, self._execute)
         except Exception as error:
-            self._end(_refusal(error))
-        else:
-            self.clock.pause()
-            # MultiBox's single row goes first: without it nothing is known of where to look.
-            urgent = self.clock.stage == "proposals"
-            self._scheduler.submit(look, self._requester, self._went, urgent=urgent)
+            answer = _refusal(error)
+        self.stopwatch.pause()
+        self._answer(answer)
 
-    def _end(self, answer: Result | ApiError) -> None:
+    def _execute(self, request: ForwardRequest) -> Outputs:
+        """Wait while the scheduler runs a request: the executor of the task's steps.
+
+        Raises what became of it but outputs, and what the check raises.
+        """
+        outcomes: list[Outcome] = []
+        told = 0.0
+
+        def submit(resume: Callable[[], None]) -> None:
+            def done(outcome: Outcome) -> None:
+                nonlocal told
+                told = monotonic()
+                outcomes.append(outcome)
+                resume()
+
+            self._scheduler.submit(request, self._handle, done)
+
+        self.stopwatch.pause()
+        self._pool.wait(submit)
+        [outcome] = outcomes
+        self.stopwatch.add(outcome.waited + monotonic() - told, "queue")
+        self.stopwatch.add(outcome.ran)
+        self.stopwatch.go_on()
+        if outcome.outputs is None:
+            assert outcome.error is not None
+            raise outcome.error
+        self._check()
+        return outcome.outputs
+
+    def _check(self) -> None:
+        """Raise Cancelled or Expired where nothing more is to be done."""
+        if self._handle.cancelled:
+            raise Cancelled
+        if self._handle.deadline <= monotonic():
+            raise Expired
+
+    def _answer(self, answer: Result | ApiError) -> None:
         self._let_another()
-        self._answered(answer, self.clock)
+        self._answered(answer, self.stopwatch)
 
     def _let_another(self) -> None:
-        if self._counts:
-            self._counts = False
-            self._preparers.let_another(self._requester)
+        if self._ahead_of_device:
+            self._ahead_of_device = False
+            self._pool.let_another(self._handle)
 
 
 def _refusal(error: Exception) -> ApiError:
-    """What is answered for an error."""
+    """Return the answer to an error."""
     if isinstance(error, ApiError):
         return error
     if isinstance(error, ImageError):

@@ -12,7 +12,6 @@ from detector.cli.options import PLAIN
 from detector.inference.scoring import Scoring
 from detector.io.atomic_write import check_writable
 from detector.io.output_paths import check_apart
-from detector.models.attach_multibox import with_multibox_of
 from detector.models.checkpoint import (
     Checkpoint,
     load_checkpoint,
@@ -26,6 +25,7 @@ from detector.models.metadata import Metadata
 from detector.models.multibox_head import MultiBoxSpec
 from detector.models.torchvision_googlenet import PREPROCESSING as TORCHVISION_PREPROCESSING
 from detector.models.torchvision_googlenet import read_torchvision
+from detector.models.transfer import attach_multibox_head
 from detector.pretrained import SHIPPED
 from detector.structures.classes import ClassList, ilsvrc_cls
 
@@ -94,7 +94,7 @@ def add_multibox(
 ) -> None:
     """Give a checkpoint the MultiBox head of another whose trunk is the same as far as the head reads it."""
     _check_target(target, source, giver)
-    _save(target, with_multibox_of(load_checkpoint(source), load_checkpoint(giver)), precision)
+    _save(target, attach_multibox_head(load_checkpoint(source), load_checkpoint(giver)), precision)
 
 
 @weights.command()
@@ -143,7 +143,7 @@ def _save(target: Path, checkpoint: Checkpoint, precision: Precision) -> None:
 def _head(spec: MultiBoxSpec | None) -> str:
     if spec is None:
         return "no"
-    return f"{len(spec.priors())} priors, reads {' and '.join(spec.stages)}, input {spec.size}x{spec.size}"
+    return f"{len(spec.anchors())} priors, reads {' and '.join(spec.stages)}, input {spec.size}x{spec.size}"
 
 
 def _scoring(scoring: Scoring) -> str:

@@ -17,8 +17,8 @@ from torchvision.ops import batched_nms
 
 from detector.datasets.record import Record
 from detector.errors import ParameterError
-from detector.models.from_classifier import meanings
 from detector.structures.boxes import Boxes, area, intersection
+from detector.structures.class_aliases import class_aliases
 from detector.structures.classes import ClassList
 from detector.structures.detections import Detections
 
@@ -100,10 +100,10 @@ def match_classes(detector: ClassList, data: ClassList) -> ClassMatch:
     Raises ParameterError if no class matches.
     """
     index = data.index()
-    kinds = [meanings(class_id, name) for class_id, name in zip(data.ids, data.names, strict=True)]
+    kinds = [class_aliases(class_id, name) for class_id, name in zip(data.ids, data.names, strict=True)]
     labels = []
     for class_id, name in zip(detector.ids, detector.names, strict=True):
-        mine = meanings(class_id, name)
+        mine = class_aliases(class_id, name)
         same = [label for label, kind in enumerate(kinds) if kind & mine]
         labels.append(index.get(class_id, same[0] if same else -1))
     match = ClassMatch(detector, data, np.array(labels, np.int64))

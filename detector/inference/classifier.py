@@ -1,6 +1,6 @@
-"""Classification of whole pictures with the backbone's own classifier.
+"""Classification of whole images with the backbone's own classifier.
 
-Letters for shapes: N pictures, C classes, K crops of a picture.
+Letters for shapes: M members, C classes, K crops of an image.
 """
 
 from collections.abc import Sequence
@@ -12,13 +12,13 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from detector.errors import CheckpointError, ParameterError
-from detector.inference.engine import Engine
-from detector.inference.ensemble import SharedTrunk, check_members, ensemble_name
-from detector.inference.image_view import View
-from detector.inference.isolation import isolated
-from detector.inference.looks import Look, Steps, complete
-from detector.inference.test_time_crops import SCALES, crops_of
+from detector.inference.engine import Engine, InferenceNetwork, Outputs
+from detector.inference.ensemble import Ensemble, SharedTrunk
+from detector.inference.executor import Executor, ForwardRequest, isolated, run_directly
+from detector.inference.region_crops import ImageView
+from detector.inference.test_time_crops import SCALES, crop_windows
 from detector.io.decoding import ImageInput, check_several
+from detector.models.backbone import Backbone
 from detector.models.checkpoint import Checkpoint
 from detector.structures.classes import ClassList
 from detector.structures.detections import Classification
@@ -29,92 +29,110 @@ _SHORT_SIDE = 2 * SCALES[-1]
 
 
 class Classifier:
-    """Names what a picture shows. Pictures, the caller's settings of torch, and what a fork does to it are as
+    """Names what an image shows. Images, the caller's settings of torch, and what a fork does to it are as
     with :class:`detector.inference.detector.Detector`.
 
-    A detector's checkpoint serves too if it kept the classifier's rows: they stand first.
+    A detector's checkpoint serves too if it kept the whole-image classes: they are the first outputs of its
+    linear classifier.
     """
 
     def __init__(
         self,
-        checkpoint: Checkpoint | Sequence[Checkpoint],
+        checkpoint: Checkpoint | Sequence[Checkpoint] | Ensemble,
         *,
         device: str = "auto",
         precision: str = "auto",
         batch: int | None = None,
     ) -> None:
-        """Several checkpoints make an ensemble, whose softmax is averaged; ``batch`` is how many crops the
-        network takes at once, if not as many as are best for the device.
+        """Make a classifier of copies of the checkpoints' networks, or of an Ensemble, which is not copied.
+
+        The softmax of several is averaged. ``device`` and ``precision`` say where copies run; an Ensemble
+        runs where it was placed. ``batch`` is how many crops the network takes at once, if not as many as are
+        best for the device.
 
         Raises CheckpointError if a checkpoint holds no classification classes, or other ones than the first,
-        or sees pictures prepared otherwise.
+        or sees images prepared otherwise.
         """
-        checkpoints = [checkpoint] if isinstance(checkpoint, Checkpoint) else list(checkpoint)
-        for member in checkpoints:
+        ensemble = (
+            checkpoint
+            if isinstance(checkpoint, Ensemble)
+            else Ensemble.place(checkpoint, device=device, precision=precision)
+        )
+        for member in ensemble.members:
             if member.metadata.classification is None:
                 raise CheckpointError(
                     f"{member.metadata.name} was made for detection alone and has no classes of whole "
                     "pictures"
                 )
-        check_members(checkpoints, "classification")
-        metadata = checkpoints[0].metadata
-        assert metadata.classification is not None
-        self.name = ensemble_name([member.metadata.name for member in checkpoints])
-        self.classes: ClassList = metadata.classification
-        self.metadata = metadata
-        self._preprocessing = replace(metadata.preprocessing, context=0, short_side=_SHORT_SIDE)
-        count = len(self.classes)
-        backbones = [member.backbone for member in checkpoints]
-
-        def softmax(maps: Tensor) -> tuple[Tensor, ...]:
-            parts = maps.chunk(len(backbones))
-            each = [
-                backbone.pool(part)[:, :count].softmax(dim=1)
-                for backbone, part in zip(backbones, parts, strict=True)
-            ]
-            return (torch.stack(each).mean(dim=0),)
-
-        self._engine = Engine(
-            SharedTrunk([backbone.features for backbone in backbones]),
-            nn.ModuleList(backbones),
-            softmax,
-            device=device,
-            precision=precision,
-            batch=batch,
-        )
+        ensemble.check_alike("classification")
+        self.metadata = ensemble.members[0].metadata
+        assert self.metadata.classification is not None
+        self.name = ensemble.name
+        self.classes: ClassList = self.metadata.classification
+        self._preprocessing = replace(self.metadata.preprocessing, context=0, short_side=_SHORT_SIDE)
+        backbones = [member.backbone for member in ensemble.members]
+        trunk = SharedTrunk([backbone.features for backbone in backbones])
+        heads = ClassifierHeads(backbones, len(self.classes))
+        self._engine = Engine(InferenceNetwork(trunk, heads), batch=batch)
 
     @isolated
     def classify(self, images: Sequence[ImageInput], *, top: int = 5, crops: int = 1) -> list[Classification]:
-        """The ``top`` likeliest classes of each picture; ``crops`` is 1, 10 or 144."""
+        """Return the ``top`` likeliest classes of each image; ``crops`` is 1, 10 or 144."""
         if not 1 <= top <= len(self.classes):
             raise ParameterError(f"top must lie in 1..{len(self.classes)}, got {top}")
         return [
             best(self.probabilities(image, crops=crops), top) for image in check_several(images, "classify")
         ]
 
-    @isolated
-    def probabilities(self, image: ImageInput, *, crops: int = 1) -> NDArray[np.float32]:
-        """Softmax [C] of one picture [H,W,3], averaged over its crops (arXiv 1409.4842, section 7)."""
-        return complete(self.looking(image, crops=crops))
+    def view(self, image: ImageInput) -> ImageView:
+        """Reduce an image [H,W,3] once. Raises ParameterError for what is no image."""
+        return ImageView(image, self._preprocessing)
 
-    def looking(self, image: ImageInput, *, crops: int = 1) -> Steps[NDArray[np.float32]]:
-        """Steps to the same."""
-        view = View(image, self._preprocessing)
+    @isolated
+    def probabilities(
+        self, image: ImageInput | ImageView, *, crops: int = 1, executor: Executor = run_directly
+    ) -> NDArray[np.float32]:
+        """Return the softmax [C] of an image [H,W,3], averaged over its crops (arXiv 1409.4842, section 7).
+
+        ``executor`` runs the network; left out, it is run at once.
+        """
+        view = ImageView.of(image, self._preprocessing)
         height, width = view.pixels.shape[:2]
-        chosen = crops_of(width, height, crops)
+        chosen = crop_windows(width, height, crops)
         size, device = self._preprocessing.size, self._engine.device
 
-        def views(first: int, last: int) -> Tensor:
-            pixels = view.crops(chosen.boxes[first:last], size, device)  # n x 3 x 224 x 224
+        def make_crops(first: int, last: int) -> Tensor:
+            pixels = view.crops(chosen.windows[first:last], size, device)  # n x 3 x 224 x 224
             mirrored = torch.from_numpy(chosen.mirrored[first:last]).to(device)
             pixels[mirrored] = pixels[mirrored].flip(3)
             return pixels
 
-        (softmax,) = yield Look(self._engine, len(chosen.boxes), views)
-        return softmax.mean(dim=0).numpy()
+        outputs = executor(ForwardRequest(self._engine, len(chosen.windows), make_crops))
+        return outputs["probabilities"].mean(dim=0).numpy()
+
+
+class ClassifierHeads(nn.Module):
+    """The classifiers of M backbones, averaged.
+
+    Maps [M*K,1024,7,7], member after member -> ``probabilities`` [K,C], the mean of the members' softmax over
+    their first C outputs.
+    """
+
+    def __init__(self, backbones: Sequence[Backbone], num_classes: int) -> None:
+        super().__init__()
+        self.backbones = nn.ModuleList(backbones)
+        self.num_classes = num_classes
+
+    def forward(self, maps: Tensor) -> Outputs:
+        parts = zip(self.backbones, maps.chunk(len(self.backbones)), strict=True)
+        each = [
+            backbone.pool(part)[:, : self.num_classes].softmax(dim=1)  # type: ignore[operator]
+            for backbone, part in parts
+        ]
+        return {"probabilities": torch.stack(each).mean(dim=0)}
 
 
 def best(probabilities: NDArray[np.float32], top: int) -> Classification:
-    """The ``top`` likeliest classes of probabilities [C]."""
+    """Return the ``top`` likeliest classes of probabilities [C]."""
     order = np.argsort(-probabilities, kind="stable")[:top]
     return Classification(order, probabilities[order])

@@ -1,17 +1,22 @@
-"""How a network is run: device, precision, memory format, batches.
+"""How a network is run: device, precision, memory format, batches, and a trunk compiled for long runs.
 
-A trunk compiled for runs of many whole batches.
+Letters for shapes: R rows of a batch, one crop each; S the side of a crop in pixels.
 """
 
+import copy
 import logging
 from collections.abc import Callable, Sequence
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from detector.errors import ParameterError
 
-Head = Callable[[Tensor], tuple[Tensor, ...]]
+logger = logging.getLogger(__name__)
+
+Outputs = dict[str, Tensor]
+"""What a network gives for R crops: tensors of R rows by name."""
 
 _BATCH = {"cpu": 16, "cuda": 256}
 """Crops a forward. On a CPU small ones win: a large batch's maps leave the cache and cost fresh memory."""
@@ -20,63 +25,89 @@ _BUCKETS = {"cuda": (8, 16, 32, 64, 128)}
 """Sizes of batches below that."""
 
 
-class Engine:
-    """One trunk on one device, with the head that reads what it gives.
+class InferenceNetwork(nn.Module):
+    """A trunk, and the heads that read its maps: what an :class:`Engine` runs.
 
-    The trunk runs in channels_last and in the given precision, the head in float32: its logits decide
-    between classes, and it costs nothing. The modules are moved and converted in place.
+    The trunk runs in the precision of its weights. The heads run in float32: their logits decide between
+    classes, and they cost nothing.
+    """
+
+    def __init__(self, trunk: nn.Module, heads: Callable[[Tensor], Outputs]) -> None:
+        """``heads`` turns what ``trunk`` gives for R crops, in float32, into named tensors of R rows."""
+        super().__init__()
+        self.trunk = trunk
+        self.heads = heads
+
+    def forward(self, crops: Tensor) -> Outputs:
+        """Crops [R,3,S,S] in the trunk's precision -> named tensors of R rows, float32."""
+        return self.heads(self.trunk(crops).float())
+
+
+N = TypeVar("N", bound=InferenceNetwork)
+
+
+def place(network: N, *, device: str = "auto", precision: str = "auto") -> N:
+    """Return a copy of a network in evaluation mode, on a device, its trunk in a precision and channels_last.
+
+    The network itself stays as it is; the copy takes as much memory again, half of it in 16 bits. Raises
+    ParameterError for a device or precision that is not there.
+    """
+    target = choose_device(device)
+    placed = copy.deepcopy(network).to(target).eval()
+    to_precision(placed.trunk, choose_precision(precision, target))
+    return placed
+
+
+def to_precision(trunk: nn.Module, dtype: torch.dtype) -> None:
+    """Convert a module in place to a precision, and to the memory format that convolutions are fast in."""
+    trunk.to(dtype).to(memory_format=torch.channels_last)
+
+
+class Engine:
+    """Runs one network in batches, where its weights are and in their precision.
+
+    The network is taken as it is: neither moved, nor converted, nor copied. :func:`place` makes a copy for a
+    device.
     """
 
     def __init__(
         self,
-        features: nn.Module,
-        heads: nn.Module,
-        head: Head,
+        network: InferenceNetwork,
         *,
-        device: str = "auto",
-        precision: str = "auto",
         batch: int | None = None,
         buckets: Sequence[int] | None = None,
         compile: bool = False,
     ) -> None:
-        """``head`` turns what ``features`` gives of R crops, in float32, into tensors of R rows; ``heads``
-        holds its weights and those of ``features``. Batches of fewer crops than ``batch`` are filled up with
-        blanks to the next of ``buckets``; none by default on a CPU, where blanks cost what crops do.
-        ``compile`` makes a faster program of the trunk for whole
-        batches, which takes half a minute at the first one: for runs of thousands of crops.
+        """Set the sizes of batches.
 
-        Raises ParameterError for a device or precision that is not there.
+        ``batch`` is how many crops the network takes at once, if not as many as are best for the device.
+        Batches of fewer crops are filled up with blanks to the next of ``buckets``; none by default on a CPU,
+        where blanks cost what crops do. ``compile`` makes a faster program of the trunk for whole batches,
+        which takes half a minute at the first one: for runs of thousands of crops.
         """
-        self.device = choose_device(device)
-        self.dtype = choose_precision(precision, self.device)
+        weight = next(network.trunk.parameters(), torch.empty(0, device="cpu", dtype=torch.float32))
+        self.device = weight.device
+        self._dtype = weight.dtype
         self.batch = batch or _BATCH.get(self.device.type, 64)
         self._buckets = sorted(buckets if buckets is not None else _BUCKETS.get(self.device.type, ()))
-        heads.to(self.device).eval()
-        self._features = features.to(self.dtype).to(memory_format=torch.channels_last)
-        self._whole_batch = CompiledTrunk(self._features) if compile else self._features
-        self._head = head
+        self._network = network
+        self._whole_batch = CompiledTrunk(network.trunk) if compile else network.trunk
 
     @torch.inference_mode()
-    def run(self, crops: Tensor) -> tuple[Tensor, ...]:
-        """Crops [R,3,224,224] float32 on the device -> the head's tensors of R rows, on the CPU."""
-        running = [self.start(part) for part in crops.split(self.batch)]
-        parts = [one.finish() for one in running]
-        return tuple(torch.cat(column) for column in zip(*parts, strict=True))
-
-    @torch.inference_mode()
-    def start(self, crops: Tensor) -> "Running":
-        """One batch of crops [R,3,224,224], at most ``batch`` of them, on its way.
+    def start(self, crops: Tensor) -> "RunningBatch":
+        """Start one batch of crops [R,3,S,S], float32, on the device; R is at most ``batch``.
 
         A CUDA device works while the caller goes on; on a CPU all is done when this returns.
         """
         rows = len(crops)
         crops = self._filled_up(crops)
-        trunk = self._whole_batch if len(crops) == self.batch else self._features
-        maps = trunk(crops.to(self.dtype, memory_format=torch.channels_last))
-        return Running(tuple(column[:rows] for column in self._head(maps.float())), self.device)
+        trunk = self._whole_batch if len(crops) == self.batch else self._network.trunk
+        maps = trunk(crops.to(self._dtype, memory_format=torch.channels_last))
+        outputs = self._network.heads(maps.float())
+        return RunningBatch({name: column[:rows] for name, column in outputs.items()}, self.device)
 
     def _filled_up(self, crops: Tensor) -> Tensor:
-        """Crops [R,3,224,224] with blanks behind them: a GPU chooses its programs by the size of a batch, and
+        """Crops [R,3,S,S] with blanks behind them: a GPU chooses its programs by the size of a batch, and
         does so once for each."""
         size = next((bucket for bucket in self._buckets if bucket >= len(crops)), self.batch)
         if not self._buckets or size <= len(crops):
@@ -84,37 +115,42 @@ class Engine:
         return torch.cat([crops, crops.new_zeros(size - len(crops), *crops.shape[1:])])
 
 
-class Running:
+class RunningBatch:
     """A batch that was started."""
 
-    def __init__(self, columns: tuple[Tensor, ...], device: torch.device) -> None:
+    def __init__(self, outputs: Outputs, device: torch.device) -> None:
         self._done: torch.cuda.Event | None = None
         if device.type == "cuda":
             # Into pinned memory, so that the copies too run while the caller goes on.
-            columns = tuple(
-                torch.empty(column.shape, dtype=column.dtype, device="cpu", pin_memory=True).copy_(
+            outputs = {
+                name: torch.empty(column.shape, dtype=column.dtype, device="cpu", pin_memory=True).copy_(
                     column, non_blocking=True
                 )
-                for column in columns
-            )
+                for name, column in outputs.items()
+            }
             self._done = torch.cuda.Event()
             self._done.record(torch.cuda.current_stream(device))
-        self._columns = columns
+        self._outputs = outputs
 
     @property
     def done(self) -> bool:
         """Whether :meth:`finish` would not wait."""
         return self._done is None or self._done.query()
 
-    def finish(self) -> tuple[Tensor, ...]:
-        """The head's tensors of R rows, on the CPU, once they are there."""
+    def finish(self) -> Outputs:
+        """Wait for the batch; return its named tensors of R rows, on the CPU."""
         if self._done is not None:
             self._done.synchronize()
-        return self._columns
+        return self._outputs
+
+
+def concatenated(parts: Sequence[Outputs]) -> Outputs:
+    """Return outputs of consecutive rows as those of all of them."""
+    return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
 
 
 def choose_device(name: str) -> torch.device:
-    """``auto`` is the first CUDA device if there is one, else the CPU; else what torch makes of the name.
+    """Return the device of a name that torch knows; ``auto`` is the first CUDA device, or the CPU.
 
     Raises ParameterError for a device that is not here, or of a kind that nobody tried.
     """
@@ -136,7 +172,8 @@ def choose_device(name: str) -> torch.device:
 
 
 def choose_precision(name: str, device: torch.device) -> torch.dtype:
-    """``auto`` is bfloat16 where the device multiplies it in hardware, else float32."""
+    """Return the type of a precision's name; ``auto`` is bfloat16 where the device multiplies it in hardware,
+    else float32. Raises ParameterError for an unknown name."""
     if name == "auto":
         return torch.bfloat16 if _has_bfloat16(device) else torch.float32
     named = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -152,9 +189,6 @@ def _has_bfloat16(device: torch.device) -> bool:
         capabilities = torch.cpu.get_capabilities()
         return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
     return False
-
-
-logger = logging.getLogger(__name__)
 
 
 class CompiledTrunk:

@@ -1,149 +1,219 @@
-"""Several networks as one: the same regions through each, what they say averaged.
+"""Several networks as one: the same crops through each, their outputs averaged.
 
 GoogLeNet's detector was an ensemble of six, its classifier one of seven (arXiv 1409.4842, sections 7 and 8).
 Members that were fine-tuned from the same weights with their first stages frozen have those in common: they
 run once. Letters for shapes: M members, R regions, C classes.
 """
 
+import copy
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from detector.errors import CheckpointError
-from detector.inference.engine import Engine
-from detector.inference.looks import Crops, Look, Steps, complete, with_mirrored
+from detector.inference.engine import (
+    Engine,
+    InferenceNetwork,
+    Outputs,
+    choose_device,
+    choose_precision,
+    to_precision,
+)
+from detector.inference.executor import Executor, ForwardRequest, MakeCrops, run_directly, with_mirrored
 from detector.models.checkpoint import Checkpoint
 from detector.models.region_network import RegionNetwork
 
 
+@dataclass(frozen=True, eq=False)
+class Ensemble:
+    """Checkpoints placed on a device, ready to run: what detectors and classifiers share.
+
+    ``members`` hold networks of their own (:meth:`place`), which no Detector or Classifier made of them
+    copies again: a service that detects and classifies with one file has its weights in memory once.
+    ``Ensemble(ensemble.members[:2])`` is the first two, in the same memory.
+    """
+
+    members: tuple[Checkpoint, ...]
+
+    @classmethod
+    def place(
+        cls,
+        checkpoints: Checkpoint | Sequence[Checkpoint],
+        *,
+        device: str = "auto",
+        precision: str = "auto",
+    ) -> "Ensemble":
+        """Copy the networks to a device, their trunks and MultiBox heads in a precision.
+
+        The checkpoints stay as they are. The copies take the memory of one more set of weights (7.0 million
+        a GoogLeNet: 28 MB in float32, half of it in 16 bits), less the stages that members have in common,
+        which are one module in all of them. Raises ParameterError for a device or precision that is not
+        there, CheckpointError for no checkpoints.
+        """
+        checkpoints = [checkpoints] if isinstance(checkpoints, Checkpoint) else list(checkpoints)
+        if not checkpoints:
+            raise CheckpointError("an ensemble needs at least one checkpoint")
+        target = choose_device(device)
+        dtype = choose_precision(precision, target)
+        shared = count_shared_stages([checkpoint.backbone.features for checkpoint in checkpoints])
+        # In one copy: a head that two checkpoints have in common stays one.
+        parts = copy.deepcopy([(checkpoint.network, checkpoint.multibox) for checkpoint in checkpoints])
+        members = [
+            replace(checkpoint, network=network, multibox=multibox)
+            for checkpoint, (network, multibox) in zip(checkpoints, parts, strict=True)
+        ]
+        trunks = [member.backbone.features for member in members]
+        for trunk in trunks[1:]:
+            for index in range(shared):
+                trunk[index] = trunks[0][index]
+        for member in members:
+            member.network.to(target).eval()
+            to_precision(member.backbone.features, dtype)
+            if member.multibox is not None:
+                to_precision(member.multibox.to(target).eval(), dtype)
+        return cls(tuple(members))
+
+    @property
+    def name(self) -> str:
+        """The members' names as one, as replies state it."""
+        return " + ".join(member.metadata.name for member in self.members)
+
+    def check_alike(self, task: str) -> None:
+        """Raise CheckpointError unless all members are for the same classes and the same kind of crop.
+
+        ``task`` is ``detection`` or ``classification``.
+        """
+        first = self.members[0].metadata
+        for metadata in (member.metadata for member in self.members[1:]):
+            if getattr(first, task) != getattr(metadata, task):
+                raise CheckpointError(
+                    f"{metadata.name} cannot be averaged with {first.name}: they have other classes of "
+                    f"{task}; the members of an ensemble are trained on one class list"
+                )
+            if first.preprocessing != metadata.preprocessing:
+                raise CheckpointError(
+                    f"{metadata.name} cannot be averaged with {first.name}: they see pictures prepared "
+                    f"otherwise ({metadata.preprocessing}, {first.preprocessing}); give the members of an "
+                    "ensemble one recipe"
+                )
+
+
 class RegionPrediction(NamedTuple):
-    """probabilities [R,C+1], deltas [R,4] (None without a box head), fit [R] in 0..1 (None without a fit
-    head)."""
+    """Raw outputs for R regions: what is known of them before any scoring.
+
+    probabilities [R,C+1], background last; deltas [R,4], None without a box head; predicted_iou [R] in 0..1,
+    None without a head for it.
+    """
 
     probabilities: Tensor
     deltas: Tensor | None
-    fit: Tensor | None
+    predicted_iou: Tensor | None
+
+    def rows(self, chosen: Tensor) -> "RegionPrediction":
+        """Return the outputs of some of the regions, by their numbers [R'] int64."""
+        return RegionPrediction(
+            self.probabilities[chosen],
+            self.deltas[chosen] if self.deltas is not None else None,
+            self.predicted_iou[chosen] if self.predicted_iou is not None else None,
+        )
 
 
-def averaged(predictions: Sequence[RegionPrediction]) -> RegionPrediction:
-    """What several predictions say on average, of the same regions in the same order.
+def average(predictions: Sequence[RegionPrediction]) -> RegionPrediction:
+    """Return the mean of several predictions of the same regions in the same order.
 
-    Boxes are moved by those who can, and there is a fit only if all predict it.
+    Offsets are the mean of the members that give some; there is a predicted IoU only if all give one.
     """
-    deltas = [one.deltas for one in predictions if one.deltas is not None]
-    fits = [one.fit for one in predictions if one.fit is not None]
+    deltas = [prediction.deltas for prediction in predictions if prediction.deltas is not None]
+    ious = [prediction.predicted_iou for prediction in predictions if prediction.predicted_iou is not None]
     return RegionPrediction(
-        _mean([one.probabilities for one in predictions]),
+        _mean([prediction.probabilities for prediction in predictions]),
         _mean(deltas) if deltas else None,
-        _mean(fits) if len(fits) == len(predictions) else None,
+        _mean(ious) if len(ious) == len(predictions) else None,
     )
 
 
 class RegionEnsemble:
-    """One or more region networks on one device."""
+    """Predicts regions with one or more region networks, which stay where and as they are."""
 
     def __init__(
-        self,
-        networks: Sequence[RegionNetwork],
-        *,
-        device: str,
-        precision: str,
-        batch: int | None = None,
-        compile: bool = False,
+        self, networks: Sequence[RegionNetwork], *, batch: int | None = None, compile: bool = False
     ) -> None:
-        """The networks are moved and converted in place, and made to share the stages they have in common."""
+        """``batch`` and ``compile`` are those of :class:`detector.inference.engine.Engine`."""
         self._networks = list(networks)
-        self._trunk = SharedTrunk([network.backbone.features for network in networks])
-        self._how: dict[str, Any] = {
-            "device": device,
-            "precision": precision,
-            "batch": batch,
-            "compile": compile,
-        }
-        self.predicts_fit = all(network.fit_head is not None for network in networks)
-        self.moves_boxes = any(network.box_head is not None for network in networks)
-        self._engine = Engine(
-            self._trunk,
-            nn.ModuleList(networks),
-            self._heads,
-            device=device,
-            precision=precision,
-            batch=batch,
-            compile=compile,
-        )
+        trunk = SharedTrunk([network.backbone.features for network in networks])
+        network = InferenceNetwork(trunk, _RegionHeads(networks))
+        self._engine = Engine(network, batch=batch, compile=compile)
         self.device = self._engine.device
+        self.predicts_iou = all(network.fit_head is not None for network in networks)
+        self.moves_boxes = any(network.box_head is not None for network in networks)
 
-    def __len__(self) -> int:
-        return len(self._networks)
-
-    @property
-    def tails(self) -> list[nn.Module]:
-        """The stages that each member has for itself, which run once for each batch of crops."""
-        return list(self._trunk.tails)
-
-    def first(self, count: int) -> "RegionEnsemble":
-        """The first so many members as an ensemble, their weights in memory once."""
-        return RegionEnsemble(self._networks[:count], **self._how)
-
-    def run(self, crops: Tensor, *, flip: bool = False) -> RegionPrediction:
-        """Crops [R,3,224,224] on the device -> what the members say on average, on the CPU.
+    def predict(
+        self, rows: int, make_crops: MakeCrops, *, flip: bool = False, executor: Executor = run_directly
+    ) -> list[RegionPrediction]:
+        """Return each member's prediction of R rows of crops [R,3,224,224].
 
         With ``flip`` every crop is also seen mirrored, and both are averaged.
         """
-        return averaged(complete(self.looking(len(crops), lambda a, b: crops[a:b], flip=flip)))
-
-    def looking(self, rows: int, crops: Crops, *, flip: bool = False) -> Steps[list[RegionPrediction]]:
-        """Steps to what each member says of some rows of crops, in their order; ``flip`` as above."""
         if not flip:
-            return self._predictions((yield Look(self._engine, rows, crops)))
-        said = yield Look(self._engine, 2 * rows, with_mirrored(crops, rows))
-        plain = self._predictions([column[:rows] for column in said])
-        mirrored = self._predictions([column[rows:] for column in said])
-        return [averaged([one, _turned_back(other)]) for one, other in zip(plain, mirrored, strict=True)]
+            return self._predictions(executor(ForwardRequest(self._engine, rows, make_crops)))
+        both = with_mirrored(make_crops, rows)
+        outputs = executor(ForwardRequest(self._engine, 2 * rows, both))
+        plain = self._predictions({name: column[:rows] for name, column in outputs.items()})
+        mirrored = self._predictions({name: column[rows:] for name, column in outputs.items()})
+        return [average([a, _turned_back(b)]) for a, b in zip(plain, mirrored, strict=True)]
 
-    def _predictions(self, said: Sequence[Tensor]) -> list[RegionPrediction]:
-        """What the heads gave of R rows, member by member."""
-        columns = iter(said)
+    def _predictions(self, outputs: Outputs) -> list[RegionPrediction]:
+        """Take outputs of R rows apart, member by member."""
         return [
             RegionPrediction(
-                next(columns),
-                next(columns) if network.box_head is not None else None,
-                next(columns) if network.fit_head is not None else None,
+                outputs[f"{index}.probabilities"],
+                outputs.get(f"{index}.deltas"),
+                outputs.get(f"{index}.predicted_iou"),
             )
-            for network in self._networks
+            for index in range(len(self._networks))
         ]
 
-    def _heads(self, maps: Tensor) -> tuple[Tensor, ...]:
-        """Maps [M*R,1024,7,7] of all members -> of each in turn the probabilities, deltas and fit it has."""
-        columns = []
-        for network, part in zip(self._networks, maps.chunk(len(self._networks)), strict=True):
+
+class _RegionHeads(nn.Module):
+    """The heads of M region networks.
+
+    Maps [M*R,1024,7,7], member after member -> of member m ``m.probabilities`` [R,C+1] and, where it has such
+    a head, ``m.deltas`` [R,4] and ``m.predicted_iou`` [R].
+    """
+
+    def __init__(self, networks: Sequence[RegionNetwork]) -> None:
+        super().__init__()
+        self.networks = nn.ModuleList(networks)
+
+    def forward(self, maps: Tensor) -> Outputs:
+        outputs = {}
+        for index, (network, part) in enumerate(
+            zip(self.networks, maps.chunk(len(self.networks)), strict=True)
+        ):
+            assert isinstance(network, RegionNetwork)
             output = network.heads(part)
-            columns.append(output.logits.softmax(dim=1))
+            outputs[f"{index}.probabilities"] = output.logits.softmax(dim=1)
             if network.box_head is not None:
-                columns.append(output.deltas)
-            if output.fit is not None:
-                columns.append(output.fit.sigmoid())
-        return tuple(columns)
+                outputs[f"{index}.deltas"] = output.deltas
+            if output.predicted_iou is not None:
+                outputs[f"{index}.predicted_iou"] = output.predicted_iou.sigmoid()
+        return outputs
 
 
 class SharedTrunk(nn.Module):
-    """The trunks of several networks, the stages they have in common run once.
+    """The trunks of several networks; the first stages that are the same in all of them run once.
 
     Crops [R,3,224,224] -> the members' maps one after the other, [M*R,1024,7,7].
     """
 
     def __init__(self, trunks: Sequence[nn.Sequential]) -> None:
-        """A stage in common is one module in all trunks afterwards, so that it stands in memory once."""
         super().__init__()
-        self.shared_stages = count_shared_stages(trunks)
-        first = trunks[0]
-        for trunk in trunks[1:]:
-            for index in range(self.shared_stages):
-                trunk[index] = first[index]
-        self.shared = first[: self.shared_stages]
-        self.tails = nn.ModuleList(trunk[self.shared_stages :] for trunk in trunks)
+        count = count_shared_stages(trunks)
+        self.shared = trunks[0][:count]
+        self.tails = nn.ModuleList(trunk[count:] for trunk in trunks)
 
     def forward(self, crops: Tensor) -> Tensor:
         maps = self.shared(crops)
@@ -153,7 +223,7 @@ class SharedTrunk(nn.Module):
 
 
 def count_shared_stages(trunks: Sequence[nn.Sequential]) -> int:
-    """How many of the first stages are the same in all trunks, weight by weight."""
+    """Return how many of the first stages are the same in all trunks, weight by weight."""
     count = 0
     for stages in zip(*(trunk.named_children() for trunk in trunks), strict=False):
         if not all(_same(stages[0], stage) for stage in stages[1:]):
@@ -162,47 +232,21 @@ def count_shared_stages(trunks: Sequence[nn.Sequential]) -> int:
     return count
 
 
-def check_members(checkpoints: Sequence[Checkpoint], task: str) -> None:
-    """Raises CheckpointError unless all are for the same classes and the same kind of crop.
-
-    ``task`` is ``detection`` or ``classification``.
-    """
-    if not checkpoints:
-        raise CheckpointError("an ensemble needs at least one checkpoint")
-    first = checkpoints[0].metadata
-    for other in (checkpoint.metadata for checkpoint in checkpoints[1:]):
-        if getattr(first, task) != getattr(other, task):
-            raise CheckpointError(
-                f"{other.name} cannot be averaged with {first.name}: they have other classes of {task}; "
-                "the members of an ensemble are trained on one class list"
-            )
-        if first.preprocessing != other.preprocessing:
-            raise CheckpointError(
-                f"{other.name} cannot be averaged with {first.name}: they see pictures prepared otherwise "
-                f"({other.preprocessing}, {first.preprocessing}); give the members of an ensemble one recipe"
-            )
-
-
-def ensemble_name(members: Sequence[str]) -> str:
-    """The members' names as one, as replies state it."""
-    return " + ".join(members)
-
-
 def _same(a: tuple[str, nn.Module], b: tuple[str, nn.Module]) -> bool:
-    (name, stage), (other_name, other) = a, b
-    if stage is other:
+    (name_a, stage_a), (name_b, stage_b) = a, b
+    if stage_a is stage_b:
         return True
-    mine, theirs = stage.state_dict(), other.state_dict()
+    state_a, state_b = stage_a.state_dict(), stage_b.state_dict()
     return (
-        name == other_name
-        and type(stage) is type(other)
-        and mine.keys() == theirs.keys()
-        and all(torch.equal(mine[key], theirs[key]) for key in mine)
+        name_a == name_b
+        and type(stage_a) is type(stage_b)
+        and state_a.keys() == state_b.keys()
+        and all(torch.equal(state_a[key], state_b[key]) for key in state_a)
     )
 
 
 def _turned_back(mirrored: RegionPrediction) -> RegionPrediction:
-    """What was said of mirrored crops, as said of the crops: only dx has a sign that mirroring turns."""
+    """Return a prediction of mirrored crops as one of the crops: mirroring turns the sign of dx alone."""
     if mirrored.deltas is None:
         return mirrored
     return mirrored._replace(deltas=mirrored.deltas * mirrored.deltas.new_tensor([-1.0, 1.0, 1.0, 1.0]))

@@ -1,4 +1,4 @@
-"""From a weights file to something that runs."""
+"""Load weights files as something that runs."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,7 +15,7 @@ Weights = str | Path | Sequence[str | Path] | None
 
 
 def load_checkpoints(weights: Weights = None) -> list[Checkpoint]:
-    """The networks of one or more files, in the order given. Raises CheckpointError for what is none."""
+    """Load the networks of one or more files, in order. Raises CheckpointError for a file that holds none."""
     if weights is None:
         weights = SHIPPED
     paths = [weights] if isinstance(weights, str | Path) else weights
@@ -32,13 +32,13 @@ def load_detector(
     max_proposals: int | None = None,
     compile: bool = False,
 ) -> Detector:
-    """A Detector from a checkpoint, or an ensemble from several; the shipped one by default.
+    """Load a Detector from a checkpoint, or an ensemble from several; the shipped one by default.
 
-    ``scoring`` says how detections are made of what the network says, if not as the (first) checkpoint does.
+    ``scoring`` says how detections are made of the network's outputs, if not as the (first) checkpoint does.
     ``device`` is ``auto``, ``cpu``, ``cuda`` or ``cuda:N``; ``precision`` is ``auto``, ``float32``,
-    ``bfloat16`` or ``float16``. ``profile`` says where to look (:class:`detector.proposals.Profile`), and
+    ``bfloat16`` or ``float16``. ``profile`` says where to look (:class:`detector.options.Profile`), and
     ``max_proposals`` at how many boxes, if not as many as the profile is meant to. ``compile`` spends half a
-    minute on a faster program: worth it from some hundred pictures on.
+    minute on a faster program: worth it from some hundred images on.
 
     Raises CheckpointError for a file that is no detector, or files that make no ensemble; ParameterError for
     a profile or scoring that they cannot serve.
@@ -55,5 +55,5 @@ def load_detector(
 
 
 def load_classifier(weights: Weights = None, *, device: str = "auto", precision: str = "auto") -> Classifier:
-    """A Classifier of whole pictures from a checkpoint, or an ensemble; the shipped one by default."""
+    """Load a Classifier of whole images from a checkpoint, or an ensemble; the shipped one by default."""
     return Classifier(load_checkpoints(weights), device=device, precision=precision)

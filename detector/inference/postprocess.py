@@ -1,7 +1,7 @@
-"""From what the network says of a picture's regions to detections.
+"""From the network's outputs for an image's regions to detections.
 
-Pure functions of arrays, so that settings can be compared without running the network again. Letters for
-shapes: R regions, C classes, D detections.
+Pure functions: settings can be compared without running the network again. Letters for shapes: R regions,
+C classes, D detections.
 """
 
 from collections.abc import Sequence
@@ -13,37 +13,43 @@ from numpy.typing import NDArray
 from torchvision.ops import batched_nms
 
 from detector.errors import ParameterError
-from detector.inference.scoring import Scoring, class_prior, filled_objectness, region_scores
-from detector.structures.boxes import Boxes, iou
+from detector.inference.ensemble import RegionPrediction
+from detector.inference.scoring import (
+    Scoring,
+    class_posterior,
+    class_prior,
+    filled_objectness,
+    region_scores,
+)
+from detector.structures.boxes import Boxes, clip, decode, iou
 from detector.structures.detections import Detections
 from detector.structures.proposals import Proposals
 
-# No more pairs of region and class than this are suppressed to find out which regions deserve a second look.
-_LIKELIEST = 1000
+_LIKELIEST = 1000  # pairs of region and class that suppression looks at first
 
 
 @dataclass(frozen=True)
 class RegionScores:
-    """What the network says of one picture's regions.
+    """The regions of one image as the network sees them.
 
-    boxes [R,4] float32: each region moved by its offsets and cut to the picture; probabilities [R,C]
-    float32, one column a class, background left out; ``proposals``, the R regions as they were proposed; fit
-    [R] float32 in 0..1, the predicted IoU of a region and its object; picture [C] float32, the posterior of
-    the whole picture. What is None is not known, and no part of a score.
+    boxes [R,4] float32: each region moved by its offsets and cut to the image; probabilities [R,C] float32,
+    one column a class, background left out; ``proposals``, the R regions as they were proposed; predicted_iou
+    [R] float32 in 0..1, of a region and its object; image [C] float32, the posterior of the whole image. What
+    is None is not known, and no part of a score.
     """
 
     boxes: Boxes
     probabilities: NDArray[np.float32]
     proposals: Proposals | None = None
-    fit: NDArray[np.float32] | None = None
+    predicted_iou: NDArray[np.float32] | None = None
     image: NDArray[np.float32] | None = None
 
     def __len__(self) -> int:
         return len(self.boxes)
 
     def rows(self, chosen: NDArray[np.integer]) -> "RegionScores":
-        """Some of the regions, by their numbers."""
-        proposals, fit = self.proposals, self.fit
+        """Return some of the regions, by their numbers."""
+        proposals, predicted_iou = self.proposals, self.predicted_iou
         if proposals is not None:
             proposals = Proposals(
                 proposals.boxes[chosen], proposals.source[chosen], proposals.objectness[chosen]
@@ -52,19 +58,45 @@ class RegionScores:
             self.boxes[chosen],
             self.probabilities[chosen],
             proposals,
-            fit[chosen] if fit is not None else None,
+            predicted_iou[chosen] if predicted_iou is not None else None,
             self.image,
         )
 
 
+def score_regions(
+    prediction: RegionPrediction, boxes: Boxes, width: int, height: int, scoring: Scoring
+) -> RegionScores:
+    """Apply a scoring to the raw outputs for boxes [R,4] of an image of ``width`` x ``height`` pixels.
+
+    Boxes are moved by their offsets, where there are some and the scoring moves boxes. A prediction of R+1
+    rows ends with that of the whole image.
+    """
+    count = len(boxes)
+    if prediction.deltas is not None and scoring.box_regression:
+        boxes = decode(boxes, prediction.deltas[:count].numpy())
+    ious, whole = prediction.predicted_iou, prediction.probabilities[count:]
+    return RegionScores(
+        clip(boxes, width, height),
+        prediction.probabilities[:count, :-1].numpy(),
+        predicted_iou=ious[:count].numpy() if ious is not None else None,
+        image=class_posterior(whole[0].numpy()) if len(whole) else None,
+    )
+
+
 def class_scores(regions: RegionScores, scoring: Scoring) -> NDArray[np.float32]:
-    """The score [R,C] of each region for each class: probabilities and all that bears on them."""
+    """Return the score [R,C] of each region for each class: probabilities and all that bears on them."""
     objectness = prior = None
     if scoring.objectness_power and regions.proposals is not None:
         objectness = filled_objectness(regions.proposals.boxes, regions.proposals.objectness)
     if scoring.context_power and regions.image is not None:
         prior = class_prior(regions.image, regions.probabilities, scoring)
-    return region_scores(regions.probabilities, scoring, fit=regions.fit, objectness=objectness, prior=prior)
+    return region_scores(
+        regions.probabilities,
+        scoring,
+        predicted_iou=regions.predicted_iou,
+        objectness=objectness,
+        prior=prior,
+    )
 
 
 def select(
@@ -75,7 +107,7 @@ def select(
     scoring: Scoring = Scoring(),  # noqa: B008 (frozen)
     classes: Sequence[int] | None = None,
 ) -> Detections:
-    """Greedy suppression class by class (R-CNN, arXiv 1311.2524, section 2), then the best of all classes.
+    """Suppress class by class, greedily (R-CNN, arXiv 1311.2524, section 2); keep the best of all classes.
 
     With ``classes``, labels, the best of these classes only; their scores are the same as without.
 
@@ -97,10 +129,10 @@ def select(
 
 
 def vote(kept: Boxes, boxes: Boxes, weights: NDArray[np.float32], vote_iou: float) -> NDArray[np.float32]:
-    """The boxes ``kept`` [D,4], each as the mean of those of ``boxes`` [R,4] that overlap it by ``vote_iou``.
+    """Replace the boxes ``kept`` [D,4], each by the mean of those of ``boxes`` [R,4] that overlap it enough.
 
-    ``weights`` [D,R] are the scores of all boxes for the class of each one kept (Gidaris and Komodakis, arXiv
-    1505.01749, section 4.2). A box that no weight is near stays.
+    Enough is an IoU of ``vote_iou``; ``weights`` [D,R] are the scores of all boxes for the class of each one
+    kept (Gidaris and Komodakis, arXiv 1505.01749, section 4.2). A box that no weight is near stays.
     """
     weights = np.where(iou(kept, boxes) >= vote_iou, weights, 0)  # D x R
     total = weights.sum(axis=1, keepdims=True)
@@ -108,8 +140,9 @@ def vote(kept: Boxes, boxes: Boxes, weights: NDArray[np.float32], vote_iou: floa
     return np.where(total > 0, mean, kept).astype(np.float32)
 
 
-def worth_a_second_look(regions: RegionScores, scoring: Scoring) -> NDArray[np.int64]:
-    """The best ``scoring.refine_regions`` regions, or fewer, that suppression keeps for some class."""
+def regions_to_refine(regions: RegionScores, scoring: Scoring) -> NDArray[np.int64]:
+    """Return the rows of the best regions that suppression keeps for some class, at most
+    ``scoring.refine_regions``."""
     scores = class_scores(regions, scoring)
     likeliest = np.argsort(-scores, axis=None, kind="stable")[:_LIKELIEST]
     region, label = np.unravel_index(likeliest, scores.shape)
@@ -118,23 +151,23 @@ def worth_a_second_look(regions: RegionScores, scoring: Scoring) -> NDArray[np.i
     return kept[np.sort(first)[: scoring.refine_regions]]
 
 
-def refined(first: RegionScores, second: RegionScores, rows: NDArray[np.integer]) -> RegionScores:
-    """``first`` with what a second look at its moved boxes says of some ``rows``.
+def merge_refined(regions: RegionScores, again: RegionScores, rows: NDArray[np.integer]) -> RegionScores:
+    """Return ``regions`` with what a second pass over the moved boxes of some ``rows`` gives.
 
-    Their boxes are those of the second look, their probabilities and fit the mean of both: two looks at one
-    object from slightly different places.
+    Boxes of these rows are those of the second pass; probabilities and predicted IoU are the mean of both
+    passes, which see one object from slightly different places.
     """
-    boxes, probabilities, fit = first.boxes.copy(), first.probabilities.copy(), first.fit
-    boxes[rows] = second.boxes
-    probabilities[rows] = (probabilities[rows] + second.probabilities) / 2
-    if fit is not None and second.fit is not None:
-        fit = fit.copy()
-        fit[rows] = (fit[rows] + second.fit) / 2
-    return RegionScores(boxes, probabilities, first.proposals, fit, first.image)
+    boxes, probabilities, ious = regions.boxes.copy(), regions.probabilities.copy(), regions.predicted_iou
+    boxes[rows] = again.boxes
+    probabilities[rows] = (probabilities[rows] + again.probabilities) / 2
+    if ious is not None and again.predicted_iou is not None:
+        ious = ious.copy()
+        ious[rows] = (ious[rows] + again.predicted_iou) / 2
+    return RegionScores(boxes, probabilities, regions.proposals, ious, regions.image)
 
 
 def _chosen(classes: Sequence[int], count: int) -> NDArray[np.bool_]:
-    """Which of ``count`` labels [C] are among ``classes``. Raises ParameterError for one beyond them."""
+    """Mark the labels [C] that are among ``classes``. Raises ParameterError for one beyond ``count``."""
     unknown = [label for label in classes if not 0 <= label < count]
     if unknown:
         raise ParameterError(f"classes must be labels in 0..{count - 1}, got {unknown[0]}")
@@ -146,7 +179,7 @@ def _chosen(classes: Sequence[int], count: int) -> NDArray[np.bool_]:
 def _best_kept(
     boxes: Boxes, scores: NDArray[np.float32], wanted: NDArray[np.bool_], most: int, nms_iou: float
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """The ``most`` best pairs of region and label among those ``wanted`` [R,C] that suppression keeps.
+    """Return the ``most`` best pairs of region and label of those ``wanted`` [R,C] that suppression keeps.
 
     Only better pairs suppress one, so that the best alone are looked at, and more only if too few of them are
     kept: all pairs of a low threshold would take many seconds.
@@ -169,7 +202,7 @@ def _suppress(
     label: NDArray[np.integer],
     nms_iou: float,
 ) -> NDArray[np.int64]:
-    """Which pairs of region and label no better one of the same label overlaps, best first."""
+    """Return which pairs of region and label no better one of the same label overlaps, best first."""
     kept = batched_nms(
         torch.from_numpy(boxes[region]),
         torch.from_numpy(scores[region, label]),

@@ -1,6 +1,6 @@
-"""From boxes of a picture to the crops a network sees, batched, on the device.
+"""From boxes of an image to the crops that a network sees, batched, on the device.
 
-Letters for shapes: R regions; a crop is 224x224.
+Letters for shapes: H and W of the image, R regions or windows; a crop is 224x224.
 """
 
 from dataclasses import dataclass
@@ -14,7 +14,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from detector.errors import ParameterError
-from detector.structures.boxes import Boxes
+from detector.io.decoding import ImageInput, as_rgb
+from detector.structures.boxes import Boxes, as_boxes
 
 MAX_SIZE = 1024
 """Most pixels a side of a crop: a batch of larger ones would not fit a machine's memory."""
@@ -85,10 +86,10 @@ def check_image(image: NDArray[np.generic]) -> None:
 
 
 def reduced(image: NDArray[np.uint8], preprocessing: Preprocessing) -> tuple[NDArray[np.uint8], Boxes]:
-    """A picture [H,W,3] at the size the network is used to, and what to multiply boxes with to get there.
+    """Return an image [H,W,3] at the size the network is used to, and factors [1,4] for boxes of the image.
 
-    The factors [1,4] are float32. A picture that is small enough is given back as it is. Raises
-    ParameterError for an array that is no picture.
+    Boxes times the factors, float32, are those of the image that is returned. An image that is small enough
+    is returned as it is. Raises ParameterError for an array that is no image.
     """
     check_image(image)
     height, width = image.shape[:2]
@@ -101,9 +102,9 @@ def reduced(image: NDArray[np.uint8], preprocessing: Preprocessing) -> tuple[NDA
 
 
 def normalise(image: NDArray[np.uint8], preprocessing: Preprocessing, device: torch.device) -> Tensor:
-    """A picture [H,W,3] uint8 RGB -> [3,H,W] float32 on the device, mean taken out, divided by std.
+    """Turn an image [H,W,3] uint8 RGB into [3,H,W] float32 on the device, mean taken out, divided by std.
 
-    Raises ParameterError for an array that is no such picture.
+    Raises ParameterError for an array that is no such image.
     """
     check_image(image)
     writable = np.require(image, requirements=["C", "W"])  # torch warns of memory that it must not write to
@@ -114,7 +115,7 @@ def normalise(image: NDArray[np.uint8], preprocessing: Preprocessing, device: to
 
 
 def add_context(boxes: Boxes, preprocessing: Preprocessing) -> Boxes:
-    """Boxes [R,4] widened so that, warped to a crop, each keeps ``context`` pixels around it.
+    """Widen boxes [R,4] so that, warped to a crop, each keeps ``context`` pixels around it.
 
     A side below one pixel counts as one: there is nothing less to look at.
     """
@@ -125,32 +126,72 @@ def add_context(boxes: Boxes, preprocessing: Preprocessing) -> Boxes:
 
 
 class Pyramid:
-    """A picture [3,H,W], and the same halved once, twice and so on, each made when first asked for."""
+    """An image [3,H,W], and the same halved once, twice and so on, each made when first asked for."""
 
     def __init__(self, image: Tensor) -> None:
         """``image`` comes from :func:`normalise`."""
         self._levels = [image]
-        self._growing = Lock()  # several threads may ask for crops of one picture
+        self._growing = Lock()  # several threads may ask for crops of one image
 
     def level(self, times: int) -> Tensor:
-        """The picture halved so many times, [3,H/2^times,W/2^times], sides rounded up."""
+        """Return the image halved so many times, [3,H/2^times,W/2^times], sides rounded up."""
         with self._growing:
             while len(self._levels) <= times:
                 self._levels.append(F.avg_pool2d(self._levels[-1], 2, ceil_mode=True))
             return self._levels[times]
 
 
+class ImageView:
+    """An image [H,W,3] at the size that a network is used to, reduced once for all crops of it.
+
+    ``pixels`` [H',W',3] uint8 is the reduced image, ``factors`` [1,4] what to multiply boxes of the image
+    with to have them in it, ``width`` and ``height`` are the image's own. It keeps bytes until its first crop
+    is wanted: in a service many wait for their turn. Several threads may ask for crops.
+    """
+
+    def __init__(self, image: ImageInput, preprocessing: Preprocessing) -> None:
+        """``image`` is an array uint8 [H,W,3], or what :func:`detector.io.decoding.as_rgb` makes one of.
+
+        Raises ParameterError for what is no image.
+        """
+        image = as_rgb(image)
+        self.pixels, self.factors = reduced(image, preprocessing)
+        self.height, self.width = image.shape[:2]
+        self._preprocessing = preprocessing
+        self._pyramid: Pyramid | None = None
+        self._making = Lock()
+
+    @classmethod
+    def of(cls, image: "ImageInput | ImageView", preprocessing: Preprocessing) -> "ImageView":
+        """Return the view of an image; a view is returned as it is."""
+        return image if isinstance(image, ImageView) else cls(image, preprocessing)
+
+    @property
+    def whole(self) -> Boxes:
+        """The window [1,4] of the whole reduced image."""
+        height, width = self.pixels.shape[:2]
+        return as_boxes([(0, 0, width, height)])
+
+    def crops(self, windows: Boxes, size: int, device: torch.device) -> Tensor:
+        """Return crops [R,3,size,size] of windows [R,4] of ``pixels``, float32, on a device: always the same
+        one."""
+        with self._making:
+            if self._pyramid is None:
+                self._pyramid = Pyramid(normalise(self.pixels, self._preprocessing, device))
+        return sample(self._pyramid, windows, size)
+
+
 def warp(image: Tensor, boxes: Boxes, preprocessing: Preprocessing) -> Tensor:
-    """Crops [R,3,224,224] of the regions around boxes [R,4] of a picture [3,H,W] from :func:`normalise`."""
+    """Return crops [R,3,224,224] of boxes [R,4], with context, of a normalised ``image`` [3,H,W]."""
     return sample(Pyramid(image), add_context(boxes, preprocessing), preprocessing.size)
 
 
 def sample(image: Pyramid, windows: Boxes, size: int) -> Tensor:
-    """Crops [R,3,size,size] of windows [R,4] of a picture, float32, on the picture's device.
+    """Return crops [R,3,size,size] of windows [R,4] of an image, float32, on the image's device.
 
     Each window is stretched to the crop whatever its aspect, by bilinear interpolation; what lies outside the
-    picture is the mean colour, which is zero here. A window more than twice the crop's size is read from a
-    halved picture (or one halved again), so that large objects are not aliased.
+    image is the mean colour, which is zero here. A window more than twice the crop's size is read from a
+    halved image (or one halved again), so that large objects are not aliased.
     """
     whole = image.level(0)
     regions = torch.from_numpy(np.ascontiguousarray(windows, np.float32)).to(whole.device)
@@ -164,17 +205,17 @@ def sample(image: Pyramid, windows: Boxes, size: int) -> Tensor:
 
 
 def _sample(image: Tensor, regions: Tensor, size: int) -> Tensor:
-    """Bilinear samples of picture [3,H,W] on a size x size grid over each region [R,4] -> [R,3,size,size]."""
+    """Sample an image [3,H,W] on a size x size grid over each region [R,4], bilinear -> [R,3,size,size]."""
     count, (height, width) = len(regions), image.shape[1:]
     step = (torch.arange(size, dtype=torch.float32, device=image.device) + 0.5) / size
     x = regions[:, :1] + step * (regions[:, 2:3] - regions[:, :1])  # R x size
     y = regions[:, 1:2] + step * (regions[:, 3:4] - regions[:, 1:2])
-    grid = torch.stack(  # R x size x size x 2, the picture from -1 to 1
+    grid = torch.stack(  # R x size x size x 2, the image from -1 to 1
         [
             (2 * x / width - 1)[:, None, :].expand(-1, size, -1),
             (2 * y / height - 1)[:, :, None].expand(-1, -1, size),
         ],
         dim=3,
     )
-    images = image[None].expand(count, -1, -1, -1)  # one picture in memory, seen R times
+    images = image[None].expand(count, -1, -1, -1)  # one image in memory, seen R times
     return F.grid_sample(images, grid, mode="bilinear", padding_mode="zeros", align_corners=False)

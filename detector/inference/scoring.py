@@ -1,12 +1,8 @@
-"""How detections are made of what the network says of regions: the settings, and the score of a region.
-
-Letters for shapes: R regions, C classes.
-
-What the whole picture says of the classes of its regions.
+"""The score of a region: its settings, its factors, and the context that the whole image gives.
 
 GoogLeNet's detector was entered without contextual information for want of time (arXiv 1409.4842, section 8);
-others of that year gained by scoring the whole picture (DeepID-Net, arXiv 1412.5661, section 3.6). Here the
-whole picture is one more region of the same network. Letters for shapes: R regions, C classes.
+others of that year gained by scoring the whole image (DeepID-Net, arXiv 1412.5661, section 3.6). Here the
+whole image is one more region of the same network. Letters for shapes: R regions, C classes.
 """
 
 from collections.abc import Mapping
@@ -23,9 +19,9 @@ from detector.structures.boxes import Boxes, iou
 
 
 class Context(StrEnum):
-    """Where the evidence comes from that a class is in the picture at all.
+    """Where the evidence comes from that a class is in the image at all.
 
-    ``image``: the whole picture seen as one more region. ``regions``: that, or a region of the picture,
+    ``picture``: the whole image seen as one more region. ``regions``: that, or a region of the image,
     whichever is surer, so that what only a close look shows is not held against itself.
     """
 
@@ -35,18 +31,18 @@ class Context(StrEnum):
 
 @dataclass(frozen=True)
 class Scoring:
-    """How detections are made of what the network says of regions; part of a detector's checkpoint.
+    """How detections are made of the network's outputs for regions; part of a detector's checkpoint.
 
-    The score of a region for a class is ``(p * fit ** fit_power * objectness ** objectness_power * prior **
-    context_power) ** score_power``: the class's probability, the predicted IoU of the region and its object,
-    MultiBox's confidence, and how likely the picture shows the class at all (``context``, with
-    ``context_floor`` for classes it gives no sign of). A power of 0 leaves a factor out. A product of several
-    factors is small where each of them is good; ``score_power`` brings it back to where a threshold is
-    expected, and changes no order. The defaults are those of R-CNN (arXiv
-    1311.2524): the probability alone, greedy suppression from ``nms_iou`` on, boxes moved by their offsets.
+    The score of a region for a class is ``(p * iou ** fit_power * objectness ** objectness_power * prior **
+    context_power) ** score_power``: the class's probability, the predicted IoU of the region and its object
+    (stored as "fit"), MultiBox's confidence, and how likely the image shows the class at all (``context``,
+    with ``context_floor`` for classes it gives no sign of). A power of 0 leaves a factor out. A product of
+    several factors is small where each of them is good; ``score_power`` brings it back to where a threshold
+    is expected, and changes no order. The defaults are those of R-CNN (arXiv 1311.2524): the probability
+    alone, greedy suppression from ``nms_iou`` on, boxes moved by their offsets.
 
     ``flip`` looks at every region mirrored as well and averages. ``refine`` is how often (0 or 1) moved boxes
-    are looked at and moved again: the best ``refine_regions`` of a picture that suppression would keep.
+    are looked at and moved again: the best ``refine_regions`` of an image that suppression would keep.
     ``vote_iou`` replaces each box that is kept by the mean of those that overlap it by so much, weighted by
     their scores for its class (Gidaris and Komodakis, arXiv 1505.01749, section 4.2); None does not.
     ``box_regression`` moves boxes by their offsets at all.
@@ -90,7 +86,7 @@ class Scoring:
 
     @classmethod
     def from_json(cls, entry: Mapping[str, Any]) -> "Scoring":
-        """What ``dataclasses.asdict`` made; a setting that the entry lacks has its default.
+        """Read what ``dataclasses.asdict`` made; a setting that the entry lacks has its default.
 
         Raises ParameterError for a setting that this version does not know, or one outside its range.
         """
@@ -123,18 +119,18 @@ def region_scores(
     probabilities: NDArray[np.float32],
     scoring: Scoring,
     *,
-    fit: NDArray[np.float32] | None = None,
+    predicted_iou: NDArray[np.float32] | None = None,
     objectness: NDArray[np.float32] | None = None,
     prior: NDArray[np.float32] | None = None,
 ) -> NDArray[np.float32]:
-    """Scores [R,C] in 0..1 of probabilities [R,C], each factor to its power.
+    """Return scores [R,C] in 0..1 of probabilities [R,C], each factor to its power.
 
-    ``fit`` [R] is the predicted IoU, ``objectness`` [R] as :func:`filled_objectness` gives it, ``prior`` [C]
-    how likely the picture shows each class. A factor that is None counts as 1.
+    ``predicted_iou`` [R] is that of a region and its object, ``objectness`` [R] as :func:`filled_objectness`
+    gives it, ``prior`` [C] how likely the image shows each class. A factor that is None counts as 1.
     """
     scores = probabilities
-    if fit is not None and scoring.fit_power:
-        scores = scores * (fit**scoring.fit_power)[:, None]
+    if predicted_iou is not None and scoring.fit_power:
+        scores = scores * (predicted_iou**scoring.fit_power)[:, None]
     if objectness is not None and scoring.objectness_power:
         scores = scores * (objectness**scoring.objectness_power)[:, None]
     if prior is not None and scoring.context_power:
@@ -145,7 +141,7 @@ def region_scores(
 
 
 def filled_objectness(boxes: Boxes, objectness: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Objectness [R] of proposals [R,4] whatever method they came from.
+    """Return the objectness [R] of proposals [R,4] whatever method they came from.
 
     Selective search has none (NaN): its boxes get that of the MultiBox box that overlaps them most, times
     the IoU. Where no box has any, all are 1: there is nothing to tell them apart.
@@ -161,9 +157,10 @@ def filled_objectness(boxes: Boxes, objectness: NDArray[np.float32]) -> NDArray[
 
 
 def class_posterior(probabilities: NDArray[np.float32]) -> NDArray[np.float32]:
-    """What a picture shows if it shows any class [C], from its probabilities [C+1], background last.
+    """Return the posterior [C] of an image's classes, given that it shows one, from probabilities [C+1].
 
-    A whole picture is seldom one object: that it is no object is no evidence against the classes.
+    Background is the last. A whole image is seldom one object: that it is no object is no evidence against
+    the classes.
     """
     classes = probabilities[:-1]
     return (classes / np.maximum(classes.sum(), np.finfo(np.float32).tiny)).astype(np.float32)
@@ -172,11 +169,11 @@ def class_posterior(probabilities: NDArray[np.float32]) -> NDArray[np.float32]:
 def class_prior(
     image: NDArray[np.float32], regions: NDArray[np.float32], scoring: Scoring
 ) -> NDArray[np.float32]:
-    """How likely a picture shows each class [C], between ``scoring.context_floor`` and 1.
+    """Return how likely an image shows each class [C], between ``scoring.context_floor`` and 1.
 
-    ``image`` [C] is the posterior of the whole picture, ``regions`` [R,C] the probabilities of its regions.
-    The likeliest class counts 1: a picture that is hard to make out as a whole keeps its best detections, and
-    thresholds keep their meaning. The floor is for objects too small to be seen in the whole picture.
+    ``image`` [C] is the posterior of the whole image, ``regions`` [R,C] the probabilities of its regions. The
+    likeliest class counts 1: an image that is hard to make out as a whole keeps its best detections, and
+    thresholds keep their meaning. The floor is for objects too small to be seen in the whole image.
     """
     sign = image / np.maximum(image.max(initial=0), np.finfo(np.float32).tiny)
     if scoring.context is Context.REGIONS and len(regions):

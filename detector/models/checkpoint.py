@@ -222,7 +222,7 @@ def _build(
         labels,
         len(metadata.detection),
         box_regression=any(name.startswith("box_head.") for name in tensors),
-        fit_prediction=any(name.startswith("fit_head.") for name in tensors),
+        iou_prediction=any(name.startswith("fit_head.") for name in tensors),
     )
     return network, multibox
 

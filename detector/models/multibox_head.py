@@ -45,7 +45,7 @@ class MultiBoxSpec:
     size: int
     grids: tuple[Grid, ...]
 
-    def priors(self) -> Boxes:
+    def anchors(self) -> Boxes:
         """All priors [K,4] in pixels of the stretched picture, in the order of the head's outputs."""
         return np.concatenate([grid.boxes(self.size) for grid in self.grids])
 

@@ -1,6 +1,7 @@
-"""The network that classifies regions: a backbone, a classifier of pooled rows, a box head, a fit head.
+"""The network that classifies regions: a backbone, class pooling, a box head, a head for the IoU.
 
-Letters for shapes: R regions, S rows of the classifier, C classes (background is the last of the C+1 logits).
+Letters for shapes: R regions, S sub-classes (outputs of the linear classifier), C classes (background is the
+last of the C+1 logits).
 """
 
 from typing import NamedTuple
@@ -12,73 +13,75 @@ from detector.models.backbone import CHANNELS, Backbone
 
 
 class RegionOutput(NamedTuple):
-    """logits [R,C+1], deltas [R,4] (:func:`detector.structures.boxes.encode`), rows [R,S] before pooling.
-
-    fit [R] is the logit of the IoU of the region and the object it shows, None without a fit head.
+    """logits [R,C+1], deltas [R,4] (:func:`detector.structures.boxes.encode`), sub_classes [R,S], the logits
+    before class pooling, and predicted_iou [R], the logit of the IoU of the region and the object it shows;
+    None without a head for it.
     """
 
     logits: Tensor
     deltas: Tensor
-    rows: Tensor
-    fit: Tensor | None = None
+    sub_classes: Tensor
+    predicted_iou: Tensor | None = None
 
 
 class RegionNetwork(nn.Module):
-    """Backbone, classifier, and the heads for boxes and fit, each of which a network may lack.
+    """Backbone, classifier, and the heads for boxes and the IoU, each of which a network may lack.
 
     A detection class may be many things the backbone can already tell apart: 118 of the 1000 ImageNet synsets
-    are dogs. So the classifier keeps one row for each of them, and a class's logit is the log-sum-exp of its
-    rows: its posterior is the sum of theirs. With the rows of an ImageNet classifier this is that
-    classifier's posterior folded onto the detection classes, before any training.
+    are dogs. So the classifier keeps one output for each of these sub-classes, and a class's logit is the
+    log-sum-exp of its sub-classes: its posterior is the sum of theirs. With the outputs of an ImageNet
+    classifier this is that classifier's posterior folded onto the detection classes, before any training.
+
+    In checkpoints the tensors of the head for the IoU are called ``fit_head.*``.
     """
 
     def __init__(
         self,
         backbone: Backbone,
-        row_labels: Tensor,
+        sub_class_labels: Tensor,
         num_classes: int,
         *,
         box_regression: bool = True,
-        fit_prediction: bool = False,
+        iou_prediction: bool = False,
     ) -> None:
-        """``row_labels`` [S] int64: each row's label, 0..C-1, C for background, -1 to take no part."""
+        """``sub_class_labels`` [S] int64: the class of each, 0..C-1, C for background, -1 to take no part."""
         super().__init__()
         self.backbone = backbone
-        self.pooling = RowPooling(row_labels, num_classes)
+        self.pooling = ClassPooling(sub_class_labels, num_classes)
         self.box_head = BoxHead() if box_regression else None
-        self.fit_head = FitHead() if fit_prediction else None
+        self.fit_head = IoUHead() if iou_prediction else None
 
     def forward(self, crops: Tensor) -> RegionOutput:
-        """Crops [R,3,224,224] -> logits, box offsets, fit."""
+        """Crops [R,3,224,224] -> logits, box offsets, sub-classes, IoU."""
         return self.heads(self.backbone.features(crops))
 
     def heads(self, maps: Tensor) -> RegionOutput:
-        """The trunk's maps [R,1024,7,7] -> logits, box offsets, fit."""
-        rows = self.backbone.pool(maps)  # R x S
+        """The trunk's maps [R,1024,7,7] -> logits, box offsets, sub-classes, IoU."""
+        sub_classes = self.backbone.pool(maps)  # R x S
         deltas = self.box_head(maps) if self.box_head is not None else maps.new_zeros(len(maps), 4)
-        fit = self.fit_head(maps) if self.fit_head is not None else None
-        return RegionOutput(self.pooling(rows), deltas, rows, fit)
+        predicted_iou = self.fit_head(maps) if self.fit_head is not None else None
+        return RegionOutput(self.pooling(sub_classes), deltas, sub_classes, predicted_iou)
 
 
-class RowPooling(nn.Module):
-    """Log-sum-exp of the rows that share a label: [R,S] -> [R,C+1]. Rows of label -1 take no part."""
+class ClassPooling(nn.Module):
+    """Log-sum-exp of the sub-classes of each class: [R,S] -> [R,C+1]. Those of label -1 take no part."""
 
     labels: Tensor
 
-    def __init__(self, row_labels: Tensor, num_classes: int) -> None:
+    def __init__(self, sub_class_labels: Tensor, num_classes: int) -> None:
         super().__init__()
         self.num_classes = num_classes
-        self.register_buffer("labels", row_labels.to(torch.int64))
+        self.register_buffer("labels", sub_class_labels.to(torch.int64))
 
-    def forward(self, rows: Tensor) -> Tensor:
-        rows = rows.float()
-        aside = self.num_classes + 1  # one more sum, for the rows that take no part; it is dropped
-        labels = torch.where(self.labels < 0, aside, self.labels).expand_as(rows)
+    def forward(self, logits: Tensor) -> Tensor:
+        logits = logits.float()
+        aside = self.num_classes + 1  # one more sum, for those that take no part; it is dropped
+        labels = torch.where(self.labels < 0, aside, self.labels).expand_as(logits)
         # Each class's own maximum is taken out first: a class far below the best would underflow to log(0).
-        peak = rows.new_full((len(rows), aside + 1), -torch.inf)
-        peak = peak.scatter_reduce(1, labels, rows.detach(), "amax")
-        peak = peak.clamp_min(-1e4)  # a class without rows: never seen, but its logit stays finite
-        shifted = (rows - peak.gather(1, labels)).exp()
+        peak = logits.new_full((len(logits), aside + 1), -torch.inf)
+        peak = peak.scatter_reduce(1, labels, logits.detach(), "amax")
+        peak = peak.clamp_min(-1e4)  # a class without sub-classes: never seen, but its logit stays finite
+        shifted = (logits - peak.gather(1, labels)).exp()
         total = torch.zeros_like(peak).scatter_add(1, labels, shifted)
         return (total.clamp_min(1e-30).log() + peak)[:, :-1]
 
@@ -107,8 +110,8 @@ class BoxHead(nn.Module):
         return self.regress(torch.relu(self.reduce(maps)).flatten(1)) * self.scale
 
 
-class FitHead(nn.Module):
-    """How well a region fits the object it shows, whatever that is: [R,1024,7,7] -> logit of the IoU [R].
+class IoUHead(nn.Module):
+    """Predicts the IoU of a region and the object it shows, whatever that is: [R,1024,7,7] -> logit [R].
 
     A classifier's probability says what a region shows and little of how tightly; suppression needs both
     (IoU-Net, arXiv 1807.11590, section 3). What is there stands in the mean of the maps, how it lies in the

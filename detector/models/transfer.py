@@ -1,6 +1,7 @@
-"""A detector of any class list, to be trained, out of a detector or a classifier of other classes.
+"""What a checkpoint takes over from another: what it knows of classes, for a new class list; a MultiBox head.
 
-Letters for shapes: S rows of whole-picture classes (ILSVRC's 1000 synsets), C classes of the new list.
+Letters for shapes: S sub-classes that are classes of whole images (ILSVRC's 1000 synsets), C classes of the
+new list.
 """
 
 import copy
@@ -10,29 +11,33 @@ from functools import cache
 import torch
 from torch import Tensor, nn
 
+from detector.errors import CheckpointError, ParameterError
 from detector.models.backbone import CHANNELS
 from detector.models.checkpoint import Checkpoint
-from detector.models.from_classifier import fold, meanings
-from detector.models.region_network import BoxHead, FitHead, RegionNetwork, RowPooling
+from detector.models.from_classifier import from_classifier
+from detector.models.multibox_head import stages_read
+from detector.models.region_network import BoxHead, ClassPooling, IoUHead, RegionNetwork
+from detector.structures.class_aliases import class_aliases
 from detector.structures.classes import ClassList, cls_to_det, ilsvrc_cls, ilsvrc_det
 
 
 def transfer(init: Checkpoint, classes: ClassList) -> Checkpoint:
-    """A region network of ``classes`` that starts from what ``init`` knows, in float32, ready for training.
+    """Make a region network of ``classes`` that starts from what ``init`` knows, in float32, to be trained.
 
-    The classifier's rows are ``init``'s S rows of whole-picture classes, unchanged (so the file still
-    classifies whole pictures, and training can be held to them), then one row a class, then background's.
-    Where ``init`` knows a class by its id, its name or an alias, the class pools
-    the synsets that belong to it and its own row starts as the one it had; where only synsets know it, as
-    their mean; else as the mean of all own rows: an object of no known kind. Synsets of no class of the list
-    are background, as in ``fold``, if every class is known; else they take no part, for they may be what a
-    class unknown by name looks like (a "hard hat" is a crash helmet), and would hold it down. Background's
-    row, the heads for boxes and fit, and MultiBox carry over; heads that are missing are new. A classifier is
-    folded first: for the 200 ILSVRC classes the result is that of ``fold(init, own_rows=True)``.
+    The sub-classes are ``init``'s S classes of whole images, unchanged (so the file still classifies whole
+    images, and training can be held to them), then one of each class's own, then background's. Where ``init``
+    knows a class by its id, its name or an alias, the class pools the synsets that belong to it, and its own
+    sub-class starts as the one it had; where only synsets know it, as their mean; else as the mean of all own
+    ones: an object of no known kind. Synsets of no class of the list are background, as in
+    :func:`from_classifier`, if every class is known; else they take no part, for they may be what a class
+    unknown by name looks like (a "hard hat" is a crash helmet), and would hold it down. Background's own
+    sub-class, the heads for boxes and the IoU, and MultiBox carry over; heads that are missing are new. A
+    classifier is folded first: for the 200 ILSVRC classes the result is that of
+    ``from_classifier(init, own_sub_classes=True)``.
 
     Raises CheckpointError for a classifier of other than the 1000 ILSVRC classes.
     """
-    start = init if init.metadata.detection is not None else fold(init, own_rows=True)
+    start = init if init.metadata.detection is not None else from_classifier(init, own_sub_classes=True)
     network, known = start.network, start.metadata.detection
     assert isinstance(network, RegionNetwork)
     assert known is not None
@@ -40,7 +45,7 @@ def transfer(init: Checkpoint, classes: ClassList) -> Checkpoint:
     old = network.backbone.classifier
     weight, bias = old.weight.detach(), old.bias.detach()
     labels = _synset_labels(synsets, classes, len(classes) if all(knows(start, classes)) else -1)
-    own = _own_rows(weight, bias, network.pooling.labels, len(synsets), known, classes, labels)
+    own = _own_sub_classes(weight, bias, network.pooling.labels, len(synsets), known, classes, labels)
     rows = torch.cat([torch.cat([weight[: len(synsets)], bias[: len(synsets), None]], dim=1), own])
 
     network = copy.deepcopy(network)
@@ -48,59 +53,59 @@ def transfer(init: Checkpoint, classes: ClassList) -> Checkpoint:
     with torch.no_grad():
         network.backbone.classifier.weight.copy_(rows[:, :-1])
         network.backbone.classifier.bias.copy_(rows[:, -1])
-    network.pooling = RowPooling(torch.cat([labels, torch.arange(len(classes) + 1)]), len(classes))
+    network.pooling = ClassPooling(torch.cat([labels, torch.arange(len(classes) + 1)]), len(classes))
     if network.box_head is None:
         network.box_head = BoxHead()
     if network.fit_head is None:
-        network.fit_head = FitHead()
+        network.fit_head = IoUHead()
     return Checkpoint(
         network.float().eval(), replace(start.metadata, detection=classes, metrics={}), init.multibox
     )
 
 
 def knows(init: Checkpoint, classes: ClassList) -> list[bool]:
-    """Whether ``init`` has something to start each class [C] from: the class itself, or a synset of it."""
+    """Return for each class [C] whether ``init`` can start it: from the class itself, or a synset of it."""
     known = [known for known in (init.metadata.detection, init.metadata.classification) if known is not None]
     there = {
-        meaning
+        alias
         for known_classes in known
         for class_id, name in zip(known_classes.ids, known_classes.names, strict=True)
-        for meaning in meanings(class_id, name)
+        for alias in class_aliases(class_id, name)
     }
     if init.metadata.classification is not None:
         there |= set(_parents().values())
     pairs = zip(classes.ids, classes.names, strict=True)
-    return [bool(meanings(class_id, name) & there) for class_id, name in pairs]
+    return [bool(class_aliases(class_id, name) & there) for class_id, name in pairs]
 
 
 def _synset_labels(synsets: ClassList, classes: ClassList, others: int) -> Tensor:
-    """The new label of each synset's row [S]; ``others`` where it belongs to no class.
+    """Return the new label of each synset [S]; ``others`` where it belongs to no class.
 
     A class that is the synset itself comes before one that the synset is a kind of: next to "Chihuahua",
     "dog" pools the other dogs.
     """
     label_of: dict[str, int] = {}
     for label in reversed(range(len(classes))):  # of two names of one thing the first in the list has it
-        label_of |= dict.fromkeys(meanings(classes.ids[label], classes.names[label]), label)
+        label_of |= dict.fromkeys(class_aliases(classes.ids[label], classes.names[label]), label)
     parent = _parents()
     labels = torch.full((len(synsets),), others)
-    for row, (wnid, name) in enumerate(zip(synsets.ids, synsets.names, strict=True)):
-        for meaning in (*meanings(wnid, name), parent.get(wnid)):
-            if meaning in label_of:
-                labels[row] = label_of[meaning]
+    for index, (wnid, name) in enumerate(zip(synsets.ids, synsets.names, strict=True)):
+        for alias in (*class_aliases(wnid, name), parent.get(wnid)):
+            if alias in label_of:
+                labels[index] = label_of[alias]
                 break
     return labels
 
 
 @cache
 def _parents() -> dict[str, str]:
-    """The detection class of each synset that has one, by WordNet ids."""
+    """Return the detection class of each synset that has one, by WordNet ids."""
     detection = ilsvrc_det().ids
     pairs = zip(ilsvrc_cls().ids, cls_to_det(), strict=True)
     return {wnid: detection[label] for wnid, label in pairs if label >= 0}
 
 
-def _own_rows(
+def _own_sub_classes(
     weight: Tensor,
     bias: Tensor,
     old_labels: Tensor,
@@ -109,15 +114,17 @@ def _own_rows(
     classes: ClassList,
     labels: Tensor,
 ) -> Tensor:
-    """Where the own rows of the classes and of background start: weights and bias, [C+1,1024+1]."""
+    """Return what the own sub-classes of C classes and background start from: weights, bias [C+1,1025]."""
     rows = torch.cat([weight, bias[:, None]], dim=1)
     own_of = [rows[synsets:][old_labels[synsets:] == label] for label in range(len(known) + 1)]
-    kinds = [meanings(class_id, name) for class_id, name in zip(known.ids, known.names, strict=True)]
+    kinds = [class_aliases(class_id, name) for class_id, name in zip(known.ids, known.names, strict=True)]
     neutral = torch.cat(own_of[:-1]) if any(map(len, own_of[:-1])) else rows.new_zeros(1, rows.shape[1])
     started = []
     for label, (class_id, name) in enumerate(zip(classes.ids, classes.names, strict=True)):
-        mine = meanings(class_id, name)
-        same = torch.cat([rows[:0], *(own for own, kind in zip(own_of, kinds, strict=False) if kind & mine)])
+        aliases = class_aliases(class_id, name)
+        same = torch.cat(
+            [rows[:0], *(own for own, kind in zip(own_of, kinds, strict=False) if kind & aliases)]
+        )
         pooled = rows[:synsets][labels == label]
         if len(same):
             started.append(same.mean(dim=0))
@@ -130,5 +137,34 @@ def _own_rows(
 
 
 def _below(row: Tensor) -> Tensor:
-    """A row whose logit is two lower: it starts as an addition to the synsets' rows (see ``fold``)."""
+    """Lower the logit of weights and bias [1025] by two: it adds to the synsets (:func:`from_classifier`)."""
     return torch.cat([row[:-1], row[-1:] - 2.0])
+
+
+def attach_multibox_head(checkpoint: Checkpoint, giver: Checkpoint) -> Checkpoint:
+    """Return ``checkpoint`` with the MultiBox head of ``giver``, if it has the stages that the head reads.
+
+    Weights that differ only because one file holds them in half precision count as the same. Raises
+    CheckpointError if ``giver`` has no head, or if the stages that it reads differ.
+    """
+    head = giver.multibox
+    if head is None:
+        raise CheckpointError(f"{giver.metadata.name} has no MultiBox head to give")
+    try:
+        count = stages_read(checkpoint.backbone.features, head.spec.stages)
+    except ParameterError as error:
+        raise CheckpointError(f"{checkpoint.metadata.name} cannot take the head: {error}") from error
+    own, given = (c.backbone.features[:count].state_dict() for c in (checkpoint, giver))
+    if own.keys() != given.keys() or any(
+        own[name].shape != given[name].shape or not torch.equal(own[name].half(), given[name].half())
+        for name in own
+    ):
+        raise CheckpointError(
+            f"{checkpoint.metadata.name} and {giver.metadata.name} differ in the stages that the MultiBox "
+            "head reads; train a head with training/train_multibox.py --init"
+        )
+    training = dict(checkpoint.metadata.training)
+    if "multibox" in giver.metadata.training:
+        training["multibox"] = giver.metadata.training["multibox"]
+    metadata = replace(checkpoint.metadata, multibox=head.spec, training=training)
+    return replace(checkpoint, metadata=metadata, multibox=head)

@@ -1,4 +1,4 @@
-"""Selective search and MultiBox joined: each finds what the other misses.
+"""Fusion of selective search and MultiBox: each finds what the other misses.
 
 GoogLeNet (arXiv 1409.4842, section 8) halves the boxes of selective search by larger superpixels and adds 200
 of MultiBox: 60 % of R-CNN's boxes, and more of the objects. Letters for shapes: A, B and R boxes.
@@ -14,8 +14,8 @@ SAME_IOU = 0.85
 """Two boxes that overlap by more are one region to the classifier: the later one is dropped."""
 
 
-def union(search: Proposals, multibox: Proposals, same_iou: float = SAME_IOU) -> Proposals:
-    """The boxes of both, in turn and each in its own order, so that a prefix is still a good budget.
+def fuse(search: Proposals, multibox: Proposals, same_iou: float = SAME_IOU) -> Proposals:
+    """Return the boxes of both, in turn and each in its own order, so that a prefix is still a good budget.
 
     A box that nearly equals one of the other source before it is left out; each source is trusted to have
     left out its own near-duplicates as far as it wants to.
@@ -31,19 +31,19 @@ def union(search: Proposals, multibox: Proposals, same_iou: float = SAME_IOU) ->
 
 
 def _in_turn(a: int, b: int) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
-    """An order of A and then B boxes that takes from both in turn, and which of it [A+B] are of the first."""
+    """Return an order [A+B] of A and then B boxes that takes from both in turn, and which are of the A."""
     place = np.concatenate([2 * np.arange(a), 2 * np.arange(b) + 1])
     order = np.argsort(place, kind="stable")
     return order, order < a
 
 
 def _repeats(boxes: Boxes, first: NDArray[np.bool_], same_iou: float) -> NDArray[np.bool_]:
-    """Which boxes [R,4] nearly equal one before them that is of the other source."""
+    """Mark boxes [R,4] that nearly equal one before them of the other source; ``first`` [R] says which."""
     repeated = np.zeros(len(boxes), np.bool_)
-    mine, other = np.flatnonzero(first), np.flatnonzero(~first)
-    near = iou(boxes[mine], boxes[other]) > same_iou  # A x B
-    earlier = mine[:, None] < other[None, :]
+    a, b = np.flatnonzero(first), np.flatnonzero(~first)
+    near = iou(boxes[a], boxes[b]) > same_iou  # A x B
+    earlier = a[:, None] < b[None, :]
     # A box that is dropped itself still stands for its twin: the twin of the twin would be as near.
-    repeated[other] = (near & earlier).any(axis=0)
-    repeated[mine] = (near & ~earlier).any(axis=1)
+    repeated[b] = (near & earlier).any(axis=0)
+    repeated[a] = (near & ~earlier).any(axis=1)
     return repeated

@@ -1,7 +1,7 @@
-"""MultiBox proposals: one look of the network at the whole picture says where objects may be.
+"""MultiBox proposals: one pass of the network over the whole image says where objects may be.
 
 Erhan et al., "Scalable Object Detection using Deep Neural Networks" (CVPR 2014), as GoogLeNet used it (arXiv
-1409.4842, section 8). It costs what one region costs. Letters for shapes: K priors, R proposals.
+1409.4842, section 8). It costs what one region costs. Letters for shapes: K anchors, R proposals.
 """
 
 from dataclasses import replace
@@ -13,10 +13,9 @@ from torch import Tensor, nn
 from torchvision.ops import nms
 
 from detector.errors import ParameterError
-from detector.inference.engine import Engine
-from detector.inference.image_view import View
-from detector.inference.looks import Look, Steps, complete
-from detector.inference.region_crops import Preprocessing
+from detector.inference.engine import Engine, InferenceNetwork, Outputs
+from detector.inference.executor import Executor, ForwardRequest, Priority, run_directly
+from detector.inference.region_crops import ImageView, Preprocessing
 from detector.io.decoding import ImageInput
 from detector.models.multibox_head import MultiBoxHead, MultiBoxNetwork, split_output
 from detector.proposals.selective_search.ranking import placed_by_coverage
@@ -27,7 +26,7 @@ MAX_BOXES = 200
 """As many as GoogLeNet's detector took (arXiv 1409.4842, section 8)."""
 
 NEAR_DUPLICATE_IOU = 0.85
-"""Two boxes that overlap by more show the same thing: the less certain one is dropped."""
+"""Of two boxes that overlap by more the less certain one is dropped: they show the same thing."""
 
 _LIKELIEST = 1500
 _CANDIDATES = 500
@@ -37,63 +36,77 @@ _MIN_SIDE = 4.0
 _PARTS_OF_OBJECTNESS = 1 << 12
 
 
-class MultiBox:
-    """Proposes boxes of pictures with a head and the trunk that it reads, shared with the detector."""
+class MultiBoxInference(InferenceNetwork):
+    """A MultiBox head and the stages of a trunk that it reads, the head in the trunk's precision.
 
-    def __init__(
-        self,
-        features: nn.Sequential,
-        head: MultiBoxHead,
-        preprocessing: Preprocessing,
-        *,
-        device: str = "auto",
-        precision: str = "auto",
-    ) -> None:
+    Images [N,3,size,size] -> ``objectness`` [N,K] in 0..1, ``offsets`` [N,K,4].
+    """
+
+    def __init__(self, features: nn.Sequential, head: MultiBoxHead) -> None:
         """Raises ParameterError if the trunk has no such stages as the head reads."""
-        self.priors = head.spec.priors()
-        self._preprocessing = replace(preprocessing, size=head.spec.size, context=0)
-        network = MultiBoxNetwork(features, head)
-        self._engine = Engine(network, network, split_output, device=device, precision=precision)
+        super().__init__(MultiBoxNetwork(features, head), _outputs)
+        self.spec = head.spec
 
-    def propose(self, image: ImageInput, max_boxes: int = MAX_BOXES) -> Proposals:
-        """At most ``max_boxes`` boxes of a picture [H,W,3], best first, near-duplicates left out.
+
+def _outputs(output: Tensor) -> Outputs:
+    objectness, offsets = split_output(output)
+    return {"objectness": objectness, "offsets": offsets}
+
+
+class MultiBox:
+    """Proposes boxes of images with a network that it neither moves nor copies."""
+
+    def __init__(self, network: MultiBoxInference, preprocessing: Preprocessing) -> None:
+        """``preprocessing`` is that of the detector, whose trunk the network reads."""
+        self.anchors = network.spec.anchors()
+        self._preprocessing = replace(preprocessing, size=network.spec.size, context=0)
+        self._engine = Engine(network)
+
+    def propose(
+        self,
+        image: ImageInput | ImageView,
+        max_boxes: int = MAX_BOXES,
+        *,
+        executor: Executor = run_directly,
+    ) -> Proposals:
+        """Return at most ``max_boxes`` boxes of an image [H,W,3], best first, without near-duplicates.
 
         The likeliest comes first; after it always the box that adds most to how well the likely objects are
         covered, so that a prefix is a good budget: a second box around a sure object comes after the first
-        around a doubtful one. Raises ParameterError for no boxes asked for, or an array that is no picture.
+        around a doubtful one. Raises ParameterError for no boxes asked for, or an array that is no image.
         """
-        return complete(self.proposing(View(image, self._preprocessing), max_boxes))
-
-    def proposing(self, view: View, max_boxes: int = MAX_BOXES) -> Steps[Proposals]:
-        """Steps to the same, of a picture that others look at as well."""
         if max_boxes < 1:
             raise ParameterError(f"max_boxes must be at least 1, got {max_boxes}")
+        view = ImageView.of(image, self._preprocessing)
         size, device = self._preprocessing.size, self._engine.device
 
-        def crop(first: int, last: int) -> Tensor:
-            """The whole picture stretched to the head's square input."""
+        def make_crop(first: int, last: int) -> Tensor:
+            """Stretch the whole image to the head's square input."""
             return view.crops(view.whole[first:last], size, device)
 
-        objectness, offsets = yield Look(self._engine, 1, crop)
-        boxes, confidence = likeliest(self.priors, offsets[0], objectness[0])
+        # Urgent: without this one row nothing is known of where to look.
+        outputs = executor(ForwardRequest(self._engine, 1, make_crop, Priority.URGENT))
+        boxes, objectness = likeliest(self.anchors, outputs["offsets"][0], outputs["objectness"][0])
         scale = np.array([view.width, view.height] * 2, np.float32) / np.float32(size)
         boxes = clip(boxes * scale, view.width, view.height)
-        kept = without_near_duplicates(boxes, confidence)[:_CANDIDATES]
-        kept = kept[by_coverage(boxes[kept], confidence[kept], max_boxes)]
-        return Proposals(boxes[kept], np.full(len(kept), Source.MULTIBOX, np.int8), confidence[kept])
+        kept = without_near_duplicates(boxes, objectness)[:_CANDIDATES]
+        kept = kept[by_coverage(boxes[kept], objectness[kept], max_boxes)]
+        return Proposals(boxes[kept], np.full(len(kept), Source.MULTIBOX, np.int8), objectness[kept])
 
 
-def likeliest(priors: Boxes, offsets: Tensor, objectness: Tensor) -> tuple[Boxes, NDArray[np.float32]]:
-    """Boxes [R,4] in the pixels of priors [K,4], moved by offsets [K,4], and their objectness [R], the
-    likeliest first; what cannot come among the first few hundred is left out."""
+def likeliest(anchors: Boxes, offsets: Tensor, objectness: Tensor) -> tuple[Boxes, NDArray[np.float32]]:
+    """Return boxes [R,4] in the pixels of anchors [K,4], moved by offsets [K,4], and their objectness [R].
+
+    The likeliest comes first; what cannot come among the first few hundred is left out.
+    """
     order = torch.argsort(objectness, descending=True, stable=True)[:_LIKELIEST].numpy()
-    return decode(priors[order], offsets.numpy()[order]), objectness.numpy()[order]
+    return decode(anchors[order], offsets.numpy()[order]), objectness.numpy()[order]
 
 
 def without_near_duplicates(
     boxes: Boxes, objectness: NDArray[np.float32], iou: float = NEAR_DUPLICATE_IOU
 ) -> NDArray[np.int64]:
-    """Indices of those of boxes [R,4], likeliest first, that no likelier one nearly equals.
+    """Return the indices of those of boxes [R,4], likeliest first, that no likelier one nearly equals.
 
     Boxes of less than four pixels a side are left out: nothing can be seen in them.
     """
@@ -103,8 +116,8 @@ def without_near_duplicates(
 
 
 def by_coverage(boxes: Boxes, objectness: NDArray[np.float32], count: int) -> NDArray[np.int64]:
-    """Indices of ``count`` of boxes [R,4], likeliest first, in the order in which they cover likely objects:
-    the rule that orders selective search's boxes."""
+    """Return the indices of ``count`` of boxes [R,4], given likeliest first, in the order in which they cover
+    likely objects: the rule that orders selective search's boxes."""
     if not len(boxes):
         return np.zeros(0, np.int64)
     weights = np.round(objectness * _PARTS_OF_OBJECTNESS).astype(np.int32)

@@ -1,28 +1,24 @@
-"""Ways to propose: how much time is spent on where to look."""
+"""Profiles: which methods propose boxes, and how many of these are kept."""
 
 from dataclasses import replace
 
 import torch
 
 from detector.errors import ParameterError
-from detector.inference.image_view import View
-from detector.inference.looks import Steps, complete
-from detector.inference.region_crops import Preprocessing
+from detector.inference.executor import Executor, run_directly
+from detector.inference.region_crops import ImageView, Preprocessing
 from detector.io.decoding import ImageInput
 from detector.options import Profile
-from detector.proposals.fusion import union
+from detector.proposals.fusion import fuse
 from detector.proposals.multibox import MAX_BOXES, MultiBox
 from detector.proposals.selective_search.search import selective_search
 from detector.structures.boxes import clip
 from detector.structures.proposals import Proposals
 
-UNION_SUPERPIXEL_SCALE = 2.0
+FUSION_SUPERPIXEL_SCALE = 2.0
 """GoogLeNet (arXiv 1409.4842, section 8) doubled the superpixels, and so halved the boxes."""
 
-
-# Selective search has as many independent parts; threads are as many as the network may use.
-_MAX_THREADS = 4
-
+_MAX_THREADS = 4  # selective search has as many independent parts; never more than the network may use
 
 BUDGETS: dict[Profile, int | None] = {
     Profile.FAST: 60,
@@ -30,11 +26,11 @@ BUDGETS: dict[Profile, int | None] = {
     Profile.PAPER: None,
     Profile.SEARCH: 120,
 }
-"""Boxes of a picture that a profile keeps unless told otherwise; None keeps all."""
+"""Boxes of an image that a profile keeps unless told otherwise; None keeps all."""
 
 
 class Proposer:
-    """Proposes boxes of pictures by profile, at the size of picture that the network is used to."""
+    """Proposes boxes of images by profile, at the size of image that the network is used to."""
 
     def __init__(self, preprocessing: Preprocessing, multibox: MultiBox | None) -> None:
         self.multibox = multibox
@@ -46,32 +42,32 @@ class Proposer:
         return Profile.BALANCED if self.multibox is not None else Profile.SEARCH
 
     def propose(
-        self, image: ImageInput, profile: Profile | str | None = None, max_boxes: int | None = None
+        self,
+        image: ImageInput | ImageView,
+        profile: Profile | str | None = None,
+        max_boxes: int | None = None,
+        *,
+        executor: Executor = run_directly,
     ) -> Proposals:
-        """Boxes of a picture [H,W,3] in its pixels, best first; ``max_boxes`` overrides the profile's number.
+        """Return boxes of an image [H,W,3] in its pixels, best first; ``max_boxes`` overrides the profile's.
 
         Raises ParameterError for an unknown profile, or one that needs a MultiBox head where there is none.
         """
-        return complete(self.proposing(View(image, self._preprocessing), profile, max_boxes))
-
-    def proposing(
-        self, view: View, profile: Profile | str | None = None, max_boxes: int | None = None
-    ) -> Steps[Proposals]:
-        """Steps to the same, of a picture that others look at as well."""
         profile = self.check_profile(profile)
         if max_boxes is not None and max_boxes < 1:
             raise ParameterError(f"max_boxes must be at least 1, got {max_boxes}")
         budget = max_boxes or BUDGETS[profile]
+        view = ImageView.of(image, self._preprocessing)
         if profile is Profile.SEARCH:
             return _search(view, 1.0, budget)
         assert self.multibox is not None
         if profile is Profile.FAST:
-            return (yield from self.multibox.proposing(view, budget or MAX_BOXES))
-        search = _search(view, UNION_SUPERPIXEL_SCALE, budget)
-        return union(search, (yield from self.multibox.proposing(view))).first(budget)
+            return self.multibox.propose(view, budget or MAX_BOXES, executor=executor)
+        search = _search(view, FUSION_SUPERPIXEL_SCALE, budget)
+        return fuse(search, self.multibox.propose(view, executor=executor)).first(budget)
 
     def check_profile(self, profile: Profile | str | None) -> Profile:
-        """The profile that is meant, the default one for None. Raises ParameterError as :meth:`propose`."""
+        """Return the profile of a name, the default for None. Raises ParameterError as :meth:`propose`."""
         if profile is None:
             return self.default_profile
         if profile not in tuple(Profile):
@@ -85,7 +81,8 @@ class Proposer:
         return profile
 
 
-def _search(view: View, scale: float, budget: int | None) -> Proposals:
+def _search(view: ImageView, scale: float, budget: int | None) -> Proposals:
+    """Run selective search on the reduced image; return its boxes in the pixels of the image."""
     threads = min(torch.get_num_threads(), _MAX_THREADS)
-    found = selective_search(view.pixels, superpixel_scale=scale, max_boxes=budget, threads=threads)
-    return replace(found, boxes=clip(found.boxes / view.factors, view.width, view.height))
+    proposals = selective_search(view.pixels, superpixel_scale=scale, max_boxes=budget, threads=threads)
+    return replace(proposals, boxes=clip(proposals.boxes / view.factors, view.width, view.height))

@@ -9,11 +9,10 @@ import pytest
 
 from api.frontend.settings import Settings
 from api.protocol.tasks import ClassifyTask, DetectTask
-from api.worker.handlers import Clock, Result, steps_of
+from api.worker.handlers import Result, Stopwatch, handle_task
 from api.worker.loaded_model import load_model
 from api.worker.settings import worker_settings
 from detector import Scoring, load_classifier, load_detector
-from detector.inference.looks import complete
 from detector.io.decoding import Limits
 from detector.models.checkpoint import load_checkpoint, save_checkpoint
 
@@ -37,7 +36,7 @@ def _answers(weights: list[Path], image: bytes) -> tuple[Result, Result]:
     settings = worker_settings(Settings(weights=tuple(weights), device="cpu", max_proposals=6))[0]
     model = load_model("default", settings)
     tasks = (DetectTask(0.0, 5, None, None, "json", None), ClassifyTask(top=2, crops=1))
-    detected, classified = (complete(steps_of(task, model, image, Limits(), Clock())) for task in tasks)
+    detected, classified = (handle_task(task, model, image, Limits(), Stopwatch()) for task in tasks)
     return detected, classified
 
 

@@ -10,7 +10,7 @@ from detector.models.checkpoint import (
     Checkpoint,
     save_checkpoint,
 )
-from detector.models.from_classifier import fold
+from detector.models.from_classifier import from_classifier
 from tests.training.small_sets import rectangles, write_voc
 
 
@@ -27,7 +27,7 @@ def init_path(untrained: Checkpoint, tmp_path_factory: pytest.TempPathFactory) -
     """An untrained detector, in the precision that it is kept in."""
     path = tmp_path_factory.mktemp("init") / "init.safetensors"
     torch.manual_seed(1)
-    start = fold(untrained, own_rows=True)
+    start = from_classifier(untrained, own_sub_classes=True)
     metadata = replace(start.metadata, metrics={"mAP": 0.25}, training={"iterations": 5}, licence="of a test")
     save_checkpoint(path, replace(start, metadata=metadata))
     return path

@@ -16,7 +16,7 @@ NAN = float("nan")
 def heads_that_tell(*, dropout: float = 0.0) -> RegionNetwork:
     """Its logits are the means of the first three of the trunk's last maps, where nothing drops out."""
     torch.manual_seed(0)
-    network = RegionNetwork(GoogLeNet(CLASSES + 1), torch.arange(CLASSES + 1), CLASSES, fit_prediction=True)
+    network = RegionNetwork(GoogLeNet(CLASSES + 1), torch.arange(CLASSES + 1), CLASSES, iou_prediction=True)
     network.backbone.dropout.p = dropout
     with torch.no_grad():
         network.backbone.classifier.weight.copy_(torch.eye(CLASSES + 1, 1024))

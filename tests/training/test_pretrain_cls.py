@@ -8,7 +8,7 @@ import typer
 from typer.testing import CliRunner
 
 from detector.models.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
-from detector.models.from_classifier import fold
+from detector.models.from_classifier import from_classifier
 from detector.models.metadata import Metadata
 from detector.models.torchvision_googlenet import TorchvisionGoogLeNet
 from detector.structures.classes import ClassList, ilsvrc_cls
@@ -106,7 +106,7 @@ def test_settings_below_one_are_mistakes_of_usage(ilsvrc: Path, tmp_path: Path, 
 
 def test_the_same_classes_keep_the_classifier(untrained: Checkpoint) -> None:
     """Also of a detector, whose further rows are left out; trunk and preprocessing come along."""
-    for init in (untrained, fold(untrained, own_rows=True)):
+    for init in (untrained, from_classifier(untrained, own_sub_classes=True)):
         start = from_checkpoint(init, ilsvrc_cls(), seed=3)
         state = start.network.state_dict()
         for name, value in untrained.backbone.state_dict().items():

@@ -17,7 +17,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from detector.errors import ImageError
 from detector.inference.region_crops import Preprocessing, normalise, warp
-from detector.inference.test_time_crops import crops_of
+from detector.inference.test_time_crops import crop_windows
 from detector.io.decoding import RGB, load
 from training.classification.augmentation import (
     Distortion,
@@ -143,7 +143,7 @@ class MeasuredPieces(Dataset[Piece]):
         )
 
     def _view(self, image: RGB) -> Tensor:
-        box = crops_of(image.shape[1], image.shape[0], 1).boxes
+        box = crop_windows(image.shape[1], image.shape[0], 1).windows
         return warp(normalise(image, self._preprocessing, torch.device("cpu")), box, self._preprocessing)[0]
 
 

@@ -10,7 +10,9 @@ from tqdm import tqdm
 
 from detector.errors import DatasetError
 from detector.evaluation.classification import top_k_error
-from detector.inference.engine import Engine
+from detector.inference.classifier import ClassifierHeads
+from detector.inference.engine import Engine, InferenceNetwork, place
+from detector.inference.executor import ForwardRequest, run_directly
 from detector.io.atomic_write import write_whole
 from detector.models.checkpoint import Checkpoint, save_checkpoint
 from detector.models.googlenet import GoogLeNet
@@ -78,12 +80,8 @@ class Results:
 
     def _accuracy(self, network: GoogLeNet) -> tuple[dict[str, float], int]:
         """Accuracy by name, and of how many pictures; the same in every process."""
-        engine = Engine(
-            network.features,
-            network,
-            lambda maps: (network.pool(maps).softmax(dim=1),),
-            device=str(self._device),
-        )
+        parts = InferenceNetwork(network.features, ClassifierHeads([network], len(network.classifier.bias)))
+        engine = Engine(place(parts, device=str(self._device)))
         pieces = MeasuredPieces(self._images, self._metadata.preprocessing, self._world)
         counts = torch.zeros(1 + len(_KS), dtype=torch.float64)
         for piece in tqdm(
@@ -104,7 +102,8 @@ class Results:
         count = len(piece.labels)
         if not count:
             return torch.zeros(1 + len(_KS), dtype=torch.float64)
-        (scores,) = engine.run(piece.pixels.to(engine.device))
+        request = ForwardRequest.of(engine, piece.pixels.to(engine.device))
+        scores = run_directly(request)["probabilities"]
         error = top_k_error(scores.numpy(), piece.labels.numpy(), _KS)
         right = [round((1 - error[k]) * count) for k in _KS]
         return torch.tensor([count, *right], dtype=torch.float64)

@@ -10,17 +10,18 @@ from pathlib import Path
 from detector.errors import ParameterError
 from detector.evaluation.by_class import DetEvaluation
 from detector.inference.detector import Detector
+from detector.inference.ensemble import Ensemble
 from detector.inference.scoring import Scoring
 from detector.models.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
-from detector.models.from_classifier import fold
+from detector.models.from_classifier import from_classifier
 from detector.options import Profile
 from training.evaluating.cache import DetectionCache
-from training.evaluating.run import MAX_DETECTIONS, SCORE_THRESHOLD, CacheOf, ProfileRun
+from training.evaluating.run import MAX_DETECTIONS, SCORE_THRESHOLD, CacheOf, Candidate, ProfileRun
 
 
 @dataclass(frozen=True)
 class System:
-    """Weights as they are run: a detector for each scoring, by its name; all the same but for that.
+    """Weights as they are run: a candidate for each scoring, and for each size of an ensemble.
 
     ``titles`` are what a table calls the runs, by how many of the first members they are of: a network's
     name, and its file where others have that name too.
@@ -28,7 +29,7 @@ class System:
 
     titles: dict[int, str]
     paths: tuple[Path, ...]
-    detectors: dict[str, Detector]
+    candidates: list[Candidate]
 
     @property
     def title(self) -> str:
@@ -36,16 +37,16 @@ class System:
         return self.titles[len(self.paths)]
 
     @property
-    def any(self) -> Detector:
-        """Any of them, for what scoring has no part in."""
-        return next(iter(self.detectors.values()))
+    def whole(self) -> Detector:
+        """A detector of all members, under any of the scorings."""
+        return self.candidates[-1].detector
 
     def profiles(self, chosen: Sequence[Profile] | None) -> list[Profile]:
-        """The profiles to run, each once; by default the weights' own."""
-        return list(dict.fromkeys(chosen or [self.any.profile]))
+        """Return the profiles to run, each once; by default the weights' own."""
+        return list(dict.fromkeys(chosen or [self.whole.profile]))
 
     def cache_of(self, folder: Path, max_proposals: int | None, device: str) -> CacheOf:
-        """Where what a run finds is kept, below ``folder``."""
+        """Return what says where that which a run finds is kept, below ``folder``."""
         weights = [hashlib.sha256(path.read_bytes()).hexdigest() for path in self.paths]
 
         def of(run: ProfileRun) -> DetectionCache:
@@ -66,7 +67,7 @@ class System:
 def make_systems(
     paths: Sequence[Path], *, ensemble: bool, scorings: Sequence[str], device: str
 ) -> list[System]:
-    """A system for each weights file, or one of all as an ensemble, to be run at every size up to its own.
+    """Make a system for each weights file, or one of all as an ensemble, to be run at every size.
 
     A checkpoint that only classifies is folded onto the 200 classes. ``scorings`` are texts for
     :func:`parse_scoring`; without any each system runs under its own. Raises the errors of loading and of
@@ -80,15 +81,23 @@ def make_systems(
         named = [parse_scoring(text, own) for text in scorings] or [("", own)]
         if len(dict(named)) < len(named):
             raise ParameterError(f"two scorings have one name: {', '.join(name for name, _ in named)}")
-        detectors = {name: Detector(checkpoints, scoring=scoring, device=device) for name, scoring in named}
-        systems.append(System(_titles(checkpoints), group, detectors))
+        placed = Ensemble.place(checkpoints, device=device)  # once for all candidates
+        titles = _titles(checkpoints)
+        candidates = [
+            Candidate(Detector(Ensemble(placed.members[:size]), scoring=scoring), name, title)
+            for name, scoring in named
+            for size, title in titles.items()
+        ]
+        systems.append(System(titles, group, candidates))
     times = Counter(system.title for system in systems)
-    return [
-        replace(system, titles={1: f"{system.title} ({system.paths[0]})"})
-        if times[system.title] > 1
-        else system
-        for system in systems
-    ]
+    return [_with_path(system) if times[system.title] > 1 else system for system in systems]
+
+
+def _with_path(system: System) -> System:
+    """Return a system of one file whose title says which."""
+    title = f"{system.title} ({system.paths[0]})"
+    candidates = [replace(candidate, title=title) for candidate in system.candidates]
+    return replace(system, titles={1: title}, candidates=candidates)
 
 
 def parse_scoring(text: str, own: Scoring) -> tuple[str, Scoring]:
@@ -139,4 +148,4 @@ def _titles(checkpoints: Sequence[Checkpoint]) -> dict[int, str]:
 
 
 def _detecting(checkpoint: Checkpoint) -> Checkpoint:
-    return checkpoint if checkpoint.metadata.detection else fold(checkpoint)
+    return checkpoint if checkpoint.metadata.detection else from_classifier(checkpoint)

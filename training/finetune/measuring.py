@@ -11,7 +11,7 @@ from detector.evaluation.by_class import DetEvaluation, Rule, evaluate
 from detector.inference.detector import Detector
 from detector.models.checkpoint import load_checkpoint, save_checkpoint
 from detector.structures.detections import Detections
-from training.evaluating.run import run_profiles
+from training.evaluating.run import Candidate, run_candidates
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class Measured:
 
 def measure(detector: Detector, name: str, records: Sequence[Record], rule: Rule) -> Measured:
     """Look at every picture as the service would, by the detector's own profile, and judge the result."""
-    (run,) = run_profiles(detector, [detector.profile], records)
+    (run,) = run_candidates([Candidate(detector)], [detector.profile], records)
     evaluation = evaluate(run.records, run.detections, len(detector.classes), rule)
     return Measured(
         name,

@@ -68,7 +68,7 @@ def train_multibox(
     network = MultiBoxNetwork(copy.deepcopy(features), head).to(device)
     network.trunk.eval().requires_grad_(False).to(precision).to(memory_format=torch.channels_last)
     head.train()
-    priors = head.spec.priors()
+    anchors = head.spec.anchors()
     named = dict(head.named_parameters())
     optimizer = torch.optim.SGD(
         [{"params": list(named.values()), "rate": recipe.rate}],
@@ -90,7 +90,7 @@ def train_multibox(
     for iteration, minibatch in enumerate(bar, start=progress.first):
         broken.report(minibatch.broken)
         factor = schedule(iteration, recipe.iterations, recipe.warmup)
-        losses = _losses(network, minibatch, priors, recipe.loss, device, precision)
+        losses = _losses(network, minibatch, anchors, recipe.loss, device, precision)
         if not bool(losses.total.isfinite()):
             raise ParameterError(f"the loss is no number any more in iteration {iteration}: lower the rate")
         progress.step(losses.total, iteration, factor)
@@ -106,7 +106,7 @@ def train_multibox(
 def _losses(
     network: MultiBoxNetwork,
     minibatch: Minibatch,
-    priors: np.ndarray,
+    anchors: np.ndarray,
     weights: MultiBoxLossWeights,
     device: torch.device,
     precision: torch.dtype,
@@ -116,7 +116,7 @@ def _losses(
         fine, coarse = network.maps(images)
     with torch.autocast(device.type, precision, enabled=precision != torch.float32):
         output = network.head(fine, coarse)
-    return multibox_losses(output, priors, minibatch.objects, minibatch.partial, weights)
+    return multibox_losses(output, anchors, minibatch.objects, minibatch.partial, weights)
 
 
 def _averaged(head: MultiBoxHead, progress: Progress) -> MultiBoxHead:

@@ -3,7 +3,6 @@
 Letters for shapes: M regions of the whole set; a stored map is [K,h,w] (832 x 7 x 7 after pool4).
 """
 
-import copy
 import hashlib
 import json
 import os
@@ -20,9 +19,11 @@ from tqdm import tqdm
 from detector.datasets.pixels import load_record
 from detector.datasets.record import Record
 from detector.errors import DatasetError, ImageError
-from detector.inference.engine import Engine
+from detector.inference.engine import Engine, InferenceNetwork, Outputs, place
+from detector.inference.executor import ForwardRequest, run_directly
 from detector.inference.region_crops import Preprocessing, reduced
 from detector.io.decoding import RGB
+from detector.models.backbone import Backbone
 from detector.models.checkpoint import Checkpoint
 from detector.structures.boxes import Boxes, as_boxes
 from training.common.broken_images import BrokenImages
@@ -99,6 +100,21 @@ def joined(caches: Sequence[FeatureCache]) -> FeatureCache:
     )
 
 
+class _Logits(nn.Module):
+    """The classifier of a backbone: maps [R,1024,h,w] -> logits [R,S]."""
+
+    def __init__(self, backbone: Backbone) -> None:
+        super().__init__()
+        self.backbone = backbone
+
+    def forward(self, maps: Tensor) -> Outputs:
+        return {"logits": self.backbone.pool(maps)}
+
+
+def _maps(maps: Tensor) -> Outputs:
+    return {"maps": maps}
+
+
 def build_feature_cache(
     folder: Path,
     checkpoint: Checkpoint,
@@ -135,15 +151,14 @@ def build_feature_cache(
         raise DatasetError(f"none of {len(records)} pictures can be read any more")
     folder = folder / _key(checkpoint, frozen, preprocessing, records, plan, digests)
     folder.mkdir(parents=True, exist_ok=True)
-    backbone = copy.deepcopy(checkpoint.backbone)  # an engine converts what it is given
-    features = backbone.features
+    features = checkpoint.backbone.features
     engines = (
-        Engine(features[:frozen], nn.Identity(), lambda maps: (maps,), device=device),
-        Engine(features[frozen:], backbone, lambda maps: (backbone.pool(maps),), device=device),
+        Engine(place(InferenceNetwork(features[:frozen], _maps), device=device)),
+        Engine(place(InferenceNetwork(features[frozen:], _Logits(checkpoint.backbone)), device=device)),
     )
     starts = np.cumsum([0] + [len(regions.labels) for regions, _ in plan])
     shape = _shape_after(engines[0], preprocessing)
-    store = MapStore(folder, starts, shape, backbone.classifier.out_features)
+    store = MapStore(folder, starts, shape, checkpoint.backbone.classifier.out_features)
     whole = store.whole()
     if not whole.all():
         with store.filling():
@@ -159,8 +174,9 @@ def build_feature_cache(
                     broken.report({records[index].image_id: str(error)})
                     continue
                 crops = _crops(image, regions, without_context, preprocessing, engines[0].device)
-                (frozen_maps,) = engines[0].run(crops)
-                (logits,) = engines[1].run(frozen_maps.to(engines[1].device))
+                frozen_maps = run_directly(ForwardRequest.of(engines[0], crops))["maps"]
+                request = ForwardRequest.of(engines[1], frozen_maps.to(engines[1].device))
+                logits = run_directly(request)["logits"]
                 store.put(index, frozen_maps, logits)
                 whole[index] = True
                 if count % _NOTED == 0:
@@ -251,5 +267,6 @@ def _key(
 
 
 def _shape_after(engine: Engine, preprocessing: Preprocessing) -> tuple[int, int, int]:
-    (maps,) = engine.run(torch.zeros(1, 3, preprocessing.size, preprocessing.size, device=engine.device))
+    crop = torch.zeros(1, 3, preprocessing.size, preprocessing.size, device=engine.device)
+    maps = run_directly(ForwardRequest.of(engine, crop))["maps"]
     return tuple(maps.shape[1:])  # type: ignore[return-value]

@@ -135,7 +135,7 @@ def losses(
     known = targets.teacher.shape[1]
     distillation = classification.new_zeros(())
     if known:
-        rows = output.rows[:, :known].float().log_softmax(dim=1)
+        rows = output.sub_classes[:, :known].float().log_softmax(dim=1)
         teacher = targets.teacher.float().log_softmax(dim=1)
         divergence = F.kl_div(rows, teacher, reduction="none", log_target=True).sum(dim=1)
         distillation = mean(divergence, of.distillation, counts.distillation)
@@ -146,8 +146,10 @@ def losses(
         error = F.smooth_l1_loss(output.deltas.float() / scale, aim, reduction="none")
         box = mean(error.mean(dim=1), of.box, counts.box)
     fit = classification.new_zeros(())
-    if output.fit is not None:
-        error = F.binary_cross_entropy_with_logits(output.fit.float(), targets.overlaps, reduction="none")
+    if output.predicted_iou is not None:
+        error = F.binary_cross_entropy_with_logits(
+            output.predicted_iou.float(), targets.overlaps, reduction="none"
+        )
         fit = mean(error, of.fit, counts.fit)
     total = (
         classification

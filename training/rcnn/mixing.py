@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from detector.datasets.record import Dataset, Record
 from detector.errors import ParameterError
-from detector.models.from_classifier import meanings
+from detector.structures.class_aliases import class_aliases
 from detector.structures.classes import ClassList
 from training.rcnn.sampling import SamplingSettings
 
@@ -87,13 +87,13 @@ def relabelled(dataset: Dataset, classes: ClassList) -> Dataset:
     """The data set in the labels of ``classes``, which are found by their id, name or alias."""
     if list(classes.ids) == dataset.class_ids:
         return dataset
-    wanted = [meanings(*pair) for pair in zip(classes.ids, classes.names, strict=True)]
+    wanted = [class_aliases(*pair) for pair in zip(classes.ids, classes.names, strict=True)]
     label_of = np.full(len(dataset.class_ids), -1)
     for old, class_id in enumerate(dataset.class_ids):
         if class_id in classes.ids:
             label_of[old] = classes.ids.index(class_id)
             continue
-        mine = meanings(class_id, class_id)
+        mine = class_aliases(class_id, class_id)
         label_of[old] = next((new for new, kind in enumerate(wanted) if kind & mine), -1)
     complete = len(set(label_of.tolist()) - {-1}) == len(classes)
     records = []

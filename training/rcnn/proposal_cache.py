@@ -1,6 +1,5 @@
 """Proposals of a data set's pictures, computed side by side on threads and kept on disk."""
 
-import copy
 import hashlib
 import io
 import json
@@ -19,11 +18,12 @@ import detector.proposals
 from detector.datasets.pixels import load_record
 from detector.datasets.record import Record
 from detector.errors import ImageError
+from detector.inference.engine import place
 from detector.inference.region_crops import Preprocessing
 from detector.models.checkpoint import Checkpoint
 from detector.models.multibox_head import stages_read
 from detector.options import Profile
-from detector.proposals.multibox import MultiBox
+from detector.proposals.multibox import MultiBox, MultiBoxInference
 from detector.proposals.profiles import Proposer
 from detector.structures.proposals import Proposals
 from training.common.state import read_sealed, write_sealed
@@ -52,8 +52,8 @@ class ProposalCache:
         self._folder = folder
         multibox = None
         if checkpoint.multibox is not None:
-            features = copy.deepcopy(checkpoint.backbone.features)  # an engine converts what it is given
-            multibox = MultiBox(features, copy.deepcopy(checkpoint.multibox), preprocessing, device=device)
+            network = MultiBoxInference(checkpoint.backbone.features, checkpoint.multibox)
+            multibox = MultiBox(place(network, device=device), preprocessing)
         self._proposer = Proposer(preprocessing, multibox)
         self._profile = Profile.SEARCH if multibox is None else Profile.BALANCED
         self._method = _method(checkpoint, preprocessing)

@@ -15,7 +15,7 @@ from fastapi import FastAPI
 
 from api.frontend.errors import install_error_handlers
 from api.frontend.models import Model, ModelList, router
-from api.worker.loaded_model import describe
+from api.worker.loaded_model import model_info
 from detector.inference.classifier import Classifier
 from detector.inference.detector import Detector
 from detector.inference.loading import load_checkpoints
@@ -27,7 +27,7 @@ Serving = Callable[[FastAPI], AbstractContextManager[httpx.Client]]
 def described(name: str, *paths: Path, max_proposals: int | None = None) -> dict[str, Any]:
     """What the worker would tell of weights that detect and classify."""
     checkpoints = load_checkpoints(paths)
-    return describe(
+    return model_info(
         name,
         paths,
         [checkpoint.metadata for checkpoint in checkpoints],
@@ -94,10 +94,10 @@ def test_an_ensemble_names_its_members(checkpoint_path: Path, multibox_path: Pat
 def test_weights_of_one_task(untrained: Checkpoint, checkpoint_path: Path) -> None:
     [checkpoint] = load_checkpoints([checkpoint_path])
     paths = [checkpoint_path]
-    detects = describe("a", paths, [checkpoint.metadata], Detector(checkpoint, device="cpu"), None)
+    detects = model_info("a", paths, [checkpoint.metadata], Detector(checkpoint, device="cpu"), None)
     Model.model_validate(detects)
     assert (detects["tasks"], detects["classification_classes"]) == (["detect"], [])
-    classifies = describe("b", paths, [untrained.metadata], None, Classifier(checkpoint, device="cpu"))
+    classifies = model_info("b", paths, [untrained.metadata], None, Classifier(checkpoint, device="cpu"))
     Model.model_validate(classifies)
     assert (classifies["tasks"], classifies["profiles"], classifies["scoring"]) == (["classify"], [], None)
 

@@ -4,24 +4,24 @@ from dataclasses import dataclass
 
 import pytest
 
-from api.worker.fair_queue import FairQueue, Requester
+from api.worker.fair_queue import FairQueue, RequestHandle
 
 QUANTUM = 10
 
 
 @dataclass(eq=False)
 class Wanting:
-    """A requester's wish for so many rows."""
+    """A handle's wish for so many rows."""
 
     name: str
-    requester: Requester
+    handle: RequestHandle
     rows: int
 
 
 def wanting(
     name: str, rows: int, deadline: float = 100.0, *, client: str = "", request: object = None
 ) -> Wanting:
-    return Wanting(name, Requester(deadline, client=client, request=request or object()), rows)
+    return Wanting(name, RequestHandle(deadline, client=client, request=request or object()), rows)
 
 
 def serve(queue: FairQueue[Wanting], batch: int = 4) -> str | None:
@@ -101,7 +101,7 @@ def test_a_stream_of_small_ones_does_not_starve_a_huge_one(waiting: int) -> None
 
 
 def test_whoever_paused_saved_no_turns() -> None:
-    """A requester that comes back has no claim to what was served meanwhile."""
+    """A handle that comes back has no claim to what was served meanwhile."""
     queue: FairQueue[Wanting] = FairQueue(QUANTUM)
     paused = wanting("paused", 4, deadline=1)
     queue.add(paused)
@@ -109,7 +109,7 @@ def test_whoever_paused_saved_no_turns() -> None:
     for _ in range(10):
         queue.add(wanting("other", 10))
         order(queue)
-    again = Wanting("paused", paused.requester, 40)
+    again = Wanting("paused", paused.handle, 40)
     queue.add(again)
     queue.add(wanting("other", 20, deadline=2))
     assert "".join(name[0] for name in order(queue)) == "popop"

@@ -1,12 +1,12 @@
-"""The threads beside the device: what begins when, and in which order."""
+"""The threads beside the device: what begins when, in which order, and who may run."""
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 
-from api.worker.fair_queue import Requester
-from api.worker.preprocessing_pool import Preparers
+from api.worker.fair_queue import RequestHandle
+from api.worker.preprocessing_pool import PreprocessingPool
 
 
 class Diary:
@@ -29,89 +29,185 @@ class Diary:
             return list(self.done)
 
 
+class Device:
+    """What tasks wait for, until it is told to finish."""
+
+    def __init__(self) -> None:
+        self.finish: Callable[[], None] = lambda: None
+        self.reached = threading.Event()
+
+    def start(self, finish: Callable[[], None]) -> None:
+        """Begin, as :meth:`PreprocessingPool.wait` does it."""
+        self.finish = finish
+        self.reached.set()
+
+
 @pytest.fixture
 def diary() -> Diary:
     return Diary()
 
 
 @pytest.fixture
-def one_thread() -> Iterator[Preparers]:
-    preparers = Preparers(1, ahead=1)
-    yield preparers
-    preparers.close()
+def one_thread() -> Iterator[PreprocessingPool]:
+    pool = PreprocessingPool(1, ahead=1)
+    yield pool
+    pool.close()
 
 
-def held(preparers: Preparers) -> threading.Event:
+def begun(pool: PreprocessingPool, diary: Diary, name: str) -> Device:
+    """A task was begun and waits for the device; another may begin."""
+    device, handle = Device(), RequestHandle(0.0)
+
+    def task() -> None:
+        pool.let_another(handle)
+        pool.wait(device.start)
+        diary.write(name)
+
+    pool.begin(handle, task)
+    assert device.reached.wait(60)
+    return device
+
+
+def held(pool: PreprocessingPool) -> threading.Event:
     """The one thread is busy until the event is set: what comes now waits."""
-    begun, go_on = threading.Event(), threading.Event()
+    running, go_on = threading.Event(), threading.Event()
+    handle = RequestHandle(0.0)
 
-    def work() -> None:
-        begun.set()
+    def task() -> None:
+        pool.let_another(handle)
+        running.set()
         assert go_on.wait(60)
 
-    preparers.proceed(work)
-    assert begun.wait(60)
+    pool.begin(handle, task)
+    assert running.wait(60)
     return go_on
 
 
 def test_the_order_is_that_of_deadlines_and_what_was_begun_goes_first(
-    one_thread: Preparers, diary: Diary
+    one_thread: PreprocessingPool, diary: Diary
 ) -> None:
-    def begun(name: str, requester: Requester) -> None:
+    def note(name: str, handle: RequestHandle) -> None:
         diary.write(name)
-        one_thread.let_another(requester)
+        one_thread.let_another(handle)
 
+    device = begun(one_thread, diary, "begun before")
     go_on = held(one_thread)
     for name, deadline in (("late", 3.0), ("early", 1.0), ("as early", 1.0), ("later", 4.0)):
-        requester = Requester(deadline)
-        one_thread.begin(requester, lambda name=name, requester=requester: begun(name, requester))
-    one_thread.proceed(lambda: diary.write("begun before"))
+        handle = RequestHandle(deadline)
+        one_thread.begin(handle, lambda name=name, handle=handle: note(name, handle))
+    device.finish()
     go_on.set()
     assert diary.wait_for(5) == ["begun before", "early", "as early", "late", "later"]
 
 
-def test_no_more_are_begun_than_may_wait(one_thread: Preparers, diary: Diary) -> None:
-    first, second = Requester(1), Requester(2)
-    for name, requester in (("a", first), ("b", second)):
-        one_thread.begin(requester, lambda name=name: diary.write(name))
+def test_no_more_are_begun_than_may_wait(one_thread: PreprocessingPool, diary: Diary) -> None:
+    device = begun(one_thread, diary, "x")
+    first, second = RequestHandle(1), RequestHandle(2)
+    for name, handle in (("a", first), ("b", second)):
+        one_thread.begin(handle, lambda name=name: diary.write(name))
     diary.wait_for(1)
-    one_thread.proceed(lambda: diary.write("x"))
+    device.finish()
     assert diary.wait_for(2) == ["a", "x"], "b waits for a's turn on the device"
     one_thread.let_another(first)
     assert diary.wait_for(3) == ["a", "x", "b"]
 
 
-def test_what_is_forgotten_is_not_begun(one_thread: Preparers, diary: Diary) -> None:
-    def work() -> None:
+def test_what_is_forgotten_is_not_begun(one_thread: PreprocessingPool, diary: Diary) -> None:
+    def task() -> None:
         diary.write("forgotten")
 
     go_on = held(one_thread)
-    one_thread.begin(Requester(1), work)
-    assert one_thread.forget(work)
-    assert not one_thread.forget(work), "a second time it is not there"
-    one_thread.begin(Requester(2), lambda: diary.write("other"))
+    one_thread.begin(RequestHandle(1), task)
+    assert one_thread.forget(task)
+    assert not one_thread.forget(task), "a second time it is not there"
+    one_thread.begin(RequestHandle(2), lambda: diary.write("other"))
     go_on.set()
     assert diary.wait_for(1) == ["other"]
 
 
 def test_a_fault_does_not_cost_the_thread(
-    one_thread: Preparers, diary: Diary, caplog: pytest.LogCaptureFixture
+    one_thread: PreprocessingPool, diary: Diary, caplog: pytest.LogCaptureFixture
 ) -> None:
-    one_thread.proceed(lambda: 1 // 0)  # type: ignore[arg-type, return-value]
-    one_thread.proceed(lambda: diary.write("after"))
+    handle = RequestHandle(1)
+
+    def fails() -> None:
+        one_thread.let_another(handle)
+        raise ZeroDivisionError
+
+    one_thread.begin(handle, fails)
+    one_thread.begin(RequestHandle(2), lambda: diary.write("after"))
     assert diary.wait_for(1) == ["after"]
     assert "ZeroDivisionError" in caplog.text
 
 
 def test_several_threads_share_the_work(diary: Diary) -> None:
     both = threading.Barrier(2)
-    preparers = Preparers(2, ahead=2, on_start=lambda: diary.write("started"))
+    pool = PreprocessingPool(2, ahead=2, on_start=lambda: diary.write("started"))
 
     def meet() -> None:
         both.wait(60)
         diary.write("met")
 
     for _ in range(2):
-        preparers.begin(Requester(1), meet)
+        pool.begin(RequestHandle(1), meet)
     assert sorted(diary.wait_for(4)) == ["met", "met", "started", "started"]
-    preparers.close()
+    pool.close()
+
+
+def test_no_more_run_at_once_than_there_are_turns(diary: Diary) -> None:
+    """Twenty tasks, each of which waits for the device once; their threads are as few as may be begun."""
+    pool = PreprocessingPool(2, ahead=3)
+    running, most, threads = 0, 0, set()
+    changed = threading.Lock()
+
+    def work() -> None:
+        nonlocal running, most
+        with changed:
+            running += 1
+            most = max(most, running)
+            threads.add(threading.get_ident())
+        with changed:
+            running -= 1
+
+    def task(handle: RequestHandle) -> None:
+        work()
+        pool.let_another(handle)
+        pool.wait(lambda finish: threading.Thread(target=finish).start())
+        work()
+        diary.write("done")
+
+    for _ in range(20):
+        handle = RequestHandle(1)
+        pool.begin(handle, lambda handle=handle: task(handle))
+    diary.wait_for(20)
+    pool.close()
+    assert most <= 2
+    assert len(threads) <= 4 * 3 + 2
+
+
+def test_tasks_that_wait_for_the_device_are_bounded(diary: Diary) -> None:
+    """However many are past their first turn there: they hold images, and threads."""
+    pool = PreprocessingPool(1, ahead=1)
+    devices = [begun(pool, diary, "done") for _ in range(5)]
+    late = RequestHandle(1)
+    pool.begin(late, lambda: diary.write("late"))
+    go_on = threading.Event()
+    assert not go_on.wait(0.05)
+    assert diary.done == [], "five are begun, and that is all"
+    devices[0].finish()
+    assert diary.wait_for(2) == ["done", "late"]
+    for device in devices[1:]:
+        device.finish()
+    diary.wait_for(6)
+    pool.close()
+
+
+def test_closing_waits_for_what_was_begun(diary: Diary) -> None:
+    pool = PreprocessingPool(1, ahead=1)
+    device = begun(pool, diary, "begun")
+    closing = threading.Thread(target=pool.close)
+    closing.start()
+    pool.begin(RequestHandle(1), lambda: diary.write("never"))
+    device.finish()
+    closing.join(60)
+    assert diary.wait_for(1)[0] == "begun"

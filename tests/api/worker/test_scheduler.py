@@ -11,10 +11,10 @@ from torch import Tensor, nn
 
 from api.worker.batch_queue import Outcome
 from api.worker.device_errors import Cancelled, DeviceFault, Expired, OutOfMemory
-from api.worker.fair_queue import Requester
+from api.worker.fair_queue import RequestHandle
 from api.worker.scheduler import Scheduler
-from detector.inference.engine import Engine
-from detector.inference.looks import Look
+from detector.inference.engine import Engine, InferenceNetwork, place
+from detector.inference.executor import ForwardRequest, Priority, run_directly
 
 BATCH = 8
 FAR = 1e12
@@ -51,7 +51,7 @@ class Doubling(nn.Module):
 
 
 class Asking:
-    """Asks for looks, and collects the outcomes by name."""
+    """Submits requests, and collects the outcomes by name."""
 
     def __init__(self, scheduler: Scheduler, engine: Engine) -> None:
         self.scheduler, self.engine = scheduler, engine
@@ -65,15 +65,17 @@ class Asking:
         name: str,
         rows: list[float],
         *,
-        requester: Requester | None = None,
+        handle: RequestHandle | None = None,
         crops: Callable[[int, int], Tensor] | None = None,
         engine: Engine | None = None,
         urgent: bool = False,
-    ) -> Requester:
+    ) -> RequestHandle:
         """Have rows doubled."""
         values = torch.tensor(rows).view(-1, 1, 1, 1)
-        look = Look(engine or self.engine, len(rows), crops or (lambda first, last: values[first:last]))
-        requester = requester or Requester(FAR)
+        make_crops = crops or (lambda first, last: values[first:last])
+        priority = Priority.URGENT if urgent else Priority.NORMAL
+        request = ForwardRequest(engine or self.engine, len(rows), make_crops, priority)
+        handle = handle or RequestHandle(FAR)
         self._asked += 1
 
         def done(outcome: Outcome) -> None:
@@ -83,8 +85,8 @@ class Asking:
                 self.order.append(name)
                 self._told.notify_all()
 
-        self.scheduler.submit(look, requester, done, urgent=urgent)
-        return requester
+        self.scheduler.submit(request, handle, done)
+        return handle
 
     def outcomes(self) -> dict[str, Outcome]:
         """All of them, once all are there."""
@@ -94,10 +96,10 @@ class Asking:
             )
         return self._outcomes
 
-    def said(self) -> dict[str, list[float] | type[Exception]]:
+    def answers(self) -> dict[str, list[float] | type[Exception]]:
         """What each was told: its rows, or the kind of error."""
         return {
-            name: outcome.said[0].flatten().tolist() if outcome.said else type(outcome.error)
+            name: outcome.outputs["rows"].flatten().tolist() if outcome.outputs else type(outcome.error)
             for name, outcome in self.outcomes().items()
         }
 
@@ -108,9 +110,7 @@ def doubling() -> Doubling:
 
 
 def engine_of(doubling: Doubling) -> Engine:
-    return Engine(
-        doubling, nn.Identity(), lambda rows: (rows,), device="cpu", precision="float32", batch=BATCH
-    )
+    return Engine(InferenceNetwork(doubling, lambda rows: {"rows": rows}), batch=BATCH)
 
 
 @pytest.fixture
@@ -136,14 +136,14 @@ def test_rows_of_many_share_a_batch(doubling: Doubling, asking: Asking) -> None:
     asking.ask("b", [4, 5, 6, 7])
     asking.ask("c", [8, 9, 10])
     doubling.go_on()
-    assert asking.said() == {"first": [0], "a": [2, 4, 6], "b": [8, 10, 12, 14], "c": [16, 18, 20]}
+    assert asking.answers() == {"first": [0], "a": [2, 4, 6], "b": [8, 10, 12, 14], "c": [16, 18, 20]}
     assert doubling.batches == [[0], [1, 2, 3, 4, 5, 6, 7, 8], [9, 10]]
 
 
 @pytest.mark.parametrize("rows", [0, 1, BATCH - 1, BATCH, BATCH + 1, 5 * BATCH + 3])
-def test_looks_of_any_size(doubling: Doubling, asking: Asking, rows: int) -> None:
+def test_requests_of_any_size(doubling: Doubling, asking: Asking, rows: int) -> None:
     asking.ask("a", [float(i) for i in range(rows)])
-    assert asking.said() == {"a": [2.0 * i for i in range(rows)]}
+    assert asking.answers() == {"a": [2.0 * i for i in range(rows)]}
     assert max(map(len, doubling.batches)) <= BATCH
 
 
@@ -162,11 +162,11 @@ def test_engines_do_not_mix(doubling: Doubling, asking: Asking) -> None:
     asking.ask("b", [3.0], engine=engine_of(other))
     asking.ask("c", [4.0])
     doubling.go_on()
-    assert asking.said() == {"first": [0], "a": [2, 4], "b": [6], "c": [8]}
+    assert asking.answers() == {"first": [0], "a": [2, 4], "b": [6], "c": [8]}
     assert (doubling.batches, other.batches) == ([[0], [1, 2, 4]], [[3]])
 
 
-def test_urgent_looks_go_first(doubling: Doubling, asking: Asking) -> None:
+def test_urgent_requests_go_first(doubling: Doubling, asking: Asking) -> None:
     busy(doubling, asking)
     asking.ask("regions", [1.0] * BATCH)
     asking.ask("glance", [2.0], urgent=True)
@@ -179,7 +179,7 @@ def test_urgent_looks_go_first(doubling: Doubling, asking: Asking) -> None:
 def test_a_huge_request_yields(doubling: Doubling, asking: Asking) -> None:
     """Quantum 16: the small one waits for two batches of the huge one, not for a hundred."""
     busy(doubling, asking)
-    asking.ask("huge", [1.0] * 800, requester=Requester(deadline=FAR - 1))
+    asking.ask("huge", [1.0] * 800, handle=RequestHandle(deadline=FAR - 1))
     asking.ask("small", [2.0] * BATCH)
     doubling.go_on()
     asking.outcomes()
@@ -191,7 +191,7 @@ def test_a_huge_request_yields(doubling: Doubling, asking: Asking) -> None:
 def test_the_earliest_deadline_goes_first(doubling: Doubling, asking: Asking) -> None:
     busy(doubling, asking)
     for name, deadline in (("late", FAR), ("early", FAR / 2), ("later", 2 * FAR)):
-        asking.ask(name, [1.0] * BATCH, requester=Requester(deadline))
+        asking.ask(name, [1.0] * BATCH, handle=RequestHandle(deadline))
     doubling.go_on()
     asking.outcomes()
     assert asking.order == ["first", "early", "late", "later"]
@@ -201,37 +201,37 @@ def test_the_earliest_deadline_goes_first(doubling: Doubling, asking: Asking) ->
 def test_what_expired_never_reaches_the_device(doubling: Doubling, asking: Asking, urgent: bool) -> None:
     busy(doubling, asking)
     deadline = time.monotonic() + 0.01
-    asking.ask("expired", [1.0], requester=Requester(deadline), urgent=urgent)
+    asking.ask("expired", [1.0], handle=RequestHandle(deadline), urgent=urgent)
     asking.ask("in time", [2.0])
     while time.monotonic() < deadline:
         time.sleep(0.005)
     doubling.go_on()
-    assert asking.said() == {"first": [0], "expired": Expired, "in time": [4]}
+    assert asking.answers() == {"first": [0], "expired": Expired, "in time": [4]}
     assert doubling.batches == [[0], [2]]
 
 
 def test_what_nobody_waits_for_never_reaches_the_device(doubling: Doubling, asking: Asking) -> None:
     busy(doubling, asking)
-    requester = asking.ask("left", [1.0] * 3)
+    handle = asking.ask("left", [1.0] * 3)
     asking.ask("stays", [2.0])
-    asking.scheduler.cancel(requester)
+    asking.scheduler.cancel(handle)
     doubling.go_on()
-    assert asking.said() == {"first": [0], "left": Cancelled, "stays": [4]}
+    assert asking.answers() == {"first": [0], "left": Cancelled, "stays": [4]}
     assert doubling.batches == [[0], [2]]
 
 
-def test_a_requester_that_leaves_half_way(doubling: Doubling, asking: Asking) -> None:
+def test_a_request_that_is_cancelled_half_way(doubling: Doubling, asking: Asking) -> None:
     busy(doubling, asking)
-    requester = asking.ask("left", [1.0] * 100)
+    handle = asking.ask("left", [1.0] * 100)
     doubling.reached.clear()
     doubling.go_on()
     while len(doubling.batches) < 2:
         time.sleep(0.001)
-    asking.scheduler.cancel(requester)
+    asking.scheduler.cancel(handle)
     asking.ask("stays", [2.0])
-    said = asking.said()
-    assert said["stays"] == [4]
-    assert said["left"] in (Cancelled, [2.0] * 100)  # the device may have been faster
+    answers = asking.answers()
+    assert answers["stays"] == [4]
+    assert answers["left"] in (Cancelled, [2.0] * 100)  # the device may have been faster
 
 
 def test_too_much_for_the_memory(doubling: Doubling, asking: Asking) -> None:
@@ -241,9 +241,9 @@ def test_too_much_for_the_memory(doubling: Doubling, asking: Asking) -> None:
     asking.ask("a", [1, 2, 3, 4, 5])
     asking.ask("b", [6, 7, 8, 9])
     doubling.go_on()
-    assert asking.said() == {"first": [0], "a": [2, 4, 6, 8, 10], "b": [12, 14, 16, 18]}
+    assert asking.answers() == {"first": [0], "a": [2, 4, 6, 8, 10], "b": [12, 14, 16, 18]}
     asking.ask("c", [1.0] * 20)
-    assert asking.said()["c"] == [2.0] * 20
+    assert asking.answers()["c"] == [2.0] * 20
     assert max(map(len, doubling.batches)) <= 3
 
 
@@ -256,7 +256,7 @@ def test_too_much_even_for_a_single_row(doubling: Doubling, asking: Asking) -> N
     asking.ask("huge", [13])
     asking.ask("b", [3, 4])
     doubling.go_on()
-    assert asking.said() == {"first": [0], "a": [2, 4], "huge": OutOfMemory, "b": [6, 8]}
+    assert asking.answers() == {"first": [0], "a": [2, 4], "huge": OutOfMemory, "b": [6, 8]}
 
 
 def test_nobody_fails_for_a_neighbour(doubling: Doubling, asking: Asking) -> None:
@@ -268,7 +268,7 @@ def test_nobody_fails_for_a_neighbour(doubling: Doubling, asking: Asking) -> Non
     asking.ask("broken", [13.0], crops=broken)
     asking.ask("b", [3, 4])
     doubling.go_on()
-    assert asking.said() == {"first": [0], "a": [2, 4], "broken": ZeroDivisionError, "b": [6, 8]}
+    assert asking.answers() == {"first": [0], "a": [2, 4], "broken": ZeroDivisionError, "b": [6, 8]}
 
 
 @pytest.mark.parametrize(
@@ -288,9 +288,9 @@ def test_a_lost_device_fails_everything_at_once(doubling: Doubling, error: Excep
     asking.ask("b", [2.0], urgent=True)
     doubling.fails = lambda rows: error
     doubling.go_on()
-    assert asking.said() == {"first": DeviceFault, "a": DeviceFault, "b": DeviceFault}
+    assert asking.answers() == {"first": DeviceFault, "a": DeviceFault, "b": DeviceFault}
     asking.ask("late", [3.0])
-    assert asking.said()["late"] is DeviceFault
+    assert asking.answers()["late"] is DeviceFault
     scheduler.close()
     assert faults == [error]
 
@@ -303,7 +303,7 @@ def test_closing_tells_those_that_wait(doubling: Doubling, asking: Asking) -> No
     doubling.go_on()
     closing.join(60)
     asking.ask("late", [3.0])
-    assert asking.said() == {"first": [0], "waits": Cancelled, "late": Cancelled}
+    assert asking.answers() == {"first": [0], "waits": Cancelled, "late": Cancelled}
 
 
 def test_the_load(doubling: Doubling, asking: Asking) -> None:
@@ -317,7 +317,7 @@ def test_the_load(doubling: Doubling, asking: Asking) -> None:
     asking.outcomes()
     load = asking.scheduler.load()
     assert (load.queued, load.regions, load.fills) == (0, 12, (1 / 8, 1, 3 / 8))
-    while asking.scheduler.load().stuck:  # the lane has told, and is about to wait again
+    while asking.scheduler.load().stuck:  # the stream has told, and is about to wait again
         time.sleep(0.001)
     assert asking.scheduler.load().fills == (), "what was told once is not told again"
 
@@ -334,32 +334,32 @@ def test_waiting_and_running_are_told_apart(doubling: Doubling, asking: Asking) 
 
 def test_the_first_row_is_told_once(asking: Asking) -> None:
     told: list[str] = []
-    requester = Requester(FAR, on_first_row=lambda: told.append("first row"))
-    asking.ask("glance", [1.0], requester=requester, urgent=True)
+    handle = RequestHandle(FAR, on_first_row=lambda: told.append("first row"))
+    asking.ask("glance", [1.0], handle=handle, urgent=True)
     asking.outcomes()
     assert told == [], "a glance is no region"
-    asking.ask("regions", [1.0] * 30, requester=requester)
+    asking.ask("regions", [1.0] * 30, handle=handle)
     asking.outcomes()
-    asking.ask("second look", [1.0], requester=requester)
+    asking.ask("second look", [1.0], handle=handle)
     asking.outcomes()
     assert told == ["first row"]
 
 
 @pytest.mark.parametrize("rows", [1, 3, 13, 40], ids=lambda rows: f"{rows} rows")
-def test_lanes_share_what_there_is(doubling: Doubling, rows: int) -> None:
-    """No batch is more than a lane's share of what waits, but for the last few rows."""
-    scheduler = Scheduler(lanes=2)
+def test_streams_share_what_there_is(doubling: Doubling, rows: int) -> None:
+    """No batch is more than a stream's share of what waits, but for the last few rows."""
+    scheduler = Scheduler(streams=2)
     asking = Asking(scheduler, engine_of(doubling))
     asking.ask("a", [float(i) for i in range(rows)])
     asking.ask("b", [1.0])
-    said = asking.said()
-    assert said == {"a": [2.0 * i for i in range(rows)], "b": [2.0]}
+    answers = asking.answers()
+    assert answers == {"a": [2.0 * i for i in range(rows)], "b": [2.0]}
     assert max(map(len, doubling.batches)) <= min(BATCH, max(4, -(-(rows + 1) // 2)))
     assert sum(map(len, doubling.batches)) == rows + 1
     scheduler.close()
 
 
-def test_lanes_run_side_by_side() -> None:
+def test_streams_run_side_by_side() -> None:
     """Two batches are under way at once: each waits for the other."""
     both = threading.Barrier(2)
 
@@ -369,19 +369,17 @@ def test_lanes_run_side_by_side() -> None:
             return 2 * rows
 
     meeting = Meeting()
-    engine = Engine(
-        meeting, nn.Identity(), lambda rows: (rows,), device="cpu", precision="float32", batch=BATCH
-    )
-    scheduler = Scheduler(lanes=2)
+    engine = Engine(InferenceNetwork(meeting, lambda rows: {"rows": rows}), batch=BATCH)
+    scheduler = Scheduler(streams=2)
     asking = Asking(scheduler, engine)
     asking.ask("a", [1.0] * BATCH)
-    assert asking.said() == {"a": [2.0] * BATCH}
+    assert asking.answers() == {"a": [2.0] * BATCH}
     scheduler.close()
 
 
 def test_an_idle_device_may_wait_for_company(doubling: Doubling) -> None:
     """It waits until a batch is full, though not for ever."""
-    scheduler = Scheduler(linger=60)
+    scheduler = Scheduler(batch_timeout=60)
     asking = Asking(scheduler, engine_of(doubling))
     asking.ask("a", [1.0] * 3)
     asking.ask("b", [2.0] * 4)
@@ -391,24 +389,24 @@ def test_an_idle_device_may_wait_for_company(doubling: Doubling) -> None:
     asking.outcomes()
     assert list(map(len, doubling.batches)) == [BATCH]
     scheduler.close()
-    impatient = Scheduler(linger=0.01)
+    impatient = Scheduler(batch_timeout=0.01)
     asking = Asking(impatient, engine_of(doubling))
     asking.ask("alone", [1.0])
-    assert asking.said() == {"alone": [2]}
+    assert asking.answers() == {"alone": [2]}
     impatient.close()
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 def test_on_a_gpu_a_whole_batch_is_started_behind_the_one_that_runs() -> None:
-    network = nn.Conv2d(3, 64, 7, padding=3)
-    engine = Engine(network, network, lambda maps: (maps.mean(dim=(2, 3)),), device="cuda", batch=BATCH)
+    network = InferenceNetwork(nn.Conv2d(3, 64, 7, padding=3), lambda maps: {"mean": maps.mean(dim=(2, 3))})
+    engine = Engine(place(network, device="cuda"), batch=BATCH)
     crops = torch.randn(64, 3, 224, 224, device="cuda")
-    scheduler = Scheduler(linger=0.002)
+    scheduler = Scheduler(batch_timeout=0.002)
     asking = Asking(scheduler, engine)
     for name in "abcd":
         asking.ask(name, [0.0] * 64, crops=lambda first, last: crops[first:last])
-    (expected,) = engine.run(crops)
+    expected = run_directly(ForwardRequest.of(engine, crops))["mean"]
     for outcome in asking.outcomes().values():
-        assert outcome.said is not None
-        assert torch.allclose(outcome.said[0], expected, atol=0.02)
+        assert outcome.outputs is not None
+        assert torch.allclose(outcome.outputs["mean"], expected, atol=0.02)
     scheduler.close()

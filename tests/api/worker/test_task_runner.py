@@ -3,25 +3,28 @@
 import threading
 from collections.abc import Iterator
 from contextvars import copy_context
+from dataclasses import replace
 from io import BytesIO
 from time import monotonic
 
 import numpy as np
 import pytest
 from PIL import Image
+from torch import Tensor
 
 from api.frontend.errors import ApiError
 from api.frontend.settings import Settings
 from api.protocol.tasks import ClassifyTask, DetectTask, Task
 from api.worker.device_errors import Expired
-from api.worker.fair_queue import Requester
-from api.worker.handlers import Clock, Result, steps_of
+from api.worker.fair_queue import RequestHandle
+from api.worker.handlers import Result, Stopwatch, handle_task
 from api.worker.loaded_model import LoadedModel, load_model
-from api.worker.preprocessing_pool import Preparers
+from api.worker.preprocessing_pool import PreprocessingPool
 from api.worker.scheduler import Scheduler
 from api.worker.settings import worker_settings
-from api.worker.task_runner import Job
-from detector.inference.looks import Steps, complete
+from api.worker.task_runner import TaskRunner
+from detector.inference.engine import Outputs
+from detector.inference.executor import Executor, ForwardRequest
 from detector.io.decoding import Limits
 
 PNG_TASK = DetectTask(0.0, 50, None, None, "image/png", None)
@@ -57,9 +60,11 @@ class Countdown:
 
 
 @pytest.mark.parametrize("task", [PNG_TASK, JSON_TASK, ClassifyTask(top=2, crops=1)])
-def test_steps_end_at_the_first_check_that_raises(model: LoadedModel, photograph: bytes, task: Task) -> None:
+def test_a_task_ends_at_the_first_check_that_raises(
+    model: LoadedModel, photograph: bytes, task: Task
+) -> None:
     whole = Countdown(10**6)
-    assert complete(steps_of(task, model, photograph, Limits(), Clock(whole))).body
+    assert handle_task(task, model, photograph, Limits(), Stopwatch(whole)).body
     few = {PNG_TASK: 20, JSON_TASK: 4}.get(
         task, 1
     )  # the file's pieces alone are some; a check for each stage
@@ -68,7 +73,7 @@ def test_steps_end_at_the_first_check_that_raises(model: LoadedModel, photograph
         if 0 <= times < whole.calls:
             check = Countdown(times)
             with pytest.raises(Expired):
-                complete(steps_of(task, model, photograph, Limits(), Clock(check)))
+                handle_task(task, model, photograph, Limits(), Stopwatch(check))
             assert check.calls == times + 1, "nothing went on after it"
 
 
@@ -77,15 +82,15 @@ def test_a_drawn_jpeg_that_no_encoder_writes_is_refused(model: LoadedModel) -> N
     Image.new("RGB", (1, 65535), "white").save(file, "PNG")
     task = DetectTask(0.0, 5, None, None, "image/jpeg", None)
     with pytest.raises(ApiError, match="image/png") as caught:
-        complete(steps_of(task, model, file.getvalue(), Limits(), Clock()))
+        handle_task(task, model, file.getvalue(), Limits(), Stopwatch())
     assert (caught.value.status, caught.value.code) == (422, "invalid_parameter")
 
 
 @pytest.fixture
-def machinery() -> Iterator[tuple[Scheduler, Preparers]]:
-    scheduler, preparers = Scheduler(), Preparers(1, ahead=2)
-    yield scheduler, preparers
-    preparers.close()
+def machinery() -> Iterator[tuple[Scheduler, PreprocessingPool]]:
+    scheduler, pool = Scheduler(), PreprocessingPool(1, ahead=2)
+    yield scheduler, pool
+    pool.close()
     scheduler.close()
 
 
@@ -94,33 +99,66 @@ def machinery() -> Iterator[tuple[Scheduler, Preparers]]:
     [("expires", 504, "deadline_exceeded"), ("is cancelled", 503, "draining")],
 )
 def test_a_task_that_ends_in_one_stage_does_not_begin_the_next(
-    machinery: tuple[Scheduler, Preparers], what: str, status: int, code: str
+    machinery: tuple[Scheduler, PreprocessingPool], what: str, status: int, code: str
 ) -> None:
     """It is told while a stage works, by its clock or by the front, as in the worker."""
-    requester = Requester(monotonic() + 60)
+    handle = RequestHandle(monotonic() + 60)
     answers: list[Result | ApiError] = []
     answered = threading.Event()
     done: list[str] = []
 
-    def steps(clock: Clock) -> Steps[Result]:
+    def task(stopwatch: Stopwatch, executor: Executor) -> Result:
         done.append("decode")
         if what == "expires":
-            requester.deadline = monotonic()
+            handle.deadline = monotonic()
         else:
-            job.cancel()
-        clock.enter("proposals")
+            runner.cancel()
+        stopwatch.enter("proposals")
         done.append("proposals")
-        yield from ()
         return Result({}, "text/plain", b"")
 
-    def answer(one: Result | ApiError, clock: Clock) -> None:
-        answers.append(one)
+    def answer(result: Result | ApiError, stopwatch: Stopwatch) -> None:
+        answers.append(result)
         answered.set()
 
-    job = Job(steps, requester, *machinery, answer, copy_context())
-    job.start()
+    runner = TaskRunner(task, handle, *machinery, answer, copy_context())
+    runner.start()
     assert answered.wait(60)
     assert done == ["decode"]
     [error] = answers
     assert isinstance(error, ApiError)
     assert (error.status, error.code) == (status, code)
+
+
+def test_networks_wait_for_the_device_without_a_turn(
+    machinery: tuple[Scheduler, PreprocessingPool], model: LoadedModel, photograph: bytes
+) -> None:
+    """One turn, and a task that waits in the device: another task runs meanwhile, and all are answered."""
+    scheduler, pool = machinery
+    other_ran, answered = threading.Event(), threading.Semaphore(0)
+    answers: list[Result | ApiError] = []
+
+    def answer(result: Result | ApiError, stopwatch: Stopwatch) -> None:
+        answers.append(result)
+        answered.release()
+
+    def waits(stopwatch: Stopwatch, executor: Executor) -> Result:
+        def held(request: ForwardRequest) -> Outputs:
+            def make_crops(first: int, last: int) -> Tensor:
+                assert other_ran.wait(60), "nothing else runs while this waits"
+                return request.make_crops(first, last)
+
+            return executor(replace(request, make_crops=make_crops))
+
+        return handle_task(JSON_TASK, model, photograph, Limits(), stopwatch, held)
+
+    def other(stopwatch: Stopwatch, executor: Executor) -> Result:
+        other_ran.set()
+        return Result({}, "text/plain", b"")
+
+    for task in (waits, other):
+        TaskRunner(task, RequestHandle(monotonic() + 60), scheduler, pool, answer, copy_context()).start()
+    for _ in range(2):
+        assert answered.acquire(timeout=60)
+    alone = handle_task(JSON_TASK, model, photograph, Limits(), Stopwatch())
+    assert sorted(answer.body for answer in answers) == sorted([b"", alone.body])  # type: ignore[union-attr]

@@ -10,7 +10,7 @@ from detector.datasets.formats.ilsvrc_cls import read_ilsvrc_cls
 from detector.errors import CheckpointError, ParameterError
 from detector.inference.classifier import Classifier
 from detector.inference.loading import load_classifier
-from detector.inference.test_time_crops import crops_of
+from detector.inference.test_time_crops import crop_windows
 from detector.io.decoding import load
 from detector.models.checkpoint import Checkpoint
 from detector.models.convert_bvlc import PREPROCESSING, read_bvlc
@@ -22,20 +22,20 @@ from detector.structures.classes import ilsvrc_cls, ilsvrc_det
 @pytest.mark.parametrize(("width", "height"), [(256, 256), (640, 480), (300, 900), (1, 1)])
 @pytest.mark.parametrize("count", [1, 10, 144])
 def test_views_lie_inside_the_picture(width: int, height: int, count: int) -> None:
-    crops = crops_of(width, height, count)
-    assert len(crops.boxes) == len(crops.mirrored) == count
+    crops = crop_windows(width, height, count)
+    assert len(crops.windows) == len(crops.mirrored) == count
     assert crops.mirrored.sum() == count // 2
-    assert (crops.boxes >= -1e-3).all()
-    assert (crops.boxes <= np.array([width, height] * 2) + 1e-3).all()
-    assert (area(crops.boxes) > 0).all()
+    assert (crops.windows >= -1e-3).all()
+    assert (crops.windows <= np.array([width, height] * 2) + 1e-3).all()
+    assert (area(crops.windows) > 0).all()
 
 
 def test_the_single_view_is_the_whole_picture() -> None:
-    assert crops_of(640, 480, 1).boxes.tolist() == [[0, 0, 640, 480]]
+    assert crop_windows(640, 480, 1).windows.tolist() == [[0, 0, 640, 480]]
 
 
 def test_ten_views_of_a_256_square() -> None:
-    boxes = crops_of(256, 256, 10).boxes.tolist()
+    boxes = crop_windows(256, 256, 10).windows.tolist()
     expected = [
         [0, 0, 224, 224],
         [32, 0, 256, 224],
@@ -49,7 +49,7 @@ def test_ten_views_of_a_256_square() -> None:
 
 def test_144_views_of_a_wide_picture() -> None:
     """At scale 256 a 512x256 picture has squares at its left, centre and right; each is seen whole, too."""
-    boxes = crops_of(512, 256, 144).boxes.tolist()
+    boxes = crop_windows(512, 256, 144).windows.tolist()
     for square in ([0, 0, 256, 256], [128, 0, 384, 256], [256, 0, 512, 256]):
         assert boxes.count(square) == 8  # four scales, mirrored and not
     assert [0, 0, 224, 224] in boxes
@@ -59,7 +59,7 @@ def test_144_views_of_a_wide_picture() -> None:
 @pytest.mark.parametrize("count", [0, 2, 100])
 def test_other_counts_are_refused(count: int) -> None:
     with pytest.raises(ParameterError, match="1, 10 or 144"):
-        crops_of(10, 10, count)
+        crop_windows(10, 10, count)
 
 
 def test_softmax_is_averaged_over_the_views(classifier_checkpoint: Checkpoint) -> None:

@@ -9,12 +9,10 @@ import torch
 
 from detector.errors import CheckpointError, ParameterError
 from detector.inference.detector import Detector, RegionScores, select
-from detector.inference.engine import Engine, choose_device, choose_precision
 from detector.inference.loading import load_detector
 from detector.inference.region_crops import normalise, warp
 from detector.inference.scoring import Scoring
 from detector.models.checkpoint import Checkpoint, load_checkpoint
-from detector.models.googlenet import GoogLeNet
 from detector.structures.boxes import as_boxes
 from detector.structures.proposals import Proposals, Source
 
@@ -131,84 +129,3 @@ def test_the_whole_picture_is_one_more_region(checkpoint_path: Path, asked: bool
 def test_a_mere_classifier_is_refused(classifier_checkpoint: Checkpoint) -> None:
     with pytest.raises(CheckpointError, match="cannot detect"):
         Detector(classifier_checkpoint)
-
-
-@pytest.mark.parametrize("buckets", [None, (1, 3)], ids=["as they are", "filled up"])
-@pytest.mark.parametrize("count", [0, 1, 4, 5, 6, 9], ids=lambda n: f"{n} crops")
-def test_engine_batches_do_not_change_results(count: int, buckets: tuple[int, ...] | None) -> None:
-    torch.manual_seed(0)
-    network = GoogLeNet(10)
-    engine = Engine(
-        network.features,
-        network,
-        lambda maps: (network.pool(maps),),
-        device="cpu",
-        precision="float32",
-        batch=4,
-        buckets=buckets,
-    )
-    crops = torch.randn(count, 3, 224, 224) * 50
-    with torch.no_grad():
-        expected = torch.cat([network.logits(crop[None]) for crop in crops]) if count else torch.zeros(0, 10)
-    (got,) = engine.run(crops)
-    assert got.shape == expected.shape
-    assert torch.allclose(got, expected, atol=1e-3)
-
-
-@pytest.mark.parametrize(
-    ("rows", "seen"),
-    [
-        pytest.param(0, 1, id="none"),
-        pytest.param(1, 1, id="as many as the smallest"),
-        pytest.param(2, 4, id="filled up to the next"),
-        pytest.param(5, 9, id="filled up to a whole batch"),
-        pytest.param(9, 9, id="a whole batch"),
-    ],
-)
-def test_an_engine_fills_batches_up(rows: int, seen: int) -> None:
-    sizes: list[int] = []
-
-    def head(maps: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        sizes.append(len(maps))
-        return (maps.sum(dim=(1, 2, 3)),)
-
-    trunk = torch.nn.Identity()
-    engine = Engine(trunk, trunk, head, device="cpu", precision="float32", batch=9, buckets=(4, 1))
-    (sums,) = engine.start(torch.ones(rows, 3, 2, 2)).finish()
-    assert sizes == [seen]
-    assert sums.tolist() == [12.0] * rows
-
-
-def test_bfloat16_scores_are_close(classifier_checkpoint: Checkpoint) -> None:
-    crops = torch.randn(2, 3, 224, 224) * 50
-    found = []
-    for precision in ("float32", "bfloat16"):
-        network = GoogLeNet()
-        network.load_state_dict(classifier_checkpoint.network.state_dict())
-        engine = Engine(
-            network.features,
-            network,
-            lambda maps, network=network: (network.pool(maps).softmax(1),),
-            device="cpu",
-            precision=precision,
-        )
-        found.append(engine.run(crops)[0])
-    assert (found[0] - found[1]).abs().max() < 1e-2
-
-
-@pytest.mark.parametrize(
-    ("call", "says"),
-    [
-        (lambda: choose_device("quantum"), "unknown device"),
-        (lambda: choose_precision("int3", torch.device("cpu")), "unknown precision"),
-    ],
-)
-def test_engine_refuses(call, says: str) -> None:
-    with pytest.raises(ParameterError, match=says):
-        call()
-
-
-@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU here")
-def test_a_missing_gpu_is_named() -> None:
-    with pytest.raises(ParameterError, match="no CUDA device"):
-        choose_device("cuda")

@@ -1,6 +1,7 @@
 """Several networks as one, refinement and flips with networks whose word is known."""
 
 import copy
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,14 +14,14 @@ from detector.errors import CheckpointError, ParameterError
 from detector.inference.classifier import Classifier
 from detector.inference.detector import Detector
 from detector.inference.ensemble import (
+    Ensemble,
     RegionEnsemble,
     RegionPrediction,
     SharedTrunk,
-    averaged,
+    average,
     count_shared_stages,
 )
 from detector.inference.loading import load_classifier, load_detector
-from detector.inference.looks import complete
 from detector.inference.region_crops import Preprocessing
 from detector.inference.scoring import Scoring
 from detector.models.backbone import Backbone
@@ -58,12 +59,18 @@ def proposals() -> Proposals:
     )
 
 
+def predict(members: Sequence[Checkpoint], crops: Tensor, *, flip: bool) -> list[RegionPrediction]:
+    """Return what each member gives for crops [R,3,224,224]."""
+    networks = [member.network for member in members]
+    return RegionEnsemble(networks).predict(len(crops), lambda a, b: crops[a:b], flip=flip)
+
+
 @pytest.mark.parametrize("flip", [False, True])
 def test_two_say_the_mean_of_each(members: list[Checkpoint], flip: bool) -> None:
-    networks = [member.network for member in members]
+    placed = Ensemble.place(members, **CPU)
     crops = torch.randn(3, 3, 224, 224) * 50
-    alone = [RegionEnsemble([copy.deepcopy(n)], **CPU).run(crops, flip=flip) for n in networks]
-    together = RegionEnsemble(networks, **CPU).run(crops, flip=flip)
+    alone = [average(predict(Ensemble.place(member, **CPU).members, crops, flip=flip)) for member in members]
+    together = average(predict(placed.members, crops, flip=flip))
     for name, one, other, both in zip(RegionPrediction._fields, *alone, together, strict=True):
         assert not torch.allclose(one, other, rtol=1e-3), f"or {name} would show nothing"
         assert torch.allclose(both, (one + other) / 2, rtol=1e-4, atol=1e-5), name
@@ -87,7 +94,7 @@ def _prediction(probability: float, delta: float | None, fit: float | None) -> R
     ],
 )
 def test_what_several_say_on_average(members: list[tuple], mean: tuple) -> None:
-    got = averaged([_prediction(*member) for member in members])
+    got = average([_prediction(*member) for member in members])
     for name, value, wanted in zip(RegionPrediction._fields, got, _prediction(*mean), strict=True):
         assert (value is None) == (wanted is None), name
         assert value is None or torch.equal(value, wanted), name
@@ -95,21 +102,21 @@ def test_what_several_say_on_average(members: list[tuple], mean: tuple) -> None:
 
 @pytest.mark.parametrize("flip", [False, True])
 def test_the_first_members_are_an_ensemble_of_the_same_weights(members: list[Checkpoint], flip: bool) -> None:
-    networks = [member.network for member in members]
     crops = torch.randn(3, 3, 224, 224) * 50
-    alone = RegionEnsemble([copy.deepcopy(networks[0])], **CPU).run(crops, flip=flip)
-    both = RegionEnsemble(networks, **CPU)
-    first = both.first(1)
-    assert (len(first), len(both)) == (1, 2)
-    for name, *said in zip(
+    [alone] = predict(Ensemble.place(members[0], **CPU).members, crops, flip=flip)
+    both = Ensemble.place(members, **CPU)
+    first = Ensemble(both.members[:1])
+    assert (len(first.members), len(both.members)) == (1, 2)
+    assert first.members[0].network is both.members[0].network
+    for name, *values in zip(
         RegionPrediction._fields,
         alone,
-        first.run(crops, flip=flip),
-        complete(both.looking(len(crops), lambda a, b: crops[a:b], flip=flip))[0],
+        average(predict(first.members, crops, flip=flip)),
+        predict(both.members, crops, flip=flip)[0],
         strict=True,
     ):
-        assert torch.equal(said[0], said[1]), name
-        assert torch.equal(said[0], said[2]), name
+        assert torch.equal(values[0], values[1]), name
+        assert torch.equal(values[0], values[2]), name
 
 
 def test_an_ensemble_names_its_members(members: list[Checkpoint]) -> None:
@@ -123,11 +130,43 @@ def test_what_members_share_is_found_and_shared(members: list[Checkpoint]) -> No
     assert names[:count][-1] == "pool4"
     assert count_shared_stages([trunks[0], copy.deepcopy(trunks[0])]) == len(names)
     assert count_shared_stages(trunks[:1]) == len(names)
-    shared = SharedTrunk(trunks)
-    assert all(trunks[0][i] is trunks[1][i] for i in range(count))
+    placed = [member.backbone.features for member in Ensemble.place(members, **CPU).members]
+    assert all(placed[0][i] is placed[1][i] for i in range(count))
+    assert not any(trunks[0][i] is trunks[1][i] for i in range(len(names))), "the members stay as they were"
     x = torch.randn(1, 3, 64, 64)
     with torch.no_grad():
-        assert torch.equal(shared(x), torch.cat([trunk(x) for trunk in trunks]))
+        assert torch.equal(SharedTrunk(trunks)(x), torch.cat([trunk(x) for trunk in trunks]))
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_placing_leaves_the_checkpoint_as_it_is(members: list[Checkpoint], precision: str) -> None:
+    """Neither moved nor converted, and nothing that a detector does to its weights reaches it."""
+    before = {name: value.clone() for name, value in members[0].network.state_dict().items()}
+    memory = [value.data_ptr() for value in members[0].network.state_dict().values()]
+    placed = Ensemble.place(members[0], device="cpu", precision=precision)
+    after = members[0].network.state_dict()
+    assert all(torch.equal(before[name], after[name]) for name in before)
+    assert [value.data_ptr() for value in after.values()] == memory
+    assert not {value.data_ptr() for value in placed.members[0].network.state_dict().values()} & set(memory)
+
+
+def test_a_detector_and_a_classifier_of_one_ensemble_share_its_weights(multibox_path: Path) -> None:
+    """All three networks, MultiBox too: no tensor of theirs is other than the ensemble's."""
+    placed = Ensemble.place(load_checkpoint(multibox_path), **CPU)
+    member = placed.members[0]
+    assert member.multibox is not None
+    modules = [member.network, member.multibox]
+    own = {value.data_ptr() for module in modules for value in module.state_dict().values()}
+    detector, classifier = Detector(placed), Classifier(placed)
+    engines = [
+        classifier._engine,
+        detector._networks._engine,
+        detector._proposer.multibox._engine,  # type: ignore[union-attr]
+    ]
+    for engine in engines:
+        run = {value.data_ptr() for value in engine._network.state_dict().values()}
+        assert run
+        assert run <= own
 
 
 def test_a_difference_in_the_first_stage_leaves_nothing_to_share(members: list[Checkpoint]) -> None:
@@ -271,7 +310,7 @@ def test_a_flipped_picture_gives_flipped_scores(
     )
     one, other = detector.score(image, proposals), detector.score(image[:, ::-1], mirrored)
     assert np.allclose(one.probabilities, other.probabilities, atol=1e-5)
-    assert one.fit is not None
-    assert other.fit is not None
-    assert np.allclose(one.fit, other.fit, atol=1e-5)
+    assert one.predicted_iou is not None
+    assert other.predicted_iou is not None
+    assert np.allclose(one.predicted_iou, other.predicted_iou, atol=1e-5)
     assert np.allclose(one.boxes[:, 0], 80 - other.boxes[:, 2], atol=1e-2)

@@ -7,10 +7,10 @@ from detector.errors import ParameterError
 from detector.inference.postprocess import (
     RegionScores,
     class_scores,
-    refined,
+    merge_refined,
+    regions_to_refine,
     select,
     vote,
-    worth_a_second_look,
 )
 from detector.inference.scoring import Scoring
 from detector.structures.boxes import as_boxes
@@ -64,7 +64,7 @@ def test_the_best_of_two_boxes_is_that_of(scoring: Scoring, best: int) -> None:
     boxes = as_boxes([A, NEAR_A])
     proposals = Proposals(boxes, np.zeros(2, np.int8), np.array([0.2, 0.9], np.float32))
     regions = _regions(
-        [A, NEAR_A], [(0.6, 0), (0.5, 0)], proposals=proposals, fit=np.array([0.4, 0.8], np.float32)
+        [A, NEAR_A], [(0.6, 0), (0.5, 0)], proposals=proposals, predicted_iou=np.array([0.4, 0.8], np.float32)
     )
     found = select(regions, score_threshold=0.05, max_detections=9, scoring=scoring)
     assert found.boxes.tolist() == [list(map(float, (A, NEAR_A)[best]))]
@@ -158,33 +158,39 @@ SECOND_LOOKS = [
 @pytest.mark.parametrize(
     ("boxes", "scores", "most", "expected"), [s[1:] for s in SECOND_LOOKS], ids=[s[0] for s in SECOND_LOOKS]
 )
-def test_worth_a_second_look(boxes: list, scores: list, most: int, expected: list) -> None:
-    got = worth_a_second_look(_regions(boxes, scores), Scoring(refine=1, refine_regions=most))
+def test_regions_to_refine(boxes: list, scores: list, most: int, expected: list) -> None:
+    got = regions_to_refine(_regions(boxes, scores), Scoring(refine=1, refine_regions=most))
     assert got[: len(expected)].tolist() == expected
     assert len(got) == min(most, len(expected))
 
 
 def test_a_second_look_gives_its_boxes_and_half_the_word() -> None:
-    first = _regions([A, NEAR_A], [(0.4, 0.2), (0.6, 0)], fit=np.array([0.5, 0.9], np.float32))
-    second = _regions([FAR], [(0.8, 0)], fit=np.array([0.7], np.float32))
-    both = refined(first, second, np.array([0]))
+    first = _regions([A, NEAR_A], [(0.4, 0.2), (0.6, 0)], predicted_iou=np.array([0.5, 0.9], np.float32))
+    second = _regions([FAR], [(0.8, 0)], predicted_iou=np.array([0.7], np.float32))
+    both = merge_refined(first, second, np.array([0]))
     assert both.boxes.tolist() == as_boxes([FAR, NEAR_A]).tolist()
     assert np.allclose(both.probabilities, [(0.6, 0.1), (0.6, 0)])
-    assert both.fit is not None
-    assert np.allclose(both.fit, [0.6, 0.9])
+    assert both.predicted_iou is not None
+    assert np.allclose(both.predicted_iou, [0.6, 0.9])
     assert np.allclose(first.probabilities[0], (0.4, 0.2)), "the first look stays as it was"
 
 
 def test_rows_keep_everything_together() -> None:
     boxes = as_boxes([A, NEAR_A, FAR])
     proposals = Proposals(boxes, np.full(3, Source.MULTIBOX, np.int8), np.array([0.1, 0.2, 0.3], np.float32))
-    fit, image = np.array([0.4, 0.5, 0.6], np.float32), np.array([0.7, 0.3], np.float32)
-    regions = _regions([A, NEAR_A, FAR], [(1, 0), (0, 1), (0, 0)], proposals=proposals, fit=fit, image=image)
+    predicted_iou, image = np.array([0.4, 0.5, 0.6], np.float32), np.array([0.7, 0.3], np.float32)
+    regions = _regions(
+        [A, NEAR_A, FAR],
+        [(1, 0), (0, 1), (0, 0)],
+        proposals=proposals,
+        predicted_iou=predicted_iou,
+        image=image,
+    )
     some = regions.rows(np.array([2, 0]))
     assert some.boxes.tolist() == as_boxes([FAR, A]).tolist()
     assert some.probabilities.tolist() == [[0, 0], [1, 0]]
     assert some.proposals is not None
     assert np.allclose(some.proposals.objectness, [0.3, 0.1])
-    assert some.fit is not None
-    assert np.allclose(some.fit, [0.6, 0.4])
+    assert some.predicted_iou is not None
+    assert np.allclose(some.predicted_iou, [0.6, 0.4])
     assert some.image is image

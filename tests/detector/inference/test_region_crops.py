@@ -8,7 +8,7 @@ import torch
 from numpy.typing import NDArray
 
 from detector.errors import ParameterError
-from detector.inference.region_crops import Preprocessing, add_context, normalise, reduced, warp
+from detector.inference.region_crops import ImageView, Preprocessing, add_context, normalise, reduced, warp
 from detector.structures.boxes import as_boxes
 
 PREPARE = Preprocessing(mean=(120.0, 110.0, 100.0), std=(2.0, 1.0, 0.5))
@@ -127,3 +127,16 @@ def _reference(
                     if 0 <= i < picture.shape[0] and 0 <= j < picture.shape[1]:
                         crop[:, row, column] += picture[i, j] * (1 - abs(x - j)) * (1 - abs(y - i))
     return crop
+
+
+def test_a_view_gives_the_crops_of_its_reduced_picture() -> None:
+    image = np.random.default_rng(0).integers(0, 256, (90, 1000, 3), np.uint8)
+    prepare = Preprocessing((100, 110, 120), (1, 2, 3), context=0, short_side=45)
+    view = ImageView(image, prepare)
+    assert (view.width, view.height, view.pixels.shape) == (1000, 90, (45, 500, 3))
+    boxes = as_boxes([(0, 0, 1000, 90), (100, 20, 140, 60)])
+    cpu = torch.device("cpu")
+    got = view.crops(boxes * view.factors, 224, cpu)
+    expected = warp(normalise(view.pixels, prepare, cpu), boxes / 2, prepare)
+    assert torch.allclose(got, expected, atol=1e-3)
+    assert torch.equal(view.crops(view.whole, 224, cpu)[0], got[0])

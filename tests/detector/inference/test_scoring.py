@@ -85,7 +85,7 @@ SCORES = [
 def test_scores(settings: dict, expected: list) -> None:
     fit, objectness, prior = (np.array(x, np.float32) for x in (FIT, OBJECTNESS, PRIOR))
     scores = region_scores(
-        np.array(P, np.float32), Scoring(**settings), fit=fit, objectness=objectness, prior=prior
+        np.array(P, np.float32), Scoring(**settings), predicted_iou=fit, objectness=objectness, prior=prior
     )
     assert scores.dtype == np.float32
     assert np.allclose(scores, expected, atol=1e-6)

@@ -8,9 +8,9 @@ import torch
 from torch import nn
 
 from detector.errors import CheckpointError
-from detector.models.attach_multibox import with_multibox_of
 from detector.models.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from detector.models.torchvision_googlenet import TorchvisionGoogLeNet
+from detector.models.transfer import attach_multibox_head
 
 
 @pytest.fixture
@@ -22,7 +22,7 @@ def test_a_classifier_takes_the_head_of_a_detector_on_its_trunk(
     classifier_checkpoint: Checkpoint, giver: Checkpoint, tmp_path: Path
 ) -> None:
     path = tmp_path / "both.safetensors"
-    save_checkpoint(path, with_multibox_of(classifier_checkpoint, giver))
+    save_checkpoint(path, attach_multibox_head(classifier_checkpoint, giver))
     result = load_checkpoint(path)
     assert giver.multibox is not None
     assert result.multibox is not None
@@ -49,15 +49,15 @@ def test_only_stages_that_the_head_reads_matter(
 ) -> None:
     other = _changed(classifier_checkpoint, stage)
     if fits:
-        assert with_multibox_of(other, giver).multibox is giver.multibox
+        assert attach_multibox_head(other, giver).multibox is giver.multibox
     else:
         with pytest.raises(CheckpointError, match="train_multibox"):
-            with_multibox_of(other, giver)
+            attach_multibox_head(other, giver)
 
 
 def test_who_has_none_or_another_trunk_is_told(classifier_checkpoint: Checkpoint, giver: Checkpoint) -> None:
     with pytest.raises(CheckpointError, match="no MultiBox head"):
-        with_multibox_of(giver, classifier_checkpoint)
+        attach_multibox_head(giver, classifier_checkpoint)
     foreign = Checkpoint(TorchvisionGoogLeNet(1000), classifier_checkpoint.metadata)
     with pytest.raises(CheckpointError):
-        with_multibox_of(foreign, giver)
+        attach_multibox_head(foreign, giver)

@@ -23,7 +23,7 @@ from detector.models.checkpoint import (
 )
 from detector.models.checkpoint_file import EARLIER_FORMAT, header_digest, tensors_digest
 from detector.models.convert_bvlc import PREPROCESSING
-from detector.models.from_classifier import fold
+from detector.models.from_classifier import from_classifier
 from detector.models.googlenet import GoogLeNet
 from detector.models.multibox_head import MultiBoxHead, MultiBoxSpec
 from detector.models.region_network import RegionNetwork
@@ -51,7 +51,7 @@ def test_detector_round_trip_keeps_scores_and_metadata(checkpoint_path: Path, tm
     crops = torch.randn(2, 3, 224, 224) * 50
     with torch.no_grad():
         outputs = first.network(crops), second.network(crops)
-    assert outputs[0].fit is not None
+    assert outputs[0].predicted_iou is not None
     for ours, theirs in zip(*outputs, strict=True):
         assert torch.equal(ours, theirs)
 
@@ -73,7 +73,7 @@ def test_heads_are_optional(checkpoint_path: Path, tmp_path: Path, lacking: list
     with torch.no_grad():
         ours, theirs = network.heads(maps), whole.heads(maps)
     assert torch.equal(ours.logits, theirs.logits)
-    assert (ours.fit is None) == ("fit_head" in lacking)
+    assert (ours.predicted_iou is None) == ("fit_head" in lacking)
     assert bool((ours.deltas == 0).all()) == ("box_head" in lacking)
 
 
@@ -486,13 +486,15 @@ def test_a_changed_weight_is_found_of_the_head(multibox_path: Path, tmp_path: Pa
         load_checkpoint(path)
 
 
-@pytest.mark.parametrize("own_rows", [False, True])
+@pytest.mark.parametrize("own_sub_classes", [False, True])
 def test_folding_keeps_the_head(
-    classifier_checkpoint: Checkpoint, multibox_spec: MultiBoxSpec, tmp_path: Path, own_rows: bool
+    classifier_checkpoint: Checkpoint, multibox_spec: MultiBoxSpec, tmp_path: Path, own_sub_classes: bool
 ) -> None:
     head = MultiBoxHead(multibox_spec)
     metadata = replace(classifier_checkpoint.metadata, multibox=multibox_spec)
-    folded = fold(Checkpoint(classifier_checkpoint.network, metadata, head), own_rows=own_rows)
+    folded = from_classifier(
+        Checkpoint(classifier_checkpoint.network, metadata, head), own_sub_classes=own_sub_classes
+    )
     assert folded.multibox is head
     path = tmp_path / "folded.safetensors"
     save_checkpoint(path, folded)

@@ -58,9 +58,9 @@ def test_output_is_in_the_order_of_the_priors() -> None:
         predictor.register_forward_hook(lambda module, inputs, output: heard.append(output))
     with torch.no_grad():
         output = network(*maps())
-    priors = SPEC.priors()
+    anchors = SPEC.anchors()
     assert output.shape == (2, PRIORS, 5)
-    assert priors.shape == (PRIORS, 4)
+    assert anchors.shape == (PRIORS, 4)
     index = 0
     for grid, said in zip(SPEC.grids, heard, strict=True):
         pitch = SPEC.size / grid.cells
@@ -68,7 +68,7 @@ def test_output_is_in_the_order_of_the_priors() -> None:
             for column in range(grid.cells):
                 for shape, (w, h) in enumerate(grid.sides):
                     x, y = (column + 0.5) * pitch, (row + 0.5) * pitch
-                    assert priors[index].tolist() == [x - w / 2, y - h / 2, x + w / 2, y + h / 2]
+                    assert anchors[index].tolist() == [x - w / 2, y - h / 2, x + w / 2, y + h / 2]
                     assert torch.equal(output[:, index], said[:, shape * 5 : shape * 5 + 5, row, column])
                     index += 1
 
@@ -83,7 +83,7 @@ def test_a_prior_hears_of_what_lies_under_it(row: int, column: int) -> None:
     with torch.no_grad():
         before, after = (head()(one, coarse) for one in (fine, changed))
     heard = (after - before).abs().sum(dim=2)[0, : 8 * 8 * 3].reshape(-1, 3).sum(dim=1).numpy()
-    boxes = SPEC.priors()[: 8 * 8 * 3 : 3]
+    boxes = SPEC.anchors()[: 8 * 8 * 3 : 3]
     away = np.abs((boxes[:, :2] + boxes[:, 2:]) / 2 - [(column + 0.5) * 8, (row + 0.5) * 8]).max(axis=1)
     assert heard[away <= 16].min() > 2 * heard[away > 16].max()
 
@@ -100,7 +100,9 @@ def test_one_bias_makes_one_shape_fire() -> None:
         first + 5,
         first + 7,
     ]
-    assert (SPEC.priors()[[first + 1, first + 3], 2:] - SPEC.priors()[[first + 1, first + 3], :2] == 50).all()
+    assert (
+        SPEC.anchors()[[first + 1, first + 3], 2:] - SPEC.anchors()[[first + 1, first + 3], :2] == 50
+    ).all()
 
 
 def test_before_training_objects_are_rare() -> None:
@@ -157,7 +159,7 @@ def test_maps_that_do_not_fit_the_grids(fine: tuple[int, int], coarse: tuple[int
 def test_a_spec_survives_json(spec: MultiBoxSpec) -> None:
     again = MultiBoxSpec.from_json(json.loads(json.dumps(spec.as_json())))
     assert again == spec
-    assert np.array_equal(again.priors(), spec.priors())
+    assert np.array_equal(again.anchors(), spec.anchors())
     assert again != replace(spec, size=65)
     first, second = MultiBoxHead(spec), MultiBoxHead(again)
     second.load_state_dict(first.state_dict())
@@ -237,4 +239,4 @@ def test_it_fits_googlenet(classifier_checkpoint: Checkpoint, multibox_spec: Mul
     network = MultiBoxNetwork(classifier_checkpoint.backbone.features, MultiBoxHead(multibox_spec)).eval()
     with torch.no_grad():
         output = network(torch.randn(1, 3, 224, 224))
-    assert output.shape == (1, len(multibox_spec.priors()), 5)
+    assert output.shape == (1, len(multibox_spec.anchors()), 5)

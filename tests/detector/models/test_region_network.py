@@ -4,15 +4,15 @@ import pytest
 import torch
 
 from detector.models.checkpoint import Checkpoint
-from detector.models.from_classifier import fold
-from detector.models.region_network import RegionNetwork, RowPooling
+from detector.models.from_classifier import from_classifier
+from detector.models.region_network import ClassPooling, RegionNetwork
 from detector.structures.classes import cls_to_det, ilsvrc_cls, ilsvrc_det
 
 
 def test_pooled_posterior_is_the_sum_of_the_rows() -> None:
     rows = torch.randn(5, 7) * 10
     labels = torch.tensor([0, 2, 2, 1, 3, 3, 0])
-    posterior = RowPooling(labels, 3)(rows).softmax(dim=1)
+    posterior = ClassPooling(labels, 3)(rows).softmax(dim=1)
     expected = torch.zeros(5, 4).index_add(1, labels, rows.softmax(dim=1))
     assert torch.allclose(posterior, expected, atol=1e-6)
 
@@ -24,7 +24,7 @@ def test_pooled_posterior_is_the_sum_of_the_rows() -> None:
 )
 def test_extreme_rows_stay_finite_and_learn(rows: list[float], label: int) -> None:
     x = torch.tensor([rows], requires_grad=True)
-    logits = RowPooling(torch.tensor([0, 1, 2]), 2)(x)
+    logits = ClassPooling(torch.tensor([0, 1, 2]), 2)(x)
     torch.nn.functional.cross_entropy(logits, torch.tensor([1])).backward()
     assert logits.isfinite().all()
     assert logits.argmax() == label
@@ -36,7 +36,7 @@ def test_extreme_rows_stay_finite_and_learn(rows: list[float], label: int) -> No
 def test_gradient_of_pooling() -> None:
     labels = torch.tensor([0, 1, 1, 2, 0])
     rows = torch.randn(3, 5, dtype=torch.float32, requires_grad=True)
-    (RowPooling(labels, 2)(rows) * torch.arange(9.0).view(3, 3)).sum().backward()
+    (ClassPooling(labels, 2)(rows) * torch.arange(9.0).view(3, 3)).sum().backward()
     plain = rows.detach().clone().requires_grad_()
     groups = [plain[:, labels == group].logsumexp(dim=1) for group in range(3)]
     (torch.stack(groups, dim=1) * torch.arange(9.0).view(3, 3)).sum().backward()
@@ -45,7 +45,7 @@ def test_gradient_of_pooling() -> None:
 
 def test_folded_posterior(classifier_checkpoint: Checkpoint) -> None:
     """Each class's probability is the sum over its synsets; the 505 others are background."""
-    folded = fold(classifier_checkpoint)
+    folded = from_classifier(classifier_checkpoint)
     assert folded.metadata.detection == ilsvrc_det()
     crops = torch.randn(2, 3, 224, 224) * 50
     assert isinstance(folded.network, RegionNetwork)
@@ -61,13 +61,15 @@ def test_folded_posterior(classifier_checkpoint: Checkpoint) -> None:
 
 
 def test_own_rows_leave_the_classifier_as_it_was(classifier_checkpoint: Checkpoint) -> None:
-    network = fold(classifier_checkpoint, own_rows=True).network
+    network = from_classifier(classifier_checkpoint, own_sub_classes=True).network
     assert isinstance(network, RegionNetwork)
     crops = torch.randn(1, 3, 224, 224) * 50
     with torch.no_grad():
         output = network(crops)
-        assert torch.allclose(output.rows[:, :1000], classifier_checkpoint.backbone.logits(crops), atol=1e-4)
-    assert output.rows.shape == (1, 1201)
+        assert torch.allclose(
+            output.sub_classes[:, :1000], classifier_checkpoint.backbone.logits(crops), atol=1e-4
+        )
+    assert output.sub_classes.shape == (1, 1201)
     assert output.deltas.shape == (1, 4)
 
 

@@ -7,10 +7,11 @@ import torch
 
 from detector.errors import CheckpointError
 from detector.models.checkpoint import Checkpoint, load_checkpoint
-from detector.models.from_classifier import fold, meanings
+from detector.models.from_classifier import from_classifier
 from detector.models.region_network import RegionNetwork
 from detector.models.transfer import transfer
 from detector.pretrained import SHIPPED
+from detector.structures.class_aliases import class_aliases
 from detector.structures.classes import ClassList, cls_to_det, ilsvrc_cls, ilsvrc_det, voc
 
 SYNSET = dict(zip(ilsvrc_cls().names, range(1000), strict=True))
@@ -59,18 +60,18 @@ def parts(checkpoint: Checkpoint) -> tuple[RegionNetwork, torch.Tensor, torch.Te
     ],
 )
 def test_meanings(class_id: str, name: str, means: set[str]) -> None:
-    assert meanings(class_id, name) == means
+    assert class_aliases(class_id, name) == means
 
 
 @pytest.mark.parametrize("names", [voc().ids, COCO], ids=["VOC", "COCO, without those that ILSVRC lacks"])
 def test_every_class_of_well_known_sets_is_known(names: tuple[str, ...]) -> None:
     known = {*ilsvrc_det().ids, *ilsvrc_cls().ids}
-    assert [name for name in names if not meanings(name, name) <= known] == []
+    assert [name for name in names if not class_aliases(name, name) <= known] == []
 
 
 def test_a_classifier_becomes_what_folding_gives(untrained: Checkpoint) -> None:
     _, rows, labels = parts(transfer(untrained, ilsvrc_det()))
-    _, expected, expected_labels = parts(fold(untrained, own_rows=True))
+    _, expected, expected_labels = parts(from_classifier(untrained, own_sub_classes=True))
     assert torch.equal(labels, expected_labels)
     assert torch.equal(rows, expected)
 
@@ -151,14 +152,14 @@ def test_a_detector_of_your_own_can_start_another(shipped: Checkpoint) -> None:
 
 
 def test_an_untrained_folded_detector_gets_rows_and_a_box_head(untrained: Checkpoint) -> None:
-    network, rows, _ = parts(transfer(fold(untrained), ClassList.of(["dog", "widget"])))
+    network, rows, _ = parts(transfer(from_classifier(untrained), ClassList.of(["dog", "widget"])))
     assert network.box_head is not None
     assert len(rows) == 1003
     assert torch.equal(rows[1001], torch.zeros(1025))
 
 
 def test_the_result_is_apart_from_what_it_came_from(untrained: Checkpoint) -> None:
-    start = fold(untrained, own_rows=True)
+    start = from_classifier(untrained, own_sub_classes=True)
     before = start.backbone.features.conv1.conv.weight.detach().clone()
     with torch.no_grad():
         transfer(start, voc()).backbone.features.conv1.conv.weight.zero_()

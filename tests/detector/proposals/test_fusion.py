@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from detector.proposals.fusion import SAME_IOU, union
+from detector.proposals.fusion import SAME_IOU, fuse
 from detector.structures.boxes import as_boxes, iou
 from detector.structures.proposals import Proposals, Source
 
@@ -47,12 +47,12 @@ def from_multibox(boxes: list[tuple[float, ...]]) -> Proposals:
 def test_order_and_dropping_by_hand(
     multibox: list[tuple[float, ...]], search: list[tuple[float, ...]], joined: list[tuple[float, ...]]
 ) -> None:
-    found = union(from_search(search), from_multibox(multibox))
+    found = fuse(from_search(search), from_multibox(multibox))
     assert list(map(tuple, found.boxes.tolist())) == joined
 
 
 def test_sources_and_objectness_stay_with_their_boxes() -> None:
-    found = union(from_search([C, NEAR_A, D]), from_multibox([A, B, (0, 0, 10, 10)]))
+    found = fuse(from_search([C, NEAR_A, D]), from_multibox([A, B, (0, 0, 10, 10)]))
     assert list(map(tuple, found.boxes.tolist())) == [A, C, B, (0, 0, 10, 10), D]
     m, s = Source.MULTIBOX, Source.SELECTIVE_SEARCH
     assert found.source.tolist() == [m, s, m, m, s]
@@ -91,7 +91,7 @@ def plain_union(search: Proposals, multibox: Proposals, same_iou: float) -> list
 def test_equals_the_plain_one(seed: int, a: int, b: int, same_iou: float) -> None:
     random = np.random.default_rng(seed)
     multibox, search = from_multibox(random_boxes(random, a)), from_search(random_boxes(random, b))
-    found = union(search, multibox, same_iou)
+    found = fuse(search, multibox, same_iou)
     kept = plain_union(search, multibox, same_iou)
     sources = {int(one.source[0]): one for one in (multibox, search) if len(one)}
     assert found.source.tolist() == [source for source, _ in kept]
@@ -106,6 +106,6 @@ def test_what_comes_later_does_not_change_what_came_first(seed: int, count: int)
     """So a budget may be put on both sources before they are joined."""
     random = np.random.default_rng(seed)
     multibox, search = from_multibox(random_boxes(random, 30)), from_search(random_boxes(random, 80))
-    whole, cut = union(search, multibox), union(search.first(count), multibox.first(count))
+    whole, cut = fuse(search, multibox), fuse(search.first(count), multibox.first(count))
     assert np.array_equal(cut.boxes, whole.first(len(cut)).boxes)
     assert np.array_equal(cut.source, whole.first(len(cut)).source)

@@ -1,6 +1,5 @@
 """MultiBox proposals as their users see them, and the suppression of near-duplicates against plain loops."""
 
-import copy
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -10,12 +9,14 @@ import torch
 from numpy.typing import NDArray
 
 from detector.errors import ParameterError
+from detector.inference import engine
 from detector.models.checkpoint import Checkpoint
 from detector.models.multibox_head import SCALE, MultiBoxHead, MultiBoxSpec
 from detector.proposals.anchors import Grid
 from detector.proposals.multibox import (
     NEAR_DUPLICATE_IOU,
     MultiBox,
+    MultiBoxInference,
     by_coverage,
     likeliest,
     without_near_duplicates,
@@ -37,12 +38,11 @@ Make = Callable[..., MultiBox]
 @pytest.fixture(scope="module")
 def make(untrained: Checkpoint) -> Make:
     """MultiBox of a head on an untrained trunk, for pictures of any size unless ``short_side`` is given."""
-    trunk = copy.deepcopy(untrained.backbone.features)
 
     def multibox(head: MultiBoxHead, short_side: int | None = None, precision: str = "float32") -> MultiBox:
         prepare = replace(untrained.metadata.preprocessing, short_side=short_side)
-        features = trunk if precision == "float32" else copy.deepcopy(trunk)
-        return MultiBox(features, head, prepare, device="cpu", precision=precision)
+        network = MultiBoxInference(untrained.backbone.features, head)
+        return MultiBox(engine.place(network, device="cpu", precision=precision), prepare)
 
     return multibox
 

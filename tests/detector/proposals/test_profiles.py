@@ -9,10 +9,11 @@ from numpy.typing import NDArray
 
 from detector.errors import ParameterError
 from detector.inference.detector import Detector
+from detector.inference.engine import place
 from detector.models.checkpoint import Checkpoint, load_checkpoint
 from detector.options import Profile
-from detector.proposals.fusion import union
-from detector.proposals.multibox import MultiBox
+from detector.proposals.fusion import fuse
+from detector.proposals.multibox import MultiBox, MultiBoxInference
 from detector.proposals.profiles import BUDGETS, Proposer
 from detector.proposals.selective_search.search import selective_search
 from detector.structures.proposals import Proposals, Source
@@ -42,8 +43,8 @@ def checkpoint(multibox_path: Path) -> Checkpoint:
 def multibox(checkpoint: Checkpoint) -> MultiBox:
     assert checkpoint.multibox is not None
     prepare = checkpoint.metadata.preprocessing
-    features = checkpoint.backbone.features
-    return MultiBox(features, checkpoint.multibox, prepare, device="cpu", precision="float32")
+    network = MultiBoxInference(checkpoint.backbone.features, checkpoint.multibox)
+    return MultiBox(place(network, device="cpu", precision="float32"), prepare)
 
 
 @pytest.fixture(scope="module")
@@ -93,8 +94,8 @@ def test_profiles_are_made_of_the_methods(proposer: Proposer, multibox: MultiBox
         multibox.propose(IMAGE),
     )
     assert_same(proposer.propose(IMAGE, "fast"), seen.first(60))
-    assert_same(proposer.propose(IMAGE, "balanced"), union(large, seen).first(120))
-    assert_same(proposer.propose(IMAGE, "paper"), union(large, seen))
+    assert_same(proposer.propose(IMAGE, "balanced"), fuse(large, seen).first(120))
+    assert_same(proposer.propose(IMAGE, "paper"), fuse(large, seen))
     assert_same(proposer.propose(IMAGE, "search"), usual.first(120))
 
 

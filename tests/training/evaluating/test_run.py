@@ -1,6 +1,5 @@
 """Running detectors by profile and scoring: with a detector that is made up, and with a real one."""
 
-import copy
 import time
 from collections.abc import Sequence
 from dataclasses import replace
@@ -15,13 +14,14 @@ from torch import nn
 from detector.datasets.record import Record
 from detector.evaluation.ilsvrc import evaluate_det
 from detector.inference.detector import Detector
+from detector.inference.ensemble import Ensemble, RegionPrediction
 from detector.inference.postprocess import RegionScores, select
 from detector.inference.scoring import Scoring
 from detector.io.decoding import load
 from detector.models.checkpoint import Checkpoint, load_checkpoint
 from detector.models.region_network import BoxHead, RegionNetwork
 from detector.options import Profile
-from detector.structures.boxes import as_boxes
+from detector.structures.boxes import Boxes, as_boxes
 from detector.structures.classes import ClassList
 from detector.structures.detections import Detections
 from detector.structures.proposals import Proposals, Source
@@ -29,12 +29,12 @@ from training.evaluating.cache import DetectionCache, Found
 from training.evaluating.run import (
     MAX_DETECTIONS,
     SCORE_THRESHOLD,
+    Candidate,
     ProfileRun,
     distinct,
-    run_profiles,
-    run_scorings,
+    run_candidates,
+    with_costs,
 )
-from training.evaluating.tail_clock import TailClock
 
 A, B, C = (0, 0, 40, 40), (50, 0, 90, 40), (5, 5, 45, 45)
 
@@ -68,12 +68,13 @@ class FakeDetector:
         boxes = {Profile.FAST: [B], Profile.BALANCED: [A, B]}[profile]
         return Proposals.of(as_boxes(boxes)[:max_proposals], Source.MULTIBOX)
 
-    def score_first(
-        self, counts: Sequence[int], image: np.ndarray, proposals: Proposals
-    ) -> list[RegionScores]:
-        self.scored.append(len(proposals))
-        sure = (proposals.boxes == A).all(axis=1)
-        return [RegionScores(proposals.boxes, np.stack([sure, ~sure], axis=1).astype(np.float32))]
+    def predict(
+        self, image: np.ndarray, boxes: Boxes, *, whole: bool = False, flip: bool = False
+    ) -> list[RegionPrediction]:
+        self.scored.append(len(boxes))
+        sure = torch.from_numpy((boxes == A).all(axis=1))
+        probabilities = torch.stack([sure, ~sure, torch.zeros_like(sure)], dim=1).float()
+        return [RegionPrediction(probabilities, None, None)]
 
     def refine(self, image: np.ndarray, regions: RegionScores) -> RegionScores:
         return regions
@@ -94,7 +95,8 @@ def record(tmp_path: Path) -> Record:
 
 def test_each_profile_gets_its_own_regions_and_shared_ones_are_scored_once(record: Record) -> None:
     detector = FakeDetector()
-    runs = run_profiles(detector, [Profile.FAST, Profile.BALANCED], [record])  # type: ignore[arg-type]
+    candidates = [Candidate(detector)]  # type: ignore[arg-type]
+    runs = run_candidates(candidates, [Profile.FAST, Profile.BALANCED], [record])
     assert detector.scored == [2]
     fast, balanced = (run.detections["p"] for run in runs)
     assert fast.labels.tolist() == [1]
@@ -105,7 +107,8 @@ def test_each_profile_gets_its_own_regions_and_shared_ones_are_scored_once(recor
 
 
 def test_a_budget_of_regions(record: Record) -> None:
-    (run,) = run_profiles(FakeDetector(), [Profile.BALANCED], [record], max_proposals=1)  # type: ignore[arg-type]
+    candidates = [Candidate(FakeDetector())]  # type: ignore[arg-type]
+    (run,) = run_candidates(candidates, [Profile.BALANCED], [record], max_proposals=1)
     assert run.boxes == 1
 
 
@@ -129,9 +132,10 @@ def detectors(checkpoint_path: Path) -> dict[str, Detector]:
 def test_shared_looks_give_what_each_detector_finds_alone(
     detectors: dict[str, Detector], record: Record
 ) -> None:
-    runs = run_scorings(detectors, [Profile.SEARCH], [record], max_proposals=6)
+    candidates = [Candidate(detector, name) for name, detector in detectors.items()]
+    runs = run_candidates(candidates, [Profile.SEARCH], [record], max_proposals=6)
     for run in runs:
-        detector = detectors[run.scoring_name]
+        detector = run.detector
         detector.max_proposals = 6
         (alone,) = detector.detect(
             [load(record.path)], score_threshold=SCORE_THRESHOLD, max_detections=MAX_DETECTIONS
@@ -172,6 +176,19 @@ def three(checkpoint_path: Path) -> list[Checkpoint]:
     return members
 
 
+def sizes(
+    members: Sequence[Checkpoint] | Ensemble,
+    titles: dict[int, str],
+    scoring: Scoring = Scoring(),  # noqa: B008 (frozen)
+) -> list[Candidate]:
+    """The first so many members as a candidate, for each number of them."""
+    placed = members if isinstance(members, Ensemble) else Ensemble.place(members, device="cpu")
+    return [
+        Candidate(Detector(Ensemble(placed.members[:count]), scoring=scoring), title=title)
+        for count, title in titles.items()
+    ]
+
+
 @pytest.mark.parametrize(
     "scoring",
     [
@@ -186,13 +203,12 @@ def test_the_first_of_an_ensemble_find_what_they_find_without_the_rest(
     three: list[Checkpoint], record: Record, scoring: Scoring
 ) -> None:
     titles = {1: "one", 2: "two", 3: "three"}
-    whole = {"": Detector(copy.deepcopy(three), scoring=scoring, device="cpu")}
-    runs = run_scorings(whole, [Profile.SEARCH], [record], 6, titles=titles)
-    assert [run.title for run in runs] == list(titles.values())
+    runs = run_candidates(sizes(three, titles, scoring), [Profile.SEARCH], [record], 6)
+    assert [run.candidate.title for run in runs] == list(titles.values())
     scores = []
     for run, count in zip(runs, titles, strict=True):
-        alone = {"": Detector(copy.deepcopy(three[:count]), scoring=scoring, device="cpu")}
-        (wanted,) = run_scorings(alone, [Profile.SEARCH], [record], 6)
+        alone = Detector(three[:count], scoring=scoring, device="cpu")
+        (wanted,) = run_candidates([Candidate(alone)], [Profile.SEARCH], [record], 6)
         assert run.detector.name == wanted.detector.name
         for part in ("boxes", "labels", "scores"):
             got, expected = (getattr(one.detections["p"], part) for one in (run, wanted))
@@ -204,39 +220,49 @@ def test_the_first_of_an_ensemble_find_what_they_find_without_the_rest(
 
 def test_each_network_looks_once_for_all_sizes(three: list[Checkpoint], record: Record) -> None:
     """And what they share looks once for all networks."""
-    whole = Detector(three, device="cpu")
+    titles = {1: "", 2: "", 3: ""}
+    placed = Ensemble.place(three, device="cpu")
     looks: list[nn.Module] = []
     stages = {
-        "shared": three[0].backbone.features[0],
-        **{f"of {i}": one.backbone.features[-1] for i, one in enumerate(three)},
+        "shared": placed.members[0].backbone.features[0],
+        **{f"of {i}": member.backbone.features[-1] for i, member in enumerate(placed.members)},
     }
     for stage in stages.values():
         stage.register_forward_hook(lambda module, *_: looks.append(module))
-    run_scorings({"": whole}, [Profile.SEARCH], [record], 6, titles={1: "", 2: "", 3: ""})
+    run_candidates(sizes(placed, titles), [Profile.SEARCH], [record], 6)
     assert {name: sum(one is stage for one in looks) for name, stage in stages.items()} == dict.fromkeys(
         stages, 1
     )
 
 
-def test_a_clock_counts_each_module_while_it_is_entered() -> None:
-    class Slow(nn.Module):
-        def __init__(self, seconds: float) -> None:
+def test_a_size_costs_what_it_takes_by_what_all_take(record: Record) -> None:
+    """Sizes of 1 and 3 members that take 10 and 40 ms; one under two scorings."""
+
+    class Slow(FakeDetector):
+        def __init__(self, count: int, seconds: float) -> None:
             super().__init__()
+            self.members = ("fake",) * count
             self.seconds = seconds
 
-        def forward(self, maps: torch.Tensor) -> torch.Tensor:
-            time.sleep(self.seconds)
-            return maps
+        def propose(
+            self, image: np.ndarray, profile: Profile | None = None, max_proposals: int | None = None
+        ) -> Proposals:
+            return Proposals.of(as_boxes([A]), Source.MULTIBOX)
 
-    tails, maps = [Slow(0), Slow(0.02)], torch.zeros(1)
-    with TailClock(tails) as clock:
-        for tail in (*tails, *tails):
-            tail(maps)
-    first, second = clock.seconds
-    tails[0](maps)
-    assert first > 0
-    assert second > 0.039
-    assert clock.seconds == [first, second]
+        def predict(
+            self, image: np.ndarray, boxes: Boxes, *, whole: bool = False, flip: bool = False
+        ) -> list[RegionPrediction]:
+            time.sleep(self.seconds)
+            return super().predict(image, boxes, whole=whole, flip=flip)
+
+    candidates = [Candidate(Slow(*how)) for how in ((1, 0.01), (3, 0.04), (3, 0.04))]  # type: ignore[arg-type]
+    one, three, again = (candidate.cost for candidate in with_costs(candidates, load(record.path)))
+    assert 0 < one < 1
+    assert three == again == 1
+    [alone] = with_costs(candidates[:1], load(record.path))
+    assert alone.cost == 1, "nothing to compare it with"
+    runs = run_candidates(with_costs(candidates, load(record.path)), [Profile.FAST], [record])
+    assert runs[0].seconds[0] < runs[1].seconds[0]
 
 
 def test_what_was_kept_is_not_computed_again(record: Record, tmp_path: Path) -> None:
@@ -246,8 +272,8 @@ def test_what_was_kept_is_not_computed_again(record: Record, tmp_path: Path) -> 
 
     def run(records: list[Record], **settings: object) -> tuple[list[int], ProfileRun]:
         detector = FakeDetector()
-        (done,) = run_scorings(
-            {"": detector},  # type: ignore[dict-item]
+        (done,) = run_candidates(
+            [Candidate(detector)],  # type: ignore[arg-type]
             [Profile.BALANCED],
             records,
             cache_of=lambda _: DetectionCache(tmp_path / "cache", settings),

@@ -15,7 +15,7 @@ def test_a_sure_region_passes_the_usual_threshold(name: str) -> None:
     [[score]] = region_scores(
         np.array([[0.8]], np.float32),
         preset(name).scoring,
-        fit=np.array([0.7], np.float32),
+        predicted_iou=np.array([0.7], np.float32),
         objectness=np.array([0.25], np.float32),  # what MultiBox is as sure of as it ever is of most objects
         prior=np.array([0.8], np.float32),
     )

@@ -1,0 +1,97 @@
+"""Who runs a network, and when: the one place where the steps of inference meet a device.
+
+A step that needs a network hands a :class:`ForwardRequest` to an :data:`Executor` and gets the outputs back.
+The library runs each request at once, alone (:func:`run_directly`). The service's executor waits while its
+scheduler puts rows of many requests into one batch. Letters for shapes: R rows, S the side of a crop.
+"""
+
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass
+from enum import IntEnum
+from functools import wraps
+from typing import ParamSpec, TypeVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from detector.inference.engine import Engine, Outputs, concatenated
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+MakeCrops = Callable[[int, int], Tensor]
+"""Makes the crops [n,3,S,S], float32, on the engine's device, of rows from a first up to a last, left out."""
+
+
+class Priority(IntEnum):
+    """Which requests go first where several wait."""
+
+    NORMAL = 0
+    URGENT = 1
+    """For single rows on which all further work on an image depends."""
+
+
+@dataclass(frozen=True, eq=False)
+class ForwardRequest:
+    """R ``rows`` of crops that an engine is to run; they are made when their turn comes."""
+
+    engine: Engine
+    rows: int
+    make_crops: MakeCrops
+    priority: Priority = Priority.NORMAL
+
+    @classmethod
+    def of(cls, engine: Engine, crops: Tensor) -> "ForwardRequest":
+        """Make a request of crops [R,3,S,S] that are there already."""
+        return cls(engine, len(crops), lambda first, last: crops[first:last])
+
+
+Executor = Callable[[ForwardRequest], Outputs]
+"""Runs a request: returns named tensors of R rows, on the CPU, in the order of the rows."""
+
+
+@torch.inference_mode()
+def run_directly(request: ForwardRequest) -> Outputs:
+    """Run a request now, in this thread, in batches of its engine's size; crops are made batch by batch."""
+    batch = request.engine.batch
+    running = [
+        request.engine.start(request.make_crops(first, min(first + batch, request.rows)))
+        for first in range(0, request.rows or 1, batch)
+    ]
+    return concatenated([part.finish() for part in running])
+
+
+def with_mirrored(make_crops: MakeCrops, rows: int) -> MakeCrops:
+    """Return what makes the crops of twice as many rows: all R, then all R turned left to right."""
+
+    def both(first: int, last: int) -> Tensor:
+        plain = make_crops(min(first, rows), min(last, rows))
+        mirrored = make_crops(max(first - rows, 0), max(last - rows, 0)).flip(3)
+        if not len(mirrored):
+            return plain
+        return mirrored if not len(plain) else torch.cat([plain, mirrored])
+
+    return both
+
+
+def isolated(function: Callable[P, T]) -> Callable[P, T]:
+    """Make a function independent of the caller's ``torch.autocast``, default device and ``numpy.errstate``.
+
+    All are lifted for the calling thread alone, and set again afterwards. The default dtype belongs to
+    the whole process: it is left alone, and code here names its own.
+    """
+
+    @wraps(function)
+    def call(*args: P.args, **kwargs: P.kwargs) -> T:
+        with ExitStack() as stack:
+            stack.enter_context(np.errstate(divide="warn", over="warn", under="ignore", invalid="warn"))
+            if torch.get_default_device().type != "cpu":
+                stack.enter_context(torch.device("cpu"))  # torchvision's nms makes tensors of no named device
+            for kind in ("cpu", "cuda"):
+                if torch.is_autocast_enabled(kind):
+                    stack.enter_context(torch.autocast(kind, enabled=False))
+            return function(*args, **kwargs)
+
+    return call
