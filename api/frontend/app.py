@@ -10,10 +10,10 @@ from fastapi import Depends, FastAPI
 from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp
 
-from api.frontend import docs_page, health, models, pages, routes
+from api.frontend import docs_page, models, monitoring, pages, routes
 from api.frontend.auth import RequireKey
 from api.frontend.errors import install_error_handlers
-from api.frontend.health import HeadAsGet
+from api.frontend.monitoring import HeadAsGet
 from api.frontend.openapi import DESCRIPTION, UNAUTHORIZED
 from api.frontend.service import Service
 from api.frontend.settings import Settings
@@ -63,7 +63,7 @@ def create_app(
             app.include_router(part.router, dependencies=[Depends(RequireKey(keys))], responses=UNAUTHORIZED)
         else:
             app.include_router(part.router)
-    for part in (health, metrics_route, docs_page, pages):  # open, with keys or without
+    for part in (monitoring, metrics_route, docs_page, pages):  # open, with keys or without
         app.include_router(part.router)
     install_error_handlers(app)
     app.state.metrics = metrics

@@ -14,7 +14,7 @@ from api.frontend.schemas import (
     ManyClassifyReply,
     ManyReply,
 )
-from api.frontend.uploads.body import FIELD, FORM_TYPE, JSON_TYPE, RAW_TYPES
+from api.frontend.uploads.limits import FIELD, FORM_TYPE, JSON_TYPE, RAW_TYPES
 
 DESCRIPTION = """
 Finds objects of 200 kinds in pictures, or says which of 1000 kinds of thing they show: R-CNN with a GoogLeNet

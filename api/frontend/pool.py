@@ -9,7 +9,7 @@ from api.frontend.errors import not_ready
 from api.frontend.supervisor import Supervisor
 from api.frontend.worker_client import Answer, Worker
 from api.observability.metrics import Metrics
-from api.protocol.tasks import Task
+from api.protocol.messages import Task
 from api.worker.settings import WorkerSettings
 
 

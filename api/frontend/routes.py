@@ -14,7 +14,7 @@ from api.frontend.schemas import ClassifyQuery, DetectQuery, Format
 from api.frontend.service import Service
 from api.frontend.uploads.reading import Upload, Uploads
 from api.frontend.worker_client import Answer
-from api.protocol.tasks import ClassifyTask, DetectTask
+from api.protocol.messages import ClassifyTask, DetectTask
 
 router = APIRouter()
 

@@ -25,7 +25,7 @@ from api.frontend.uploads.reading import (
 from api.frontend.uploads.remote import Fetcher
 from api.frontend.worker_client import Answer
 from api.observability.metrics import Metrics
-from api.protocol.tasks import ClassifyTask, Task
+from api.protocol.messages import ClassifyTask, Task
 from api.worker.settings import worker_settings
 
 T = TypeVar("T")

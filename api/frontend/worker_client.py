@@ -21,7 +21,7 @@ from api.frontend.rate import Rate
 from api.observability.logs import REQUEST_ID
 from api.observability.metrics import DeviceReport, Metrics
 from api.protocol import wire
-from api.protocol.tasks import Task, task_header
+from api.protocol.messages import Task, task_header
 from api.worker.settings import WorkerSettings
 from detector.errors import DetectorError
 

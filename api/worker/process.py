@@ -22,7 +22,7 @@ import torch
 from api.frontend.errors import ApiError
 from api.observability import logs
 from api.protocol import wire
-from api.protocol.tasks import task_of
+from api.protocol.messages import task_of
 from api.worker.fair_queue import RequestHandle
 from api.worker.handlers import Result, Stopwatch, handle_task
 from api.worker.loaded_model import load_model

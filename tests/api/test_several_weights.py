@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from api.frontend.settings import Settings
-from api.protocol.tasks import ClassifyTask, DetectTask
+from api.protocol.messages import ClassifyTask, DetectTask
 from api.worker.handlers import Result, Stopwatch, handle_task
 from api.worker.loaded_model import load_model
 from api.worker.settings import worker_settings

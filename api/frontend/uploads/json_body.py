@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import orjson
 
 from api.frontend.errors import ApiError
-from api.frontend.uploads.body import Upload, UploadLimits, too_many_bytes, too_many_images
+from api.frontend.uploads.limits import Upload, UploadLimits, too_many_bytes, too_many_images
 
 # Objects of Python take up to 24 times the bytes of the JSON they come from. The JSON of pictures is a few
 # long texts: a large body of many small values is refused before they are made.

@@ -7,7 +7,9 @@ from dataclasses import dataclass
 from fastapi import Request
 
 from api.frontend.errors import ApiError
-from api.frontend.uploads.body import (
+from api.frontend.uploads.forms import TooManyParts, parse_form
+from api.frontend.uploads.json_body import Images, parse_json
+from api.frontend.uploads.limits import (
     FIELD,
     FIELDS,
     FORM_TYPE,
@@ -21,8 +23,6 @@ from api.frontend.uploads.body import (
     too_many_bytes,
     too_many_images,
 )
-from api.frontend.uploads.json_body import Images, parse_json
-from api.frontend.uploads.multipart import TooManyParts, parse_form
 from api.frontend.uploads.remote import Fetcher
 
 __all__ = ["Upload", "UploadLimits", "Uploads", "check_headers", "declared_bytes", "read_uploads"]

@@ -18,7 +18,7 @@ import httpx
 
 from api.frontend.errors import ApiError
 from api.frontend.uploads.addresses import Address, is_public
-from api.frontend.uploads.body import Upload
+from api.frontend.uploads.limits import Upload
 
 Resolver = Callable[[str, int], Awaitable[Sequence[Address]]]
 """From a host and a port to all addresses of the host. Raises OSError where it has none."""

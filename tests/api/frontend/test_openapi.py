@@ -17,8 +17,8 @@ from api.frontend.schemas import (
     ManyReply,
 )
 from api.frontend.settings import Settings
-from api.frontend.uploads.body import JSON_TYPE, UploadLimits
 from api.frontend.uploads.json_body import parse_json
+from api.frontend.uploads.limits import JSON_TYPE, UploadLimits
 from detector.io.decoding import read
 from detector.options import Profile
 

@@ -24,7 +24,7 @@ from api.frontend.settings import Settings
 from api.frontend.supervisor import Slot, State, Supervisor
 from api.frontend.worker_client import Worker, WorkerFailed
 from api.observability.metrics import Metrics
-from api.protocol.tasks import ClassifyTask
+from api.protocol.messages import ClassifyTask
 from api.worker.settings import worker_settings
 
 TICKET = Admission(max_requests=1, max_bytes=1, rate=lambda: 1.0, metrics=Metrics()).admit("a", 1, 1, 600)

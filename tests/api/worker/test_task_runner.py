@@ -14,7 +14,7 @@ from torch import Tensor
 
 from api.frontend.errors import ApiError
 from api.frontend.settings import Settings
-from api.protocol.tasks import ClassifyTask, DetectTask, Task
+from api.protocol.messages import ClassifyTask, DetectTask, Task
 from api.worker.device_errors import Expired
 from api.worker.fair_queue import RequestHandle
 from api.worker.handlers import Result, Stopwatch, handle_task

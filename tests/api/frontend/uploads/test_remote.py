@@ -12,7 +12,7 @@ from fastapi import Request
 
 from api.frontend.errors import ApiError
 from api.frontend.uploads.addresses import Address, is_public
-from api.frontend.uploads.body import Upload
+from api.frontend.uploads.limits import Upload
 from api.frontend.uploads.reading import UploadLimits, Uploads, read_uploads
 from api.frontend.uploads.remote import Fetcher
 

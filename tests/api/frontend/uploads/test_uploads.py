@@ -10,7 +10,7 @@ import pytest
 from fastapi import Request
 
 from api.frontend.errors import ApiError
-from api.frontend.uploads.multipart import TooManyParts, parse_form
+from api.frontend.uploads.forms import TooManyParts, parse_form
 from api.frontend.uploads.reading import Upload, UploadLimits, Uploads, declared_bytes, read_uploads
 
 FORM = "multipart/form-data; boundary=xx"

@@ -12,8 +12,8 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResp
 from uvicorn.server import ServerState
 
 from api.frontend.connections.continuing import close_if_body_was_not_asked_for
+from api.frontend.connections.heads import origin_form, without_upgrade
 from api.frontend.connections.register import Register
-from api.frontend.connections.targets import origin_form, without_upgrade
 from api.frontend.connections.transport import SoftClosingTransport
 from api.frontend.errors import error_reply
 
