@@ -2,10 +2,10 @@
 
     python -m benchmarks.request_path examples/cat.jpg
 
-Starts the service with a profiler in both of its processes, sends the picture twice and lists, for the second
-time, each file of ``api`` and ``detector`` in which a function was entered, in the order of first entry. Files
-that only define types or constants are not entered and do not count. The list is what somebody reads who
-follows a request with a finger on the code.
+Starts the service with a profiler in both of its processes, sends the picture twice and lists, for the
+second time, each file of ``api`` and ``detector`` in which a function was entered, in the order of first
+entry. Files that only define types or constants are not entered and do not count; those of the worker's
+reports, which go on meanwhile, do. The list is what somebody reads who follows a request through the code.
 """
 
 import argparse

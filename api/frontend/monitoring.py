@@ -1,38 +1,12 @@
-"""HEAD wherever GET is answered (RFC 9110, section 9.3.2); FastAPI's routes know GET alone.
-
-``/health/live`` and ``/health/ready``, for load balancers and orchestrators.
-"""
+"""What watches the service asks: ``/health/live``, ``/health/ready`` and ``/metrics``."""
 
 from fastapi import APIRouter, Request, Response
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from api.frontend.openapi import LIVE, READY
+from api.frontend.openapi import LIVE, METRICS, READY
 from api.frontend.responses import json_reply
 from api.frontend.schemas import Health
 from api.frontend.service import Service
-
-
-class HeadAsGet:
-    """Has HEAD answered as GET is, and leaves the body out: its length is stated all the same."""
-
-    def __init__(self, app: ASGIApp) -> None:
-        self._app = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or scope["method"] != "HEAD":
-            await self._app(scope, receive, send)
-            return
-        as_get = {**scope, "method": "GET"}
-
-        async def without_body(message: Message) -> None:
-            if "route" in as_get:
-                scope["route"] = as_get["route"]  # metrics and log go by it
-            if message["type"] == "http.response.body":
-                message = {**message, "body": b""}
-            await send(message)
-
-        await self._app(as_get, receive, without_body)
-
+from api.observability.metrics import Metrics
 
 router = APIRouter()
 
@@ -51,3 +25,11 @@ async def ready(request: Request) -> Response:
     service: Service = request.app.state.service
     service.check_ready()
     return json_reply({"status": "ready"})
+
+
+@router.get("/metrics", response_class=Response, responses=METRICS)
+async def metrics(request: Request) -> Response:
+    """The service's metrics in Prometheus' text format, or OpenMetrics' if Accept asks for it."""
+    metrics: Metrics = request.app.state.metrics
+    content, content_type = metrics.exposition(request.headers.get("accept", ""))
+    return Response(content, headers={"Content-Type": content_type})

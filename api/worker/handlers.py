@@ -7,7 +7,7 @@ from typing import Any
 
 import orjson
 
-from api.frontend.errors import ApiError
+from api.protocol.errors import ApiError
 from api.protocol.messages import ClassifyTask, DetectTask, Task
 from api.worker.class_filter import labels_of
 from api.worker.loaded_model import LoadedModel

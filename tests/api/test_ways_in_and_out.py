@@ -71,7 +71,9 @@ def test_several_pictures_as_base64(client: httpx.Client, image: bytes) -> None:
     assert not isinstance(bad, ClassifyReply)
     assert bad.error.code == "bad_base64"
     [alone] = client.post("/classify?top=1", json={"images": [text(image)]}).json()["results"]
-    assert alone["classes"] == good.model_dump()["classes"], "a list of one is answered by a list of one"
+    assert alone["classes"] == good.model_dump(exclude_unset=True)["classes"], (
+        "a list of one is answered by a list of one"
+    )
 
 
 def test_an_address_where_none_are_allowed(client: httpx.Client) -> None:
