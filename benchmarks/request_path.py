@@ -2,10 +2,10 @@
 
     python -m benchmarks.request_path examples/cat.jpg
 
-Starts the service with a profiler in both of its processes, sends the picture twice and lists, for the
-second time, each file of ``api`` and ``detector`` in which a function was entered, in the order of first
-entry. Files that only define types or constants are not entered and do not count; those of the worker's
-reports, which go on meanwhile, do. The list is what somebody reads who follows a request through the code.
+Starts the service with a profiler in both of its processes, sends the picture twice and lists, for the second
+time, each file of ``api`` and ``detector`` in which a function was entered for it, in the order of first
+entry: the files that somebody reads who follows a request through the code. What goes on besides (reports,
+the care for workers and connections) does not count, nor do files that only define types or constants.
 """
 
 import argparse
@@ -25,11 +25,19 @@ ROOT = Path(__file__).resolve().parents[1]
 
 _HOOK = """
 import os, signal, sys, threading, time
+ROOTS = tuple(os.path.join(os.environ["REQUEST_PATH_ROOT"], name) + os.sep for name in ("api", "detector"))
+BACKGROUND = {"_supervise", "_report", "_reported", "_sweep"}
 entered = {}
+def in_background(frame):
+    while frame is not None:
+        if frame.f_code.co_name in BACKGROUND:
+            return True
+        frame = frame.f_back
+    return False
 def profile(frame, event, argument):
     if event == "call":
         name = frame.f_code.co_filename
-        if name not in entered:
+        if name not in entered and name.startswith(ROOTS) and not in_background(frame):
             entered[name] = time.monotonic()
 def clear(*_):
     entered.clear()
@@ -56,6 +64,7 @@ def main() -> int:
         environment = os.environ | {
             "PYTHONPATH": f"{folder}{os.pathsep}{ROOT}",
             "REQUEST_PATH_OUT": folder,
+            "REQUEST_PATH_ROOT": str(ROOT),
             "PYTHONUNBUFFERED": "1",
         }
         with socket.socket() as free:
@@ -101,9 +110,7 @@ def _trace(front: psutil.Popen, url: str, image: bytes, folder: Path) -> list[tu
             time.sleep(0.05)
         for line in told.read_text().splitlines():
             when, name = line.split(" ", 1)
-            path = Path(name)
-            if path.is_relative_to(ROOT / "api") or path.is_relative_to(ROOT / "detector"):
-                entered.append((float(when), role, str(path.relative_to(ROOT))))
+            entered.append((float(when), role, str(Path(name).relative_to(ROOT))))
     return sorted(entered)
 
 

@@ -8,18 +8,18 @@ from importlib.metadata import version
 
 from fastapi import Depends, FastAPI
 from starlette.middleware.cors import CORSMiddleware
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import ASGIApp
 
 from api.frontend import models, monitoring, pages, routes
 from api.frontend.auth import RequireKey
 from api.frontend.errors import install_error_handlers
+from api.frontend.middleware import HeadAsGet, RequestObserver
 from api.frontend.openapi import DESCRIPTION, UNAUTHORIZED
 from api.frontend.service import Service
 from api.frontend.settings import Settings
 from api.frontend.shutdown import Shutdown, refuse_cancelled
 from api.frontend.worker_process import WorkerFailed
 from api.observability.metrics import Metrics
-from api.observability.middleware import RequestObserver
 
 logger = logging.getLogger("api")
 
@@ -101,28 +101,3 @@ async def _load(service: Service, on_failure: Callable[[], None] | None) -> None
         return
     if on_failure is not None:
         on_failure()
-
-
-class HeadAsGet:
-    """Answers HEAD as GET, without the body: its length is stated all the same (RFC 9110, section 9.3.2).
-
-    FastAPI's routes know GET alone.
-    """
-
-    def __init__(self, app: ASGIApp) -> None:
-        self._app = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or scope["method"] != "HEAD":
-            await self._app(scope, receive, send)
-            return
-        as_get = {**scope, "method": "GET"}
-
-        async def without_body(message: Message) -> None:
-            if "route" in as_get:
-                scope["route"] = as_get["route"]  # metrics and log go by it
-            if message["type"] == "http.response.body":
-                message = {**message, "body": b""}
-            await send(message)
-
-        await self._app(as_get, receive, without_body)

@@ -54,14 +54,9 @@ class DeviceSlot:
         return State.LOST if self.current is None else State.READY
 
     @property
-    def serving(self) -> WorkerClient | None:
-        """The worker that can be asked, if there is one."""
-        return self.current if _is_ready(self.current) else None
-
-    @property
     def successor_ready(self) -> bool:
         """Whether a successor could take the place."""
-        return _is_ready(self.successor)
+        return self.successor is not None and self.successor.ready
 
     @property
     def in_transit(self) -> bool:
@@ -119,10 +114,6 @@ class DeviceSlot:
             failed, self.successor = self.successor, None
             return failed.failure or WorkerFailed("it ended as soon as it was ready")
         return None
-
-
-def _is_ready(worker: WorkerClient | None) -> bool:
-    return worker is not None and worker.state is WorkerState.READY
 
 
 def weights_of(models: Sequence[ModelInfo]) -> str:

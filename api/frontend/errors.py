@@ -74,7 +74,7 @@ async def _http_error(request: Request, error: Exception) -> Response:
     if status == HTTPStatus.METHOD_NOT_ALLOWED:
         methods = {method.strip() for method in (error.headers or {}).get("Allow", "").split(",")} - {""}
         if "GET" in methods:
-            methods.add("HEAD")  # see api.frontend.app.HeadAsGet
+            methods.add("HEAD")  # see api.frontend.middleware.HeadAsGet
         allowed = ", ".join(sorted(methods))
         return _refused(
             request,

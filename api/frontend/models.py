@@ -1,14 +1,11 @@
 """``GET /models`` and ``GET /models/{name}``: what the workers have loaded."""
 
-import difflib
-from collections.abc import Sequence
-
 from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from api.frontend.openapi import MODEL, MODELS
 from api.frontend.responses import json_reply
-from api.protocol.errors import ApiError
+from api.frontend.service import find_model
 from api.protocol.model_info import Member, ModelInfo, ProfileOffered
 from detector.options import Profile
 
@@ -59,16 +56,3 @@ async def models(request: Request) -> Response:
 async def model(request: Request, name: str) -> Response:
     """One model, with all its classes."""
     return json_reply(find_model(request.app.state.service.models(), name).model_dump(mode="json"))
-
-
-def find_model(models: Sequence[ModelInfo], name: str | None) -> ModelInfo:
-    """Return the model of a name, the first for None. Raises ApiError 404 for one that is not loaded."""
-    if name is None:
-        return models[0]
-    for info in models:
-        if info.name == name:
-            return info
-    known = [info.name for info in models]
-    near = difflib.get_close_matches(name, known, 1)
-    advice = f"Did you mean {near[0]}?" if near else f"There is {', '.join(known)}."
-    raise ApiError(404, "unknown_model", f"No model {name[:64]!r} is loaded. {advice}")

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 import orjson
 from pydantic import Field
 
+from api.frontend.middleware import API_VERSION
 from api.frontend.schemas import (
     ClassifyReply,
     CocoReply,
@@ -16,7 +17,6 @@ from api.frontend.schemas import (
     ManyReply,
 )
 from api.frontend.uploads.body import FIELD, FORM_TYPE, JSON_TYPE, RAW_TYPES
-from api.observability.middleware import API_VERSION
 
 DESCRIPTION = """
 Finds objects of 200 kinds in pictures, or says which of 1000 kinds of thing they show: R-CNN with a GoogLeNet

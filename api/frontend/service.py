@@ -1,7 +1,8 @@
 """What the routes share: admission, the workers, and the way of a request between them."""
 
 import asyncio
-from collections.abc import Callable
+import difflib
+from collections.abc import Callable, Sequence
 from time import monotonic
 from typing import TypeVar
 
@@ -10,7 +11,6 @@ from fastapi import Request
 from api.frontend.admission import Admission, Ticket
 from api.frontend.auth import client_of
 from api.frontend.errors import ClientDisconnected, about_to_end, not_ready
-from api.frontend.models import find_model
 from api.frontend.settings import Settings
 from api.frontend.shutdown import Shutdown, expire
 from api.frontend.supervisor import Supervisor
@@ -227,3 +227,16 @@ def _regions(task: Task, model: ModelInfo) -> int:
         if profile.name == wanted:
             return (profile.max_regions or _EVERY_BOX) + _BESIDES
     return _BESIDES  # the worker refuses it
+
+
+def find_model(models: Sequence[ModelInfo], name: str | None) -> ModelInfo:
+    """Return the model of a name, the first for None. Raises ApiError 404 for one that is not loaded."""
+    if name is None:
+        return models[0]
+    for info in models:
+        if info.name == name:
+            return info
+    known = [info.name for info in models]
+    near = difflib.get_close_matches(name, known, 1)
+    advice = f"Did you mean {near[0]}?" if near else f"There is {', '.join(known)}."
+    raise ApiError(404, "unknown_model", f"No model {name[:64]!r} is loaded. {advice}")

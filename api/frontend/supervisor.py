@@ -131,7 +131,8 @@ class Supervisor:
 
     @property
     def _serving(self) -> list[WorkerClient]:
-        return [slot.serving for slot in self.slots if slot.serving is not None]
+        current = (slot.current for slot in self.slots)
+        return [worker for worker in current if worker is not None and worker.ready]
 
     @property
     def _starting(self) -> bool:

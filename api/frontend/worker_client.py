@@ -80,6 +80,11 @@ class WorkerClient:
         """For how long it was ready, once it is not any more."""
 
     @property
+    def ready(self) -> bool:
+        """Whether it can be asked."""
+        return self.state is WorkerState.READY
+
+    @property
     def rate(self) -> float:
         """Regions a second that its device does."""
         return self._rate.value

@@ -140,7 +140,7 @@ def pixels() -> np.ndarray:
 
 
 @pytest.fixture(scope="session")
-def picture(pixels: np.ndarray) -> bytes:
+def image(pixels: np.ndarray) -> bytes:
     """The same as PNG, which keeps every pixel."""
     buffer = BytesIO()
     Image.fromarray(pixels).save(buffer, "PNG")

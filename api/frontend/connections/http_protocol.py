@@ -49,7 +49,6 @@ class BoundedHttp(HttpToolsProtocol):
         register: Register,
     ) -> None:
         super().__init__(config, server_state, app_state, _loop)
-        self.app = close_if_body_was_not_asked_for(self.app)
         self._register = register
         self._bounds = register.bounds
         self._since = monotonic()
@@ -249,8 +248,13 @@ class BoundedHttp(HttpToolsProtocol):
         if self.parser.should_upgrade():
             self._upgrade = True
             return
-        self.url = origin_form(self.url)
+        if not self.url.startswith(b"/"):
+            self.url = origin_form(self.url)
+        app = self.app
+        if self.expect_100_continue:
+            self.app = close_if_body_was_not_asked_for(app)
         super().on_headers_complete()
+        self.app = app
         self._in_head = False
         self._requests += 1
         self._under_way += 1

@@ -56,13 +56,16 @@ class Device:
     def names(self) -> list[str | None]:
         """What each device's worker serves, None for a device that has none."""
         return [
-            one.current.models[0].members[0].name if one.serving and one.current else None
+            one.current.models[0].members[0].name if one.current and one.current.ready else None
             for one in self.slots
         ]
 
     @property
     def settled(self) -> bool:
-        return all(one.serving and one.state is State.READY and not one.leaving for one in self.slots)
+        return all(
+            one.current and one.current.ready and one.state is State.READY and not one.leaving
+            for one in self.slots
+        )
 
     async def settle(self, seconds: float = 60) -> None:
         """Returns once each device has one worker, which is ready, and no process besides."""

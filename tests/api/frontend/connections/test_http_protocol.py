@@ -12,9 +12,9 @@ import pytest
 import uvicorn
 from fastapi import FastAPI, Request, Response
 
-from api.frontend.app import HeadAsGet
 from api.frontend.connections import transport
 from api.frontend.connections.listening import listening_sockets
+from api.frontend.middleware import HeadAsGet
 from api.frontend.server import server_config
 from api.frontend.settings import Settings
 from api.observability.metrics import Metrics

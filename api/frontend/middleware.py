@@ -1,4 +1,5 @@
-"""Every request gets an id, a line in the log and its share of the metrics.
+"""What wraps the application: every request gets an id, a line in the log and its share of the metrics, and
+HEAD is answered as GET.
 
 Plain ASGI: Starlette's BaseHTTPMiddleware would hide from the routes that a client has disconnected.
 """
@@ -169,3 +170,28 @@ def _shown_path(scope: Scope) -> str:
     raw: bytes | None = scope.get("raw_path")
     path = raw.decode("latin-1") if raw is not None else quote(scope["path"])
     return path if len(path) <= _MAX_PATH else path[:_MAX_PATH] + "..."
+
+
+class HeadAsGet:
+    """Answers HEAD as GET, without the body: its length is stated all the same (RFC 9110, section 9.3.2).
+
+    FastAPI's routes know GET alone.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or scope["method"] != "HEAD":
+            await self._app(scope, receive, send)
+            return
+        as_get = {**scope, "method": "GET"}
+
+        async def without_body(message: Message) -> None:
+            if "route" in as_get:
+                scope["route"] = as_get["route"]  # metrics and log go by it
+            if message["type"] == "http.response.body":
+                message = {**message, "body": b""}
+            await send(message)
+
+        await self._app(as_get, receive, without_body)

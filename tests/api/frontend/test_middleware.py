@@ -17,9 +17,9 @@ from fastapi.responses import StreamingResponse
 from prometheus_client.parser import text_string_to_metric_families
 
 from api.frontend.errors import install_error_handlers, not_ready
+from api.frontend.middleware import RequestObserver
 from api.observability.logs import FIELDS, REQUEST_ID
 from api.observability.metrics import Metrics
-from api.observability.middleware import RequestObserver
 from api.protocol.errors import ApiError
 
 Serving = Callable[[FastAPI], AbstractContextManager[httpx.Client]]
