@@ -10,9 +10,9 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from api.frontend.errors import ApiError
 from api.frontend.uploads.body import UploadLimits
 from api.frontend.uploads.json_body import parse_json
+from api.protocol.errors import ApiError
 from detector.datasets.formats.agnostic import read_agnostic
 from detector.datasets.formats.text_files import read_json
 from detector.datasets.problems import OnProblem

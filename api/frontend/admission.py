@@ -4,7 +4,7 @@ Work is counted in regions, and how fast it is done is measured: so it is known 
 answered in its time. One that cannot is refused at its head, which costs nothing, instead of later, when it
 would have cost its work. Nothing is held for a body that may never come: bytes count as they are received,
 work counts from when it can start. How long a request waits depends on its share
-(:mod:`api.worker.fair_queue`), not
+(:mod:`api.worker.fair_queue`), not on all
 on all that is pending.
 """
 
@@ -14,12 +14,9 @@ from collections.abc import Callable, Iterable
 from itertools import count
 from time import monotonic
 
-from api.frontend.errors import ApiError
 from api.observability.metrics import Metrics
-
-QUANTUM = 256
-"""Rows of regions that a client, or a request, may take on a device before it is another's turn: those of
-every profile but ``paper`` fit."""
+from api.protocol.errors import ApiError
+from api.protocol.messages import QUANTUM
 
 _MARGIN = 0.85
 """The share of a request's time that may be planned for: the rest is for what the estimate does not know."""

@@ -10,17 +10,16 @@ from fastapi import Depends, FastAPI
 from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp
 
-from api.frontend import docs_page, health, models, pages, routes
+from api.frontend import models, monitoring, pages, routes
 from api.frontend.auth import RequireKey
 from api.frontend.errors import install_error_handlers
-from api.frontend.health import HeadAsGet
+from api.frontend.middleware import HeadAsGet, RequestObserver
 from api.frontend.openapi import DESCRIPTION, UNAUTHORIZED
 from api.frontend.service import Service
 from api.frontend.settings import Settings
-from api.frontend.worker_client import WorkerFailed
-from api.observability import metrics_route
+from api.frontend.shutdown import Shutdown, refuse_cancelled
+from api.frontend.worker_process import WorkerFailed
 from api.observability.metrics import Metrics
-from api.observability.middleware import Watch
 
 logger = logging.getLogger("api")
 
@@ -35,10 +34,11 @@ def create_app(
     """
     settings = settings or Settings()
     metrics = Metrics()
+    shutdown = Shutdown(settings.shutdown_delay_seconds, settings.drain_seconds)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        service = Service(settings, metrics)
+        service = Service(settings, metrics, shutdown)
         app.state.service = service
         loading = asyncio.create_task(_load(service, on_load_failure))
         try:
@@ -63,14 +63,15 @@ def create_app(
             app.include_router(part.router, dependencies=[Depends(RequireKey(keys))], responses=UNAUTHORIZED)
         else:
             app.include_router(part.router)
-    for part in (health, metrics_route, docs_page, pages):  # open, with keys or without
+    for part in (monitoring, pages):  # open, with keys or without
         app.include_router(part.router)
     install_error_handlers(app)
     app.state.metrics = metrics
+    app.state.shutdown = shutdown
     stack: ASGIApp = HeadAsGet(app.build_middleware_stack())
     if settings.cors_origins:
         stack = _shared_with(settings.cors_origins, stack)
-    app.middleware_stack = Watch(stack, metrics)
+    app.middleware_stack = RequestObserver(refuse_cancelled(stack), metrics)
     return app
 
 
@@ -84,13 +85,13 @@ def _shared_with(origins: Sequence[str], app: ASGIApp) -> ASGIApp:
         allow_origins=origins,
         allow_methods=("GET", "HEAD", "POST"),
         allow_headers=("*",),
-        expose_headers=("X-Request-Id", "Retry-After", "WWW-Authenticate"),
+        expose_headers=("X-Request-Id", "X-API-Version", "Retry-After", "WWW-Authenticate"),
     )
 
 
 async def _load(service: Service, on_failure: Callable[[], None] | None) -> None:
     try:
-        await service.pool.start()
+        await service.workers.start()
     except WorkerFailed as error:
         logger.error("The service cannot start: %s", error)
     except Exception:

@@ -1,20 +1,18 @@
-"""Lists of API keys, as settings and files hold them. No message ever shows a key.
-
-Optional API keys: who may ask for work.
-"""
+"""API keys, and who a client is. No message ever shows a key."""
 
 import hmac
 import re
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from hashlib import sha256
+from ipaddress import IPv6Address, IPv6Network, ip_address
 from pathlib import Path
 from typing import Annotated
 
-from fastapi import Security
+from fastapi import Request, Security
 from fastapi.security import APIKeyHeader, HTTPAuthorizationCredentials, HTTPBearer
 from pydantic import SecretStr
 
-from api.frontend.errors import ApiError
+from api.protocol.errors import ApiError
 
 KEY = re.compile(r"[\x21-\x2b\x2d-\x7e]+")  # visible ASCII but the comma: what a header can carry
 
@@ -100,3 +98,27 @@ class RequireKey:
         digests = [sha256(key.encode()).digest() for key in sent]
         same = [hmac.compare_digest(one, known) for one in digests for known in self._digests]
         return any(same)  # all were compared, so that the time tells nothing
+
+
+def client_of(request: Request, keys: Collection[str]) -> str:
+    """Return what all requests of one client have in common: clients share the device.
+
+    With ``keys`` that is the valid key, as a digest; without, the address: one of IPv4, or the /64 of IPv6
+    that one customer has for himself. Behind a proxy it is what the proxy says, if the server trusts it
+    (FORWARDED_ALLOW_IPS).
+    """
+    if keys:
+        bearer = request.headers.get("authorization", "").partition(" ")[2].strip()
+        for key in (bearer, request.headers.get("x-api-key", "").strip()):
+            if key in keys:
+                return sha256(key.encode()).hexdigest()
+    host = request.client.host if request.client is not None else ""
+    try:
+        address = ip_address(host.partition("%")[0])
+    except ValueError:  # a Unix socket has none
+        return host
+    if isinstance(address, IPv6Address):
+        if address.ipv4_mapped is not None:
+            return str(address.ipv4_mapped)
+        return str(IPv6Network((address, 64), strict=False))
+    return str(address)

@@ -1,4 +1,5 @@
-"""Everything that goes wrong is answered as ``{"error": {"code": ..., "message": ...}}``."""
+"""The refusals of the front, and how every error is answered: ``{"error": {"code": ..., "message":
+...}}``."""
 
 from collections.abc import Mapping
 from http import HTTPStatus
@@ -8,38 +9,13 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
-from api.frontend.responses import json_reply
-from detector.errors import ImageError
-
-_IMAGE_STATUS = {
-    "empty": 400,
-    "too_many_bytes": 413,
-    "too_many_pixels": 413,
-    "unsupported_format": 415,
-    "truncated": 422,
-    "unreadable": 422,
-}
-
+from api.frontend.responses import error_reply
+from api.protocol.errors import ApiError
 
 _MAX_PATH = 200  # of a path in a message
 
 
-class ApiError(Exception):
-    """A request that is refused. ``code`` is stable and meant for programs, the message for people."""
-
-    def __init__(
-        self, status: int, code: str, message: str, headers: Mapping[str, str] | None = None
-    ) -> None:
-        """``headers`` go with the reply; a 503 without any says when to try again."""
-        super().__init__(message)
-        self.status = status
-        self.code = code
-        if headers is None and status == HTTPStatus.SERVICE_UNAVAILABLE:
-            headers = {"Retry-After": "1"}
-        self.headers = headers
-
-
-class ClientLeft(Exception):
+class ClientDisconnected(Exception):
     """The client is gone: there is nobody to answer."""
 
 
@@ -54,16 +30,6 @@ def about_to_end() -> ApiError:
     return ApiError(503, "draining", "The service is about to end. Ask another one.", headers)
 
 
-def image_error(error: ImageError) -> ApiError:
-    """The refusal of a picture that cannot be read."""
-    return ApiError(_IMAGE_STATUS[error.code], error.code, str(error))
-
-
-def error_reply(status: int, code: str, message: str, headers: Mapping[str, str] | None = None) -> Response:
-    """The one shape of every error."""
-    return json_reply({"error": {"code": code, "message": message}}, status, headers)
-
-
 def _refused(
     request: Request, status: int, code: str, message: str, headers: Mapping[str, str] | None = None
 ) -> Response:
@@ -76,8 +42,8 @@ def install_error_handlers(app: FastAPI) -> None:
     app.add_exception_handler(ApiError, _api_error)
     app.add_exception_handler(RequestValidationError, _invalid_parameters)
     app.add_exception_handler(HTTPException, _http_error)
-    app.add_exception_handler(ClientDisconnect, _client_left)
-    app.add_exception_handler(ClientLeft, _client_left)
+    app.add_exception_handler(ClientDisconnect, _client_disconnected)
+    app.add_exception_handler(ClientDisconnected, _client_disconnected)
     app.add_exception_handler(Exception, _internal_error)
 
 
@@ -108,7 +74,7 @@ async def _http_error(request: Request, error: Exception) -> Response:
     if status == HTTPStatus.METHOD_NOT_ALLOWED:
         methods = {method.strip() for method in (error.headers or {}).get("Allow", "").split(",")} - {""}
         if "GET" in methods:
-            methods.add("HEAD")  # see api/frontend/head_requests
+            methods.add("HEAD")  # see api.frontend.middleware.HeadAsGet
         allowed = ", ".join(sorted(methods))
         return _refused(
             request,
@@ -124,7 +90,7 @@ def _shown(path: str) -> str:
     return path if len(path) <= _MAX_PATH else path[:_MAX_PATH] + "..."
 
 
-async def _client_left(request: Request, error: Exception) -> Response:
+async def _client_disconnected(request: Request, error: Exception) -> Response:
     return Response(status_code=HTTPStatus.BAD_REQUEST)  # nobody is there to read it
 
 

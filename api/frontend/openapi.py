@@ -2,10 +2,12 @@
 
 from functools import cache
 from importlib.resources import files
-from typing import Any
+from typing import Annotated, Any
 
 import orjson
+from pydantic import Field
 
+from api.frontend.middleware import API_VERSION
 from api.frontend.schemas import (
     ClassifyReply,
     CocoReply,
@@ -28,8 +30,9 @@ JSON:
     curl --json '{"url": "https://example.org/street.jpg"}' localhost:8000/detect
 
 Boxes are in pixels of the upright picture, its EXIF orientation applied. Of an animation the first frame is
-looked at; `frames` says how many there are. Errors are always `{"error": {"code": ..., "message": ...}}`:
-`code` is stable.
+looked at; `frames` says how many there are. The `kind` of a JSON reply says what it is: `detections`,
+`classes` or `coco` for one picture, `results` for several. Errors are always `{"error": {"code": ...,
+"message": ...}}`: `code` is stable. Every reply states the version of this interface as `X-API-Version`.
 """
 
 Responses = dict[int | str, dict[str, Any]]
@@ -127,11 +130,15 @@ IMAGE_BODY: dict[str, Any] = {
     },
 }
 
-_REQUEST_ID = {
+_HEADERS = {
+    "X-API-Version": {
+        "description": "the version of the interface; a change that breaks clients raises it",
+        "schema": {"type": "string", "const": API_VERSION},
+    },
     "X-Request-Id": {
         "description": "the request's own, or one made up; the log has it too",
         "schema": {"type": "string"},
-    }
+    },
 }
 _RETRY_AFTER = {
     "Retry-After": {"description": "seconds to wait before another try", "schema": {"type": "integer"}}
@@ -150,7 +157,7 @@ def _error(status: int, *codes: str) -> dict[str, Any]:
     """The error of a status, with an example of each code, or of these."""
     known = _errors_by_status()[str(status)]
     messages = {code: message for code, message in known["codes"].items() if not codes or code in codes}
-    headers = _REQUEST_ID | (_RETRY_AFTER if status in (429, 503) else {})
+    headers = _HEADERS | (_RETRY_AFTER if status in (429, 503) else {})
     examples = {
         code: {"value": {"error": {"code": code, "message": text}}} for code, text in messages.items()
     }
@@ -176,7 +183,7 @@ def _found(model: Any, description: str, *examples: tuple[str, str], drawn: bool
     }
     if drawn:
         content |= {"image/png": {"schema": _BYTES}, "image/jpeg": {"schema": _BYTES}}
-    return {"model": model, "description": description, "headers": _REQUEST_ID, "content": content}
+    return {"model": model, "description": description, "headers": _HEADERS, "content": content}
 
 
 _ERRORS: Responses = {
@@ -186,7 +193,7 @@ _ERRORS: Responses = {
 
 DETECT: Responses = {
     200: _found(
-        DetectReply | ManyReply | CocoReply,
+        Annotated[DetectReply | ManyReply | CocoReply, Field(discriminator="kind")],
         "The objects found, best first; with `format=image` the picture with the objects drawn on it",
         ("detect_one", "one picture"),
         ("detect_many", "several pictures, one of them none"),
@@ -199,7 +206,7 @@ DETECT: Responses = {
 
 CLASSIFY: Responses = {
     200: _found(
-        ClassifyReply | ManyClassifyReply,
+        Annotated[ClassifyReply | ManyClassifyReply, Field(discriminator="kind")],
         "The likeliest classes, best first",
         ("classify_one", "one picture"),
         ("classify_many", "several pictures, one of them none"),
@@ -213,6 +220,8 @@ UNAUTHORIZED: Responses = {401: _error(401)}
 LIVE: Responses = {503: _error(503, "not_live")}
 
 READY: Responses = {503: _error(503, "not_ready", "draining")}
+
+METRICS: Responses = {200: {"description": "In Prometheus' text format", "content": {"text/plain": {}}}}
 
 MODELS: Responses = {503: _error(503, "not_ready")}
 

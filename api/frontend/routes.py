@@ -1,25 +1,21 @@
-"""The routes: pictures in, JSON or a drawn picture out."""
+"""The routes that work: images in, JSON or a drawn image out."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from time import perf_counter
 from typing import Annotated, Any
 
 import orjson
 from fastapi import APIRouter, Query, Request, Response
 
-from api.frontend.errors import ApiError
 from api.frontend.openapi import CLASSIFY, DETECT, IMAGE_BODY
 from api.frontend.responses import json_reply
 from api.frontend.schemas import ClassifyQuery, DetectQuery, Format
 from api.frontend.service import Service
-from api.frontend.uploads.reading import Upload, Uploads
-from api.frontend.worker_client import Answer
-from api.protocol.tasks import ClassifyTask, DetectTask
+from api.frontend.uploads.body import Upload, Uploads
+from api.protocol.errors import ApiError
+from api.protocol.messages import Answer, ClassifyTask, DetectTask
 
 router = APIRouter()
-
-Place = Callable[[Upload, Answer], dict[str, Any]]
-"""What was found, as it stands in the reply."""
 
 
 @router.post("/detect", responses=DETECT, openapi_extra=IMAGE_BODY)
@@ -37,8 +33,8 @@ async def detect(request: Request, query: Annotated[DetectQuery, Query()]) -> Re
     uploads, answers = await service.answer(request, query.model, task)
     if query.format is Format.IMAGE:
         return _image(uploads, answers)
-    place = _coco if query.format is Format.COCO else _listed("detections")
-    return _reply(request, uploads, answers, place, start)
+    kind = "coco" if query.format is Format.COCO else "detections"
+    return _reply(request, uploads, answers, kind, start)
 
 
 @router.post("/classify", responses=CLASSIFY, openapi_extra=IMAGE_BODY)
@@ -49,52 +45,62 @@ async def classify(request: Request, query: Annotated[ClassifyQuery, Query()]) -
     uploads, answers = await service.answer(
         request, query.model, lambda _: ClassifyTask(query.top, query.crops)
     )
-    return _reply(request, uploads, answers, _listed("classes"), start)
+    return _reply(request, uploads, answers, "classes", start)
 
 
 def _drawn_as(request: Request) -> str:
-    """The media type of a drawn picture: PNG unless JPEG is asked for."""
+    """Return the media type of a drawn image: PNG unless JPEG is asked for."""
     accepted = request.headers.get("accept", "")
     wants_jpeg = "image/jpeg" in accepted and "image/png" not in accepted
     return "image/jpeg" if wants_jpeg else "image/png"
 
 
-def _listed(kind: str) -> Place:
-    return lambda upload, answer: {kind: orjson.Fragment(answer.body)}
-
-
-def _coco(upload: Upload, answer: Answer) -> dict[str, Any]:
-    found: dict[str, Any] = orjson.loads(answer.body)
-    return found
-
-
 def _reply(
-    request: Request, uploads: Uploads, answers: Sequence[Answer | ApiError], place: Place, start: float
+    request: Request, uploads: Uploads, answers: Sequence[Answer | ApiError], kind: str, start: float
 ) -> Response:
-    """One picture's reply, or the list of all. A single picture's error is the request's."""
-    if not uploads.many and isinstance(answers[0], ApiError):
-        raise answers[0]
+    """Return the reply to one image, or the list of all. A single image's error is the request's.
+
+    ``kind`` is that of each entry: ``detections``, ``classes`` or ``coco``.
+    """
     total = round((perf_counter() - start) * 1000, 1)
+    if not uploads.many:
+        [upload], [answer] = uploads.items, answers
+        if isinstance(answer, ApiError):
+            raise answer
+        request.state.log["timing_ms"] = {**answer.timing_ms, "total": total}
+        return json_reply(_entry(upload, answer, kind, total))
     entries = [
-        _entry(upload, answer, place, total) for upload, answer in zip(uploads.items, answers, strict=True)
+        _refused_entry(upload, answer)
+        if isinstance(answer, ApiError)
+        else _entry(upload, answer, kind, total)
+        for upload, answer in zip(uploads.items, answers, strict=True)
     ]
-    if uploads.many:
-        refused = [answer for answer in answers if isinstance(answer, ApiError)]
-        for answer in refused:
-            request.app.state.metrics.refused(answer.code)
-        request.state.log.update(pictures=len(entries), refused=len(refused))
-        return json_reply({"results": entries})
-    request.state.log["timing_ms"] = entries[0]["timing_ms"]
-    return json_reply(entries[0])
+    refused = [answer for answer in answers if isinstance(answer, ApiError)]
+    for answer in refused:
+        request.app.state.metrics.refused(answer.code)
+    request.state.log.update(pictures=len(entries), refused=len(refused))
+    return json_reply({"kind": "results", "results": entries})
 
 
-def _entry(upload: Upload, answer: Answer | ApiError, place: Place, total: float) -> dict[str, Any]:
-    if isinstance(answer, ApiError):
-        return {"image": upload.name, "error": {"code": answer.code, "message": str(answer)}}
-    about = dict(answer.about)
-    model = about.pop("model")
-    timing = {**answer.timing_ms, "total": total}
-    return {"image": upload.name, **about, **place(upload, answer), "model": model, "timing_ms": timing}
+def _refused_entry(upload: Upload, error: ApiError) -> dict[str, Any]:
+    return {"kind": "error", "image": upload.name, "error": {"code": error.code, "message": str(error)}}
+
+
+def _entry(upload: Upload, answer: Answer, kind: str, total: float) -> dict[str, Any] | orjson.Fragment:
+    """Return the entry of one image. What the worker serialised is not parsed again."""
+    about = {
+        "kind": kind,
+        "image": upload.name,
+        "width": answer.width,
+        "height": answer.height,
+        "frames": answer.frames,
+    }
+    ends = {"model": answer.model, "timing_ms": {**answer.timing_ms, "total": total}}
+    if kind != "coco":
+        return {**about, kind: orjson.Fragment(answer.body), **ends}
+    # COCO's keys stand beside the others: three objects become one where their braces meet.
+    whole = orjson.dumps(about)[:-1] + b"," + answer.body[1:-1] + b"," + orjson.dumps(ends)[1:]
+    return orjson.Fragment(whole)
 
 
 def _image(uploads: Uploads, answers: Sequence[Answer | ApiError]) -> Response:

@@ -1,9 +1,14 @@
-"""What goes in by the query and what comes out as JSON, as /docs shows it."""
+"""What goes in by the query and what comes out as JSON, as /docs shows it.
+
+Every JSON reply but an error says by its ``kind`` what it is, so that the reply to one image, the list for
+several and a COCO data set cannot be mistaken.
+"""
 
 from enum import IntEnum, StrEnum
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
+from pydantic.json_schema import SkipJsonSchema
 
 from detector.options import MAX_DETECTIONS, SCORE_THRESHOLD, Profile
 
@@ -91,21 +96,29 @@ class Box(_Reply):
     ymax: float
 
 
-class DetectedObject(_Reply):
-    """One object."""
+class _Classed(_Reply):
+    model_config = ConfigDict(
+        json_schema_extra={"oneOf": [{"required": ["wnid"]}, {"required": ["class_id"]}]}
+    )
 
     label: str
-    wnid: str = Field(description="the id of the class; a WordNet id for ILSVRC classes")
+    wnid: str | SkipJsonSchema[None] = Field(
+        None,
+        description="the WordNet id of the class, if it has one, as those of ILSVRC do",
+        pattern="^n[0-9]{8}$",
+    )
+    class_id: str | SkipJsonSchema[None] = Field(None, description="the id of any other class")
     score: float = Field(ge=0, le=1)
+
+
+class DetectedObject(_Classed):
+    """One object."""
+
     box: Box
 
 
-class LikelyClass(_Reply):
+class LikelyClass(_Classed):
     """One class and how likely it is."""
-
-    label: str
-    wnid: str = Field(description="the id of the class; a WordNet id for ILSVRC classes")
-    score: float = Field(ge=0, le=1)
 
 
 class ClassifyTiming(_Reply):
@@ -136,6 +149,7 @@ class _ImageReply(_Reply):
 class DetectReply(_ImageReply):
     """Objects, best first."""
 
+    kind: Literal["detections"]
     detections: list[DetectedObject]
     timing_ms: DetectTiming
 
@@ -143,6 +157,7 @@ class DetectReply(_ImageReply):
 class ClassifyReply(_ImageReply):
     """Classes, likeliest first."""
 
+    kind: Literal["classes"]
     classes: list[LikelyClass]
     timing_ms: ClassifyTiming
 
@@ -179,6 +194,7 @@ class CocoAnnotation(_Reply):
 class CocoReply(_ImageReply):
     """Objects in the manner of COCO (cocodataset.org/#format-data): with ``format=coco``."""
 
+    kind: Literal["coco"]
     images: list[CocoImage]
     categories: list[CocoCategory]
     annotations: list[CocoAnnotation]
@@ -201,19 +217,22 @@ class ErrorReply(_Reply):
 class RefusedImage(ErrorReply):
     """What is wrong with one of several pictures."""
 
+    kind: Literal["error"]
     image: str | None
 
 
 class ManyReply(_Reply):
     """Replies to several pictures in their order: to a form of several files, or to ``images``."""
 
-    results: list[DetectReply | CocoReply | RefusedImage]
+    kind: Literal["results"]
+    results: list[Annotated[DetectReply | CocoReply | RefusedImage, Field(discriminator="kind")]]
 
 
 class ManyClassifyReply(_Reply):
     """Replies to several pictures in their order: to a form of several files, or to ``images``."""
 
-    results: list[ClassifyReply | RefusedImage]
+    kind: Literal["results"]
+    results: list[Annotated[ClassifyReply | RefusedImage, Field(discriminator="kind")]]
 
 
 class Health(_Reply):

@@ -1,66 +1,52 @@
 """What the routes share: admission, the workers, and the way of a request between them."""
 
 import asyncio
+import difflib
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from time import monotonic
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from fastapi import Request
 
 from api.frontend.admission import Admission, Ticket
-from api.frontend.clients import client_of
-from api.frontend.errors import ApiError, ClientLeft, about_to_end, not_ready
-from api.frontend.models import unknown_model
-from api.frontend.pool import Pool
+from api.frontend.auth import client_of
+from api.frontend.errors import ClientDisconnected, about_to_end, not_ready
 from api.frontend.settings import Settings
-from api.frontend.uploads.reading import (
-    Upload,
-    UploadLimits,
-    Uploads,
-    check_headers,
-    declared_bytes,
-    read_uploads,
-)
+from api.frontend.shutdown import Shutdown, expire
+from api.frontend.supervisor import Supervisor
+from api.frontend.uploads.body import ExpectedBody, Upload, UploadLimits, Uploads, check_headers
+from api.frontend.uploads.reading import read_uploads
 from api.frontend.uploads.remote import Fetcher
-from api.frontend.worker_client import Answer
 from api.observability.metrics import Metrics
-from api.protocol.tasks import ClassifyTask, Task
-from api.worker.settings import worker_settings
+from api.protocol.errors import ApiError
+from api.protocol.messages import Answer, ClassifyTask, Task
+from api.protocol.model_info import ModelInfo
 
 T = TypeVar("T")
 
 TIMEOUT_HEADER = "X-Timeout-Ms"
 
 _EVERY_BOX = 800
-"""An estimate of the regions of a picture where the profile keeps all there are (``paper``)."""
-
-_FAREWELL = 0.5
-"""Seconds before the end at which what is not done is refused, so that the refusals still get out."""
+"""An estimate of the regions of an image where the profile keeps all there are (``paper``)."""
 
 _BESIDES = 2
-"""Rows of a picture besides its proposals: MultiBox's look at it, and the context's."""
+"""Rows of an image besides its proposals: MultiBox's view of it, and the context's."""
 
 
 class Service:
     """One for the life of the app, at ``app.state.service``."""
 
-    def __init__(self, settings: Settings, metrics: Metrics) -> None:
-        """Nothing is started yet: :meth:`start` does."""
-        self.pool = Pool(
-            lambda: worker_settings(settings),
+    def __init__(self, settings: Settings, metrics: Metrics, shutdown: Shutdown) -> None:
+        """Nothing is started yet: ``workers.start()`` does."""
+        self.workers = Supervisor(
+            settings.worker_settings,
             metrics,
             stall_seconds=settings.stall_seconds,
             start_seconds=settings.start_seconds,
-            no_worker_seconds=settings.no_worker_seconds,
         )
-        self.ending = False
-        """Whether load balancers should ask elsewhere; requests are served all the same."""
-        self._draining = False
-        self._last_call = asyncio.Event()
-        self._reading: set[asyncio.Timeout] = set()
         self._settings = settings
         self._metrics = metrics
+        self._shutdown = shutdown
         self._limits = UploadLimits(
             settings.max_bytes, settings.max_pictures, settings.max_pending_bytes // 2
         )
@@ -68,93 +54,66 @@ class Service:
         self._admission = Admission(
             max_requests=settings.max_pending_requests,
             max_bytes=settings.max_pending_bytes,
-            rate=lambda: self.pool.rate,
+            rate=lambda: self.workers.rate,
             metrics=metrics,
         )
         self._fetcher = (
             Fetcher(settings.max_bytes, settings.url_timeout_seconds) if settings.allow_urls else None
         )
 
-    def drain(self, seconds: float) -> None:
-        """Take no more requests. Those under way have so long; what is not done by then is refused."""
-        self.ending = self._draining = True
-        asyncio.get_running_loop().call_later(max(0.0, seconds - _FAREWELL), self._refuse_the_rest)
-
-    def _refuse_the_rest(self) -> None:
-        self._last_call.set()
-        for limit in self._reading:
-            _expire(limit)
-
     async def close(self) -> None:
         """End the workers at once."""
-        await self.pool.close()
+        await self.workers.close()
         if self._fetcher is not None:
             self._fetcher.close()
 
     def check_live(self) -> None:
-        """Raises ApiError 503 if the service cannot be expected to recover without being started anew."""
-        trouble = None if self.ending else self.pool.trouble
+        """Raise ApiError 503 if the service cannot be expected to recover without being started anew."""
+        trouble = None if self._shutdown.unready else self.workers.trouble(self._settings.no_worker_seconds)
         if trouble is not None:
             raise ApiError(503, "not_live", f"{trouble}. The service has to be started again.")
 
     def check_ready(self) -> None:
-        """Raises ApiError 503 unless the workers are warm and the service is not about to end."""
-        if self.ending:
+        """Raise ApiError 503 unless the workers are warm and the service is not about to end."""
+        if self._shutdown.unready:
             raise about_to_end()
-        self._check_serving()
+        self.models()
 
-    def _check_serving(self) -> None:
-        if self._draining:
-            raise about_to_end()
-        if not self.pool.ready:
+    def models(self) -> list[ModelInfo]:
+        """Return the models loaded, the default one first. Raises ApiError 503 until they are."""
+        if not self.workers.ready:
             raise not_ready()
-
-    def models(self) -> list[dict[str, Any]]:
-        """The models loaded, the default one first. Raises ApiError 503 until they are."""
-        if not self.pool.ready:
-            raise not_ready()
-        return self.pool.models
+        return self.workers.models
 
     async def answer(
         self, request: Request, model: str | None, task_of: Callable[[Upload], Task]
     ) -> tuple[Uploads, list[Answer | ApiError]]:
-        """The pictures of a request, and what is to be said of each.
+        """Return the images of a request without their bytes, and the answer to each.
 
-        ``task_of`` makes the task of a picture. Raises ApiError for what concerns the request as a whole, and
-        ClientLeft.
+        ``task_of`` makes the task of an image. Raises ApiError for what concerns the request as a whole, and
+        ClientDisconnected.
         """
-        self._check_serving()
-        described = self._model(model)
+        if self._shutdown.draining:
+            raise about_to_end()
+        info = find_model(self.models(), model)
         seconds = self._seconds(request)
-        check_headers(request, self._limits)
-        regions = _regions(task_of(Upload(b"")), described)
-        size = declared_bytes(request, self._limits)
+        expected = check_headers(request, self._limits)
+        regions = _regions(task_of(Upload(b"")), info)
         client = client_of(request, self._keys)
-        with self._admission.admit(client, regions, size, seconds) as ticket:
-            request.state.log.update(model=described["name"], regions=regions)
-            uploads = await self._read(request, ticket)
+        with self._admission.admit(client, regions, expected.held, seconds) as ticket:
+            request.state.log.update(model=info.name, regions=regions)
+            uploads = await self._read(request, expected, ticket)
             images = [upload for upload in uploads.items if upload.refusal is None]
             ticket.hold(sum(len(upload.data) for upload in images))
             ticket.start(regions * len(images))
             bodies = [upload.data for upload in uploads.items]
-            uploads = replace(uploads, items=tuple(replace(one, data=b"") for one in uploads.items))
+            uploads = uploads.without_data()
             del images
-            answers = await self._ask(
-                request, described["name"], uploads.items, bodies, task_of, ticket, regions
-            )
+            answers = await self._ask(request, info.name, uploads, bodies, task_of, ticket, regions)
         return uploads, answers
 
-    def _model(self, name: str | None) -> dict[str, Any]:
-        models = self.models()
-        if name is None:
-            return models[0]
-        for model in models:
-            if model["name"] == name:
-                return model
-        raise unknown_model(name, [model["name"] for model in models])
-
     def _seconds(self, request: Request) -> float:
-        """How long the request may take."""
+        """Return how long the request may take."""
         text = request.headers.get(TIMEOUT_HEADER)
         if text is None:
             return self._settings.timeout_seconds
@@ -167,17 +126,15 @@ class Service:
             )
         return int(text) / 1000
 
-    async def _read(self, request: Request, ticket: Ticket) -> Uploads:
+    async def _read(self, request: Request, expected: ExpectedBody, ticket: Ticket) -> Uploads:
+        """Return the images of a request. Raises ApiError 408 or 503 if they do not come in time."""
         try:
             async with asyncio.timeout(ticket.deadline - monotonic()) as limit:
-                ticket.on_give_way = lambda: _expire(limit)
-                self._reading.add(limit)
-                try:
-                    return await read_uploads(request, self._limits, self._fetcher, ticket.receive)
-                finally:
-                    self._reading.remove(limit)
+                ticket.on_give_way = lambda: expire(limit)
+                with self._shutdown.expiring(limit):
+                    return await read_uploads(request, expected, self._fetcher, ticket.receive)
         except TimeoutError as error:
-            if self._last_call.is_set():
+            if self._shutdown.refusing.is_set():
                 raise about_to_end() from error
             if ticket.gave_way:
                 raise ApiError(
@@ -197,23 +154,23 @@ class Service:
         self,
         request: Request,
         model: str,
-        uploads: Sequence[Upload],
+        uploads: Uploads,
         bodies: list[bytes],
         task_of: Callable[[Upload], Task],
         ticket: Ticket,
         regions: int,
     ) -> list[Answer | ApiError]:
-        """What becomes of each picture. ``bodies``, their bytes, is emptied: the worker has them then."""
+        """Return the answer to each image. ``bodies``, their bytes, is emptied: the worker has them then."""
 
-        async def one(number: int, upload: Upload) -> Answer | ApiError:
+        async def ask(number: int, upload: Upload) -> Answer | ApiError:
             if upload.refusal is not None:
                 return upload.refusal
             data, bodies[number] = bodies[number], b""
             size = len(data)
             try:
-                asked = self.pool.ask(model, task_of(upload), data, ticket, regions)
+                pending = self.workers.ask(model, task_of(upload), data, ticket, regions)
                 del data
-                answer = await asked
+                answer = await pending
             except ApiError as error:
                 return error
             finally:
@@ -221,25 +178,25 @@ class Service:
             self._metrics.stages(answer.timing_ms)
             return answer
 
-        asking = asyncio.gather(*(one(number, upload) for number, upload in enumerate(uploads)))
+        asking = asyncio.gather(*(ask(number, upload) for number, upload in enumerate(uploads.items)))
         return await self._while_client_waits(request, asking, ticket.deadline)
 
     async def _while_client_waits(self, request: Request, work: "asyncio.Future[T]", deadline: float) -> T:
-        """The result of work, which is cancelled if the client leaves, the deadline passes or the service
-        ends. Raises ClientLeft, or ApiError 504 or 503."""
-        leaving = asyncio.ensure_future(_left(request))
-        ending = asyncio.ensure_future(self._last_call.wait())
+        """Return the result of work, which is cancelled if the client disconnects, the deadline passes or the
+        service ends. Raises ClientDisconnected, or ApiError 504 or 503."""
+        disconnect = asyncio.ensure_future(_disconnect(request))
+        refusing = asyncio.ensure_future(self._shutdown.refusing.wait())
         try:
             await asyncio.wait(
-                (work, leaving, ending),
+                (work, disconnect, refusing),
                 timeout=max(0.0, deadline - monotonic()),
                 return_when=asyncio.FIRST_COMPLETED,
             )
             if work.done():
                 return work.result()
-            if leaving.done():
-                raise ClientLeft
-            if ending.done():
+            if disconnect.done():
+                raise ClientDisconnected
+            if refusing.done():
                 raise about_to_end()
             raise ApiError(
                 504,
@@ -248,30 +205,38 @@ class Service:
                 "with profile=fast.",
             )
         finally:
-            leaving.cancel()
-            ending.cancel()
+            disconnect.cancel()
+            refusing.cancel()
             if not work.done():
                 work.add_done_callback(lambda done: done.cancelled() or done.exception())  # or it is logged
                 work.cancel()
 
 
-def _expire(limit: asyncio.Timeout) -> None:
-    if not limit.expired():
-        limit.reschedule(asyncio.get_running_loop().time())
-
-
-async def _left(request: Request) -> None:
-    """Returns when the client has closed the connection. The body must have been read."""
+async def _disconnect(request: Request) -> None:
+    """Return when the client has closed the connection. The body must have been read."""
     while (await request.receive())["type"] != "http.disconnect":
         pass
 
 
-def _regions(task: Task, model: dict[str, Any]) -> int:
-    """An estimate of the rows that a picture's task gives the device."""
+def _regions(task: Task, model: ModelInfo) -> int:
+    """Return an estimate of the rows that an image's task gives the device."""
     if isinstance(task, ClassifyTask):
         return task.crops
-    wanted = task.profile or model["default_profile"]
-    for profile in model["profiles"]:
-        if profile["name"] == wanted:
-            return (profile["max_regions"] or _EVERY_BOX) + _BESIDES
+    wanted = task.profile or model.default_profile
+    for profile in model.profiles:
+        if profile.name == wanted:
+            return (profile.max_regions or _EVERY_BOX) + _BESIDES
     return _BESIDES  # the worker refuses it
+
+
+def find_model(models: Sequence[ModelInfo], name: str | None) -> ModelInfo:
+    """Return the model of a name, the first for None. Raises ApiError 404 for one that is not loaded."""
+    if name is None:
+        return models[0]
+    for info in models:
+        if info.name == name:
+            return info
+    known = [info.name for info in models]
+    near = difflib.get_close_matches(name, known, 1)
+    advice = f"Did you mean {near[0]}?" if near else f"There is {', '.join(known)}."
+    raise ApiError(404, "unknown_model", f"No model {name[:64]!r} is loaded. {advice}")

@@ -22,6 +22,7 @@ from pydantic import (
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from api.frontend.auth import read_keys, split_keys
+from api.protocol.messages import WorkerSettings
 from detector.io.decoding import Limits
 from detector.options import Profile
 
@@ -314,3 +315,27 @@ class Settings(BaseSettings):
         """The keys of which a request must show one; none if nobody needs one. Reads the file anew."""
         given = {key.get_secret_value() for key in self.api_keys}
         return frozenset(given | (read_keys(self.api_keys_file) if self.api_keys_file else set()))
+
+    def worker_settings(self) -> list[WorkerSettings]:
+        """Return the part that each worker needs, one for each device."""
+        models = {
+            name: [str(path.absolute()) for path in paths] if paths is not None else None
+            for name, paths in self.models.items()
+        }
+        return [
+            WorkerSettings(
+                models=models,
+                device=device,
+                profile=self.profile,
+                max_proposals=self.max_proposals,
+                compile=self.compile,
+                threads=self.threads,
+                prepare_threads=self.prepare_threads,
+                batch=self.batch,
+                max_bytes=self.max_bytes,
+                max_pixels=self.max_pixels,
+                log_format=self.log_format,
+                log_level=self.log_level,
+            )
+            for device in self.devices
+        ]

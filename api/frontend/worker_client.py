@@ -1,34 +1,34 @@
-"""A worker as the front knows it: a process at the other end of a socket, asked and watched."""
+"""The front's client of one worker: it asks for tasks, passes on the answers and watches the reports."""
 
 import asyncio
 import logging
-import os
-import signal
-import socket
-import subprocess
-import sys
 from collections.abc import Callable, Sequence
-from contextlib import suppress
-from dataclasses import asdict, dataclass
 from enum import Enum, auto
 from itertools import count
 from time import monotonic
-from typing import Any
 
 from api.frontend.admission import Ticket
-from api.frontend.errors import ApiError
-from api.frontend.rate import Rate
+from api.frontend.worker_process import COMMAND, WorkerFailed, WorkerProcess
 from api.observability.logs import REQUEST_ID
-from api.observability.metrics import DeviceReport, Metrics
+from api.observability.metrics import Metrics
 from api.protocol import wire
-from api.protocol.tasks import Task, task_header
-from api.worker.settings import WorkerSettings
-from detector.errors import DetectorError
+from api.protocol.errors import ApiError
+from api.protocol.messages import (
+    Answer,
+    Cancel,
+    DeviceTask,
+    Failed,
+    Ready,
+    Refusal,
+    Report,
+    Stop,
+    Task,
+    ToWorker,
+    WorkerSettings,
+)
+from api.protocol.model_info import ModelInfo
 
 logger = logging.getLogger("api.frontend.worker_client")
-
-COMMAND = (sys.executable, "-m", "api.worker")
-"""What starts a worker's process."""
 
 STOP_SECONDS = 10.0
 """How long a worker that owes nothing may take to end once it was told to."""
@@ -36,36 +36,17 @@ STOP_SECONDS = 10.0
 _numbers = count(1)
 
 
-class WorkerFailed(DetectorError):
-    """A worker could not be started: its models do not load, or it ended while it loaded them."""
-
-    def __init__(self, message: str, *, own_words: bool = False) -> None:
-        """``own_words``: the worker said so itself, so that another try would end the same way."""
-        super().__init__(message)
-        self.own_words = own_words
-
-
 class WorkerState(Enum):
-    """Where a worker's process stands, from the front's view; it only moves downwards."""
+    """Where a worker stands, from the front's view; it only moves downwards."""
 
     STARTING = auto()
     READY = auto()
     ENDING = auto()  # its end of the socket is closed, or will be: nobody asks it any more
-    ENDED = auto()  # it was reaped
+    ENDED = auto()  # its process was reaped
 
 
-@dataclass(frozen=True)
-class Answer:
-    """What a worker found in a picture: parts of the reply, and milliseconds in each stage."""
-
-    about: dict[str, Any]
-    media_type: str
-    body: bytes
-    timing_ms: dict[str, float]
-
-
-class Worker:
-    """One process, from its start to its end."""
+class WorkerClient:
+    """One worker, from the start of its process to the end."""
 
     def __init__(
         self,
@@ -76,30 +57,32 @@ class Worker:
     ) -> None:
         """Prepare a worker; :meth:`run` starts its process.
 
-        ``on_change`` is called whenever ``state`` has changed. ``command`` gets ``--fd N`` appended, N being
-        the socket that the process speaks to the front by.
+        ``on_change`` is called whenever ``state`` has changed. ``command`` is :class:`WorkerProcess`'s.
         """
         self._settings = settings
         self._on_change = on_change
-        self._command = command
         self._metrics = metrics
-        self._asked: dict[int, asyncio.Future[Answer]] = {}
-        self._work: dict[int, int] = {}
+        self._answers: dict[int, asyncio.Future[Answer]] = {}  # owed, by the number of the task
+        self._regions: dict[int, int] = {}
         self._stuck, self._since = 0.0, monotonic()
         self._heard = self._since
-        self._process: subprocess.Popen[bytes] | None = None
         self._writer: asyncio.StreamWriter | None = None
-        self._killed: str | None = None
         self._retiring = False
         self._stopped_at: float | None = None
+        self._rate = Rate(0.0)
+        self.process = WorkerProcess(command)
         self.state = WorkerState.STARTING
         self.failure: Exception | None = None
         """Why it ended before it was ready."""
-        self.models: list[dict[str, Any]] = []
+        self.models: list[ModelInfo] = []
         self.device = settings.device
-        self._rate = Rate(0.0)
         self.served_seconds = 0.0
         """For how long it was ready, once it is not any more."""
+
+    @property
+    def ready(self) -> bool:
+        """Whether it can be asked."""
+        return self.state is WorkerState.READY
 
     @property
     def rate(self) -> float:
@@ -109,12 +92,27 @@ class Worker:
     @property
     def pending(self) -> int:
         """Estimated regions of what it was asked for."""
-        return sum(self._work.values())
+        return sum(self._regions.values())
 
     @property
     def age(self) -> float:
         """Seconds in the present state."""
         return monotonic() - self._since
+
+    @property
+    def stuck(self) -> float:
+        """For how many seconds its device has been busy with one batch, or nothing was heard of it."""
+        return max(self._stuck, monotonic() - self._heard)
+
+    @property
+    def end_overdue(self) -> bool:
+        """Whether it was told to stop and does not."""
+        return self._stopped_at is not None and monotonic() - self._stopped_at > STOP_SECONDS
+
+    @property
+    def vanished(self) -> bool:
+        """Whether the process has ended although its socket is open: a child of its own may hold it."""
+        return self.state in (WorkerState.STARTING, WorkerState.READY) and self.process.has_exited
 
     async def run(self) -> None:
         """Start the process, pass on its answers, and return once it has ended and was reaped.
@@ -124,10 +122,14 @@ class Worker:
         """
         try:
             reader = await self._open()
-            header = await self._first_word(reader)
+            self._send(self._settings)
+            ready = await wire.receive(reader)
+            if isinstance(ready, Failed):
+                raise WorkerFailed(ready.message, own_words=True)
+            assert isinstance(ready, Ready)
             self._heard = monotonic()
-            self.models, self.device = header["models"], header["device"]
-            self._rate = Rate(header["rate"])
+            self.models, self.device = ready.models, ready.device
+            self._rate = Rate(ready.rate)
             self._enter(WorkerState.READY)
             await self._serve(reader)
         except (EOFError, ConnectionError) as error:
@@ -141,73 +143,92 @@ class Worker:
         finally:
             self._enter(WorkerState.ENDING)
             self._fail_what_was_asked()
-            killed = self._killed
-            self.kill()
-            status = await self._reaped()
+            if self._writer is not None:
+                self._writer.transport.abort()
+            why = await self.process.reap(self.device)
             if isinstance(self.failure, (EOFError, ConnectionError)):
-                assert status is not None
-                self.failure = WorkerFailed(killed or _early_end(self.device, status))
+                self.failure = WorkerFailed(why)
             self._enter(WorkerState.ENDED)
 
+    def ask(
+        self, model: str, task: Task, image: bytes, ticket: Ticket, regions: int
+    ) -> asyncio.Future[Answer]:
+        """Have a task done; the future's exception is an ApiError. Cancel it where nobody waits any more."""
+        number = next(_numbers)
+        future: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
+        self._answers[number] = future
+        self._regions[number] = regions
+        future.add_done_callback(lambda _: self._done(number))
+        request_id = REQUEST_ID.get()
+        self._send(
+            DeviceTask(
+                number, model, task, ticket.deadline, ticket.client, ticket.number, request_id, body=image
+            )
+        )
+        return future
+
+    def retire(self) -> None:
+        """Let it end once it owes nothing; it must not be asked any more."""
+        self._retiring = True
+        self._stop_when_done()
+
+    def kill(self, why: str | None = None) -> None:
+        """End it at once. ``why`` is its failure if it is not ready."""
+        self.process.kill(why)
+        if self._writer is not None:
+            self._writer.transport.abort()
+
     async def _open(self) -> asyncio.StreamReader:
-        """Start the process, with a socket between it and this one."""
-        ours, theirs = socket.socketpair()
+        connection = self.process.start()
         try:
-            with theirs:
-                if self._killed:
-                    raise WorkerFailed(self._killed)
-                # Not asyncio's own subprocesses: these learn of an end by a signal, which is easily lost
-                # where several loops run; here the end of the socket tells. PYTHONSAFEPATH keeps files of
-                # the current folder that are named like a module from being imported, here and in its own
-                # children.
-                self._process = subprocess.Popen(
-                    [*self._command, "--fd", str(theirs.fileno())],
-                    pass_fds=[theirs.fileno()],
-                    env={**os.environ, "PYTHONSAFEPATH": "1"},
-                    stdin=subprocess.DEVNULL,
-                    start_new_session=True,  # Ctrl-C is for the front, which lets requests under way finish
-                )
-            reader, self._writer = await asyncio.open_connection(sock=ours)
+            reader, self._writer = await asyncio.open_connection(sock=connection)
         except BaseException:
-            ours.close()
+            connection.close()
             raise
         return reader
-
-    async def _first_word(self, reader: asyncio.StreamReader) -> wire.Header:
-        """What the process says when it is ready."""
-        self._send(asdict(self._settings))
-        header, _ = await wire.receive(reader)
-        if header["op"] == "failed":
-            raise WorkerFailed(header["message"], own_words=True)
-        return header
 
     async def _serve(self, reader: asyncio.StreamReader) -> None:
         """Pass on its answers until the socket is closed."""
         while True:
-            header, body = await wire.receive(reader)
-            if header["op"] == "answer":
-                self._answered(header, body)
-            else:
-                self._reported(header)
+            message = await wire.receive(reader)
+            if isinstance(message, Answer | Refusal):
+                self._answered(message)
+            elif isinstance(message, Report):
+                self._reported(message)
+
+    def _answered(self, message: Answer | Refusal) -> None:
+        future = self._answers.pop(message.id, None)
+        self._stop_when_done()
+        if future is None or future.done():
+            return
+        if isinstance(message, Answer):
+            future.set_result(message)
+        else:
+            future.set_exception(ApiError(message.status, message.code, message.message))
+
+    def _reported(self, report: Report) -> None:
+        self._stuck, self._heard = report.stuck, monotonic()
+        self._rate.report(report.full_regions, report.full_seconds)
+        self._metrics.device_report(self.device, report)
 
     def _fail_what_was_asked(self) -> None:
         lost = ApiError(503, "worker_lost", "The worker was lost and is started again. Send it again.")
-        for future in self._asked.values():
+        for future in self._answers.values():
             if not future.done():
                 future.set_exception(lost)
-        self._asked.clear()
-        self._work.clear()
+        self._answers.clear()
+        self._regions.clear()
 
-    async def _reaped(self) -> int | None:
-        """The exit status of the process, once it has ended; None if there never was one.
+    def _done(self, number: int) -> None:
+        if self._answers.pop(number, None) is not None:  # not answered: cancelled
+            self._send(Cancel(number))
+        self._regions.pop(number, None)
+        self._stop_when_done()
 
-        Asked for again and again: a thread or a descriptor to wait by may be what the machine is short of.
-        """
-        pause = 0.005
-        while self._process is not None and self._process.poll() is None:
-            await asyncio.sleep(pause)
-            pause = min(2 * pause, 0.25)
-        return None if self._process is None else self._process.returncode
+    def _stop_when_done(self) -> None:
+        if self._retiring and not self._answers and self._stopped_at is None:
+            self._stopped_at = monotonic()
+            self._send(Stop())
 
     def _enter(self, state: WorkerState) -> None:
         if self.state is WorkerState.READY:
@@ -215,103 +236,42 @@ class Worker:
         self.state, self._since = state, monotonic()
         self._on_change()
 
-    def retire(self) -> None:
-        """Let it end once it owes nothing; it must not be asked any more."""
-        self._retiring = True
-        self._stop_when_done()
-
-    def _stop_when_done(self) -> None:
-        if self._retiring and not self._asked and self._stopped_at is None:
-            self._stopped_at = monotonic()
-            self._send({"op": "stop"})
-
-    @property
-    def end_overdue(self) -> bool:
-        """Whether it was told to stop and does not."""
-        return self._stopped_at is not None and monotonic() - self._stopped_at > STOP_SECONDS
-
-    @property
-    def vanished(self) -> bool:
-        """Whether the process has ended although its socket is open: a child of its own may hold it."""
-        if self._process is None or self.state in (WorkerState.ENDING, WorkerState.ENDED):
-            return False
-        try:
-            left = os.waitid(os.P_PID, self._process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
-        except ChildProcessError:  # the system reaped it, where SIGCHLD is ignored
-            return True
-        return left is not None
-
-    def kill(self, why: str | None = None) -> None:
-        """End it at once, and whatever processes it started. ``why`` is its failure if it is not ready."""
-        self._killed = self._killed or why or "it was not needed any more"
-        if self._process is not None and self._process.returncode is None:
-            with suppress(ProcessLookupError, PermissionError):
-                os.killpg(self._process.pid, signal.SIGKILL)
-        if self._writer is not None:
-            self._writer.transport.abort()
-
-    def ask(self, model: str, task: Task, data: bytes, ticket: Ticket, work: int) -> asyncio.Future[Answer]:
-        """Have a task done; the future's exception is an ApiError. Cancel it where nobody waits any more."""
-        number = next(_numbers)
-        future: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
-        self._asked[number] = future
-        self._work[number] = work
-        future.add_done_callback(lambda _: self._done(number))
-        self._send(
-            {
-                "op": "task",
-                "id": number,
-                "model": model,
-                "deadline": ticket.deadline,
-                "client": ticket.client,
-                "request": ticket.number,
-                "request_id": REQUEST_ID.get(),
-                **task_header(task),
-            },
-            data,
-        )
-        return future
-
-    @property
-    def stuck(self) -> float:
-        """For how many seconds its device has been busy with one batch, or nothing was heard of it."""
-        return max(self._stuck, monotonic() - self._heard)
-
-    def _done(self, number: int) -> None:
-        if self._asked.pop(number, None) is not None:  # not answered: cancelled
-            self._send({"op": "cancel", "id": number})
-        self._work.pop(number, None)
-        self._stop_when_done()
-
-    def _send(self, header: wire.Header, body: bytes = b"") -> None:
+    def _send(self, message: ToWorker) -> None:
         if self._writer is not None and not self._writer.is_closing():
             # Not awaited: what waits in the buffer is bounded by the bytes that admission lets in.
-            for part in wire.packed(header, body):  # writelines would join them, a copy more
+            for part in wire.packed(message):  # writelines would join them, a copy more
                 self._writer.write(part)
 
-    def _answered(self, header: wire.Header, body: bytes) -> None:
-        future = self._asked.pop(header["id"], None)
-        self._stop_when_done()
-        if future is None or future.done():
+
+_WINDOW = 4.0  # seconds of full load that make a measurement: some batches of a slow device
+_STOPPED = 5.0  # a worker that reports twice a second and tells of more at once was stopped meanwhile
+_HALF_LIFE = 30.0  # seconds in which a measurement loses half of its weight against what was stated
+
+
+class Rate:
+    """Regions a second that a device does while there is always something to do."""
+
+    def __init__(self, stated: float) -> None:
+        """Start with ``stated``, what the device found at its start."""
+        self._stated = self._measured = stated
+        self._at = monotonic()
+        self._regions, self._seconds = 0, 0.0
+
+    @property
+    def value(self) -> float:
+        """What was measured last, the nearer to what was stated the longer ago that is: a bad time leaves no
+        trace for good."""
+        weight = 0.5 ** ((monotonic() - self._at) / _HALF_LIFE)
+        return self._stated + (self._measured - self._stated) * weight
+
+    def report(self, regions: int, seconds: float) -> None:
+        """Take in that the device did so many regions in so many seconds in which more were waiting."""
+        if seconds > _STOPPED:
+            self._regions, self._seconds = 0, 0.0
             return
-        error = header.get("error")
-        if error is not None:
-            future.set_exception(ApiError(error["status"], error["code"], error["message"]))
-        else:
-            future.set_result(Answer(header["about"], header["media_type"], body, header["timing_ms"]))
-
-    def _reported(self, header: wire.Header) -> None:
-        self._stuck, self._heard = header["stuck"], monotonic()
-        self._rate.report(header["full_regions"], header["full_seconds"])
-        fills = tuple(header["fills"])
-        report = DeviceReport(header["queued"], len(fills), header["regions"], fills, header["memory"])
-        self._metrics.device_report(self.device, report)
-        self._metrics.log_lines_lost(header["log_lines_lost"])
-
-
-def _early_end(device: str, status: int) -> str:
-    """Why a process that never was ready is gone, from its exit status as subprocess gives it."""
-    if status >= 0:
-        return f"the worker for {device} ended with status {status}; its last words stand above"
-    name = signal.strsignal(-status) or f"signal {-status}"
-    return f"the worker for {device} was ended from outside ({name}); where nobody did that, memory is short"
+        self._regions += regions
+        self._seconds += seconds
+        if self._seconds >= _WINDOW and self._regions:  # without any, it hangs, which is no rate
+            self._measured = (self.value + self._regions / self._seconds) / 2
+            self._at = monotonic()
+            self._regions, self._seconds = 0, 0.0

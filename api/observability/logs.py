@@ -37,7 +37,7 @@ def configure(log_format: str = "auto", log_level: str = "info") -> None:
     becomes records as well, so that in JSON no line is anything else, and no print waits for a reader.
 
     Uvicorn must be told ``log_config=None, access_log=False``: requests are logged by
-    :class:`api.observability.middleware.Watch`.
+    :class:`api.frontend.middleware.RequestObserver`.
     """
     _open_standard_streams()
     as_json = log_format == "json" or (log_format == "auto" and not os.isatty(_STDERR))

@@ -1,7 +1,6 @@
-"""What Prometheus is told, in the service's own words."""
+"""The metrics of the service, for Prometheus."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from importlib.metadata import version
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info, ProcessCollector
@@ -9,24 +8,10 @@ from prometheus_client import exposition as plain
 from prometheus_client.openmetrics import exposition as openmetrics
 
 from api.observability.logs import take_lost_lines
+from api.protocol.messages import Report
 
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120)
 _SHARES = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1)
-
-
-@dataclass(frozen=True)
-class DeviceReport:
-    """What the owner of a device did since its last report.
-
-    ``queue_regions`` wait now; ``batches`` and ``regions`` ran since; ``fills`` is the share of each of these
-    batches that was filled, 0..1; ``memory_bytes`` is what the device's memory holds now.
-    """
-
-    queue_regions: int
-    batches: int
-    regions: int
-    fills: tuple[float, ...]
-    memory_bytes: int
 
 
 class Metrics:
@@ -143,15 +128,16 @@ class Metrics:
         self._pending_requests.set(requests)
         self._pending_regions.set(regions)
 
-    def device_report(self, device: str, report: DeviceReport) -> None:
-        """The owner of a device reported."""
-        self._queue_regions.labels(device).set(report.queue_regions)
-        self._batches.labels(device).inc(report.batches)
+    def device_report(self, device: str, report: Report) -> None:
+        """The worker of a device reported."""
+        self._queue_regions.labels(device).set(report.queued)
+        self._batches.labels(device).inc(len(report.fills))
         self._regions.labels(device).inc(report.regions)
         fill = self._batch_fill.labels(device)
         for share in report.fills:
             fill.observe(share)
-        self._memory.labels(device).set(report.memory_bytes)
+        self._memory.labels(device).set(report.memory)
+        self.log_lines_lost(report.log_lines_lost)
 
     def worker_ready(self, count: int) -> None:
         """So many workers are ready now."""

@@ -1,6 +1,6 @@
 // Detections as an SVG drawing over a picture, on the screen and in a PNG.
 //
-// Sizes, places of tags and colours follow detector/drawing.py, so that a picture drawn here and one drawn
+// Sizes, places of tags and colours follow detector/io/visualization.py, so that a picture drawn here and one drawn
 // by the service look alike.
 
 const NAMESPACE = "http://www.w3.org/2000/svg";
@@ -15,6 +15,11 @@ let labels = new Map();
 /** The ids of all classes, label by label, which give them their colours from now on. */
 export function enumerate(ids) {
   labels = new Map(ids.map((id, label) => [id, label]));
+}
+
+/** The id of a detection's class: a WordNet id, or another. */
+export function classId({ wnid, class_id }) {
+  return wnid ?? class_id;
 }
 
 /** The colour of a class, the same in every picture. */
@@ -63,8 +68,8 @@ export function draw(detections, width, height, scale, style) {
   const tags = placeTags(boxes, texts, width, height, style);
 
   const order = detections.map((_, i) => i).reverse();
-  for (const i of order) svg.append(frame(boxes[i], colour(detections[i].wnid), style, i));
-  for (const i of order) svg.append(tag(tags[i], texts[i], colour(detections[i].wnid), style, i));
+  for (const i of order) svg.append(frame(boxes[i], colour(classId(detections[i])), style, i));
+  for (const i of order) svg.append(tag(tags[i], texts[i], colour(classId(detections[i])), style, i));
   return svg;
 }
 

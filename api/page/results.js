@@ -1,6 +1,6 @@
 // The list of detections, the classes to filter by, and the timings.
 
-import { colour } from "./drawing.js";
+import { classId, colour } from "./drawing.js";
 
 const STEPS = ["queue", "decode", "proposals", "classify"];
 
@@ -13,13 +13,13 @@ export function shown(detections, { threshold, count, classes }) {
 
 /** One button a class, the best first; made once a reply, so that the focus stays where it is. */
 export function fillChips(parent, detections, toggle) {
-  const ids = new Map(detections.map(({ label, wnid }) => [label, wnid]));
+  const ids = new Map(detections.map((detection) => [detection.label, classId(detection)]));
   parent.replaceChildren(
-    ...[...ids].map(([label, wnid]) => {
+    ...[...ids].map(([label, id]) => {
       const chip = element("button", "chip");
       chip.type = "button";
       chip.dataset.label = label;
-      chip.append(swatch(wnid), label, element("span", "number"));
+      chip.append(swatch(id), label, element("span", "number"));
       chip.addEventListener("click", () => toggle(label));
       return chip;
     }),
@@ -42,7 +42,9 @@ export function updateChips(parent, detections, { threshold, classes }) {
 /** An entry for each detection. `activate(index)` is called as one is pointed at or focused, with null after. */
 export function fillList(parent, detections, activate, pin) {
   parent.replaceChildren(
-    ...detections.map(({ label, wnid, score, box }, index) => {
+    ...detections.map((detection, index) => {
+      const { label, score, box } = detection;
+      const id = classId(detection);
       const entry = element("button", "entry");
       entry.type = "button";
       entry.dataset.index = index;
@@ -50,8 +52,8 @@ export function fillList(parent, detections, activate, pin) {
       entry.title = `${corners.slice(0, 2).join(", ")} to ${corners.slice(2).join(", ")} (pixels)`;
       const meter = element("span", "meter");
       meter.style.setProperty("--score", score);
-      meter.style.setProperty("--tint", colour(wnid));
-      entry.append(swatch(wnid), element("span", "label", label), element("span", "number", score.toFixed(2)), meter);
+      meter.style.setProperty("--tint", colour(id));
+      entry.append(swatch(id), element("span", "label", label), element("span", "number", score.toFixed(2)), meter);
       entry.addEventListener("focus", () => activate(index));
       entry.addEventListener("blur", () => activate(null));
       entry.addEventListener("pointerenter", (event) => event.pointerType === "mouse" && activate(index));

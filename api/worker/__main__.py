@@ -11,10 +11,11 @@ def run() -> int:
         import socket
 
         from api.protocol import wire
+        from api.protocol.messages import Failed
 
         message = f"the worker's modules cannot be imported: {type(error).__name__}: {error}"
         with socket.socket(fileno=int(sys.argv[-1])) as connection:
-            connection.sendall(b"".join(wire.packed({"op": "failed", "message": message})))
+            connection.sendall(b"".join(wire.packed(Failed(message))))
         return 1
     return main()
 

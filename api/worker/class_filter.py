@@ -2,7 +2,7 @@
 
 from difflib import get_close_matches
 
-from api.frontend.errors import ApiError
+from api.protocol.errors import ApiError
 from detector.structures.classes import ClassList
 
 

@@ -7,8 +7,8 @@ from typing import Any
 
 import orjson
 
-from api.frontend.errors import ApiError
-from api.protocol.tasks import ClassifyTask, DetectTask, Task
+from api.protocol.errors import ApiError
+from api.protocol.messages import ClassifyTask, DetectTask, Task
 from api.worker.class_filter import labels_of
 from api.worker.loaded_model import LoadedModel
 from api.worker.rendering import JPEG, JSON, as_coco, as_image, as_json

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from api.worker.settings import WorkerSettings
+from api.protocol.messages import WorkerSettings
 from detector.errors import CheckpointError
 from detector.inference.classifier import Classifier
 from detector.inference.detector import Detector
@@ -97,7 +97,8 @@ def model_info(
     detector: Detector | None,
     classifier: Classifier | None,
 ) -> dict[str, Any]:
-    """Return what to tell of a model just loaded, as JSON knows it: a :class:`api.frontend.models.Model`.
+    """Return what to tell of a model just loaded, as JSON knows it: a
+    :class:`api.protocol.model_info.ModelInfo`.
 
     ``paths`` and ``metadata`` are of the members' checkpoints, in order. Reads the files for their digests.
     """

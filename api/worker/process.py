@@ -1,7 +1,6 @@
-"""The process that owns one device. The front starts it, and speaks to it by :mod:`api.protocol.wire`.
+"""The process that owns one device. The front starts it, and exchanges :mod:`api.protocol.messages` with it.
 
-It is sent its settings, then tasks; it answers that it is ready, then each task, and reports twice a second
-what its device does. It ends when the front says so or is gone.
+It ends when the front says so or is gone.
 """
 
 import argparse
@@ -19,16 +18,26 @@ from dataclasses import asdict
 import psutil
 import torch
 
-from api.frontend.errors import ApiError
 from api.observability import logs
 from api.protocol import wire
-from api.protocol.tasks import task_of
+from api.protocol.errors import ApiError
+from api.protocol.messages import (
+    Answer,
+    Cancel,
+    DeviceTask,
+    Failed,
+    FromWorker,
+    Ready,
+    Refusal,
+    Report,
+    WorkerSettings,
+)
+from api.protocol.model_info import ModelInfo
 from api.worker.fair_queue import RequestHandle
 from api.worker.handlers import Result, Stopwatch, handle_task
 from api.worker.loaded_model import load_model
 from api.worker.preprocessing_pool import PreprocessingPool
 from api.worker.scheduler import Scheduler
-from api.worker.settings import WorkerSettings
 from api.worker.task_runner import TaskRunner
 from detector.errors import DetectorError
 from detector.inference.engine import choose_device
@@ -78,22 +87,16 @@ class Worker:
     def run(self) -> None:
         """Serve until the front says ``stop`` or is gone."""
         models = list(self._models.values())
-        self._send(
-            {
-                "op": "ready",
-                "models": [model.info for model in models],
-                "device": str(self._device),
-                "rate": models[0].rate,
-            }
-        )
+        infos = [ModelInfo.model_validate(model.info) for model in models]
+        self._send(Ready(infos, str(self._device), models[0].rate))
         threading.Thread(target=self._report, name="report", daemon=True).start()
         try:
             while True:
-                header, body = wire.receive_blocking(self._connection)
-                if header["op"] == "task":
-                    self._begin(header, body)
-                elif header["op"] == "cancel":
-                    runner = self._tasks.get(header["id"])
+                message = wire.receive_blocking(self._connection)
+                if isinstance(message, DeviceTask):
+                    self._begin(message)
+                elif isinstance(message, Cancel):
+                    runner = self._tasks.get(message.id)
                     if runner is not None:
                         runner.cancel()
                 else:
@@ -101,25 +104,31 @@ class Worker:
         except (EOFError, ConnectionError):
             logger.info("The front is gone")
 
-    def _begin(self, header: wire.Header, data: bytes) -> None:
-        number, task = header["id"], task_of(header)
-        model = self._models[header["model"]]
+    def _begin(self, message: DeviceTask) -> None:
+        number, task, image = message.id, message.task, message.body
+        model = self._models[message.model]
 
         def answered(answer: Result | ApiError, stopwatch: Stopwatch) -> None:
             self._tasks.pop(number, None)
-            reply = {"op": "answer", "id": number, "timing_ms": stopwatch.timing_ms}
             if isinstance(answer, ApiError):
-                error = {"status": answer.status, "code": answer.code, "message": str(answer)}
-                self._send({**reply, "error": error})
-            else:
-                self._send({**reply, "about": answer.about, "media_type": answer.media_type}, answer.body)
+                self._send(Refusal(number, answer.status, answer.code, str(answer)))
+                return
+            self._send(
+                Answer(
+                    number,
+                    **answer.about,
+                    media_type=answer.media_type,
+                    timing_ms=stopwatch.timing_ms,
+                    body=answer.body,
+                )
+            )
 
         # Records of the log that the task writes carry the request's id.
         context = copy_context()
-        context.run(logs.REQUEST_ID.set, header["request_id"])
+        context.run(logs.REQUEST_ID.set, message.request_id)
         runner = self._tasks[number] = TaskRunner(
-            lambda stopwatch, executor: handle_task(task, model, data, self._limits, stopwatch, executor),
-            RequestHandle(header["deadline"], client=header["client"], request=header["request"]),
+            lambda stopwatch, executor: handle_task(task, model, image, self._limits, stopwatch, executor),
+            RequestHandle(message.deadline, client=message.client, request=message.request),
             self._scheduler,
             self._pool,
             answered,
@@ -130,24 +139,18 @@ class Worker:
     def _report(self) -> None:
         pause = threading.Event()
         while not pause.wait(REPORT_SECONDS):
-            self._send(
-                {
-                    "op": "report",
-                    **asdict(self._scheduler.load()),
-                    "memory": self._memory(),
-                    "log_lines_lost": logs.take_lost_lines(),
-                }
-            )
+            load = asdict(self._scheduler.load())
+            self._send(Report(**load, memory=self._memory(), log_lines_lost=logs.take_lost_lines()))
 
     def _memory(self) -> int:
         if self._device.type == "cuda":
             return torch.cuda.memory_reserved(self._device)
         return int(psutil.Process().memory_info().rss)
 
-    def _send(self, header: wire.Header, body: bytes = b"") -> None:
+    def _send(self, message: FromWorker) -> None:
         with self._sending:
             try:
-                for part in wire.packed(header, body):
+                for part in wire.packed(message):
                     self._connection.sendall(part)
             except OSError:  # the front is gone, which its reader notices as well
                 pass
@@ -164,8 +167,8 @@ def main() -> int:
     parser.add_argument("--fd", type=int, required=True, help="socket that the front holds the other end of")
     connection = socket.socket(fileno=parser.parse_args().fd)
     _end_with_front(connection)
-    header, _ = wire.receive_blocking(connection)
-    settings = WorkerSettings(**header)
+    settings = wire.receive_blocking(connection)
+    assert isinstance(settings, WorkerSettings)
     logs.configure(settings.log_format, settings.log_level)
     if settings.threads:
         torch.set_num_threads(settings.threads)
@@ -194,6 +197,6 @@ def _end_with_front(connection: socket.socket) -> None:
 
 
 def _failed(connection: socket.socket, message: str) -> int:
-    for part in wire.packed({"op": "failed", "message": message}):
+    for part in wire.packed(Failed(message)):
         connection.sendall(part)
     return 1

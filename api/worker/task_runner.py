@@ -5,7 +5,7 @@ from collections.abc import Callable
 from contextvars import Context
 from time import monotonic
 
-from api.frontend.errors import ApiError, image_error
+from api.protocol.errors import ApiError, image_error
 from api.worker.batch_queue import Outcome
 from api.worker.device_errors import Cancelled, DeviceFault, Expired, OutOfMemory
 from api.worker.fair_queue import RequestHandle

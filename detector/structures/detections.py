@@ -1,5 +1,6 @@
-"""What detection and classification of one picture give, and their JSON form."""
+"""What detection and classification of one image give, and their JSON form."""
 
+import re
 from dataclasses import dataclass
 from typing import Any
 
@@ -8,6 +9,8 @@ from numpy.typing import NDArray
 
 from detector.structures.boxes import Boxes
 from detector.structures.classes import ClassList
+
+_WORDNET_ID = re.compile(r"n[0-9]{8}")  # of a synset, as ILSVRC's lists name their classes
 
 
 @dataclass(frozen=True)
@@ -25,11 +28,13 @@ class Detections:
         return len(self.boxes)
 
     def as_dicts(self, classes: ClassList) -> list[dict[str, Any]]:
-        """One dict an object: ``label``, ``wnid``, ``score`` and ``box`` in pixels."""
+        """Return one dict an object: ``label``, ``wnid`` or ``class_id``, ``score`` and ``box`` in pixels.
+
+        A class whose id is a WordNet id has a ``wnid``, any other a ``class_id``.
+        """
         return [
             {
-                "label": classes.names[label],
-                "wnid": classes.ids[label],
+                **_class_keys(classes, label),
                 "score": round(score, 4),
                 "box": {
                     "xmin": round(x1, 1),
@@ -52,8 +57,14 @@ class Classification:
     scores: NDArray[np.float32]
 
     def as_dicts(self, classes: ClassList) -> list[dict[str, Any]]:
-        """One dict a class: ``label``, ``wnid`` and ``score``."""
+        """Return one dict a class: ``label``, ``wnid`` or ``class_id``, as of detections, and ``score``."""
         return [
-            {"label": classes.names[label], "wnid": classes.ids[label], "score": round(float(score), 4)}
+            {**_class_keys(classes, label), "score": round(float(score), 4)}
             for label, score in zip(self.labels, self.scores, strict=True)
         ]
+
+
+def _class_keys(classes: ClassList, label: int) -> dict[str, str]:
+    class_id = classes.ids[label]
+    key = "wnid" if _WORDNET_ID.fullmatch(class_id) else "class_id"
+    return {"label": classes.names[label], key: class_id}

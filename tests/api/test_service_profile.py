@@ -10,7 +10,6 @@ from pydantic import ValidationError
 from api.frontend.command import serve
 from api.frontend.settings import Settings
 from api.worker.loaded_model import load_model
-from api.worker.settings import worker_settings
 from detector import Detector, load_detector
 from detector.errors import ParameterError
 from detector.options import Profile
@@ -73,7 +72,7 @@ def test_a_service_cannot_be_set_to_what_its_weights_lack(checkpoint_path: Path,
     """It does not start, instead of refusing every request."""
     settings = Settings(weights=checkpoint_path, device="cpu", profile=profile)
     with pytest.raises(ParameterError, match=f"profile {profile} needs a MultiBox head"):
-        load_model("default", worker_settings(settings)[0])
+        load_model("default", settings.worker_settings()[0])
 
 
 @pytest.mark.parametrize(

@@ -8,10 +8,9 @@ import numpy as np
 import pytest
 
 from api.frontend.settings import Settings
-from api.protocol.tasks import ClassifyTask, DetectTask
+from api.protocol.messages import ClassifyTask, DetectTask
 from api.worker.handlers import Result, Stopwatch, handle_task
 from api.worker.loaded_model import load_model
-from api.worker.settings import worker_settings
 from detector import Scoring, load_classifier, load_detector
 from detector.io.decoding import Limits
 from detector.models.checkpoint import load_checkpoint, save_checkpoint
@@ -33,7 +32,7 @@ def test_the_setting(monkeypatch: pytest.MonkeyPatch, value: str, paths: tuple[s
 
 def _answers(weights: list[Path], image: bytes) -> tuple[Result, Result]:
     """What a worker with these weights says of a picture."""
-    settings = worker_settings(Settings(weights=tuple(weights), device="cpu", max_proposals=6))[0]
+    settings = Settings(weights=tuple(weights), device="cpu", max_proposals=6).worker_settings()[0]
     model = load_model("default", settings)
     tasks = (DetectTask(0.0, 5, None, None, "json", None), ClassifyTask(top=2, crops=1))
     detected, classified = (handle_task(task, model, image, Limits(), Stopwatch()) for task in tasks)

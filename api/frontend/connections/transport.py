@@ -1,10 +1,14 @@
-"""A transport that can be closed without losing the answer."""
+"""The sending side of a connection: closed without losing the answer, and watched for clients that do not
+read."""
 
 import asyncio
 import socket
 import struct
 from collections.abc import Callable
 from typing import Any
+
+_LEAST_RATE = 256 * 1024
+"""Bytes a second at which a client has to take an answer, once the seconds allowed are over."""
 
 
 class SoftClosingTransport:
@@ -50,3 +54,31 @@ class SoftClosingTransport:
         if connected is not None:
             connected.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self._transport.abort()
+
+
+class UnreadAnswer:
+    """Whether a client takes its answers fast enough."""
+
+    def __init__(self, transport: SoftClosingTransport, seconds: float) -> None:
+        """``seconds`` may pass without any progress; and in all, beside what the size of the answer
+        allows."""
+        self._transport = transport
+        self._seconds = seconds
+        self._since: float | None = None  # when something was first seen to wait
+        self._taken_then = 0  # bytes that the client had taken by then
+        self._progress, self._taken = 0.0, 0  # when it was last seen to have taken some, and how many in all
+
+    def is_overdue(self, now: float) -> bool:
+        """Look, at a time of ``time.monotonic``, what the client took; whether that is too little."""
+        unread = int(self._transport.get_write_buffer_size())
+        taken = self._transport.written - unread
+        if unread == 0:
+            self._since = None
+            return False
+        if self._since is None:
+            self._since, self._taken_then = now, taken
+            self._progress, self._taken = now, taken
+        elif taken > self._taken:
+            self._progress, self._taken = now, taken
+        allowed = self._seconds + (self._transport.written - self._taken_then) / _LEAST_RATE
+        return now > self._progress + self._seconds or now > self._since + allowed

@@ -1,14 +1,10 @@
-"""What the body of a request may be, and reading it within its limits.
+"""What the body of a request may be: its types, its limits, and what its headers promise."""
 
-A body is read no further than its limit: what is too large is refused before it is in memory.
-"""
-
-from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from fastapi import Request
 
-from api.frontend.errors import ApiError
+from api.protocol.errors import ApiError
 
 RAW_TYPES = (
     "image/jpeg",
@@ -46,6 +42,18 @@ class Upload:
 
 
 @dataclass(frozen=True)
+class Uploads:
+    """The images of a request, at least one. ``many``: whether the reply is a list, one entry an image."""
+
+    items: tuple[Upload, ...]
+    many: bool
+
+    def without_data(self) -> "Uploads":
+        """Return the same without the bytes of the images."""
+        return replace(self, items=tuple(replace(upload, data=b"") for upload in self.items))
+
+
+@dataclass(frozen=True)
 class UploadLimits:
     """How much a request may bring: bytes of one picture, pictures of one request, and the memory that its
     body and pictures take together, if that is not less than of one picture."""
@@ -72,80 +80,78 @@ class UploadLimits:
         return self.max_bytes
 
 
-def media_type_of(request: Request) -> str:
-    """The content type without its parameters, in lower case; empty if there is none."""
-    return request.headers.get("content-type", "").partition(";")[0].strip().lower()
+@dataclass(frozen=True)
+class ExpectedBody:
+    """What the headers of a request promise: the type of its body, without parameters and in lower case, and
+    its length, None if that is not stated."""
+
+    media_type: str
+    length: int | None
+    limits: UploadLimits
+
+    @property
+    def most(self) -> int:
+        """Bytes that are read at most: without a stated length those of one image."""
+        return self.limits.body_bytes(self.media_type, self.limits.max_pictures if self.length else 1)
+
+    @property
+    def held(self) -> int:
+        """Bytes of memory that the request takes at most."""
+        return self.limits.held(self.media_type, self.length or self.most)
+
+    def too_large(self) -> ApiError:
+        """Return the refusal of a body that is larger than ``most``."""
+        if self.media_type not in (FORM_TYPE, JSON_TYPE):
+            return too_many_bytes(self.limits)
+        if self.length is None:
+            return ApiError(
+                413,
+                "too_many_bytes",
+                f"The body has more than the {self.limits.max_bytes:,} bytes of one picture and states no "
+                "length. Send a Content-Length, or one picture a request.",
+            )
+        return ApiError(
+            413,
+            "too_many_bytes",
+            f"The body has more than the {self.most:,} bytes allowed. Send fewer or smaller pictures a "
+            "request, or one as the body itself.",
+        )
 
 
-def _may_hold_images(media_type: str) -> bool:
-    return media_type.startswith("image/") or media_type in (*RAW_TYPES, *_UNSTATED, FORM_TYPE, JSON_TYPE)
-
-
-def check_headers(request: Request, limits: UploadLimits) -> None:
-    """Refuse by its headers what cannot be a picture, before anything is read.
+def check_headers(request: Request, limits: UploadLimits) -> ExpectedBody:
+    """Return what the headers of a request promise; refuse what cannot be images before anything is read.
 
     Raises ApiError: 400 ``empty`` without a body, 415 for a content type or a compression that is not read,
     413 for a stated length over the limit.
     """
-    length = _stated_length(request)
-    if length == 0 or (length is None and "transfer-encoding" not in request.headers):
+    headers = request.headers
+    stated = headers.get("content-length", "")
+    length = int(stated) if stated.isdecimal() and len(stated) < 20 else None
+    if length == 0 or (length is None and "transfer-encoding" not in headers):
         raise ApiError(
             400,
             "empty",
             f"The request has no body. Send the picture as the body or as the form field {FIELD!r}.",
         )
-    media_type = media_type_of(request)
-    if not _may_hold_images(media_type):
+    media_type = headers.get("content-type", "").partition(";")[0].strip().lower()
+    if not (media_type.startswith("image/") or media_type in (*RAW_TYPES, *_UNSTATED, FORM_TYPE, JSON_TYPE)):
         raise ApiError(
             415,
             "unsupported_media_type",
             f"The Content-Type is {media_type[:80]}. Send a picture as image/jpeg, image/png or the like, or "
             f"as application/octet-stream, {FORM_TYPE} with the field {FIELD!r}, or {JSON_TYPE}.",
         )
-    encoding = request.headers.get("content-encoding", "identity").strip().lower()
+    encoding = headers.get("content-encoding", "identity").strip().lower()
     if encoding != "identity":
         raise ApiError(
             415,
             "unsupported_media_type",
             f"The Content-Encoding is {encoding[:80]}. Send the body as it is: it is compressed already.",
         )
-    if length is not None and length > limits.body_bytes(media_type, limits.max_pictures):
-        raise _body_too_large(media_type, limits)
-
-
-def declared_bytes(request: Request, limits: UploadLimits) -> int:
-    """What a request will take at most, by its headers: its stated length, or else that of one picture.
-
-    A body that does not state its length is not read any further than this. Raises ApiError as
-    :func:`check_headers` does.
-    """
-    check_headers(request, limits)
-    length = _stated_length(request)
-    media_type = media_type_of(request)
-    return limits.held(media_type, length if length is not None else limits.body_bytes(media_type, 1))
-
-
-async def read_body(
-    request: Request, limits: UploadLimits, receive: Callable[[int], None] = lambda size: None
-) -> bytearray:
-    """The whole body of a request; ``receive`` is told of the memory that each piece takes.
-
-    Raises ApiError as :func:`check_headers` does, and 413 as soon as the body passes its limit: that of as
-    many pictures as are allowed if its length was stated, that of one picture if it was not.
-    """
-    check_headers(request, limits)
-    media_type = media_type_of(request)
-    images = 1 if _stated_length(request) is None else limits.max_pictures
-    most = limits.body_bytes(media_type, images)
-    body = bytearray()
-    async for chunk in request.stream():
-        if len(body) + len(chunk) > most:
-            raise _body_too_large(media_type, limits, stated=images > 1)
-        receive(limits.held(media_type, len(chunk)))
-        body += chunk
-    if not body:
-        raise ApiError(400, "empty", "The body is empty. Send the content of a picture file.")
-    return body
+    expected = ExpectedBody(media_type, length, limits)
+    if length is not None and length > expected.most:
+        raise expected.too_large()
+    return expected
 
 
 def too_many_bytes(limits: UploadLimits) -> ApiError:
@@ -164,27 +170,4 @@ def too_many_images(limits: UploadLimits) -> ApiError:
         413,
         "too_many_pictures",
         f"The request has more than the {limits.max_pictures} pictures allowed. Send several requests.",
-    )
-
-
-def _stated_length(request: Request) -> int | None:
-    length = request.headers.get("content-length", "")
-    return int(length) if length.isdecimal() and len(length) < 20 else None
-
-
-def _body_too_large(media_type: str, limits: UploadLimits, stated: bool = True) -> ApiError:
-    if media_type not in (FORM_TYPE, JSON_TYPE):
-        return too_many_bytes(limits)
-    if not stated:
-        return ApiError(
-            413,
-            "too_many_bytes",
-            f"The body has more than the {limits.max_bytes:,} bytes of one picture and states no length. "
-            "Send a Content-Length, or one picture a request.",
-        )
-    return ApiError(
-        413,
-        "too_many_bytes",
-        f"The body has more than the {limits.body_bytes(media_type, limits.max_pictures):,} bytes allowed. "
-        "Send fewer or smaller pictures a request, or one as the body itself.",
     )

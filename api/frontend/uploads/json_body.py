@@ -5,12 +5,11 @@
 
 import binascii
 import re
-from dataclasses import dataclass
 
 import orjson
 
-from api.frontend.errors import ApiError
-from api.frontend.uploads.body import Upload, UploadLimits, too_many_bytes, too_many_images
+from api.frontend.uploads.body import Upload, UploadLimits, Uploads, too_many_bytes, too_many_images
+from api.protocol.errors import ApiError
 
 # Objects of Python take up to 24 times the bytes of the JSON they come from. The JSON of pictures is a few
 # long texts: a large body of many small values is refused before they are made.
@@ -25,15 +24,7 @@ _WANTED = {"image": "a text", "file": "a text", "images": _TEXTS, "files": _TEXT
 _BLOCK = 1 << 20  # characters that are decoded at once
 
 
-@dataclass(frozen=True)
-class Images:
-    """The pictures of ``image`` or ``images``; ``many``: whether they came as a list."""
-
-    items: tuple[Upload, ...]
-    many: bool
-
-
-def parse_json(body: bytes | bytearray, limits: UploadLimits) -> Images | str:
+def parse_json(body: bytes | bytearray, limits: UploadLimits) -> Uploads | str:
     """The pictures in a JSON body, or the address in one.
 
     Base64 may be of the standard or the URL-safe alphabet, with or without its padding, broken into lines,
@@ -60,11 +51,11 @@ def parse_json(body: bytes | bytearray, limits: UploadLimits) -> Images | str:
             upload = _upload(value, limits)
             if upload.refusal is not None:
                 raise upload.refusal
-            return Images((upload,), many=False)
+            return Uploads((upload,), many=False)
         case "images" | "files", list() if value and all(isinstance(item, str) for item in value):
             if len(value) > limits.max_pictures:
                 raise too_many_images(limits)
-            return Images(tuple(_upload(text, limits) for text in value), many=True)
+            return Uploads(tuple(_upload(text, limits) for text in value), many=True)
         case "url", str():
             return value
     if key in _WANTED:

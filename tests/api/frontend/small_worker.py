@@ -81,7 +81,15 @@ if do == "die":
 if do == "hang":
     time.sleep(600)
 file = {"name": told["name"], "sha256": told["name"].ljust(12, "-"), "bytes": 1}
-model = {"name": "default", "members": [{"name": told["name"], "file": file}]}
+member = {"name": told["name"], "architecture": "none", "licence": "none", "source": "none", "file": file}
+model = {
+    "name": "default",
+    "tasks": [],
+    "members": [member | {"metrics": {}, "training": {}}],
+    "profiles": [],
+}
+model |= {"default_profile": None, "scoring": None, "loaded_at": "2026-01-01T00:00:00+00:00"}
+model |= {"detection_classes": [], "classification_classes": []}
 send({"op": "ready", "models": [model], "device": settings["device"], "rate": 1.0})
 if do == "flash":
     os._exit(8)
@@ -97,6 +105,15 @@ while True:
     if header["op"] == "task":
         time.sleep(told.get("task_seconds", 0.0))
         send(
-            {"op": "answer", "id": header["id"], "about": {}, "media_type": "a", "timing_ms": {}},
+            {
+                "op": "answer",
+                "id": header["id"],
+                "width": 1,
+                "height": 1,
+                "frames": 1,
+                "model": told["name"],
+                "media_type": "a",
+                "timing_ms": {},
+            },
             told["name"].encode(),
         )

@@ -4,8 +4,8 @@ import pytest
 
 from api.frontend import admission
 from api.frontend.admission import Admission, Ticket
-from api.frontend.errors import ApiError
 from api.observability.metrics import Metrics
+from api.protocol.errors import ApiError
 
 
 class Clock:

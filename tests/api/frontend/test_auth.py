@@ -13,10 +13,10 @@ from fastapi.routing import iter_route_contexts
 from api.frontend.app import create_app
 from api.frontend.auth import RequireKey
 from api.frontend.errors import install_error_handlers
+from api.frontend.middleware import RequestObserver
 from api.frontend.openapi import UNAUTHORIZED
 from api.frontend.settings import Settings
 from api.observability.metrics import Metrics
-from api.observability.middleware import Watch
 
 Serving = Callable[[FastAPI], AbstractContextManager[httpx.Client]]
 KEYS = ("sesame-1", "sesame-2")
@@ -40,7 +40,7 @@ def guarded_app() -> FastAPI:
             router.add_api_route(path, here, methods=["POST"])
         app.include_router(router, **options)
     install_error_handlers(app)
-    app.middleware_stack = Watch(app.build_middleware_stack(), Metrics())
+    app.middleware_stack = RequestObserver(app.build_middleware_stack(), Metrics())
     return app
 
 

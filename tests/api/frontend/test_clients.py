@@ -3,7 +3,7 @@
 import pytest
 from fastapi import Request
 
-from api.frontend.clients import client_of
+from api.frontend.auth import client_of
 
 KEYS = frozenset({"one", "two"})
 

@@ -181,7 +181,9 @@ def test_without_its_packages_it_says_what_to_install() -> None:
 
 def test_the_library_does_not_need_the_service() -> None:
     """Loading the command imports nothing of the extra: `detector detect` works without it."""
-    done = run("-c", "import sys, api.command; print({'pydantic', 'uvicorn', 'torch'} & set(sys.modules))")
+    done = run(
+        "-c", "import sys, api.frontend.command; print({'pydantic', 'uvicorn', 'torch'} & set(sys.modules))"
+    )
     assert done.stdout == "set()\n"
 
 

@@ -14,7 +14,8 @@ import pytest
 from fastapi import FastAPI
 
 from api.frontend.errors import install_error_handlers
-from api.frontend.models import Model, ModelList, router
+from api.frontend.models import ModelList, router
+from api.protocol.model_info import ModelInfo
 from api.worker.loaded_model import model_info
 from detector.inference.classifier import Classifier
 from detector.inference.detector import Detector
@@ -39,7 +40,7 @@ def described(name: str, *paths: Path, max_proposals: int | None = None) -> dict
 def test_weights_without_a_multibox_head(checkpoint_path: Path) -> None:
     told = described("mine", checkpoint_path)
     assert orjson.loads(orjson.dumps(told)) == told
-    Model.model_validate(told)
+    ModelInfo.model_validate(told)
     assert told["tasks"] == ["detect", "classify"]
     assert told["profiles"] == [{"name": "search", "max_regions": 120}]
     assert told["default_profile"] == "search"
@@ -95,10 +96,10 @@ def test_weights_of_one_task(untrained: Checkpoint, checkpoint_path: Path) -> No
     [checkpoint] = load_checkpoints([checkpoint_path])
     paths = [checkpoint_path]
     detects = model_info("a", paths, [checkpoint.metadata], Detector(checkpoint, device="cpu"), None)
-    Model.model_validate(detects)
+    ModelInfo.model_validate(detects)
     assert (detects["tasks"], detects["classification_classes"]) == (["detect"], [])
     classifies = model_info("b", paths, [untrained.metadata], None, Classifier(checkpoint, device="cpu"))
-    Model.model_validate(classifies)
+    ModelInfo.model_validate(classifies)
     assert (classifies["tasks"], classifies["profiles"], classifies["scoring"]) == (["classify"], [], None)
 
 
@@ -108,7 +109,7 @@ def test_the_service_lists_what_it_loaded(client: httpx.Client) -> None:
     [summary] = ModelList.model_validate(reply.json()).models
     assert (summary.detection_class_count, summary.classification_class_count) == (200, 1000)
     whole = client.get(f"/models/{summary.name}")
-    assert len(Model.model_validate(whole.json()).detection_classes) == 200
+    assert len(ModelInfo.model_validate(whole.json()).detection_classes) == 200
 
 
 @pytest.mark.parametrize("path", ["/models", "/models/default"])
@@ -120,11 +121,10 @@ def test_nothing_is_known_until_it_is_loaded(unready_client: httpx.Client, path:
 class Service:
     """Knows of two models."""
 
-    def models(self) -> list[dict[str, Any]]:
-        return [
-            {"name": name, "detection_classes": [], "classification_classes": []}
-            for name in ("birds", "tools")
-        ]
+    def models(self) -> list[ModelInfo]:
+        nothing = {"tasks": [], "members": [], "profiles": [], "default_profile": None, "scoring": None}
+        nothing |= {"loaded_at": "", "detection_classes": [], "classification_classes": []}
+        return [ModelInfo(name=name, **nothing) for name in ("birds", "tools")]
 
 
 @pytest.mark.parametrize(

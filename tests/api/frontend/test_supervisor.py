@@ -19,13 +19,14 @@ import psutil
 import pytest
 
 from api.frontend.admission import Admission
-from api.frontend.errors import ApiError
+from api.frontend.device_slot import DeviceSlot, State
 from api.frontend.settings import Settings
-from api.frontend.supervisor import Slot, State, Supervisor
-from api.frontend.worker_client import Worker, WorkerFailed
+from api.frontend.supervisor import Supervisor
+from api.frontend.worker_client import WorkerClient
+from api.frontend.worker_process import WorkerFailed
 from api.observability.metrics import Metrics
-from api.protocol.tasks import ClassifyTask
-from api.worker.settings import worker_settings
+from api.protocol.errors import ApiError
+from api.protocol.messages import ClassifyTask
 
 TICKET = Admission(max_requests=1, max_bytes=1, rate=lambda: 1.0, metrics=Metrics()).admit("a", 1, 1, 600)
 COMMAND = (sys.executable, "-I", "-S", str(Path(__file__).with_name("small_worker.py")))
@@ -40,7 +41,7 @@ class Device:
         self.write("first")
         settings = Settings(weights=path, device=",".join(devices))
         seconds = {"stall_seconds": 30.0, "start_seconds": 30.0, **limits}
-        self.supervisor = Supervisor(lambda: worker_settings(settings), Metrics(), command=COMMAND, **seconds)
+        self.supervisor = Supervisor(settings.worker_settings, Metrics(), command=COMMAND, **seconds)
 
     def write(self, name: str, **told: Any) -> None:
         beside = self.path.with_suffix(".new")
@@ -48,20 +49,23 @@ class Device:
         beside.replace(self.path)
 
     @property
-    def slots(self) -> list[Slot]:
+    def slots(self) -> list[DeviceSlot]:
         return self.supervisor.slots
 
     @property
     def names(self) -> list[str | None]:
         """What each device's worker serves, None for a device that has none."""
         return [
-            one.current.models[0]["members"][0]["name"] if one.serving and one.current else None
+            one.current.models[0].members[0].name if one.current and one.current.ready else None
             for one in self.slots
         ]
 
     @property
     def settled(self) -> bool:
-        return all(one.serving and one.state is State.READY and not one.leaving for one in self.slots)
+        return all(
+            one.current and one.current.ready and one.state is State.READY and not one.leaving
+            for one in self.slots
+        )
 
     async def settle(self, seconds: float = 60) -> None:
         """Returns once each device has one worker, which is ready, and no process besides."""
@@ -76,7 +80,7 @@ class Device:
 
     @property
     def processes(self) -> list[psutil.Process]:
-        numbers = {w._process.pid for s in self.slots for w in s.workers if w._process is not None}
+        numbers = {worker.process.pid for slot in self.slots for worker in slot.workers}
         return [one for one in psutil.Process().children() if one.pid in numbers]
 
     async def ask(self, slot: int = 0) -> str:
@@ -117,11 +121,11 @@ def path(tmp_path: Path) -> Path:
     return tmp_path / "weights.json"
 
 
-def signalled(worker: Worker | None, number: int) -> bool:
+def signalled(worker: WorkerClient | None, number: int) -> bool:
     """Send a signal to a worker's process, if there is one."""
-    if worker is None or worker._process is None or worker._process.returncode is not None:
+    if worker is None or worker.process.pid is None or worker.process._process.returncode is not None:
         return False
-    os.kill(worker._process.pid, number)
+    os.kill(worker.process.pid, number)
     return True
 
 
@@ -318,7 +322,7 @@ def test_nothing_but_the_end_stops_the_supervisor(
     async def run() -> None:
         async with kept(path) as device:
             with monkeypatch.context() as patched:
-                patched.setattr(Slot, "postpone", lambda slot: [][0])
+                patched.setattr(DeviceSlot, "postpone", lambda slot: [][0])
                 device.processes[0].kill()
                 await device.until(lambda: "Looking after the workers failed" in caplog.text)
                 await asyncio.sleep(1.2)

@@ -5,7 +5,8 @@ import pytest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 from prometheus_client.parser import text_string_to_metric_families as parse_plain
 
-from api.observability.metrics import DeviceReport, Metrics
+from api.observability.metrics import Metrics
+from api.protocol.messages import Report
 
 OPENMETRICS = "application/openmetrics-text; version=1.0.0; charset=utf-8"
 PLAIN = "text/plain; version=0.0.4; charset=utf-8"
@@ -52,11 +53,15 @@ def test_every_event_moves_its_metric() -> None:
     assert value(metrics, "detector_stage_seconds_count", stage="total") is None  # it is no stage
 
 
+def report(queued: int, regions: int, fills: tuple[float, ...], memory: int) -> Report:
+    return Report(queued, regions, fills, 0.0, 0, 0.0, memory, 0)
+
+
 def test_a_device_reports_what_happened_since() -> None:
     metrics = Metrics()
-    metrics.device_report("cuda:0", DeviceReport(500, 2, 96, (1.0, 0.5), 10**9))
-    metrics.device_report("cuda:0", DeviceReport(0, 1, 64, (0.95,), 2 * 10**9))
-    metrics.device_report("cuda:1", DeviceReport(7, 0, 0, (), 0))
+    metrics.device_report("cuda:0", report(500, 96, (1.0, 0.5), 10**9))
+    metrics.device_report("cuda:0", report(0, 64, (0.95,), 2 * 10**9))
+    metrics.device_report("cuda:1", report(7, 0, (), 0))
     assert value(metrics, "detector_queue_regions", **GPU) == 0  # as it is now
     assert value(metrics, "detector_queue_regions", device="cuda:1") == 7
     assert value(metrics, "detector_batches_total", **GPU) == 3  # added up

@@ -2,7 +2,7 @@
 
 import pytest
 
-from api.frontend.errors import ApiError
+from api.protocol.errors import ApiError
 from api.worker.class_filter import labels_of
 from detector.structures.classes import ClassList, ilsvrc_det
 

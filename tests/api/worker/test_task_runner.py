@@ -12,16 +12,15 @@ import pytest
 from PIL import Image
 from torch import Tensor
 
-from api.frontend.errors import ApiError
 from api.frontend.settings import Settings
-from api.protocol.tasks import ClassifyTask, DetectTask, Task
+from api.protocol.errors import ApiError
+from api.protocol.messages import ClassifyTask, DetectTask, Task
 from api.worker.device_errors import Expired
 from api.worker.fair_queue import RequestHandle
 from api.worker.handlers import Result, Stopwatch, handle_task
 from api.worker.loaded_model import LoadedModel, load_model
 from api.worker.preprocessing_pool import PreprocessingPool
 from api.worker.scheduler import Scheduler
-from api.worker.settings import worker_settings
 from api.worker.task_runner import TaskRunner
 from detector.inference.engine import Outputs
 from detector.inference.executor import Executor, ForwardRequest
@@ -33,7 +32,7 @@ JSON_TASK = DetectTask(0.0, 50, None, None, "json", None)
 
 @pytest.fixture(scope="module")
 def model() -> LoadedModel:
-    return load_model("default", worker_settings(Settings(device="cpu", max_proposals=3, profile="fast"))[0])
+    return load_model("default", Settings(device="cpu", max_proposals=3, profile="fast").worker_settings()[0])
 
 
 @pytest.fixture(scope="module")

@@ -10,11 +10,10 @@ import pytest
 import trustme
 from fastapi import Request
 
-from api.frontend.errors import ApiError
-from api.frontend.uploads.addresses import Address, is_public
-from api.frontend.uploads.body import Upload
-from api.frontend.uploads.reading import UploadLimits, Uploads, read_uploads
-from api.frontend.uploads.remote import Fetcher
+from api.frontend.uploads.body import Upload, UploadLimits, Uploads, check_headers
+from api.frontend.uploads.reading import read_uploads
+from api.frontend.uploads.remote import Address, Fetcher, is_public
+from api.protocol.errors import ApiError
 
 HOME, ELSEWHERE = IPv4Address("127.0.0.1"), IPv4Address("127.0.0.2")
 IMAGE = bytes(range(256))
@@ -342,7 +341,7 @@ def test_a_request_that_names_an_address() -> None:
             headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
             request = Request({"type": "http", "method": "POST", "headers": headers}, receive)
             try:
-                return await read_uploads(request, UploadLimits(256, 1), fetcher)
+                return await read_uploads(request, check_headers(request, UploadLimits(256, 1)), fetcher)
             finally:
                 fetcher.close()
 

@@ -9,9 +9,10 @@ import orjson
 import pytest
 from fastapi import Request
 
-from api.frontend.errors import ApiError
-from api.frontend.uploads.multipart import TooManyParts, parse_form
-from api.frontend.uploads.reading import Upload, UploadLimits, Uploads, declared_bytes, read_uploads
+from api.frontend.uploads.body import Upload, UploadLimits, Uploads, check_headers
+from api.frontend.uploads.forms import TooManyParts, parse_form
+from api.frontend.uploads.reading import read_uploads
+from api.protocol.errors import ApiError
 
 FORM = "multipart/form-data; boundary=xx"
 JSON = "application/json"
@@ -32,9 +33,16 @@ def request_of(chunks: list[bytes], headers: dict[str, str]) -> tuple[Request, l
     return Request({"type": "http", "method": "POST", "headers": raw}, receive), left
 
 
+async def read_request(
+    request: Request, limits: UploadLimits = LIMITS, receive: Callable[[int], None] = lambda size: None
+) -> Uploads:
+    """What the service does: the headers are checked, then the body is read."""
+    return await read_uploads(request, check_headers(request, limits), None, receive)
+
+
 def read(body: bytes, content_type: str, limits: UploadLimits = LIMITS) -> Uploads:
     request, _ = request_of([body], {"content-type": content_type, "content-length": str(len(body))})
-    return asyncio.run(read_uploads(request, limits, fetcher=None))
+    return asyncio.run(read_request(request, limits))
 
 
 def refusal(body: bytes, content_type: str) -> tuple[int, str]:
@@ -78,7 +86,7 @@ LENGTH, CHUNKED = "content-length", {"transfer-encoding": "chunked"}
 def test_a_raw_body(chunks: list[bytes], headers: dict[str, str], expected: object, left: int) -> None:
     request, rest = request_of(chunks, {"content-type": "image/png"} | headers)
     try:
-        uploads: object = asyncio.run(read_uploads(request, LIMITS, fetcher=None))
+        uploads: object = asyncio.run(read_request(request))
     except ApiError as error:
         uploads = error.status, error.code
     if isinstance(expected, bytes):
@@ -116,7 +124,7 @@ def test_what_a_request_declares(content_type: str, length: int | None, expected
     headers = {"content-type": content_type} | (CHUNKED if length is None else {LENGTH: str(length)})
     request, rest = request_of([b""], headers)
     try:
-        declared: object = declared_bytes(request, LIMITS)
+        declared: object = check_headers(request, LIMITS).held
     except ApiError as error:
         declared = error.status, error.code
     assert declared == expected
@@ -137,10 +145,10 @@ def test_a_request_takes_no_more_memory_than_is_set_aside(
 ) -> None:
     limits = UploadLimits(1000, 3, max_held)
     headers = {"content-type": content_type, LENGTH: str(most)}
-    assert declared_bytes(request_of([b""], headers)[0], limits) > 0
+    assert check_headers(request_of([b""], headers)[0], limits).held > 0
     headers[LENGTH] = str(most + 1)
     with pytest.raises(ApiError, match=f"{most:,}") as refused:
-        declared_bytes(request_of([b""], headers)[0], limits)
+        check_headers(request_of([b""], headers)[0], limits)
     assert refused.value.status == 413
 
 
@@ -151,14 +159,14 @@ def test_bytes_are_told_as_they_come(content_type: str, factor: int) -> None:
     request, _ = request_of(
         list(chunks), {"content-type": content_type, LENGTH: str(len(chunks[0]) + len(END))}
     )
-    asyncio.run(read_uploads(request, LIMITS, None, told.append))
+    asyncio.run(read_request(request, LIMITS, told.append))
     assert [size for size in told if size] == [factor * len(chunk) for chunk in chunks]
 
 
 def test_a_body_of_unknown_length_is_not_read_beyond_what_was_declared() -> None:
     request, rest = request_of([bytes(10_000)] * 9, {"content-type": FORM} | CHUNKED)
     with pytest.raises(ApiError, match="Content-Length") as caught:
-        asyncio.run(read_uploads(request, LIMITS, fetcher=None))
+        asyncio.run(read_request(request))
     assert caught.value.status == 413
     assert len(rest) == 6
 
@@ -355,7 +363,7 @@ def test_small_values_do_not_become_large_objects(values: bytes) -> None:
     tracemalloc.start()
     try:
         with pytest.raises(ApiError, match="far more values") as caught:
-            asyncio.run(read_uploads(request, limits, fetcher=None))
+            asyncio.run(read_request(request, limits))
         assert tracemalloc.get_traced_memory()[1] < 3 * len(body)
     finally:
         tracemalloc.stop()
@@ -376,7 +384,7 @@ def test_large_bodies_are_taken_apart_off_the_event_loop(
 
     async def run() -> tuple[Uploads, bool]:
         other = asyncio.create_task(asyncio.sleep(0))
-        uploads = await read_uploads(request, UploadLimits(size, 1), fetcher=None)
+        uploads = await read_request(request, UploadLimits(size, 1))
         return uploads, other.done()
 
     assert asyncio.run(run()) == (Uploads((Upload(data),), many=False), meanwhile)

@@ -2,8 +2,8 @@
 
 import pytest
 
-from api.frontend import rate as module
-from api.frontend.rate import Rate
+from api.frontend import worker_client as module
+from api.frontend.worker_client import Rate
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,6 @@
 """HTTP/1.1 within bounds: uvicorn's protocol, which bounds neither heads nor unread answers."""
 
 import asyncio
-import uuid
 from time import monotonic
 from typing import Any
 
@@ -11,11 +10,17 @@ from uvicorn.config import Config
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 from uvicorn.server import ServerState
 
-from api.frontend.connections.continuing import close_if_body_was_not_asked_for
+from api.frontend.connections.heads import close_if_body_was_not_asked_for, origin_form, without_upgrade
+from api.frontend.connections.refusals import (
+    FULL,
+    HEAD_TOO_LARGE,
+    MALFORMED,
+    NO_TUNNEL,
+    SLOW_HEAD,
+    Refusal,
+)
 from api.frontend.connections.register import Register
-from api.frontend.connections.targets import origin_form, without_upgrade
-from api.frontend.connections.transport import SoftClosingTransport
-from api.frontend.errors import error_reply
+from api.frontend.connections.transport import SoftClosingTransport, UnreadAnswer
 
 _MAX_HEADERS = 128
 _MAX_PIPELINED = 8
@@ -25,19 +30,6 @@ _DISCARDED_BYTES = 64 * 1024 * 1024
 _DISCARDED_SECONDS = 30.0
 """How much of a body is taken and thrown away after its request was answered, so that the client, still
 sending, gets to read the answer."""
-
-_LEAST_RATE = 256 * 1024
-"""Bytes a second at which a client has to take an answer, once ``answer_seconds`` are over."""
-
-_MALFORMED = (400, "malformed_request", "This is no HTTP/1.1 request. Let an HTTP library write it.")
-_HEAD_TOO_LARGE = (
-    431,
-    "head_too_large",
-    "The request line and headers are too large. Send fewer or shorter.",
-)
-_SLOW_HEAD = (408, "slow_head", "The head of the request did not come in time. Send it faster.")
-_NO_TUNNEL = (405, "method_not_allowed", "This is no proxy: CONNECT is not answered. See /docs.")
-_FULL = (503, "too_many_connections", "As many connections are open as may be. Try again in a moment.")
 
 
 class BoundedHttp(HttpToolsProtocol):
@@ -57,16 +49,10 @@ class BoundedHttp(HttpToolsProtocol):
         register: Register,
     ) -> None:
         super().__init__(config, server_state, app_state, _loop)
-        self.app = close_if_body_was_not_asked_for(self.app)
         self._register = register
         self._bounds = register.bounds
         self._since = monotonic()
         """When the present step began, where no request is under way: the head, idleness, discarding."""
-        self._unread_since: float | None = None
-        self._taken_then = 0  # bytes that the client had taken by then
-        self._taken = 0  # and when it was last looked at
-        self._progress = self._since
-        """When the client was last seen to have taken some of its answer."""
         self._requests = self._under_way = 0
         self._in_head = self._in_message = False
         self._upgrade = False
@@ -74,16 +60,17 @@ class BoundedHttp(HttpToolsProtocol):
         self._fruitless = 0  # bytes since the parser last told of a head, a piece of body or an end
         self._discarded = 0
         self._deaf = False  # nothing that still comes is looked at
-        self._refusal: tuple[int, str, str] | None = None
+        self._refusal: Refusal | None = None
 
     # The connection
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """As asyncio's; refused where there are too many."""
         self._socket = SoftClosingTransport(transport, self._close)
+        self._unread = UnreadAnswer(self._socket, self._bounds.answer_seconds)
         super().connection_made(self._socket)  # type: ignore[arg-type]
         if not self._register.admit(self):
-            self._refuse(*_FULL, retry_after=1)
+            self._refuse(FULL)
             self._socket.close_now()
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -143,13 +130,10 @@ class BoundedHttp(HttpToolsProtocol):
 
     def end_if_overdue(self, now: float) -> None:
         """End it if the present step takes longer than allowed."""
-        unread = self.unread_bytes
-        if unread == 0:
-            self._unread_since = None
-        elif self._is_unread_too_long(now, self._socket.written - unread):
+        if self._unread.is_overdue(now):
             self.abort("unread_answer")
             return
-        if unread or (self._under_way and not self._deaf):
+        if self.unread_bytes or (self._under_way and not self._deaf):
             return
         waited = now - self._since
         if self._deaf or (self._in_message and not self._in_head):
@@ -160,21 +144,10 @@ class BoundedHttp(HttpToolsProtocol):
                 self.transport.close()
         elif waited > self._bounds.head_seconds:
             if self._in_head or self._fruitless:
-                self._refuse(*_SLOW_HEAD)
+                self._refuse(SLOW_HEAD)
             else:
                 self._register.metrics.connection_ended("no_request")
                 self.transport.close()
-
-    def _is_unread_too_long(self, now: float, taken: int) -> bool:
-        """Whether the client takes nothing of its answer any more, or takes it slower than allowed."""
-        if self._unread_since is None:
-            self._unread_since, self._taken_then = now, taken
-            self._progress, self._taken = now, taken
-        elif taken > self._taken:
-            self._progress, self._taken = now, taken
-        seconds = self._bounds.answer_seconds
-        in_all = seconds + (self._socket.written - self._taken_then) / _LEAST_RATE
-        return now > self._progress + seconds or now > self._unread_since + in_all
 
     # What comes
 
@@ -194,7 +167,7 @@ class BoundedHttp(HttpToolsProtocol):
             self._parsing_failed()
         else:
             if self._fruitless > self._bounds.head_bytes:
-                self._refusal = _HEAD_TOO_LARGE
+                self._refusal = HEAD_TOO_LARGE
                 self._parsing_failed()
 
     def _go_on_without_upgrade(self, rest: bytes) -> None:
@@ -204,7 +177,7 @@ class BoundedHttp(HttpToolsProtocol):
         """
         method, version = self.parser.get_method(), self.parser.get_http_version()
         if method == b"CONNECT":
-            self._refusal = _NO_TUNNEL
+            self._refusal = NO_TUNNEL
             self._parsing_failed()
             return
         head = without_upgrade(method, self.url, version, self.headers)
@@ -214,30 +187,24 @@ class BoundedHttp(HttpToolsProtocol):
 
     def _parsing_failed(self) -> None:
         """Refuse what cannot be read on, after the answers that are owed."""
-        refusal = self._refusal or _MALFORMED
+        refusal = self._refusal or MALFORMED
         if self._under_way == 0 and (self._in_head or not self._in_message):
-            self._refuse(*refusal)
+            self._refuse(refusal)
         elif self._in_head or not self._in_message:  # what is wrong comes after whole requests
             self._deaf = True
             self.cycle.keep_alive = False
         elif self._under_way == 1 and not self.cycle.response_started:
-            self._refuse(*refusal)
+            self._refuse(refusal)
         else:
-            self.abort(refusal[1])
+            self.abort(refusal.code)
 
-    def _refuse(self, status: int, code: str, message: str, retry_after: int | None = None) -> None:
+    def _refuse(self, refusal: Refusal) -> None:
         """Answer without asking the app, and close."""
-        self._register.metrics.connection_ended(code)
-        headers = {"Connection": "close", "X-Request-Id": uuid.uuid4().hex}
-        if retry_after is not None:
-            headers["Retry-After"] = str(retry_after)
-        reply = error_reply(status, code, message, headers)
-        lines = [b"HTTP/1.1 %d %s" % (status, _PHRASES[status])]
-        lines += [b"%s: %s" % header for header in (*self.server_state.default_headers, *reply.raw_headers)]
+        self._register.metrics.connection_ended(refusal.code)
         if self.cycle is not None:  # its app has nobody to answer any more
             self.cycle.disconnected = True
             self.cycle.message_event.set()
-        self.transport.write(b"\r\n".join(lines) + b"\r\n\r\n" + bytes(reply.body))
+        self.transport.write(refusal.as_bytes(self.server_state.default_headers))
         self._in_message = True  # the client may still send
         self.transport.close()
 
@@ -272,7 +239,7 @@ class BoundedHttp(HttpToolsProtocol):
     def _count(self, count: int) -> None:
         self._head_bytes += count
         if self._head_bytes > self._bounds.head_bytes or self._headers > _MAX_HEADERS:
-            self._refusal = _HEAD_TOO_LARGE
+            self._refusal = HEAD_TOO_LARGE
             raise _Stop
 
     def on_headers_complete(self) -> None:
@@ -281,8 +248,13 @@ class BoundedHttp(HttpToolsProtocol):
         if self.parser.should_upgrade():
             self._upgrade = True
             return
-        self.url = origin_form(self.url)
+        if not self.url.startswith(b"/"):
+            self.url = origin_form(self.url)
+        app = self.app
+        if self.expect_100_continue:
+            self.app = close_if_body_was_not_asked_for(app)
         super().on_headers_complete()
+        self.app = app
         self._in_head = False
         self._requests += 1
         self._under_way += 1
@@ -330,12 +302,3 @@ def _quiet_when_cancelled(cycle: RequestResponseCycle, app: ASGIApp) -> ASGIApp:
 
 class _Stop(Exception):
     """Stops the parser."""
-
-
-_PHRASES = {
-    400: b"Bad Request",
-    405: b"Method Not Allowed",
-    408: b"Request Timeout",
-    431: b"Request Header Fields Too Large",
-    503: b"Service Unavailable",
-}

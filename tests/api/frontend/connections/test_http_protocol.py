@@ -12,9 +12,9 @@ import pytest
 import uvicorn
 from fastapi import FastAPI, Request, Response
 
-from api.frontend.connections import protocol
+from api.frontend.connections import transport
 from api.frontend.connections.listening import listening_sockets
-from api.frontend.health import HeadAsGet
+from api.frontend.middleware import HeadAsGet
 from api.frontend.server import server_config
 from api.frontend.settings import Settings
 from api.observability.metrics import Metrics
@@ -242,7 +242,7 @@ def test_a_request_under_way_is_not_idle(port: int) -> None:
 def test_answers_that_are_not_read_are_given_up(
     port: int, monkeypatch: pytest.MonkeyPatch, least_rate: int, reads: bool
 ) -> None:
-    monkeypatch.setattr(protocol, "_LEAST_RATE", least_rate)
+    monkeypatch.setattr(transport, "_LEAST_RATE", least_rate)
     name = 'detector_connections_ended_total{reason="unread_answer"}'
     before = metric(port, name)
     client = Client(port, receive_buffer=4096).send(request(b"GET /large"))

@@ -1,9 +1,9 @@
-"""What happens to every request: an id, a line in the log, its share of the metrics.
+"""What wraps the application: every request gets an id, a line in the log and its share of the metrics, and
+HEAD is answered as GET.
 
-Plain ASGI: Starlette's BaseHTTPMiddleware would hide from the routes that a client has left.
+Plain ASGI: Starlette's BaseHTTPMiddleware would hide from the routes that a client has disconnected.
 """
 
-import asyncio
 import logging
 import re
 import uuid
@@ -13,14 +13,17 @@ from urllib.parse import quote
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from api.frontend.errors import about_to_end, error_reply
 from api.observability.logs import FIELDS, REQUEST_ID
 from api.observability.metrics import Metrics
 
 logger = logging.getLogger("api.access")
 
-CLIENT_LEFT = 499
-"""Logged and counted as the status of a request whose client left; nobody receives it."""
+API_VERSION = "1"
+"""The version of the interface, which every reply states. A change that breaks clients raises it, and gets a
+path of its own (``/v2/detect``): ``/detect`` stays."""
+
+CLIENT_DISCONNECTED = 499
+"""Logged and counted as the status of a request whose client disconnected; nobody receives it."""
 
 WORK = ("/detect", "/classify")
 """Where a refusal counts by its reason."""
@@ -32,10 +35,10 @@ _ID = re.compile(rb"[A-Za-z0-9._-]{1,128}")
 _MAX_PATH = 256
 
 
-class Watch:
+class RequestObserver:
     """Wraps the whole app, so that no answer escapes it, not even that of an unexpected error:
 
-        app.middleware_stack = Watch(app.build_middleware_stack(), metrics)
+        app.middleware_stack = RequestObserver(app.build_middleware_stack(), metrics)
 
     as the last step, since an app takes no further middleware or error handlers after that.
 
@@ -56,10 +59,6 @@ class Watch:
         REQUEST_ID.set(exchange.request_id)
         try:
             await self._app(scope, exchange.receive, exchange.send)
-        except asyncio.CancelledError:  # the service ends, and waits no longer
-            if exchange.started:
-                raise
-            await exchange.refuse_at_the_end()
         except Exception:
             if not exchange.answered:
                 raise  # the server cuts the connection, which tells the client
@@ -81,34 +80,25 @@ class _Exchange:
         self._state["log"] = {}
         self._bytes_in = self._bytes_out = 0
         self._status: int | None = None
-        self._left = self._finished = False
+        self._disconnected = self._finished = False
         self.answered = False
-
-    @property
-    def started(self) -> bool:
-        """Whether the head of the answer is sent."""
-        return self._status is not None
-
-    async def refuse_at_the_end(self) -> None:
-        """Answer that the service is about to end."""
-        refusal = about_to_end()
-        self._state["error_code"] = refusal.code
-        reply = error_reply(refusal.status, refusal.code, str(refusal), refusal.headers)
-        await reply(self._scope, self._receive, self.send)
 
     async def receive(self) -> Message:
         message = await self._receive()
         if message["type"] == "http.request":
             self._bytes_in += len(message.get("body", b""))
         elif message["type"] == "http.disconnect":
-            self._left = not self.answered  # a server also says so once all is sent
+            self._disconnected = not self.answered  # a server also says so once all is sent
         return message
 
     async def send(self, message: Message) -> None:
         if message["type"] == "http.response.start":
             self._status = int(message["status"])  # Starlette may give an HTTPStatus
-            header = (b"x-request-id", self.request_id.encode("ascii"))
-            message = {**message, "headers": [*message.get("headers", ()), header]}
+            headers = (
+                (b"x-request-id", self.request_id.encode("ascii")),
+                (b"x-api-version", API_VERSION.encode("ascii")),
+            )
+            message = {**message, "headers": [*message.get("headers", ()), *headers]}
         elif message["type"] == "http.response.body":
             self._bytes_out += len(message.get("body", b""))
         await self._send(message)
@@ -122,15 +112,15 @@ class _Exchange:
             return
         self._finished = True
         seconds = perf_counter() - self._start
-        if self._left:
-            status = CLIENT_LEFT
+        if self._disconnected:
+            status = CLIENT_DISCONNECTED
             self._metrics.abandoned()
         else:
             status = self._status if self.answered and self._status is not None else 500
         endpoint = _endpoint(self._scope)
         self._metrics.request_done(endpoint, status, seconds)
         code = self._state.get("error_code")
-        if status >= 400 and not self._left and endpoint in WORK:
+        if status >= 400 and not self._disconnected and endpoint in WORK:
             self._metrics.refused(code or "unknown")
         self._log(endpoint, status, seconds, code)
 
@@ -180,3 +170,28 @@ def _shown_path(scope: Scope) -> str:
     raw: bytes | None = scope.get("raw_path")
     path = raw.decode("latin-1") if raw is not None else quote(scope["path"])
     return path if len(path) <= _MAX_PATH else path[:_MAX_PATH] + "..."
+
+
+class HeadAsGet:
+    """Answers HEAD as GET, without the body: its length is stated all the same (RFC 9110, section 9.3.2).
+
+    FastAPI's routes know GET alone.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or scope["method"] != "HEAD":
+            await self._app(scope, receive, send)
+            return
+        as_get = {**scope, "method": "GET"}
+
+        async def without_body(message: Message) -> None:
+            if "route" in as_get:
+                scope["route"] = as_get["route"]  # metrics and log go by it
+            if message["type"] == "http.response.body":
+                message = {**message, "body": b""}
+            await send(message)
+
+        await self._app(as_get, receive, without_body)

@@ -1,7 +1,10 @@
-"""Heads of requests as a server of HTTP/1.1 alone understands them."""
+"""What heads of requests may ask of a server of HTTP/1.1 alone: an absolute target, another protocol, to wait
+with the body."""
 
 import re
 from collections.abc import Iterable
+
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 _AUTHORITY = re.compile(rb"https?://[^/?#]*", re.IGNORECASE)
 _OFFERS = (b"upgrade", b"http2-settings")
@@ -34,3 +37,31 @@ def without_upgrade(
                 continue
         lines.append(b"%s: %s" % (name, value))
     return b"\r\n".join(lines) + b"\r\n\r\n"
+
+
+def close_if_body_was_not_asked_for(app: ASGIApp) -> ASGIApp:
+    """Have the connection closed behind an answer to a request that still waits for ``100 Continue``.
+
+    Whether its client sends the body after all or the next request, nobody could tell (RFC 9110, section
+    10.1.1).
+    """
+
+    async def answer(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or not any(name == b"expect" for name, _ in scope["headers"]):
+            await app(scope, receive, send)
+            return
+        asked = False
+
+        async def receive_asking() -> Message:
+            nonlocal asked
+            asked = True
+            return await receive()
+
+        async def send_closing(message: Message) -> None:
+            if message["type"] == "http.response.start" and not asked:
+                message = {**message, "headers": [*message.get("headers", ()), (b"connection", b"close")]}
+            await send(message)
+
+        await app(scope, receive_asking, send_closing)
+
+    return answer

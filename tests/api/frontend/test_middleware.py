@@ -16,10 +16,11 @@ from fastapi import FastAPI, Request, Response
 from fastapi.responses import StreamingResponse
 from prometheus_client.parser import text_string_to_metric_families
 
-from api.frontend.errors import ApiError, install_error_handlers, not_ready
+from api.frontend.errors import install_error_handlers, not_ready
+from api.frontend.middleware import RequestObserver
 from api.observability.logs import FIELDS, REQUEST_ID
 from api.observability.metrics import Metrics
-from api.observability.middleware import Watch
+from api.protocol.errors import ApiError
 
 Serving = Callable[[FastAPI], AbstractContextManager[httpx.Client]]
 GENERATED = re.compile(r"[0-9a-f]{32}")
@@ -62,7 +63,7 @@ def watched_app() -> FastAPI:
 
     install_error_handlers(app)
     app.state.metrics = Metrics()
-    app.middleware_stack = Watch(app.build_middleware_stack(), app.state.metrics)
+    app.middleware_stack = RequestObserver(app.build_middleware_stack(), app.state.metrics)
     return app
 
 

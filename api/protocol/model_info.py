@@ -1,0 +1,59 @@
+"""What a worker tells of a model that it has loaded; ``GET /models/{name}`` answers it as it is."""
+
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from detector.options import Profile
+
+
+class _Info(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+
+class WeightsFile(_Info):
+    """The file that was loaded."""
+
+    name: str
+    bytes: int
+    sha256: str
+
+
+class Member(_Info):
+    """One network, as its checkpoint describes itself."""
+
+    name: str
+    architecture: str
+    licence: str
+    source: str
+    metrics: dict[str, Any] = Field(description="a measure's name and its value")
+    training: dict[str, Any] = Field(description="how the weights came about")
+    file: WeightsFile
+
+
+class ProfileOffered(_Info):
+    """A profile that the model can serve."""
+
+    name: Profile
+    max_regions: int | None = Field(description="most regions of a picture; null for all there are")
+
+
+class ClassName(_Info):
+    """A class: ``id`` as annotation files name it (a WordNet id for ILSVRC), ``name`` for people."""
+
+    id: str
+    name: str
+
+
+class ModelInfo(_Info):
+    """A model that is loaded, with all its classes, label by label."""
+
+    name: str = Field(description="what `?model=` chooses it by")
+    tasks: list[str] = Field(description="`detect`, `classify` or both")
+    members: list[Member] = Field(description="one network, or those of an ensemble")
+    profiles: list[ProfileOffered]
+    default_profile: Profile | None = Field(description="null for a model that does not detect")
+    scoring: dict[str, Any] | None = Field(description="how scores and boxes are made; null likewise")
+    loaded_at: str = Field(json_schema_extra={"format": "date-time"})
+    detection_classes: list[ClassName]
+    classification_classes: list[ClassName]
