@@ -275,7 +275,7 @@ def test_scorings_that_make_no_sense(text: str, message: str) -> None:
 
 
 def test_the_usual_rules() -> None:
-    assert [usual_rules(format)[0] for format in Format] == ["ilsvrc", "voc07", "voc", "voc"]
+    assert [usual_rules(format)[0] for format in Format] == ["ilsvrc", "voc07", "voc", "voc", "voc", "voc"]
     assert all(RuleName.COCO in usual_rules(format) for format in Format)
 
 
