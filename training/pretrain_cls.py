@@ -11,9 +11,9 @@ import dataclasses
 from pathlib import Path
 from typing import Annotated
 
-import typer
+from tyro.conf import arg
 
-from detector.cli.options import run_script
+from detector.cli.options import at_least, run_script
 from detector.io.terminal_text import valid_name
 from detector.models.checkpoint import load_checkpoint
 from training.classification.augmentation import ColorJitter, PatchSettings
@@ -31,51 +31,52 @@ FINE_RATE = 0.001
 
 
 def main(
-    data: Annotated[Path, typer.Option(help="The folder that holds ILSVRC/, or one folder a class.")],
-    output: Annotated[Path, typer.Option(help="Folder for the log, the state and the checkpoints.")],
-    init: Annotated[Path | None, typer.Option(help="Checkpoint to go on from [from scratch].")] = None,
-    epochs: Annotated[int, typer.Option(help="How often each picture is seen.", min=1)] = (
+    data: Annotated[Path, arg(help="The folder that holds ILSVRC/, or one folder a class.")],
+    output: Annotated[Path, arg(help="Folder for the log, the state and the checkpoints.")],
+    init: Annotated[Path | None, arg(help="Checkpoint to go on from [from scratch].")] = None,
+    epochs: Annotated[int, at_least(1), arg(help="How often each picture is seen.")] = (
         PretrainRecipe.epochs
     ),
-    batch: Annotated[int, typer.Option(help="Pictures a minibatch, over all devices.", min=1)] = (
+    batch: Annotated[int, at_least(1), arg(help="Pictures a minibatch, over all devices.")] = (
         PretrainRecipe.batch
     ),
-    accumulate: Annotated[int, typer.Option(help="Pieces a minibatch is run in, to save memory.", min=1)] = (
+    accumulate: Annotated[int, at_least(1), arg(help="Pieces a minibatch is run in, to save memory.")] = (
         PretrainRecipe.accumulate
     ),
     rate: Annotated[
-        float | None, typer.Option(help=f"Learning rate [{PretrainRecipe.rate}; with --init {FINE_RATE}].")
+        float | None, arg(help=f"Learning rate [{PretrainRecipe.rate}; with --init {FINE_RATE}].")
     ] = None,
-    decay: Annotated[Decay, typer.Option(help="How the rate falls.")] = PretrainRecipe.decay,
-    averaging: Annotated[Averaging, typer.Option(help="Which average of the weights is the result.")] = (
+    decay: Annotated[Decay, arg(help="How the rate falls.")] = PretrainRecipe.decay,
+    averaging: Annotated[Averaging, arg(help="Which average of the weights is the result.")] = (
         PretrainRecipe.averaging
     ),
-    least_area: Annotated[float, typer.Option(help="Least share of a picture that a patch shows.")] = (
+    least_area: Annotated[float, arg(help="Least share of a picture that a patch shows.")] = (
         PatchSettings.least
     ),
-    distortion: Annotated[bool, typer.Option(help="Change light and colours.")] = True,
+    distortion: Annotated[bool, arg(help="Change light and colours.")] = True,
     overfit: Annotated[
         int,
-        typer.Option(help="To check a set-up: learn so many pictures by heart, and measure on these.", min=0),
+        at_least(0),
+        arg(help="To check a set-up: learn so many pictures by heart, and measure on these."),
     ] = 0,
-    measure_every: Annotated[int, typer.Option(help="Epochs between measures.", min=1)] = (
+    measure_every: Annotated[int, at_least(1), arg(help="Epochs between measures.")] = (
         PretrainRecipe.validate_every
     ),
     patience: Annotated[
-        int, typer.Option(help="Stop after so many measures without a higher top-1; 0 never does.", min=0)
+        int, at_least(0), arg(help="Stop after so many measures without a higher top-1; 0 never does.")
     ] = PretrainRecipe.patience,
-    save_every: Annotated[int, typer.Option(help="Iterations between saved states.", min=1)] = (
+    save_every: Annotated[int, at_least(1), arg(help="Iterations between saved states.")] = (
         PretrainRecipe.save_every
     ),
     max_broken: Annotated[
-        int, typer.Option(help="Pictures that may be unreadable (but a tenth of the set at most).", min=0)
+        int, at_least(0), arg(help="Pictures that may be unreadable (but a tenth of the set at most).")
     ] = 100,
-    name: Annotated[str, typer.Option(help="Name of the classifier.")] = "googlenet",
-    seed: Annotated[int, typer.Option(help="One seed, one result.")] = PretrainRecipe.seed,
+    name: Annotated[str, arg(help="Name of the classifier.")] = "googlenet",
+    seed: Annotated[int, arg(help="One seed, one result.")] = PretrainRecipe.seed,
     workers: Annotated[
-        int | None, typer.Option(help="Processes that read pictures ahead [by the device].", min=0)
+        int | None, at_least(0), arg(help="Processes that read pictures ahead [by the device].")
     ] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
+    device: Annotated[str, arg(help="auto, cpu, cuda or cuda:N.")] = "auto",
 ) -> None:
     """Train, print top-1 and top-5 accuracy, and write OUTPUT/best.safetensors and last.safetensors."""
     try:

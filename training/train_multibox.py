@@ -10,10 +10,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
-import typer
 from tqdm import tqdm
+from tyro.conf import UseAppendAction, arg
 
-from detector.cli.options import run_script
+from detector.cli.options import at_least, run_script
 from detector.datasets.formats.ilsvrc_det import read_ilsvrc_det
 from detector.datasets.pixels import without_unreadable
 from detector.datasets.record import Dataset, OnProblem
@@ -32,29 +32,33 @@ from training.trainer.script import one_line_errors
 
 def main(
     data: Annotated[
-        list[Path],
-        typer.Option(help="Folder of ILSVRC or of a data set in any layout; give it again for more."),
+        Sequence[Path],
+        UseAppendAction,
+        arg(
+            help="Folder of ILSVRC or of a data set in any layout; give it again for more.",
+            help_behavior_hint="(required)",
+        ),
     ],
-    output: Annotated[Path, typer.Option(help="Folder for the log, the state and the checkpoint.")],
-    init: Annotated[Path, typer.Option(help="Checkpoint whose trunk is used and kept as it is.")] = SHIPPED,
+    output: Annotated[Path, arg(help="Folder for the log, the state and the checkpoint.")],
+    init: Annotated[Path, arg(help="Checkpoint whose trunk is used and kept as it is.")] = SHIPPED,
     val: Annotated[
-        Path | None, typer.Option(help="ILSVRC folder whose DET/val is measured [the first of --data].")
+        Path | None, arg(help="ILSVRC folder whose DET/val is measured [the first of --data].")
     ] = None,
     exclude: Annotated[
-        list[Path] | None, typer.Option(help="List file of pictures to leave out, as in ImageSets.")
-    ] = None,
-    iterations: Annotated[int, typer.Option(help="Minibatches.", min=1)] = MultiBoxRecipe.iterations,
-    batch: Annotated[int, typer.Option(help="Pictures a minibatch.", min=1)] = MultiBoxRecipe.batch,
-    rate: Annotated[float, typer.Option(help="Learning rate.")] = MultiBoxRecipe.rate,
-    shapes: Annotated[int, typer.Option(help="Shapes of priors, by k-means.", min=1)] = MultiBoxRecipe.shapes,
+        Sequence[Path], UseAppendAction, arg(help="List file of pictures to leave out, as in ImageSets.")
+    ] = (),
+    iterations: Annotated[int, at_least(1), arg(help="Minibatches.")] = MultiBoxRecipe.iterations,
+    batch: Annotated[int, at_least(1), arg(help="Pictures a minibatch.")] = MultiBoxRecipe.batch,
+    rate: Annotated[float, arg(help="Learning rate.")] = MultiBoxRecipe.rate,
+    shapes: Annotated[int, at_least(1), arg(help="Shapes of priors, by k-means.")] = MultiBoxRecipe.shapes,
     patience: Annotated[
-        int, typer.Option(help="Stop after so many epochs without a higher recall; 0 never does.", min=0)
+        int, at_least(0), arg(help="Stop after so many epochs without a higher recall; 0 never does.")
     ] = MultiBoxRecipe.patience,
-    on_problem: Annotated[OnProblem, typer.Option(help="At a broken picture: stop, or report and go on.")] = (
+    on_problem: Annotated[OnProblem, arg(help="At a broken picture: stop, or report and go on.")] = (
         OnProblem.REPORT
     ),
-    seed: Annotated[int, typer.Option(help="One seed, one result.")] = MultiBoxRecipe.seed,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
+    seed: Annotated[int, arg(help="One seed, one result.")] = MultiBoxRecipe.seed,
+    device: Annotated[str, arg(help="auto, cpu, cuda or cuda:N.")] = "auto",
 ) -> None:
     """Train, print recall on DET/val each epoch, and write OUTPUT/detector.safetensors."""
     with one_line_errors():
