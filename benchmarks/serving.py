@@ -39,8 +39,8 @@ from loadtest.figures import (
 )
 from loadtest.loops import closed_loop
 from loadtest.processes import ROOT, Server, running, service
-from serving_peers import WARM_UP_IMAGES
-from tyro.conf import UseAppendAction, arg
+from serving_peers import WARM_UP_IMAGES, Options
+from tyro.conf import OmitArgPrefixes, UseAppendAction, arg
 
 from detector.cli.options import at_least, run_script
 from detector.evaluation.tables import aligned
@@ -55,22 +55,6 @@ NAMES = {
     "locked": "FastAPI, def endpoint, lock",
     "litserve": "LitServe, batching",
 }
-
-
-@dataclass(frozen=True)
-class Options:
-    """What all contenders share."""
-
-    weights: Path | None
-    device: str
-    profile: str
-    max_proposals: int | None
-    batch: int
-
-    def arguments(self) -> list[str]:
-        """For serving_peers.py."""
-        given = {f"--{name.replace('_', '-')}": value for name, value in asdict(self).items()}
-        return [word for name, value in given.items() if value is not None for word in (name, str(value))]
 
 
 @dataclass(frozen=True)
@@ -101,23 +85,20 @@ def main(
     requests: Annotated[int, at_least(1), arg(help="Pictures a cell, at least two for each client.")] = 24,
     images: Annotated[int, at_least(1), arg(help="Different pictures.")] = 24,
     rounds: Annotated[int, at_least(1)] = 3,
-    profile: str = "fast",
-    max_proposals: Annotated[int | None, arg(help="20 makes a quick run on a CPU.")] = None,
-    device: str = "auto",
-    weights: Annotated[Path | None, arg(help="A checkpoint; the shipped one if not given.")] = None,
-    batch: Annotated[int, at_least(1), arg(help="Pictures a call for bare and LitServe.")] = 16,
+    options: Annotated[Options, OmitArgPrefixes] = Options(profile="fast"),  # noqa: B008 (cannot be changed)
     json_file: Annotated[Path | None, arg(name="json", help="Write every cell of every round.")] = None,
 ) -> None:
     """Print a table a number of clients, and ratios to the bare Detector."""
     names = contender or list(NAMES)
     if unknown := set(names) - set(NAMES):
         raise SystemExit(f"error: unknown contender {unknown.pop()!r}: use {', '.join(NAMES)}")
-    options = Options(weights, device, profile, max_proposals, batch)
     numbers = [int(number) for number in clients.split(",")]
     counts = {number: max(requests, 2 * number) for number in numbers}
     paths = picked(data, images)
-    proposals = f"at most {max_proposals} regions" if max_proposals else "as many regions as it takes"
-    print(f"{machine()}, device {device}, profile {profile}, {proposals}, {len(paths)} different pictures")
+    most = options.max_proposals
+    proposals = f"at most {most} regions" if most else "as many regions as it takes"
+    setting = f"device {options.device}, profile {options.profile}, {proposals}"
+    print(f"{machine()}, {setting}, {len(paths)} different pictures")
     cells: list[Cell] = []
     for number in range(rounds):
         turn = number % len(names)
