@@ -61,7 +61,7 @@ def train(
     recipe: Recipe,
     *,
     cache: Path | None = None,
-    held_out: bool = True,
+    validation: bool = True,
 ) -> Path:
     """Learn from three pictures, and be measured on another one."""
     records = small_set(data).records
@@ -74,7 +74,7 @@ def train(
         cache=cache or output / "cache",
         name="small",
         data_name="rectangles",
-        validation=Dataset(records[3:4], ["dog"]) if held_out else None,
+        validation=Dataset(records[3:4], ["dog"]) if validation else None,
         device="cpu",
     )
 

@@ -44,7 +44,7 @@ class RunFacts:
 
 
 def report(data: ChosenData, measured: Sequence[Measured], facts: RunFacts) -> str:
-    """Render the page. ``measured`` holds one detector, or the members of an ensemble and, last, all of it."""
+    """Render the page. ``measured`` holds one detector, or the members of an ensemble and then all of it."""
     last = measured[-1]
     curves, shown = _curves(last.evaluation, data.classes)
     environment = Environment(

@@ -24,6 +24,7 @@ from training.multibox.dataloader import (
     draw_window,
     objects_in,
 )
+from training.trainer.distributed import World
 
 USUAL = WindowSettings()
 CPU = torch.device("cpu")
@@ -394,3 +395,23 @@ def test_the_digest_tells_minibatches_from_others(rectangles: list[Record]) -> N
     digests = {name: source.digest() for name, source in others.items()}
     assert digests["as it was"] == digests["a copy"]
     assert len(set(digests.values())) == len(others) - 1
+
+
+@pytest.mark.parametrize("size", [2, 3, 4])
+def test_processes_share_a_minibatch(rectangles: list[Record], size: int) -> None:
+    """Also one in which a picture is broken: the others' images are those of a single process."""
+    missing = replace(rectangles[3], path=rectangles[3].path.with_name("gone.png"))
+    records = [*rectangles[:3], missing, *rectangles[4:]]
+    whole = batches(records, batch=7)
+    shares = [
+        WindowBatches(records, PREPARE, USUAL, batch=7, seed=0, world=World(rank, size))
+        for rank in range(size)
+    ]
+    for iteration in range(4):
+        expected, parts = whole[iteration], [share[iteration] for share in shares]
+        for place in range(7):
+            part, index = parts[place % size], place // size
+            assert torch.equal(part.images[index], expected.images[place])
+            assert np.array_equal(part.objects[index], expected.objects[place])
+        assert {name for part in parts for name in part.broken} == expected.broken.keys()
+    assert {share.digest() for share in shares} == {whole.digest()}

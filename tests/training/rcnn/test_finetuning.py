@@ -198,5 +198,5 @@ def test_what_is_no_state_is_refused(tmp_path: Path) -> None:
 def test_log_drops_what_will_be_repeated(tmp_path: Path) -> None:
     path = tmp_path / "log.jsonl"
     path.write_text("".join(f'{{"iteration": {i}}}\n' for i in range(5)) + '{"iterat')
-    RunLog(path, 3)
+    RunLog(tmp_path, 3)
     assert [json.loads(line)["iteration"] for line in path.read_text().splitlines()] == [0, 1, 2]
