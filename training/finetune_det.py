@@ -11,12 +11,12 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 from tqdm import tqdm
-from tyro.conf import UseAppendAction, arg
+from tyro.conf import OmitArgPrefixes, UseAppendAction, arg
 
-from detector.cli.options import at_least, run_script
+from detector.cli.options import DefaultFrom, at_least, option_given, run_script
 from detector.datasets.open import Format
 from detector.datasets.record import OnProblem, left_out
 from detector.io.atomic_write import check_writable
@@ -24,13 +24,17 @@ from detector.models.checkpoint import load_checkpoint
 from detector.pretrained import SHIPPED
 from training.finetune.finetune import Plan, make_detector
 from training.finetune.training_data import ChosenData, choose_data, further_data, further_folder
-from training.rcnn.recipe import Recipe, suggested_iterations
+from training.rcnn.recipe import PRESETS, Recipe, suggested_iterations
 from training.rcnn.recipe import preset as named_preset
-from training.trainer.optimization import Averaging, Decay
 from training.trainer.run_folder import check_folder_apart, check_run_folder
 from training.trainer.script import one_line_errors
 
 _LISTED = 10  # problems of the data that are printed; the report has more, check_data.py all
+
+
+def _named_recipe(arguments: Sequence[str]) -> Recipe:
+    """Choose the recipe that the options change: ``--preset``."""
+    return named_preset(option_given(arguments, "--preset") or "default")
 
 
 def main(
@@ -48,55 +52,6 @@ def main(
     preset: Annotated[str, arg(help="Recipe: default, quick, rcnn or paper.")] = "default",
     iterations: Annotated[
         int | None, arg(help="Minibatches [as many as suit the size of the data, or the preset's].")
-    ] = None,
-    rate: Annotated[float | None, arg(help="Learning rate of the trunk [the preset's].")] = None,
-    head_rate: Annotated[
-        float | None, arg(help="Rate of the classifier and the other heads [the preset's].")
-    ] = None,
-    frozen_through: Annotated[
-        str | None, arg(help="Last stage that keeps its weights; 'none' trains all [the preset's].")
-    ] = None,
-    distillation: Annotated[
-        float | None, arg(help="How much keeping the init's knowledge of pictures counts [the preset's].")
-    ] = None,
-    batch_positives: Annotated[
-        int | None, at_least(1), arg(help="Object regions of a minibatch [the preset's].")
-    ] = None,
-    batch_background: Annotated[
-        int | None, at_least(1), arg(help="Background regions of a minibatch [the preset's].")
-    ] = None,
-    decay: Annotated[
-        Decay | None, arg(help="How rates fall: cosine, paper (-4 % every 8 epochs) or constant.")
-    ] = None,
-    stage_decay: Annotated[
-        float | None, arg(help="A stage's rate, as a share of that of the stage above it.")
-    ] = None,
-    averaging: Annotated[
-        Averaging | None, arg(help="What the result is: ema, polyak or none (the last weights).")
-    ] = None,
-    accumulate: Annotated[
-        int | None, at_least(1), arg(help="Run a minibatch in so many pieces: less memory, the same result.")
-    ] = None,
-    distortion: Annotated[
-        bool | None, arg(help="Change light and colour of the pictures: they are streamed, not cached.")
-    ] = None,
-    auxiliary: Annotated[
-        float | None, arg(help="Weight of the side classifiers, where their stages are trained.")
-    ] = None,
-    label_smoothing: Annotated[
-        float | None, arg(help="Share of what is asked that goes to all classes alike.")
-    ] = None,
-    balance: Annotated[
-        float | None, arg(help="0: all object regions are as likely; 1: all classes are.")
-    ] = None,
-    mined: Annotated[
-        float | None, arg(help="Share of the backgrounds that are the hardest of a larger pool.")
-    ] = None,
-    kept_positives: Annotated[
-        int | None, at_least(1), arg(help="Object regions kept of each picture [the preset's].")
-    ] = None,
-    kept_background: Annotated[
-        int | None, at_least(1), arg(help="Background regions kept of each picture [the preset's].")
     ] = None,
     also: Annotated[
         Sequence[str],
@@ -122,14 +77,11 @@ def main(
     workers: Annotated[
         int | None, at_least(0), arg(help="Processes that stream pictures [cores to spare].")
     ] = None,
-    patience: Annotated[
-        int | None, arg(help="Stop after so many measures without a lower held-out loss; 0 never does.")
-    ] = None,
     on_problem: Annotated[OnProblem, arg(help="At a broken picture: stop, or report and go on.")] = (
         OnProblem.REPORT
     ),
-    seed: Annotated[int, arg(help="One seed, one result.")] = 0,
     device: Annotated[str, arg(help="auto, cpu, cuda or cuda:N.")] = "auto",
+    recipe: Annotated[Recipe, OmitArgPrefixes, DefaultFrom(_named_recipe)] = PRESETS["default"],
 ) -> None:
     """Train a detector of a data set's classes, measure it, and write weights and a report."""
     with one_line_errors():
@@ -141,39 +93,10 @@ def main(
         if cache is not None:
             check_folder_apart(cache, roots)
             check_writable(cache / "part")
-        recipe = _changed(
-            named_preset(preset),
-            seed=seed,
-            rate=rate,
-            head_rate=head_rate,
-            frozen_through=frozen_through,
-            iterations=iterations,
-            patience=patience,
-            decay=decay,
-            stage_decay=stage_decay,
-            averaging=averaging,
-            accumulate=accumulate,
-            color_jitter=distortion,
-        )
-        recipe = replace(
-            recipe,
-            batch=_changed(
-                recipe.batch,
-                positives=batch_positives,
-                background=batch_background,
-                balance=balance,
-                mined=mined,
-            ),
-            loss=_changed(
-                recipe.loss,
-                distillation=distillation,
-                auxiliary=auxiliary,
-                label_smoothing=label_smoothing,
-            ),
-            sampling=_changed(recipe.sampling, positives=kept_positives, background=kept_background),
-        )
         chosen = choose_data(data, format=format, train=train, held_out=val, on_problem=on_problem)
-        if iterations is None and preset == "default":
+        if iterations is not None:
+            recipe = replace(recipe, iterations=iterations)
+        elif preset == "default":
             recipe = _of_suitable_length(recipe, chosen)
         if output is None:
             output = Path("runs") / chosen.name
@@ -195,11 +118,6 @@ def main(
         )
         _describe(chosen, recipe)
         make_detector(plan)
-
-
-def _changed(settings: Any, **given: Any) -> Any:
-    """The settings with those that were given."""
-    return replace(settings, **{name: value for name, value in given.items() if value is not None})
 
 
 def _of_suitable_length(recipe: Recipe, chosen: ChosenData) -> Recipe:

@@ -8,12 +8,13 @@ after a kill, it goes on where it was.
 """
 
 import dataclasses
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
-from tyro.conf import arg
+from tyro.conf import OmitArgPrefixes, arg
 
-from detector.cli.options import at_least, run_script
+from detector.cli.options import DefaultFrom, at_least, option_given, run_script
 from detector.io.terminal_text import valid_name
 from detector.models.checkpoint import load_checkpoint
 from training.classification.augmentation import ColorJitter, PatchSettings
@@ -22,7 +23,6 @@ from training.classification.dataset import read_labelled_images
 from training.classification.pretraining import pretrain_classifier
 from training.classification.task import PretrainRecipe
 from training.trainer.distributed import leave_world
-from training.trainer.optimization import Averaging, Decay
 from training.trainer.run_folder import check_run_folder, run_folder
 from training.trainer.script import one_line_errors
 
@@ -30,26 +30,15 @@ FINE_RATE = 0.001
 """The rate with --init: for weights that are trained already."""
 
 
+def _usual_recipe(arguments: Sequence[str]) -> PretrainRecipe:
+    """Choose the recipe that the options change: with ``--init`` the rate is small."""
+    return PretrainRecipe() if option_given(arguments, "--init") is None else PretrainRecipe(rate=FINE_RATE)
+
+
 def main(
     data: Annotated[Path, arg(help="The folder that holds ILSVRC/, or one folder a class.")],
     output: Annotated[Path, arg(help="Folder for the log, the state and the checkpoints.")],
     init: Annotated[Path | None, arg(help="Checkpoint to go on from [from scratch].")] = None,
-    epochs: Annotated[int, at_least(1), arg(help="How often each picture is seen.")] = (
-        PretrainRecipe.epochs
-    ),
-    batch: Annotated[int, at_least(1), arg(help="Pictures a minibatch, over all devices.")] = (
-        PretrainRecipe.batch
-    ),
-    accumulate: Annotated[int, at_least(1), arg(help="Pieces a minibatch is run in, to save memory.")] = (
-        PretrainRecipe.accumulate
-    ),
-    rate: Annotated[
-        float | None, arg(help=f"Learning rate [{PretrainRecipe.rate}; with --init {FINE_RATE}].")
-    ] = None,
-    decay: Annotated[Decay, arg(help="How the rate falls.")] = PretrainRecipe.decay,
-    averaging: Annotated[Averaging, arg(help="Which average of the weights is the result.")] = (
-        PretrainRecipe.averaging
-    ),
     least_area: Annotated[float, arg(help="Least share of a picture that a patch shows.")] = (
         PatchSettings.least
     ),
@@ -59,24 +48,15 @@ def main(
         at_least(0),
         arg(help="To check a set-up: learn so many pictures by heart, and measure on these."),
     ] = 0,
-    measure_every: Annotated[int, at_least(1), arg(help="Epochs between measures.")] = (
-        PretrainRecipe.validate_every
-    ),
-    patience: Annotated[
-        int, at_least(0), arg(help="Stop after so many measures without a higher top-1; 0 never does.")
-    ] = PretrainRecipe.patience,
-    save_every: Annotated[int, at_least(1), arg(help="Iterations between saved states.")] = (
-        PretrainRecipe.save_every
-    ),
     max_broken: Annotated[
         int, at_least(0), arg(help="Pictures that may be unreadable (but a tenth of the set at most).")
     ] = 100,
     name: Annotated[str, arg(help="Name of the classifier.")] = "googlenet",
-    seed: Annotated[int, arg(help="One seed, one result.")] = PretrainRecipe.seed,
     workers: Annotated[
         int | None, at_least(0), arg(help="Processes that read pictures ahead [by the device].")
     ] = None,
     device: Annotated[str, arg(help="auto, cpu, cuda or cuda:N.")] = "auto",
+    recipe: Annotated[PretrainRecipe, OmitArgPrefixes, DefaultFrom(_usual_recipe)] = PretrainRecipe(),  # noqa: B008 (frozen)
 ) -> None:
     """Train, print top-1 and top-5 accuracy, and write OUTPUT/best.safetensors and last.safetensors."""
     try:
@@ -85,19 +65,7 @@ def main(
             augmentation = Augmentation(
                 PatchSettings(least=least_area), ColorJitter() if distortion else None
             )
-            recipe = PretrainRecipe(
-                epochs=epochs,
-                batch=batch,
-                accumulate=accumulate,
-                rate=rate if rate is not None else PretrainRecipe.rate if init is None else FINE_RATE,
-                decay=decay,
-                averaging=averaging,
-                augmentation=None if overfit else augmentation,
-                validate_every=measure_every,
-                patience=patience,
-                save_every=save_every,
-                seed=seed,
-            )
+            recipe = dataclasses.replace(recipe, augmentation=None if overfit else augmentation)
             start = load_checkpoint(init) if init is not None else None
             labelled = read_labelled_images(data)
             if overfit:

@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Annotated
 
 from tqdm import tqdm
-from tyro.conf import UseAppendAction, arg
+from tyro.conf import OmitArgPrefixes, UseAppendAction, arg
 
-from detector.cli.options import at_least, run_script
+from detector.cli.options import run_script
 from detector.datasets.formats.ilsvrc_det import read_ilsvrc_det
 from detector.datasets.pixels import without_unreadable
 from detector.datasets.record import Dataset, OnProblem
@@ -47,24 +47,14 @@ def main(
     exclude: Annotated[
         Sequence[Path], UseAppendAction, arg(help="List file of pictures to leave out, as in ImageSets.")
     ] = (),
-    iterations: Annotated[int, at_least(1), arg(help="Minibatches.")] = MultiBoxRecipe.iterations,
-    batch: Annotated[int, at_least(1), arg(help="Pictures a minibatch.")] = MultiBoxRecipe.batch,
-    rate: Annotated[float, arg(help="Learning rate.")] = MultiBoxRecipe.rate,
-    shapes: Annotated[int, at_least(1), arg(help="Shapes of priors, by k-means.")] = MultiBoxRecipe.shapes,
-    patience: Annotated[
-        int, at_least(0), arg(help="Stop after so many epochs without a higher recall; 0 never does.")
-    ] = MultiBoxRecipe.patience,
     on_problem: Annotated[OnProblem, arg(help="At a broken picture: stop, or report and go on.")] = (
         OnProblem.REPORT
     ),
-    seed: Annotated[int, arg(help="One seed, one result.")] = MultiBoxRecipe.seed,
     device: Annotated[str, arg(help="auto, cpu, cuda or cuda:N.")] = "auto",
+    recipe: Annotated[MultiBoxRecipe, OmitArgPrefixes] = MultiBoxRecipe(),  # noqa: B008 (frozen)
 ) -> None:
     """Train, print recall on DET/val each epoch, and write OUTPUT/detector.safetensors."""
     with one_line_errors():
-        recipe = MultiBoxRecipe(
-            iterations=iterations, batch=batch, rate=rate, shapes=shapes, patience=patience, seed=seed
-        )
         check_run_folder(output, [init, *(exclude or [])], [*data, *([val] if val else [])])
         start = load_checkpoint(init)
         val = val or _first_ilsvrc(data)

@@ -76,10 +76,15 @@ def run_command(
     standard error.
     """
     check_arguments(arguments, prog)
+    try:
+        binding = _binding(command, arguments)
+    except ValueError as error:
+        print(f"error: {error}", file=sys.stderr)
+        raise SystemExit(2) from error
 
     def read(given: Sequence[str], **settings: Any) -> Any:
         return tyro.cli(
-            _binding(command, arguments),
+            binding,
             args=given,
             prog=prog,
             description=f"{_wrapped(inspect.getdoc(command) or '')}\n\n{further_help}".strip(),
