@@ -22,16 +22,16 @@ grows, a worker that stays lost. Status 1 if anything was wrong.
 """
 
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated
 
-import typer
 from attacks import admission, bodies, connections, drawing, keys, switching, weights
 from loadtest.figures import machine
 from loadtest.trial import Trial
+from tyro.conf import UseAppendAction, arg
 
-from detector.cli.options import run_script
+from detector.cli.options import at_least, run_script
 
 TRIALS: dict[str, Callable[[Mapping[str, object]], Trial]] = {
     "keys": keys.keys,
@@ -50,12 +50,12 @@ TRIALS: dict[str, Callable[[Mapping[str, object]], Trial]] = {
 
 
 def main(
-    trial: Annotated[list[str] | None, typer.Option(help=f"One of {', '.join(TRIALS)}; all if none.")] = None,
-    max_proposals: Annotated[int, typer.Option(help="Regions of each picture.", min=1)] = 20,
+    trial: Annotated[
+        Sequence[str], UseAppendAction, arg(help=f"One of {', '.join(TRIALS)}; all if none.")
+    ] = (),
+    max_proposals: Annotated[int, at_least(1), arg(help="Regions of each picture.")] = 20,
     device: str = "auto",
-    weights_file: Annotated[
-        Path | None, typer.Option("--weights", help="Instead of those that ship.")
-    ] = None,
+    weights_file: Annotated[Path | None, arg(name="weights", help="Instead of those that ship.")] = None,
 ) -> None:
     """Print the figures of each trial; status 1 if anything was wrong."""
     if unknown := set(trial or ()) - set(TRIALS):

@@ -6,17 +6,19 @@ Each file is made and decoded by a process of its own. Printed is the most that 
 it held before, in MB and in bytes a pixel: the picture itself, 3 bytes a pixel, is part of it. Linux only.
 """
 
-import argparse
 import re
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from io import BytesIO
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
 from PIL import Image
+from tyro.conf import Positional, arg
 
+from detector.cli.options import run_script
 from detector.io.decoding import Limits, decode
 
 WIDTH, HEIGHT = 8660, 5773
@@ -96,19 +98,17 @@ KINDS: dict[str, Callable[[], bytes]] = {
 }
 
 
-def main() -> None:
-    """Print a line for each kind."""
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("kinds", nargs="*", metavar="KIND", help=f"of {', '.join(KINDS)}; default: all")
-    parser.add_argument("--one", action="store_true", help=argparse.SUPPRESS)
-    arguments = parser.parse_args()
-    unknown = set(arguments.kinds) - set(KINDS)
-    if unknown:
-        parser.error(f"there is no kind {', '.join(sorted(unknown))}")
-    if arguments.one:
-        _measure(arguments.kinds[0])
+def main(
+    kinds: Annotated[Sequence[str], Positional, arg(help=f"Of {', '.join(KINDS)}; all if not given.")] = (),
+    one: Annotated[bool, arg(help="Measure the first kind in this process.")] = False,
+) -> None:
+    """Print a line for each kind, measured in a process of its own."""
+    if unknown := set(kinds) - set(KINDS):
+        raise SystemExit(f"error: there is no kind {', '.join(sorted(unknown))}")
+    if one:
+        _measure(kinds[0])
         return
-    for kind in arguments.kinds or KINDS:
+    for kind in kinds or KINDS:
         subprocess.run([sys.executable, "-m", "benchmarks.decode_memory", "--one", kind], check=True)
 
 
@@ -129,4 +129,4 @@ def _status(field: str) -> int:
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

@@ -12,10 +12,10 @@ import sys
 from pathlib import Path
 from typing import Annotated
 
-import typer
 from loadtest.processes import ROOT, service
+from tyro.conf import arg
 
-from detector.cli.options import run_script
+from detector.cli.options import at_least, run_script
 
 CHECKS = (
     "not_a_server_error",
@@ -29,10 +29,10 @@ CHECKS = (
 
 def main(
     minutes: float = 5.0,
-    examples: Annotated[int, typer.Option(help="Most for each operation.", min=1)] = 500,
+    examples: Annotated[int, at_least(1), arg(help="Most for each operation.")] = 500,
     seed: int = 0,
     device: str = "auto",
-    max_proposals: Annotated[int, typer.Option(help="Regions of each picture.")] = 1,
+    max_proposals: Annotated[int, arg(help="Regions of each picture.")] = 1,
 ) -> None:
     """Run schemathesis, its report on the terminal."""
     hooks = {"SCHEMATHESIS_HOOKS": "fuzz_hooks", "PYTHONPATH": f"{ROOT / 'benchmarks'}:{ROOT}"}

@@ -18,7 +18,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, TypeVar
 
-import typer
 from hostile_corpus.corpus import SIZE, corpus
 from hostile_corpus.hostile_file import HostileFile
 from hostile_corpus.requests import HostileRequest, requests
@@ -26,8 +25,9 @@ from hostile_corpus.verdict import file_problem, request_problem
 from loadtest.client import Answer, Client, request
 from loadtest.figures import in_words, machine, milliseconds, outcomes, percentile
 from loadtest.processes import ROOT, MemoryWatch, Server, service
+from tyro.conf import arg
 
-from detector.cli.options import run_script
+from detector.cli.options import at_least, run_script
 
 T = TypeVar("T")
 PATIENCE = 120.0
@@ -36,15 +36,15 @@ SETTLE = 3.0
 
 
 def main(
-    files: Annotated[int, typer.Option(help="How many files.", min=1)] = SIZE,
+    files: Annotated[int, at_least(1), arg(help="How many files.")] = SIZE,
     seed: int = 0,
-    passes: Annotated[int, typer.Option(min=2)] = 2,
-    clients: Annotated[int, typer.Option(min=1)] = 8,
-    most_seconds: Annotated[float, typer.Option(help="No answer may take longer.")] = 20.0,
-    max_proposals: Annotated[int, typer.Option(help="Regions of each picture.")] = 1,
+    passes: Annotated[int, at_least(2)] = 2,
+    clients: Annotated[int, at_least(1)] = 8,
+    most_seconds: Annotated[float, arg(help="No answer may take longer.")] = 20.0,
+    max_proposals: Annotated[int, arg(help="Regions of each picture.")] = 1,
     device: str = "auto",
     weights: Path | None = None,
-    save: Annotated[Path | None, typer.Option(help="A folder for the files that showed a fault.")] = None,
+    save: Annotated[Path | None, arg(help="A folder for the files that showed a fault.")] = None,
 ) -> None:
     """Print what went wrong and how often which answer came."""
     settings = {"device": device, "weights": weights, "profile": "fast", "max_proposals": max_proposals}

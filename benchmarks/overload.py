@@ -21,13 +21,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
-import typer
 from loadtest.client import NO_ANSWER, form, request
 from loadtest.figures import OwnTime, in_words, machine, milliseconds, outcomes, percentile, read_images
 from loadtest.loops import OpenLoop, closed_loop, open_loop
 from loadtest.processes import ROOT, MemoryWatch, Server, service
+from tyro.conf import arg
 
-from detector.cli.options import run_script
+from detector.cli.options import at_least, run_script
 from detector.evaluation.tables import aligned
 from detector.io.atomic_write import write_whole
 
@@ -38,18 +38,18 @@ GRACE = 15.0
 
 
 def main(
-    data: Annotated[Path, typer.Option(help="A folder with JPEG files.")] = ROOT / "examples",
-    times: Annotated[float, typer.Option(help="So many times the capacity.")] = 4.0,
+    data: Annotated[Path, arg(help="A folder with JPEG files.")] = ROOT / "examples",
+    times: Annotated[float, arg(help="So many times the capacity.")] = 4.0,
     minutes: float = 5.0,
-    deadline: Annotated[float, typer.Option(help="Seconds that each request allows.")] = 10.0,
+    deadline: Annotated[float, arg(help="Seconds that each request allows.")] = 10.0,
     profile: str = "fast",
     max_proposals: int | None = None,
     device: str = "auto",
     weights: Path | None = None,
-    images: Annotated[int, typer.Option(help="Different pictures.", min=1)] = 24,
-    measure_seconds: Annotated[float, typer.Option(help="How long the capacity is measured.")] = 30.0,
+    images: Annotated[int, at_least(1), arg(help="Different pictures.")] = 24,
+    measure_seconds: Annotated[float, arg(help="How long the capacity is measured.")] = 30.0,
     seed: int = 0,
-    json_file: Annotated[Path | None, typer.Option("--json", help="Write the figures.")] = None,
+    json_file: Annotated[Path | None, arg(name="json", help="Write the figures.")] = None,
 ) -> None:
     """Print how it went; status 1 if a request was lost."""
     settings = {"profile": profile, "max_proposals": max_proposals, "device": device, "weights": weights}

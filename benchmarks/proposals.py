@@ -14,7 +14,7 @@ from functools import partial
 from pathlib import Path
 from typing import Annotated, Literal
 
-from detector.cli.options import run_script
+from detector.cli.options import at_least, run_script
 
 # Before anything imports cv2, so that it is the contrib build.
 sys.path.insert(0, str(Path(sys.prefix) / "peers"))
@@ -22,7 +22,7 @@ sys.path.insert(0, str(Path(sys.prefix) / "peers"))
 import cv2
 import numpy as np
 import torch
-import typer
+from tyro.conf import arg
 
 from detector.datasets.annotated_image import AnnotatedImage
 from detector.datasets.open import Format, open_dataset
@@ -45,14 +45,14 @@ TWO_THREADS = ", 2 threads"
 
 
 def main(
-    data: Annotated[Path, typer.Option(help="A folder in the layout of PASCAL VOC.")],
-    ilsvrc: Annotated[Path | None, typer.Option(help="The folder that holds ILSVRC/: DET val too.")] = None,
+    data: Annotated[Path, arg(help="A folder in the layout of PASCAL VOC.")],
+    ilsvrc: Annotated[Path | None, arg(help="The folder that holds ILSVRC/: DET val too.")] = None,
     weights: Annotated[
-        Path | None, typer.Option(help="Checkpoint with a MultiBox head; the shipped one if not given.")
+        Path | None, arg(help="Checkpoint with a MultiBox head; the shipped one if not given.")
     ] = None,
-    every: Annotated[int, typer.Option(help="Every Nth picture only.", min=1)] = 1,
+    every: Annotated[int, at_least(1), arg(help="Every Nth picture only.")] = 1,
     slow_images: Annotated[
-        int, typer.Option(help="Pictures for the selectivesearch package, which is very slow.")
+        int, arg(help="Pictures for the selectivesearch package, which is very slow.")
     ] = 3,
 ) -> None:
     """Print a table of coverage, one of cost, and one of two threads, for each set of pictures."""

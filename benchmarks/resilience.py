@@ -23,30 +23,33 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
 import httpx
-import typer
 from loadtest.client import NO_ANSWER, REFUSED, Answer, form, request
 from loadtest.figures import in_words, machine, milliseconds, outcomes, read_images
 from loadtest.loops import closed_loop
 from loadtest.metrics import metric, regions, requests_by_status, until_idle
 from loadtest.processes import ROOT, Server, service
 from loadtest.trial import Trial
+from tyro.conf import UseAppendAction, arg
 
-from detector.cli.options import run_script
+from detector.cli.options import at_least, run_script
 
 TRIALS = ("vanish", "kill", "sigterm")
 
 
 def main(
-    data: Annotated[Path, typer.Option(help="A folder with JPEG files.")] = ROOT / "examples",
-    trial: Annotated[list[str] | None, typer.Option(help=f"One of {', '.join(TRIALS)}; all if none.")] = None,
-    clients: Annotated[int, typer.Option(help="That vanish.", min=2)] = 200,
-    load: Annotated[int, typer.Option(help="Clients at once in the other trials.", min=1)] = 8,
-    seconds: Annotated[float, typer.Option(help="Of load before the blow.", min=1)] = 8.0,
-    patience: Annotated[float, typer.Option(help="Seconds after which an answer is never coming.")] = 120.0,
+    data: Annotated[Path, arg(help="A folder with JPEG files.")] = ROOT / "examples",
+    trial: Annotated[
+        Sequence[str], UseAppendAction, arg(help=f"One of {', '.join(TRIALS)}; all if none.")
+    ] = (),
+    clients: Annotated[int, at_least(2), arg(help="That vanish.")] = 200,
+    load: Annotated[int, at_least(1), arg(help="Clients at once in the other trials.")] = 8,
+    seconds: Annotated[float, at_least(1, float), arg(help="Of load before the blow.")] = 8.0,
+    patience: Annotated[float, arg(help="Seconds after which an answer is never coming.")] = 120.0,
     profile: str = "fast",
     max_proposals: int | None = None,
     device: str = "auto",

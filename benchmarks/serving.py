@@ -20,12 +20,12 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
 import psutil
-import typer
 from loadtest.client import Answer, form, request
 from loadtest.figures import (
     OthersTime,
@@ -39,9 +39,10 @@ from loadtest.figures import (
 )
 from loadtest.loops import closed_loop
 from loadtest.processes import ROOT, Server, running, service
-from serving_peers import WARM_UP_IMAGES
+from serving_peers import WARM_UP_IMAGES, Options
+from tyro.conf import OmitArgPrefixes, UseAppendAction, arg
 
-from detector.cli.options import run_script
+from detector.cli.options import at_least, run_script
 from detector.evaluation.tables import aligned
 from detector.io.atomic_write import write_whole
 
@@ -54,22 +55,6 @@ NAMES = {
     "locked": "FastAPI, def endpoint, lock",
     "litserve": "LitServe, batching",
 }
-
-
-@dataclass(frozen=True)
-class Options:
-    """What all contenders share."""
-
-    weights: Path | None
-    device: str
-    profile: str
-    max_proposals: int | None
-    batch: int
-
-    def arguments(self) -> list[str]:
-        """For serving_peers.py."""
-        given = {f"--{name.replace('_', '-')}": value for name, value in asdict(self).items()}
-        return [word for name, value in given.items() if value is not None for word in (name, str(value))]
 
 
 @dataclass(frozen=True)
@@ -90,31 +75,30 @@ class Cell:
 
 
 def main(
-    data: Annotated[Path, typer.Option(help="A folder with JPEG files.")] = ROOT / "examples",
+    data: Annotated[Path, arg(help="A folder with JPEG files.")] = ROOT / "examples",
     contender: Annotated[
-        list[str] | None, typer.Option(help=f"One of {', '.join(NAMES)}, several times; all if not given.")
-    ] = None,
-    clients: Annotated[str, typer.Option(help="Numbers of clients, with commas.")] = "1,8,64",
-    requests: Annotated[int, typer.Option(help="Pictures a cell, at least two for each client.", min=1)] = 24,
-    images: Annotated[int, typer.Option(help="Different pictures.", min=1)] = 24,
-    rounds: Annotated[int, typer.Option(min=1)] = 3,
-    profile: str = "fast",
-    max_proposals: Annotated[int | None, typer.Option(help="20 makes a quick run on a CPU.")] = None,
-    device: str = "auto",
-    weights: Annotated[Path | None, typer.Option(help="A checkpoint; the shipped one if not given.")] = None,
-    batch: Annotated[int, typer.Option(help="Pictures a call for bare and LitServe.", min=1)] = 16,
-    json_file: Annotated[Path | None, typer.Option("--json", help="Write every cell of every round.")] = None,
+        Sequence[str],
+        UseAppendAction,
+        arg(help=f"One of {', '.join(NAMES)}, several times; all if not given."),
+    ] = (),
+    clients: Annotated[str, arg(help="Numbers of clients, with commas.")] = "1,8,64",
+    requests: Annotated[int, at_least(1), arg(help="Pictures a cell, at least two for each client.")] = 24,
+    images: Annotated[int, at_least(1), arg(help="Different pictures.")] = 24,
+    rounds: Annotated[int, at_least(1)] = 3,
+    options: Annotated[Options, OmitArgPrefixes] = Options(profile="fast"),  # noqa: B008 (cannot be changed)
+    json_file: Annotated[Path | None, arg(name="json", help="Write every cell of every round.")] = None,
 ) -> None:
     """Print a table a number of clients, and ratios to the bare Detector."""
     names = contender or list(NAMES)
     if unknown := set(names) - set(NAMES):
         raise SystemExit(f"error: unknown contender {unknown.pop()!r}: use {', '.join(NAMES)}")
-    options = Options(weights, device, profile, max_proposals, batch)
     numbers = [int(number) for number in clients.split(",")]
     counts = {number: max(requests, 2 * number) for number in numbers}
     paths = picked(data, images)
-    proposals = f"at most {max_proposals} regions" if max_proposals else "as many regions as it takes"
-    print(f"{machine()}, device {device}, profile {profile}, {proposals}, {len(paths)} different pictures")
+    most = options.max_proposals
+    proposals = f"at most {most} regions" if most else "as many regions as it takes"
+    setting = f"device {options.device}, profile {options.profile}, {proposals}"
+    print(f"{machine()}, {setting}, {len(paths)} different pictures")
     cells: list[Cell] = []
     for number in range(rounds):
         turn = number % len(names)

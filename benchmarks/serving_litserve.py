@@ -7,17 +7,16 @@ Its worker collects pictures for at most ten milliseconds, or until there are ``
 at /detect, is healthy at /health, and has no time limit.
 """
 
-import argparse
 import os
 from collections.abc import Mapping
-from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import litserve
 from fastapi import Request
-from serving_peers import WARM_UP, add_options, reply, settings_of
+from serving_peers import WARM_UP, Options, reply
+from tyro.conf import OmitArgPrefixes
 
-from detector.inference.loading import load_detector
+from detector.cli.options import run_script
 from detector.io.decoding import RGB, decode
 from detector.structures.detections import Detections
 
@@ -25,13 +24,12 @@ from detector.structures.detections import Detections
 class DetectorApi(litserve.LitAPI):
     """A module's own class: LitServe hands it to its worker process by name."""
 
-    def __init__(self, weights: Path | None, settings: dict[str, Any], batch: int) -> None:
-        super().__init__(max_batch_size=batch, batch_timeout=0.01, api_path="/detect")
-        self._weights = weights
-        self._settings = settings
+    def __init__(self, options: Options) -> None:
+        super().__init__(max_batch_size=options.batch, batch_timeout=0.01, api_path="/detect")
+        self._options = options
 
     def setup(self, device: str) -> None:
-        self.detector = load_detector(self._weights, **self._settings)
+        self.detector = self._options.detector()
         self.detector.detect([decode(WARM_UP.read_bytes())])
 
     def decode_request(self, request: Request) -> RGB:  # so annotated, it is the form that comes
@@ -51,14 +49,13 @@ class DetectorApi(litserve.LitAPI):
         return reply(self.detector, output)
 
 
-def main() -> None:
+def main(
+    options: Annotated[Options, OmitArgPrefixes] = Options(),  # noqa: B008 (cannot be changed)
+) -> None:
     """Serve until the end."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    add_options(parser)
-    given = parser.parse_args()
     server = litserve.LitServer(
-        DetectorApi(given.weights, settings_of(given), given.batch),
-        accelerator="cpu" if given.device == "cpu" else "auto",
+        DetectorApi(options),
+        accelerator="cpu" if options.device == "cpu" else "auto",
         devices=1,
         timeout=False,
     )
@@ -67,4 +64,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

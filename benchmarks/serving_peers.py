@@ -10,20 +10,24 @@ threads share two cores. LitServe has a file of its own, serving_litserve.py. Ea
 knows neither limits nor refusals.
 """
 
-import argparse
 import json
 import os
 import sys
 import threading
 import time
+from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import asdict, dataclass
+from enum import StrEnum
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import uvicorn
 from fastapi import FastAPI, UploadFile
 from loadtest.figures import OthersTime
+from tyro.conf import OmitArgPrefixes, Positional, arg
 
+from detector.cli.options import at_least, run_script
 from detector.inference.detector import Detector
 from detector.inference.loading import load_detector
 from detector.io.decoding import decode
@@ -35,38 +39,58 @@ WARM_UP_IMAGES = 3
 WARM_UP = Path(__file__).resolve().parents[1] / "examples" / "cat.jpg"
 
 
-def main() -> None:
-    """Serve until the end, or print figures as JSON (``bare``)."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("kind", choices=["bare", "plain", "locked"])
-    parser.add_argument("pictures", nargs="*", type=Path, help="for bare: files, each as often as named")
-    add_options(parser)
-    given = parser.parse_intermixed_args()
-    detector = load_detector(given.weights, **settings_of(given))
-    if given.kind == "bare":
-        json.dump(in_process(detector, given.images, given.batch), sys.stdout)
+class Kind(StrEnum):
+    """Which way of serving."""
+
+    BARE = "bare"
+    PLAIN = "plain"
+    LOCKED = "locked"
+
+
+@dataclass(frozen=True)
+class Options:
+    """Options that all contenders share."""
+
+    weights: Path | None = None
+    """A checkpoint; the shipped one if not given."""
+    device: str = "auto"
+    """auto, cpu, cuda or cuda:N."""
+    profile: str = "balanced"
+    """Where to look."""
+    max_proposals: int | None = None
+    """Regions a picture, at most; 20 makes a quick run on a CPU."""
+    batch: Annotated[int, at_least(1)] = 16
+    """Pictures a call for bare and LitServe."""
+
+    def arguments(self) -> list[str]:
+        """Write the options as words of a command line."""
+        given = {f"--{name.replace('_', '-')}": value for name, value in asdict(self).items()}
+        return [word for name, value in given.items() if value is not None for word in (name, str(value))]
+
+    def detector(self) -> Detector:
+        """Load the detector."""
+        return load_detector(
+            self.weights, device=self.device, profile=self.profile, max_proposals=self.max_proposals
+        )
+
+
+def main(
+    kind: Annotated[Kind, Positional, arg(help="bare, plain or locked.")],
+    images: Annotated[Sequence[Path], Positional, arg(help="For bare: files, each as often as named.")] = (),
+    options: Annotated[Options, OmitArgPrefixes] = Options(),
+) -> None:
+    """Serve until the end, or print figures as JSON (bare)."""
+    detector = options.detector()
+    if kind is Kind.BARE:
+        json.dump(in_process(detector, images, options.batch), sys.stdout)
         return
-    lock = threading.Lock() if given.kind == "locked" else nullcontext()
+    lock = threading.Lock() if kind is Kind.LOCKED else nullcontext()
     uvicorn.run(
         plain_app(detector, lock), port=int(os.environ.get("DETECTOR_PORT", "8000")), log_level="warning"
     )
 
 
-def add_options(parser: argparse.ArgumentParser) -> None:
-    """What every contender is told."""
-    parser.add_argument("--weights", type=Path)
-    parser.add_argument("--device", default="auto")
-    parser.add_argument("--profile", default="balanced")
-    parser.add_argument("--max-proposals", type=int)
-    parser.add_argument("--batch", type=int, default=16, help="most pictures a call")
-
-
-def settings_of(given: argparse.Namespace) -> dict[str, Any]:
-    """The Detector's."""
-    return {"device": given.device, "profile": given.profile, "max_proposals": given.max_proposals}
-
-
-def in_process(detector: Detector, paths: list[Path], batch: int) -> dict[str, Any]:
+def in_process(detector: Detector, paths: Sequence[Path], batch: int) -> dict[str, Any]:
     """Seconds of every picture on its own, and of all of them in calls of ``batch``; bytes to dicts."""
     files = {path: path.read_bytes() for path in paths}
     bodies = [files[path] for path in paths]
@@ -112,4 +136,4 @@ def reply(detector: Detector, found: Detections) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

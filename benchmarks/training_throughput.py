@@ -8,7 +8,6 @@ paper's has none, no response normalisation, and 3x3 for 5x5 convolutions. The l
 reads, cuts and distorts of JPEG pictures of 500 x 375 pixels.
 """
 
-import argparse
 import os
 import statistics
 import tempfile
@@ -22,6 +21,7 @@ from PIL import Image
 from torch import nn
 from torchvision.models import GoogLeNet as TorchvisionNetwork
 
+from detector.cli.options import run_script
 from detector.inference.engine import choose_device, choose_precision
 from detector.models.backbone import Backbone
 from detector.models.convert_bvlc import PREPROCESSING
@@ -39,33 +39,26 @@ from training.trainer.left_out import BrokenImages
 CLASSES = 200
 
 
-def main() -> None:
-    """One table."""
-    parser = argparse.ArgumentParser(
-        description="Training's throughput, ours against torchvision's googlenet."
-    )
-    parser.add_argument("--batch", type=int, default=32)
-    parser.add_argument("--runs", type=int, default=5)
-    parser.add_argument("--device", default="auto")
-    given = parser.parse_args()
-    device = choose_device(given.device)
-    precision = str(choose_precision("auto", device)).removeprefix("torch.")
-    where = torch.cuda.get_device_name(device) if device.type == "cuda" else f"{os.cpu_count()} CPU cores"
+def main(batch: int = 32, runs: int = 5, device: str = "auto") -> None:
+    """Training's throughput, ours against torchvision's googlenet."""
+    chosen = choose_device(device)
+    precision = str(choose_precision("auto", chosen)).removeprefix("torch.")
+    where = torch.cuda.get_device_name(chosen) if chosen.type == "cuda" else f"{os.cpu_count()} CPU cores"
     print(
-        f"{where}, {torch.get_num_threads()} threads, {precision}, minibatches of {given.batch}, "
-        f"median of {given.runs} runs"
+        f"{where}, {torch.get_num_threads()} threads, {precision}, minibatches of {batch}, "
+        f"median of {runs} runs"
     )
     print(f"{'':<44}{'ours':>10}{'torchvision':>13}")
     cases: list[tuple[str, Callable[[bool], Callable[[], object]]]] = [
-        ("pretraining, pictures/s", lambda peer: pretraining(peer, given.batch, device)),
-        ("fine-tuning all stages, regions/s", lambda peer: finetuning(peer, "", given.batch, device)),
-        ("fine-tuning after pool4, regions/s", lambda peer: finetuning(peer, "pool4", given.batch, device)),
+        ("pretraining, pictures/s", lambda peer: pretraining(peer, batch, chosen)),
+        ("fine-tuning all stages, regions/s", lambda peer: finetuning(peer, "", batch, chosen)),
+        ("fine-tuning after pool4, regions/s", lambda peer: finetuning(peer, "pool4", batch, chosen)),
     ]
     for name, make in cases:
-        ours, theirs = _rates([make(False), make(True)], given.batch, given.runs, device)
+        ours, theirs = _rates([make(False), make(True)], batch, runs, chosen)
         print(f"{name:<44}{ours:>10.1f}{theirs:>13.1f}", flush=True)
     with tempfile.TemporaryDirectory() as folder:
-        (rate,) = _rates([reading(Path(folder), given.batch)], given.batch, given.runs, torch.device("cpu"))
+        (rate,) = _rates([reading(Path(folder), batch)], batch, runs, torch.device("cpu"))
     print(f"{'reading by one process, images/s':<44}{rate:>10.1f}")
 
 
@@ -157,4 +150,4 @@ def _rates(steps: Sequence[Callable[[], object]], batch: int, runs: int, device:
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

@@ -20,17 +20,17 @@ import numpy as np
 import psutil
 import torch
 import typer
+from api.protocol.tasks import ClassifyTask, DetectTask, Task
+from api.worker.settings import worker_settings
 from PIL import Image
 from torch import Tensor, nn
 
 from api.frontend.settings import Settings
-from api.protocol.tasks import ClassifyTask, DetectTask, Task
 from api.worker.fair_queue import RequestHandle
 from api.worker.handlers import handle_task
 from api.worker.loaded_model import LoadedModel, load_model
 from api.worker.preprocessing_pool import PreprocessingPool
 from api.worker.scheduler import Scheduler
-from api.worker.settings import worker_settings
 from api.worker.task_runner import TaskRunner
 from detector.cli.options import run_script
 from detector.inference.classifier import Classifier

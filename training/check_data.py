@@ -7,10 +7,11 @@
 Ends with status 1 if something has to be left out, 0 otherwise.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
-import typer
+from tyro.conf import Positional, UseAppendAction, arg
 
 from detector.cli.options import run_script
 from detector.datasets.open import Format, open_dataset
@@ -23,17 +24,16 @@ from training.trainer.script import naming, one_line_errors
 
 
 def main(
-    data: Annotated[Path, typer.Argument(help="Folder of the data set.")],
-    format: Annotated[Format | None, typer.Option(help="Its layout; if not given, it is looked for.")] = None,
+    data: Annotated[Path, Positional, arg(help="Folder of the data set.")],
+    format: Annotated[Format | None, arg(help="Its layout; if not given, it is looked for.")] = None,
     split: Annotated[
-        list[str] | None,
-        typer.Option(help="A split by name, or a list file by path; give it again for more [all splits]."),
-    ] = None,
-    decode: Annotated[
-        bool, typer.Option(help="Decode every picture wholly, and find near-duplicates.")
-    ] = True,
-    report: Annotated[Path | None, typer.Option(help="File for all findings: .json or .csv.")] = None,
-    chart: Annotated[Path | None, typer.Option(help="File for a chart of the objects a class (PNG).")] = None,
+        Sequence[str],
+        UseAppendAction,
+        arg(help="A split by name, or a list file by path; give it again for more [all splits]."),
+    ] = (),
+    decode: Annotated[bool, arg(help="Decode every picture wholly, and find near-duplicates.")] = True,
+    report: Annotated[Path | None, arg(help="File for all findings: .json or .csv.")] = None,
+    chart: Annotated[Path | None, arg(help="File for a chart of the objects a class (PNG).")] = None,
 ) -> None:
     """List every problem of a data set, and say how its classes are balanced."""
     if report is not None and report.suffix not in (".json", ".csv"):
@@ -57,7 +57,7 @@ def main(
                 )
             print(f"chart         {chart}")
     if checked.leaves_out:
-        raise typer.Exit(1)
+        raise SystemExit(1)
 
 
 if __name__ == "__main__":

@@ -4,13 +4,14 @@ python training/evaluate_cls.py --data ilsvrc --weights googlenet.safetensors --
 """
 
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
 import numpy as np
-import typer
 from tqdm import tqdm
+from tyro.conf import UseAppendAction, arg
 
 from detector.cli.options import run_script
 from detector.datasets.formats.ilsvrc_cls import read_ilsvrc_cls
@@ -27,17 +28,17 @@ from training.trainer.script import one_line_errors
 
 
 def main(
-    data: Annotated[Path, typer.Option(help="The folder that holds ILSVRC/ in its official layout.")],
-    weights: Annotated[list[Path] | None, typer.Option(help="Checkpoint; give it again for more.")] = None,
-    split: Annotated[str, typer.Option(help="train or val.")] = "val",
-    crops: Annotated[int, typer.Option(help="Views a picture: 1, 10 or 144.")] = 1,
+    data: Annotated[Path, arg(help="The folder that holds ILSVRC/ in its official layout.")],
+    weights: Annotated[Sequence[Path], UseAppendAction, arg(help="Checkpoint; give it again for more.")] = (),
+    split: Annotated[str, arg(help="train or val.")] = "val",
+    crops: Annotated[int, arg(help="Views a picture: 1, 10 or 144.")] = 1,
     exclude: Annotated[
-        list[Path] | None, typer.Option(help="List file of pictures to leave out, as in ImageSets.")
-    ] = None,
-    on_problem: Annotated[OnProblem, typer.Option(help="At a broken picture: stop, or report and go on.")] = (
+        Sequence[Path], UseAppendAction, arg(help="List file of pictures to leave out, as in ImageSets.")
+    ] = (),
+    on_problem: Annotated[OnProblem, arg(help="At a broken picture: stop, or report and go on.")] = (
         OnProblem.REPORT
     ),
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
+    device: Annotated[str, arg(help="auto, cpu, cuda or cuda:N.")] = "auto",
 ) -> None:
     """Print top-1 and top-5 accuracy, one line a classifier."""
     with one_line_errors():

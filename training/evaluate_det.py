@@ -18,9 +18,9 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Annotated, Any
 
-import typer
+from tyro.conf import UseAppendAction, arg
 
-from detector.cli.options import run_script
+from detector.cli.options import at_least, run_script
 from detector.datasets.annotated_image import AnnotatedImage
 from detector.datasets.open import Format
 from detector.datasets.pixels import load_image
@@ -47,68 +47,66 @@ _SECONDS_OF_A_PART = (
 
 
 def main(
-    data: Annotated[Path, typer.Option(help="The folder of the data set.")],
-    weights: Annotated[list[Path] | None, typer.Option(help="Checkpoint; give it again for more.")] = None,
+    data: Annotated[Path, arg(help="The folder of the data set.")],
+    weights: Annotated[Sequence[Path], UseAppendAction, arg(help="Checkpoint; give it again for more.")] = (),
     profile: Annotated[
-        list[Profile] | None,
-        typer.Option(
+        Sequence[Profile],
+        UseAppendAction,
+        arg(
             help="Where to look; give it again for more. If not given, balanced for weights with a MultiBox "
             "head, else search. With several, regions that they share are scored once, and the seconds of "
             "each are those of its proposals plus so many regions at the measured seconds a region."
         ),
-    ] = None,
+    ] = (),
     split: Annotated[
-        str | None, typer.Option(help="A split of the data, or a list file [val, else test, else all].")
+        str | None, arg(help="A split of the data, or a list file [val, else test, else all].")
     ] = None,
     max_proposals: Annotated[
-        int | None, typer.Option(help="Regions a picture; if not given, each profile's own number.", min=1)
+        int | None, at_least(1), arg(help="Regions a picture; if not given, each profile's own number.")
     ] = None,
-    blacklist: Annotated[Path | None, typer.Option(help="ILSVRC's official blacklist of the split.")] = None,
-    on_problem: Annotated[OnProblem, typer.Option(help="At a broken picture: stop, or report and go on.")] = (
+    blacklist: Annotated[Path | None, arg(help="ILSVRC's official blacklist of the split.")] = None,
+    on_problem: Annotated[OnProblem, arg(help="At a broken picture: stop, or report and go on.")] = (
         OnProblem.REPORT
     ),
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
-    record: Annotated[
-        bool, typer.Option(help="Write each detector's mAP into its checkpoint's metadata.")
-    ] = False,
-    every: Annotated[int, typer.Option(help="Measure every Nth picture only.", min=1)] = 1,
-    format: Annotated[Format | None, typer.Option(help="The data's layout, if looking cannot tell.")] = None,
+    device: Annotated[str, arg(help="auto, cpu, cuda or cuda:N.")] = "auto",
+    record: Annotated[bool, arg(help="Write each detector's mAP into its checkpoint's metadata.")] = False,
+    every: Annotated[int, at_least(1), arg(help="Measure every Nth picture only.")] = 1,
+    format: Annotated[Format | None, arg(help="The data's layout, if looking cannot tell.")] = None,
     rule: Annotated[
-        list[RuleName] | None,
-        typer.Option(
-            help="By what rule; give it again for more. If not given, that of the data, and COCO's."
-        ),
-    ] = None,
+        Sequence[RuleName],
+        UseAppendAction,
+        arg(help="By what rule; give it again for more. If not given, that of the data, and COCO's."),
+    ] = (),
     scoring: Annotated[
-        list[str] | None,
-        typer.Option(
+        Sequence[str],
+        UseAppendAction,
+        arg(
             help="How detections are made: NAME:key=value,key=value changes the weights' own scoring "
             "(box_regression, fit_power, context_power, flip, refine, nms_iou, vote_iou, ...), NAME: leaves "
             "it. Give it again for more in the same run: regions are looked at once for all."
         ),
-    ] = None,
+    ] = (),
     ensemble: Annotated[
         bool,
-        typer.Option(
-            "--ensemble",
+        arg(
             help="All weights as one detector: the first alone, the first two, ... up to all, in one run. "
-            "Each network sees a region once, and what networks have in common runs once for all.",
+            "Each network sees a region once, and what networks have in common runs once for all."
         ),
     ] = False,
     results: Annotated[
-        list[Path] | None,
-        typer.Option(
+        Sequence[Path],
+        UseAppendAction,
+        arg(
             help="Detections in a file (.txt: ILSVRC's form, .json: COCO's), run by no weights. Annotations "
             "are enough: no picture's file is needed where its annotation states its size."
         ),
-    ] = None,
+    ] = (),
     save_results: Annotated[
-        Path | None, typer.Option(help="Write the detections there (.txt: ILSVRC's form, .json: COCO's).")
+        Path | None, arg(help="Write the detections there (.txt: ILSVRC's form, .json: COCO's).")
     ] = None,
-    json_file: Annotated[Path | None, typer.Option("--json", help="Write all figures there.")] = None,
+    json_file: Annotated[Path | None, arg(name="json", help="Write all figures there.")] = None,
     cache: Annotated[
-        Path | None,
-        typer.Option(help="Keep the detections of each picture there: a run that is killed goes on."),
+        Path | None, arg(help="Keep the detections of each picture there: a run that is killed goes on.")
     ] = None,
 ) -> None:
     """Print AP of every class, where mAP is lost, and one line a detector, profile and scoring."""

@@ -13,9 +13,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
-import typer
+from tyro.conf import UseAppendAction, arg
 
-from detector.cli.options import run_script
+from detector.cli.options import at_least, run_script
 from detector.datasets.annotated_image import AnnotatedImage
 from detector.datasets.open import Format
 from detector.datasets.problems import OnProblem, left_out
@@ -44,31 +44,29 @@ FIGURES, CHART = "proposals.json", "proposals.png"
 
 
 def main(
-    data: Annotated[Path, typer.Option(help="The folder of the data set.")],
+    data: Annotated[Path, arg(help="The folder of the data set.")],
     split: Annotated[
-        str | None, typer.Option(help="A split of the data, or a list file [val, else test, else all].")
+        str | None, arg(help="A split of the data, or a list file [val, else test, else all].")
     ] = None,
     weights: Annotated[
-        Path | None,
-        typer.Option(help="Checkpoint whose MultiBox head to measure; the shipped one if not given."),
+        Path | None, arg(help="Checkpoint whose MultiBox head to measure; the shipped one if not given.")
     ] = None,
     method: Annotated[
-        list[str] | None,
-        typer.Option(
+        Sequence[str],
+        UseAppendAction,
+        arg(
             help=f"Give it again for more: {', '.join(search_methods())}; and with a MultiBox head multibox, "
             "profile-fast, profile-balanced, profile-paper. If not given, search-fast, search-fast-2x and "
             "all that the weights hold."
         ),
-    ] = None,
-    every: Annotated[int, typer.Option(help="Measure every Nth picture only.", min=1)] = 1,
-    out: Annotated[Path, typer.Option(help="Folder for proposals.json and proposals.png.")] = Path(
-        "runs/proposals"
-    ),
-    on_problem: Annotated[OnProblem, typer.Option(help="At a broken picture: stop, or report and go on.")] = (
+    ] = (),
+    every: Annotated[int, at_least(1), arg(help="Measure every Nth picture only.")] = 1,
+    out: Annotated[Path, arg(help="Folder for proposals.json and proposals.png.")] = Path("runs/proposals"),
+    on_problem: Annotated[OnProblem, arg(help="At a broken picture: stop, or report and go on.")] = (
         OnProblem.REPORT
     ),
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
-    format: Annotated[Format | None, typer.Option(help="The data's layout [found by looking].")] = None,
+    device: Annotated[str, arg(help="auto, cpu, cuda or cuda:N.")] = "auto",
+    format: Annotated[Format | None, arg(help="The data's layout [found by looking].")] = None,
 ) -> None:
     """Print what each method covers at several budgets of boxes, and what a union gains."""
     with one_line_errors():

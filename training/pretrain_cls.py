@@ -8,12 +8,13 @@ after a kill, it goes on where it was.
 """
 
 import dataclasses
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
-import typer
+from tyro.conf import OmitArgPrefixes, arg
 
-from detector.cli.options import run_script
+from detector.cli.options import DefaultFrom, at_least, option_given, run_script
 from detector.io.terminal_text import valid_name
 from detector.models.checkpoint import load_checkpoint
 from training.classification.augmentation import ColorJitter, PatchSettings
@@ -22,7 +23,6 @@ from training.classification.dataset import read_labelled_images
 from training.classification.pretraining import pretrain_classifier
 from training.classification.task import PretrainRecipe
 from training.trainer.distributed import leave_world
-from training.trainer.optimization import Averaging, Decay
 from training.trainer.run_folder import check_run_folder, run_folder
 from training.trainer.script import one_line_errors
 
@@ -30,52 +30,33 @@ FINE_RATE = 0.001
 """The rate with --init: for weights that are trained already."""
 
 
+def _usual_recipe(arguments: Sequence[str]) -> PretrainRecipe:
+    """Choose the recipe that the options change: with ``--init`` the rate is small."""
+    return PretrainRecipe() if option_given(arguments, "--init") is None else PretrainRecipe(rate=FINE_RATE)
+
+
 def main(
-    data: Annotated[Path, typer.Option(help="The folder that holds ILSVRC/, or one folder a class.")],
-    output: Annotated[Path, typer.Option(help="Folder for the log, the state and the checkpoints.")],
-    init: Annotated[Path | None, typer.Option(help="Checkpoint to go on from [from scratch].")] = None,
-    epochs: Annotated[int, typer.Option(help="How often each picture is seen.", min=1)] = (
-        PretrainRecipe.epochs
-    ),
-    batch: Annotated[int, typer.Option(help="Pictures a minibatch, over all devices.", min=1)] = (
-        PretrainRecipe.batch
-    ),
-    accumulate: Annotated[int, typer.Option(help="Pieces a minibatch is run in, to save memory.", min=1)] = (
-        PretrainRecipe.accumulate
-    ),
-    rate: Annotated[
-        float | None, typer.Option(help=f"Learning rate [{PretrainRecipe.rate}; with --init {FINE_RATE}].")
-    ] = None,
-    decay: Annotated[Decay, typer.Option(help="How the rate falls.")] = PretrainRecipe.decay,
-    averaging: Annotated[Averaging, typer.Option(help="Which average of the weights is the result.")] = (
-        PretrainRecipe.averaging
-    ),
-    least_area: Annotated[float, typer.Option(help="Least share of a picture that a patch shows.")] = (
+    data: Annotated[Path, arg(help="The folder that holds ILSVRC/, or one folder a class.")],
+    output: Annotated[Path, arg(help="Folder for the log, the state and the checkpoints.")],
+    init: Annotated[Path | None, arg(help="Checkpoint to go on from [from scratch].")] = None,
+    least_area: Annotated[float, arg(help="Least share of a picture that a patch shows.")] = (
         PatchSettings.least
     ),
-    distortion: Annotated[bool, typer.Option(help="Change light and colours.")] = True,
+    distortion: Annotated[bool, arg(help="Change light and colours.")] = True,
     overfit: Annotated[
         int,
-        typer.Option(help="To check a set-up: learn so many pictures by heart, and measure on these.", min=0),
+        at_least(0),
+        arg(help="To check a set-up: learn so many pictures by heart, and measure on these."),
     ] = 0,
-    measure_every: Annotated[int, typer.Option(help="Epochs between measures.", min=1)] = (
-        PretrainRecipe.validate_every
-    ),
-    patience: Annotated[
-        int, typer.Option(help="Stop after so many measures without a higher top-1; 0 never does.", min=0)
-    ] = PretrainRecipe.patience,
-    save_every: Annotated[int, typer.Option(help="Iterations between saved states.", min=1)] = (
-        PretrainRecipe.save_every
-    ),
     max_broken: Annotated[
-        int, typer.Option(help="Pictures that may be unreadable (but a tenth of the set at most).", min=0)
+        int, at_least(0), arg(help="Pictures that may be unreadable (but a tenth of the set at most).")
     ] = 100,
-    name: Annotated[str, typer.Option(help="Name of the classifier.")] = "googlenet",
-    seed: Annotated[int, typer.Option(help="One seed, one result.")] = PretrainRecipe.seed,
+    name: Annotated[str, arg(help="Name of the classifier.")] = "googlenet",
     workers: Annotated[
-        int | None, typer.Option(help="Processes that read pictures ahead [by the device].", min=0)
+        int | None, at_least(0), arg(help="Processes that read pictures ahead [by the device].")
     ] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
+    device: Annotated[str, arg(help="auto, cpu, cuda or cuda:N.")] = "auto",
+    recipe: Annotated[PretrainRecipe, OmitArgPrefixes, DefaultFrom(_usual_recipe)] = PretrainRecipe(),  # noqa: B008 (frozen)
 ) -> None:
     """Train, print top-1 and top-5 accuracy, and write OUTPUT/best.safetensors and last.safetensors."""
     try:
@@ -84,19 +65,7 @@ def main(
             augmentation = Augmentation(
                 PatchSettings(least=least_area), ColorJitter() if distortion else None
             )
-            recipe = PretrainRecipe(
-                epochs=epochs,
-                batch=batch,
-                accumulate=accumulate,
-                rate=rate if rate is not None else PretrainRecipe.rate if init is None else FINE_RATE,
-                decay=decay,
-                averaging=averaging,
-                augmentation=None if overfit else augmentation,
-                validate_every=measure_every,
-                patience=patience,
-                save_every=save_every,
-                seed=seed,
-            )
+            recipe = dataclasses.replace(recipe, augmentation=None if overfit else augmentation)
             start = load_checkpoint(init) if init is not None else None
             labelled = read_labelled_images(data)
             if overfit:

@@ -10,8 +10,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
-import typer
 from tqdm import tqdm
+from tyro.conf import OmitArgPrefixes, UseAppendAction, arg
 
 from detector.cli.options import run_script
 from detector.datasets.annotated_image import Dataset
@@ -34,46 +34,39 @@ from training.trainer.script import one_line_errors
 
 def main(
     data: Annotated[
-        list[Path],
-        typer.Option(help="Folder of ILSVRC or of a data set in any layout; give it again for more."),
+        Sequence[Path],
+        UseAppendAction,
+        arg(
+            help="Folder of ILSVRC or of a data set in any layout; give it again for more.",
+            help_behavior_hint="(required)",
+        ),
     ],
-    output: Annotated[Path, typer.Option(help="Folder for the log, the state and the checkpoint.")],
-    init: Annotated[Path, typer.Option(help="Checkpoint whose trunk is used and kept as it is.")] = SHIPPED,
-    format: Annotated[Format | None, typer.Option(help="Layout of --data [found by looking].")] = None,
+    output: Annotated[Path, arg(help="Folder for the log, the state and the checkpoint.")],
+    init: Annotated[Path, arg(help="Checkpoint whose trunk is used and kept as it is.")] = SHIPPED,
+    format: Annotated[Format | None, arg(help="Layout of --data [found by looking].")] = None,
     split: Annotated[
-        str | None,
-        typer.Option(help="Split of --data, or a list file [train of ILSVRC, of other layouts all]."),
+        str | None, arg(help="Split of --data, or a list file [train of ILSVRC, of other layouts all].")
     ] = None,
     val: Annotated[
         Path | None,
-        typer.Option(help="Folder of the data set that is measured [the first of --data that has DET/val]."),
+        arg(help="Folder of the data set that is measured [the first of --data that has DET/val]."),
     ] = None,
-    val_format: Annotated[Format | None, typer.Option(help="Layout of --val [found by looking].")] = None,
+    val_format: Annotated[Format | None, arg(help="Layout of --val [found by looking].")] = None,
     val_split: Annotated[
         str | None,
-        typer.Option(help="Split of --val, or a list file [val, else test, else all; of ILSVRC DET's val]."),
+        arg(help="Split of --val, or a list file [val, else test, else all; of ILSVRC DET's val]."),
     ] = None,
     exclude: Annotated[
-        list[Path] | None, typer.Option(help="List file of pictures to leave out, as in ImageSets.")
-    ] = None,
-    iterations: Annotated[int, typer.Option(help="Minibatches.", min=1)] = MultiBoxRecipe.iterations,
-    batch: Annotated[int, typer.Option(help="Pictures a minibatch.", min=1)] = MultiBoxRecipe.batch,
-    rate: Annotated[float, typer.Option(help="Learning rate.")] = MultiBoxRecipe.rate,
-    shapes: Annotated[int, typer.Option(help="Shapes of priors, by k-means.", min=1)] = MultiBoxRecipe.shapes,
-    patience: Annotated[
-        int, typer.Option(help="Stop after so many epochs without a higher recall; 0 never does.", min=0)
-    ] = MultiBoxRecipe.patience,
-    on_problem: Annotated[OnProblem, typer.Option(help="At a broken picture: stop, or report and go on.")] = (
+        Sequence[Path], UseAppendAction, arg(help="List file of pictures to leave out, as in ImageSets.")
+    ] = (),
+    on_problem: Annotated[OnProblem, arg(help="At a broken picture: stop, or report and go on.")] = (
         OnProblem.REPORT
     ),
-    seed: Annotated[int, typer.Option(help="One seed, one result.")] = MultiBoxRecipe.seed,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
+    device: Annotated[str, arg(help="auto, cpu, cuda or cuda:N.")] = "auto",
+    recipe: Annotated[MultiBoxRecipe, OmitArgPrefixes] = MultiBoxRecipe(),  # noqa: B008 (frozen)
 ) -> None:
     """Train, print recall on what is measured each epoch, and write OUTPUT/detector.safetensors."""
     with one_line_errors():
-        recipe = MultiBoxRecipe(
-            iterations=iterations, batch=batch, rate=rate, shapes=shapes, patience=patience, seed=seed
-        )
         check_run_folder(output, [init, *(exclude or [])], [*data, *([val] if val else [])])
         start = load_checkpoint(init)
         if val is None and (val_format or val_split):

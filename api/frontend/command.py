@@ -14,6 +14,8 @@ import threading
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
+from detector.cli.entry import needs_extra
+
 if TYPE_CHECKING:
     from pydantic import ValidationError
 
@@ -64,22 +66,14 @@ METAVARS = {
 def serve(arguments: Sequence[str], name: str = "detector serve") -> int:
     """Serve detection and classification over HTTP.
 
-    Returns the exit status: that of :func:`api.frontend.server.run`, 1 if packages are missing, 2 for wrong
-    settings.
-    Raises SystemExit as argparse does: 0 after ``--help``, 2 for an option that is none.
+    Returns the exit status: that of :func:`api.frontend.server.run`, 2 for wrong settings. Raises SystemExit
+    where packages are missing, and as argparse does: 0 after ``--help``, 2 for an option that is none.
     """
     if hasattr(signal, "SIGHUP") and threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGHUP, signal.SIG_IGN)  # until there are weights to switch; it would end this
-    try:
+    with needs_extra("api", "the service"):
         from api.frontend.server import run
         from api.frontend.settings import Settings
-    except ModuleNotFoundError as error:
-        print(
-            f"error: the service needs the package '{error.name}', which is not installed: "
-            "pip install 'googlenet-detector[api]'",
-            file=sys.stderr,
-        )
-        return 1
     settings = read_settings(Settings, arguments, name)
     return 2 if settings is None else run(settings)
 

@@ -36,7 +36,7 @@ def weights(settings: Mapping[str, object], *, seconds: float = 8) -> Trial:
             for name, data in files.items():
                 next_one = Path(folder) / "next.safetensors"
                 next_one.write_bytes(data)
-                command = [sys.executable, "-m", "detector.cli.commands", "weights", "verify", str(next_one)]
+                command = [sys.executable, "-m", "detector.cli.entry", "weights", "verify", str(next_one)]
                 done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
                 clean = done.returncode != 0 and "Traceback" not in done.stderr
                 refused += clean

@@ -19,6 +19,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from detector.cli.entry import reason
 from detector.cli.standard_streams import output_is_lost
 from detector.errors import DetectorError, ImageError, ParameterError, WriteError
 from detector.io.atomic_write import check_writable, write_whole
@@ -214,13 +215,6 @@ class ImageRun:
                     return
                 _tell(f"{error}; the results follow on standard output")
         print(text, flush=True)
-
-
-def reason(error: DetectorError | OSError) -> str:
-    """Say why something failed; of the system's errors, without number and file name."""
-    if isinstance(error, DetectorError) or not error.strerror:
-        return str(error)
-    return error.strerror[:1].lower() + error.strerror[1:]
 
 
 def _is_standard_output(path: Path) -> bool:

@@ -6,9 +6,8 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import torch
-import typer
+from tyro.conf import Positional, arg
 
-from detector.cli.options import PLAIN
 from detector.inference.scoring import Scoring
 from detector.io.atomic_write import check_writable
 from detector.io.output_paths import check_apart
@@ -29,8 +28,6 @@ from detector.models.transfer import attach_multibox_head
 from detector.pretrained import SHIPPED
 from detector.structures.classes import ClassList, ilsvrc_cls
 
-weights = typer.Typer(help="Import, show and verify weights files.", no_args_is_help=True, **PLAIN)
-
 
 class Kind(StrEnum):
     """Whose weights are imported."""
@@ -46,14 +43,13 @@ class Precision(StrEnum):
     FLOAT32 = "float32"
 
 
-@weights.command("import")
 def import_weights(
     kind: Annotated[
-        Kind, typer.Argument(help="bvlc: an .npz of Caffe's arrays; torchvision: its state dict.")
+        Kind, Positional, arg(help="bvlc: an .npz of Caffe's arrays; torchvision: its state dict.")
     ],
-    source: Annotated[Path, typer.Argument(help="File to read.")],
-    target: Annotated[Path, typer.Argument(help="Checkpoint to write (.safetensors).")],
-    precision: Annotated[Precision, typer.Option(help="How to store the weights.")] = Precision.FLOAT16,
+    source: Annotated[Path, Positional, arg(help="File to read.")],
+    target: Annotated[Path, Positional, arg(help="Checkpoint to write (.safetensors).")],
+    precision: Annotated[Precision, arg(help="How to store the weights.")] = Precision.FLOAT16,
 ) -> None:
     """Turn foreign GoogLeNet weights into a checkpoint."""
     _check_target(target, source)
@@ -85,20 +81,18 @@ def import_weights(
     _save(target, checkpoint, precision)
 
 
-@weights.command()
 def add_multibox(
-    source: Annotated[Path, typer.Argument(help="Checkpoint without a MultiBox head.")],
-    giver: Annotated[Path, typer.Argument(help="Checkpoint that has one, on the same trunk.")],
-    target: Annotated[Path, typer.Argument(help="Checkpoint to write (.safetensors).")],
-    precision: Annotated[Precision, typer.Option(help="How to store the weights.")] = Precision.FLOAT16,
+    source: Annotated[Path, Positional, arg(help="Checkpoint without a MultiBox head.")],
+    giver: Annotated[Path, Positional, arg(help="Checkpoint that has one, on the same trunk.")],
+    target: Annotated[Path, Positional, arg(help="Checkpoint to write (.safetensors).")],
+    precision: Annotated[Precision, arg(help="How to store the weights.")] = Precision.FLOAT16,
 ) -> None:
     """Give a checkpoint the MultiBox head of another whose trunk is the same as far as the head reads it."""
     _check_target(target, source, giver)
     _save(target, attach_multibox_head(load_checkpoint(source), load_checkpoint(giver)), precision)
 
 
-@weights.command()
-def show(path: Annotated[Path, typer.Argument(help="Checkpoint.")] = SHIPPED) -> None:
+def show(path: Annotated[Path, Positional, arg(help="Checkpoint.")] = SHIPPED) -> None:
     """Print what a checkpoint says of itself."""
     metadata = read_metadata(path)
     prepare = metadata.preprocessing
@@ -122,8 +116,7 @@ def show(path: Annotated[Path, typer.Argument(help="Checkpoint.")] = SHIPPED) ->
         print(f"{key:<{width}}  {value}")
 
 
-@weights.command()
-def verify(path: Annotated[Path, typer.Argument(help="Checkpoint.")] = SHIPPED) -> None:
+def verify(path: Annotated[Path, Positional, arg(help="Checkpoint.")] = SHIPPED) -> None:
     """Check that a checkpoint is whole and fits its network."""
     metadata = verify_checkpoint(path)
     print(f"{path}: {metadata.name} is whole: checksum, values and shapes are right")

@@ -20,7 +20,7 @@ def _write_nothing() -> None:
     "command",
     [
         pytest.param(["-c", "import detector, torchvision"], id="the library"),
-        pytest.param(["-c", "from detector.cli.commands import main"], id="the command"),
+        pytest.param(["-c", "import detector.cli.detect"], id="the command"),
         pytest.param(["-c", "import api.worker.process"], id="a worker of the service"),
         pytest.param(["-m", "api", "--help"], id="the service"),
         pytest.param(["training/finetune_det.py", "--help"], id="training"),

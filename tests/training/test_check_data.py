@@ -8,11 +8,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import typer
 from PIL import Image
-from typer.testing import CliRunner
 
 from detector.datasets.open import open_dataset
+from tests.run_command import run_command
 from training.check_data import main
 from training.checking.check import check_data, whole_splits
 from training.checking.findings import LEFT_OUT, TITLES
@@ -247,18 +246,11 @@ def test_a_picture_that_vanishes_is_seen_as_unreadable(tmp_path: Path) -> None:
     assert "No such file" in gone.error
 
 
-def run(*arguments: str | Path) -> tuple[int, str]:
-    app = typer.Typer()
-    app.command()(main)
-    result = CliRunner().invoke(app, [str(argument) for argument in arguments])
-    return result.exit_code, result.output
-
-
 def test_the_command_prints_writes_and_says_by_its_status_whether_something_is_lost(
     sound: Path, tmp_path: Path
 ) -> None:
     chart = tmp_path / "chart.png"
-    status, output = run(sound, "--chart", chart)
+    status, output = run_command(main, sound, "--chart", chart)
     assert status == 0
     assert "Nothing has to be left out" in output
     assert Image.open(chart).format == "PNG"
@@ -266,7 +258,7 @@ def test_the_command_prints_writes_and_says_by_its_status_whether_something_is_l
     (sound / "train/03.jpg").unlink()
     annotate(sound / "val/01.xml")
     for report in (tmp_path / "report.json", tmp_path / "report.csv"):
-        status, output = run(sound, "--report", report)
+        status, output = run_command(main, sound, "--report", report)
         assert status == 1
         assert TITLES["missing_image"] in output
         assert "Problems that leave something out: 1." in output
@@ -290,7 +282,7 @@ def test_the_command_prints_writes_and_says_by_its_status_whether_something_is_l
     ],
 )
 def test_the_command_refuses(sound: Path, arguments: list[str], message: str) -> None:
-    status, output = run(sound, *arguments)
+    status, output = run_command(main, sound, *arguments)
     assert status == 1
     assert output.startswith("error: ")
     assert message in output

@@ -4,27 +4,16 @@ from pathlib import Path
 
 import pytest
 import torch
-import typer
-from typer.testing import CliRunner
 
 from detector.models.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from detector.models.from_classifier import from_classifier
 from detector.models.metadata import Metadata
 from detector.models.torchvision_googlenet import TorchvisionGoogLeNet
 from detector.structures.classes import ClassList, ilsvrc_cls
+from tests.run_command import run_command
 from tests.training.labelled_sets import write_ilsvrc_cls
 from training.classification.initialization import PREPROCESSING, fresh, from_checkpoint
 from training.pretrain_cls import main
-
-
-def run(*arguments: object) -> tuple[int, str]:
-    """The script as its users call it, and what it prints."""
-    app = typer.Typer()
-    app.command()(main)
-    done = CliRunner().invoke(app, list(map(str, arguments)))
-    if done.exception is not None and not isinstance(done.exception, SystemExit):
-        raise done.exception
-    return done.exit_code, done.output
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +32,7 @@ def init_path(untrained: Checkpoint, tmp_path_factory: pytest.TempPathFactory) -
 
 def test_going_on_from_a_checkpoint(ilsvrc: Path, init_path: Path, tmp_path: Path) -> None:
     """At a rate of next to nothing: what comes out is what went in, with its preprocessing."""
-    status, said = run(
+    status, said = run_command(main,
         "--data", ilsvrc, "--init", init_path, "--output", tmp_path, "--epochs", 1, "--batch", 2,
         "--rate", 1e-9, "--name", "mine", "--device", "cpu",
     )  # fmt: skip
@@ -63,7 +52,7 @@ def test_going_on_from_a_checkpoint(ilsvrc: Path, init_path: Path, tmp_path: Pat
 
 def test_learning_some_pictures_by_heart(ilsvrc: Path, tmp_path: Path) -> None:
     """They are also what is measured; nothing is cut or distorted."""
-    status, said = run(
+    status, said = run_command(main,
         "--data", ilsvrc, "--output", tmp_path, "--overfit", 2, "--epochs", 1, "--device", "cpu"
     )  # fmt: skip
     assert status == 0, said
@@ -90,7 +79,9 @@ def test_errors_are_one_line(ilsvrc: Path, tmp_path: Path, arguments: list[str],
     if "PEER" in arguments:
         metadata = Metadata("peer", "torchvision-googlenet", PREPROCESSING, ClassList.of(["a", "b"]))
         save_checkpoint(paths["PEER"], Checkpoint(TorchvisionGoogLeNet(2), metadata))
-    status, said = run(*(paths.get(one, one) for one in arguments), "--output", tmp_path / "out")
+    status, said = run_command(
+        main, *(paths.get(one, one) for one in arguments), "--output", tmp_path / "out"
+    )
     assert status == 1
     [line] = [line for line in said.splitlines() if line.startswith("error: ")]
     assert says in line
@@ -99,7 +90,7 @@ def test_errors_are_one_line(ilsvrc: Path, tmp_path: Path, arguments: list[str],
 
 @pytest.mark.parametrize("option", ["--epochs", "--batch", "--accumulate", "--measure-every"])
 def test_settings_below_one_are_mistakes_of_usage(ilsvrc: Path, tmp_path: Path, option: str) -> None:
-    status, said = run("--data", ilsvrc, "--output", tmp_path, option, 0)
+    status, said = run_command(main, "--data", ilsvrc, "--output", tmp_path, option, 0)
     assert status == 2
     assert option in said
 

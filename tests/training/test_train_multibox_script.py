@@ -3,8 +3,6 @@
 from pathlib import Path
 
 import pytest
-import typer
-from typer.testing import CliRunner
 
 from detector.errors import DatasetError
 from detector.inference.loading import load_detector
@@ -14,6 +12,7 @@ from detector.models.checkpoint import (
     verify_checkpoint,
 )
 from detector.structures.classes import ilsvrc_det
+from tests.run_command import run_command
 from tests.training.small_sets import rectangles, write_agnostic, write_ilsvrc, write_voc
 from training.multibox.dataset import read_object_images
 from training.multibox.task import MultiBoxRecipe
@@ -33,19 +32,9 @@ def ilsvrc(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-def run(*arguments: object) -> tuple[int, str]:
-    """The script as its users call it, and what it prints."""
-    app = typer.Typer()
-    app.command()(main)
-    done = CliRunner().invoke(app, list(map(str, arguments)))
-    if done.exception is not None and not isinstance(done.exception, SystemExit):
-        raise done.exception
-    return done.exit_code, done.output
-
-
 def test_the_script_from_end_to_end(ilsvrc: Path, data: Path, init_path: Path, tmp_path: Path) -> None:
     """At its full 224 pixels: what it writes detects. Pictures of DET/val are measured, and not learnt."""
-    status, said = run(
+    status, said = run_command(main,
         "--data", ilsvrc, "--data", data, "--init", init_path, "--output", tmp_path,
         "--iterations", 2, "--batch", 2, "--shapes", 6, "--device", "cpu",
     )  # fmt: skip
@@ -81,7 +70,7 @@ def broken(tmp_path: Path) -> Path:
 
 @pytest.mark.parametrize("name", ["list.txt", "with_suffix.txt"])
 def test_excluded_pictures_are_not_read(broken: Path, init_path: Path, tmp_path: Path, name: str) -> None:
-    status, said = run(
+    status, said = run_command(main,
         "--data", broken, "--init", init_path, "--output", tmp_path / "out", "--exclude", tmp_path / name,
         "--iterations", 2, "--batch", 2, "--shapes", 4, "--device", "cpu",
     )  # fmt: skip
@@ -163,7 +152,7 @@ def test_errors_are_one_line(
 ) -> None:
     given = [str(data) if one == "DATA" else one for one in arguments]
     init = [] if "--init" in given else ["--init", init_path]
-    status, said = run(*given, *init, "--output", tmp_path)
+    status, said = run_command(main, *given, *init, "--output", tmp_path)
     assert status == 1
     [line] = [line for line in said.splitlines() if line.startswith("error: ")]
     assert says in line
@@ -172,6 +161,6 @@ def test_errors_are_one_line(
 
 @pytest.mark.parametrize("option", ["--batch", "--iterations", "--shapes"])
 def test_settings_below_one_are_mistakes_of_usage(data: Path, tmp_path: Path, option: str) -> None:
-    status, said = run("--data", data, "--output", tmp_path, option, 0)
+    status, said = run_command(main, "--data", data, "--output", tmp_path, option, 0)
     assert status == 2
     assert option in said

@@ -8,13 +8,15 @@ import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from tqdm import tqdm
+from tyro.conf import Suppress, arg
 
+from detector.cli.options import at_least
 from detector.errors import DatasetError
 from detector.evaluation.classification import top_k_error
 from detector.inference.classifier import ClassifierHeads
@@ -51,25 +53,29 @@ class PretrainRecipe(TrainingSettings):
     From the paper (arXiv 1409.4842, sections 5 and 6): momentum, 4 % off the rate every 8 epochs, Polyak
     averaging (here over the last quarter), the patches and their color jitter, side classifiers at
     ``auxiliary``; dropout is the network's. Not in the paper: the rate, the size of a minibatch, weight
-    decay, and ``warmup`` iterations of a rising rate (at most a tenth of the run), which a network without
-    batch normalisation needs. A minibatch is run in ``accumulate`` pieces: less memory, the same gradient.
-    After every ``validate_every`` epochs the averaged weights are validated.
+    decay, and ``warmup`` (at most a tenth of the run), which a network without batch normalisation needs.
     """
 
-    epochs: int = 80
-    batch: int = 128
-    accumulate: int = 1
+    epochs: Annotated[int, at_least(1)] = 80
+    """How often each image is seen."""
+    batch: Annotated[int, at_least(1)] = 128
+    """Images a minibatch, over all devices."""
+    accumulate: Annotated[int, at_least(1)] = 1
+    """Run a minibatch in so many pieces: less memory, the same gradient."""
     rate: float = 0.02
-    warmup: int = 2000
+    warmup: Annotated[int, at_least(0)] = 2000
     decay: Decay = Decay.PAPER
     weight_decay: float = 2e-4
     averaging: Averaging = Averaging.POLYAK
     ema_decay: float = 0.999
     average_from: float = 0.75
     auxiliary: float = 0.3
-    augmentation: Augmentation | None = field(default_factory=Augmentation)
-    validate_every: int = 1
-    save_every: int = 500
+    """Weight of the side classifiers."""
+    augmentation: Annotated[Augmentation | None, Suppress] = field(default_factory=Augmentation)
+    """How images are augmented."""
+    validate_every: Annotated[int, at_least(1), arg(name="measure-every")] = 1
+    """Epochs between validations."""
+    save_every: Annotated[int, at_least(1)] = 500
 
 
 class ClassifierLosses(NamedTuple):

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
+from detector.cli.settings_text import settings_error, split_settings
 from detector.errors import ParameterError
 from detector.evaluation.average_precision import DetEvaluation
 from detector.inference.detector import Detector
@@ -106,22 +107,17 @@ def parse_scoring(text: str, own: Scoring) -> tuple[str, Scoring]:
     Without a name it is called by its settings; without settings (``own:``) nothing is changed. Values are
     written as in JSON, words without quotes. Raises ParameterError saying what is wrong.
     """
-    name, colon, settings = text.partition(":")
-    if not colon:
-        name, settings = text, text
+    name, words = split_settings("--scoring", text if ":" in text else f"{text}:{text}")
     changes = {}
-    for part in filter(None, (part.strip() for part in settings.split(","))):
-        key, equals, value = (piece.strip() for piece in part.partition("="))
-        if not equals:
-            raise ParameterError(f"--scoring {text!r}: {part!r} is no key=value, as in nms_iou=0.4,flip=true")
+    for key, word in words.items():
         try:
-            changes[key] = json.loads(value)
+            changes[key] = json.loads(word)
         except (ValueError, RecursionError):
-            changes[key] = value
+            changes[key] = word
     try:
-        return name.strip(), Scoring.from_json({**asdict(own), **changes})
+        return name, Scoring.from_json({**asdict(own), **changes})
     except ParameterError as error:
-        raise ParameterError(f"--scoring {text[:200]!r}: {error}") from error
+        raise settings_error("--scoring", text, error) from error
 
 
 def note_figures(

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from detector.cli.settings_text import settings_error, split_settings
 from detector.datasets.annotated_image import AnnotatedImage, Dataset
 from detector.datasets.formats.agnostic import agnostic_file
 from detector.datasets.formats.values import number
@@ -16,7 +17,7 @@ from detector.datasets.pixels import without_unreadable
 from detector.datasets.problems import OnProblem, Problem
 from detector.datasets.split_names import Role, role_of
 from detector.datasets.splitting import train_and_validation
-from detector.errors import DatasetError, ParameterError
+from detector.errors import DatasetError
 from detector.evaluation.ilsvrc import ILSVRC
 from detector.evaluation.matching import Rule
 from detector.evaluation.voc import VOC
@@ -91,7 +92,7 @@ def further_data(text: str, sampling: SamplingSettings, on_problem: OnProblem) -
         weight = _weight(settings["weight"]) if "weight" in settings else 1.0
         counts = {name: _count(name, settings[name]) for name in _COUNTS if name in settings}
     except ValueError as error:
-        raise ParameterError(f"--also {text!r}: {error}") from error
+        raise settings_error("--also", text, error) from error
     kept = replace(sampling, **counts)
     folder = open_dataset(path, layout)
     split = settings.get("split")
@@ -126,20 +127,12 @@ def _count(name: str, text: str) -> int:
 
 
 def _parsed(text: str) -> tuple[Path, dict[str, str]]:
-    """The folder, and its settings by key."""
+    """Split the text into the folder, whose name may have a colon itself, and its settings by key."""
     if text and os.path.isdir(text):  # noqa: PTH112 (False for a name that no file can have)
         return Path(text), {}
-    path, _, rest = text.partition(":")
-    settings = {}
-    for part in filter(None, (part.strip() for part in rest.split(","))):
-        key, equals, value = (piece.strip() for piece in part.partition("="))
-        if not equals or key not in (*_NUMBERS, *_WORDS):
-            raise ParameterError(
-                f"--also {text!r}: {part!r} is none of {', '.join((*_WORDS, *_NUMBERS))}, each as key=value"
-            )
-        settings[key] = value
+    path, settings = split_settings("--also", text, (*_WORDS, *_NUMBERS))
     if not path:
-        raise ParameterError(f"--also {text!r} names no folder: FOLDER, or FOLDER:key=value,key=value")
+        raise settings_error("--also", text, "names no folder: FOLDER, or FOLDER:key=value,key=value")
     return Path(path), settings
 
 

@@ -5,12 +5,14 @@ import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import torch
 from torch import nn
 from tqdm import tqdm
+from tyro.conf import Suppress
 
+from detector.cli.options import at_least
 from detector.datasets.annotated_image import AnnotatedImage
 from detector.datasets.pixels import load_image
 from detector.evaluation.proposal_recall import proposal_recall
@@ -35,21 +37,24 @@ _IOUS = (0.5, 0.7)
 
 @dataclass(frozen=True)
 class MultiBoxRecipe(TrainingSettings):
-    """Settings of a run: ``iterations`` minibatches of ``batch`` images, of ``size`` x ``size`` pixels.
+    """Settings of a run."""
 
-    ``shapes`` is how many shapes of priors k-means makes of the objects.
-    """
-
-    iterations: int = 4000
-    batch: int = 32
+    iterations: Annotated[int, at_least(1)] = 4000
+    """Minibatches."""
+    batch: Annotated[int, at_least(1)] = 32
+    """Images a minibatch."""
     rate: float = 0.02
-    warmup: int = 200
+    warmup: Annotated[int, at_least(0)] = 200
     weight_decay: float = 1e-4
-    shapes: int = 28
-    size: int = 224
-    save_every: int = 200
-    windows: WindowSettings = field(default_factory=WindowSettings)
-    loss: MultiBoxLossWeights = field(default_factory=MultiBoxLossWeights)
+    shapes: Annotated[int, at_least(1)] = 28
+    """Shapes of priors, by k-means of the objects' sides."""
+    size: Annotated[int, at_least(1)] = 224
+    """Sides of the network's input in pixels."""
+    save_every: Annotated[int, at_least(1)] = 200
+    windows: Annotated[WindowSettings, Suppress] = field(default_factory=WindowSettings)
+    """How windows are drawn."""
+    loss: Annotated[MultiBoxLossWeights, Suppress] = field(default_factory=MultiBoxLossWeights)
+    """Weights of the loss, and thresholds of the matching."""
 
 
 class MultiBoxTask:

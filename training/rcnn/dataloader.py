@@ -7,14 +7,16 @@ after the frozen stages.
 import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from typing import Annotated, NamedTuple, Protocol
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset
+from tyro.conf import arg
 
+from detector.cli.options import at_least
 from training.rcnn.feature_cache import FeatureCache
 from training.rcnn.losses import Targets
 from training.rcnn.sampling import NEAR_IOU, UNKNOWN, WHOLE
@@ -48,24 +50,28 @@ class RegionBatch(NamedTuple):
 class BatchSettings:
     """Regions of each kind in a minibatch (R-CNN, arXiv 1311.2524, section 2.3, has the first two).
 
-    ``near`` is the share of backgrounds that overlap an object, by NEAR_IOU or more: a classifier of images
-    takes a part of an object for the whole. ``balance`` is between 0 (every positive region is equally
-    likely) and 1 (every class is). ``unknown`` regions show objects whose class is not known.
-
-    ``mined`` is the share of backgrounds that are the hardest ones of a pool ``pool`` times as large
-    (Shrivastava et al., arXiv 1604.03540, mine within the minibatch as well): regions that may be an object
-    nobody labelled are never in it. ``images`` is how many images a streamed minibatch is drawn from.
+    ``mined`` are the hardest of a pool (Shrivastava et al., arXiv 1604.03540, mine within the minibatch as
+    well); regions that may be an object nobody labelled are never in it.
     """
 
-    positives: int = 32
-    background: int = 96
-    whole: int = 16
-    unknown: int = 8
-    near: float = 0.5
+    positives: Annotated[int, at_least(1), arg(name="batch-positives")] = 32
+    """Object regions of a minibatch."""
+    background: Annotated[int, at_least(1), arg(name="batch-background")] = 96
+    """Background regions of a minibatch."""
+    whole: Annotated[int, at_least(0), arg(name="batch-whole")] = 16
+    """Whole images of a minibatch, for distillation."""
+    unknown: Annotated[int, at_least(0), arg(name="batch-unknown")] = 8
+    """Regions of a minibatch that show objects whose class is not known."""
+    near: Annotated[float, arg(name="batch-near")] = 0.5
+    """Share of the backgrounds that overlap an object: a classifier of images takes a part for the whole."""
     balance: float = 0.5
+    """0: all object regions are as likely; 1: all classes are."""
     mined: float = 0.0
-    pool: int = 4
-    images: int = 16
+    """Share of the backgrounds that are the hardest of a larger pool."""
+    pool: Annotated[int, at_least(1), arg(name="mined-pool")] = 4
+    """How many times as large that pool is."""
+    images: Annotated[int, at_least(1), arg(name="batch-images")] = 16
+    """Images that a streamed minibatch is drawn from."""
 
     def __post_init__(self) -> None:
         """Raises ParameterError for a setting outside its range."""

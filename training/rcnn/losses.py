@@ -8,11 +8,12 @@ sub-classes of the classifier.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+from tyro.conf import arg
 
 from detector.models.region_network import RegionNetwork, RegionOutput
 from training.rcnn.sampling import POSITIVE_IOU, UNKNOWN, WHOLE
@@ -23,21 +24,23 @@ from training.trainer.optimization import ANY, SHARE, check_ranges
 class LossWeights:
     """Weights of the parts of the loss beside classification, and how its targets are made.
 
-    ``box`` weighs the offsets, ``fit`` the predicted IoU, ``distillation`` the divergence from the classifier
-    before training, ``auxiliary`` the side classifiers. The target of a region is wholly its object's class
-    from an IoU of ``full_iou`` on, and half of it at :data:`POSITIVE_IOU`; ``full_iou`` at that value is
-    R-CNN's rule. ``label_smoothing`` is the share of a target that goes to all classes alike (Szegedy et al.,
-    arXiv 1512.00567, section 7). ``uncertain`` is the weight of background that may be an object which nobody
-    labelled.
+    Label smoothing is that of Szegedy et al., arXiv 1512.00567, section 7.
     """
 
-    box: float = 1.0
-    fit: float = 1.0
+    box: Annotated[float, arg(name="box-weight")] = 1.0
+    """Weight of the boxes' offsets."""
+    fit: Annotated[float, arg(name="fit-weight")] = 1.0
+    """Weight of the predicted IoU."""
     distillation: float = 0.5
+    """How much keeping the init's knowledge of images counts."""
     auxiliary: float = 0.0
+    """Weight of the side classifiers, where their stages are trained."""
     full_iou: float = 0.8
+    """IoU from which on a region's target is wholly its class, half of it at 0.5; 0.5 is R-CNN's rule."""
     label_smoothing: float = 0.0
-    uncertain: float = 0.25
+    """Share of a target that goes to all classes alike."""
+    uncertain: Annotated[float, arg(name="uncertain-weight")] = 0.25
+    """Weight of background that may be an object which nobody labelled."""
 
     def __post_init__(self) -> None:
         """Raises ParameterError for a setting outside its range."""

@@ -2,9 +2,12 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Annotated
 
 import numpy as np
+from tyro.conf import Suppress, arg
 
+from detector.cli.options import at_least
 from detector.datasets.annotated_image import AnnotatedImage
 from detector.errors import ParameterError
 from detector.inference.scoring import Scoring
@@ -28,26 +31,33 @@ SCORING = Scoring(
 class Recipe(TrainingSettings):
     """Settings of a fine-tuning run: they and the data decide its course.
 
-    ``iterations`` minibatches of ``batch``, each run in ``accumulate`` pieces (less memory, the same
-    gradient). ``rate`` is the trunk's, ``head_rate`` that of the classifier and all heads. A stage's rate is
-    ``stage_decay`` times that of the inception stage above it. Stages up to ``frozen_through`` keep their
-    weights ("none" trains all). ``color_jitter`` changes the light and color of images, which are then
-    streamed. Every ``validate_every`` iterations the averaged weights are validated, where there are images
-    for it. ``scoring`` is how the detector scores.
+    The averaged weights are validated where there are images for it.
     """
 
-    iterations: int = 2000
+    iterations: Annotated[int, Suppress] = 2000  # an option of its own, which may depend on the data
+    """Minibatches."""
     rate: float = 0.002
+    """Learning rate of the trunk."""
     head_rate: float = 0.01
+    """Rate of the classifier and the other heads."""
     stage_decay: float = 1.0
+    """A stage's rate, as a share of that of the inception stage above it."""
     frozen_through: str = "pool4"
-    accumulate: int = 1
-    color_jitter: bool = False
-    validate_every: int = 250
+    """Last stage that keeps its weights; 'none' trains all."""
+    accumulate: Annotated[int, at_least(1)] = 1
+    """Run a minibatch in so many pieces: less memory, the same gradient."""
+    color_jitter: Annotated[bool, arg(name="distortion")] = False
+    """Change light and color of the images: they are streamed, not cached."""
+    validate_every: Annotated[int, at_least(1), arg(name="measure-every")] = 250
+    """Iterations between validations."""
     batch: BatchSettings = field(default_factory=BatchSettings)
+    """Regions of each kind in a minibatch."""
     sampling: SamplingSettings = field(default_factory=SamplingSettings)
+    """Regions that are kept of each image."""
     loss: LossWeights = field(default_factory=LossWeights)
-    scoring: Scoring = field(default_factory=lambda: SCORING)
+    """Weights of the parts of the loss."""
+    scoring: Annotated[Scoring, Suppress] = field(default_factory=lambda: SCORING)
+    """How the detector scores."""
 
     def __post_init__(self) -> None:
         """Raises ParameterError for a setting outside its range."""

@@ -4,12 +4,15 @@ Letters for shapes: G ground-truth boxes, R regions.
 """
 
 from dataclasses import dataclass, replace
+from typing import Annotated
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from tyro.conf import Suppress, arg
 
+from detector.cli.options import at_least
 from detector.datasets.annotated_image import AnnotatedImage
 from detector.inference.region_crops import Preprocessing, normalise, warp
 from detector.io.decoding import RGB
@@ -79,15 +82,16 @@ class Regions:
 
 @dataclass(frozen=True)
 class SamplingSettings:
-    """How many regions of an image are kept for training, and the ``seed`` of their choice.
+    """How many regions of an image are kept for training, and the ``seed`` of their choice."""
 
-    ``jitter`` is by which share of its size each side of an object's box is moved at most.
-    """
-
-    positives: int = 12
-    background: int = 24
-    jitter: float = 0.15
-    seed: int = 0
+    positives: Annotated[int, at_least(1), arg(name="kept-positives")] = 12
+    """Object regions kept of each image."""
+    background: Annotated[int, at_least(1), arg(name="kept-background")] = 24
+    """Background regions kept of each image."""
+    jitter: Annotated[float, arg(name="kept-jitter")] = 0.15
+    """By which share of its size each side of an object's box is moved at most."""
+    seed: Annotated[int, Suppress] = 0
+    """Seed of the choice."""
 
 
 def sample_regions(

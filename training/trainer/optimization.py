@@ -4,12 +4,13 @@ import math
 import sys
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any
+from typing import Annotated, Any
 
 import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
+from detector.cli.options import at_least
 from detector.errors import ParameterError
 
 ANY = (0.0, sys.float_info.max)
@@ -41,27 +42,33 @@ class Averaging(StrEnum):
 
 @dataclass(frozen=True)
 class TrainingSettings:
-    """Settings that every training has; a recipe adds those of its task and its own defaults.
+    """Settings that every training has (SGD); a recipe adds those of its task and its own defaults.
 
-    SGD with ``momentum`` and ``weight_decay``; ``rate`` rises over ``warmup`` iterations and falls as
-    ``decay`` says. ``averaging``: ``ema`` keeps ``ema_decay`` of a running average at every iteration,
-    ``polyak`` is the plain mean of the weights from ``average_from``, a share of the run, on; ``none`` takes
-    the last weights. With a ``patience`` the weights of the lowest validation loss are the result, and the
-    run ends after so many validations without a lower one; 0 runs to the end and takes the last. The state is
-    saved every ``save_every`` iterations and after each validation.
+    They are options of the commands: the text below a field is its help.
     """
 
     rate: float = 0.01
-    warmup: int = 100
+    """Learning rate."""
+    warmup: Annotated[int, at_least(0)] = 100
+    """Iterations over which the rate rises."""
     decay: Decay = Decay.COSINE
+    """How rates fall: cosine, paper (-4 % every 8 epochs) or constant."""
     momentum: float = 0.9
+    """Momentum of SGD."""
     weight_decay: float = 5e-4
+    """Weight decay of SGD."""
     averaging: Averaging = Averaging.EMA
+    """What the result is: ema (running average), polyak (mean from --average-from on) or none (the last)."""
     ema_decay: float = 0.998
+    """Share of the running average that each iteration keeps."""
     average_from: float = 0.5
-    patience: int = 0
-    save_every: int = 250
+    """Share of the run after which the mean of polyak begins."""
+    patience: Annotated[int, at_least(0)] = 0
+    """Stop after so many validations without a better one, and take the best weights; 0 never does."""
+    save_every: Annotated[int, at_least(1)] = 250
+    """Iterations between saved states; the state is saved after each validation, too."""
     seed: int = 0
+    """One seed, one result."""
 
     def __post_init__(self) -> None:
         """Raises ParameterError for a setting outside its range."""

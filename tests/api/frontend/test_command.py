@@ -8,7 +8,7 @@ import pytest
 
 from api.frontend.command import METAVARS, SECTIONS, read_settings, serve
 from api.frontend.settings import Settings
-from detector.cli.commands import main
+from detector.cli.entry import main
 
 KEY = "k3y-of-some-client"
 

@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from detector.cli.commands import main
+from detector.cli.entry import main
 from detector.cli.image_run import ImageRun
 from detector.inference.loading import load_detector
 from detector.inference.scoring import Scoring
@@ -41,7 +41,7 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def _run(*arguments: object) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "detector.cli.commands", *map(str, arguments)]
+    command = [sys.executable, "-m", "detector.cli.entry", *map(str, arguments)]
     return subprocess.run(command, capture_output=True, text=True, check=False)
 
 
@@ -449,7 +449,7 @@ def test_an_interrupted_run_keeps_what_it_has_found(
 ) -> None:
     out, drawn = tmp_path / "out.json", tmp_path / "drawn"
     command = [
-        sys.executable, "-m", "detector.cli.commands", "detect", *[str(images / "a.jpg")] * 3000,
+        sys.executable, "-m", "detector.cli.entry", "detect", *[str(images / "a.jpg")] * 3000,
         "--weights", str(multibox_path), "--profile", "fast", "--max-proposals", "2", "--draw", str(drawn),
         *(["--json", str(out)] if with_json else []),
     ]  # fmt: skip
@@ -494,7 +494,7 @@ def test_a_run_that_fails_before_anything_is_found_keeps_the_older_result(
 
 
 def test_a_reader_that_has_enough_ends_the_run_quietly(images: Path, checkpoint_path: Path) -> None:
-    command = [sys.executable, "-m", "detector.cli.commands", "classify", *[str(images / "a.jpg")] * 50]
+    command = [sys.executable, "-m", "detector.cli.entry", "classify", *[str(images / "a.jpg")] * 50]
     with subprocess.Popen(
         [*command, "--weights", str(checkpoint_path)], stdout=subprocess.PIPE, stderr=subprocess.PIPE
     ) as run:

@@ -7,12 +7,11 @@ from pathlib import Path
 
 import pytest
 import torch
-import typer
-from typer.testing import CliRunner
 
 from detector.datasets.open import Format
 from detector.errors import DatasetError, DetectorError, ParameterError
 from detector.models.checkpoint import load_checkpoint, verify_checkpoint
+from tests.run_command import run_command
 from tests.training.small_sets import write_image
 from training.finetune.finetune import FIGURES, REPORT, Plan, make_detector
 from training.finetune.training_data import choose_data
@@ -135,11 +134,9 @@ def test_the_same_command_again_changes_no_weights(made: Plan) -> None:
 def test_the_command_on_a_yolo_set(init_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     root = yolo(tmp_path / "shop")
     monkeypatch.chdir(tmp_path)
-    app = typer.Typer()
-    app.command()(main)
     options = ["--preset", "quick", "--iterations", "2", "--batch-positives", "2", "--batch-background", "2"]
-    result = CliRunner().invoke(app, ["--data", str(root), "--init", str(init_path), *options])
-    assert result.exit_code == 0, result.output
+    status, said = run_command(main, "--data", root, "--init", init_path, *options)
+    assert status == 0, said
     metadata = verify_checkpoint(tmp_path / "runs" / "shop" / "detector.safetensors")
     assert metadata.name == "shop"
     assert metadata.detection is not None

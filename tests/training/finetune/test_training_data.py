@@ -24,8 +24,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def _read(text: str) -> tuple[str, list[str], float, SamplingSettings | None]:
     found = further_data(text, SAMPLING, OnProblem.REPORT)
-    names = [record.image_id for record in found.ingredient.dataset.records]
-    return found.name, names, found.ingredient.weight, found.ingredient.sampling
+    names = [record.image_id for record in found.spec.dataset.records]
+    return found.name, names, found.spec.weight, found.spec.sampling
 
 
 def test_a_folder_alone_is_read_whole_and_sampled_as_the_rest(folder: Path) -> None:
