@@ -95,10 +95,10 @@ class Admission:
         Nothing is held for it yet. Raises ApiError 429 ``overloaded`` with ``Retry-After`` if it could not be
         answered in that time as things stand, or there is no room for it.
         """
-        coming = [one for one in self._reading.values() if one.idle() < _COMING]
+        coming = [ticket for ticket in self._reading.values() if ticket.idle() < _COMING]
         expected = min(len(coming), self._max_requests // 2)
         self._check_number(client, regions, seconds, expected)
-        others = sum(one.held for one in self._tickets() if not self._may_give_way(one))
+        others = sum(ticket.held for ticket in self._tickets() if not self._may_give_way(ticket))
         if others and others + size > self._max_bytes:
             raise self._overloaded(regions, seconds, "the pictures that wait fill the memory set aside")
         if self._working:
@@ -117,8 +117,8 @@ class Admission:
         """As :meth:`Ticket.hold`."""
         more = size - ticket.held
         while more > 0:
-            total = sum(one.held for one in self._tickets())
-            own = sum(one.held for one in self._tickets() if one.client == ticket.client)
+            total = sum(admitted.held for admitted in self._tickets())
+            own = sum(admitted.held for admitted in self._tickets() if admitted.client == ticket.client)
             free = self._max_bytes - total - more
             if total == ticket.held or (
                 free >= 0 and (own == ticket.held or own + more <= _FREE_SHARE * free)
@@ -162,7 +162,7 @@ class Admission:
         return [*self._reading.values(), *self._working.values()]
 
     def _tell(self) -> None:
-        regions = sum(one.regions for one in self._working.values())
+        regions = sum(ticket.regions for ticket in self._working.values())
         self._metrics.pending(len(self._reading) + len(self._working), regions)
 
     def _may_give_way(self, ticket: Ticket) -> bool:
@@ -171,14 +171,14 @@ class Admission:
     def _make_way(self, but: Ticket | None = None, *, for_bytes: bool = False) -> bool:
         """End a request whose body hardly comes: the oldest of the client that has most of them."""
         slow = [
-            one
-            for one in self._reading.values()
-            if one is not but and self._may_give_way(one) and (one.held or not for_bytes)
+            ticket
+            for ticket in self._reading.values()
+            if ticket is not but and self._may_give_way(ticket) and (ticket.held or not for_bytes)
         ]
         if not slow:
             return False
-        numbers = Counter(one.client for one in slow)
-        victim = max(slow, key=lambda one: numbers[one.client])
+        numbers = Counter(ticket.client for ticket in slow)
+        victim = max(slow, key=lambda ticket: numbers[ticket.client])
         del self._reading[victim.number]
         victim.held, victim.gave_way = 0, True
         victim.on_give_way()
@@ -186,7 +186,7 @@ class Admission:
 
     def _check_number(self, client: str, regions: int, seconds: float, expected: int = 0) -> None:
         number = len(self._working) + expected
-        own = sum(one.client == client for one in self._working.values())
+        own = sum(ticket.client == client for ticket in self._working.values())
         if number >= self._max_requests or own >= _FREE_SHARE * (self._max_requests - len(self._working)):
             raise self._overloaded(regions, seconds, f"{number} requests wait already")
 
@@ -195,11 +195,11 @@ class Admission:
         own = regions
         others: Counter[str] = Counter()
         turn = _turns(regions)
-        for one in tickets:
-            if one.client == client:
-                own += min(one.regions, turn)
+        for ticket in tickets:
+            if ticket.client == client:
+                own += min(ticket.regions, turn)
             else:
-                others[one.client] += one.regions
+                others[ticket.client] += ticket.regions
         turn = _turns(own)
         return own + sum(min(work, turn) for work in others.values())
 

@@ -96,7 +96,7 @@ class RequireKey:
 
     def _known(self, sent: list[str]) -> bool:
         digests = [sha256(key.encode()).digest() for key in sent]
-        same = [hmac.compare_digest(one, known) for one in digests for known in self._digests]
+        same = [hmac.compare_digest(digest, known) for digest in digests for known in self._digests]
         return any(same)  # all were compared, so that the time tells nothing
 
 

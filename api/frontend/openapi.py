@@ -31,8 +31,9 @@ JSON:
 
 Boxes are in pixels of the upright picture, its EXIF orientation applied. Of an animation the first frame is
 looked at; `frames` says how many there are. The `kind` of a JSON reply says what it is: `detections`,
-`classes` or `coco` for one picture, `results` for several. Errors are always `{"error": {"code": ...,
-"message": ...}}`: `code` is stable. Every reply states the version of this interface as `X-API-Version`.
+`classes` or `coco` for one picture, `results` for several. Errors are always
+`{"error": {"code": ..., "message": ...}}`: `code` is stable. Every reply states the version of this interface
+as `X-API-Version`.
 """
 
 Responses = dict[int | str, dict[str, Any]]

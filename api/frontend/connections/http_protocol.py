@@ -5,7 +5,6 @@ from time import monotonic
 from typing import Any
 
 import httptools
-from starlette.types import ASGIApp, Receive, Scope, Send
 from uvicorn.config import Config
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 from uvicorn.server import ServerState
@@ -21,6 +20,7 @@ from api.frontend.connections.refusals import (
 )
 from api.frontend.connections.register import Register
 from api.frontend.connections.transport import SoftClosingTransport, UnreadAnswer
+from api.frontend.shutdown import cut_when_cancelled
 
 _MAX_HEADERS = 128
 _MAX_PIPELINED = 8
@@ -113,7 +113,7 @@ class BoundedHttp(HttpToolsProtocol):
             self._socket.close_now()
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
-        super()._start_asgi_task(cycle, _quiet_when_cancelled(cycle, app))  # type: ignore[arg-type]
+        super()._start_asgi_task(cycle, cut_when_cancelled(cycle, app))  # type: ignore[arg-type]
 
     # What the register asks
 
@@ -284,20 +284,6 @@ class BoundedHttp(HttpToolsProtocol):
             self._since = monotonic()
             self._register.idle(self)
         super().on_response_complete()
-
-
-def _quiet_when_cancelled(cycle: RequestResponseCycle, app: ASGIApp) -> ASGIApp:
-    """The app; cancelled amid an answer, as at the service's end, it cuts the connection, which tells the
-    client. uvicorn would also log a traceback."""
-
-    async def answer(scope: Scope, receive: Receive, send: Send) -> None:
-        try:
-            await app(scope, receive, send)
-        except asyncio.CancelledError:
-            cycle.disconnected = True
-            cycle.transport.abort()
-
-    return answer
 
 
 class _Stop(Exception):

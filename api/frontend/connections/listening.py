@@ -25,13 +25,13 @@ def listening_sockets(host: str, port: int) -> list[socket.socket]:
     try:
         if host in _EVERYWHERE:
             return [_everywhere(port)]
-        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        entries = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     except OSError as error:
         raise CannotListen(f"cannot listen on {host or '*'}, port {port}: {_reason(error)}") from error
     sockets: list[socket.socket] = []
     absent: OSError | None = None
     try:
-        for family, address in dict.fromkeys((entry[0], entry[4]) for entry in found):
+        for family, address in dict.fromkeys((entry[0], entry[4]) for entry in entries):
             if port == 0 and sockets:
                 address = (address[0], sockets[0].getsockname()[1], *address[2:])
             try:

@@ -77,12 +77,12 @@ class Register:
         Ends those that have waited for the longest if all together wait with more than is allowed.
         """
         self._unread.setdefault(connection)
-        waiting = sum(one.unread_bytes for one in self._unread)
-        for one in tuple(self._unread):
+        waiting = sum(unread.unread_bytes for unread in self._unread)
+        for waiting_longest in tuple(self._unread):
             if waiting <= self.bounds.unread_bytes or len(self._unread) == 1:
                 break
-            waiting -= one.unread_bytes
-            one.abort("unread_bytes")
+            waiting -= waiting_longest.unread_bytes
+            waiting_longest.abort("unread_bytes")
 
     def read(self, connection: Connection) -> None:
         """The client took the answer, all but a little."""

@@ -180,10 +180,10 @@ class Fetcher:
         )
 
     async def _resolve(self, host: str, port: int) -> Sequence[Address]:
-        found = await asyncio.get_running_loop().run_in_executor(
+        entries = await asyncio.get_running_loop().run_in_executor(
             self._resolvers, lambda: socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
         )
-        return [ip_address(entry[4][0]) for entry in found]
+        return [ip_address(entry[4][0]) for entry in entries]
 
 
 class _CheckedBackend(httpcore.AsyncNetworkBackend):
