@@ -1,4 +1,4 @@
-"""Who is let in: at the head by an estimate, and for good once the pictures are here.
+"""Who is let in: at the head by an estimate, and for good once the images are here.
 
 Work is counted in regions, and how fast it is done is measured: so it is known whether a request can be
 answered in its time. One that cannot is refused at its head, which costs nothing, instead of later, when it
@@ -56,16 +56,16 @@ class Ticket:
         self._admission.hold(self, size)
 
     def start(self, regions: int) -> None:
-        """Its pictures are here, and are so many regions. Raises ApiError 429 where these cannot be done in
-        its time."""
+        """Count its work from now on: its images are here, and are so many regions. Raises ApiError 429 where
+        these cannot be done in its time."""
         self._admission.start(self, regions)
 
     def done(self, regions: int, size: int) -> None:
-        """A picture of so many regions and bytes needs nothing any more."""
+        """Count an image of so many regions and bytes no more."""
         self._admission.done(self, regions, size)
 
     def idle(self) -> float:
-        """For how many seconds nothing worth mentioning has come."""
+        """Return for how many seconds less than a piece worth mentioning has come."""
         return monotonic() - self._progress_at
 
     def __enter__(self) -> "Ticket":
@@ -114,7 +114,7 @@ class Admission:
         return ticket
 
     def hold(self, ticket: Ticket, size: int) -> None:
-        """As :meth:`Ticket.hold`."""
+        """Do what :meth:`Ticket.hold` says."""
         more = size - ticket.held
         while more > 0:
             total = sum(admitted.held for admitted in self._tickets())
@@ -132,7 +132,7 @@ class Admission:
         ticket.held = size
 
     def start(self, ticket: Ticket, regions: int) -> None:
-        """As :meth:`Ticket.start`."""
+        """Do what :meth:`Ticket.start` says."""
         seconds = ticket.deadline - monotonic()
         self._check_number(ticket.client, regions, seconds)
         if (
@@ -147,13 +147,13 @@ class Admission:
         self._tell()
 
     def done(self, ticket: Ticket, regions: int, size: int) -> None:
-        """As :meth:`Ticket.done`."""
+        """Do what :meth:`Ticket.done` says."""
         ticket.regions = max(0, ticket.regions - regions)
         ticket.held = max(0, ticket.held - size)
         self._tell()
 
     def release(self, ticket: Ticket) -> None:
-        """The request is over."""
+        """Forget a request that is over."""
         self._reading.pop(ticket.number, None)
         self._working.pop(ticket.number, None)
         self._tell()
@@ -225,5 +225,5 @@ class Admission:
 
 
 def _turns(regions: int) -> int:
-    """So many regions in whole turns."""
+    """Return so many regions rounded up to whole turns."""
     return -(-regions // QUANTUM) * QUANTUM

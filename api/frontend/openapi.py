@@ -155,7 +155,7 @@ def _errors_by_status() -> dict[str, dict[str, Any]]:
 
 
 def _error(status: int, *codes: str) -> dict[str, Any]:
-    """The error of a status, with an example of each code, or of these."""
+    """Return the error of a status, with an example of each code, or of these."""
     known = _errors_by_status()[str(status)]
     messages = {code: message for code, message in known["codes"].items() if not codes or code in codes}
     headers = _HEADERS | (_RETRY_AFTER if status in (429, 503) else {})

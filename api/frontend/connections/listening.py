@@ -14,7 +14,7 @@ class CannotListen(Exception):
 
 
 def listening_sockets(host: str, port: int) -> list[socket.socket]:
-    """Sockets that listen at each address of ``host``, all on one port; 0 takes a free one.
+    """Return sockets that listen at each address of ``host``, all on one port; 0 takes a free one.
 
     ``::``, ``*`` and an empty host mean every address, of IPv4 and IPv6 alike. Of a name
     all addresses are taken that this machine has.
@@ -50,7 +50,7 @@ def listening_sockets(host: str, port: int) -> list[socket.socket]:
 
 
 def _everywhere(port: int) -> socket.socket:
-    """One socket for IPv6 and IPv4; for IPv4 alone where the system has no IPv6."""
+    """Return one socket for IPv6 and IPv4; for IPv4 alone where the system has no IPv6."""
     try:
         return _listening(socket.AF_INET6, ("::", port), dual=True)
     except OSError as error:
@@ -79,6 +79,6 @@ def _reason(error: OSError) -> str:
 
 
 def shown(listening: socket.socket) -> str:
-    """The address of a socket as one types it into a browser."""
+    """Return the address of a socket as one types it into a browser."""
     host, port = listening.getsockname()[:2]
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"

@@ -1,4 +1,4 @@
-"""All open connections: who may come, who has to go, what waits to be read."""
+"""All open connections: which are admitted, which are ended, and how much waits to be read."""
 
 import asyncio
 from collections.abc import Iterable
@@ -62,17 +62,17 @@ class Register:
         self.metrics.connections(len(self._open))
 
     def busy(self, connection: Connection) -> None:
-        """A request of the connection is under way."""
+        """Note that a request of the connection is under way."""
         self._idle.pop(connection, None)
 
     def idle(self, connection: Connection) -> None:
-        """No request of the connection is under way any more."""
+        """Note that no request of the connection is under way any more."""
         if connection in self._open:
             self._idle.pop(connection, None)
             self._idle[connection] = None
 
     def unread(self, connection: Connection) -> None:
-        """Much of an answer waits for the client of a connection.
+        """Note that much of an answer waits for the client of a connection.
 
         Ends those that have waited for the longest if all together wait with more than is allowed.
         """
@@ -85,7 +85,7 @@ class Register:
             waiting_longest.abort("unread_bytes")
 
     def read(self, connection: Connection) -> None:
-        """The client took the answer, all but a little."""
+        """Note that the client took the answer, all but a little."""
         self._unread.pop(connection, None)
 
     def _sweep_later(self) -> None:

@@ -260,7 +260,7 @@ def request_of(host: str | None = None, **headers: str) -> Request:
 
 
 @pytest.mark.parametrize(
-    (KEYS[0], "other", "keys", "same"),
+    ("one", "other", "keys", "same"),
     [
         pytest.param(request_of("10.0.0.1"), request_of("10.0.0.1"), (), True, id="an address"),
         pytest.param(request_of("10.0.0.1"), request_of("10.0.0.2"), (), False, id="two addresses"),
