@@ -1,4 +1,4 @@
-"""Who is let in: at the head by an estimate, and for good once the pictures are here.
+"""Who is let in: at the head by an estimate, and for good once the images are here.
 
 Work is counted in regions, and how fast it is done is measured: so it is known whether a request can be
 answered in its time. One that cannot is refused at its head, which costs nothing, instead of later, when it
@@ -56,16 +56,16 @@ class Ticket:
         self._admission.hold(self, size)
 
     def start(self, regions: int) -> None:
-        """Its pictures are here, and are so many regions. Raises ApiError 429 where these cannot be done in
-        its time."""
+        """Count its work from now on: its images are here, and are so many regions. Raises ApiError 429 where
+        these cannot be done in its time."""
         self._admission.start(self, regions)
 
     def done(self, regions: int, size: int) -> None:
-        """A picture of so many regions and bytes needs nothing any more."""
+        """Count an image of so many regions and bytes no more."""
         self._admission.done(self, regions, size)
 
     def idle(self) -> float:
-        """For how many seconds nothing worth mentioning has come."""
+        """Return for how many seconds less than a piece worth mentioning has come."""
         return monotonic() - self._progress_at
 
     def __enter__(self) -> "Ticket":
@@ -95,10 +95,10 @@ class Admission:
         Nothing is held for it yet. Raises ApiError 429 ``overloaded`` with ``Retry-After`` if it could not be
         answered in that time as things stand, or there is no room for it.
         """
-        coming = [one for one in self._reading.values() if one.idle() < _COMING]
+        coming = [ticket for ticket in self._reading.values() if ticket.idle() < _COMING]
         expected = min(len(coming), self._max_requests // 2)
         self._check_number(client, regions, seconds, expected)
-        others = sum(one.held for one in self._tickets() if not self._may_give_way(one))
+        others = sum(ticket.held for ticket in self._tickets() if not self._may_give_way(ticket))
         if others and others + size > self._max_bytes:
             raise self._overloaded(regions, seconds, "the pictures that wait fill the memory set aside")
         if self._working:
@@ -114,11 +114,11 @@ class Admission:
         return ticket
 
     def hold(self, ticket: Ticket, size: int) -> None:
-        """As :meth:`Ticket.hold`."""
+        """Do what :meth:`Ticket.hold` says."""
         more = size - ticket.held
         while more > 0:
-            total = sum(one.held for one in self._tickets())
-            own = sum(one.held for one in self._tickets() if one.client == ticket.client)
+            total = sum(admitted.held for admitted in self._tickets())
+            own = sum(admitted.held for admitted in self._tickets() if admitted.client == ticket.client)
             free = self._max_bytes - total - more
             if total == ticket.held or (
                 free >= 0 and (own == ticket.held or own + more <= _FREE_SHARE * free)
@@ -132,7 +132,7 @@ class Admission:
         ticket.held = size
 
     def start(self, ticket: Ticket, regions: int) -> None:
-        """As :meth:`Ticket.start`."""
+        """Do what :meth:`Ticket.start` says."""
         seconds = ticket.deadline - monotonic()
         self._check_number(ticket.client, regions, seconds)
         if (
@@ -147,13 +147,13 @@ class Admission:
         self._tell()
 
     def done(self, ticket: Ticket, regions: int, size: int) -> None:
-        """As :meth:`Ticket.done`."""
+        """Do what :meth:`Ticket.done` says."""
         ticket.regions = max(0, ticket.regions - regions)
         ticket.held = max(0, ticket.held - size)
         self._tell()
 
     def release(self, ticket: Ticket) -> None:
-        """The request is over."""
+        """Forget a request that is over."""
         self._reading.pop(ticket.number, None)
         self._working.pop(ticket.number, None)
         self._tell()
@@ -162,7 +162,7 @@ class Admission:
         return [*self._reading.values(), *self._working.values()]
 
     def _tell(self) -> None:
-        regions = sum(one.regions for one in self._working.values())
+        regions = sum(ticket.regions for ticket in self._working.values())
         self._metrics.pending(len(self._reading) + len(self._working), regions)
 
     def _may_give_way(self, ticket: Ticket) -> bool:
@@ -171,14 +171,14 @@ class Admission:
     def _make_way(self, but: Ticket | None = None, *, for_bytes: bool = False) -> bool:
         """End a request whose body hardly comes: the oldest of the client that has most of them."""
         slow = [
-            one
-            for one in self._reading.values()
-            if one is not but and self._may_give_way(one) and (one.held or not for_bytes)
+            ticket
+            for ticket in self._reading.values()
+            if ticket is not but and self._may_give_way(ticket) and (ticket.held or not for_bytes)
         ]
         if not slow:
             return False
-        numbers = Counter(one.client for one in slow)
-        victim = max(slow, key=lambda one: numbers[one.client])
+        numbers = Counter(ticket.client for ticket in slow)
+        victim = max(slow, key=lambda ticket: numbers[ticket.client])
         del self._reading[victim.number]
         victim.held, victim.gave_way = 0, True
         victim.on_give_way()
@@ -186,7 +186,7 @@ class Admission:
 
     def _check_number(self, client: str, regions: int, seconds: float, expected: int = 0) -> None:
         number = len(self._working) + expected
-        own = sum(one.client == client for one in self._working.values())
+        own = sum(ticket.client == client for ticket in self._working.values())
         if number >= self._max_requests or own >= _FREE_SHARE * (self._max_requests - len(self._working)):
             raise self._overloaded(regions, seconds, f"{number} requests wait already")
 
@@ -195,11 +195,11 @@ class Admission:
         own = regions
         others: Counter[str] = Counter()
         turn = _turns(regions)
-        for one in tickets:
-            if one.client == client:
-                own += min(one.regions, turn)
+        for ticket in tickets:
+            if ticket.client == client:
+                own += min(ticket.regions, turn)
             else:
-                others[one.client] += one.regions
+                others[ticket.client] += ticket.regions
         turn = _turns(own)
         return own + sum(min(work, turn) for work in others.values())
 
@@ -225,5 +225,5 @@ class Admission:
 
 
 def _turns(regions: int) -> int:
-    """So many regions in whole turns."""
+    """Return so many regions rounded up to whole turns."""
     return -(-regions // QUANTUM) * QUANTUM

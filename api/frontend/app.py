@@ -27,7 +27,7 @@ logger = logging.getLogger("api")
 def create_app(
     settings: Settings | None = None, on_load_failure: Callable[[], None] | None = None
 ) -> FastAPI:
-    """The application; settings come from the environment unless given.
+    """Return the application; settings come from the environment unless given.
 
     It answers at once and starts its workers meanwhile: /health/ready tells when they are ready. Should their
     weights not load, that is logged, ``on_load_failure`` is called, and the service stays unready.
@@ -76,7 +76,8 @@ def create_app(
 
 
 def _shared_with(origins: Sequence[str], app: ASGIApp) -> ASGIApp:
-    """The app for pages of other origins too. Around the whole of it, so that pages can read errors as well.
+    """Return the app for pages of other origins too. This goes around the whole of it, so that pages can read
+    errors as well.
 
     No cookie means anything here, so browsers are not asked for credentials; a key travels in a header.
     """

@@ -18,7 +18,8 @@ KEY = re.compile(r"[\x21-\x2b\x2d-\x7e]+")  # visible ASCII but the comma: what 
 
 
 def split_keys(value: object) -> object:
-    """The keys that commas part; anything but text passes unchanged. Raises ValueError for what is no key."""
+    """Return the keys that commas part; anything but text passes unchanged. Raises ValueError for what is no
+    key."""
     if isinstance(value, SecretStr):
         value = value.get_secret_value()
     if not isinstance(value, str):
@@ -31,7 +32,7 @@ def split_keys(value: object) -> object:
 
 
 def read_keys(path: Path) -> set[str]:
-    """The keys of a file, one a line; empty lines and those that begin with ``#`` do not count.
+    """Return the keys of a file, one a line; empty lines and those that begin with ``#`` do not count.
 
     Raises ValueError for a file that cannot be read, a line that is no key, or a file without any: it was
     meant to guard the service.
@@ -96,7 +97,7 @@ class RequireKey:
 
     def _known(self, sent: list[str]) -> bool:
         digests = [sha256(key.encode()).digest() for key in sent]
-        same = [hmac.compare_digest(one, known) for one in digests for known in self._digests]
+        same = [hmac.compare_digest(digest, known) for digest in digests for known in self._digests]
         return any(same)  # all were compared, so that the time tells nothing
 
 

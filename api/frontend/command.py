@@ -79,7 +79,8 @@ def serve(arguments: Sequence[str], name: str = "detector serve") -> int:
 
 
 def read_settings(settings_class: "type[Settings]", arguments: Sequence[str], name: str) -> "Settings | None":
-    """The settings of arguments and environment; None if they are wrong, which standard error tells."""
+    """Return the settings of arguments and environment; None if they are wrong, which standard error
+    tells."""
     from pydantic import ValidationError
     from pydantic_settings import CliSettingsSource
 
@@ -151,7 +152,7 @@ def _option(setting: str) -> str:
 
 
 def _problems(error: "ValidationError", given: dict[str, Any]) -> Iterator[str]:
-    """One line a problem, beginning with the option or the variable that it came from."""
+    """Yield one line a problem, beginning with the option or the variable that it came from."""
     for problem in error.errors(include_input=False, include_url=False):
         setting = str(problem["loc"][0])
         message = problem["msg"].removeprefix("Value error, ")
@@ -161,7 +162,7 @@ def _problems(error: "ValidationError", given: dict[str, Any]) -> Iterator[str]:
 
 
 def _misspelt(settings_class: "type[Settings]", environment: Iterable[str]) -> Iterator[str]:
-    """A warning for each variable that seems to mean a setting but is none: DETECTOR_WIEGHTS."""
+    """Yield a warning for each variable that seems to mean a setting but is none: DETECTOR_WIEGHTS."""
     known = [_variable(setting) for setting in settings_class.model_fields]
     for name in environment:
         if name.startswith("DETECTOR_") and name not in known:

@@ -117,7 +117,7 @@ class DeviceSlot:
 
 
 def weights_of(models: Sequence[ModelInfo]) -> str:
-    """The models by name, with the names and the beginnings of the digests of their weights files."""
+    """Return the models by name, with the names and the beginnings of the digests of their weights files."""
     return "; ".join(
         f"{model.name}: "
         + ", ".join(f"{member.file.name} {member.file.sha256[:12]}" for member in model.members)

@@ -1,5 +1,4 @@
-"""The refusals of the front, and how every error is answered: ``{"error": {"code": ..., "message":
-...}}``."""
+"""The front's own refusals, and the handlers that answer every error in one shape."""
 
 from collections.abc import Mapping
 from http import HTTPStatus
@@ -20,12 +19,12 @@ class ClientDisconnected(Exception):
 
 
 def not_ready() -> ApiError:
-    """The refusal until the weights are there."""
+    """Return the refusal until the weights are there."""
     return ApiError(503, "not_ready", "The weights are not loaded yet. Try again in a moment.")
 
 
 def about_to_end() -> ApiError:
-    """The refusal once the service was told to end."""
+    """Return the refusal once the service was told to end."""
     headers = {"Retry-After": "1", "Connection": "close"}
     return ApiError(503, "draining", "The service is about to end. Ask another one.", headers)
 

@@ -150,7 +150,7 @@ class _Exchange:
 
 
 def _request_id(scope: Scope) -> str:
-    """The client's own id if it is a plain one, else a new one."""
+    """Return the client's own id if it is a plain one, else a new one."""
     for name, value in scope["headers"]:
         if name == b"x-request-id":
             return value.decode("ascii") if _ID.fullmatch(value) else uuid.uuid4().hex
@@ -158,7 +158,7 @@ def _request_id(scope: Scope) -> str:
 
 
 def _endpoint(scope: Scope) -> str:
-    """The path of the route: labels must not be as many as clients can make up."""
+    """Return the path of the route: labels must not be as many as clients can make up."""
     path: str | None = getattr(scope.get("route"), "path", None)
     if path is not None:
         return path
@@ -166,7 +166,7 @@ def _endpoint(scope: Scope) -> str:
 
 
 def _shown_path(scope: Scope) -> str:
-    """The path as it was sent, percent-encoded, so that it is one word."""
+    """Return the path as it was sent, percent-encoded, so that it is one word."""
     raw: bytes | None = scope.get("raw_path")
     path = raw.decode("latin-1") if raw is not None else quote(scope["path"])
     return path if len(path) <= _MAX_PATH else path[:_MAX_PATH] + "..."

@@ -31,8 +31,9 @@ JSON:
 
 Boxes are in pixels of the upright picture, its EXIF orientation applied. Of an animation the first frame is
 looked at; `frames` says how many there are. The `kind` of a JSON reply says what it is: `detections`,
-`classes` or `coco` for one picture, `results` for several. Errors are always `{"error": {"code": ...,
-"message": ...}}`: `code` is stable. Every reply states the version of this interface as `X-API-Version`.
+`classes` or `coco` for one picture, `results` for several. Errors are always
+`{"error": {"code": ..., "message": ...}}`: `code` is stable. Every reply states the version of this interface
+as `X-API-Version`.
 """
 
 Responses = dict[int | str, dict[str, Any]]
@@ -154,7 +155,7 @@ def _errors_by_status() -> dict[str, dict[str, Any]]:
 
 
 def _error(status: int, *codes: str) -> dict[str, Any]:
-    """The error of a status, with an example of each code, or of these."""
+    """Return the error of a status, with an example of each code, or of these."""
     known = _errors_by_status()[str(status)]
     messages = {code: message for code, message in known["codes"].items() if not codes or code in codes}
     headers = _HEADERS | (_RETRY_AFTER if status in (429, 503) else {})

@@ -79,7 +79,7 @@ async def page_file(name: str, request: Request) -> Response:
 
 
 async def _file(name: str, request: Request) -> Response:
-    """The file, or 304 for a browser that has it. Raises HTTPException 404 where there is none."""
+    """Return the file, or 304 for a browser that has it. Raises HTTPException 404 where there is none."""
     response = await _files.get_response(name, request.scope)
     response.headers.update(_HEADERS)
     return response

@@ -73,13 +73,13 @@ class _Server(uvicorn.Server):
         self._shutdown: Shutdown = config.app.state.shutdown  # type: ignore[union-attr]
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """As uvicorn's."""
+        """Begin to listen to SIGHUP, and start as uvicorn does."""
         self._loop = asyncio.get_running_loop()
         self._loop.add_signal_handler(signal.SIGHUP, self._switch)
         await super().startup(sockets)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """As uvicorn's: a signal to end has come."""
+        """Take the next step to the end: a signal has come."""
         self._shutdown.signal(self, self._loop)
 
     def _switch(self) -> None:

@@ -37,7 +37,7 @@ class Service:
     """One for the life of the app, at ``app.state.service``."""
 
     def __init__(self, settings: Settings, metrics: Metrics, shutdown: Shutdown) -> None:
-        """Nothing is started yet: ``workers.start()`` does."""
+        """Prepare everything; ``workers.start()`` starts it."""
         self.workers = Supervisor(
             settings.worker_settings,
             metrics,

@@ -32,7 +32,8 @@ DEVICE = re.compile(r"auto|cpu|cuda(:[0-9]+)?")
 
 
 def _paths(value: object) -> object:
-    """The paths that colons part, as the environment holds them, or commas, as a repeated option has them."""
+    """Return the paths that colons part, as the environment holds them, or commas, as a repeated option has
+    them."""
     if isinstance(value, Path):
         return (value,)
     if not isinstance(value, str):
@@ -59,7 +60,8 @@ def _models(value: object) -> object:
 
 
 def _origins(value: object) -> object:
-    """The origins that commas part: scheme, host and port, as a browser's ``Origin`` header has them."""
+    """Return the origins that commas part: scheme, host and port, as a browser's ``Origin`` header has
+    them."""
     if isinstance(value, str):
         value = value.split(",")
     if not isinstance(value, list | tuple):

@@ -7,8 +7,8 @@
 3. Half a second before these are over, what is not done is refused with 503 ``draining``: bodies that are
    still coming and answers that are waited for.
 4. uvicorn cancels what even then is under way. A request whose answer has not begun is refused all the same
-   (:func:`refuse_cancelled`), the connection of any other is cut (in
-   :mod:`api.frontend.connections.http_protocol`). Then the workers are ended.
+   (:func:`refuse_cancelled`), the connection of any other is cut (:func:`cut_when_cancelled`). Then the
+   workers are ended.
 
 A second signal goes to step 3 at once and cuts all connections half a second later; a third ends the process
 without further ado.
@@ -21,6 +21,7 @@ from contextlib import contextmanager
 
 import uvicorn
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
 from api.frontend.errors import about_to_end
 from api.frontend.responses import error_reply
@@ -130,5 +131,21 @@ def refuse_cancelled(app: ASGIApp) -> ASGIApp:
             scope.setdefault("state", {})["error_code"] = refusal.code
             reply = error_reply(refusal.status, refusal.code, str(refusal), refusal.headers)
             await reply(scope, receive, send)
+
+    return serve
+
+
+def cut_when_cancelled(cycle: RequestResponseCycle, app: ASGIApp) -> ASGIApp:
+    """Have the connection cut where a request is cancelled amid its answer, which tells the client.
+
+    uvicorn would also log a traceback.
+    """
+
+    async def serve(scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await app(scope, receive, send)
+        except asyncio.CancelledError:
+            cycle.disconnected = True
+            cycle.transport.abort()
 
     return serve

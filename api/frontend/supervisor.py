@@ -106,7 +106,7 @@ class Supervisor:
         self._changed.set()
 
     def trouble(self, no_worker_seconds: float) -> str | None:
-        """Why this cannot be expected to recover by itself, if so; None else.
+        """Return why this cannot be expected to recover by itself; None if it can.
 
         Having had no worker for more than ``no_worker_seconds`` counts as such a reason.
         """

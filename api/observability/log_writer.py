@@ -68,7 +68,7 @@ class LogWriter(logging.Handler):
                 self._changed.wait(end - monotonic())
 
     def take_lost(self) -> int:
-        """How many lines were lost since the last call."""
+        """Return how many lines were lost since the last call."""
         with self._changed:
             lost, self._uncounted = self._uncounted, 0
         return lost
@@ -104,7 +104,7 @@ class LogWriter(logging.Handler):
         return (self.format(record) + "\n").encode()
 
     def _write(self, line: bytes) -> bool:
-        """Whether the descriptor took the whole line. Takes as long as it takes."""
+        """Write a line, however long that takes; return whether the descriptor took the whole of it."""
         left = memoryview(b"\n" + line if self._cut else line)
         while left:
             try:

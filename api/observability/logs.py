@@ -61,8 +61,8 @@ def configure(log_format: str = "auto", log_level: str = "info") -> None:
 
 
 def take_lost_lines() -> int:
-    """How many lines of this process's log were lost since the last call: nobody read them, or they could not
-    be written. 0 before :func:`configure`."""
+    """Return how many lines of this process's log were lost since the last call: nobody read them, or they
+    could not be written. 0 before :func:`configure`."""
     return sum(
         handler.take_lost() for handler in logging.getLogger().handlers if isinstance(handler, LogWriter)
     )

@@ -101,35 +101,35 @@ class Metrics:
         )
 
     def connections(self, count: int) -> None:
-        """So many connections are open now."""
+        """Set how many connections are open."""
         self._connections.set(count)
 
     def connection_ended(self, reason: str) -> None:
-        """A connection was refused or ended before its client wanted it."""
+        """Count a connection that was refused or ended before its client wanted it."""
         self._connections_ended.labels(reason).inc()
 
     def request_done(self, endpoint: str, status: int, seconds: float) -> None:
-        """A request was answered. ``endpoint`` is a route's path, never what a client made up."""
+        """Count a request that was answered. ``endpoint`` is a route's path, never what a client made up."""
         self._requests.labels(endpoint, str(status)).inc()
         self._request_seconds.labels(endpoint).observe(seconds)
 
     def stages(self, timing_ms: Mapping[str, float]) -> None:
-        """A picture took these milliseconds in each stage; their ``total`` is no stage."""
+        """Observe the milliseconds of an image in each stage; their ``total`` is no stage."""
         for stage, milliseconds in timing_ms.items():
             if stage != "total":
                 self._stage_seconds.labels(stage).observe(milliseconds / 1000)
 
     def refused(self, reason: str) -> None:
-        """A request, or one picture of it, was answered with an error of this code."""
+        """Count an error of this code, the answer to a request or to one image of it."""
         self._refusals.labels(reason).inc()
 
     def pending(self, requests: int, regions: int) -> None:
-        """So many are admitted and not yet answered."""
+        """Set how many requests, and regions, are admitted and not yet answered."""
         self._pending_requests.set(requests)
         self._pending_regions.set(regions)
 
     def device_report(self, device: str, report: Report) -> None:
-        """The worker of a device reported."""
+        """Take in the report of a device's worker."""
         self._queue_regions.labels(device).set(report.queued)
         self._batches.labels(device).inc(len(report.fills))
         self._regions.labels(device).inc(report.regions)
@@ -140,23 +140,24 @@ class Metrics:
         self.log_lines_lost(report.log_lines_lost)
 
     def worker_ready(self, count: int) -> None:
-        """So many workers are ready now."""
+        """Set how many workers are ready."""
         self._workers_ready.set(count)
 
     def worker_restarted(self) -> None:
-        """A worker was lost and another takes its place."""
+        """Count a worker that is started in the place of a lost one."""
         self._restarts.inc()
 
     def abandoned(self) -> None:
-        """A client left before its answer."""
+        """Count a client that disconnected before its answer."""
         self._abandoned.inc()
 
     def log_lines_lost(self, count: int) -> None:
-        """So many lines of the log of this process or of a worker were lost since the last time."""
+        """Count lines of the log, of this process or a worker, that were lost since the last time."""
         self._log_lines_lost.inc(count)
 
     def exposition(self, accept: str = "") -> tuple[bytes, str]:
-        """All metrics and their content type: OpenMetrics where the Accept header names it, else plain."""
+        """Return all metrics and their content type: OpenMetrics where the Accept header names it, else
+        plain."""
         self.log_lines_lost(take_lost_lines())
         if "application/openmetrics-text" in accept.lower():
             return openmetrics.generate_latest(self._registry), openmetrics.CONTENT_TYPE_LATEST

@@ -3,7 +3,7 @@
 import { Camera, available as cameraAvailable } from "./camera.js";
 import { draw, enumerate, png, screenStyle } from "./drawing.js";
 import { at } from "./elements.js";
-import { intake } from "./intake.js";
+import { acceptUploads } from "./uploads.js";
 import { clearNotice, complain } from "./notice.js";
 import { chosen, chosenClasses, offer, onChoice } from "./offers.js";
 import { activate, pin } from "./pointing.js";
@@ -21,7 +21,7 @@ const key = () => sessionStorage.getItem(KEY);
 
 // A picture comes
 
-intake(at.file, take, complain);
+acceptUploads(at.file, take, complain);
 
 function take(file, note = "") {
   if (at.camera.contains(document.activeElement)) at.file.focus();

@@ -4,7 +4,8 @@ import sys
 
 
 def run() -> int:
-    """The worker's exit status; 1, and the front is told why, where its modules cannot even be imported."""
+    """Return the worker's exit status: 1, and tell the front why, where its modules cannot even be
+    imported."""
     try:
         from api.worker.process import main
     except Exception as error:  # torch without its libraries, a package shadowed by another of its name

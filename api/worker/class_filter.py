@@ -1,4 +1,5 @@
-"""The query parameter ``classes``: names or ids of classes, to the labels that detections are kept of."""
+"""The query parameter ``classes``: from names or ids of classes to the labels of which detections are
+kept."""
 
 from difflib import get_close_matches
 
@@ -7,7 +8,7 @@ from detector.structures.classes import ClassList
 
 
 def labels_of(text: str, classes: ClassList) -> tuple[int, ...]:
-    """The labels, ascending, of comma-separated names or ids, whatever their case.
+    """Return the labels, ascending, of comma-separated names or ids, whatever their case.
 
     A name that several classes share means all of them. Raises ApiError 422 for a class that is not in the
     list, naming what comes near, and for no class at all.

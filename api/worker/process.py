@@ -156,7 +156,7 @@ class Worker:
                 pass
 
     def _die(self, error: Exception) -> None:
-        """The device failed for good: a new process may find it well again."""
+        """End the process, as the device failed for good: a new one may find it well again."""
         logging.shutdown()
         os._exit(FAULT)
 

@@ -1,4 +1,4 @@
-"""What was found in a picture as the bytes that go into a reply; runs in the worker, beside the network."""
+"""Detections as the bytes that go into a reply. It runs in the worker, beside the network."""
 
 from collections.abc import Callable
 from io import BytesIO
@@ -21,27 +21,27 @@ PNG = "image/png"
 JPEG = "image/jpeg"
 
 
-def as_json(found: Detections, classes: ClassList) -> bytes:
-    """The objects as a JSON list, best first: what :meth:`Detections.as_dicts` says."""
-    return orjson.dumps(found.as_dicts(classes))
+def as_json(detections: Detections, classes: ClassList) -> bytes:
+    """Return the objects as a JSON list, best first: what :meth:`Detections.as_dicts` says."""
+    return orjson.dumps(detections.as_dicts(classes))
 
 
 def as_coco(
-    found: Detections,
+    detections: Detections,
     classes: ClassList,
     image_name: str | None,
     width: int,
     height: int,
     image_id: int = 1,
 ) -> bytes:
-    """The objects as a JSON object of COCO's keys ``images``, ``categories`` and ``annotations``.
+    """Return the objects as a JSON object of COCO's keys ``images``, ``categories`` and ``annotations``.
 
     It is a data set of one picture that pycocotools loads (cocodataset.org/#format-data): ``bbox`` is x, y,
     width and height in pixels, rounded as in :func:`as_json`; categories are those of the objects found, a
     category's id is its label + 1, as in files that this project writes.
     """
     annotations: list[dict[str, Any]] = []
-    rows = zip(found.boxes.tolist(), found.labels.tolist(), found.scores.tolist(), strict=True)
+    rows = zip(detections.boxes.tolist(), detections.labels.tolist(), detections.scores.tolist(), strict=True)
     for number, (box, label, score) in enumerate(rows, start=1):
         x1, y1, x2, y2 = (round(side, 1) for side in box)
         annotations.append(
@@ -57,7 +57,7 @@ def as_coco(
             }
         )
     categories = [
-        {"id": label + 1, "name": classes.names[label]} for label in np.unique(found.labels).tolist()
+        {"id": label + 1, "name": classes.names[label]} for label in np.unique(detections.labels).tolist()
     ]
     images = [{"id": image_id, "file_name": image_name or "", "width": width, "height": height}]
     return orjson.dumps({"images": images, "categories": categories, "annotations": annotations})
@@ -65,17 +65,17 @@ def as_coco(
 
 def as_image(
     image: NDArray[np.uint8],
-    found: Detections,
+    detections: Detections,
     classes: ClassList,
     media_type: str,
     check: Callable[[], None] = lambda: None,
 ) -> bytes:
-    """The picture [H,W,3] with the objects drawn on it, as ``image/jpeg`` or ``image/png``.
+    """Return the image [H,W,3] with the objects drawn on it, as ``image/jpeg`` or ``image/png``.
 
     ``check`` is called before each object is drawn and with each piece of the file; what it raises ends the
     work.
     """
-    drawn = Image.fromarray(draw(image, found, classes, check))
+    drawn = Image.fromarray(draw(image, detections, classes, check))
     buffer = _CheckedBuffer(check)
     if media_type == JPEG:
         drawn.save(buffer, "JPEG", quality=90)

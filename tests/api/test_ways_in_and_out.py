@@ -76,6 +76,30 @@ def test_several_pictures_as_base64(client: httpx.Client, image: bytes) -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("path", "kind", "keys"),
+    [
+        (f"/detect?{ALL}", "detections", {"detections"}),
+        (f"/detect?{ALL}&format=coco", "coco", {"images", "categories", "annotations"}),
+        ("/classify", "classes", {"classes"}),
+    ],
+)
+def test_replies_say_what_they_are(
+    client: httpx.Client, image: bytes, path: str, kind: str, keys: set[str]
+) -> None:
+    """No reply to one picture can be mistaken for that to several, nor one of a kind for another."""
+    alone = client.post(path, files={"file": ("a.png", image)})
+    about = {"kind", "image", "width", "height", "frames", "model", "timing_ms"}
+    assert alone.json().keys() == about | keys
+    assert alone.json()["kind"] == kind
+    many = client.post(path, files=[("file", ("a.png", image)), ("file", ("b.txt", b"no picture"))])
+    assert many.json().keys() == {"kind", "results"}
+    assert many.json()["kind"] == "results"
+    assert [entry["kind"] for entry in many.json()["results"]] == [kind, "error"]
+    for reply in (alone, many, client.get("/nothing")):
+        assert reply.headers["x-api-version"] == "1"
+
+
 def test_an_address_where_none_are_allowed(client: httpx.Client) -> None:
     reply = client.post("/detect", json={"url": "https://example.org/a.jpg"})
     assert (reply.status_code, reply.json()["error"]["code"]) == (403, "url_disabled")

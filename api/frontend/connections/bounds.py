@@ -33,7 +33,7 @@ class Bounds:
 
     @classmethod
     def of(cls, settings: Settings) -> "Bounds":
-        """The bounds that the settings ask for, with no more connections than the process may open."""
+        """Return the bounds that the settings ask for, with no more connections than the process may open."""
         return cls(
             _connections_allowed(settings),
             settings.max_head_bytes,
@@ -45,7 +45,7 @@ class Bounds:
 
 
 def _connections_allowed(settings: Settings) -> int:
-    """The connections asked for, or as many as the limit of file descriptors leaves room for.
+    """Return the connections asked for, or as many as the limit of file descriptors leaves room for.
 
     The soft limit is raised as far as the hard one lets it.
     """

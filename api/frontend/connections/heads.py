@@ -11,7 +11,7 @@ _OFFERS = (b"upgrade", b"http2-settings")
 
 
 def origin_form(target: bytes) -> bytes:
-    """A request's target without scheme and host, which it may have (RFC 9112, section 3.2.2)."""
+    """Return a request's target without scheme and host, which it may have (RFC 9112, section 3.2.2)."""
     absolute = _AUTHORITY.match(target)
     if absolute is None:
         return target
@@ -22,7 +22,7 @@ def origin_form(target: bytes) -> bytes:
 def without_upgrade(
     method: bytes, target: bytes, version: str, headers: Iterable[tuple[bytes, bytes]]
 ) -> bytes:
-    """The head of a request, without its offer to go on in another protocol (RFC 9110, section 7.8).
+    """Return the head of a request without its offer to go on in another protocol (RFC 9110, section 7.8).
 
     Java's HTTP client offers HTTP/2 so with every request.
     """

@@ -5,7 +5,6 @@ from time import monotonic
 from typing import Any
 
 import httptools
-from starlette.types import ASGIApp, Receive, Scope, Send
 from uvicorn.config import Config
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 from uvicorn.server import ServerState
@@ -21,6 +20,7 @@ from api.frontend.connections.refusals import (
 )
 from api.frontend.connections.register import Register
 from api.frontend.connections.transport import SoftClosingTransport, UnreadAnswer
+from api.frontend.shutdown import cut_when_cancelled
 
 _MAX_HEADERS = 128
 _MAX_PIPELINED = 8
@@ -65,7 +65,7 @@ class BoundedHttp(HttpToolsProtocol):
     # The connection
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """As asyncio's; refused where there are too many."""
+        """Take a new connection, as asyncio's; refuse it where there are too many."""
         self._socket = SoftClosingTransport(transport, self._close)
         self._unread = UnreadAnswer(self._socket, self._bounds.answer_seconds)
         super().connection_made(self._socket)  # type: ignore[arg-type]
@@ -74,7 +74,7 @@ class BoundedHttp(HttpToolsProtocol):
             self._socket.close_now()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """As asyncio's."""
+        """Forget it, as asyncio's."""
         self._register.remove(self)
         super().connection_lost(exc)
 
@@ -86,12 +86,12 @@ class BoundedHttp(HttpToolsProtocol):
             super().shutdown()
 
     def pause_writing(self) -> None:
-        """As asyncio's: much of an answer waits."""
+        """Note that much of an answer waits, as asyncio's."""
         super().pause_writing()
         self._register.unread(self)
 
     def resume_writing(self) -> None:
-        """As asyncio's."""
+        """Note that the client reads, as asyncio's."""
         self._register.read(self)
         super().resume_writing()
 
@@ -102,7 +102,7 @@ class BoundedHttp(HttpToolsProtocol):
         """
 
     def _close(self) -> None:
-        """The last answer is written. While its request's body still comes, it is taken and thrown away."""
+        """Close once the last answer is written. While its request's body still comes, throw that away."""
         if self._in_message and not self._deaf and self.transport.can_write_eof():
             self._deaf = True
             self._since = monotonic()
@@ -113,9 +113,9 @@ class BoundedHttp(HttpToolsProtocol):
             self._socket.close_now()
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
-        super()._start_asgi_task(cycle, _quiet_when_cancelled(cycle, app))  # type: ignore[arg-type]
+        super()._start_asgi_task(cycle, cut_when_cancelled(cycle, app))  # type: ignore[arg-type]
 
-    # What the register asks
+    # What the register calls
 
     @property
     def unread_bytes(self) -> int:
@@ -149,10 +149,10 @@ class BoundedHttp(HttpToolsProtocol):
                 self._register.metrics.connection_ended("no_request")
                 self.transport.close()
 
-    # What comes
+    # What is received
 
     def data_received(self, data: bytes) -> None:
-        """As asyncio's."""
+        """Parse what comes, as asyncio's."""
         if self._deaf:
             self._discard(len(data))
             return
@@ -213,10 +213,10 @@ class BoundedHttp(HttpToolsProtocol):
         if self._discarded > _DISCARDED_BYTES:
             self.abort("large_body")
 
-    # What the parser finds
+    # What the parser calls
 
     def on_message_begin(self) -> None:
-        """As httptools'."""
+        """Begin a request, as httptools'."""
         if self._under_way > _MAX_PIPELINED:
             raise _Stop
         super().on_message_begin()
@@ -225,12 +225,12 @@ class BoundedHttp(HttpToolsProtocol):
         self._headers = self._head_bytes = self._discarded = 0
 
     def on_url(self, url: bytes) -> None:
-        """As httptools'; called with each piece."""
+        """Take a piece of the target, as httptools'."""
         self._count(len(url))
         super().on_url(url)
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """As httptools'; also called for trailers."""
+        """Take a header, as httptools'; drop a trailer."""
         if self._in_head:
             self._headers += 1
             self._count(len(name) + len(value))
@@ -243,7 +243,7 @@ class BoundedHttp(HttpToolsProtocol):
             raise _Stop
 
     def on_headers_complete(self) -> None:
-        """As httptools'."""
+        """Hand the request to the app, as httptools'."""
         self._fruitless = 0
         if self.parser.should_upgrade():
             self._upgrade = True
@@ -261,14 +261,14 @@ class BoundedHttp(HttpToolsProtocol):
         self._register.busy(self)
 
     def on_body(self, body: bytes) -> None:
-        """As httptools'."""
+        """Take a piece of the body, as httptools'."""
         self._fruitless = 0
         if self.cycle.response_complete:
             self._discard(len(body))
         super().on_body(body)
 
     def on_message_complete(self) -> None:
-        """As httptools'."""
+        """End a request, as httptools'."""
         self._fruitless = 0
         if self._upgrade:
             return
@@ -278,26 +278,12 @@ class BoundedHttp(HttpToolsProtocol):
         super().on_message_complete()
 
     def on_response_complete(self) -> None:
-        """As uvicorn's: an answer is written, not necessarily sent."""
+        """Note that an answer is written, not necessarily sent, as uvicorn's."""
         self._under_way -= 1
         if self._under_way == 0 and not self._deaf:
             self._since = monotonic()
             self._register.idle(self)
         super().on_response_complete()
-
-
-def _quiet_when_cancelled(cycle: RequestResponseCycle, app: ASGIApp) -> ASGIApp:
-    """The app; cancelled amid an answer, as at the service's end, it cuts the connection, which tells the
-    client. uvicorn would also log a traceback."""
-
-    async def answer(scope: Scope, receive: Receive, send: Send) -> None:
-        try:
-            await app(scope, receive, send)
-        except asyncio.CancelledError:
-            cycle.disconnected = True
-            cycle.transport.abort()
-
-    return answer
 
 
 class _Stop(Exception):

@@ -14,7 +14,7 @@ class CannotListen(Exception):
 
 
 def listening_sockets(host: str, port: int) -> list[socket.socket]:
-    """Sockets that listen at each address of ``host``, all on one port; 0 takes a free one.
+    """Return sockets that listen at each address of ``host``, all on one port; 0 takes a free one.
 
     ``::``, ``*`` and an empty host mean every address, of IPv4 and IPv6 alike. Of a name
     all addresses are taken that this machine has.
@@ -25,13 +25,13 @@ def listening_sockets(host: str, port: int) -> list[socket.socket]:
     try:
         if host in _EVERYWHERE:
             return [_everywhere(port)]
-        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        entries = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     except OSError as error:
         raise CannotListen(f"cannot listen on {host or '*'}, port {port}: {_reason(error)}") from error
     sockets: list[socket.socket] = []
     absent: OSError | None = None
     try:
-        for family, address in dict.fromkeys((entry[0], entry[4]) for entry in found):
+        for family, address in dict.fromkeys((entry[0], entry[4]) for entry in entries):
             if port == 0 and sockets:
                 address = (address[0], sockets[0].getsockname()[1], *address[2:])
             try:
@@ -50,7 +50,7 @@ def listening_sockets(host: str, port: int) -> list[socket.socket]:
 
 
 def _everywhere(port: int) -> socket.socket:
-    """One socket for IPv6 and IPv4; for IPv4 alone where the system has no IPv6."""
+    """Return one socket for IPv6 and IPv4; for IPv4 alone where the system has no IPv6."""
     try:
         return _listening(socket.AF_INET6, ("::", port), dual=True)
     except OSError as error:
@@ -79,6 +79,6 @@ def _reason(error: OSError) -> str:
 
 
 def shown(listening: socket.socket) -> str:
-    """The address of a socket as one types it into a browser."""
+    """Return the address of a socket as one types it into a browser."""
     host, port = listening.getsockname()[:2]
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"

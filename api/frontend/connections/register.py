@@ -1,4 +1,4 @@
-"""All open connections: who may come, who has to go, what waits to be read."""
+"""All open connections: which are admitted, which are ended, and how much waits to be read."""
 
 import asyncio
 from collections.abc import Iterable
@@ -62,30 +62,30 @@ class Register:
         self.metrics.connections(len(self._open))
 
     def busy(self, connection: Connection) -> None:
-        """A request of the connection is under way."""
+        """Note that a request of the connection is under way."""
         self._idle.pop(connection, None)
 
     def idle(self, connection: Connection) -> None:
-        """No request of the connection is under way any more."""
+        """Note that no request of the connection is under way any more."""
         if connection in self._open:
             self._idle.pop(connection, None)
             self._idle[connection] = None
 
     def unread(self, connection: Connection) -> None:
-        """Much of an answer waits for the client of a connection.
+        """Note that much of an answer waits for the client of a connection.
 
         Ends those that have waited for the longest if all together wait with more than is allowed.
         """
         self._unread.setdefault(connection)
-        waiting = sum(one.unread_bytes for one in self._unread)
-        for one in tuple(self._unread):
+        waiting = sum(unread.unread_bytes for unread in self._unread)
+        for waiting_longest in tuple(self._unread):
             if waiting <= self.bounds.unread_bytes or len(self._unread) == 1:
                 break
-            waiting -= one.unread_bytes
-            one.abort("unread_bytes")
+            waiting -= waiting_longest.unread_bytes
+            waiting_longest.abort("unread_bytes")
 
     def read(self, connection: Connection) -> None:
-        """The client took the answer, all but a little."""
+        """Note that the client took the answer, all but a little."""
         self._unread.pop(connection, None)
 
     def _sweep_later(self) -> None:

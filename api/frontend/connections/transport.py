@@ -28,12 +28,12 @@ class SoftClosingTransport:
         return getattr(self._transport, name)
 
     def write(self, data: bytes) -> None:
-        """As asyncio's; ``written`` counts the bytes."""
+        """Send data, as asyncio's; ``written`` counts the bytes."""
         self.written += len(data)
         self._transport.write(data)
 
     def is_closing(self) -> bool:
-        """Whether nothing more is to be written."""
+        """Return whether nothing more is to be written."""
         return self._closing or self._transport.is_closing()
 
     def close(self) -> None:
@@ -69,7 +69,8 @@ class UnreadAnswer:
         self._progress, self._taken = 0.0, 0  # when it was last seen to have taken some, and how many in all
 
     def is_overdue(self, now: float) -> bool:
-        """Look, at a time of ``time.monotonic``, what the client took; whether that is too little."""
+        """Note what the client took until ``now``, of ``time.monotonic``; return whether that is too
+        little."""
         unread = int(self._transport.get_write_buffer_size())
         taken = self._transport.written - unread
         if unread == 0:

@@ -68,7 +68,7 @@ class UploadLimits:
         return 2 * size if media_type in (FORM_TYPE, JSON_TYPE) else size
 
     def body_bytes(self, media_type: str, images: int) -> int:
-        """Most bytes of a body of that type with so many pictures (a raw body is always one)."""
+        """Return the most bytes of a body of that type with so many images (a raw body is always one)."""
         one, several = self._body_bytes(media_type, 1), self._body_bytes(media_type, images)
         return max(one, min(several, self.max_held // self.held(media_type, 1)))
 
@@ -155,7 +155,7 @@ def check_headers(request: Request, limits: UploadLimits) -> ExpectedBody:
 
 
 def too_many_bytes(limits: UploadLimits) -> ApiError:
-    """The refusal of one picture for its size."""
+    """Return the refusal of one image for its size."""
     return ApiError(
         413,
         "too_many_bytes",
@@ -165,7 +165,7 @@ def too_many_bytes(limits: UploadLimits) -> ApiError:
 
 
 def too_many_images(limits: UploadLimits) -> ApiError:
-    """The refusal of a request for the number of its pictures."""
+    """Return the refusal of a request for the number of its images."""
     return ApiError(
         413,
         "too_many_pictures",

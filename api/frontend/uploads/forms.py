@@ -82,7 +82,7 @@ class TooManyParts(ValueError):
 
 
 def parse_form(content_type: str, body: bytes | bytearray, max_parts: int) -> list[Part]:
-    """The fields of a form.
+    """Return the fields of a form.
 
     Raises TooManyParts, before anything is taken apart, for more than ``max_parts``, and ValueError if the
     form is malformed or lacks its end.

@@ -25,7 +25,7 @@ _BLOCK = 1 << 20  # characters that are decoded at once
 
 
 def parse_json(body: bytes | bytearray, limits: UploadLimits) -> Uploads | str:
-    """The pictures in a JSON body, or the address in one.
+    """Return the images in a JSON body, or the address in one.
 
     Base64 may be of the standard or the URL-safe alphabet, with or without its padding, broken into lines,
     and begin as a data URL (``data:image/png;base64,``). One bad picture of several is an Upload with a
@@ -74,7 +74,7 @@ def _what_is_wrong(error: orjson.JSONDecodeError, *, empty: bool) -> str:
 
 
 def _kind(value: object) -> str:
-    """What a value of JSON is, in its own words."""
+    """Return what a value of JSON is, in its own words."""
     match value:
         case None:
             return "null"

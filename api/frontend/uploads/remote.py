@@ -48,8 +48,8 @@ _HEADERS = (
 
 
 def is_public(address: Address) -> bool:
-    """Whether an address belongs to the public internet: not private, loopback, link-local, multicast or
-    reserved, nor an IPv6 address that stands for such an IPv4 address.
+    """Return whether an address belongs to the public internet: not private, loopback, link-local, multicast
+    or reserved, nor an IPv6 address that stands for such an IPv4 address.
     """
     if isinstance(address, IPv6Address):
         embedded = _embedded(address)
@@ -66,7 +66,7 @@ def is_public(address: Address) -> bool:
 
 
 def _embedded(address: IPv6Address) -> IPv4Address | None:
-    """The IPv4 address that packets to an IPv6 address are carried to, where it is that kind."""
+    """Return the IPv4 address that packets to an IPv6 address are carried to, where it is that kind."""
     if address.ipv4_mapped is not None:
         return address.ipv4_mapped
     if address.sixtofour is not None:
@@ -102,7 +102,8 @@ class Fetcher:
         self._turns = asyncio.Semaphore(_MAX_DOWNLOADS)
 
     async def fetch(self, url: str, receive: Callable[[int], None] = lambda size: None) -> Upload:
-        """The picture at an address, named after the last part of its path; ``receive`` is told of the bytes.
+        """Return the image at an address, named after the last part of its path; ``receive`` is told of the
+        bytes.
 
         Raises ApiError: 403 ``url_forbidden`` for an address that is none of http(s), of another port, or of
         a host that is not public; 413 ``too_many_bytes``; 502 ``url_failed`` for everything that goes wrong
@@ -119,7 +120,7 @@ class Fetcher:
             raise _failed(f"the connection failed ({type(error).__name__})") from error
 
     def close(self) -> None:
-        """Let go of the threads that resolve names."""
+        """End the threads that resolve names."""
         self._resolvers.shutdown(wait=False, cancel_futures=True)
 
     async def _follow(self, url: httpx.URL, receive: Callable[[int], None]) -> Upload:
@@ -140,7 +141,7 @@ class Fetcher:
         raise _failed(f"it redirects more than {_MAX_REDIRECTS} times")
 
     def _checked(self, text: str, base: httpx.URL | None = None) -> httpx.URL:
-        """The address, seen from ``base``, if its form may be fetched. Raises ApiError 403."""
+        """Return the address, seen from ``base``, if its form may be fetched. Raises ApiError 403."""
         try:
             url = httpx.URL(text) if base is None else base.join(text)
         except (httpx.InvalidURL, ValueError) as error:  # also what IDNA cannot express
@@ -180,10 +181,10 @@ class Fetcher:
         )
 
     async def _resolve(self, host: str, port: int) -> Sequence[Address]:
-        found = await asyncio.get_running_loop().run_in_executor(
+        entries = await asyncio.get_running_loop().run_in_executor(
             self._resolvers, lambda: socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
         )
-        return [ip_address(entry[4][0]) for entry in found]
+        return [ip_address(entry[4][0]) for entry in entries]
 
 
 class _CheckedBackend(httpcore.AsyncNetworkBackend):

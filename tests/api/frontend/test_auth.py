@@ -1,4 +1,4 @@
-"""Keys guard the work, and nothing tells what they are."""
+"""Keys guard the work, and nothing tells what they are; and who shares a turn."""
 
 import logging
 import socket
@@ -11,7 +11,7 @@ from fastapi import APIRouter, Depends, FastAPI, Request, Response
 from fastapi.routing import iter_route_contexts
 
 from api.frontend.app import create_app
-from api.frontend.auth import RequireKey
+from api.frontend.auth import RequireKey, client_of
 from api.frontend.errors import install_error_handlers
 from api.frontend.middleware import RequestObserver
 from api.frontend.openapi import UNAUTHORIZED
@@ -251,3 +251,56 @@ def test_the_key_is_asked_for_before_all_else(guarded_client: httpx.Client) -> N
         assert connection.recv(65536).startswith(b"HTTP/1.1 401 ")
     for request in (b"GET /models\r\n\r\n", b"GET /models HTTP/1.0\r\n\r\n"):
         assert b'"models"' not in exchange(guarded_client, request)
+
+
+def request_of(host: str | None = None, **headers: str) -> Request:
+    raw = [(name.replace("_", "-").encode(), value.encode()) for name, value in headers.items()]
+    client = (host, 1) if host is not None else None
+    return Request({"type": "http", "headers": raw, "client": client})
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "keys", "same"),
+    [
+        pytest.param(request_of("10.0.0.1"), request_of("10.0.0.1"), (), True, id="an address"),
+        pytest.param(request_of("10.0.0.1"), request_of("10.0.0.2"), (), False, id="two addresses"),
+        pytest.param(request_of("2001:db8::1"), request_of("2001:db8::ffff"), (), True, id="a /64"),
+        pytest.param(request_of("2001:db8::1"), request_of("2001:db8:0:1::1"), (), False, id="two /64"),
+        pytest.param(request_of("::ffff:10.0.0.1"), request_of("10.0.0.1"), (), True, id="mapped IPv4"),
+        pytest.param(
+            request_of("::ffff:10.0.0.1"), request_of("::ffff:10.0.0.2"), (), False, id="two mapped"
+        ),
+        pytest.param(request_of("fe80::1%eth0"), request_of("fe80::1"), (), True, id="a zone"),
+        pytest.param(request_of(), request_of(), (), True, id="no address: a Unix socket"),
+        pytest.param(
+            request_of("10.0.0.1", x_api_key=KEYS[0]),
+            request_of("10.0.0.2", authorization=f"Bearer {KEYS[0]}"),
+            frozenset(KEYS),
+            True,
+            id="a key, from anywhere and in either header",
+        ),
+        pytest.param(
+            request_of("10.0.0.1", x_api_key=KEYS[0]),
+            request_of("10.0.0.1", x_api_key=KEYS[1]),
+            frozenset(KEYS),
+            False,
+            id="two keys",
+        ),
+        pytest.param(
+            request_of("a", x_api_key=KEYS[0], authorization="Bearer made-up"),
+            request_of("a", x_api_key=KEYS[0], authorization="Bearer another"),
+            frozenset(KEYS),
+            True,
+            id="what is no key makes no new client",
+        ),
+        pytest.param(
+            request_of("10.0.0.1", x_api_key="a"),
+            request_of("10.0.0.1", x_api_key="b"),
+            (),
+            True,
+            id="without keys nobody has one",
+        ),
+    ],
+)
+def test_same_client(one: Request, other: Request, keys: frozenset[str], same: bool) -> None:
+    assert (client_of(one, keys) == client_of(other, keys)) == same

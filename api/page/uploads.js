@@ -1,7 +1,7 @@
 // Pictures that are dropped on the page, pasted into it or picked.
 
 /** Calls `take(file, note)` for each picture and `complain(message)` for what holds none. */
-export function intake(picker, take, complain) {
+export function acceptUploads(picker, take, complain) {
   const accept = (files, source) => {
     const file = [...files].find((one) => one.type.startsWith("image/")) ?? files[0];
     take(file, files.length > 1 ? `The first of ${files.length} ${source} pictures.` : "");
