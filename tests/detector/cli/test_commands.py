@@ -1,4 +1,4 @@
-"""The command line, run as a user runs it."""
+"""The commands detect, classify and weights, run as a user runs them."""
 
 import json
 import os
