@@ -19,20 +19,19 @@ from typing import Annotated, Any
 import numpy as np
 import psutil
 import torch
-import typer
-from api.protocol.tasks import ClassifyTask, DetectTask, Task
-from api.worker.settings import worker_settings
 from PIL import Image
 from torch import Tensor, nn
+from tyro.conf import arg
 
 from api.frontend.settings import Settings
+from api.protocol.messages import ClassifyTask, DetectTask, Task
 from api.worker.fair_queue import RequestHandle
 from api.worker.handlers import handle_task
 from api.worker.loaded_model import LoadedModel, load_model
 from api.worker.preprocessing_pool import PreprocessingPool
 from api.worker.scheduler import Scheduler
 from api.worker.task_runner import TaskRunner
-from detector.cli.options import run_script
+from detector.cli.options import at_least, run_script
 from detector.inference.classifier import Classifier
 from detector.inference.region_crops import Preprocessing
 from detector.io.decoding import Limits
@@ -52,17 +51,17 @@ class _Mean(nn.Module):
 
 
 def main(
-    tasks: Annotated[int, typer.Option(help="Tasks a round.", min=1)] = 1024,
-    in_flight: Annotated[int, typer.Option(help="Tasks that are submitted and not answered.", min=1)] = 256,
-    rounds: Annotated[int, typer.Option(min=1)] = 5,
-    threads: Annotated[int, typer.Option(help="Threads for preprocessing.", min=1)] = 2,
-    streams: Annotated[int, typer.Option(help="Batches at once.", min=1)] = 2,
-    kind: Annotated[str, typer.Option(help="tiny, detect or both.")] = "both",
+    tasks: Annotated[int, at_least(1), arg(help="Tasks a round.")] = 1024,
+    in_flight: Annotated[int, at_least(1), arg(help="Tasks that are submitted and not answered.")] = 256,
+    rounds: Annotated[int, at_least(1), arg(help="Rounds whose median is printed.")] = 5,
+    threads: Annotated[int, at_least(1), arg(help="Threads for preprocessing.")] = 2,
+    streams: Annotated[int, at_least(1), arg(help="Batches at once.")] = 2,
+    kind: Annotated[str, arg(help="tiny, detect or both.")] = "both",
 ) -> None:
     """Print a line for each kind of task, as JSON."""
     torch.set_num_threads(1)
     settings = Settings(device="cpu", max_proposals=REGIONS, profile="fast")
-    model = load_model("default", worker_settings(settings)[0])
+    model = load_model("default", settings.worker_settings()[0])
     kinds: dict[str, tuple[LoadedModel, Task]] = {
         "tiny": (LoadedModel(model.detector, tiny_classifier(), {}, 0.0), ClassifyTask(top=1, crops=1)),
         "detect": (model, DetectTask(0.3, 10, None, None, "json", None)),

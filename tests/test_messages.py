@@ -178,7 +178,7 @@ def test_scorings(text: str, says: str) -> None:
 @pytest.mark.parametrize(
     ("text", "says"),
     [
-        ("", "--also '' names no folder"),
+        ("", "--also '': names no folder"),
         (":weight=2", "names no folder"),
         ("d:weight=x", "weight must be a number over 0, got 'x'"),
         ("d:weight=nan", "weight must be a number over 0, got 'nan'"),

@@ -21,6 +21,8 @@ import pytest
 
 from detector.models.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 
+pytestmark = pytest.mark.exhaustive
+
 
 def environment(**settings: object) -> dict[str, str]:
     """The environment, with these settings of the service and no others."""

@@ -17,6 +17,8 @@ from loadtest.client import Answer, Client, request
 
 from detector.io.decoding import decode
 
+pytestmark = pytest.mark.exhaustive
+
 MOST_BYTES = 300_000  # of the service that `client` is served by
 FILES = 150
 

@@ -18,6 +18,8 @@ from schemathesis.specs.openapi.checks import (
 from api.frontend.app import create_app
 from api.frontend.settings import Settings
 
+pytestmark = pytest.mark.exhaustive
+
 
 def no_internal_error(
     context: schemathesis.CheckContext, response: schemathesis.Response, case: schemathesis.Case

@@ -73,6 +73,7 @@ def test_it_measures_and_records(ilsvrc: Path, mine: Path, tmp_path: Path, capsy
     assert run["coco"]["ap_large"] is None, "no object is that large, and JSON knows no NaN"
 
 
+@pytest.mark.exhaustive
 def test_scorings_ensemble_and_cache(ilsvrc: Path, mine: Path, tmp_path: Path, capsys: Printed) -> None:
     """One and two networks as one under two scorings; once more, every picture comes out of the cache."""
     other = tmp_path / "other.safetensors"
@@ -99,6 +100,7 @@ def test_scorings_ensemble_and_cache(ilsvrc: Path, mine: Path, tmp_path: Path, c
     assert [row[2].split()[0] for row in rows] == ["own", "own", "far", "far"]
 
 
+@pytest.mark.exhaustive
 def test_what_is_saved_of_an_ensemble_is_of_all(ilsvrc: Path, mine: Path, tmp_path: Path) -> None:
     """And JSON says of every row which weights it is of."""
     other, figures, saved = (tmp_path / name for name in ("other.safetensors", "all.json", "det.json"))

@@ -134,9 +134,9 @@ def test_fine_tuning(root: Path, layout: Format) -> None:
 def test_data_that_joins_fine_tuning(root: Path, layout: Format) -> None:
     settings = SamplingSettings()
     joined = further_data(f"{root}:format={layout}", settings, OnProblem.STOP)
-    assert boxes_of(joined.ingredient.dataset.records) == TRAIN
+    assert boxes_of(joined.spec.dataset.records) == TRAIN
     joined = further_data(f"{root}:format={layout},split=val", settings, OnProblem.STOP)
-    assert boxes_of(joined.ingredient.dataset.records) == VAL
+    assert boxes_of(joined.spec.dataset.records) == VAL
 
 
 @each(list(LAYOUTS))

@@ -11,9 +11,10 @@ import pytest
 SCRIPT = """
 import sys
 from pathlib import Path
+from tyro.conf import Positional
 from detector.cli.options import run_script
 
-def main(out: Path, lines: int = 3, status: int = 0) -> None:
+def main(out: Positional[Path], lines: int = 3, status: int = 0) -> None:
     "What this does."
     for line in range(lines):
         print(f"line {line}", flush=line % 2 == 0)

@@ -18,7 +18,8 @@ NOBODY = 65534
 def as_nobody(call: str, path: Path) -> str:
     """What a call of this module says to a user without rights; nothing if it succeeds."""
     code = (
-        "import os, sys\nfrom pathlib import Path\nfrom detector import files, errors\n"
+        "import os, sys\nfrom pathlib import Path\nfrom detector import errors\n"
+        "from detector.io import atomic_write as files\n"
         f"os.getuid() or os.setuid({NOBODY})\n"
         f"try: {call}\nexcept errors.WriteError as error: print(error)"
     )

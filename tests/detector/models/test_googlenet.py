@@ -59,6 +59,7 @@ def test_auxiliary_classifiers_act_in_training_only() -> None:
     assert output.aux_4d is None
 
 
+@pytest.mark.exhaustive
 def test_every_weight_learns_from_nothing() -> None:
     """One batch of four classes is learnt by heart, through 22 layers without batch norm."""
     torch.manual_seed(0)

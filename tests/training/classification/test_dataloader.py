@@ -9,6 +9,7 @@ import torch
 
 from detector.errors import DatasetError
 from detector.inference.classifier import Classifier
+from detector.inference.executor import ForwardRequest, run_directly
 from detector.io.decoding import load
 from detector.models.checkpoint import Checkpoint
 from detector.models.convert_bvlc import PREPROCESSING
@@ -118,7 +119,7 @@ def test_views_are_those_of_the_classifier(images: ImageList, classifier_checkpo
     measured = ValidationBatches(images.chosen([0, 7]), PREPROCESSING, World())
     [piece] = [measured[number] for number in range(len(measured))]
     classifier = Classifier(classifier_checkpoint, device="cpu", precision="float32")
-    (seen,) = classifier._engine.run(piece.pixels)
+    seen = run_directly(ForwardRequest.of(classifier._engine, piece.pixels))["probabilities"]
     for index, row in zip((0, 7), seen.numpy(), strict=True):
         assert np.allclose(classifier.probabilities(load(images.path(index))), row, atol=1e-6)
 

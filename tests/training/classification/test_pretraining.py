@@ -91,6 +91,7 @@ def undisturbed(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return output
 
 
+@pytest.mark.exhaustive
 def test_it_learns_from_nothing(data: Path, tmp_path: Path) -> None:
     """To tell stripes across from stripes down, of two colours."""
     recipe = PretrainRecipe(
@@ -135,6 +136,7 @@ def _run(output: Path) -> str:
         return json.loads(file.metadata()["state"])["run"]
 
 
+@pytest.mark.exhaustive
 def test_killed_and_resumed_equals_undisturbed(data: Path, undisturbed: Path, tmp_path: Path) -> None:
     """kill -9 once something was saved, then the same command again: state, measures and log agree."""
     command = _command(tmp_path, f"train(Path({str(data)!r}), Path({str(tmp_path)!r}))")
@@ -172,6 +174,7 @@ def test_another_run_is_not_gone_on_with(data: Path, undisturbed: Path, recipe: 
         train(data, undisturbed, recipe)
 
 
+@pytest.mark.exhaustive
 def test_pieces_and_processes_make_the_same_steps(data: Path, tmp_path: Path) -> None:
     """One minibatch at a time, or in two pieces, or in two processes: the same weights."""
     found = {}

@@ -20,6 +20,8 @@ from training.rcnn.dataloader import BatchSettings
 from training.rcnn.recipe import Recipe, suggested_iterations
 from training.rcnn.sampling import SamplingSettings
 
+pytestmark = pytest.mark.exhaustive
+
 SMALL = Recipe(
     iterations=4,
     warmup=2,

@@ -109,6 +109,7 @@ def test_every_iteration_and_every_epoch_is_logged(undisturbed: Path) -> None:
     ]  # fmt: skip
 
 
+@pytest.mark.exhaustive
 def test_it_learns(records: list[AnnotatedImage], init_path: Path, tmp_path: Path) -> None:
     """Bright rectangles on dark ground: an untrained head hits none of them closely with ten boxes."""
     recall = {}
@@ -129,6 +130,7 @@ def test_it_learns(records: list[AnnotatedImage], init_path: Path, tmp_path: Pat
     assert recall[40] >= recall[0] + 0.4
 
 
+@pytest.mark.exhaustive
 def test_killed_and_resumed_equals_undisturbed(
     data: Path, init_path: Path, undisturbed: Path, tmp_path: Path
 ) -> None:

@@ -48,6 +48,7 @@ def _check_whole(output: Path, kind: str) -> None:
     assert iterations == list(range(KINDS[kind].iterations))
 
 
+@pytest.mark.exhaustive
 def test_a_streamed_run_goes_on_without_a_picture_that_broke(
     data: Path, init_path: Path, tmp_path: Path
 ) -> None:
@@ -59,6 +60,7 @@ def test_a_streamed_run_goes_on_without_a_picture_that_broke(
     assert (output / "broken.txt").read_text().split() == [broken.stem]
 
 
+@pytest.mark.exhaustive
 def test_a_run_on_kept_maps_goes_on_once_a_picture_that_broke_is_back(
     data: Path, init_path: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:

@@ -17,6 +17,8 @@ from safetensors.torch import load_file
 
 from tests.training.runs import KINDS, STEADY, train_kind
 
+pytestmark = pytest.mark.exhaustive
+
 RUNS = Path(__file__).parents[1] / "runs.py"
 Start = Callable[[str, Path], multiprocessing.process.BaseProcess]
 
