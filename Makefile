@@ -65,25 +65,25 @@ clean:
 
 $(VENV)/.serve: $(VENV)/.made pyproject.toml constraints.txt
 	@echo "Installing the service into $(VENV): PyTorch above all, some minutes and gigabytes the first time."
-	$(PIP_INSTALL) -e '.[api]' | $(SHORTLY)
+	@$(PIP_INSTALL) -e '.[api]' | $(SHORTLY)
 	@touch $@
 
 $(VENV)/.dev: $(VENV)/.made pyproject.toml constraints.txt
 	@echo "Installing everything, tests and checks included, into $(VENV): some minutes the first time."
-	$(PIP_INSTALL) -e '.[dev]' | $(SHORTLY)
+	@$(PIP_INSTALL) -e '.[dev]' | $(SHORTLY)
 	@touch $@
 
 # The contrib build and the plain one cannot live in one environment: it gets a folder of its own.
 $(VENV)/.training: $(VENV)/.made pyproject.toml constraints.txt
 	@echo "Installing what training needs into $(VENV): some minutes the first time."
-	$(PIP_INSTALL) -e '.[training]' | $(SHORTLY)
+	@$(PIP_INSTALL) -e '.[training]' | $(SHORTLY)
 	@touch $@
 
 $(VENV)/.peers: $(VENV)/.dev
 	rm -rf $(VENV)/peers
 	$(BIN)/python -m pip install --quiet --no-deps --target $(VENV)/peers \
 	  opencv-contrib-python-headless==$$(sed -n 's/^opencv-python-headless==//p' constraints.txt)
-	$(PIP_INSTALL) -e '.[peers]' | $(SHORTLY)
+	@$(PIP_INSTALL) -e '.[peers]' | $(SHORTLY)
 	@touch $@
 
 $(VENV)/.made:
