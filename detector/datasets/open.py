@@ -21,7 +21,7 @@ from detector.datasets.formats.voc import VocFolder
 from detector.datasets.formats.yolo import YoloFolder
 from detector.datasets.layout import Layout, read_entries
 from detector.datasets.problems import OnProblem, Problem, ProblemLog
-from detector.errors import DatasetError
+from detector.errors import DatasetError, ParameterError
 from detector.io.image_paths import unread_kinds
 from detector.io.readable_files import is_file
 from detector.structures.classes import ClassList
@@ -143,15 +143,20 @@ class DataFolder:
             log.report(str(self.root), "unread_kind", f"{self.root}: {unread_kinds(unread)}")
 
 
-def open_dataset(root: Path, format: Format | None = None, *, images_needed: bool = True) -> DataFolder:
+def open_dataset(root: Path, format: Format | str | None = None, *, images_needed: bool = True) -> DataFolder:
     """Find out what data set lies in a folder.
 
     ILSVRC's layout is recognised by its folders. Of VOC, COCO and YOLO each is looked for below the folder,
     and exactly one must be there, unless ``format`` names it. Without ``images_needed`` an image's file may
     be absent where its annotation states its size: enough to measure detections that were made elsewhere.
 
-    Raises DatasetError, saying what was looked for, if there is no data set or more than one.
+    Raises DatasetError, saying what was looked for, if there is no data set or more than one; ParameterError
+    for a ``format`` that is none.
     """
+    if format is not None:
+        if format not in tuple(Format):
+            raise ParameterError(f"format must be one of {', '.join(Format)}, got {format!r}")
+        format = Format(format)
     if not os.path.isdir(root):  # noqa: PTH112 (Path.is_dir raises for a name that is too long)
         raise DatasetError(f"{root} is no folder: give the folder of a data set")
     of_ilsvrc = Format.ILSVRC if format is None else format

@@ -7,7 +7,7 @@ import pytest
 
 from detector.datasets.open import Format, open_dataset
 from detector.datasets.problems import OnProblem
-from detector.errors import DatasetError
+from detector.errors import DatasetError, ParameterError
 from detector.structures.classes import ilsvrc_det, voc
 from tests.detector.datasets.small_folders import instances, picture, text, xml
 
@@ -374,3 +374,19 @@ def test_the_real_sets(
     found = open_dataset(shared / folder)
     assert (found.format, found.splits, len(found.classes)) == (format, splits, classes)
     assert len(found.read(check_images=False, on_problem=OnProblem.STOP).records) == images
+
+
+@pytest.mark.parametrize("format", list(Format), ids=str)
+def test_a_layout_may_be_named_by_its_text(tmp_path: Path, format: Format) -> None:
+    """What is said of a folder without it is the same as for the member of the enumeration."""
+    told = []
+    for named in (format, str(format)):
+        with pytest.raises(DatasetError) as caught:
+            open_dataset(tmp_path, named)
+        told.append(str(caught.value))
+    assert told[0] == told[1]
+
+
+def test_a_layout_that_is_none_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ParameterError, match=r"format must be one of ilsvrc, voc, .*, got 'pascal'"):
+        open_dataset(tmp_path, "pascal")
