@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import import_module
 from importlib.metadata import entry_points
+from importlib.util import find_spec
 from os import PathLike
 
 from detector.cli.standard_streams import lasting_streams
@@ -124,7 +125,7 @@ def _run(arguments: Sequence[str]) -> None:
     if command is not None:
         run_commands(f"detector {name}", command, arguments[1:], _help_of_group(command))
         return
-    brought = {point.name: point for point in entry_points(group=GROUP)}
+    brought = {point.name: point for point in entry_points(group=GROUP) if _is_installed(point.module)}
     if name in brought:
         raise SystemExit(brought[name].load()(arguments[1:]))
     if name == "--version":
@@ -140,6 +141,11 @@ def _run(arguments: Sequence[str]) -> None:
         each: (inspect.getdoc(point.load()) or "").partition("\n")[0] for each, point in brought.items()
     }
     _end("detector", lines, arguments, DESCRIPTION)
+
+
+def _is_installed(module: str) -> bool:
+    """Whether a module's package is there: the container's image leaves ``training`` out."""
+    return find_spec(module.partition(".")[0]) is not None
 
 
 def _help_of_group(commands: Mapping[str, Command]) -> str:

@@ -44,6 +44,22 @@ def test_mistakes_of_usage_are_one_line(
     assert line.startswith(says)
 
 
+@pytest.mark.parametrize(
+    ("arguments", "status"),
+    [pytest.param(["--help"], 0, id="help"), pytest.param(["train"], 2, id="a command that is not there")],
+)
+def test_a_package_that_is_left_out_takes_its_commands_along(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], arguments: list[str], status: int
+) -> None:
+    """The container's image has no ``training``, whose entry points are installed all the same."""
+    monkeypatch.setitem(sys.modules, "training", None)
+    assert _main(monkeypatch, *arguments) == status
+    said = capsys.readouterr()
+    assert "serve" in said.out + said.err
+    assert "\n  train " not in said.out
+    assert "Traceback" not in said.err
+
+
 def test_a_command_without_a_name_takes_all_that_is_no_name(capsys: pytest.CaptureFixture[str]) -> None:
     here = "tests.detector.cli.test_entry"
     commands = {"": Command(f"{here}:usual", "Say it."), "other": Command(f"{here}:other", "Say else.")}
