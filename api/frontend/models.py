@@ -1,29 +1,19 @@
 """``GET /models`` and ``GET /models/{name}``: what the workers have loaded."""
 
 from fastapi import APIRouter, Request, Response
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict
 
 from api.frontend.openapi import MODEL, MODELS
 from api.frontend.responses import json_reply
 from api.frontend.service import find_model
-from api.protocol.model_info import Member, ModelInfo, ProfileOffered
-from detector.options import Profile
+from api.protocol.model_info import ModelBase, ModelInfo
 
 router = APIRouter()
 
 
-class ModelSummary(BaseModel):
+class ModelSummary(ModelBase):
     """A model that is loaded, its classes counted."""
 
-    model_config = ConfigDict(extra="forbid")
-
-    name: str = Field(description="what `?model=` chooses it by")
-    tasks: list[str] = Field(description="`detect`, `classify` or both")
-    members: list[Member] = Field(description="one network, or those of an ensemble")
-    profiles: list[ProfileOffered]
-    default_profile: Profile | None = Field(description="null for a model that does not detect")
-    scoring: dict[str, object] | None = Field(description="how scores and boxes are made; null likewise")
-    loaded_at: str = Field(json_schema_extra={"format": "date-time"})
     detection_class_count: int
     classification_class_count: int
 

@@ -45,8 +45,8 @@ class ClassName(_Info):
     name: str
 
 
-class ModelInfo(_Info):
-    """A model that is loaded, with all its classes, label by label."""
+class ModelBase(_Info):
+    """What a model's summary and all that is known of it share."""
 
     name: str = Field(description="what `?model=` chooses it by")
     tasks: list[str] = Field(description="`detect`, `classify` or both")
@@ -55,5 +55,10 @@ class ModelInfo(_Info):
     default_profile: Profile | None = Field(description="null for a model that does not detect")
     scoring: dict[str, Any] | None = Field(description="how scores and boxes are made; null likewise")
     loaded_at: str = Field(json_schema_extra={"format": "date-time"})
+
+
+class ModelInfo(ModelBase):
+    """A model that is loaded, with all its classes, label by label."""
+
     detection_classes: list[ClassName]
     classification_classes: list[ClassName]
