@@ -146,7 +146,7 @@ def _describe(chosen: ChosenData, recipe: Recipe) -> None:
         lines.append(f"problems  {kinds}")
         lines += [f"          {problem.message}" for problem in problems[:_LISTED]]
         if len(problems) > _LISTED:
-            lines.append(f"          and more: python training/check_data.py {chosen.root} lists all")
+            lines.append(f"          and more: detector check {chosen.root} lists all")
     tqdm.write("\n".join(lines))
 
 

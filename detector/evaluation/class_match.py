@@ -94,7 +94,7 @@ def match_classes(detector: ClassList, data: ClassList) -> ClassMatch:
     if not match.known.any():
         raise ParameterError(
             f"the detector knows none of the data's classes: it has {_some(detector)}, "
-            f"the data {_some(data)}; train one on them with training/finetune_det.py"
+            f"the data {_some(data)}; train one on them with `detector train`"
         )
     return match
 

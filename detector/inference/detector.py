@@ -98,7 +98,7 @@ class Detector:
         if self.scoring.fit_power and not self._networks.predicts_iou:
             raise ParameterError(
                 f"{self.name} has no fit head to weigh scores by: use a Scoring with fit_power=0, or train "
-                "one with training/finetune_det.py"
+                "one with `detector train`"
             )
         multibox = None
         for member in ensemble.members:
@@ -252,6 +252,6 @@ def _region_network(checkpoint: Checkpoint) -> RegionNetwork:
     if not isinstance(network, RegionNetwork) or metadata.detection is None:
         raise CheckpointError(
             f"{metadata.name} classifies whole pictures and cannot detect; "
-            "make a detector of it with training/finetune_det.py --init"
+            "make a detector of it with `detector train --init`"
         )
     return network

@@ -161,7 +161,7 @@ def attach_multibox_head(checkpoint: Checkpoint, giver: Checkpoint) -> Checkpoin
     ):
         raise CheckpointError(
             f"{checkpoint.metadata.name} and {giver.metadata.name} differ in the stages that the MultiBox "
-            "head reads; train a head with training/train_multibox.py --init"
+            "head reads; train a head with `detector train multibox --init`"
         )
     training = dict(checkpoint.metadata.training)
     if "multibox" in giver.metadata.training:

@@ -76,7 +76,7 @@ class Proposer:
         if profile is not Profile.SEARCH and self.multibox is None:
             raise ParameterError(
                 f"profile {profile} needs a MultiBox head, which these weights lack: use profile "
-                f"{Profile.SEARCH}, or give them one with training/train_multibox.py --init"
+                f"{Profile.SEARCH}, or give them one with `detector train multibox --init`"
             )
         return profile
 

@@ -96,7 +96,7 @@ def pretrain_classifier(
             f"log       {output / 'log.jsonl'}, {output / ACCURACY}\n"
             f"weights   {best}, {output / LAST} ({best.stat().st_size / 2**20:.1f} MiB)\n"
             f"next      detector classify PICTURE --weights {best}\n"
-            f"          python training/finetune_det.py --data DATA --init {best}"
+            f"          detector train --data DATA --init {best}"
         )
     return best
 

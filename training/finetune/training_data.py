@@ -188,7 +188,7 @@ def choose_data(
             raise DatasetError(
                 f"{root}: of {len(part.records)} pictures {what} none has an object ({split.how}). At least "
                 "one picture with boxes is needed to learn from and one to measure on; "
-                f"python training/check_data.py {root} lists what is wrong"
+                f"detector check {root} lists what is wrong"
             )
     learned = split.train
     if folder.format is Format.ILSVRC and agnostic_file(root).is_file():

@@ -92,7 +92,7 @@ def add_multibox(
                 f"\n{lost}{recipe.iterations} iterations in {(time.monotonic() - started) / 60:.1f} minutes\n"
                 f"log         {output / 'log.jsonl'}\n"
                 f"checkpoint  {path} ({path.stat().st_size / 2**20:.1f} MiB)\n"
-                f"next        python training/evaluate_proposals.py --data DATA --weights {path}"
+                f"next        detector evaluate proposals --data DATA --weights {path}"
             )
     return path
 

@@ -166,7 +166,7 @@ def test_a_profile_that_the_weights_cannot_serve(inside: Inside, images: Path, c
     said = inside("detect", images / "a.jpg", "--weights", checkpoint_path, "--profile", "fast")
     assert isinstance(said, str), "the text that the interpreter prints, with exit status 1"
     assert said.startswith("error: profile fast needs a MultiBox head")
-    assert "use profile search, or give them one with training/train_multibox.py" in said
+    assert "use profile search, or give them one with `detector train multibox --init`" in said
 
 
 def test_an_unknown_profile_is_a_mistake_of_usage(
