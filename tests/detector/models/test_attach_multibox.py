@@ -51,7 +51,7 @@ def test_only_stages_that_the_head_reads_matter(
     if fits:
         assert attach_multibox_head(other, giver).multibox is giver.multibox
     else:
-        with pytest.raises(CheckpointError, match="train_multibox"):
+        with pytest.raises(CheckpointError, match="detector train multibox --init"):
             attach_multibox_head(other, giver)
 
 
