@@ -10,10 +10,10 @@ import torch
 
 from detector.models.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from detector.models.convert_bvlc import PREPROCESSING
-from detector.models.from_classifier import from_classifier
 from detector.models.googlenet import GoogLeNet
 from detector.models.metadata import Metadata
 from detector.models.multibox_head import MultiBoxHead, MultiBoxSpec
+from detector.models.transfer import from_classifier
 from detector.proposals.anchors import place_on_grids
 from detector.structures.classes import ilsvrc_cls
 

@@ -10,7 +10,7 @@ from fastapi import Depends, FastAPI
 from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp
 
-from api.frontend import models, monitoring, pages, routes
+from api.frontend import monitoring, pages, routes
 from api.frontend.auth import RequireKey
 from api.frontend.errors import install_error_handlers
 from api.frontend.middleware import HeadAsGet, RequestObserver
@@ -58,11 +58,10 @@ def create_app(
         redirect_slashes=False,
     )
     keys = settings.keys
-    for part in (routes, models):
-        if keys:
-            app.include_router(part.router, dependencies=[Depends(RequireKey(keys))], responses=UNAUTHORIZED)
-        else:
-            app.include_router(part.router)
+    if keys:
+        app.include_router(routes.router, dependencies=[Depends(RequireKey(keys))], responses=UNAUTHORIZED)
+    else:
+        app.include_router(routes.router)
     for part in (monitoring, pages):  # open, with keys or without
         app.include_router(part.router)
     install_error_handlers(app)

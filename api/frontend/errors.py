@@ -1,15 +1,27 @@
-"""The front's own refusals, and the handlers that answer every error in one shape."""
+"""Errors, all answered in one shape of JSON: the front's own refusals, and handlers for every exception."""
 
 from collections.abc import Mapping
 from http import HTTPStatus
+from typing import Any
 
+import orjson
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
-from api.frontend.responses import error_reply
 from api.protocol.errors import ApiError
+
+
+def json_reply(content: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
+    """Return a reply with ``content`` as its JSON body."""
+    return Response(orjson.dumps(content), status, headers, media_type="application/json")
+
+
+def error_reply(status: int, code: str, message: str, headers: Mapping[str, str] | None = None) -> Response:
+    """Return an error, which always looks like this."""
+    return json_reply({"error": {"code": code, "message": message}}, status, headers)
+
 
 _MAX_PATH = 200  # of a path in a message
 

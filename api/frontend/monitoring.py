@@ -2,8 +2,8 @@
 
 from fastapi import APIRouter, Request, Response
 
+from api.frontend.errors import json_reply
 from api.frontend.openapi import LIVE, METRICS, READY
-from api.frontend.responses import json_reply
 from api.frontend.schemas import Health
 from api.frontend.service import Service
 from api.observability.metrics import Metrics

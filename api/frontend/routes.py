@@ -1,4 +1,4 @@
-"""The routes that work: images in, JSON or a drawn image out."""
+"""The routes that want a key where keys are set: images in, JSON or a drawn image out; what is loaded."""
 
 from collections.abc import Sequence
 from time import perf_counter
@@ -6,16 +6,42 @@ from typing import Annotated, Any
 
 import orjson
 from fastapi import APIRouter, Query, Request, Response
+from pydantic import BaseModel, ConfigDict
 
-from api.frontend.openapi import CLASSIFY, DETECT, IMAGE_BODY
-from api.frontend.responses import json_reply
+from api.frontend.errors import json_reply
+from api.frontend.openapi import CLASSIFY, DETECT, IMAGE_BODY, MODEL, MODELS
 from api.frontend.schemas import ClassifyQuery, DetectQuery, Format
-from api.frontend.service import Service
+from api.frontend.service import Service, find_model
 from api.frontend.uploads.body import Upload, Uploads
 from api.protocol.errors import ApiError
 from api.protocol.messages import Answer, ClassifyTask, DetectTask
+from api.protocol.model_info import ModelBase, ModelInfo
 
 router = APIRouter()
+
+
+class ModelSummary(ModelBase):
+    """A model that is loaded, its classes counted."""
+
+    detection_class_count: int
+    classification_class_count: int
+
+    @classmethod
+    def of(cls, info: ModelInfo) -> "ModelSummary":
+        """Return a model's summary."""
+        return cls(
+            **info.model_dump(exclude={"detection_classes", "classification_classes"}),
+            detection_class_count=len(info.detection_classes),
+            classification_class_count=len(info.classification_classes),
+        )
+
+
+class ModelList(BaseModel):
+    """All models, the default one first."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    models: list[ModelSummary]
 
 
 @router.post("/detect", responses=DETECT, openapi_extra=IMAGE_BODY)
@@ -46,6 +72,19 @@ async def classify(request: Request, query: Annotated[ClassifyQuery, Query()]) -
         request, query.model, lambda _: ClassifyTask(query.top, query.crops)
     )
     return _reply(request, uploads, answers, "classes", start)
+
+
+@router.get("/models", response_model=ModelList, responses=MODELS)
+async def models(request: Request) -> Response:
+    """Which models are loaded, the default one first, and what each can do."""
+    summaries = [ModelSummary.of(info) for info in request.app.state.service.models()]
+    return json_reply(ModelList(models=summaries).model_dump(mode="json"))
+
+
+@router.get("/models/{name}", response_model=ModelInfo, responses=MODEL)
+async def model(request: Request, name: str) -> Response:
+    """One model, with all its classes."""
+    return json_reply(find_model(request.app.state.service.models(), name).model_dump(mode="json"))
 
 
 def _drawn_as(request: Request) -> str:

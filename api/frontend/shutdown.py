@@ -23,8 +23,7 @@ import uvicorn
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
-from api.frontend.errors import about_to_end
-from api.frontend.responses import error_reply
+from api.frontend.errors import about_to_end, error_reply
 
 logger = logging.getLogger("api")
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from difflib import get_close_matches
 from time import monotonic
 from typing import Any
 
@@ -9,7 +10,6 @@ import orjson
 
 from api.protocol.errors import ApiError
 from api.protocol.messages import ClassifyTask, DetectTask, Task
-from api.worker.class_filter import labels_of
 from api.worker.loaded_model import LoadedModel
 from api.worker.rendering import JPEG, JSON, as_coco, as_image, as_json
 from detector.inference.classifier import best
@@ -17,6 +17,7 @@ from detector.inference.executor import Executor, run_directly
 from detector.io.decoding import Limits, read
 from detector.io.visualization import JPEG_SIDE
 from detector.options import Profile
+from detector.structures.classes import ClassList
 
 
 class Stopwatch:
@@ -164,3 +165,32 @@ def _classify(
     probabilities = classifier.probabilities(view, crops=task.crops, executor=executor)
     likeliest = best(probabilities, min(task.top, len(classifier.classes)))
     return Result(about, JSON, orjson.dumps(likeliest.as_dicts(classifier.classes)))
+
+
+def labels_of(text: str, classes: ClassList) -> tuple[int, ...]:
+    """Return the labels, ascending, of comma-separated names or ids, whatever their case.
+
+    A name that several classes share means all of them. Raises ApiError 422 for a class that is not in the
+    list, naming what comes near, and for no class at all.
+    """
+    known: dict[str, set[int]] = {}
+    for label, words in enumerate(zip(classes.names, classes.ids, strict=True)):
+        for word in words:
+            known.setdefault(_folded(word), set()).add(label)
+    wanted = [_folded(word) for word in text.split(",") if word.strip()]
+    if not wanted:
+        raise _invalid("name at least one class, or leave the parameter out")
+    for word in wanted:
+        if word not in known:
+            near = get_close_matches(word[:80], known, n=3)
+            hint = f"did you mean {' or '.join(near)}?" if near else "GET /models lists them."
+            raise _invalid(f"there is no class {word[:80]!r}; {hint}")
+    return tuple(sorted(set().union(*(known[word] for word in wanted))))
+
+
+def _folded(word: str) -> str:
+    return " ".join(word.casefold().split())
+
+
+def _invalid(problem: str) -> ApiError:
+    return ApiError(422, "invalid_parameter", f"classes: {problem.rstrip('.')}. See /docs.")

@@ -13,8 +13,7 @@ from torchvision.ops import batched_nms
 
 from detector.datasets.annotated_image import AnnotatedImage
 from detector.errors import ParameterError
-from detector.structures.class_aliases import class_aliases
-from detector.structures.classes import ClassList
+from detector.structures.classes import ClassList, class_aliases
 from detector.structures.detections import Detections
 
 _NMS_IOU = 0.3

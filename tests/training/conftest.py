@@ -12,7 +12,7 @@ from detector.models.checkpoint import (
     Checkpoint,
     save_checkpoint,
 )
-from detector.models.from_classifier import from_classifier
+from detector.models.transfer import from_classifier
 from tests.training.small_sets import rectangles, write_voc
 
 

@@ -6,9 +6,9 @@ import pytest
 import torch
 
 from detector.models.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
-from detector.models.from_classifier import from_classifier
 from detector.models.metadata import Metadata
 from detector.models.torchvision_googlenet import TorchvisionGoogLeNet
+from detector.models.transfer import from_classifier
 from detector.structures.classes import ClassList, ilsvrc_cls
 from tests.run_command import run_command
 from tests.training.labelled_sets import write_ilsvrc_cls

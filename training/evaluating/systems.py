@@ -14,7 +14,7 @@ from detector.inference.detector import Detector
 from detector.inference.ensemble import Ensemble
 from detector.inference.scoring import Scoring
 from detector.models.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
-from detector.models.from_classifier import from_classifier
+from detector.models.transfer import from_classifier
 from detector.options import Profile
 from training.evaluating.cache import DetectionCache
 from training.evaluating.run import MAX_DETECTIONS, SCORE_THRESHOLD, CacheOf, Candidate, ProfileRun

@@ -8,8 +8,7 @@ from numpy.typing import NDArray
 
 from detector.datasets.annotated_image import AnnotatedImage, Dataset
 from detector.errors import ParameterError
-from detector.structures.class_aliases import class_aliases
-from detector.structures.classes import ClassList
+from detector.structures.classes import ClassList, class_aliases
 from training.rcnn.sampling import SamplingSettings
 
 

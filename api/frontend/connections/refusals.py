@@ -5,8 +5,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from http import HTTPStatus
 
+from api.frontend.errors import error_reply
 from api.frontend.middleware import API_VERSION
-from api.frontend.responses import error_reply
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ import pytest
 from fastapi import FastAPI
 
 from api.frontend.errors import install_error_handlers
-from api.frontend.models import ModelList, router
+from api.frontend.routes import ModelList, router
 from api.protocol.model_info import ModelInfo
 from api.worker.loaded_model import model_info
 from detector.inference.classifier import Classifier

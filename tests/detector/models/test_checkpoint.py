@@ -23,11 +23,11 @@ from detector.models.checkpoint import (
 )
 from detector.models.checkpoint_file import EARLIER_FORMAT, header_digest, tensors_digest
 from detector.models.convert_bvlc import PREPROCESSING
-from detector.models.from_classifier import from_classifier
 from detector.models.googlenet import GoogLeNet
 from detector.models.multibox_head import MultiBoxHead, MultiBoxSpec
 from detector.models.region_network import RegionNetwork
 from detector.models.torchvision_googlenet import read_torchvision
+from detector.models.transfer import from_classifier
 from detector.structures.classes import ilsvrc_cls
 
 

@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from detector.models.checkpoint import Checkpoint
-from detector.models.from_classifier import from_classifier
 from detector.models.region_network import ClassPooling, RegionNetwork
+from detector.models.transfer import from_classifier
 from detector.structures.classes import cls_to_det, ilsvrc_cls, ilsvrc_det
 
 

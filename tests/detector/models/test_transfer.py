@@ -7,12 +7,10 @@ import torch
 
 from detector.errors import CheckpointError
 from detector.models.checkpoint import Checkpoint, load_checkpoint
-from detector.models.from_classifier import from_classifier
 from detector.models.region_network import RegionNetwork
-from detector.models.transfer import transfer
+from detector.models.transfer import from_classifier, transfer
 from detector.pretrained import SHIPPED
-from detector.structures.class_aliases import class_aliases
-from detector.structures.classes import ClassList, cls_to_det, ilsvrc_cls, ilsvrc_det, voc
+from detector.structures.classes import ClassList, class_aliases, cls_to_det, ilsvrc_cls, ilsvrc_det, voc
 
 SYNSET = dict(zip(ilsvrc_cls().names, range(1000), strict=True))
 COCO = (

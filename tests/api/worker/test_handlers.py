@@ -3,7 +3,7 @@
 import pytest
 
 from api.protocol.errors import ApiError
-from api.worker.class_filter import labels_of
+from api.worker.handlers import labels_of
 from detector.structures.classes import ClassList, ilsvrc_det
 
 CLASSES = ClassList(("n1", "n2", "n3", "n4"), ("dog", "domestic cat", "bow tie", "Dog"))
