@@ -31,7 +31,7 @@ from loadtest.figures import machine
 from loadtest.trial import Trial
 from tyro.conf import UseAppendAction, arg
 
-from detector.cli.options import at_least, run_script
+from detector.cli.command_line import at_least, run_script
 
 TRIALS: dict[str, Callable[[Mapping[str, object]], Trial]] = {
     "keys": keys.keys,

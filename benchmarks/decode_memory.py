@@ -18,7 +18,7 @@ import numpy as np
 from PIL import Image
 from tyro.conf import Positional, arg
 
-from detector.cli.options import run_script
+from detector.cli.command_line import run_script
 from detector.io.decoding import Limits, decode
 
 WIDTH, HEIGHT = 8660, 5773

@@ -15,7 +15,7 @@ from typing import Annotated
 from loadtest.processes import ROOT, service
 from tyro.conf import arg
 
-from detector.cli.options import at_least, run_script
+from detector.cli.command_line import at_least, run_script
 
 CHECKS = (
     "not_a_server_error",

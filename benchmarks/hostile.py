@@ -27,7 +27,7 @@ from loadtest.figures import in_words, machine, milliseconds, outcomes, percenti
 from loadtest.processes import ROOT, MemoryWatch, Server, service
 from tyro.conf import arg
 
-from detector.cli.options import at_least, run_script
+from detector.cli.command_line import at_least, run_script
 
 T = TypeVar("T")
 PATIENCE = 120.0

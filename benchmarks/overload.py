@@ -27,7 +27,7 @@ from loadtest.loops import OpenLoop, closed_loop, open_loop
 from loadtest.processes import ROOT, MemoryWatch, Server, service
 from tyro.conf import arg
 
-from detector.cli.options import at_least, run_script
+from detector.cli.command_line import at_least, run_script
 from detector.evaluation.tables import aligned
 from detector.io.atomic_write import write_whole
 

@@ -14,7 +14,7 @@ from functools import partial
 from pathlib import Path
 from typing import Annotated, Literal
 
-from detector.cli.options import at_least, run_script
+from detector.cli.command_line import at_least, run_script
 
 # Before anything imports cv2, so that it is the contrib build.
 sys.path.insert(0, str(Path(sys.prefix) / "peers"))

@@ -36,7 +36,7 @@ from loadtest.processes import ROOT, Server, service
 from loadtest.trial import Trial
 from tyro.conf import UseAppendAction, arg
 
-from detector.cli.options import at_least, run_script
+from detector.cli.command_line import at_least, run_script
 
 TRIALS = ("vanish", "kill", "sigterm")
 

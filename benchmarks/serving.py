@@ -42,7 +42,7 @@ from loadtest.processes import ROOT, Server, running, service
 from serving_peers import WARM_UP_IMAGES, Options
 from tyro.conf import OmitArgPrefixes, UseAppendAction, arg
 
-from detector.cli.options import at_least, run_script
+from detector.cli.command_line import at_least, run_script
 from detector.evaluation.tables import aligned
 from detector.io.atomic_write import write_whole
 

@@ -16,7 +16,7 @@ from fastapi import Request
 from serving_peers import WARM_UP, Options, reply
 from tyro.conf import OmitArgPrefixes
 
-from detector.cli.options import run_script
+from detector.cli.command_line import run_script
 from detector.io.decoding import RGB, decode
 from detector.structures.detections import Detections
 

@@ -27,7 +27,7 @@ from fastapi import FastAPI, UploadFile
 from loadtest.figures import OthersTime
 from tyro.conf import OmitArgPrefixes, Positional, arg
 
-from detector.cli.options import at_least, run_script
+from detector.cli.command_line import at_least, run_script
 from detector.inference.detector import Detector
 from detector.inference.loading import load_detector
 from detector.io.decoding import decode

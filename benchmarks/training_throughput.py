@@ -21,7 +21,7 @@ from PIL import Image
 from torch import nn
 from torchvision.models import GoogLeNet as TorchvisionNetwork
 
-from detector.cli.options import run_script
+from detector.cli.command_line import run_script
 from detector.inference.engine import choose_device, choose_precision
 from detector.models.backbone import Backbone
 from detector.models.convert_bvlc import PREPROCESSING
@@ -34,7 +34,7 @@ from training.classification.task import ClassificationTask, PretrainRecipe
 from training.rcnn.losses import LossWeights, Targets
 from training.rcnn.training_module import RegionTrainingModule
 from training.trainer.distributed import World
-from training.trainer.left_out import BrokenImages
+from training.trainer.excluded_images import BrokenImages
 
 CLASSES = 200
 

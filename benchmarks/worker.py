@@ -28,10 +28,10 @@ from api.protocol.messages import ClassifyTask, DetectTask, Task
 from api.worker.fair_queue import RequestHandle
 from api.worker.handlers import handle_task
 from api.worker.loaded_model import LoadedModel, load_model
-from api.worker.preprocessing_pool import PreprocessingPool
 from api.worker.scheduler import Scheduler
+from api.worker.task_pool import PreprocessingPool
 from api.worker.task_runner import TaskRunner
-from detector.cli.options import at_least, run_script
+from detector.cli.command_line import at_least, run_script
 from detector.inference.classifier import Classifier
 from detector.inference.region_crops import Preprocessing
 from detector.io.decoding import Limits

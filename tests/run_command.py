@@ -4,7 +4,7 @@ import contextlib
 import io
 from collections.abc import Callable
 
-from detector.cli import options
+from detector.cli import command_line as options
 
 
 def run_command(command: Callable[..., None], *arguments: object) -> tuple[int, str]:

@@ -23,10 +23,10 @@ from detector.inference.scoring import Scoring
 from detector.models.convert_bvlc import read_bvlc
 from detector.models.torchvision_googlenet import read_torchvision
 from detector.structures.classes import ilsvrc_det
-from training.evaluating.systems import parse_scoring
+from training.evaluating.configurations import parse_scoring
 from training.finetune.training_data import further_data
 from training.rcnn.sampling import SamplingSettings
-from training.trainer.state import load_state
+from training.trainer.run_state import load_state
 
 INSIDES = re.compile(
     r"object is not|object has no|indices must|invalid literal|could not convert|argument must be|Errno"

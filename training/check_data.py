@@ -13,14 +13,14 @@ from typing import Annotated
 
 from tyro.conf import Positional, UseAppendAction, arg
 
-from detector.cli.options import run_script
+from detector.cli.command_line import run_script
 from detector.datasets.open import Format, open_dataset
 from detector.io.atomic_write import check_writable, write_whole
 from detector.io.output_paths import check_apart
 from training.checking.check import check_data
 from training.checking.records import balance_chart
 from training.checking.report import as_csv, as_json, summary
-from training.trainer.script import naming, one_line_errors
+from training.trainer.command_errors import naming, one_line_errors
 
 
 def main(

@@ -13,9 +13,9 @@ import numpy as np
 from tqdm import tqdm
 from tyro.conf import UseAppendAction, arg
 
-from detector.cli.options import run_script
+from detector.cli.command_line import run_script
 from detector.datasets.formats.ilsvrc_cls import read_ilsvrc_cls
-from detector.datasets.pixels import labelled_without_unreadable
+from detector.datasets.load_image import labelled_without_unreadable
 from detector.datasets.problems import OnProblem, left_out
 from detector.errors import DatasetError
 from detector.evaluation.classification import top_k_error
@@ -23,8 +23,8 @@ from detector.inference.classifier import Classifier
 from detector.io.decoding import load
 from detector.models.checkpoint import load_checkpoint
 from detector.pretrained import SHIPPED
-from training.trainer.left_out import Exclusion
-from training.trainer.script import one_line_errors
+from training.trainer.command_errors import one_line_errors
+from training.trainer.excluded_images import Exclusion
 
 
 def main(

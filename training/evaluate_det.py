@@ -20,10 +20,10 @@ from typing import Annotated, Any
 
 from tyro.conf import UseAppendAction, arg
 
-from detector.cli.options import at_least, run_script
+from detector.cli.command_line import at_least, run_script
 from detector.datasets.annotated_image import AnnotatedImage
+from detector.datasets.load_image import load_image
 from detector.datasets.open import Format
-from detector.datasets.pixels import load_image
 from detector.datasets.problems import OnProblem, left_out
 from detector.errors import ParameterError
 from detector.evaluation.class_match import ClassMatch, match_classes
@@ -33,12 +33,12 @@ from detector.models.checkpoint import read_metadata
 from detector.options import Profile
 from detector.pretrained import SHIPPED
 from detector.structures.detections import Detections
+from training.evaluating.configurations import System, make_systems, note_figures
 from training.evaluating.data import MeasuredData, open_measured, results_kind
 from training.evaluating.figures import RuleName, RunFigures, all_runs_table, measure, run_text, usual_rules
 from training.evaluating.run import ProfileRun, run_candidates, with_costs
-from training.evaluating.systems import System, make_systems, note_figures
+from training.trainer.command_errors import one_line_errors
 from training.trainer.run_folder import check_folder_apart
-from training.trainer.script import one_line_errors
 
 _SECONDS_OF_A_PART = (
     "s/picture of the first members: regions at the time of all members, times how long so many take of it, "

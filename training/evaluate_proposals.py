@@ -15,7 +15,7 @@ from typing import Annotated
 
 from tyro.conf import UseAppendAction, arg
 
-from detector.cli.options import at_least, run_script
+from detector.cli.command_line import at_least, run_script
 from detector.datasets.annotated_image import AnnotatedImage
 from detector.datasets.open import Format
 from detector.datasets.problems import OnProblem, left_out
@@ -36,8 +36,8 @@ from detector.io.output_paths import check_apart
 from detector.pretrained import SHIPPED
 from training.evaluating.data import open_measured
 from training.evaluating.proposal_plot import curve_budgets, proposal_plot
+from training.trainer.command_errors import one_line_errors
 from training.trainer.run_folder import check_folder_apart
-from training.trainer.script import one_line_errors
 
 PLAIN = "search-fast"
 FIGURES, CHART = "proposals.json", "proposals.png"

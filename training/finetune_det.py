@@ -16,18 +16,18 @@ from typing import Annotated
 from tqdm import tqdm
 from tyro.conf import OmitArgPrefixes, UseAppendAction, arg
 
-from detector.cli.options import DefaultFrom, at_least, option_given, run_script
+from detector.cli.command_line import DefaultFrom, at_least, option_given, run_script
 from detector.datasets.open import Format
 from detector.datasets.problems import OnProblem, left_out
 from detector.io.atomic_write import check_writable
 from detector.models.checkpoint import load_checkpoint
 from detector.pretrained import SHIPPED
-from training.finetune.finetune import Plan, make_detector
+from training.finetune.pipeline import Plan, make_detector
 from training.finetune.training_data import ChosenData, choose_data, further_data, further_folder
 from training.rcnn.recipe import PRESETS, Recipe, suggested_iterations
 from training.rcnn.recipe import preset as named_preset
+from training.trainer.command_errors import one_line_errors
 from training.trainer.run_folder import check_folder_apart, check_run_folder
-from training.trainer.script import one_line_errors
 
 _LISTED = 10  # problems of the data that are printed; the report has more, check_data.py all
 

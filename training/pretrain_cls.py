@@ -14,7 +14,7 @@ from typing import Annotated
 
 from tyro.conf import OmitArgPrefixes, arg
 
-from detector.cli.options import DefaultFrom, at_least, option_given, run_script
+from detector.cli.command_line import DefaultFrom, at_least, option_given, run_script
 from detector.io.terminal_text import valid_name
 from detector.models.checkpoint import load_checkpoint
 from training.classification.augmentation import ColorJitter, PatchSettings
@@ -22,9 +22,9 @@ from training.classification.dataloader import Augmentation
 from training.classification.dataset import read_labelled_images
 from training.classification.pretraining import pretrain_classifier
 from training.classification.task import PretrainRecipe
+from training.trainer.command_errors import one_line_errors
 from training.trainer.distributed import leave_world
 from training.trainer.run_folder import check_run_folder, run_folder
-from training.trainer.script import one_line_errors
 
 FINE_RATE = 0.001
 """The rate with --init: for weights that are trained already."""

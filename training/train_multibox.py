@@ -13,12 +13,12 @@ from typing import Annotated
 from tqdm import tqdm
 from tyro.conf import OmitArgPrefixes, UseAppendAction, arg
 
-from detector.cli.options import run_script
+from detector.cli.command_line import run_script
 from detector.datasets.annotated_image import Dataset
+from detector.datasets.load_image import without_unreadable
 from detector.datasets.open import DataFolder, Format, open_dataset
-from detector.datasets.pixels import without_unreadable
 from detector.datasets.problems import OnProblem
-from detector.datasets.splitting import validation_split
+from detector.datasets.train_validation import validation_split
 from detector.errors import DatasetError, ParameterError
 from detector.io.terminal_text import valid_name
 from detector.models.checkpoint import load_checkpoint
@@ -26,10 +26,10 @@ from detector.pretrained import SHIPPED
 from training.multibox.dataset import read_object_images
 from training.multibox.task import MultiBoxRecipe
 from training.multibox.training import add_multibox
+from training.trainer.command_errors import one_line_errors
 from training.trainer.distributed import leave_world
-from training.trainer.left_out import Exclusion
+from training.trainer.excluded_images import Exclusion
 from training.trainer.run_folder import check_run_folder, run_folder
-from training.trainer.script import one_line_errors
 
 
 def main(

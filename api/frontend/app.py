@@ -18,7 +18,7 @@ from api.frontend.openapi import DESCRIPTION, UNAUTHORIZED
 from api.frontend.service import Service
 from api.frontend.settings import Settings
 from api.frontend.shutdown import Shutdown, refuse_cancelled
-from api.frontend.worker_process import WorkerFailed
+from api.frontend.worker_subprocess import WorkerFailed
 from api.observability.metrics import Metrics
 
 logger = logging.getLogger("api")

@@ -14,7 +14,7 @@ from enum import Enum, auto
 from time import monotonic
 
 from api.frontend.worker_client import WorkerClient, WorkerState
-from api.frontend.worker_process import WorkerFailed
+from api.frontend.worker_subprocess import WorkerFailed
 from api.protocol.model_info import ModelInfo
 
 logger = logging.getLogger("api.frontend.supervisor")

@@ -14,7 +14,7 @@ from fastapi import FastAPI
 from api.frontend.app import create_app
 from api.frontend.connections.http_protocol import BoundedHttp
 from api.frontend.connections.listening import CannotListen, listening_sockets, shown
-from api.frontend.connections.register import Bounds, Register
+from api.frontend.connections.open_connections import Bounds, Register
 from api.frontend.service import Service
 from api.frontend.settings import Settings
 from api.frontend.shutdown import SENDING_SECONDS, Shutdown

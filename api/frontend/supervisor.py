@@ -16,7 +16,7 @@ from api.frontend.admission import Ticket
 from api.frontend.device_slot import DeviceSlot, State
 from api.frontend.errors import not_ready
 from api.frontend.worker_client import WorkerClient
-from api.frontend.worker_process import COMMAND, WorkerFailed
+from api.frontend.worker_subprocess import COMMAND, WorkerFailed
 from api.observability.metrics import Metrics
 from api.protocol.messages import Answer, Task, WorkerSettings
 from api.protocol.model_info import ModelInfo

@@ -8,7 +8,7 @@ from itertools import count
 from time import monotonic
 
 from api.frontend.admission import Ticket
-from api.frontend.worker_process import COMMAND, WorkerFailed, WorkerProcess
+from api.frontend.worker_subprocess import COMMAND, WorkerFailed, WorkerProcess
 from api.observability.logs import REQUEST_ID
 from api.observability.metrics import Metrics
 from api.protocol import wire

@@ -36,8 +36,8 @@ from api.protocol.model_info import ModelInfo
 from api.worker.fair_queue import RequestHandle
 from api.worker.handlers import Result, Stopwatch, handle_task
 from api.worker.loaded_model import load_model
-from api.worker.preprocessing_pool import PreprocessingPool
 from api.worker.scheduler import Scheduler
+from api.worker.task_pool import PreprocessingPool
 from api.worker.task_runner import TaskRunner
 from detector.errors import DetectorError
 from detector.inference.engine import choose_device

@@ -19,7 +19,7 @@ from time import monotonic
 import torch
 
 from api.protocol.messages import QUANTUM
-from api.worker.batch_queue import Batch, BatchQueue, Outcome, QueuedRequest
+from api.worker.batching import Batch, BatchQueue, Outcome, QueuedRequest
 from api.worker.device_errors import Cancelled, DeviceFault, Expired, OutOfMemory, is_fault, is_out_of_memory
 from api.worker.fair_queue import RequestHandle
 from detector.inference.engine import RunningBatch

@@ -6,12 +6,12 @@ from contextvars import Context
 from time import monotonic
 
 from api.protocol.errors import ApiError, image_error
-from api.worker.batch_queue import Outcome
+from api.worker.batching import Outcome
 from api.worker.device_errors import Cancelled, DeviceFault, Expired, OutOfMemory
 from api.worker.fair_queue import RequestHandle
 from api.worker.handlers import Result, Stopwatch
-from api.worker.preprocessing_pool import PreprocessingPool
 from api.worker.scheduler import Scheduler
+from api.worker.task_pool import PreprocessingPool
 from detector.errors import ImageError
 from detector.inference.engine import Outputs
 from detector.inference.executor import Executor, ForwardRequest

@@ -6,8 +6,8 @@ from typing import Annotated
 
 from tyro.conf import Positional, UseAppendAction, arg
 
+from detector.cli.command_line import at_least
 from detector.cli.image_run import ImageRun
-from detector.cli.options import at_least
 from detector.inference.detector import MAX_DETECTIONS, SCORE_THRESHOLD
 from detector.inference.loading import load_classifier, load_detector
 from detector.io.visualization import draw

@@ -33,7 +33,7 @@ _PACKAGES = ("detector", "api", "training")
 class Command:
     """A command: ``target`` is ``module:function``, whose parameters are the options; ``help`` is one line.
 
-    ``spread`` is that of :func:`detector.cli.options.run_command`.
+    ``spread`` is that of :func:`detector.cli.command_line.run_command`.
     """
 
     target: str
@@ -169,7 +169,7 @@ def _end(prog: str, lines: Mapping[str, str], arguments: Sequence[str], descript
 
 
 def _run_command(prog: str, command: Command, arguments: Sequence[str], further_help: str = "") -> None:
-    from detector.cli.options import check_arguments, run_command
+    from detector.cli.command_line import check_arguments, run_command
 
     check_arguments(arguments, prog)
     run_command(_load(command.target), arguments, prog, spread=command.spread, further_help=further_help)

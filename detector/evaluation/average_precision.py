@@ -1,101 +1,58 @@
-"""Average precision class by class, whatever the rule. Letters for shapes: D detections, C classes."""
+"""Precision-recall curves, and the figures that rules draw from them.
 
-from collections.abc import Collection, Mapping, Sequence
+Letters for shapes: D detections of one class, best first.
+"""
+
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from detector.datasets.annotated_image import AnnotatedImage
-from detector.evaluation.matching import Rule, find, images
-from detector.evaluation.precision_recall import PrecisionRecall, precision_recall
-from detector.structures.detections import Detections
-
 
 @dataclass(frozen=True)
-class DetEvaluation:
-    """Figures of every class, and their mean.
+class PrecisionRecall:
+    """One point a detection, by falling score: what keeping it and all better ones gives.
 
-    ap [C] and recall [C] float64 in 0..1, NaN where the set holds no object of the class; ground_truths [C]
-    and detections [C] int64, without what was passed over; curves: one a class.
+    recall [D], precision [D], scores [D], all float64. Without ground truth the recall is NaN throughout.
     """
 
-    ap: NDArray[np.float64]
     recall: NDArray[np.float64]
-    ground_truths: NDArray[np.int64]
-    detections: NDArray[np.int64]
-    curves: tuple[PrecisionRecall, ...]
-
-    @property
-    def measured(self) -> NDArray[np.bool_]:
-        """Which classes [C] the set holds an object of: those that :attr:`mean_ap` is a mean over."""
-        return self.ground_truths > 0
-
-    @property
-    def mean_ap(self) -> float:
-        """Mean AP over the measured classes; NaN if there are none."""
-        return float(self.ap[self.measured].mean()) if self.measured.any() else float("nan")
+    precision: NDArray[np.float64]
+    scores: NDArray[np.float64]
 
 
-def evaluate(
-    ground_truth: Sequence[AnnotatedImage],
-    detections: Mapping[str, Detections],
-    num_classes: int,
-    rule: Rule,
-    blacklist: Collection[tuple[str, int]] = frozenset(),
-) -> DetEvaluation:
-    """Measure detections, by image id, against the records of a set; a picture without any may be absent.
+def precision_recall(
+    scores: NDArray[np.floating], correct: NDArray[np.bool_], ground_truths: int
+) -> PrecisionRecall:
+    """The curve of detections with scores [D] of which correct [D] are true, against that many ground truths.
 
-    ``blacklist`` holds pairs of image id and label that are passed over, objects and detections alike
-    (:func:`detector.evaluation.ilsvrc.read_blacklist`). A partial record counts as blacklisted for every
-    class that it does not list. Equal scores rank in the order of ``ground_truth``.
-
-    Raises ParameterError if a picture stands twice in ``ground_truth``, if there are detections for one that
-    does not, if a label is not in 0..num_classes-1, or if a score is NaN.
+    Equal scores keep the order in which they come.
     """
-    positives = np.zeros(num_classes, np.int64)
-    judged = [_Judged(np.zeros(0, np.int64), np.zeros(0, np.float32), np.zeros(0, np.bool_))]
-    for image in images(ground_truth, detections, num_classes, blacklist):
-        wanted = image.wanted(rule)
-        positives += np.bincount(image.labels[wanted], minlength=num_classes)
-        found = find(image, rule)
-        counts = np.append(wanted, True)[found]  # -1, for none, reads what is appended
-        parts = image.found.labels, image.found.scores, found >= 0
-        judged.append(_Judged(*(part[counts] for part in parts)))
-    labels, scores, correct = (np.concatenate(column) for column in zip(*judged, strict=True))
-    return figures(labels, scores, correct, positives, rule)
-
-
-def figures(
-    labels: NDArray[np.int64],
-    scores: NDArray[np.floating],
-    correct: NDArray[np.bool_],
-    positives: NDArray[np.int64],
-    rule: Rule,
-) -> DetEvaluation:
-    """Figures from the labels, scores and truth, all [*], of every picture's detections, and objects [C]."""
-    by_label = np.argsort(labels, kind="stable")
-    ends = np.cumsum(np.bincount(labels, minlength=len(positives)))
-    curves = tuple(
-        precision_recall(scores[mine], correct[mine], int(count))
-        for mine, count in zip(np.split(by_label, ends[:-1]), positives, strict=True)
-    )
-    measured = positives > 0
-    return DetEvaluation(
-        ap=np.where(measured, [rule.average_precision(curve) for curve in curves], np.nan),
-        recall=np.where(
-            measured, [curve.recall[-1] if len(curve.recall) else 0.0 for curve in curves], np.nan
-        ),
-        ground_truths=positives,
-        detections=np.array([len(curve.scores) for curve in curves], np.int64),
-        curves=curves,
+    order = np.argsort(-scores, kind="stable")
+    true = np.cumsum(correct[order])
+    return PrecisionRecall(
+        recall=true / ground_truths if ground_truths else np.full(len(order), np.nan),
+        precision=true / np.arange(1, len(order) + 1),
+        scores=scores[order].astype(np.float64),
     )
 
 
-class _Judged(NamedTuple):
-    """Detections of one picture, best first: labels, scores, and whether each is correct, all [D]."""
+def average_precision(curve: PrecisionRecall) -> float:
+    """Area under the curve after precision is made monotone: at each recall the best at that or a higher one.
 
-    labels: NDArray[np.int64]
-    scores: NDArray[np.float32]
-    correct: NDArray[np.bool_]
+    The rule of PASCAL VOC since 2010 and of ILSVRC; not the eleven points of VOC 2007. 0 without
+    detections; NaN where the recall is.
+    """
+    best_from_here = np.maximum.accumulate(curve.precision[::-1])[::-1]
+    return float(np.sum(np.diff(curve.recall, prepend=0.0) * best_from_here))
+
+
+def eleven_point_precision(curve: PrecisionRecall) -> float:
+    """The mean, over recalls of 0, 0.1 ... 1, of the best precision at that or a higher recall.
+
+    0 without detections; NaN where the recall is.
+    """
+    if np.isnan(curve.recall).any():
+        return float("nan")
+    steps = np.arange(11) / 10
+    return float(np.mean([curve.precision[curve.recall >= step].max(initial=0) for step in steps]))

@@ -51,7 +51,7 @@ def evaluate_coco(
 ) -> CocoFigures:
     """Measure detections, by image id, against the records of a set; a picture without any may be absent.
 
-    What is passed over, and errors, are as for :func:`detector.evaluation.average_precision.evaluate`: in a
+    What is passed over, and errors, are as for :func:`detector.evaluation.det_evaluation.evaluate`: in a
     partial picture detections of classes that it does not list are left out. An object's area, which COCO
     takes from its outline, is here that of its box. The readers leave crowds out, so a detection within one
     is false here; and COCO has no difficult objects, so those of VOC are to be found like all others.

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from detector.datasets.annotated_image import AnnotatedImage
 from detector.errors import ParameterError
-from detector.evaluation.average_precision import figures
+from detector.evaluation.det_evaluation import figures
 from detector.evaluation.ilsvrc import ILSVRC
 from detector.evaluation.matching import EvaluatedImage, Rule, find, images
 from detector.evaluation.sizes import SizeFigures, by_size
@@ -146,7 +146,7 @@ def break_down(
     and a class without objects left to ask for counts 0.
 
     ``proposals`` holds the boxes [R,4] of each picture. What is passed over is passed over here too, and
-    errors are those of :func:`detector.evaluation.average_precision.evaluate`; ParameterError too if
+    errors are those of :func:`detector.evaluation.det_evaluation.evaluate`; ParameterError too if
     proposals lack a picture.
     """
     seen = list(images(ground_truth, detections, num_classes, blacklist))

@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 from detector.datasets.formats.ilsvrc import read_list
 from detector.datasets.formats.values import number
 from detector.errors import DatasetError, ParameterError
+from detector.evaluation.average_precision import average_precision
 from detector.evaluation.matching import Rule
-from detector.evaluation.precision_recall import average_precision
 from detector.io.atomic_write import write_whole
 from detector.structures.boxes import Boxes, exact_iou, from_corners, to_corners
 from detector.structures.classes import ClassList, ilsvrc_det

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from detector.datasets.annotated_image import AnnotatedImage
 from detector.errors import ParameterError
-from detector.evaluation.precision_recall import PrecisionRecall
+from detector.evaluation.average_precision import PrecisionRecall
 from detector.structures.boxes import Boxes
 from detector.structures.detections import Detections
 

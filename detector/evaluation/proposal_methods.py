@@ -10,7 +10,7 @@ import numpy as np
 from tqdm import tqdm
 
 from detector.datasets.annotated_image import AnnotatedImage
-from detector.datasets.pixels import load_image
+from detector.datasets.load_image import load_image
 from detector.errors import ParameterError
 from detector.inference.detector import Detector
 from detector.io.decoding import RGB

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from detector.evaluation.average_precision import figures
+from detector.evaluation.det_evaluation import figures
 from detector.evaluation.matching import EvaluatedImage, Rule, find
 from detector.structures.boxes import Boxes, area
 

@@ -6,7 +6,7 @@ from math import isnan
 import numpy as np
 from numpy import nan_to_num
 
-from detector.evaluation.average_precision import DetEvaluation
+from detector.evaluation.det_evaluation import DetEvaluation
 from detector.evaluation.error_analysis import ErrorBreakdown, ErrorKind
 from detector.evaluation.proposal_recall import ALL, FoundBy, MethodFigures
 from detector.evaluation.sizes import SIZES

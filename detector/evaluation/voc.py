@@ -8,8 +8,8 @@ one picture.
 import numpy as np
 from numpy.typing import NDArray
 
+from detector.evaluation.average_precision import average_precision, eleven_point_precision
 from detector.evaluation.matching import Rule
-from detector.evaluation.precision_recall import average_precision, eleven_point_precision
 from detector.structures.boxes import Boxes, exact_iou
 
 _IOU = 0.5

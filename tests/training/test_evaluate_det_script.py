@@ -19,9 +19,9 @@ from detector.structures.classes import ilsvrc_det
 from detector.structures.detections import Detections
 from tests.training.small_sets import rectangles, write_coco, write_ilsvrc, write_voc
 from training.evaluate_det import main
+from training.evaluating.configurations import parse_scoring
 from training.evaluating.data import open_measured
 from training.evaluating.figures import RuleName, usual_rules
-from training.evaluating.systems import parse_scoring
 
 Printed = pytest.CaptureFixture[str]
 

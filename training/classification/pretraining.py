@@ -25,7 +25,7 @@ from training.classification.task import (
 )
 from training.trainer.dataloader import workers_for
 from training.trainer.distributed import World, join_world
-from training.trainer.left_out import BrokenImages
+from training.trainer.excluded_images import BrokenImages
 from training.trainer.trainer import STATE, Trainer
 
 _LSUV_IMAGES = 32

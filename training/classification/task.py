@@ -16,7 +16,7 @@ from torch.nn import functional as F
 from tqdm import tqdm
 from tyro.conf import Suppress, arg
 
-from detector.cli.options import at_least
+from detector.cli.command_line import at_least
 from detector.errors import DatasetError
 from detector.evaluation.classification import top_k_error
 from detector.inference.classifier import ClassifierHeads
@@ -35,10 +35,10 @@ from training.classification.dataloader import (
 from training.classification.dataset import ImageList
 from training.trainer.dataloader import load_items
 from training.trainer.distributed import World
-from training.trainer.left_out import BrokenImages
+from training.trainer.early_stop import Validation
+from training.trainer.excluded_images import BrokenImages
 from training.trainer.optimization import Averaging, Decay, RateSchedule, TrainingSettings
 from training.trainer.run_log import Lines, lines_before
-from training.trainer.validation import Validation
 
 BEST, LAST, ACCURACY = "best.safetensors", "last.safetensors", "accuracy.jsonl"
 """Names of the checkpoints and of the list of validations in a run's folder."""

@@ -16,7 +16,7 @@ import detector
 from detector.io.atomic_write import write_whole
 from detector.structures.boxes import Boxes
 from detector.structures.detections import Detections
-from training.trainer.state import read_sealed, write_sealed
+from training.trainer.run_state import read_sealed, write_sealed
 
 _PARTS = ("boxes", "labels", "scores", "proposals", "seconds")
 

@@ -8,10 +8,10 @@ from pathlib import Path
 from detector.datasets.annotated_image import AnnotatedImage, Dataset
 from detector.datasets.formats.coco import CocoFolder
 from detector.datasets.formats.ilsvrc import IlsvrcFolder, det_image_ids
+from detector.datasets.load_image import without_unreadable
 from detector.datasets.open import DataFolder, Format, open_dataset
-from detector.datasets.pixels import without_unreadable
 from detector.datasets.problems import OnProblem, Problem
-from detector.datasets.splitting import validation_split
+from detector.datasets.train_validation import validation_split
 from detector.errors import DatasetError, ParameterError
 from detector.evaluation.coco import read_coco_results, write_coco_results
 from detector.evaluation.ilsvrc import read_blacklist, read_ilsvrc_results, write_ilsvrc_results

@@ -14,8 +14,8 @@ import numpy as np
 
 from detector.datasets.annotated_image import AnnotatedImage
 from detector.datasets.open import Format
-from detector.evaluation.average_precision import DetEvaluation, evaluate
 from detector.evaluation.coco import CocoFigures, evaluate_coco
+from detector.evaluation.det_evaluation import DetEvaluation, evaluate
 from detector.evaluation.error_analysis import ErrorBreakdown, break_down
 from detector.evaluation.ilsvrc import ILSVRC
 from detector.evaluation.matching import Rule

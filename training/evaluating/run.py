@@ -15,7 +15,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from detector.datasets.annotated_image import AnnotatedImage
-from detector.datasets.pixels import load_image
+from detector.datasets.load_image import load_image
 from detector.errors import DatasetError, ImageError
 from detector.inference.detector import Detector
 from detector.inference.ensemble import RegionPrediction, average

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
 from detector.datasets.annotated_image import AnnotatedImage
-from detector.datasets.pixels import load_image
+from detector.datasets.load_image import load_image
 from detector.evaluation.matching import EvaluatedImage, Rule, find, images
 from detector.inference.detector import SCORE_THRESHOLD
 from detector.io.visualization import draw

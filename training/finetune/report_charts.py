@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from detector.evaluation.precision_recall import PrecisionRecall
+from detector.evaluation.average_precision import PrecisionRecall
 from training.trainer.run_log import log_lines
 
 _INK = "#010203"  # replaced by the page's text color

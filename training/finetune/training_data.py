@@ -8,15 +8,14 @@ from pathlib import Path
 
 import numpy as np
 
-from detector.cli.settings_text import settings_error, split_settings
 from detector.datasets.annotated_image import AnnotatedImage, Dataset
 from detector.datasets.formats.agnostic import agnostic_file
 from detector.datasets.formats.values import number
+from detector.datasets.load_image import without_unreadable
 from detector.datasets.open import Format, open_dataset
-from detector.datasets.pixels import without_unreadable
 from detector.datasets.problems import OnProblem, Problem
 from detector.datasets.split_names import Role, role_of
-from detector.datasets.splitting import train_and_validation
+from detector.datasets.train_validation import train_and_validation
 from detector.errors import DatasetError
 from detector.evaluation.ilsvrc import ILSVRC
 from detector.evaluation.matching import Rule
@@ -25,6 +24,7 @@ from detector.structures.boxes import iou
 from detector.structures.classes import ClassList
 from training.rcnn.mixing import DatasetSpec
 from training.rcnn.sampling import SamplingSettings
+from training.settings_text import settings_error, split_settings
 
 SAME_IOU = 0.5
 """A box without a class that overlaps an annotated one by so much is the same object."""
@@ -172,7 +172,8 @@ def choose_data(
     Every picture is decoded: one that cannot be is left out of its part, or refused where ``on_problem`` says
     so, before anything is computed.
 
-    ``train`` and ``validation`` are those of :func:`detector.datasets.splitting.train_and_validation`. Beside
+    ``train`` and ``validation`` are those of
+    :func:`detector.datasets.train_validation.train_and_validation`. Beside
     ILSVRC, ``agnostic_boxes.json`` says where further objects are in pictures of which one class was
     annotated. Raises DatasetError for a set that cannot be used, saying why.
     """

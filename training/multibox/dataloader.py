@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from detector.datasets.annotated_image import AnnotatedImage
-from detector.datasets.pixels import load_image
+from detector.datasets.load_image import load_image
 from detector.errors import DatasetError, ImageError
 from detector.inference.region_crops import Preprocessing, normalise, reduced, warp
 from detector.structures.boxes import Boxes, area, as_boxes, flip, intersection

@@ -12,9 +12,9 @@ from torch import nn
 from tqdm import tqdm
 from tyro.conf import Suppress
 
-from detector.cli.options import at_least
+from detector.cli.command_line import at_least
 from detector.datasets.annotated_image import AnnotatedImage
-from detector.datasets.pixels import load_image
+from detector.datasets.load_image import load_image
 from detector.evaluation.proposal_recall import proposal_recall
 from detector.inference.engine import choose_precision, place
 from detector.models.checkpoint import Checkpoint
@@ -24,10 +24,10 @@ from training.multibox.dataloader import WindowBatch, WindowBatches, WindowSetti
 from training.multibox.losses import MultiBoxLosses, MultiBoxLossWeights, multibox_losses
 from training.trainer.dataloader import workers_for
 from training.trainer.distributed import World
-from training.trainer.left_out import BrokenImages
+from training.trainer.early_stop import Validation
+from training.trainer.excluded_images import BrokenImages
 from training.trainer.optimization import RateSchedule, TrainingSettings
 from training.trainer.run_log import Lines
-from training.trainer.validation import Validation
 
 BUDGETS = (10, 50, 200)
 """Numbers of boxes that recall is measured with."""

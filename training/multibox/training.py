@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 
 from detector.datasets.annotated_image import AnnotatedImage
-from detector.datasets.pixels import tolerated
+from detector.datasets.load_image import tolerated
 from detector.datasets.problems import OnProblem
 from detector.errors import ParameterError
 from detector.models.checkpoint import Checkpoint, save_checkpoint
@@ -17,7 +17,7 @@ from detector.proposals.anchors import cluster_sides, place_on_grids
 from training.multibox.dataloader import WindowBatches
 from training.multibox.task import MultiBoxRecipe, MultiBoxTask
 from training.trainer.distributed import join_world
-from training.trainer.left_out import BrokenImages
+from training.trainer.excluded_images import BrokenImages
 from training.trainer.trainer import Trainer
 
 STAGES = {

@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 from tyro.conf import arg
 
-from detector.cli.options import at_least
+from detector.cli.command_line import at_least
 from training.rcnn.feature_cache import FeatureCache
 from training.rcnn.losses import Targets
 from training.rcnn.sampling import NEAR_IOU, UNKNOWN, WHOLE

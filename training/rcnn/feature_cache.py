@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from detector.datasets.annotated_image import AnnotatedImage
-from detector.datasets.pixels import load_image
+from detector.datasets.load_image import load_image
 from detector.errors import DatasetError, ImageError
 from detector.inference.engine import Engine, InferenceNetwork, Outputs, place
 from detector.inference.executor import ForwardRequest, run_directly
@@ -27,7 +27,7 @@ from detector.models.checkpoint import Checkpoint
 from training.rcnn.map_store import MapStore
 from training.rcnn.proposal_cache import ProposalCache
 from training.rcnn.sampling import Regions, SamplingSettings, crops_of, sample_regions
-from training.trainer.left_out import BrokenImages
+from training.trainer.excluded_images import BrokenImages
 
 _FORMAT = 2
 """Version of the files below a key: another one gives another key."""

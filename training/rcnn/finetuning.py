@@ -9,7 +9,7 @@ import torch
 from tqdm import tqdm
 
 from detector.datasets.annotated_image import Dataset
-from detector.datasets.pixels import tolerated
+from detector.datasets.load_image import tolerated
 from detector.datasets.problems import OnProblem
 from detector.errors import ParameterError
 from detector.models.checkpoint import Checkpoint, save_checkpoint
@@ -24,7 +24,7 @@ from training.rcnn.recipe import Recipe
 from training.rcnn.task import RegionTask
 from training.rcnn.training_module import RegionTrainingModule
 from training.trainer.distributed import join_world
-from training.trainer.left_out import BrokenImages
+from training.trainer.excluded_images import BrokenImages
 from training.trainer.run_folder import run_folder
 from training.trainer.trainer import Trainer
 

@@ -19,12 +19,12 @@ from training.rcnn.mixing import Mix, relabelled, spread
 from training.rcnn.proposal_cache import ProposalCache
 from training.rcnn.recipe import Recipe
 from training.rcnn.sampling import SamplingSettings
-from training.rcnn.streaming_dataset import Images, StreamingDataLoader
+from training.rcnn.streaming_dataloader import Images, StreamingDataLoader
 from training.rcnn.task import ValidationRegions
+from training.trainer.command_errors import require, used
 from training.trainer.dataloader import workers_for
 from training.trainer.distributed import World
-from training.trainer.left_out import BrokenImages
-from training.trainer.script import require, used
+from training.trainer.excluded_images import BrokenImages
 
 VALIDATION_IMAGES = 200
 """Images of a validation: enough to tell whether the loss still falls."""

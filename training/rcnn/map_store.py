@@ -16,9 +16,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from training.trainer.command_errors import allocate, naming
 from training.trainer.run_folder import cache_folder
-from training.trainer.script import allocate, naming
-from training.trainer.state import read_sealed, write_sealed
+from training.trainer.run_state import read_sealed, write_sealed
 
 INSTEAD = "give a lower --cache-gib (pictures are then streamed), or another --cache"
 """What a message advises where maps find no room."""

@@ -16,7 +16,7 @@ from tqdm import tqdm
 
 import detector.proposals
 from detector.datasets.annotated_image import AnnotatedImage
-from detector.datasets.pixels import load_image
+from detector.datasets.load_image import load_image
 from detector.errors import ImageError
 from detector.inference.engine import place
 from detector.inference.region_crops import Preprocessing
@@ -26,7 +26,7 @@ from detector.options import Profile
 from detector.proposals.multibox import MultiBox, MultiBoxInference
 from detector.proposals.profiles import Proposer
 from detector.structures.proposals import Proposals
-from training.trainer.state import read_sealed, write_sealed
+from training.trainer.run_state import read_sealed, write_sealed
 
 MAX_BOXES = 300
 """Proposals of an image that are kept: training draws a few dozen of them."""

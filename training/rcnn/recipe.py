@@ -7,7 +7,7 @@ from typing import Annotated
 import numpy as np
 from tyro.conf import Suppress, arg
 
-from detector.cli.options import at_least
+from detector.cli.command_line import at_least
 from detector.datasets.annotated_image import AnnotatedImage
 from detector.errors import ParameterError
 from detector.inference.scoring import Scoring

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from tyro.conf import Suppress, arg
 
-from detector.cli.options import at_least
+from detector.cli.command_line import at_least
 from detector.datasets.annotated_image import AnnotatedImage
 from detector.inference.region_crops import Preprocessing, normalise, warp
 from detector.io.decoding import RGB

@@ -15,9 +15,9 @@ from training.rcnn.losses import RegionLosses, RegionWeights, region_weights
 from training.rcnn.recipe import Recipe
 from training.rcnn.training_module import RegionTrainingModule, keep_hardest
 from training.trainer.distributed import World
+from training.trainer.early_stop import Validation
 from training.trainer.optimization import RateSchedule
 from training.trainer.run_log import Lines
-from training.trainer.validation import Validation
 
 Piece = tuple[RegionBatch, RegionWeights]
 """A piece of a minibatch, and the summed weights of the whole minibatch."""

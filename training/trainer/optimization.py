@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
-from detector.cli.options import at_least
+from detector.cli.command_line import at_least
 from detector.errors import ParameterError
 
 ANY = (0.0, sys.float_info.max)

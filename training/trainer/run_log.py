@@ -8,7 +8,7 @@ from typing import Any, Protocol
 from tqdm import tqdm
 
 from detector.io.atomic_write import write_whole
-from training.trainer.script import naming
+from training.trainer.command_errors import naming
 
 _MEAN_OVER = 50
 """Iterations that the progress bar's figures are a running mean over."""

@@ -19,10 +19,10 @@ from tqdm import tqdm
 
 from detector.errors import DatasetError, ParameterError
 from training.trainer.distributed import World
+from training.trainer.early_stop import EarlyStop, Validation
 from training.trainer.optimization import RateSchedule, TrainingSettings, averaged_model
 from training.trainer.run_log import RunLog
-from training.trainer.state import load_state, momenta, restore_momenta, save_state
-from training.trainer.validation import EarlyStop, Validation
+from training.trainer.run_state import load_state, momenta, restore_momenta, save_state
 
 STATE = "state.safetensors"
 """What the state is called in a run's folder."""

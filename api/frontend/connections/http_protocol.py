@@ -9,7 +9,7 @@ from uvicorn.config import Config
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 from uvicorn.server import ServerState
 
-from api.frontend.connections.heads import close_if_body_was_not_asked_for, origin_form, without_upgrade
+from api.frontend.connections.open_connections import Register
 from api.frontend.connections.refusals import (
     FULL,
     HEAD_TOO_LARGE,
@@ -18,7 +18,11 @@ from api.frontend.connections.refusals import (
     SLOW_HEAD,
     Refusal,
 )
-from api.frontend.connections.register import Register
+from api.frontend.connections.request_head import (
+    close_if_body_was_not_asked_for,
+    origin_form,
+    without_upgrade,
+)
 from api.frontend.connections.transport import SoftClosingTransport, UnreadAnswer
 from api.frontend.shutdown import cut_when_cancelled
 

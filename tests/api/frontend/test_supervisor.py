@@ -23,7 +23,7 @@ from api.frontend.device_slot import DeviceSlot, State
 from api.frontend.settings import Settings
 from api.frontend.supervisor import Supervisor
 from api.frontend.worker_client import WorkerClient
-from api.frontend.worker_process import WorkerFailed
+from api.frontend.worker_subprocess import WorkerFailed
 from api.observability.metrics import Metrics
 from api.protocol.errors import ApiError
 from api.protocol.messages import ClassifyTask

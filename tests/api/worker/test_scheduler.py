@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from api.worker.batch_queue import Outcome
+from api.worker.batching import Outcome
 from api.worker.device_errors import Cancelled, DeviceFault, Expired, OutOfMemory
 from api.worker.fair_queue import RequestHandle
 from api.worker.scheduler import Scheduler

@@ -19,8 +19,8 @@ from api.worker.device_errors import Expired
 from api.worker.fair_queue import RequestHandle
 from api.worker.handlers import Result, Stopwatch, handle_task
 from api.worker.loaded_model import LoadedModel, load_model
-from api.worker.preprocessing_pool import PreprocessingPool
 from api.worker.scheduler import Scheduler
+from api.worker.task_pool import PreprocessingPool
 from api.worker.task_runner import TaskRunner
 from detector.inference.engine import Outputs
 from detector.inference.executor import Executor, ForwardRequest

@@ -12,7 +12,7 @@ SCRIPT = """
 import sys
 from pathlib import Path
 from tyro.conf import Positional
-from detector.cli.options import run_script
+from detector.cli.command_line import run_script
 
 def main(out: Positional[Path], lines: int = 3, status: int = 0) -> None:
     "What this does."

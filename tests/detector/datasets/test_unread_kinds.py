@@ -8,7 +8,7 @@ import pytest
 from detector.datasets.formats.ilsvrc import read_ilsvrc_det
 from detector.datasets.formats.ilsvrc_cls import read_ilsvrc_cls
 from detector.datasets.open import open_dataset
-from detector.datasets.splitting import train_and_validation
+from detector.datasets.train_validation import train_and_validation
 from detector.errors import DatasetError, ImageError
 from detector.io.image_header import read_header
 from tests.detector.datasets.ilsvrc_tree import Tree

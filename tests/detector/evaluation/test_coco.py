@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 
 from detector.datasets.annotated_image import AnnotatedImage
-from detector.evaluation.average_precision import evaluate
+from detector.evaluation.average_precision import PrecisionRecall
 from detector.evaluation.coco import evaluate_coco
+from detector.evaluation.det_evaluation import evaluate
 from detector.evaluation.ilsvrc import ILSVRC
-from detector.evaluation.precision_recall import PrecisionRecall
 from detector.structures.boxes import as_boxes
 from detector.structures.detections import Detections
 from tests.detector.evaluation.scenes import Box, contested, found, record

@@ -5,7 +5,7 @@ import pytest
 
 from detector.datasets.annotated_image import AnnotatedImage
 from detector.errors import ParameterError
-from detector.evaluation.average_precision import evaluate
+from detector.evaluation.det_evaluation import evaluate
 from detector.evaluation.error_analysis import ErrorKind, break_down, verdicts
 from detector.evaluation.ilsvrc import ILSVRC
 from detector.evaluation.matching import images

@@ -9,7 +9,7 @@ import pytest
 from detector.datasets.annotated_image import AnnotatedImage
 from detector.datasets.formats.ilsvrc import read_ilsvrc_det
 from detector.errors import ParameterError
-from detector.evaluation.average_precision import evaluate
+from detector.evaluation.det_evaluation import evaluate
 from detector.evaluation.ilsvrc import ILSVRC, iou_thresholds, match
 from detector.structures.boxes import as_boxes
 from detector.structures.detections import Detections

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from detector.errors import DatasetError, ParameterError
-from detector.evaluation.average_precision import evaluate
 from detector.evaluation.coco import read_coco_results, write_coco_results
+from detector.evaluation.det_evaluation import evaluate
 from detector.evaluation.ilsvrc import ILSVRC, read_ilsvrc_results, write_ilsvrc_results
 from detector.structures.detections import Detections
 from tests.detector.evaluation.scenes import Box, found, record

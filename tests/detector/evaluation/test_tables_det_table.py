@@ -3,7 +3,7 @@ from pathlib import Path
 import numpy as np
 
 from detector.datasets.annotated_image import AnnotatedImage
-from detector.evaluation.average_precision import evaluate
+from detector.evaluation.det_evaluation import evaluate
 from detector.evaluation.ilsvrc import ILSVRC
 from detector.evaluation.tables import det_summary, det_table
 from detector.structures.boxes import as_boxes

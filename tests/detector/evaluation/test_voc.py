@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from detector.datasets.annotated_image import AnnotatedImage
-from detector.evaluation.average_precision import evaluate
+from detector.evaluation.det_evaluation import evaluate
 from detector.evaluation.ilsvrc import ILSVRC
 from detector.evaluation.voc import VOC, VOC_2007, match
 from detector.structures.boxes import as_boxes

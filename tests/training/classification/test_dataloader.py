@@ -24,7 +24,7 @@ from training.classification.dataloader import (
 from training.classification.dataset import ImageList, read_labelled_images
 from training.trainer.dataloader import load_items
 from training.trainer.distributed import World
-from training.trainer.left_out import BrokenImages
+from training.trainer.excluded_images import BrokenImages
 
 LATE = Augmentation(random_interpolation_from=1)
 

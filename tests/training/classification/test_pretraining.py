@@ -28,9 +28,9 @@ from training.classification.initialization import fresh
 from training.classification.pretraining import pretrain_classifier
 from training.classification.task import ACCURACY, BEST, LAST, ClassificationTask, PretrainRecipe
 from training.trainer.distributed import join_world, leave_world
-from training.trainer.left_out import BrokenImages
+from training.trainer.excluded_images import BrokenImages
 from training.trainer.optimization import Averaging, Decay
-from training.trainer.state import load_state, save_state
+from training.trainer.run_state import load_state, save_state
 from training.trainer.trainer import Trainer
 
 MILD = Augmentation(PatchSettings(least=0.7), color_jitter=None)

@@ -12,7 +12,7 @@ from PIL import Image
 from torch import nn
 
 from detector.datasets.annotated_image import AnnotatedImage
-from detector.evaluation.average_precision import evaluate
+from detector.evaluation.det_evaluation import evaluate
 from detector.evaluation.ilsvrc import ILSVRC
 from detector.inference.detector import Detector
 from detector.inference.ensemble import Ensemble, RegionPrediction

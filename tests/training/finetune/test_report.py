@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from detector.datasets.annotated_image import AnnotatedImage
-from detector.evaluation.precision_recall import precision_recall
+from detector.evaluation.average_precision import precision_recall
 from detector.evaluation.voc import VOC
 from detector.structures.classes import ClassList
 from detector.structures.detections import Detections

@@ -21,7 +21,7 @@ from training.rcnn.recipe import Recipe
 from training.rcnn.sampling import SamplingSettings
 from training.trainer.optimization import Averaging
 from training.trainer.run_log import RunLog
-from training.trainer.state import load_state, save_state
+from training.trainer.run_state import load_state, save_state
 
 LEARNING = replace(
     SMALL,

@@ -14,9 +14,9 @@ from training.rcnn.dataloader import CachedDataLoader, RegionBatch, RegionDataLo
 from training.rcnn.make_dataloader import DataLoaderBuilder
 from training.rcnn.mixing import DatasetSpec, Mix, mix
 from training.rcnn.proposal_cache import ProposalCache
-from training.rcnn.streaming_dataset import StreamingDataLoader
+from training.rcnn.streaming_dataloader import StreamingDataLoader
 from training.trainer.distributed import World
-from training.trainer.left_out import BrokenImages
+from training.trainer.excluded_images import BrokenImages
 
 FROZEN = 16
 """Stages up to pool4: a map is 832 x 7 x 7."""

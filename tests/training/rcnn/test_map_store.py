@@ -8,7 +8,7 @@ import torch
 
 from tests.training.damage import DAMAGE, Damage
 from training.rcnn.map_store import MapStore
-from training.trainer.script import DiskSpaceError
+from training.trainer.command_errors import DiskSpaceError
 
 STARTS = np.array([0, 2, 2, 5, 6])  # the second picture has no regions
 

@@ -14,9 +14,9 @@ from torch import Tensor, nn
 
 from detector.errors import CheckpointError
 from training.trainer.distributed import World
+from training.trainer.early_stop import Validation
 from training.trainer.optimization import Averaging, Decay, RateSchedule, TrainingSettings
 from training.trainer.trainer import STATE, Trainer
-from training.trainer.validation import Validation
 
 SETTINGS = TrainingSettings(rate=0.1, warmup=2, save_every=4)
 ITERATIONS = 12

@@ -13,7 +13,7 @@ from detector.datasets.annotated_image import Dataset
 from detector.datasets.formats.agnostic import read_agnostic
 from detector.datasets.formats.ilsvrc import read_ilsvrc_det
 from detector.datasets.open import Format, open_dataset
-from detector.datasets.splitting import train_and_validation
+from detector.datasets.train_validation import train_and_validation
 from detector.errors import DatasetError
 from detector.io.terminal_text import utf8_text
 from tests.detector.datasets.ilsvrc_tree import Tree

@@ -8,7 +8,7 @@ import pytest
 SCRIPT = """
 import logging, resource, sys
 soft, hard, wanted = map(int, sys.argv[1:])
-from api.frontend.connections.register import Bounds
+from api.frontend.connections.open_connections import Bounds
 from api.frontend.settings import Settings
 logging.basicConfig(stream=sys.stderr, format="%(message)s")
 resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))

@@ -10,8 +10,8 @@ from safetensors.torch import save
 
 from detector.errors import CheckpointError
 from tests.training.damage import DAMAGE, Damage
-from training.trainer.script import one_line_errors
-from training.trainer.state import load_state, read_sealed, save_state, write_sealed
+from training.trainer.command_errors import one_line_errors
+from training.trainer.run_state import load_state, read_sealed, save_state, write_sealed
 
 
 @pytest.mark.parametrize("damage", DAMAGE)

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from detector.errors import DatasetError
-from training.trainer.left_out import BrokenImages, Exclusion
+from training.trainer.excluded_images import BrokenImages, Exclusion
 
 
 @pytest.mark.parametrize(

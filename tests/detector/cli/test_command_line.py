@@ -10,12 +10,12 @@ from typing import Annotated
 import pytest
 from tyro.conf import OmitArgPrefixes, Positional, UseAppendAction, arg
 
-from detector.cli.options import DefaultFrom, at_least, option_given, run_command
+from detector.cli.command_line import DefaultFrom, at_least, option_given, run_command
 from detector.errors import ParameterError
 
 SCRIPT = r"""
 import os, sys
-from detector.cli.options import run_script
+from detector.cli.command_line import run_script
 
 def main() -> None:
     name = os.fsdecode(b"caf\xe9.jpg")
@@ -58,7 +58,7 @@ def test_what_cannot_be_printed_is_shown_as_escapes(encoding: str, said: str) ->
 def test_an_empty_argument_is_a_mistake_of_usage(arguments: list[str], told: str) -> None:
     """As a path it would mean the folder one is in."""
     script = (
-        "from pathlib import Path\nfrom detector.cli.options import run_script\n"
+        "from pathlib import Path\nfrom detector.cli.command_line import run_script\n"
         "def main(folder: Path) -> None:\n    print(folder)\nrun_script(main)"
     )
     done = subprocess.run([sys.executable, "-c", script, *arguments], capture_output=True, text=True)

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from api.worker.fair_queue import RequestHandle
-from api.worker.preprocessing_pool import PreprocessingPool
+from api.worker.task_pool import PreprocessingPool
 
 
 class Diary:

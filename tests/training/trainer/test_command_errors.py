@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from detector.errors import DetectorError
-from training.trainer.script import DiskSpaceError, allocate, naming, one_line_errors
+from training.trainer.command_errors import DiskSpaceError, allocate, naming, one_line_errors
 
 
 def test_a_limit_on_file_sizes(tmp_path: Path) -> None:

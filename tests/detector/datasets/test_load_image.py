@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from detector.datasets.annotated_image import Dataset
+from detector.datasets.load_image import TOLERATED, load_image, without_unreadable
 from detector.datasets.open import open_dataset
-from detector.datasets.pixels import TOLERATED, load_image, without_unreadable
 from detector.datasets.problems import OnProblem
 from detector.errors import DatasetError, ImageError
 from tests.detector.datasets.small_folders import SIZE, instances, picture

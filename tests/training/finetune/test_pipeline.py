@@ -13,7 +13,7 @@ from detector.errors import DatasetError, DetectorError, ParameterError
 from detector.models.checkpoint import load_checkpoint, verify_checkpoint
 from tests.run_command import run_command
 from tests.training.small_sets import write_image
-from training.finetune.finetune import FIGURES, REPORT, Plan, make_detector
+from training.finetune.pipeline import FIGURES, REPORT, Plan, make_detector
 from training.finetune.training_data import choose_data
 from training.finetune_det import main
 from training.rcnn.dataloader import BatchSettings

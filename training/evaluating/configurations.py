@@ -7,9 +7,8 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-from detector.cli.settings_text import settings_error, split_settings
 from detector.errors import ParameterError
-from detector.evaluation.average_precision import DetEvaluation
+from detector.evaluation.det_evaluation import DetEvaluation
 from detector.inference.detector import Detector
 from detector.inference.ensemble import Ensemble
 from detector.inference.scoring import Scoring
@@ -18,6 +17,7 @@ from detector.models.transfer import from_classifier
 from detector.options import Profile
 from training.evaluating.cache import DetectionCache
 from training.evaluating.run import MAX_DETECTIONS, SCORE_THRESHOLD, CacheOf, Candidate, ProfileRun
+from training.settings_text import settings_error, split_settings
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from tqdm import tqdm
 from detector.datasets.formats.ilsvrc import read_list
 from detector.errors import DatasetError
 from detector.io.terminal_text import printable_path
-from training.trainer.script import naming
+from training.trainer.command_errors import naming
 
 
 class Exclusion:

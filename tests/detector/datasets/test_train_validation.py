@@ -6,7 +6,7 @@ import pytest
 
 from detector.datasets.annotated_image import AnnotatedImage
 from detector.datasets.open import open_dataset
-from detector.datasets.splitting import hold_out, train_and_validation
+from detector.datasets.train_validation import hold_out, train_and_validation
 from detector.errors import DatasetError, ParameterError
 from tests.detector.datasets.small_folders import instances, picture, text, xml
 

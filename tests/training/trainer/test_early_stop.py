@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from training.trainer.validation import EarlyStop
+from training.trainer.early_stop import EarlyStop
 
 NAN = float("nan")
 

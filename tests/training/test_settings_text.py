@@ -2,8 +2,8 @@
 
 import pytest
 
-from detector.cli.settings_text import split_settings
 from detector.errors import ParameterError
+from training.settings_text import split_settings
 
 
 @pytest.mark.parametrize(

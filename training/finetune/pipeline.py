@@ -14,7 +14,7 @@ from tqdm import tqdm
 from detector.datasets.annotated_image import AnnotatedImage, Dataset
 from detector.datasets.problems import OnProblem, left_out
 from detector.errors import ParameterError
-from detector.evaluation.average_precision import DetEvaluation, evaluate
+from detector.evaluation.det_evaluation import DetEvaluation, evaluate
 from detector.evaluation.matching import Rule
 from detector.inference.detector import Detector
 from detector.inference.loading import load_detector

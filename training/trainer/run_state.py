@@ -18,7 +18,7 @@ from detector.errors import CheckpointError
 from detector.io.atomic_write import write_whole
 from detector.io.readable_files import unreadable
 from detector.io.terminal_text import printable_path
-from training.trainer.script import naming
+from training.trainer.command_errors import naming
 
 _SIZE = 16
 

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset
 
 from detector.datasets.annotated_image import AnnotatedImage
-from detector.datasets.pixels import load_image, tolerated
+from detector.datasets.load_image import load_image, tolerated
 from detector.errors import DatasetError, ImageError
 from detector.inference.engine import choose_precision
 from detector.inference.region_crops import Preprocessing, reduced
@@ -31,7 +31,7 @@ from training.rcnn.proposal_cache import ProposalCache
 from training.rcnn.sampling import Regions, SamplingSettings, crops_of, sample_regions
 from training.trainer.dataloader import load_items
 from training.trainer.distributed import World
-from training.trainer.left_out import BrokenImages
+from training.trainer.excluded_images import BrokenImages
 
 
 class DrawnImage(NamedTuple):
