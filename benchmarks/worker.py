@@ -29,7 +29,7 @@ from api.worker.fair_queue import RequestHandle
 from api.worker.handlers import handle_task
 from api.worker.loaded_model import LoadedModel, load_model
 from api.worker.scheduler import Scheduler
-from api.worker.task_pool import PreprocessingPool
+from api.worker.task_pool import TaskPool
 from api.worker.task_runner import TaskRunner
 from detector.cli.command_line import at_least, run_script
 from detector.inference.classifier import Classifier
@@ -89,7 +89,7 @@ def run(
     file = BytesIO()
     Image.fromarray(np.random.default_rng(0).integers(0, 256, (48, 64, 3), np.uint8)).save(file, "JPEG")
     data, limits = file.getvalue(), Limits()
-    pool = PreprocessingPool(threads, max(2, threads), on_start=lambda: torch.set_num_threads(1))
+    pool = TaskPool(threads, max(2, threads), on_start=lambda: torch.set_num_threads(1))
     scheduler = Scheduler(streams=streams, on_start=lambda: torch.set_num_threads(1))
     free = threading.Semaphore(in_flight)
     left = threading.Semaphore(0)

@@ -11,7 +11,7 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 from detector.errors import CheckpointError, DatasetError, DetectorError, ImageError, ParameterError
-from detector.temporary_folder import allow_for_none
+from detector.temporary_folder import set_fallback_temporary_folder
 
 if TYPE_CHECKING:
     from detector.inference.classifier import Classifier
@@ -41,7 +41,7 @@ __all__ = [
     "load_detector",
 ]
 
-allow_for_none()  # torch is imported behind this
+set_fallback_temporary_folder()  # torch is imported behind this
 
 # Imported when first asked for: torch takes seconds, and half a gigabyte, which decoding pictures and serving
 # HTTP do without.

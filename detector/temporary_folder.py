@@ -4,7 +4,7 @@ import os
 import tempfile
 
 
-def allow_for_none() -> None:
+def set_fallback_temporary_folder() -> None:
     """Let Python name a temporary folder where it finds none that takes a file.
 
     Importing PyTorch asks for the name and ends in FileNotFoundError otherwise, though nothing is written

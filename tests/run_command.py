@@ -4,7 +4,7 @@ import contextlib
 import io
 from collections.abc import Callable
 
-from detector.cli import command_line as options
+from detector.cli import command_line
 
 
 def run_command(command: Callable[..., None], *arguments: object) -> tuple[int, str]:
@@ -12,7 +12,7 @@ def run_command(command: Callable[..., None], *arguments: object) -> tuple[int, 
     printed = io.StringIO()
     with contextlib.redirect_stdout(printed), contextlib.redirect_stderr(printed):
         try:
-            options.run_command(command, list(map(str, arguments)), "script.py")
+            command_line.run_command(command, list(map(str, arguments)), "script.py")
         except SystemExit as end:
             if isinstance(end.code, str):
                 print(end.code)

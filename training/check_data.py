@@ -20,7 +20,7 @@ from detector.io.output_paths import check_apart
 from training.checking.check import check_data
 from training.checking.records import balance_chart
 from training.checking.report import as_csv, as_json, summary
-from training.trainer.command_errors import naming, one_line_errors
+from training.trainer.command_errors import add_path_to_errors, one_line_errors
 
 
 def main(
@@ -47,11 +47,11 @@ def main(
         print(summary(checked))
         if report is not None:
             form = as_json(checked) if report.suffix == ".json" else as_csv(checked.findings)
-            with naming(report):
+            with add_path_to_errors(report):
                 write_whole(report, form)
             print(f"all findings  {report}")
         if chart is not None:
-            with naming(chart):
+            with add_path_to_errors(chart):
                 write_whole(
                     chart, balance_chart(checked.counts, folder.classes, f"Objects a class in {data}")
                 )

@@ -28,12 +28,12 @@ from detector.datasets.problems import OnProblem, left_out
 from detector.errors import ParameterError
 from detector.evaluation.class_match import ClassMatch, match_classes
 from detector.io.atomic_write import check_writable, write_whole
-from detector.io.output_paths import check_apart, check_no_loss
+from detector.io.output_paths import check_apart, check_not_overwriting
 from detector.models.checkpoint import read_metadata
 from detector.options import Profile
 from detector.pretrained import SHIPPED
 from detector.structures.detections import Detections
-from training.evaluating.configurations import System, make_systems, note_figures
+from training.evaluating.configurations import System, add_metrics, make_systems
 from training.evaluating.data import MeasuredData, open_measured, results_kind
 from training.evaluating.figures import RuleName, RunFigures, all_runs_table, measure, run_text, usual_rules
 from training.evaluating.run import ProfileRun, run_candidates, with_costs
@@ -114,7 +114,7 @@ def main(
         _check_options(results, weights, record, ensemble, scoring)
         read = [*(results or []), *(weights or [SHIPPED]), blacklist, Path(split) if split else None]
         check_apart([save_results, json_file], read, data)
-        check_no_loss(json_file)
+        check_not_overwriting(json_file)
         if cache is not None:
             check_folder_apart(cache, [data])
         _check_files(weights or [], save_results, json_file, cache, record)
@@ -267,7 +267,7 @@ def _record(
     for rule in rules:
         if rule is not RuleName.COCO:
             suffix = "" if rule is RuleName.ILSVRC else f" ({rule})"
-            note_figures(
+            add_metrics(
                 system.paths[0],
                 f"{measured.name} mAP{suffix}",
                 f"{len(measured.records)} pictures{_without(measured)}",

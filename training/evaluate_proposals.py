@@ -28,7 +28,7 @@ from detector.evaluation.proposal_methods import (
     run_methods,
     search_methods,
 )
-from detector.evaluation.proposal_recall import MethodFigures, cut_alike, figures, found_by
+from detector.evaluation.proposal_recall import MethodFigures, figures, found_by, truncate_to_counts_of
 from detector.evaluation.tables import comparison_table, coverage_table, source_table
 from detector.inference.loading import load_detector
 from detector.io.atomic_write import check_writable, write_whole
@@ -139,7 +139,7 @@ def _compared(
         return []
     compared = [plain]
     for name, run in unions.items():
-        compared += [run, cut_alike(plain, run, f"{PLAIN}, as many as {name}")]
+        compared += [run, truncate_to_counts_of(plain, run, f"{PLAIN}, as many as {name}")]
     return [figures(run, records) for run in compared]
 
 

@@ -14,7 +14,7 @@ from fastapi import FastAPI
 from api.frontend.app import create_app
 from api.frontend.connections.http_protocol import BoundedHttp
 from api.frontend.connections.listening import CannotListen, listening_sockets, shown
-from api.frontend.connections.open_connections import Bounds, Register
+from api.frontend.connections.open_connections import Bounds, OpenConnections
 from api.frontend.service import Service
 from api.frontend.settings import Settings
 from api.frontend.shutdown import SENDING_SECONDS, Shutdown
@@ -52,7 +52,7 @@ def run(settings: Settings) -> int:
 
 def server_config(app: FastAPI, settings: Settings) -> uvicorn.Config:
     """Return how uvicorn serves the app: HTTP/1.1 alone, within the bounds of the settings."""
-    register = Register(Bounds.of(settings), app.state.metrics)
+    register = OpenConnections(Bounds.of(settings), app.state.metrics)
     return uvicorn.Config(
         app,
         http=cast(type[asyncio.Protocol], partial(BoundedHttp, register=register)),

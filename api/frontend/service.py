@@ -26,7 +26,7 @@ T = TypeVar("T")
 
 TIMEOUT_HEADER = "X-Timeout-Ms"
 
-_EVERY_BOX = 800
+_UNLIMITED_REGIONS_ESTIMATE = 800
 """An estimate of the regions of an image where the profile keeps all there are (``paper``)."""
 
 _BESIDES = 2
@@ -225,7 +225,7 @@ def _regions(task: Task, model: ModelInfo) -> int:
     wanted = task.profile or model.default_profile
     for profile in model.profiles:
         if profile.name == wanted:
-            return (profile.max_regions or _EVERY_BOX) + _BESIDES
+            return (profile.max_regions or _UNLIMITED_REGIONS_ESTIMATE) + _BESIDES
     return _BESIDES  # the worker refuses it
 
 

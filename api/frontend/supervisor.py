@@ -185,7 +185,7 @@ class Supervisor:
         slot.losses = max(1, slot.losses)
         slot.postpone()
         if self._starting:
-            in_own_words = isinstance(error, WorkerFailed) and error.own_words
+            in_own_words = isinstance(error, WorkerFailed) and error.reported_by_worker
             if not self._switch_wanted and (in_own_words or slot.losses > _FIRST_TRIES):
                 self._give_up(error)
                 return

@@ -125,7 +125,7 @@ class WorkerClient:
             self._send(self._settings)
             ready = await wire.receive(reader)
             if isinstance(ready, Failed):
-                raise WorkerFailed(ready.message, own_words=True)
+                raise WorkerFailed(ready.message, reported_by_worker=True)
             assert isinstance(ready, Ready)
             self._heard = monotonic()
             self.models, self.device = ready.models, ready.device

@@ -18,10 +18,10 @@ COMMAND = (sys.executable, "-m", "api.worker")
 class WorkerFailed(DetectorError):
     """A worker could not be started: its models do not load, or it ended while it loaded them."""
 
-    def __init__(self, message: str, *, own_words: bool = False) -> None:
-        """``own_words``: the worker said so itself, so that another try would end the same way."""
+    def __init__(self, message: str, *, reported_by_worker: bool = False) -> None:
+        """``reported_by_worker``: the worker said so itself, so that another try would end the same way."""
         super().__init__(message)
-        self.own_words = own_words
+        self.reported_by_worker = reported_by_worker
 
 
 class WorkerProcess:

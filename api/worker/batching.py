@@ -11,7 +11,7 @@ from api.worker.fair_queue import FairQueue, RequestHandle
 from detector.inference.engine import Engine, Outputs, concatenated
 from detector.inference.executor import ForwardRequest, Priority
 
-_LEAST_SHARE = 4
+_MIN_BATCH_ROWS = 4
 """Rows that are not shared out any further: below that a batch costs more than it does."""
 
 
@@ -142,7 +142,7 @@ class BatchQueue:
         """Make no batch for an engine of more rows any more."""
         self._limits[engine] = min(rows, self._limits.get(engine, engine.batch))
 
-    def form(self, *, whole: bool = False, streams: int = 1) -> Batch | None:
+    def next_batch(self, *, whole: bool = False, streams: int = 1) -> Batch | None:
         """Take rows for one batch out of what waits; None if there are none, or, with ``whole``, too few to
         fill it.
 
@@ -164,7 +164,7 @@ class BatchQueue:
         available = sum(queued.rows_waiting for queued in candidates if may_join(queued))
         if whole and available < room:
             return None
-        room = min(room, max(_LEAST_SHARE, -(-available // streams)))
+        room = min(room, max(_MIN_BATCH_ROWS, -(-available // streams)))
         take = self._take_urgent if first.urgent else self._take_by_turns
         return Batch(engine, tuple(take(may_join, room)))
 

@@ -37,7 +37,7 @@ from api.worker.fair_queue import RequestHandle
 from api.worker.handlers import Result, Stopwatch, handle_task
 from api.worker.loaded_model import load_model
 from api.worker.scheduler import Scheduler
-from api.worker.task_pool import PreprocessingPool
+from api.worker.task_pool import TaskPool
 from api.worker.task_runner import TaskRunner
 from detector.errors import DetectorError
 from detector.inference.engine import choose_device
@@ -72,7 +72,7 @@ class Worker:
             streams = torch.get_num_threads()
             torch.set_num_threads(1)  # in this thread and all to come: the streams are what runs side by side
         self._models = {name: load_model(name, settings, streams) for name in settings.models}
-        self._pool = PreprocessingPool(
+        self._pool = TaskPool(
             settings.prepare_threads,
             max(2, settings.prepare_threads * _AHEAD.get(self._device.type, 1)),
             on_start=lambda: torch.set_num_threads(1),

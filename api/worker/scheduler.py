@@ -186,7 +186,7 @@ class Scheduler:
                 if self._queue and until is None:
                     until = now + self._batch_timeout
                 may_wait = until is not None and now < until
-                batch = self._queue.form(whole=busy or may_wait, streams=self._streams)
+                batch = self._queue.next_batch(whole=busy or may_wait, streams=self._streams)
                 if batch is not None or busy or self._closed:
                     return batch
                 if not self._queue:

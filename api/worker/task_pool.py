@@ -33,13 +33,13 @@ class _NewTask:
     task: Callable[[], None]
 
 
-class PreprocessingPool:
+class TaskPool:
     """Runs tasks of images, which may wait for the device in between."""
 
     def __init__(self, threads: int, ahead: int, on_start: Callable[[], None] | None = None) -> None:
         """Run ``threads`` tasks at once, and as many more wait for the device as are begun.
 
-        At most ``ahead`` tasks are begun without a call of :meth:`let_another` for them; at most four times
+        At most ``ahead`` tasks are begun without a call of :meth:`release_slot` for them; at most four times
         as many, and ``threads`` more, are begun and not ended. ``on_start`` is called in each thread first.
         """
         self._ahead = ahead
@@ -54,7 +54,7 @@ class PreprocessingPool:
         self._closed = False
 
     def begin(self, handle: RequestHandle, task: Callable[[], None]) -> None:
-        """Have a new task run when its time comes; :meth:`let_another` is then called once for it."""
+        """Have a new task run when its time comes; :meth:`release_slot` is then called once for it."""
         with self._lock:
             self._new.add(_NewTask(handle, task))
             self._start(self._give_turns())
@@ -80,7 +80,7 @@ class PreprocessingPool:
             self._start(self._give_turns())
         done.wait()
 
-    def let_another(self, handle: RequestHandle) -> None:
+    def release_slot(self, handle: RequestHandle) -> None:
         """Note that a task begun for a request is on the device, or ended: another may begin."""
         with self._lock:
             self._before_device[handle.sharers] -= 1

@@ -11,7 +11,7 @@ from api.worker.device_errors import Cancelled, DeviceFault, Expired, OutOfMemor
 from api.worker.fair_queue import RequestHandle
 from api.worker.handlers import Result, Stopwatch
 from api.worker.scheduler import Scheduler
-from api.worker.task_pool import PreprocessingPool
+from api.worker.task_pool import TaskPool
 from detector.errors import ImageError
 from detector.inference.engine import Outputs
 from detector.inference.executor import Executor, ForwardRequest
@@ -29,7 +29,7 @@ class TaskRunner:
         task: Callable[[Stopwatch, Executor], Result],
         handle: RequestHandle,
         scheduler: Scheduler,
-        pool: PreprocessingPool,
+        pool: TaskPool,
         answered: Answered,
         context: Context,
     ) -> None:
@@ -114,7 +114,7 @@ class TaskRunner:
     def _let_another(self) -> None:
         if self._ahead_of_device:
             self._ahead_of_device = False
-            self._pool.let_another(self._handle)
+            self._pool.release_slot(self._handle)
 
 
 def _refusal(error: Exception) -> ApiError:

@@ -25,7 +25,7 @@ from detector.errors import DetectorError, ImageError, ParameterError, WriteErro
 from detector.io.atomic_write import check_writable, write_whole
 from detector.io.decoding import Decoded, read_file
 from detector.io.image_paths import images_below, unread_kinds
-from detector.io.output_paths import TakenFiles, check_no_loss
+from detector.io.output_paths import ProtectedFiles, check_not_overwriting
 from detector.io.terminal_text import one_line, printable, printable_path, valid_name
 from detector.io.visualization import is_drawing, save
 
@@ -66,7 +66,7 @@ class ImageRun:
         self._results: list[dict[str, Any]] = []
         self._total = self._seen = self._failed = 0
         self._incomplete = False
-        self._taken = TakenFiles([])
+        self._taken = ProtectedFiles([])
         self._passed_over = 0
         self._handlers: dict[int, Any] = {}
         if json_file is not None and json_file != _STANDARD_OUTPUT:
@@ -117,9 +117,9 @@ class ImageRun:
         self._total = len(entries)
         paths = [entry.path for entry in entries]
         json_file = None if self._json_file == _STANDARD_OUTPUT else self._json_file
-        self._taken = TakenFiles([*paths, *weights])
+        self._taken = ProtectedFiles([*paths, *weights])
         self._taken.add(json_file)
-        check_no_loss(json_file)
+        check_not_overwriting(json_file)
         if not entries:
             self._write()
             raise SystemExit(1)

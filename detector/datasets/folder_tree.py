@@ -14,7 +14,7 @@ from detector.io.image_paths import (
     IMAGE_SUFFIXES,
     has_image_suffix,
     has_unread_suffix,
-    is_dropping,
+    is_system_file,
     unread_kinds,
     without_suffix,
 )
@@ -99,7 +99,7 @@ def _content(folder: Path, unread: dict[Path, str]) -> tuple[list[str], tuple[st
     names: list[str] = []
     with os.scandir(folder) as entries:
         for entry in entries:
-            if is_dropping(entry.name):
+            if is_system_file(entry.name):
                 continue
             try:
                 is_folder = entry.is_dir()

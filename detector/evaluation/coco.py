@@ -18,7 +18,7 @@ from detector.datasets.annotated_image import AnnotatedImage
 from detector.datasets.formats.text_files import read_json
 from detector.datasets.formats.values import key, number, shown
 from detector.errors import DatasetError, ParameterError
-from detector.evaluation.matching import EvaluatedImage, images
+from detector.evaluation.matching import EvaluatedImage, evaluated_images
 from detector.io.atomic_write import write_whole
 from detector.structures.boxes import Boxes
 from detector.structures.detections import Detections
@@ -64,7 +64,7 @@ def evaluate_coco(
             "COCO's measures need pycocotools: pip install 'googlenet-detector[training]'"
         ) from error
 
-    seen = list(images(ground_truth, detections, num_classes, blacklist))
+    seen = list(evaluated_images(ground_truth, detections, num_classes, blacklist))
     with redirect_stdout(io.StringIO()):  # they report their progress there
         sets = []
         for annotations in (_objects(seen), _detections(seen)):

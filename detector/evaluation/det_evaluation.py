@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from detector.datasets.annotated_image import AnnotatedImage
 from detector.evaluation.average_precision import PrecisionRecall, precision_recall
-from detector.evaluation.matching import Rule, find, images
+from detector.evaluation.matching import Rule, evaluated_images, match_detections
 from detector.structures.detections import Detections
 
 
@@ -56,10 +56,10 @@ def evaluate(
     """
     positives = np.zeros(num_classes, np.int64)
     judged = [_Judged(np.zeros(0, np.int64), np.zeros(0, np.float32), np.zeros(0, np.bool_))]
-    for image in images(ground_truth, detections, num_classes, blacklist):
+    for image in evaluated_images(ground_truth, detections, num_classes, blacklist):
         wanted = image.wanted(rule)
         positives += np.bincount(image.labels[wanted], minlength=num_classes)
-        found = find(image, rule)
+        found = match_detections(image, rule)
         counts = np.append(wanted, True)[found]  # -1, for none, reads what is appended
         parts = image.found.labels, image.found.scores, found >= 0
         judged.append(_Judged(*(part[counts] for part in parts)))

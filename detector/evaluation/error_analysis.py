@@ -17,7 +17,7 @@ from detector.datasets.annotated_image import AnnotatedImage
 from detector.errors import ParameterError
 from detector.evaluation.det_evaluation import figures
 from detector.evaluation.ilsvrc import ILSVRC
-from detector.evaluation.matching import EvaluatedImage, Rule, find, images
+from detector.evaluation.matching import EvaluatedImage, Rule, evaluated_images, match_detections
 from detector.evaluation.sizes import SizeFigures, by_size
 from detector.structures.boxes import Boxes, exact_iou
 from detector.structures.detections import Detections
@@ -49,7 +49,7 @@ class ErrorKind(IntEnum):
 
 
 @dataclass(frozen=True)
-class Verdicts:
+class DetectionErrors:
     """What each detection of a picture is, best first.
 
     found [D]: the object that it finds, -1 for none. kind [D]: the :class:`ErrorKind` of one that finds none,
@@ -62,17 +62,17 @@ class Verdicts:
     target: NDArray[np.int64]
 
 
-def verdicts(image: EvaluatedImage, rule: Rule) -> Verdicts:
+def verdicts(image: EvaluatedImage, rule: Rule) -> DetectionErrors:
     """Judge each detection, in the order of TIDE's own code: of two kinds that fit the first is taken.
 
     LOCALISATION, CONFUSION, DUPLICATE, BACKGROUND, and BOTH for what is left.
     """
-    found = find(image, rule)
+    found = match_detections(image, rule)
     wrong = found < 0
     kind = np.where(wrong, ErrorKind.BACKGROUND, -1).astype(np.int64)
     target = np.full(len(found), -1, np.int64)
     if not len(image.boxes):
-        return Verdicts(found, kind, target)
+        return DetectionErrors(found, kind, target)
 
     iou = exact_iou(image.found.boxes, image.boxes)  # D x G
     enough = iou >= rule.thresholds(image.boxes)
@@ -101,7 +101,7 @@ def verdicts(image: EvaluatedImage, rule: Rule) -> Verdicts:
         [its_class.argmax(axis=1), confused.argmax(axis=1)],
         -1,
     ).astype(np.int64)
-    return Verdicts(found, kind, target)
+    return DetectionErrors(found, kind, target)
 
 
 @dataclass(frozen=True)
@@ -149,7 +149,7 @@ def break_down(
     errors are those of :func:`detector.evaluation.det_evaluation.evaluate`; ParameterError too if
     proposals lack a picture.
     """
-    seen = list(images(ground_truth, detections, num_classes, blacklist))
+    seen = list(evaluated_images(ground_truth, detections, num_classes, blacklist))
     pool = _Pool.of(seen, rule)
     positives = np.bincount(pool.truth_labels[pool.wanted], minlength=num_classes)
 

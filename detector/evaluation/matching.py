@@ -51,7 +51,7 @@ class EvaluatedImage(NamedTuple):
         return ~(self.difficult & rule.leaves_difficult)
 
 
-def images(
+def evaluated_images(
     ground_truth: Sequence[AnnotatedImage],
     detections: Mapping[str, Detections],
     num_classes: int,
@@ -87,7 +87,7 @@ def images(
         )
 
 
-def find(image: EvaluatedImage, rule: Rule) -> NDArray[np.int64]:
+def match_detections(image: EvaluatedImage, rule: Rule) -> NDArray[np.int64]:
     """Which object of the picture each of its detections finds by the rule: indices [D], -1 for none."""
     labels = image.found.labels
     found = np.full(len(labels), -1, np.int64)

@@ -206,7 +206,7 @@ def figures(
     )
 
 
-def cut_alike(run: MethodRun, other: MethodRun, name: str) -> MethodRun:
+def truncate_to_counts_of(run: MethodRun, other: MethodRun, name: str) -> MethodRun:
     """A run with as many of its best boxes in each picture as another one has there."""
     pairs = zip(run.proposals, other.proposals, strict=True)
     return MethodRun(name, [mine.first(len(theirs)) for mine, theirs in pairs], run.seconds)

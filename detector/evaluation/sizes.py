@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from detector.evaluation.det_evaluation import figures
-from detector.evaluation.matching import EvaluatedImage, Rule, find
+from detector.evaluation.matching import EvaluatedImage, Rule, match_detections
 from detector.structures.boxes import Boxes, area
 
 SIZES = {"small": (0.0, 0.04), "medium": (0.04, 0.25), "large": (0.25, 1.0)}
@@ -34,7 +34,7 @@ def by_size(seen: Sequence[EvaluatedImage], num_classes: int, rule: Rule) -> tup
     All objects take part in the matching. Those of another size are not asked for, and a detection that
     finds one of them, or finds none and is of another size itself, does not count.
     """
-    found = [find(image, rule) for image in seen]
+    found = [match_detections(image, rule) for image in seen]
     return tuple(_of_size(name, seen, found, num_classes, rule) for name in SIZES)
 
 

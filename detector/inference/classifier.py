@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from detector.errors import CheckpointError, ParameterError
 from detector.inference.engine import Engine, InferenceNetwork, Outputs
 from detector.inference.ensemble import Ensemble, SharedTrunk
-from detector.inference.executor import Executor, ForwardRequest, isolated, run_directly
+from detector.inference.executor import Executor, ForwardRequest, run_directly, without_callers_context
 from detector.inference.region_crops import ImageView
 from detector.inference.test_time_crops import SCALES, crop_windows
 from detector.io.decoding import ImageInput, check_several
@@ -75,7 +75,7 @@ class Classifier:
         heads = ClassifierHeads(backbones, len(self.classes))
         self._engine = Engine(InferenceNetwork(trunk, heads), batch=batch)
 
-    @isolated
+    @without_callers_context
     def classify(self, images: Sequence[ImageInput], *, top: int = 5, crops: int = 1) -> list[Classification]:
         """Return the ``top`` likeliest classes of each image; ``crops`` is 1, 10 or 144."""
         if not 1 <= top <= len(self.classes):
@@ -88,7 +88,7 @@ class Classifier:
         """Reduce an image [H,W,3] once. Raises ParameterError for what is no image."""
         return ImageView(image, self._preprocessing)
 
-    @isolated
+    @without_callers_context
     def probabilities(
         self, image: ImageInput | ImageView, *, crops: int = 1, executor: Executor = run_directly
     ) -> NDArray[np.float32]:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from detector.errors import CheckpointError, ParameterError
 from detector.inference.ensemble import Ensemble, RegionEnsemble, RegionPrediction, average
-from detector.inference.executor import Executor, isolated, run_directly
+from detector.inference.executor import Executor, run_directly, without_callers_context
 from detector.inference.postprocess import (
     RegionScores,
     merge_refined,
@@ -114,7 +114,7 @@ class Detector:
         """Whether the weights hold a MultiBox head: without one, ``search`` is the only profile."""
         return self._proposer.multibox is not None
 
-    @isolated
+    @without_callers_context
     def detect(
         self,
         images: Sequence[ImageInput],
@@ -140,7 +140,7 @@ class Detector:
         """Reduce an image [H,W,3] once for all steps. Raises ParameterError for what is no image."""
         return ImageView(image, self._preprocessing)
 
-    @isolated
+    @without_callers_context
     def propose(
         self,
         image: ImageInput | ImageView,
@@ -160,14 +160,14 @@ class Detector:
             executor=executor,
         )
 
-    @isolated
+    @without_callers_context
     def multibox(self, image: ImageInput, max_boxes: int = MAX_BOXES) -> Proposals:
         """Propose by MultiBox alone. Raises ParameterError where the weights hold no head."""
         self._proposer.check_profile(Profile.FAST)
         assert self._proposer.multibox is not None
         return self._proposer.multibox.propose(image, max_boxes)
 
-    @isolated
+    @without_callers_context
     def score(
         self, image: ImageInput | ImageView, proposals: Proposals, *, executor: Executor = run_directly
     ) -> RegionScores:
@@ -186,7 +186,7 @@ class Detector:
         regions = score_regions(average(predictions), proposals.boxes, view.width, view.height, self.scoring)
         return replace(regions, proposals=proposals)
 
-    @isolated
+    @without_callers_context
     def refine(
         self, image: ImageInput | ImageView, regions: RegionScores, *, executor: Executor = run_directly
     ) -> RegionScores:
@@ -201,7 +201,7 @@ class Detector:
         again = score_regions(average(predictions), boxes, view.width, view.height, self.scoring)
         return merge_refined(regions, again, rows)
 
-    @isolated
+    @without_callers_context
     def select(
         self,
         regions: RegionScores,
@@ -220,7 +220,7 @@ class Detector:
             classes=classes,
         )
 
-    @isolated
+    @without_callers_context
     def predict(
         self,
         image: ImageInput | ImageView,

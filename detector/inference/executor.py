@@ -76,7 +76,7 @@ def with_mirrored(make_crops: MakeCrops, rows: int) -> MakeCrops:
     return both
 
 
-def isolated(function: Callable[P, T]) -> Callable[P, T]:
+def without_callers_context(function: Callable[P, T]) -> Callable[P, T]:
     """Make a function independent of the caller's ``torch.autocast``, default device and ``numpy.errstate``.
 
     All are lifted for the calling thread alone, and set again afterwards. The default dtype belongs to

@@ -85,7 +85,9 @@ def check_image(image: NDArray[np.generic]) -> None:
     )
 
 
-def reduced(image: NDArray[np.uint8], preprocessing: Preprocessing) -> tuple[NDArray[np.uint8], Boxes]:
+def resize_to_short_side(
+    image: NDArray[np.uint8], preprocessing: Preprocessing
+) -> tuple[NDArray[np.uint8], Boxes]:
     """Return an image [H,W,3] at the size the network is used to, and factors [1,4] for boxes of the image.
 
     Boxes times the factors, float32, are those of the image that is returned. An image that is small enough
@@ -155,7 +157,7 @@ class ImageView:
         Raises ParameterError for what is no image.
         """
         image = as_rgb(image)
-        self.pixels, self.factors = reduced(image, preprocessing)
+        self.pixels, self.factors = resize_to_short_side(image, preprocessing)
         self.height, self.width = image.shape[:2]
         self._preprocessing = preprocessing
         self._pyramid: Pyramid | None = None

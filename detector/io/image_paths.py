@@ -73,7 +73,7 @@ def without_suffix(path: Path) -> Path:
     return Path(os.path.splitext(path)[0])  # noqa: PTH122 (Path.with_suffix raises for these)
 
 
-def is_dropping(name: str) -> bool:
+def is_system_file(name: str) -> bool:
     """Tell whether ``name``, of one file or folder, is what a system or tool left there.
 
     These are hidden names (``._a.jpg``, ``.DS_Store``, ``.ipynb_checkpoints``, ``.Trash-1000``) and those of
@@ -90,8 +90,9 @@ def images_below(
 ) -> Iterator[Path]:
     """Find the files called like pictures in a folder and its sub-folders, sorted, its own first.
 
-    Droppings are passed over (:func:`is_dropping`). Links to folders are followed, each folder once. A file
-    called like a picture that is none, or a link to nowhere, comes too: whoever opens it says what is wrong.
+    Files that systems leave behind are passed over (:func:`is_system_file`). Links to folders are followed,
+    each folder once. A file called like a picture that is none, or a link to nowhere, comes too: whoever opens
+    it says what is wrong.
     ``on_error`` is told of each folder that cannot be read (without it, the OSError is raised), and of each
     that is called like a picture and has nothing in it; ``on_unread`` of each picture whose kind is not read.
     """
@@ -105,8 +106,8 @@ def images_below(
         seen.add((place.st_dev, place.st_ino))
         if on_error is not None and not below and not names and has_image_suffix(where):
             on_error(IsADirectoryError(EISDIR, "is a folder, not a picture", where))
-        below[:] = sorted(name for name in below if not is_dropping(name))
-        for name in sorted(name for name in names if not is_dropping(name)):
+        below[:] = sorted(name for name in below if not is_system_file(name))
+        for name in sorted(name for name in names if not is_system_file(name)):
             if has_image_suffix(name):
                 yield path / name
             elif on_unread is not None and has_unread_suffix(name):

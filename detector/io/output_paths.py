@@ -12,7 +12,7 @@ from detector.io.terminal_text import printable_path
 _WEIGHTS = (".safetensors", ".npz", ".pth", ".pt")
 
 
-class TakenFiles:
+class ProtectedFiles:
     """The files that an output must not replace. Each output that is let in is one of them from then on.
 
     Files are compared as what they are, not by the spelling of their paths. Devices, pipes and folders may be
@@ -43,7 +43,7 @@ class TakenFiles:
         self._uses[mine] = "is named twice"
 
 
-def check_no_loss(path: Path | None) -> None:
+def check_not_overwriting(path: Path | None) -> None:
     """Raises ParameterError where results in JSON would replace a file that is called like weights or a
     picture, whether or not it is read: nobody calls results so."""
     if path is None or identity(path) is None or not path.is_file():
@@ -57,9 +57,9 @@ def check_apart(
 ) -> None:
     """Find out, before work is done, whether outputs would replace one another, an input, or data.
 
-    Arguments are those of :class:`TakenFiles`. Raises ParameterError.
+    Arguments are those of :class:`ProtectedFiles`. Raises ParameterError.
     """
-    taken = TakenFiles(inputs, data)
+    taken = ProtectedFiles(inputs, data)
     for path in outputs:
         taken.add(path)
 

@@ -122,7 +122,7 @@ class MultiBoxHead(nn.Module):
         return torch.cat(outputs, dim=1)
 
 
-def split_output(output: Tensor) -> tuple[Tensor, Tensor]:
+def objectness_and_offsets(output: Tensor) -> tuple[Tensor, Tensor]:
     """Split outputs [N,K,5] into objectness [N,K] in 0..1, and offsets [N,K,4] for ``boxes.decode``."""
     return output[..., 0].sigmoid(), output[..., 1:] * output.new_tensor(SCALE)
 

@@ -17,8 +17,8 @@ from detector.inference.engine import Engine, InferenceNetwork, Outputs
 from detector.inference.executor import Executor, ForwardRequest, Priority, run_directly
 from detector.inference.region_crops import ImageView, Preprocessing
 from detector.io.decoding import ImageInput
-from detector.models.multibox_head import MultiBoxHead, MultiBoxNetwork, split_output
-from detector.proposals.selective_search.ranking import placed_by_coverage
+from detector.models.multibox_head import MultiBoxHead, MultiBoxNetwork, objectness_and_offsets
+from detector.proposals.selective_search.ranking import order_by_coverage
 from detector.structures.boxes import Boxes, clip, decode
 from detector.structures.proposals import Proposals, Source
 
@@ -49,7 +49,7 @@ class MultiBoxInference(InferenceNetwork):
 
 
 def _outputs(output: Tensor) -> Outputs:
-    objectness, offsets = split_output(output)
+    objectness, offsets = objectness_and_offsets(output)
     return {"objectness": objectness, "offsets": offsets}
 
 
@@ -121,4 +121,4 @@ def by_coverage(boxes: Boxes, objectness: NDArray[np.float32], count: int) -> ND
     if not len(boxes):
         return np.zeros(0, np.int64)
     weights = np.round(objectness * _PARTS_OF_OBJECTNESS).astype(np.int32)
-    return placed_by_coverage(boxes, weights, count)
+    return order_by_coverage(boxes, weights, count)

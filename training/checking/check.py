@@ -8,7 +8,7 @@ from detector.datasets.annotated_image import Dataset
 from detector.datasets.open import DataFolder
 from detector.datasets.problems import Problem
 from detector.datasets.split_names import Role, role_of
-from detector.io.image_paths import has_image_suffix, is_dropping
+from detector.io.image_paths import has_image_suffix, is_system_file
 from training.checking.findings import Finding, of_problem
 from training.checking.images import Seen, near_duplicates, same_bytes, scan_images
 from training.checking.records import Counts, check_boxes, check_classes
@@ -114,5 +114,5 @@ def _unlisted(folder: DataFolder) -> Iterator[Finding]:
     listed = {entry.image for entry in folder.layout.entries(None)}
     for place in sorted({image.parent for image in listed}):
         for path in sorted(place.iterdir() if place.is_dir() else ()):
-            if has_image_suffix(path) and not is_dropping(path.name) and path not in listed:
+            if has_image_suffix(path) and not is_system_file(path.name) and path not in listed:
                 yield Finding("unlisted_picture", "", path.stem, f"{path} has no annotation")

@@ -28,7 +28,7 @@ from training.classification.augmentation import (
     jitter_color,
 )
 from training.classification.dataset import ImageList
-from training.trainer.distributed import World
+from training.trainer.distributed import ProcessGroup
 
 _VALIDATION_BATCH = 50
 
@@ -75,7 +75,7 @@ class TrainingBatches(Dataset[ImageBatch]):
         batch: int,
         accumulate: int,
         seed: int,
-        world: World,
+        world: ProcessGroup,
     ) -> None:
         """Take minibatches of ``batch`` images; without ``augmentation`` whole images as they are."""
         self._images, self._augmentation, self._size = images, augmentation, size
@@ -125,7 +125,7 @@ class TrainingBatches(Dataset[ImageBatch]):
 class ValidationBatches(Dataset[ImageBatch]):
     """This process' share of images, cut as ``Classifier`` does with one crop: item ``i`` is a batch."""
 
-    def __init__(self, images: ImageList, preprocessing: Preprocessing, world: World) -> None:
+    def __init__(self, images: ImageList, preprocessing: Preprocessing, world: ProcessGroup) -> None:
         """Divide ``images`` among the processes."""
         self._images, self._preprocessing = images, replace(preprocessing, context=0)
         self._share = np.arange(world.rank, len(images), world.size)

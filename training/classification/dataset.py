@@ -16,7 +16,7 @@ from detector.datasets.formats.ilsvrc import IlsvrcLayout
 from detector.datasets.formats.ilsvrc_cls import read_ilsvrc_cls
 from detector.datasets.problems import OnProblem
 from detector.errors import DatasetError
-from detector.io.image_paths import images_below, is_dropping, unread_kinds
+from detector.io.image_paths import images_below, is_system_file, unread_kinds
 from detector.structures.classes import ClassList, ilsvrc_cls
 
 
@@ -164,7 +164,7 @@ def _folders_in(folder: Path, unread: dict[Path, None]) -> list[str]:
     return sorted(
         child.name
         for child in folder.iterdir()
-        if not is_dropping(child.name)
+        if not is_system_file(child.name)
         and child.is_dir()
         and any(True for _ in images_below(child, on_unread=unread.setdefault))
     )

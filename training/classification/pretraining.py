@@ -24,7 +24,7 @@ from training.classification.task import (
     PretrainRecipe,
 )
 from training.trainer.dataloader import workers_for
-from training.trainer.distributed import World, join_world
+from training.trainer.distributed import ProcessGroup, join_world
 from training.trainer.excluded_images import BrokenImages
 from training.trainer.trainer import STATE, Trainer
 
@@ -110,7 +110,7 @@ def initialise_by_images(
 ) -> None:
     """Apply LSUV initialisation over the first images of the first epoch, whole and not augmented."""
     first = images.chosen(batches.order(epoch=0)[:_LSUV_IMAGES])
-    pixels = ValidationBatches(first, preprocessing, World())[0].pixels
+    pixels = ValidationBatches(first, preprocessing, ProcessGroup())[0].pixels
     lsuv_initialise(network.to(device).train(), pixels.to(device))
 
 

@@ -34,7 +34,7 @@ from training.classification.dataloader import (
 )
 from training.classification.dataset import ImageList
 from training.trainer.dataloader import load_items
-from training.trainer.distributed import World
+from training.trainer.distributed import ProcessGroup
 from training.trainer.early_stop import Validation
 from training.trainer.excluded_images import BrokenImages
 from training.trainer.optimization import Averaging, Decay, RateSchedule, TrainingSettings
@@ -99,7 +99,7 @@ class ClassificationTask:
         *,
         broken: BrokenImages,
         device: torch.device,
-        world: World,
+        world: ProcessGroup,
         workers: int = 0,
         validation: "ClassifierValidation | None" = None,
     ) -> None:
@@ -179,7 +179,7 @@ class ClassifierValidation:
         broken: BrokenImages,
         *,
         device: torch.device,
-        world: World,
+        world: ProcessGroup,
         workers: int = 0,
     ) -> None:
         """Measure on ``images``. ``metadata`` is the checkpoints', but for the metrics."""

@@ -120,7 +120,7 @@ def parse_scoring(text: str, own: Scoring) -> tuple[str, Scoring]:
         raise settings_error("--scoring", text, error) from error
 
 
-def note_figures(
+def add_metrics(
     path: Path, measure: str, on: str, measured: Sequence[tuple[ProfileRun, DetEvaluation]]
 ) -> None:
     """Write mean AP into the checkpoint's metadata, by profile."""

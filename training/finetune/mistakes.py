@@ -13,7 +13,7 @@ from PIL import Image, ImageDraw
 
 from detector.datasets.annotated_image import AnnotatedImage
 from detector.datasets.load_image import load_image
-from detector.evaluation.matching import EvaluatedImage, Rule, find, images
+from detector.evaluation.matching import EvaluatedImage, Rule, evaluated_images, match_detections
 from detector.inference.detector import SCORE_THRESHOLD
 from detector.io.visualization import draw
 from detector.structures.boxes import Boxes, area, as_boxes, clip, exact_iou
@@ -49,8 +49,8 @@ def worst_false_positives(
 ) -> list[Mistake]:
     """Find detections that match no object, those with the highest scores first."""
     wrong = []
-    for image in images(records, detections, len(classes)):
-        matched = find(image, rule)
+    for image in evaluated_images(records, detections, len(classes)):
+        matched = match_detections(image, rule)
         overlaps = exact_iou(image.found.boxes, image.boxes)  # D x G
         for index in np.flatnonzero(matched < 0)[:_MOST_OF_AN_IMAGE]:  # best first
             label, score = int(image.found.labels[index]), float(image.found.scores[index])
@@ -69,8 +69,8 @@ def worst_missed(
     """Find objects that no detection over the usual score threshold matches, the largest share of their image
     first."""
     missed = []
-    for image in images(records, detections, len(classes)):
-        matched = find(image, rule)
+    for image in evaluated_images(records, detections, len(classes)):
+        matched = match_detections(image, rule)
         detected = set(matched[image.found.scores >= SCORE_THRESHOLD].tolist())
         for index in range(len(image.boxes)):
             if index not in detected and not image.difficult[index]:

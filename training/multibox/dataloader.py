@@ -17,10 +17,10 @@ from torch.utils.data import Dataset
 from detector.datasets.annotated_image import AnnotatedImage
 from detector.datasets.load_image import load_image
 from detector.errors import DatasetError, ImageError
-from detector.inference.region_crops import Preprocessing, normalise, reduced, warp
+from detector.inference.region_crops import Preprocessing, normalise, resize_to_short_side, warp
 from detector.structures.boxes import Boxes, area, as_boxes, flip, intersection
 from training.trainer.dataloader import load_items
-from training.trainer.distributed import World
+from training.trainer.distributed import ProcessGroup
 
 
 @dataclass(frozen=True)
@@ -119,7 +119,7 @@ class WindowBatches(Dataset[WindowBatch]):
         *,
         batch: int,
         seed: int,
-        world: World | None = None,
+        world: ProcessGroup | None = None,
     ) -> None:
         """Take minibatches of ``batch`` images, shared by the processes of ``world`` [this one alone].
 
@@ -129,7 +129,7 @@ class WindowBatches(Dataset[WindowBatch]):
         self._preprocessing = replace(preprocessing, context=0)
         self._settings = settings
         self._batch, self._seed = batch, seed
-        self._world = world or World()
+        self._world = world or ProcessGroup()
         self.epoch_length = max(len(records) // batch, 1)
 
     def window(self, index: int, epoch: int) -> Window:
@@ -189,7 +189,7 @@ class WindowBatches(Dataset[WindowBatch]):
         sides = window.box[2:] - window.box[:2]
         shrink = self._preprocessing.size / float(sides.min())
         fitting = max(1, round(min(image.shape[:2]) * shrink))
-        image, factors = reduced(image, replace(self._preprocessing, short_side=fitting))
+        image, factors = resize_to_short_side(image, replace(self._preprocessing, short_side=fitting))
         normalised = normalise(image, self._preprocessing, torch.device("cpu"))
         crop = warp(normalised, window.box[None] * factors, self._preprocessing)
         return crop.flip(3) if window.mirrored else crop

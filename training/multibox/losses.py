@@ -15,9 +15,9 @@ from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 from torch.nn import functional as F
 
-from detector.models.multibox_head import SCALE, split_output
+from detector.models.multibox_head import SCALE, objectness_and_offsets
 from detector.structures.boxes import Boxes, decode, encode, iou
-from training.trainer.distributed import World
+from training.trainer.distributed import ProcessGroup
 
 _FREE = -1  # matched to no object: its confidence should be 0
 _IGNORED = -2  # near an object, but not matched: its confidence does not count
@@ -54,7 +54,7 @@ def multibox_losses(
     objects: Sequence[Boxes],
     partial: Sequence[bool],
     weights: MultiBoxLossWeights,
-    world: World | None = None,
+    world: ProcessGroup | None = None,
 ) -> MultiBoxLosses:
     """Compute confidence and location loss of outputs [N,K,5], per matched prior.
 
@@ -63,7 +63,7 @@ def multibox_losses(
     with the object: confidences then order boxes by how well they fit. Of several processes each has a share
     of the minibatch: the losses of all sum up to that of the whole.
     """
-    objectness, offsets = (part.detach().cpu().numpy() for part in split_output(output.float()))
+    objectness, offsets = (part.detach().cpu().numpy() for part in objectness_and_offsets(output.float()))
     target, weight = np.zeros(objectness.shape, np.float32), np.ones(objectness.shape, np.float32)
     image, prior, wanted = [], [], []
     for n, boxes in enumerate(objects):
@@ -77,7 +77,7 @@ def multibox_losses(
         prior.append(matched)
         wanted.append(encode(priors[matched], truth) / np.array(SCALE, np.float32))
     count = torch.tensor(float(sum(map(len, prior))), device=output.device)
-    count = (world or World()).total(count).clamp_min(1)
+    count = (world or ProcessGroup()).total(count).clamp_min(1)
     confidence = _focused(
         output[..., 0].float(),
         torch.from_numpy(target).to(output.device),

@@ -23,7 +23,7 @@ from detector.proposals.multibox import MultiBox, MultiBoxInference
 from training.multibox.dataloader import WindowBatch, WindowBatches, WindowSettings
 from training.multibox.losses import MultiBoxLosses, MultiBoxLossWeights, multibox_losses
 from training.trainer.dataloader import workers_for
-from training.trainer.distributed import World
+from training.trainer.distributed import ProcessGroup
 from training.trainer.early_stop import Validation
 from training.trainer.excluded_images import BrokenImages
 from training.trainer.optimization import RateSchedule, TrainingSettings
@@ -71,7 +71,7 @@ class MultiBoxTask:
         val: Sequence[AnnotatedImage],
         broken: BrokenImages,
         device: torch.device,
-        world: World,
+        world: ProcessGroup,
     ) -> None:
         """Train ``head`` on the trunk of ``init``, and measure it on ``val`` whenever every image was seen
         once more; ``broken`` is told of images that cannot be read. ``recall`` is the last figures."""

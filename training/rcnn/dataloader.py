@@ -21,7 +21,7 @@ from training.rcnn.feature_cache import FeatureCache
 from training.rcnn.losses import Targets
 from training.rcnn.sampling import NEAR_IOU, UNKNOWN, WHOLE
 from training.trainer.dataloader import load_items
-from training.trainer.distributed import World
+from training.trainer.distributed import ProcessGroup
 from training.trainer.optimization import SHARE, check_ranges
 
 
@@ -191,7 +191,7 @@ class CachedDataLoader:
         seed: int,
         weights: NDArray[np.float64],
         device: torch.device,
-        world: World,
+        world: ProcessGroup,
         workers: int = 0,
     ) -> None:
         """Draw from ``cache``; weights [N]: how much more often than others an image's regions are drawn."""
@@ -232,7 +232,7 @@ class _CachedBatches(Dataset[RegionBatch]):
     """This process' share of a minibatch, still in main memory, by the minibatch's number."""
 
     def __init__(
-        self, cache: FeatureCache, distilled_classes: int, sampler: RegionSampler, world: World
+        self, cache: FeatureCache, distilled_classes: int, sampler: RegionSampler, world: ProcessGroup
     ) -> None:
         self._cache, self._distilled_classes = cache, distilled_classes
         self._sampler, self._world = sampler, world

@@ -21,7 +21,7 @@ from detector.datasets.load_image import load_image
 from detector.errors import DatasetError, ImageError
 from detector.inference.engine import Engine, InferenceNetwork, Outputs, place
 from detector.inference.executor import ForwardRequest, run_directly
-from detector.inference.region_crops import Preprocessing, reduced
+from detector.inference.region_crops import Preprocessing, resize_to_short_side
 from detector.models.backbone import Backbone
 from detector.models.checkpoint import Checkpoint
 from training.rcnn.map_store import MapStore
@@ -140,7 +140,7 @@ def build_feature_cache(
 
     def compute(index: int) -> None:
         regions = regions_of[index]
-        image, factors = reduced(load_image(records[index]), preprocessing)
+        image, factors = resize_to_short_side(load_image(records[index]), preprocessing)
         boxes = regions.boxes * factors
         crops = crops_of(image, boxes, regions.whole, regions.mirrored, preprocessing, stem.device)
         maps = run_directly(ForwardRequest.of(stem, crops))["maps"]

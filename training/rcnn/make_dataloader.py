@@ -14,7 +14,7 @@ from detector.models.checkpoint import Checkpoint
 from detector.structures.classes import ClassList
 from training.rcnn.dataloader import CachedDataLoader, RegionDataLoader
 from training.rcnn.feature_cache import FeatureCache, build_feature_cache, joined
-from training.rcnn.map_store import INSTEAD
+from training.rcnn.map_store import DISK_SPACE_ADVICE
 from training.rcnn.mixing import Mix, relabelled, spread
 from training.rcnn.proposal_cache import ProposalCache
 from training.rcnn.recipe import Recipe
@@ -23,7 +23,7 @@ from training.rcnn.streaming_dataloader import Images, StreamingDataLoader
 from training.rcnn.task import ValidationRegions
 from training.trainer.command_errors import require, used
 from training.trainer.dataloader import workers_for
-from training.trainer.distributed import World
+from training.trainer.distributed import ProcessGroup
 from training.trainer.excluded_images import BrokenImages
 
 VALIDATION_IMAGES = 200
@@ -49,7 +49,7 @@ class DataLoaderBuilder:
     proposals: ProposalCache
     folder: Path
     device: torch.device
-    world: World
+    world: ProcessGroup
     broken: BrokenImages
 
     def build(self, mixed: Mix, recipe: Recipe, *, cache_gib: float, workers: int | None) -> RegionDataLoader:
@@ -69,7 +69,7 @@ class DataLoaderBuilder:
         cached = cacheable and needed <= cache_gib * 2**30
         if cached and self.world.first:
             # At most: maps of this run may be there already.
-            require(self.folder, needed - used(self.folder), "maps of the frozen stages", INSTEAD)
+            require(self.folder, needed - used(self.folder), "maps of the frozen stages", DISK_SPACE_ADVICE)
         self._prepare_proposals(mixed.records)
         if cached:
             caches = [self._cache(part.records, part.sampling or recipe.sampling) for part in mixed.parts]

@@ -16,11 +16,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from training.trainer.command_errors import allocate, naming
+from training.trainer.command_errors import add_path_to_errors, allocate
 from training.trainer.run_folder import cache_folder
 from training.trainer.run_state import read_sealed, write_sealed
 
-INSTEAD = "give a lower --cache-gib (pictures are then streamed), or another --cache"
+DISK_SPACE_ADVICE = "give a lower --cache-gib (pictures are then streamed), or another --cache"
 """What a message advises where maps find no room."""
 
 _MISSING = -1
@@ -82,7 +82,9 @@ class MapStore:
         """
         with cache_folder(self.folder):
             for path, dtype, shape in self._parts:
-                allocate(path, int(np.prod(shape)) * dtype.itemsize, "maps of the frozen stages", INSTEAD)
+                allocate(
+                    path, int(np.prod(shape)) * dtype.itemsize, "maps of the frozen stages", DISK_SPACE_ADVICE
+                )
             try:
                 yield
             finally:
@@ -95,7 +97,7 @@ class MapStore:
             data = _bytes(values.to(dtype).cpu().contiguous())
             checksum = zlib.crc32(data, checksum)
             row = int(np.prod(shape[1:])) * dtype.itemsize
-            with naming(path), path.open("r+b") as file:
+            with add_path_to_errors(path), path.open("r+b") as file:
                 file.seek(int(self._starts[index]) * row)
                 file.write(data)
         self._sums[index] = checksum

@@ -22,7 +22,7 @@ from detector.datasets.annotated_image import AnnotatedImage
 from detector.datasets.load_image import load_image, tolerated
 from detector.errors import DatasetError, ImageError
 from detector.inference.engine import choose_precision
-from detector.inference.region_crops import Preprocessing, reduced
+from detector.inference.region_crops import Preprocessing, resize_to_short_side
 from detector.models.backbone import Backbone
 from training.classification.augmentation import ColorJitter, jitter_color
 from training.rcnn.dataloader import BatchSettings, RegionBatch, RegionSampler
@@ -30,7 +30,7 @@ from training.rcnn.losses import Targets
 from training.rcnn.proposal_cache import ProposalCache
 from training.rcnn.sampling import Regions, SamplingSettings, crops_of, sample_regions
 from training.trainer.dataloader import load_items
-from training.trainer.distributed import World
+from training.trainer.distributed import ProcessGroup
 from training.trainer.excluded_images import BrokenImages
 
 
@@ -88,7 +88,7 @@ class StreamingDataLoader:
         color_jitter: bool,
         seed: int,
         device: torch.device,
-        world: World,
+        world: ProcessGroup,
         workers: int,
     ) -> None:
         """Stream ``images``.
@@ -165,7 +165,7 @@ class _DrawnBatches(Dataset[DrawnBatch]):
         settings: BatchSettings,
         color_jitter: bool,
         seed: int,
-        world: World,
+        world: ProcessGroup,
     ) -> None:
         self._images, self._sampling, self._settings = images, sampling, settings
         self._color_jitter = ColorJitter() if color_jitter else None
@@ -236,7 +236,9 @@ class _DrawnBatches(Dataset[DrawnBatch]):
     def _read(
         self, index: int, regions: Regions, drawn: NDArray[np.int64], iteration: int, place: int
     ) -> DrawnImage:
-        image, factors = reduced(load_image(self._images.records[index]), self._images.preprocessing)
+        image, factors = resize_to_short_side(
+            load_image(self._images.records[index]), self._images.preprocessing
+        )
         if self._color_jitter is not None:
             rng = np.random.default_rng([self._seed, iteration, 4, place])
             image = jitter_color(image, self._color_jitter, rng)

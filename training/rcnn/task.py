@@ -14,7 +14,7 @@ from training.rcnn.feature_cache import FeatureCache
 from training.rcnn.losses import RegionLosses, RegionWeights, region_weights
 from training.rcnn.recipe import Recipe
 from training.rcnn.training_module import RegionTrainingModule, keep_hardest
-from training.trainer.distributed import World
+from training.trainer.distributed import ProcessGroup
 from training.trainer.early_stop import Validation
 from training.trainer.optimization import RateSchedule
 from training.trainer.run_log import Lines
@@ -33,7 +33,7 @@ class RegionTask:
         recipe: Recipe,
         *,
         device: torch.device,
-        world: World,
+        world: ProcessGroup,
         validation: "ValidationRegions | None" = None,
     ) -> None:
         """Train ``module`` on minibatches of ``dataloader``; ``validation`` measures it on the way."""
@@ -89,7 +89,7 @@ class ValidationRegions:
         output: Path,
         *,
         device: torch.device,
-        world: World,
+        world: ProcessGroup,
     ) -> None:
         """Take the regions of ``cache``; ``uncertain`` is that of the loss. The first process adds a line a
         validation to ``held_out.jsonl`` in ``output``."""

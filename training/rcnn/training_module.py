@@ -10,7 +10,7 @@ from detector.models.googlenet import AuxiliaryClassifier, initialise
 from detector.models.region_network import RegionNetwork, RegionOutput
 from training.rcnn.dataloader import RegionBatch
 from training.rcnn.losses import LossWeights, RegionLosses, RegionWeights, Targets, region_losses
-from training.trainer.distributed import World
+from training.trainer.distributed import ProcessGroup
 
 SIDE_STAGES = {"inception_4a": 512, "inception_4d": 528}
 """Stages that side classifiers read, and their channels (GoogLeNet, arXiv 1409.4842, section 5)."""
@@ -87,7 +87,7 @@ def keep_hardest(
     module: RegionTrainingModule,
     pool: int,
     keep: int,
-    world: World,
+    world: ProcessGroup,
     precision: torch.dtype,
 ) -> RegionBatch:
     """Drop the easier part of a minibatch's pool of backgrounds.
@@ -96,17 +96,17 @@ def keep_hardest(
     probability of background, in one forward pass without dropout (Shrivastava et al., arXiv 1604.03540).
     """
     pooled = torch.nonzero(batch.slots >= 0)[:, 0]
-    surprise = torch.full((pool,), 0.0, device=batch.maps.device)
+    hardness = torch.full((pool,), 0.0, device=batch.maps.device)
     if len(pooled):
         module.eval()
         targets = Targets(*(part[pooled] for part in batch.targets))
         _, logits = module(batch.maps[pooled], targets, None, precision)
         module.train()
         # Above 0 for every region, so that an empty slot is never chosen before a region.
-        surprise[batch.slots[pooled]] = -logits.log_softmax(dim=1)[:, -1] + torch.finfo(torch.float32).eps
-    surprise = world.total(surprise)
-    hardest = torch.zeros_like(surprise, dtype=torch.bool)
-    hardest[surprise.topk(keep).indices] = True
+        hardness[batch.slots[pooled]] = -logits.log_softmax(dim=1)[:, -1] + torch.finfo(torch.float32).eps
+    hardness = world.total(hardness)
+    hardest = torch.zeros_like(hardness, dtype=torch.bool)
+    hardest[hardness.topk(keep).indices] = True
     stays = torch.nonzero((batch.slots < 0) | hardest[batch.slots.clamp_min(0)])[:, 0]
     return RegionBatch(
         batch.maps[stays], Targets(*(part[stays] for part in batch.targets)), batch.slots[stays]

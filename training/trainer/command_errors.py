@@ -26,7 +26,7 @@ def one_line_errors() -> Iterator[None]:
 
 
 @contextmanager
-def naming(path: Path) -> Iterator[None]:
+def add_path_to_errors(path: Path) -> Iterator[None]:
     """Add a file's name to errors of the file system in the block: those of writing have none."""
     try:
         yield

@@ -9,7 +9,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from detector.errors import DatasetError, DetectorError
-from training.trainer.distributed import World
+from training.trainer.distributed import ProcessGroup
 
 
 def load_items(
@@ -34,7 +34,7 @@ def load_items(
         yield item
 
 
-def workers_for(device: torch.device, world: World) -> int:
+def workers_for(device: torch.device, world: ProcessGroup) -> int:
     """Return how many processes make minibatches: a GPU waits for them, a CPU's cores are all in use."""
     return min(16, max((os.cpu_count() or 1) // world.size - 1, 1)) if device.type == "cuda" else 0
 

@@ -23,7 +23,7 @@ _PATIENCE = timedelta(days=2)
 
 
 @dataclass(frozen=True)
-class World:
+class ProcessGroup:
     """This process, number ``rank`` of ``size``; by default the only one."""
 
     rank: int = 0
@@ -65,7 +65,7 @@ class World:
             dist.barrier(group=self.waiting)
 
 
-def join_world(device: str) -> tuple[World, torch.device]:
+def join_world(device: str) -> tuple[ProcessGroup, torch.device]:
     """Join the processes that torchrun started; return this one's place and device.
 
     With CUDA each process of a machine takes the device of its number (NCCL), else the CPU (gloo). Raises
@@ -73,7 +73,7 @@ def join_world(device: str) -> tuple[World, torch.device]:
     """
     size = int(os.environ.get("WORLD_SIZE", "1"))
     if size == 1:
-        return World(), choose_device(device)
+        return ProcessGroup(), choose_device(device)
     local = int(os.environ["LOCAL_RANK"])
     if device.startswith("cuda:"):
         raise ParameterError(f"--device {device} names one device for {size} processes; use 'cuda' or 'auto'")
@@ -91,7 +91,7 @@ def join_world(device: str) -> tuple[World, torch.device]:
     # A separate group, which may wait for hours; the short timeout of the default one detects lost processes.
     waiting = dist.new_group(backend="gloo", timeout=_PATIENCE)
     assert not isinstance(waiting, int)  # it would be for a process outside the group
-    return World(dist.get_rank(), size, waiting), chosen
+    return ProcessGroup(dist.get_rank(), size, waiting), chosen
 
 
 def _initialise(backend: str) -> None:

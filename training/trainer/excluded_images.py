@@ -9,7 +9,7 @@ from tqdm import tqdm
 from detector.datasets.formats.ilsvrc import read_list
 from detector.errors import DatasetError
 from detector.io.terminal_text import printable_path
-from training.trainer.command_errors import naming
+from training.trainer.command_errors import add_path_to_errors
 
 
 class Exclusion:
@@ -76,7 +76,7 @@ class BrokenImages:
             for name, reason in new.items():
                 tqdm.write(f"left out {name}: {reason}")
             self._path.parent.mkdir(parents=True, exist_ok=True)
-            with naming(self._path), self._path.open("ab") as file:
+            with add_path_to_errors(self._path), self._path.open("ab") as file:
                 file.writelines(os.fsencode(name) + b"\n" for name in new)
         self._known |= new.keys()
         if len(self._known) > self._limit:

@@ -8,7 +8,7 @@ from typing import Any, Protocol
 from tqdm import tqdm
 
 from detector.io.atomic_write import write_whole
-from training.trainer.command_errors import naming
+from training.trainer.command_errors import add_path_to_errors
 
 _MEAN_OVER = 50
 """Iterations that the progress bar's figures are a running mean over."""
@@ -47,13 +47,13 @@ class Lines:
 
     def __init__(self, path: Path, first: int) -> None:
         """Open the file for lines of iteration ``first`` and later; what stands there of these is cut off."""
-        with naming(path):
+        with add_path_to_errors(path):
             write_whole(path, "".join(f"{line}\n" for line in lines_before(path, first)).encode())
         self._path = path
 
     def add(self, entry: Mapping[str, float]) -> None:
         """Append one line."""
-        with naming(self._path), self._path.open("a") as file:
+        with add_path_to_errors(self._path), self._path.open("a") as file:
             file.write(json.dumps(entry) + "\n")
 
 

@@ -18,14 +18,14 @@ from detector.errors import CheckpointError
 from detector.io.atomic_write import write_whole
 from detector.io.readable_files import unreadable
 from detector.io.terminal_text import printable_path
-from training.trainer.command_errors import naming
+from training.trainer.command_errors import add_path_to_errors
 
 _SIZE = 16
 
 
 def write_sealed(path: Path, data: bytes) -> None:
     """Write ``data`` and its digest, whole or not at all."""
-    with naming(path):
+    with add_path_to_errors(path):
         write_whole(path, data + _digest_of(data))
 
 
@@ -54,7 +54,7 @@ def save_state(path: Path, iteration: int, run: str, parts: Mapping[str, Mapping
     }
     header = {"iteration": iteration, "run": run}
     text = json.dumps({**header, "sha256": _digest(header, tensors)})
-    with naming(path):
+    with add_path_to_errors(path):
         write_whole(path, save(tensors, metadata={"state": text}))
 
 

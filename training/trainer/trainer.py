@@ -18,7 +18,7 @@ from torch.optim.lr_scheduler import LambdaLR
 from tqdm import tqdm
 
 from detector.errors import DatasetError, ParameterError
-from training.trainer.distributed import World
+from training.trainer.distributed import ProcessGroup
 from training.trainer.early_stop import EarlyStop, Validation
 from training.trainer.optimization import RateSchedule, TrainingSettings, averaged_model
 from training.trainer.run_log import RunLog
@@ -95,7 +95,7 @@ class Trainer(Generic[M, P]):
         output: Path,
         *,
         device: torch.device,
-        world: World,
+        world: ProcessGroup,
     ) -> None:
         """Put the module on the device, and resume from ``output/STATE`` where it exists.
 

@@ -9,7 +9,7 @@ from uvicorn.config import Config
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 from uvicorn.server import ServerState
 
-from api.frontend.connections.open_connections import Register
+from api.frontend.connections.open_connections import OpenConnections
 from api.frontend.connections.refusals import (
     FULL,
     HEAD_TOO_LARGE,
@@ -50,7 +50,7 @@ class BoundedHttp(HttpToolsProtocol):
         app_state: dict[str, Any],
         _loop: asyncio.AbstractEventLoop | None = None,
         *,
-        register: Register,
+        register: OpenConnections,
     ) -> None:
         super().__init__(config, server_state, app_state, _loop)
         self._register = register
@@ -61,9 +61,9 @@ class BoundedHttp(HttpToolsProtocol):
         self._in_head = self._in_message = False
         self._upgrade = False
         self._headers = self._head_bytes = 0
-        self._fruitless = 0  # bytes since the parser last told of a head, a piece of body or an end
+        self._unparsed_bytes = 0  # bytes since the parser last told of a head, a piece of body or an end
         self._discarded = 0
-        self._deaf = False  # nothing that still comes is looked at
+        self._discarding = False  # nothing that still comes is looked at
         self._refusal: Refusal | None = None
 
     # The connection
@@ -107,8 +107,8 @@ class BoundedHttp(HttpToolsProtocol):
 
     def _close(self) -> None:
         """Close once the last answer is written. While its request's body still comes, throw that away."""
-        if self._in_message and not self._deaf and self.transport.can_write_eof():
-            self._deaf = True
+        if self._in_message and not self._discarding and self.transport.can_write_eof():
+            self._discarding = True
             self._since = monotonic()
             self.transport.write_eof()
             self.flow.resume_reading()
@@ -137,17 +137,17 @@ class BoundedHttp(HttpToolsProtocol):
         if self._unread.is_overdue(now):
             self.abort("unread_answer")
             return
-        if self.unread_bytes or (self._under_way and not self._deaf):
+        if self.unread_bytes or (self._under_way and not self._discarding):
             return
         waited = now - self._since
-        if self._deaf or (self._in_message and not self._in_head):
+        if self._discarding or (self._in_message and not self._in_head):
             if waited > _DISCARDED_SECONDS:
                 self.abort("slow_body")
-        elif self._requests and not self._in_head and not self._fruitless:
+        elif self._requests and not self._in_head and not self._unparsed_bytes:
             if waited > self._bounds.keep_alive_seconds:
                 self.transport.close()
         elif waited > self._bounds.head_seconds:
-            if self._in_head or self._fruitless:
+            if self._in_head or self._unparsed_bytes:
                 self._refuse(SLOW_HEAD)
             else:
                 self._register.metrics.connection_ended("no_request")
@@ -157,12 +157,12 @@ class BoundedHttp(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         """Parse what comes, as asyncio's."""
-        if self._deaf:
+        if self._discarding:
             self._discard(len(data))
             return
-        if not (self._in_message or self._in_head or self._fruitless):
+        if not (self._in_message or self._in_head or self._unparsed_bytes):
             self._since = monotonic()
-        self._fruitless += len(data)
+        self._unparsed_bytes += len(data)
         try:
             self.parser.feed_data(data)
         except httptools.HttpParserUpgrade as pause:
@@ -170,7 +170,7 @@ class BoundedHttp(HttpToolsProtocol):
         except httptools.HttpParserError:
             self._parsing_failed()
         else:
-            if self._fruitless > self._bounds.head_bytes:
+            if self._unparsed_bytes > self._bounds.head_bytes:
                 self._refusal = HEAD_TOO_LARGE
                 self._parsing_failed()
 
@@ -195,7 +195,7 @@ class BoundedHttp(HttpToolsProtocol):
         if self._under_way == 0 and (self._in_head or not self._in_message):
             self._refuse(refusal)
         elif self._in_head or not self._in_message:  # what is wrong comes after whole requests
-            self._deaf = True
+            self._discarding = True
             self.cycle.keep_alive = False
         elif self._under_way == 1 and not self.cycle.response_started:
             self._refuse(refusal)
@@ -248,7 +248,7 @@ class BoundedHttp(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         """Hand the request to the app, as httptools'."""
-        self._fruitless = 0
+        self._unparsed_bytes = 0
         if self.parser.should_upgrade():
             self._upgrade = True
             return
@@ -266,14 +266,14 @@ class BoundedHttp(HttpToolsProtocol):
 
     def on_body(self, body: bytes) -> None:
         """Take a piece of the body, as httptools'."""
-        self._fruitless = 0
+        self._unparsed_bytes = 0
         if self.cycle.response_complete:
             self._discard(len(body))
         super().on_body(body)
 
     def on_message_complete(self) -> None:
         """End a request, as httptools'."""
-        self._fruitless = 0
+        self._unparsed_bytes = 0
         if self._upgrade:
             return
         self._in_message = False
@@ -284,7 +284,7 @@ class BoundedHttp(HttpToolsProtocol):
     def on_response_complete(self) -> None:
         """Note that an answer is written, not necessarily sent, as uvicorn's."""
         self._under_way -= 1
-        if self._under_way == 0 and not self._deaf:
+        if self._under_way == 0 and not self._discarding:
             self._since = monotonic()
             self._register.idle(self)
         super().on_response_complete()

@@ -99,7 +99,7 @@ class Connection(Protocol):
         """End it at once; what was not sent is lost."""
 
 
-class Register:
+class OpenConnections:
     """The open connections of one server.
 
     Where there are as many as allowed, a new one takes the place of the one that has been without a request

@@ -41,8 +41,8 @@ class CocoFile:
     ``numbers`` names to the ids as the file has them; ``objects`` maps a picture's id to its objects.
     ``problems`` are those of entries that belong to none of ``images``: they are left out, and so are
     pictures that share an id or a file, since nobody can tell whose boxes are whose. Ids are compared as
-    text (:func:`detector.datasets.formats.values.key`). With ``nobodys`` objects, those that name no picture,
-    one without objects may have lost its own, and is no background.
+    text (:func:`detector.datasets.formats.values.key`). Where some objects name no picture
+    (``has_orphan_objects``), one without objects may have lost its own, and is no background.
     """
 
     path: Path
@@ -52,7 +52,7 @@ class CocoFile:
     numbers: Mapping[str, int | str]
     objects: Mapping[str, Sequence[CocoObject]]
     problems: Sequence[Problem]
-    nobodys: bool = False
+    has_orphan_objects: bool = False
 
     @classmethod
     def load(cls, path: Path) -> "CocoFile":
@@ -69,13 +69,13 @@ class CocoFile:
         images = _images(path, file["images"], problems)
         ids = {image.image_id for image in images} | {problem.image_id for problem in problems}
         objects: dict[str, list[CocoObject]] = {image.image_id: [] for image in images}
-        names, nobodys = _ids_by_name(images), False
+        names, has_orphan_objects = _ids_by_name(images), False
         for position, entry in enumerate(file["annotations"], start=1):
             image_id = key(spelled(entry, ["image_id"]).get("image_id"))
             if image_id is None:
                 message = f"{path}: annotation {position} names no picture, and is left out: {shown(entry)}"
                 problems.append(Problem(f"annotation {position}", "unreadable_object", message))
-                nobodys = True
+                has_orphan_objects = True
                 continue
             image_id = image_id if image_id in ids else names.get(image_id, image_id)
             found = CocoObject.of(entry, position)
@@ -85,7 +85,7 @@ class CocoFile:
                 ids.add(image_id)
                 message = f"{path} has objects of a picture it does not list"
                 problems.append(Problem(image_id, "missing_image", message))
-        return cls(path, images, categories, above, numbers, objects, problems, nobodys)
+        return cls(path, images, categories, above, numbers, objects, problems, has_orphan_objects)
 
     def class_list(self) -> ClassList:
         """All categories in the order of their ids. Raises DatasetError if two have the same name."""
@@ -129,7 +129,7 @@ class CocoFile:
                 odd=[*image.odd, *(f"{self.path}: {one.odd}" for one in mine if one.odd)],
                 crowds=np.array(crowds, np.float32).reshape(-1, 4),
             )
-            partial = self.nobodys and not mine
+            partial = self.has_orphan_objects and not mine
             return AnnotationCheck(labels, log, check_images).record(
                 image.image_id, picture, annotation, partial=partial
             )

@@ -19,7 +19,7 @@ _DEEPEST = 100  # lists and mappings in one another: beyond it nobody wrote them
 _LARGEST = 2_000_000  # characters; the largest descriptions (thousands of classes) have a tenth
 
 
-class Written(str):
+class YamlScalar(str):
     """A scalar as its file has it: the text, the line where it begins (from 1), and whether it is ``plain``,
     without quotes."""
 
@@ -27,7 +27,7 @@ class Written(str):
     plain: bool
 
     @classmethod
-    def of(cls, node: yaml.ScalarNode) -> "Written":
+    def of(cls, node: yaml.ScalarNode) -> "YamlScalar":
         found = cls(node.value)
         found.line = node.start_mark.line + 1
         found.plain = node.style is None
@@ -36,11 +36,11 @@ class Written(str):
 
 def is_null(value: Any) -> bool:
     """Whether a value says nothing: none is written, or YAML's null."""
-    return isinstance(value, Written) and value.plain and value in _NULLS
+    return isinstance(value, YamlScalar) and value.plain and value in _NULLS
 
 
 def read_yaml(path: Path) -> Any:
-    """Read a YAML file: scalars as :class:`Written`, lists, and dicts by :class:`Written`; ``<<`` merges.
+    """Read a YAML file: scalars and keys of dicts as :class:`YamlScalar`; ``<<`` merges.
 
     Raises FileNotFoundError if there is no such file, DatasetError, with the line, if it is no YAML, is not
     in an encoding of Unicode, holds types of a program, or has a key twice, of which YAML readers take one
@@ -90,23 +90,23 @@ class _Converter:
 
     def _make(self, node: yaml.Node) -> None:
         if isinstance(node, yaml.ScalarNode) and node.tag in _SCALARS:
-            self._made[id(node)] = Written.of(node)
+            self._made[id(node)] = YamlScalar.of(node)
         elif isinstance(node, yaml.SequenceNode) and node.tag == _LIST:
             found: list[Any] = []
             self._made[id(node)] = found
             found += [self.value(one) for one in node.value]
         elif isinstance(node, yaml.MappingNode) and node.tag == _MAPPING:
-            mapping: dict[Written, Any] = {}
+            mapping: dict[YamlScalar, Any] = {}
             self._made[id(node)] = mapping
             self._fill(mapping, node)
         else:
             raise self._error(node, f"has the type {node.tag}: write plain text, lists and mappings")
 
-    def _fill(self, mapping: dict[Written, Any], node: yaml.MappingNode) -> None:
+    def _fill(self, mapping: dict[YamlScalar, Any], node: yaml.MappingNode) -> None:
         merged: list[Any] = []
         for key_node, value_node in node.value:
             key = self.value(key_node)
-            if not isinstance(key, Written):
+            if not isinstance(key, YamlScalar):
                 raise self._error(key_node, "has a list or a mapping for a key: write text")
             value = self.value(value_node)
             if key == _MERGE and key.plain:

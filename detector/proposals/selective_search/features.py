@@ -29,7 +29,7 @@ _STEEPEST = 93 * 255 / 256
 
 
 @dataclass(frozen=True)
-class Slopes:
+class Gradients:
     """Where a picture is steep, and how: the texture of everything else is in bin 0.
 
     The derivatives in eight orientations that reach bin 1: pixel [N] int32, counted line by line; bin [N]
@@ -59,7 +59,7 @@ class Segments:
         return len(self.sizes)
 
 
-def slopes(planes: Planes) -> Slopes:
+def slopes(planes: Planes) -> Gradients:
     """The Gaussian derivatives (sigma 1) of planes [C,H,W] in eight orientations, where they are steep.
 
     A derivative against the orientation is in bin 0. Of the four pairs of opposite orientations only one
@@ -72,10 +72,10 @@ def slopes(planes: Planes) -> Slopes:
                 plane, cv2.CV_32F, row, column, dst=target[channel], borderType=cv2.BORDER_REPLICATE
             )
     bins_a_unit = np.float32(TEXTURE_BINS / (_STEEPEST * 65536))
-    return Slopes(*_binned_slopes(across, down, bins_a_unit))
+    return Gradients(*_binned_slopes(across, down, bins_a_unit))
 
 
-def describe(planes: Planes, steep: Slopes, labels: NDArray[np.int32], count: int) -> Segments:
+def describe(planes: Planes, steep: Gradients, labels: NDArray[np.int32], count: int) -> Segments:
     """Features of the ``count`` segments in labels [H,W], from planes [C,H,W] and their slopes."""
     sizes, boxes, colours, touching = _counts(planes, labels, count)
     textures = _texture_counts(steep.pixel, steep.bin, labels.reshape(-1), sizes, len(planes))

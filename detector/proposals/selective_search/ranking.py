@@ -52,12 +52,12 @@ def ranked(hierarchies: Sequence[NDArray[np.int32]], min_side: int) -> NDArray[n
     large |= (boxes == whole).all(axis=1)
     boxes, weights = _distinct(boxes[large], weights[large])
 
-    placed = placed_by_coverage(boxes[:_CANDIDATES], weights[:_CANDIDATES].astype(np.int32), _PLACED)
+    placed = order_by_coverage(boxes[:_CANDIDATES], weights[:_CANDIDATES].astype(np.int32), _PLACED)
     rest = np.delete(np.arange(len(boxes)), placed)
     return boxes[np.concatenate([placed, rest])]
 
 
-def placed_by_coverage(
+def order_by_coverage(
     boxes: NDArray[np.int32] | Boxes, weights: NDArray[np.int32], count: int
 ) -> NDArray[np.int64]:
     """Indices of up to ``count`` of boxes [R,4], each the one that adds most to how well all are covered.

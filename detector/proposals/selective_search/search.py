@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from detector.errors import ParameterError
 from detector.proposals.selective_search.color import COLOUR_SPACES, Pixels, Planes, check_rgb
-from detector.proposals.selective_search.features import Slopes, describe, slopes
+from detector.proposals.selective_search.features import Gradients, describe, slopes
 from detector.proposals.selective_search.grouping import Strategy, group
 from detector.proposals.selective_search.ranking import ranked
 from detector.proposals.selective_search.segmentation import PixelGraph, pixel_graph, superpixels
@@ -107,7 +107,7 @@ class _View:
 
     planes: Planes
     graph: PixelGraph
-    slopes: Slopes
+    slopes: Gradients
 
 
 def _mapped(function: Callable[[Item], Result], items: Sequence[Item], threads: int) -> list[Result]:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from api.worker.fair_queue import RequestHandle
-from api.worker.task_pool import PreprocessingPool
+from api.worker.task_pool import TaskPool
 
 
 class Diary:
@@ -37,7 +37,7 @@ class Device:
         self.reached = threading.Event()
 
     def start(self, finish: Callable[[], None]) -> None:
-        """Begin, as :meth:`PreprocessingPool.wait` does it."""
+        """Begin, as :meth:`TaskPool.wait` does it."""
         self.finish = finish
         self.reached.set()
 
@@ -48,18 +48,18 @@ def diary() -> Diary:
 
 
 @pytest.fixture
-def one_thread() -> Iterator[PreprocessingPool]:
-    pool = PreprocessingPool(1, ahead=1)
+def one_thread() -> Iterator[TaskPool]:
+    pool = TaskPool(1, ahead=1)
     yield pool
     pool.close()
 
 
-def begun(pool: PreprocessingPool, diary: Diary, name: str) -> Device:
+def begun(pool: TaskPool, diary: Diary, name: str) -> Device:
     """A task was begun and waits for the device; another may begin."""
     device, handle = Device(), RequestHandle(0.0)
 
     def task() -> None:
-        pool.let_another(handle)
+        pool.release_slot(handle)
         pool.wait(device.start)
         diary.write(name)
 
@@ -68,13 +68,13 @@ def begun(pool: PreprocessingPool, diary: Diary, name: str) -> Device:
     return device
 
 
-def held(pool: PreprocessingPool) -> threading.Event:
+def held(pool: TaskPool) -> threading.Event:
     """The one thread is busy until the event is set: what comes now waits."""
     running, go_on = threading.Event(), threading.Event()
     handle = RequestHandle(0.0)
 
     def task() -> None:
-        pool.let_another(handle)
+        pool.release_slot(handle)
         running.set()
         assert go_on.wait(60)
 
@@ -84,11 +84,11 @@ def held(pool: PreprocessingPool) -> threading.Event:
 
 
 def test_the_order_is_that_of_deadlines_and_what_was_begun_goes_first(
-    one_thread: PreprocessingPool, diary: Diary
+    one_thread: TaskPool, diary: Diary
 ) -> None:
     def note(name: str, handle: RequestHandle) -> None:
         diary.write(name)
-        one_thread.let_another(handle)
+        one_thread.release_slot(handle)
 
     device = begun(one_thread, diary, "begun before")
     go_on = held(one_thread)
@@ -100,7 +100,7 @@ def test_the_order_is_that_of_deadlines_and_what_was_begun_goes_first(
     assert diary.wait_for(5) == ["begun before", "early", "as early", "late", "later"]
 
 
-def test_no_more_are_begun_than_may_wait(one_thread: PreprocessingPool, diary: Diary) -> None:
+def test_no_more_are_begun_than_may_wait(one_thread: TaskPool, diary: Diary) -> None:
     device = begun(one_thread, diary, "x")
     first, second = RequestHandle(1), RequestHandle(2)
     for name, handle in (("a", first), ("b", second)):
@@ -108,11 +108,11 @@ def test_no_more_are_begun_than_may_wait(one_thread: PreprocessingPool, diary: D
     diary.wait_for(1)
     device.finish()
     assert diary.wait_for(2) == ["a", "x"], "b waits for a's turn on the device"
-    one_thread.let_another(first)
+    one_thread.release_slot(first)
     assert diary.wait_for(3) == ["a", "x", "b"]
 
 
-def test_what_is_forgotten_is_not_begun(one_thread: PreprocessingPool, diary: Diary) -> None:
+def test_what_is_forgotten_is_not_begun(one_thread: TaskPool, diary: Diary) -> None:
     def task() -> None:
         diary.write("forgotten")
 
@@ -126,12 +126,12 @@ def test_what_is_forgotten_is_not_begun(one_thread: PreprocessingPool, diary: Di
 
 
 def test_a_fault_does_not_cost_the_thread(
-    one_thread: PreprocessingPool, diary: Diary, caplog: pytest.LogCaptureFixture
+    one_thread: TaskPool, diary: Diary, caplog: pytest.LogCaptureFixture
 ) -> None:
     handle = RequestHandle(1)
 
     def fails() -> None:
-        one_thread.let_another(handle)
+        one_thread.release_slot(handle)
         raise ZeroDivisionError
 
     one_thread.begin(handle, fails)
@@ -142,7 +142,7 @@ def test_a_fault_does_not_cost_the_thread(
 
 def test_several_threads_share_the_work(diary: Diary) -> None:
     both = threading.Barrier(2)
-    pool = PreprocessingPool(2, ahead=2, on_start=lambda: diary.write("started"))
+    pool = TaskPool(2, ahead=2, on_start=lambda: diary.write("started"))
 
     def meet() -> None:
         both.wait(60)
@@ -156,7 +156,7 @@ def test_several_threads_share_the_work(diary: Diary) -> None:
 
 def test_no_more_run_at_once_than_there_are_turns(diary: Diary) -> None:
     """Twenty tasks, each of which waits for the device once; their threads are as few as may be begun."""
-    pool = PreprocessingPool(2, ahead=3)
+    pool = TaskPool(2, ahead=3)
     running, most, threads = 0, 0, set()
     changed = threading.Lock()
 
@@ -171,7 +171,7 @@ def test_no_more_run_at_once_than_there_are_turns(diary: Diary) -> None:
 
     def task(handle: RequestHandle) -> None:
         work()
-        pool.let_another(handle)
+        pool.release_slot(handle)
         pool.wait(lambda finish: threading.Thread(target=finish).start())
         work()
         diary.write("done")
@@ -187,7 +187,7 @@ def test_no_more_run_at_once_than_there_are_turns(diary: Diary) -> None:
 
 def test_tasks_that_wait_for_the_device_are_bounded(diary: Diary) -> None:
     """However many are past their first turn there: they hold images, and threads."""
-    pool = PreprocessingPool(1, ahead=1)
+    pool = TaskPool(1, ahead=1)
     devices = [begun(pool, diary, "done") for _ in range(5)]
     late = RequestHandle(1)
     pool.begin(late, lambda: diary.write("late"))
@@ -203,7 +203,7 @@ def test_tasks_that_wait_for_the_device_are_bounded(diary: Diary) -> None:
 
 
 def test_closing_waits_for_what_was_begun(diary: Diary) -> None:
-    pool = PreprocessingPool(1, ahead=1)
+    pool = TaskPool(1, ahead=1)
     device = begun(pool, diary, "begun")
     closing = threading.Thread(target=pool.close)
     closing.start()

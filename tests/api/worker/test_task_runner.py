@@ -20,7 +20,7 @@ from api.worker.fair_queue import RequestHandle
 from api.worker.handlers import Result, Stopwatch, handle_task
 from api.worker.loaded_model import LoadedModel, load_model
 from api.worker.scheduler import Scheduler
-from api.worker.task_pool import PreprocessingPool
+from api.worker.task_pool import TaskPool
 from api.worker.task_runner import TaskRunner
 from detector.inference.engine import Outputs
 from detector.inference.executor import Executor, ForwardRequest
@@ -86,8 +86,8 @@ def test_a_drawn_jpeg_that_no_encoder_writes_is_refused(model: LoadedModel) -> N
 
 
 @pytest.fixture
-def machinery() -> Iterator[tuple[Scheduler, PreprocessingPool]]:
-    scheduler, pool = Scheduler(), PreprocessingPool(1, ahead=2)
+def machinery() -> Iterator[tuple[Scheduler, TaskPool]]:
+    scheduler, pool = Scheduler(), TaskPool(1, ahead=2)
     yield scheduler, pool
     pool.close()
     scheduler.close()
@@ -98,7 +98,7 @@ def machinery() -> Iterator[tuple[Scheduler, PreprocessingPool]]:
     [("expires", 504, "deadline_exceeded"), ("is cancelled", 503, "draining")],
 )
 def test_a_task_that_ends_in_one_stage_does_not_begin_the_next(
-    machinery: tuple[Scheduler, PreprocessingPool], what: str, status: int, code: str
+    machinery: tuple[Scheduler, TaskPool], what: str, status: int, code: str
 ) -> None:
     """It is told while a stage works, by its clock or by the front, as in the worker."""
     handle = RequestHandle(monotonic() + 60)
@@ -130,7 +130,7 @@ def test_a_task_that_ends_in_one_stage_does_not_begin_the_next(
 
 
 def test_networks_wait_for_the_device_without_a_turn(
-    machinery: tuple[Scheduler, PreprocessingPool], model: LoadedModel, photograph: bytes
+    machinery: tuple[Scheduler, TaskPool], model: LoadedModel, photograph: bytes
 ) -> None:
     """One turn, and a task that waits in the device: another task runs meanwhile, and all are answered."""
     scheduler, pool = machinery

@@ -8,7 +8,7 @@ from detector.errors import ParameterError
 from detector.evaluation.det_evaluation import evaluate
 from detector.evaluation.error_analysis import ErrorKind, break_down, verdicts
 from detector.evaluation.ilsvrc import ILSVRC
-from detector.evaluation.matching import images
+from detector.evaluation.matching import evaluated_images
 from detector.evaluation.tables import error_table
 from detector.evaluation.voc import VOC
 from detector.structures.boxes import as_boxes
@@ -117,7 +117,7 @@ def test_by_hand(
     gains: dict[ErrorKind, float],
 ) -> None:
     truth, guesses = [record("p", *objects)], {"p": found(*detections)}
-    (image,) = images(truth, guesses, 2)
+    (image,) = evaluated_images(truth, guesses, 2)
     judged = verdicts(image, ILSVRC)
     assert judged.kind.tolist() == [-1 if kind is None else kind for kind in kinds]
     assert (judged.found >= 0).tolist() == [kind is None for kind in kinds]
@@ -151,7 +151,7 @@ def test_what_an_object_meant_for_is_not_missed() -> None:
 def test_difficult_objects(difficult: tuple[int, ...], kinds: list[ErrorKind | None]) -> None:
     truth = [record("p", (0, A), (0, B), difficult=difficult)]
     guesses = {"p": found((0, 0.9, HALF_B), (0, 0.8, B), (0, 0.7, B))}
-    (image,) = images(truth, guesses, 1)
+    (image,) = evaluated_images(truth, guesses, 1)
     assert verdicts(image, VOC).kind.tolist() == [-1 if kind is None else kind for kind in kinds]
     errors = break_down(truth, guesses, 1, VOC)
     assert errors.objects == 2 - len(difficult)

@@ -9,7 +9,7 @@ from PIL import Image
 from detector.datasets.annotated_image import AnnotatedImage
 from detector.errors import ParameterError
 from detector.evaluation.proposal_methods import Method, MethodRun, chosen, run_methods, search_methods
-from detector.evaluation.proposal_recall import ALL, FoundBy, cut_alike, figures
+from detector.evaluation.proposal_recall import ALL, FoundBy, figures, truncate_to_counts_of
 from detector.evaluation.tables import comparison_table, coverage_table, source_table
 from detector.structures.boxes import as_boxes
 from detector.structures.proposals import Proposals, Source
@@ -84,7 +84,7 @@ def test_a_short_run_is_measured_on_its_own_pictures() -> None:
 
 def test_cut_to_another_runs_boxes_picture_by_picture() -> None:
     other = MethodRun("other", [proposals(A), proposals(A, B, A)])
-    assert [len(found) for found in cut_alike(RUN, other, "cut").proposals] == [1, 2]
+    assert [len(found) for found in truncate_to_counts_of(RUN, other, "cut").proposals] == [1, 2]
 
 
 def test_tables() -> None:
@@ -93,7 +93,9 @@ def test_tables() -> None:
     assert block[0].split() == ["AR,", "%", "1", "all", "boxes", "s/picture"]
     assert block[1].split() == ["mine", "33.3", "53.3", "2", "0.200"]
 
-    half = figures(cut_alike(RUN, MethodRun("other", [proposals(A)] * 2), "half"), RECORDS, (ALL,))
+    half = figures(
+        truncate_to_counts_of(RUN, MethodRun("other", [proposals(A)] * 2), "half"), RECORDS, (ALL,)
+    )
     rows = [line.split() for line in comparison_table([one, half]).splitlines()[1:]]
     assert rows == [
         ["mine", "2", "100%", "100.0", "66.7", "53.3", "76.7"],

@@ -8,7 +8,14 @@ import torch
 from numpy.typing import NDArray
 
 from detector.errors import ParameterError
-from detector.inference.region_crops import ImageView, Preprocessing, add_context, normalise, reduced, warp
+from detector.inference.region_crops import (
+    ImageView,
+    Preprocessing,
+    add_context,
+    normalise,
+    resize_to_short_side,
+    warp,
+)
 from detector.structures.boxes import as_boxes
 
 PREPARE = Preprocessing(mean=(120.0, 110.0, 100.0), std=(2.0, 1.0, 0.5))
@@ -85,7 +92,7 @@ def test_other_arrays_are_refused(image: NDArray[np.generic], short_side: int | 
     """A float picture in 0..1 that was made smaller first would come out black, and nobody would know."""
     prepare = replace(PREPARE, short_side=short_side)
     with pytest.raises(ParameterError, match="uint8"):
-        reduced(image, prepare)  # type: ignore[arg-type]
+        resize_to_short_side(image, prepare)  # type: ignore[arg-type]
     with pytest.raises(ParameterError, match="uint8"):
         normalise(image, prepare, CPU)  # type: ignore[arg-type]
 

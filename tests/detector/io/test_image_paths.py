@@ -9,7 +9,7 @@ from detector.io.image_paths import (
     has_image_suffix,
     has_unread_suffix,
     images_below,
-    is_dropping,
+    is_system_file,
     unread_kinds,
 )
 
@@ -44,7 +44,7 @@ from detector.io.image_paths import (
     ],
 )
 def test_droppings(name: str, left_by_a_system: bool) -> None:
-    assert is_dropping(name) is left_by_a_system
+    assert is_system_file(name) is left_by_a_system
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,7 @@ from detector.models.multibox_head import (
     MultiBoxHead,
     MultiBoxNetwork,
     MultiBoxSpec,
-    split_output,
+    objectness_and_offsets,
     stages_read,
 )
 from detector.proposals.anchors import Grid
@@ -92,7 +92,7 @@ def test_one_bias_makes_one_shape_fire() -> None:
     network = head()
     with torch.no_grad():
         network.predict[2].bias[5] = 30.0  # the second shape of the third grid
-        objectness, _ = split_output(network(*maps(1)))
+        objectness, _ = objectness_and_offsets(network(*maps(1)))
     first = 8 * 8 * 3 + 4 * 4
     assert np.flatnonzero(objectness[0].numpy() > 0.99).tolist() == [
         first + 1,
@@ -108,7 +108,7 @@ def test_one_bias_makes_one_shape_fire() -> None:
 def test_before_training_objects_are_rare() -> None:
     """So that the first minibatches are not spent on unlearning thousands of objects."""
     said = torch.cat([head(seed)(*maps(4, seed)) for seed in range(3)])
-    objectness, offsets = split_output(said.detach())
+    objectness, offsets = objectness_and_offsets(said.detach())
     assert objectness.mean().item() == pytest.approx(RARE, rel=0.3)
     assert objectness.max() < 10 * RARE
     assert offsets.abs().mean() < 0.1, "and boxes are about where the priors are"
@@ -116,7 +116,7 @@ def test_before_training_objects_are_rare() -> None:
 
 def test_offsets_are_brought_to_pixels_by_the_scale() -> None:
     output = torch.tensor([[[0.0, 1.0, -2.0, 3.0, 0.5]]])
-    objectness, offsets = split_output(output)
+    objectness, offsets = objectness_and_offsets(output)
     assert objectness.tolist() == [[0.5]]
     assert offsets[0, 0].tolist() == pytest.approx([SCALE[0], -2 * SCALE[1], 3 * SCALE[2], 0.5 * SCALE[3]])
 

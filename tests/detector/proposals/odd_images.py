@@ -6,7 +6,7 @@ import numpy as np
 from numpy.random import Generator
 from numpy.typing import NDArray
 
-from detector.proposals.selective_search.features import ORIENTATIONS, TEXTURE_BINS, Slopes
+from detector.proposals.selective_search.features import ORIENTATIONS, TEXTURE_BINS, Gradients
 
 ImageInput = NDArray[np.uint8]
 Kind = Callable[[Generator, int, int], ImageInput]
@@ -17,7 +17,7 @@ def planes_of(image: ImageInput) -> NDArray[np.uint8]:
     return np.ascontiguousarray(image.transpose(2, 0, 1))
 
 
-def dense_textures(steep: Slopes, shape: tuple[int, ...]) -> NDArray[np.int64]:
+def dense_textures(steep: Gradients, shape: tuple[int, ...]) -> NDArray[np.int64]:
     """The texture bins [H,W,8 C] of a picture of shape [H,W,C]; where it is not steep they are 0."""
     height, width, channels = shape
     bins = np.zeros((height * width, channels * ORIENTATIONS), np.int64)

@@ -23,7 +23,7 @@ from training.classification.dataloader import (
 )
 from training.classification.dataset import ImageList, read_labelled_images
 from training.trainer.dataloader import load_items
-from training.trainer.distributed import World
+from training.trainer.distributed import ProcessGroup
 from training.trainer.excluded_images import BrokenImages
 
 LATE = Augmentation(random_interpolation_from=1)
@@ -45,7 +45,7 @@ def pieces(
     batch: int = 4,
     accumulate: int = 1,
     seed: int = 0,
-    world: World = World(),  # noqa: B008 (frozen)
+    world: ProcessGroup = ProcessGroup(),  # noqa: B008 (frozen)
 ) -> TrainingBatches:
     return TrainingBatches(
         images, augmentation, size=32, batch=batch, accumulate=accumulate, seed=seed, world=world
@@ -86,7 +86,9 @@ def test_every_picture_comes_at_most_once_an_epoch(images: ImageList) -> None:
 )
 def test_shares_make_up_the_minibatch(images: ImageList, size: int, accumulate: int) -> None:
     whole = rows(pieces(images, batch=7)[1])
-    shares = [pieces(images, batch=7, accumulate=accumulate, world=World(rank, size)) for rank in range(size)]
+    shares = [
+        pieces(images, batch=7, accumulate=accumulate, world=ProcessGroup(rank, size)) for rank in range(size)
+    ]
     parts = [rows(share[accumulate + piece]) for share in shares for piece in range(accumulate)]
     assert sorted(row for part in parts for row in part) == sorted(whole)
     assert max(map(len, parts)) - min(map(len, parts)) <= 1 + (size > 1)
@@ -116,7 +118,7 @@ def test_a_digest_tells_settings_apart(images: ImageList, other: dict[str, objec
 
 def test_views_are_those_of_the_classifier(images: ImageList, classifier_checkpoint: Checkpoint) -> None:
     """What is measured in training is what `evaluate_cls` measures."""
-    measured = ValidationBatches(images.chosen([0, 7]), PREPROCESSING, World())
+    measured = ValidationBatches(images.chosen([0, 7]), PREPROCESSING, ProcessGroup())
     [piece] = [measured[number] for number in range(len(measured))]
     classifier = Classifier(classifier_checkpoint, device="cpu", precision="float32")
     seen = run_directly(ForwardRequest.of(classifier._engine, piece.pixels))["probabilities"]
@@ -137,7 +139,7 @@ def broken(tmp_path: Path) -> ImageList:
 
 
 def test_broken_pictures_are_left_out_and_named(broken: ImageList) -> None:
-    feeds = (pieces(broken, batch=10), ValidationBatches(broken, PREPROCESSING, World()))
+    feeds = (pieces(broken, batch=10), ValidationBatches(broken, PREPROCESSING, ProcessGroup()))
     for piece in (feeds[0][0], feeds[1][0]):
         assert len(piece.pixels) == len(piece.labels) == 7
         assert sorted(piece.broken) == [2, 5, 7]

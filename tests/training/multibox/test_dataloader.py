@@ -24,7 +24,7 @@ from training.multibox.dataloader import (
     draw_window,
     objects_in,
 )
-from training.trainer.distributed import World
+from training.trainer.distributed import ProcessGroup
 
 USUAL = WindowSettings()
 CPU = torch.device("cpu")
@@ -404,7 +404,7 @@ def test_processes_share_a_minibatch(rectangles: list[AnnotatedImage], size: int
     records = [*rectangles[:3], missing, *rectangles[4:]]
     whole = batches(records, batch=7)
     shares = [
-        WindowBatches(records, PREPARE, USUAL, batch=7, seed=0, world=World(rank, size))
+        WindowBatches(records, PREPARE, USUAL, batch=7, seed=0, world=ProcessGroup(rank, size))
         for rank in range(size)
     ]
     for iteration in range(4):

@@ -15,7 +15,7 @@ from training.rcnn.make_dataloader import DataLoaderBuilder
 from training.rcnn.mixing import DatasetSpec, Mix, mix
 from training.rcnn.proposal_cache import ProposalCache
 from training.rcnn.streaming_dataloader import StreamingDataLoader
-from training.trainer.distributed import World
+from training.trainer.distributed import ProcessGroup
 from training.trainer.excluded_images import BrokenImages
 
 FROZEN = 16
@@ -36,7 +36,7 @@ def builder(init_path: Path, tmp_path_factory: pytest.TempPathFactory) -> DataLo
         proposals=ProposalCache(folder / "proposals", init, preprocessing, device="cpu"),
         folder=folder / "maps",
         device=torch.device("cpu"),
-        world=World(),
+        world=ProcessGroup(),
         broken=BrokenImages(folder / "broken.txt", limit=0),
     )
 
@@ -96,7 +96,7 @@ def test_shares_make_up_the_minibatch(builder: DataLoaderBuilder, mixed: Mix, ro
     """Each region is with one of three processes; which minibatch it is hangs on its number alone."""
 
     def dataloader(rank: int, size: int) -> RegionDataLoader:
-        of_rank = replace(builder, world=World(rank, size))
+        of_rank = replace(builder, world=ProcessGroup(rank, size))
         return of_rank.build(mixed, SMALL, cache_gib=room, workers=0)
 
     one = dataloader(0, 1)

@@ -17,7 +17,7 @@ from training.rcnn.losses import LossWeights
 from training.rcnn.recipe import Recipe
 from training.rcnn.task import RegionTask
 from training.rcnn.training_module import RegionTrainingModule
-from training.trainer.distributed import World
+from training.trainer.distributed import ProcessGroup
 from training.trainer.optimization import Averaging, Decay
 from training.trainer.trainer import Trainer
 
@@ -63,7 +63,7 @@ def run(
     output.mkdir(exist_ok=True)
     module = RegionTrainingModule(heads_that_tell(dropout=dropout), frozen, recipe.loss)
     dataloader = dataloader or Same(mixed_minibatch(1024, 7))
-    cpu, world = torch.device("cpu"), World()
+    cpu, world = torch.device("cpu"), ProcessGroup()
     task = RegionTask(module, dataloader, recipe, device=cpu, world=world)
     weights = Trainer(task, recipe, output, device=cpu, world=world).run()
     prefix = "network."

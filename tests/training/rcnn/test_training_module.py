@@ -7,7 +7,7 @@ from tests.training.heads import BACKGROUND, heads_that_tell, maps_of, targets_o
 from training.rcnn.dataloader import RegionBatch
 from training.rcnn.losses import LossWeights
 from training.rcnn.training_module import RegionTrainingModule, keep_hardest
-from training.trainer.distributed import World
+from training.trainer.distributed import ProcessGroup
 
 OBJECT = -1
 """The slot of a region that is not of the pool."""
@@ -34,7 +34,7 @@ def test_the_hardest_are_kept(
     # A dropout that leaves little: only a look without it tells who is hard.
     learner = RegionTrainingModule(heads_that_tell(dropout=0.99), 18, LossWeights()).train()
     batch = RegionBatch(maps_of(logits), targets, torch.tensor(slots))
-    kept = keep_hardest(batch, learner, pool, keep, World(), torch.float32)
+    kept = keep_hardest(batch, learner, pool, keep, ProcessGroup(), torch.float32)
     assert kept.slots.tolist() == [slots[index] for index in stays]
     assert torch.equal(kept.maps, batch.maps[stays])
     for mine, all_of in zip(kept.targets, targets, strict=True):

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from detector.errors import DetectorError
-from training.trainer.command_errors import DiskSpaceError, allocate, naming, one_line_errors
+from training.trainer.command_errors import DiskSpaceError, add_path_to_errors, allocate, one_line_errors
 
 
 def test_a_limit_on_file_sizes(tmp_path: Path) -> None:
@@ -44,6 +44,6 @@ def test_a_script_ends_in_one_line(error: Exception) -> None:
 
 
 def test_errors_of_writing_get_the_files_name(tmp_path: Path) -> None:
-    with pytest.raises(OSError, match="full") as raised, naming(tmp_path / "a"):
+    with pytest.raises(OSError, match="full") as raised, add_path_to_errors(tmp_path / "a"):
         raise OSError(errno.ENOSPC, "full")
     assert raised.value.filename == str(tmp_path / "a")

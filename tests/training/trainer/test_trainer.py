@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from detector.errors import CheckpointError
-from training.trainer.distributed import World
+from training.trainer.distributed import ProcessGroup
 from training.trainer.early_stop import Validation
 from training.trainer.optimization import Averaging, Decay, RateSchedule, TrainingSettings
 from training.trainer.trainer import STATE, Trainer
@@ -77,7 +77,7 @@ class Line:
 
 def run(task: Line, output: Path, settings: TrainingSettings = SETTINGS) -> dict[str, Tensor]:
     output.mkdir(exist_ok=True)
-    return Trainer(task, settings, output, device=torch.device("cpu"), world=World()).run()
+    return Trainer(task, settings, output, device=torch.device("cpu"), world=ProcessGroup()).run()
 
 
 def log(output: Path) -> list[dict[str, float]]:
