@@ -14,7 +14,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -o pipefail -c
 
 PYTHON ?= python3
-JOBS ?= logical
+JOBS ?= $(shell expr $$(nproc) + 1)
 VENV := .venv
 BIN := $(VENV)/bin
 PIP_INSTALL := $(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt
@@ -36,7 +36,8 @@ serve: $(VENV)/.serve
 	@echo "That takes some ten seconds (half a minute on a slow machine); then the log says Ready."
 	$(if $(WEIGHTS),DETECTOR_WEIGHTS='$(WEIGHTS)') $(if $(PORT),DETECTOR_PORT='$(PORT)') $(BIN)/python -P -m api
 
-# One thread for each process of tests: more would only get in each other's way.
+# One thread for each process of tests: more would only get in each other's way. One process more than there
+# are cores, since some tests wait.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist worksteal
 
 test: $(VENV)/.dev

@@ -29,11 +29,11 @@ from detector.errors import ParameterError
 from detector.evaluation.class_match import ClassMatch, match_classes
 from detector.io.atomic_write import check_writable, write_whole
 from detector.io.output_paths import check_apart, check_not_overwriting
-from detector.models.checkpoint import read_metadata
+from detector.models.checkpoint import add_metrics, read_metadata
 from detector.options import Profile
 from detector.pretrained import SHIPPED
 from detector.structures.detections import Detections
-from training.evaluating.configurations import System, add_metrics, make_systems
+from training.evaluating.configurations import System, make_systems
 from training.evaluating.data import MeasuredData, open_measured, results_kind
 from training.evaluating.figures import RuleName, RunFigures, all_runs_table, measure, run_text, usual_rules
 from training.evaluating.run import ProfileRun, run_candidates, with_costs
@@ -267,12 +267,10 @@ def _record(
     for rule in rules:
         if rule is not RuleName.COCO:
             suffix = "" if rule is RuleName.ILSVRC else f" ({rule})"
-            add_metrics(
-                system.paths[0],
-                f"{measured.name} mAP{suffix}",
-                f"{len(measured.records)} pictures{_without(measured)}",
-                [(run, one.evaluations[rule]) for run, one in zip(runs, figures, strict=True)],
-            )
+            on = f"{len(measured.records)} pictures{_without(measured)}"
+            for run, one in zip(runs, figures, strict=True):
+                name = f"{measured.name} mAP{suffix}, {run.profile}, {run.boxes:.0f} proposals, {on}"
+                add_metrics(system.paths[0], {name: one.evaluations[rule].mean_ap})
 
 
 def _without(measured: MeasuredData) -> str:

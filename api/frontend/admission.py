@@ -4,8 +4,7 @@ Work is counted in regions, and how fast it is done is measured: so it is known 
 answered in its time. One that cannot is refused at its head, which costs nothing, instead of later, when it
 would have cost its work. Nothing is held for a body that may never come: bytes count as they are received,
 work counts from when it can start. How long a request waits depends on its share
-(:mod:`api.worker.fair_queue`), not on all
-on all that is pending.
+(:mod:`api.worker.fair_queue`), not on all that is pending.
 """
 
 import math

@@ -144,8 +144,7 @@ def read_coco_results(
     """Detections by image id, those of a picture in the file's order; pictures without any are absent.
 
     Ids are compared as the annotations' are (:func:`detector.datasets.formats.values.key`): 1, 1.0 and "1"
-    are one.
-    An id that is one of ``image_ids`` as it is written stays so.
+    are one. An id that is one of ``image_ids`` as it is written stays so.
 
     Raises DatasetError if the file cannot be read, is of another form, or names an unknown category.
     """

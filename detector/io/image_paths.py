@@ -91,10 +91,10 @@ def images_below(
     """Find the files called like pictures in a folder and its sub-folders, sorted, its own first.
 
     Files that systems leave behind are passed over (:func:`is_system_file`). Links to folders are followed,
-    each folder once. A file called like a picture that is none, or a link to nowhere, comes too: whoever opens
-    it says what is wrong.
-    ``on_error`` is told of each folder that cannot be read (without it, the OSError is raised), and of each
-    that is called like a picture and has nothing in it; ``on_unread`` of each picture whose kind is not read.
+    each folder once. A file called like a picture that is none, or a link to nowhere, comes too: who opens it
+    says what is wrong. ``on_error`` is told of each folder that cannot be read (without it, the OSError is
+    raised), and of each that is called like a picture and has nothing in it;
+    ``on_unread`` of each picture whose kind is not read.
     """
     seen = set()
     for where, below, names in os.walk(folder, onerror=on_error or _raise, followlinks=True):

@@ -53,7 +53,7 @@ _COMPRESSIONS = {
     32946: "deflate",
 }
 _JPEG = 7
-_MAX_SCANS = 64  # of JPEG, beyond one for each strip; see picture_files.MAX_SCANS
+_MAX_SCANS = 64  # of JPEG, beyond one for each strip; see detector.io.file_contents.MAX_SCANS
 _SMALL = 1 << 22  # pixels that tiles may always have, however small the picture
 
 

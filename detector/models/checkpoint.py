@@ -63,6 +63,14 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint, dtype: torch.dtype = tor
 
 
 @torch.inference_mode(False)
+def add_metrics(path: Path, metrics: Mapping[str, float]) -> None:
+    """Write figures, rounded to four decimals, beside those that a checkpoint's metadata already states."""
+    checkpoint = load_checkpoint(path)
+    rounded = {name: round(value, 4) for name, value in metrics.items()}
+    metadata = replace(checkpoint.metadata, metrics={**checkpoint.metadata.metrics, **rounded})
+    save_checkpoint(path, replace(checkpoint, metadata=metadata))
+
+
 def load_checkpoint(path: Path) -> Checkpoint:
     """The network in float32, in evaluation mode, and its metadata.
 

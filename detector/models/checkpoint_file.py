@@ -95,11 +95,11 @@ def _open(path: Path) -> Any:
 
 
 def _header(file: Any, path: Path) -> dict[str, Any]:
-    text = (file.metadata() or {}).get("googlenet-detector")
+    text = (file.metadata() or {}).get(_ENTRY)
     if text is None:
         raise CheckpointError(
             f"{path} is a safetensors file, but not a checkpoint of this project: its header has no "
-            "'googlenet-detector' entry"
+            f"{_ENTRY!r} entry"
         )
     try:
         header = json.loads(text)

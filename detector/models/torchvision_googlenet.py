@@ -1,9 +1,7 @@
-"""torchvision's ``googlenet`` as a second architecture.
+"""torchvision's ``googlenet`` as a second architecture, and the reading of its weights.
 
 It differs from the paper: batch normalisation, no response normalisation, and 3x3 where the paper has 5x5.
 It carries its own weights and is never mixed with the paper's network.
-
-Reading torchvision's ``googlenet`` weights.
 """
 
 from collections import OrderedDict

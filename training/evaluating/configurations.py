@@ -8,11 +8,10 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from detector.errors import ParameterError
-from detector.evaluation.det_evaluation import DetEvaluation
 from detector.inference.detector import Detector
 from detector.inference.ensemble import Ensemble
 from detector.inference.scoring import Scoring
-from detector.models.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from detector.models.checkpoint import Checkpoint, load_checkpoint
 from detector.models.transfer import from_classifier
 from detector.options import Profile
 from training.evaluating.cache import DetectionCache
@@ -118,19 +117,6 @@ def parse_scoring(text: str, own: Scoring) -> tuple[str, Scoring]:
         return name, Scoring.from_json({**asdict(own), **changes})
     except ParameterError as error:
         raise settings_error("--scoring", text, error) from error
-
-
-def add_metrics(
-    path: Path, measure: str, on: str, measured: Sequence[tuple[ProfileRun, DetEvaluation]]
-) -> None:
-    """Write mean AP into the checkpoint's metadata, by profile."""
-    checkpoint = load_checkpoint(path)
-    metrics = {
-        f"{measure}, {run.profile}, {run.boxes:.0f} proposals, {on}": round(evaluation.mean_ap, 4)
-        for run, evaluation in measured
-    }
-    metadata = replace(checkpoint.metadata, metrics={**checkpoint.metadata.metrics, **metrics})
-    save_checkpoint(path, replace(checkpoint, metadata=metadata))
 
 
 def _titles(checkpoints: Sequence[Checkpoint]) -> dict[int, str]:

@@ -1,6 +1,5 @@
-"""The figures of one run of a detector over a set, by every rule that was asked for, and their JSON form.
-
-The figures of an evaluation as text: a part for each run, and one table of all.
+"""The figures of one run of a detector over a set, by every rule that was asked for: as JSON and as text, a
+part for each run and one table of all.
 """
 
 import math

@@ -4,81 +4,27 @@ import json
 import os
 import shlex
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import numpy as np
 from tqdm import tqdm
 
-from detector.datasets.annotated_image import AnnotatedImage, Dataset
+from detector.datasets.annotated_image import Dataset
 from detector.datasets.problems import OnProblem, left_out
 from detector.errors import ParameterError
-from detector.evaluation.det_evaluation import DetEvaluation, evaluate
-from detector.evaluation.matching import Rule
-from detector.inference.detector import Detector
 from detector.inference.loading import load_detector
 from detector.io.atomic_write import write_whole
 from detector.io.terminal_text import utf8_text
-from detector.models.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from detector.models.checkpoint import Checkpoint, add_metrics, load_checkpoint
 from detector.models.transfer import knows
-from detector.structures.detections import Detections
-from training.evaluating.run import Candidate, run_candidates
+from training.finetune.measuring import Measured, measure
 from training.finetune.report import RunFacts, report
 from training.finetune.training_data import ChosenData, FurtherData, check_shown
 from training.rcnn.finetuning import finetune, stages_through
 from training.rcnn.mixing import DatasetSpec, spread
 from training.rcnn.recipe import Recipe
 from training.trainer.run_folder import check_utf8, run_folder
-
-
-@dataclass(frozen=True)
-class Measured:
-    """Figures of one detector on the pictures held out, and the detections they come from.
-
-    ``boxes`` and ``seconds`` are proposals and median seconds a picture.
-    """
-
-    name: str
-    rule: str
-    profile: str
-    records: Sequence[AnnotatedImage]
-    detections: Mapping[str, Detections]
-    evaluation: DetEvaluation
-    boxes: float
-    seconds: float
-
-    @property
-    def measure(self) -> str:
-        """What its mean AP is a measure of, in words."""
-        return (
-            f"held-out mAP by the {self.rule} rule, {self.profile}, {self.boxes:.0f} proposals, "
-            f"{len(self.records)} pictures"
-        )
-
-
-def measure(detector: Detector, name: str, records: Sequence[AnnotatedImage], rule: Rule) -> Measured:
-    """Look at every picture as the service would, by the detector's own profile, and judge the result."""
-    (run,) = run_candidates([Candidate(detector)], [detector.profile], records)
-    evaluation = evaluate(run.records, run.detections, len(detector.classes), rule)
-    return Measured(
-        name,
-        rule.name,
-        str(run.profile),
-        run.records,
-        run.detections,
-        evaluation,
-        run.boxes,
-        float(np.median(run.seconds)),
-    )
-
-
-def note_figure(path: Path, measured: Measured) -> None:
-    """Write the mean AP into the checkpoint's metadata."""
-    checkpoint = load_checkpoint(path)
-    metrics = {**checkpoint.metadata.metrics, measured.measure: round(measured.evaluation.mean_ap, 4)}
-    save_checkpoint(path, replace(checkpoint, metadata=replace(checkpoint.metadata, metrics=metrics)))
-
 
 REPORT, FIGURES = "report.html", "figures.json"
 
@@ -168,7 +114,7 @@ def _measure(plan: Plan, paths: Sequence[Path]) -> list[Measured]:
     for path in paths:
         detector = load_detector(path, device=plan.device)
         measured.append(measure(detector, detector.name, records, plan.data.rule))
-        note_figure(path, measured[-1])
+        add_metrics(path, {measured[-1].measure: measured[-1].evaluation.mean_ap})
     if len(paths) > 1:
         together = load_detector(paths, device=plan.device)
         measured.append(measure(together, f"all {len(paths)} together", records, plan.data.rule))

@@ -19,8 +19,8 @@ from detector.evaluation.error_analysis import break_down
 from detector.evaluation.tables import MEANING
 from detector.io.terminal_text import utf8_text
 from detector.structures.classes import ClassList
+from training.finetune.measuring import Measured
 from training.finetune.mistakes import Mistake, cut_out, worst_false_positives, worst_missed
-from training.finetune.pipeline import Measured
 from training.finetune.report_charts import curves_chart, precision_recall_chart
 from training.finetune.training_data import ChosenData
 

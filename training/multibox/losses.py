@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from detector.models.multibox_head import SCALE, objectness_and_offsets
-from detector.structures.boxes import Boxes, decode, encode, iou
+from detector.structures.boxes import Boxes, decode, encode, iou, iou_of_pairs
 from training.trainer.distributed import ProcessGroup
 
 _FREE = -1  # matched to no object: its confidence should be 0
@@ -70,7 +70,7 @@ def multibox_losses(
         object_of = match(priors, boxes, objectness[n], offsets[n], weights)
         matched = np.flatnonzero(object_of >= 0)
         truth = boxes[object_of[matched]]
-        target[n, matched] = _iou_of_pairs(decode(priors[matched], offsets[n][matched]), truth)
+        target[n, matched] = iou_of_pairs(decode(priors[matched], offsets[n][matched]), truth)
         weight[n, object_of == _FREE] = weights.unlabelled if partial[n] else 1.0
         weight[n, object_of == _IGNORED] = 0.0
         image.append(np.full(len(matched), n))
@@ -134,10 +134,3 @@ def _focused(logits: Tensor, target: Tensor, weight: Tensor, focus: float) -> Te
     loss = F.binary_cross_entropy_with_logits(logits, target, reduction="none")
     wrong = (target - logits.sigmoid()).abs().detach() ** focus
     return (loss * wrong * weight).sum()
-
-
-def _iou_of_pairs(a: Boxes, b: Boxes) -> NDArray[np.float32]:
-    """Compute the IoU [N] of box ``i`` of one list with box ``i`` of the other."""
-    shared = np.maximum(np.minimum(a[:, 2:], b[:, 2:]) - np.maximum(a[:, :2], b[:, :2]), 0).prod(axis=1)
-    both = (a[:, 2:] - a[:, :2]).prod(axis=1) + (b[:, 2:] - b[:, :2]).prod(axis=1)
-    return shared / np.maximum(both - shared, 1e-6)

@@ -12,8 +12,9 @@ from training.rcnn.dataloader import RegionBatch
 from training.rcnn.losses import LossWeights, RegionLosses, RegionWeights, Targets, region_losses
 from training.trainer.distributed import ProcessGroup
 
-SIDE_STAGES = {"inception_4a": 512, "inception_4d": 528}
-"""Stages that side classifiers read, and their channels (GoogLeNet, arXiv 1409.4842, section 5)."""
+SIDE_STAGES = {"inception_4a": 512, "inception_4d": 528, "inception4a": 512, "inception4d": 528}
+"""Stages that auxiliary classifiers read, as each architecture calls them, and their channels (arXiv
+1409.4842, section 5)."""
 
 
 class RegionTrainingModule(nn.Module):

@@ -45,9 +45,8 @@ def read_agnostic(
     The file maps a picture's name, without its folder, to ``width``, ``height`` and ``boxes``: corners
     ``x1, y1, x2, y2`` whose last pixel is part of the object, as in ILSVRC's own files. A size that is absent
     or odd is that of the picture; a box that is no four numbers is left out, and its picture ``partial``.
-    Pictures are looked
-    for in all lists of both tasks; where several of one task have the name, it is a problem. Arguments are
-    those of :func:`detector.datasets.formats.ilsvrc.read_ilsvrc_det`.
+    Pictures are looked for in all lists of both tasks; where several of one task have the name, it is a
+    problem. Arguments are those of :func:`detector.datasets.formats.ilsvrc.read_ilsvrc_det`.
 
     Raises DatasetError if the file cannot be read or neither task is laid out beside it, or at the first
     problem with ``OnProblem.STOP``.

@@ -45,7 +45,7 @@ def test_detect_answers_as_the_library_does(
     [
         pytest.param({}, 5, 1, id="defaults"),
         pytest.param({"top": 3, "crops": 10}, 3, 10, id="ten crops"),
-        pytest.param({"top": 1, "crops": 144}, 1, 144, id="144 crops"),
+        pytest.param({"top": 1, "crops": 144}, 1, 144, id="144 crops", marks=pytest.mark.exhaustive),
     ],
 )
 def test_classify_answers_as_the_library_does(
@@ -170,6 +170,7 @@ def test_requests_at_once_get_their_own_answers(
         assert answer == {"height": len(image), "wnid": classifier.classes.ids[best.labels[0]]}
 
 
+@pytest.mark.exhaustive
 def test_the_service_answers_while_the_network_works(client: httpx.Client, image: bytes) -> None:
     with ThreadPoolExecutor(1) as pool:
         slow = pool.submit(client.post, "/classify?crops=144", content=image, headers=PNG)

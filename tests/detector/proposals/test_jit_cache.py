@@ -120,6 +120,7 @@ def _link(path: Path) -> None:
     path.symlink_to(path.with_name("elsewhere"))
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize(
     "damage",
     [

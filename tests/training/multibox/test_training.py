@@ -172,6 +172,7 @@ class Cut(Exception):
     """What ends a run in the middle."""
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize(
     "after", [2, 5, 7], ids=["before its first state", "after it", "after an epoch that is measured again"]
 )

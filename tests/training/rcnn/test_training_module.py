@@ -3,6 +3,8 @@
 import pytest
 import torch
 
+from detector.models.checkpoint import ARCHITECTURES
+from detector.models.region_network import RegionNetwork
 from tests.training.heads import BACKGROUND, heads_that_tell, maps_of, targets_of
 from training.rcnn.dataloader import RegionBatch
 from training.rcnn.losses import LossWeights
@@ -40,3 +42,10 @@ def test_the_hardest_are_kept(
     for mine, all_of in zip(kept.targets, targets, strict=True):
         assert torch.equal(mine.nan_to_num(), all_of[stays].nan_to_num())
     assert learner.training
+
+
+@pytest.mark.parametrize("architecture", sorted(ARCHITECTURES))
+def test_auxiliary_classifiers_are_made_for_every_architecture(architecture: str) -> None:
+    network = RegionNetwork(ARCHITECTURES[architecture](3), torch.arange(3), 2)
+    module = RegionTrainingModule(network, 0, LossWeights(auxiliary=0.3))
+    assert len(module.side) == 2

@@ -1,0 +1,54 @@
+"""What a finished detector finds in the pictures held out, and how that figure gets into its checkpoint."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from detector.datasets.annotated_image import AnnotatedImage
+from detector.evaluation.det_evaluation import DetEvaluation, evaluate
+from detector.evaluation.matching import Rule
+from detector.inference.detector import Detector
+from detector.structures.detections import Detections
+from training.evaluating.run import Candidate, run_candidates
+
+
+@dataclass(frozen=True)
+class Measured:
+    """Figures of one detector on the pictures held out, and the detections they come from.
+
+    ``boxes`` and ``seconds`` are proposals and median seconds a picture.
+    """
+
+    name: str
+    rule: str
+    profile: str
+    records: Sequence[AnnotatedImage]
+    detections: Mapping[str, Detections]
+    evaluation: DetEvaluation
+    boxes: float
+    seconds: float
+
+    @property
+    def measure(self) -> str:
+        """What its mean AP is a measure of, in words."""
+        return (
+            f"held-out mAP by the {self.rule} rule, {self.profile}, {self.boxes:.0f} proposals, "
+            f"{len(self.records)} pictures"
+        )
+
+
+def measure(detector: Detector, name: str, records: Sequence[AnnotatedImage], rule: Rule) -> Measured:
+    """Look at every picture as the service would, by the detector's own profile, and judge the result."""
+    (run,) = run_candidates([Candidate(detector)], [detector.profile], records)
+    evaluation = evaluate(run.records, run.detections, len(detector.classes), rule)
+    return Measured(
+        name,
+        rule.name,
+        str(run.profile),
+        run.records,
+        run.detections,
+        evaluation,
+        run.boxes,
+        float(np.median(run.seconds)),
+    )
