@@ -33,7 +33,7 @@ from training.classification.dataset import ImageList
 from training.classification.task import ClassificationTask, PretrainRecipe
 from training.rcnn.losses import LossWeights, Targets
 from training.rcnn.training_module import RegionTrainingModule
-from training.trainer.distributed import World
+from training.trainer.distributed import ProcessGroup
 from training.trainer.excluded_images import BrokenImages
 
 CLASSES = 200
@@ -77,7 +77,7 @@ def pretraining(peer: bool, batch: int, device: torch.device) -> Callable[[], ob
         PretrainRecipe(batch=batch),
         broken=BrokenImages(Path("broken.txt"), limit=0),
         device=device,
-        world=World(),
+        world=ProcessGroup(),
     )
     optimizer = torch.optim.SGD(network.parameters(), lr=1e-5, momentum=0.9)
     random = torch.Generator().manual_seed(0)
@@ -131,7 +131,7 @@ def reading(folder: Path, batch: int) -> Callable[[], object]:
         coarse.resize((500, 375), Image.Resampling.BICUBIC).save(folder / f"{number}.jpg", quality=92)
     images = ImageList(folder, ((f"{number}.jpg", 0) for number in range(batch)))
     pieces = TrainingBatches(
-        images, Augmentation(), size=224, batch=batch, accumulate=1, seed=0, world=World()
+        images, Augmentation(), size=224, batch=batch, accumulate=1, seed=0, world=ProcessGroup()
     )
     return lambda: pieces[0]
 

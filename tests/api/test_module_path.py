@@ -57,6 +57,7 @@ def test_pythonpath_goes_on_working(multibox_path: Path, tmp_path: Path) -> None
     assert "Traceback" not in log
 
 
+@pytest.mark.exhaustive
 def test_a_worker_that_is_ended_before_it_is_ready_is_no_fault_of_the_weights(
     multibox_path: Path, tmp_path: Path
 ) -> None:

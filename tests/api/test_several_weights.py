@@ -53,6 +53,7 @@ def test_two_weights_answer_as_one(
     assert json.loads(classified.body) == classifier.classify([pixels], top=2)[0].as_dicts(classifier.classes)
 
 
+@pytest.mark.exhaustive
 def test_the_weights_scoring_is_used(
     checkpoint_path: Path, pixels: np.ndarray, image: bytes, tmp_path: Path
 ) -> None:

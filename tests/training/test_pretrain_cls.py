@@ -30,6 +30,7 @@ def init_path(untrained: Checkpoint, tmp_path_factory: pytest.TempPathFactory) -
     return path
 
 
+@pytest.mark.exhaustive
 def test_going_on_from_a_checkpoint(ilsvrc: Path, init_path: Path, tmp_path: Path) -> None:
     """At a rate of next to nothing: what comes out is what went in, with its preprocessing."""
     status, said = run_command(main,
@@ -50,6 +51,7 @@ def test_going_on_from_a_checkpoint(ilsvrc: Path, init_path: Path, tmp_path: Pat
         assert torch.allclose(after.network.state_dict()[name], value, atol=2e-3), name
 
 
+@pytest.mark.exhaustive
 def test_learning_some_pictures_by_heart(ilsvrc: Path, tmp_path: Path) -> None:
     """They are also what is measured; nothing is cut or distorted."""
     status, said = run_command(main,

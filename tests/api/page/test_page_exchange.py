@@ -15,6 +15,8 @@ from playwright.sync_api import Page, expect
 
 from tests.api.page.driving import choose, hand_over, scoring, settle, told
 
+pytestmark = pytest.mark.exhaustive
+
 
 @pytest.mark.parametrize("way", ["drop", "paste"])
 def test_a_picture_may_be_dropped_or_pasted(

@@ -9,6 +9,8 @@ from playwright.sync_api import Page, Route, expect
 
 from tests.api.page.driving import choose, hand_over, refusal, scoring, settle
 
+pytestmark = pytest.mark.exhaustive
+
 
 def test_a_broken_picture_is_told_in_the_services_words(
     page: Page, eager_client: httpx.Client, image: bytes

@@ -12,6 +12,8 @@ from detector.io.visualization import colour
 from detector.structures.classes import ilsvrc_det
 from tests.api.page.driving import choose, refusal, scoring, settle, told
 
+pytestmark = pytest.mark.exhaustive
+
 
 def test_it_draws_what_the_service_finds(
     page: Page, requests: list[str], image: bytes, reply: dict[str, Any], eager_client: httpx.Client

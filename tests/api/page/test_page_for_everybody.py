@@ -9,6 +9,8 @@ from playwright.sync_api import Page, expect
 
 from tests.api.page.driving import choose, settle
 
+pytestmark = pytest.mark.exhaustive
+
 
 def test_the_keyboard_is_enough(page: Page, image: bytes, tmp_path: Path) -> None:
     file = tmp_path / "a.png"

@@ -28,7 +28,7 @@ def pixels() -> np.ndarray:
 
 @pytest.fixture(scope="module")
 def detector(multibox_path: Path) -> Detector:
-    return load_detector(multibox_path, device="cpu", profile="fast", max_proposals=4)
+    return load_detector(multibox_path, device="cpu", profile="fast", max_proposals=2)
 
 
 @pytest.fixture(scope="module")
@@ -199,7 +199,7 @@ def test_the_caller_s_settings_change_nothing_and_stay(
         before = found_state()
         assert outputs(detector, pixels()) == expected[0]
         assert classifier.probabilities(pixels()).tobytes() == expected[1]
-        loaded = load_detector(multibox_path, device="cpu", profile="fast", max_proposals=4)
+        loaded = load_detector(multibox_path, device="cpu", profile="fast", max_proposals=2)
         assert outputs(loaded, pixels()) == expected[0]
         assert found_state() == before
     assert outputs(loaded, pixels()) == expected[0]

@@ -208,6 +208,7 @@ def _command(folder: Path, call: str) -> list[str]:
     return [sys.executable, str(script)]
 
 
+@pytest.mark.exhaustive
 def test_a_broken_picture_is_skipped_and_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write_folders(tmp_path, "train", 3)
     write_folders(tmp_path, "val", 1)

@@ -180,6 +180,7 @@ def test_train_pictures_with_boxes(
     ]
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize(("split", "images"), [("train", 3634), ("val", 1000)])
 def test_the_real_pictures(shared: Path, split: str, images: int) -> None:
     """Both readers, by two ways: from folder or solution, and from the annotations."""
