@@ -115,6 +115,7 @@ raise SystemExit(7)
 """
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize(
     ("form", "say"),
     [

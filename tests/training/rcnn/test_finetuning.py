@@ -84,6 +84,7 @@ def test_what_is_frozen_stays(learnt: Path, init_path: Path) -> None:
     assert changed == {"inception_5a", "inception_5b"}
 
 
+@pytest.mark.exhaustive
 def test_all_stages_can_train_and_side_classifiers_are_not_kept(
     data: Path, init_path: Path, cache: Path, tmp_path: Path
 ) -> None:
