@@ -6,11 +6,8 @@ Letters for shapes: R regions, C classes (background is the last of C+1), D dete
 from collections.abc import Sequence
 from dataclasses import replace
 
-import numpy as np
-from torch import Tensor
-
 from detector.errors import CheckpointError, ParameterError
-from detector.inference.ensemble import Ensemble, RegionEnsemble, RegionPrediction, average
+from detector.inference.ensemble import Ensemble, RegionPrediction, average
 from detector.inference.executor import Executor, run_directly, without_callers_context
 from detector.inference.postprocess import (
     RegionScores,
@@ -19,7 +16,8 @@ from detector.inference.postprocess import (
     score_regions,
     select,
 )
-from detector.inference.region_crops import ImageView, add_context
+from detector.inference.region_crops import ImageView
+from detector.inference.region_features import RegionFeatures, SharedRegions, WarpedRegions
 from detector.inference.scoring import Scoring
 from detector.io.decoding import ImageInput, check_several
 from detector.models.checkpoint import Checkpoint
@@ -94,8 +92,14 @@ class Detector:
         self.max_proposals = max_proposals
         self.scoring = metadata.scoring if scoring is None else scoring
         self._preprocessing = metadata.preprocessing
-        self._networks = RegionEnsemble(networks, batch=batch, compile=compile)
-        if self.scoring.fit_power and not self._networks.predicts_iou:
+        shared = metadata.shared_maps
+        self._features: RegionFeatures = (
+            WarpedRegions(networks, metadata.preprocessing, batch=batch, compile=compile)
+            if shared is None
+            else SharedRegions(networks, metadata.preprocessing, shared, batch=batch, compile=compile)
+        )
+        self._moves_boxes = any(network.box_head is not None for network in networks)
+        if self.scoring.fit_power and any(network.fit_head is None for network in networks):
             raise ParameterError(
                 f"{self.name} has no fit head to weigh scores by: use a Scoring with fit_power=0, or train "
                 "one with `detector train`"
@@ -106,7 +110,7 @@ class Detector:
                 network = MultiBoxInference(member.backbone.features, member.multibox)
                 multibox = MultiBox(network, metadata.preprocessing)
                 break
-        self._proposer = Proposer(metadata.preprocessing, multibox)
+        self._proposer = Proposer(metadata.preprocessing, multibox, searches_small=shared is not None)
         self.profile = self._proposer.check_profile(profile)
 
     @property
@@ -192,7 +196,7 @@ class Detector:
     ) -> RegionScores:
         """Run the network once more on the best regions, where they were moved to, if the scoring asks for it
         (iterative refinement, arXiv 1505.01749, section 4.1)."""
-        if not self.scoring.refine or not self._networks.moves_boxes or not len(regions):
+        if not self.scoring.refine or not self._moves_boxes or not len(regions):
             return regions
         view = ImageView.of(image, self._preprocessing)
         rows = regions_to_refine(regions, self.scoring)
@@ -236,15 +240,7 @@ class Detector:
         mirrored, and both are averaged.
         """
         view = ImageView.of(image, self._preprocessing)
-        windows = add_context(boxes * view.factors, self._preprocessing)
-        if whole:
-            windows = np.concatenate([windows, view.whole])
-        size, device = self._preprocessing.size, self._networks.device
-
-        def make_crops(first: int, last: int) -> Tensor:
-            return view.crops(windows[first:last], size, device)
-
-        return self._networks.predict(len(windows), make_crops, flip=flip, executor=executor)
+        return self._features.predict(view, boxes, whole=whole, mirrored=flip, executor=executor)
 
 
 def _region_network(checkpoint: Checkpoint) -> RegionNetwork:

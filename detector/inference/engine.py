@@ -77,20 +77,22 @@ class Engine:
         batch: int | None = None,
         buckets: Sequence[int] | None = None,
         compile: bool = False,
+        keep_on_device: bool = False,
     ) -> None:
         """Set the sizes of batches.
 
         ``batch`` is how many crops the network takes at once, if not as many as are best for the device.
         Batches of fewer crops are filled up with blanks to the next of ``buckets``; none by default on a CPU,
         where blanks cost what crops do. ``compile`` makes a faster program of the trunk for whole batches,
-        which takes half a minute at the first one: for runs of thousands of crops.
+        which takes half a minute at the first one: for runs of thousands of crops. With
+        ``keep_on_device`` outputs stay there: they are maps that another network reads.
         """
         weight = next(network.trunk.parameters(), torch.empty(0, device="cpu", dtype=torch.float32))
         self.device = weight.device
         self._dtype = weight.dtype
         self.batch = batch or _BATCH.get(self.device.type, 64)
         self._buckets = sorted(buckets if buckets is not None else _BUCKETS.get(self.device.type, ()))
-        self._network = network
+        self._network, self._keep_on_device = network, keep_on_device
         self._whole_batch = CompiledTrunk(network.trunk) if compile else network.trunk
 
     @torch.inference_mode()
@@ -104,7 +106,8 @@ class Engine:
         trunk = self._whole_batch if len(crops) == self.batch else self._network.trunk
         maps = trunk(crops.to(self._dtype, memory_format=torch.channels_last))
         outputs = self._network.heads(maps.float())
-        return RunningBatch({name: column[:rows] for name, column in outputs.items()}, self.device)
+        outputs = {name: column[:rows] for name, column in outputs.items()}
+        return RunningBatch(outputs, self.device, keep=self._keep_on_device)
 
     def _filled_up(self, crops: Tensor) -> Tensor:
         """Crops [R,3,S,S] with blanks behind them: a GPU chooses its programs by the size of a batch, and
@@ -118,16 +121,18 @@ class Engine:
 class RunningBatch:
     """A batch that was started."""
 
-    def __init__(self, outputs: Outputs, device: torch.device) -> None:
+    def __init__(self, outputs: Outputs, device: torch.device, *, keep: bool = False) -> None:
+        """``keep`` leaves the outputs on the device; otherwise they are copied from there."""
         self._done: torch.cuda.Event | None = None
         if device.type == "cuda":
             # Into pinned memory, so that the copies too run while the caller goes on.
-            outputs = {
-                name: torch.empty(column.shape, dtype=column.dtype, device="cpu", pin_memory=True).copy_(
-                    column, non_blocking=True
-                )
-                for name, column in outputs.items()
-            }
+            if not keep:
+                outputs = {
+                    name: torch.empty(column.shape, dtype=column.dtype, device="cpu", pin_memory=True).copy_(
+                        column, non_blocking=True
+                    )
+                    for name, column in outputs.items()
+                }
             self._done = torch.cuda.Event()
             self._done.record(torch.cuda.current_stream(device))
         self._outputs = outputs

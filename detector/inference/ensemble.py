@@ -93,7 +93,7 @@ class Ensemble:
                     f"{metadata.name} cannot be averaged with {first.name}: they have other classes of "
                     f"{task}; the members of an ensemble are trained on one class list"
                 )
-            if first.preprocessing != metadata.preprocessing:
+            if (first.preprocessing, first.shared_maps) != (metadata.preprocessing, metadata.shared_maps):
                 raise CheckpointError(
                     f"{metadata.name} cannot be averaged with {first.name}: they see pictures prepared "
                     f"otherwise ({metadata.preprocessing}, {first.preprocessing}); give the members of an "
@@ -139,11 +139,19 @@ class RegionEnsemble:
     """Predicts regions with one or more region networks, which stay where and as they are."""
 
     def __init__(
-        self, networks: Sequence[RegionNetwork], *, batch: int | None = None, compile: bool = False
+        self,
+        networks: Sequence[RegionNetwork],
+        *,
+        first_stage: int = 0,
+        batch: int | None = None,
+        compile: bool = False,
     ) -> None:
-        """``batch`` and ``compile`` are those of :class:`detector.inference.engine.Engine`."""
+        """``batch`` and ``compile`` are those of :class:`detector.inference.engine.Engine`.
+
+        With a ``first_stage`` rows are not crops but maps of the stages before it.
+        """
         self._networks = list(networks)
-        trunk = SharedTrunk([network.backbone.features for network in networks])
+        trunk = SharedTrunk([network.backbone.features[first_stage:] for network in networks])
         network = InferenceNetwork(trunk, _RegionHeads(networks))
         self._engine = Engine(network, batch=batch, compile=compile)
         self.device = self._engine.device
@@ -151,15 +159,22 @@ class RegionEnsemble:
         self.moves_boxes = any(network.box_head is not None for network in networks)
 
     def predict(
-        self, rows: int, make_crops: MakeCrops, *, flip: bool = False, executor: Executor = run_directly
+        self,
+        rows: int,
+        make_crops: MakeCrops,
+        *,
+        flip: bool = False,
+        make_mirrored: MakeCrops | None = None,
+        executor: Executor = run_directly,
     ) -> list[RegionPrediction]:
-        """Return each member's prediction of R rows of crops [R,3,224,224].
+        """Return each member's prediction of R rows of crops [R,3,224,224], or of maps.
 
-        With ``flip`` every crop is also seen mirrored, and both are averaged.
+        With ``flip`` every row is also seen mirrored, and both are averaged. ``make_mirrored`` makes the
+        mirrored rows [crops turned].
         """
         if not flip:
             return self._predictions(executor(ForwardRequest(self._engine, rows, make_crops)))
-        both = with_mirrored(make_crops, rows)
+        both = with_mirrored(make_crops, rows, make_mirrored)
         outputs = executor(ForwardRequest(self._engine, 2 * rows, both))
         plain = self._predictions({name: column[:rows] for name, column in outputs.items()})
         mirrored = self._predictions({name: column[rows:] for name, column in outputs.items()})

@@ -63,12 +63,20 @@ def run_directly(request: ForwardRequest) -> Outputs:
     return concatenated([part.finish() for part in running])
 
 
-def with_mirrored(make_crops: MakeCrops, rows: int) -> MakeCrops:
-    """Return what makes the crops of twice as many rows: all R, then all R turned left to right."""
+def with_mirrored(make_crops: MakeCrops, rows: int, make_mirrored: MakeCrops | None = None) -> MakeCrops:
+    """Return what makes the crops of twice as many rows: all R, then all R turned left to right.
+
+    ``make_mirrored`` makes the latter [the crops, turned].
+    """
+
+    def turned(first: int, last: int) -> Tensor:
+        return make_crops(first, last).flip(3)
+
+    mirror = make_mirrored or turned
 
     def both(first: int, last: int) -> Tensor:
         plain = make_crops(min(first, rows), min(last, rows))
-        mirrored = make_crops(max(first - rows, 0), max(last - rows, 0)).flip(3)
+        mirrored = mirror(max(first - rows, 0), max(last - rows, 0))
         if not len(mirrored):
             return plain
         return mirrored if not len(plain) else torch.cat([plain, mirrored])

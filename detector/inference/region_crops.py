@@ -3,8 +3,10 @@
 Letters for shapes: H and W of the image, R regions or windows; a crop is 224x224.
 """
 
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from threading import Lock
+from typing import Any, TypeVar
 
 import cv2
 import numpy as np
@@ -16,6 +18,8 @@ from torch.nn import functional as F
 from detector.errors import ParameterError
 from detector.io.decoding import ImageInput, as_rgb
 from detector.structures.boxes import Boxes, as_boxes
+
+T = TypeVar("T")
 
 MAX_SIZE = 1024
 """Most pixels a side of a crop: a batch of larger ones would not fit a machine's memory."""
@@ -162,6 +166,7 @@ class ImageView:
         self._preprocessing = preprocessing
         self._pyramid: Pyramid | None = None
         self._making = Lock()
+        self._kept: dict[Hashable, Any] = {}
 
     @classmethod
     def of(cls, image: "ImageInput | ImageView", preprocessing: Preprocessing) -> "ImageView":
@@ -173,6 +178,12 @@ class ImageView:
         """The window [1,4] of the whole reduced image."""
         height, width = self.pixels.shape[:2]
         return as_boxes([(0, 0, width, height)])
+
+    def keep(self, key: Hashable, make: Callable[[], T]) -> T:
+        """Return what ``make`` made when it was first asked for by this key: maps that several steps read."""
+        if key not in self._kept:
+            self._kept[key] = make()
+        return self._kept[key]
 
     def crops(self, windows: Boxes, size: int, device: torch.device) -> Tensor:
         """Return crops [R,3,size,size] of windows [R,4] of ``pixels``, float32, on a device: always the same

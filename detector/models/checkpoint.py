@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from detector.errors import CheckpointError, ParameterError
+from detector.inference.shared_maps import STRIDE, SharedMaps, stages_through
 from detector.io.terminal_text import one_line, printable
 from detector.models.backbone import Backbone
 from detector.models.checkpoint_file import read_file, read_header, write_file
@@ -177,12 +178,24 @@ def _check_forward(
     with torch.no_grad():
         if isinstance(network, RegionNetwork):
             network.eval()(torch.empty(1, 3, size, size))
+            if metadata.shared_maps is not None:
+                _check_shared(network, metadata.shared_maps)
         else:
             network.eval().logits(torch.empty(1, 3, size, size))
         if multibox is not None:
             backbone = network.backbone if isinstance(network, RegionNetwork) else network
             size = multibox.spec.size
             MultiBoxNetwork(backbone.features, multibox)(torch.empty(1, 3, size, size))
+
+
+def _check_shared(network: RegionNetwork, settings: SharedMaps) -> None:
+    """Run the stages over an image, and those that follow over a region of its maps."""
+    features = network.backbone.features
+    cut = stages_through([name for name, _ in features.named_children()], settings.stage)
+    maps = features[:cut](torch.empty(1, 3, 8 * STRIDE, 8 * STRIDE))
+    if maps.shape[2] != 8:
+        raise ParameterError(f"the stages through {settings.stage} have no stride of {STRIDE} pixels")
+    network.heads(features[cut:](maps.new_empty(1, maps.shape[1], settings.size, settings.size)))
 
 
 def _check_finite(tensors: Mapping[str, Tensor], path: Path) -> None:

@@ -1,11 +1,12 @@
 """What a checkpoint says of itself: network, classes, preprocessing, training, measures, licence."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 from detector.inference.region_crops import Preprocessing
 from detector.inference.scoring import Scoring
+from detector.inference.shared_maps import SharedMaps
 from detector.io.terminal_text import printable
 from detector.models.multibox_head import MultiBoxSpec
 from detector.structures.classes import ClassList
@@ -17,9 +18,10 @@ class Metadata:
 
     ``classification`` are the classes of the classifier's first rows (None if it was not trained on whole
     images), ``detection`` those of the region classifier (None for a mere classifier). ``multibox`` says
-    how the MultiBox head is made, if there is one. ``scoring`` says how a detector makes detections of the
-    network's outputs, as was found best for these weights. ``metrics`` maps a measure's name to its value,
-    ``training`` says how the weights came about.
+    how the MultiBox head is made, if there is one. ``shared_maps`` says how regions are cut out of maps of
+    the whole image, if that is what the heads were trained for; None is for warped crops. ``scoring`` says
+    how a detector makes detections of the network's outputs, as was found best for these weights.
+    ``metrics`` maps a measure's name to its value, ``training`` says how the weights came about.
     """
 
     name: str
@@ -28,6 +30,7 @@ class Metadata:
     classification: ClassList | None
     detection: ClassList | None = None
     multibox: MultiBoxSpec | None = None
+    shared_maps: SharedMaps | None = None
     scoring: Scoring = field(default_factory=Scoring)
     training: Mapping[str, Any] = field(default_factory=dict)
     metrics: Mapping[str, Any] = field(default_factory=dict)
@@ -63,12 +66,23 @@ class Metadata:
             classification=_class_list(entry, "classification"),
             detection=_class_list(entry, "detection"),
             multibox=MultiBoxSpec.from_json(multibox) if multibox is not None else None,
+            shared_maps=_shared_maps(entry),
             scoring=Scoring.from_json(entry.get("scoring", {})),  # nor this
             training=_mapping(entry, "training"),
             metrics=_mapping(entry, "metrics"),
             licence=_text(entry, "licence"),
             source=_text(entry, "source"),
         )
+
+
+def _shared_maps(entry: Mapping[str, Any]) -> SharedMaps | None:
+    if entry.get("shared_maps") is None:  # files from before there were any have none
+        return None
+    settings = _object(entry, "shared_maps")
+    known = {field.name for field in fields(SharedMaps)}
+    if settings.keys() != known:
+        raise ValueError(f"shared_maps, which must have the entries {', '.join(sorted(known))}")
+    return SharedMaps(**{**settings, "scales": _tuple(settings["scales"])})
 
 
 def _class_list(entry: Mapping[str, Any], name: str) -> ClassList | None:

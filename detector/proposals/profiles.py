@@ -6,7 +6,7 @@ import torch
 
 from detector.errors import ParameterError
 from detector.inference.executor import Executor, run_directly
-from detector.inference.region_crops import ImageView, Preprocessing
+from detector.inference.region_crops import ImageView, Preprocessing, resize_to_short_side
 from detector.io.decoding import ImageInput
 from detector.options import Profile
 from detector.proposals.fusion import fuse
@@ -17,6 +17,10 @@ from detector.structures.proposals import Proposals
 
 FUSION_SUPERPIXEL_SCALE = 2.0
 """GoogLeNet (arXiv 1409.4842, section 8) doubled the superpixels, and so halved the boxes."""
+
+SEARCH_SIDE = 240
+"""Shorter side in pixels of the image that selective search runs on where the network sees a larger one: its
+time grows with the area, and what it adds to MultiBox are the larger objects."""
 
 _MAX_THREADS = 4  # selective search has as many independent parts; never more than the network may use
 
@@ -32,9 +36,14 @@ BUDGETS: dict[Profile, int | None] = {
 class Proposer:
     """Proposes boxes of images by profile, at the size of image that the network is used to."""
 
-    def __init__(self, preprocessing: Preprocessing, multibox: MultiBox | None) -> None:
+    def __init__(
+        self, preprocessing: Preprocessing, multibox: MultiBox | None, *, searches_small: bool = False
+    ) -> None:
+        """``searches_small``: selective search runs on an image reduced to :data:`SEARCH_SIDE`, however large
+        the network sees it."""
         self.multibox = multibox
         self._preprocessing = preprocessing
+        self._search_side = SEARCH_SIDE if searches_small else None
 
     @property
     def default_profile(self) -> Profile:
@@ -59,12 +68,21 @@ class Proposer:
         budget = max_boxes or BUDGETS[profile]
         view = ImageView.of(image, self._preprocessing)
         if profile is Profile.SEARCH:
-            return _search(view, 1.0, budget)
+            return self._search(view, 1.0, budget)
         assert self.multibox is not None
         if profile is Profile.FAST:
             return self.multibox.propose(view, budget or MAX_BOXES, executor=executor)
-        search = _search(view, FUSION_SUPERPIXEL_SCALE, budget)
+        search = self._search(view, FUSION_SUPERPIXEL_SCALE, budget)
         return fuse(search, self.multibox.propose(view, executor=executor)).first(budget)
+
+    def _search(self, view: ImageView, scale: float, budget: int | None) -> Proposals:
+        """Run selective search on the reduced image; return its boxes in the pixels of the image."""
+        smaller = replace(self._preprocessing, short_side=self._search_side)
+        pixels, factors = resize_to_short_side(view.pixels, smaller)
+        threads = min(torch.get_num_threads(), _MAX_THREADS)
+        proposals = selective_search(pixels, superpixel_scale=scale, max_boxes=budget, threads=threads)
+        boxes = clip(proposals.boxes / (view.factors * factors), view.width, view.height)
+        return replace(proposals, boxes=boxes)
 
     def check_profile(self, profile: Profile | str | None) -> Profile:
         """Return the profile of a name, the default for None. Raises ParameterError as :meth:`propose`."""
@@ -79,10 +97,3 @@ class Proposer:
                 f"{Profile.SEARCH}, or give them one with `detector train multibox --init`"
             )
         return profile
-
-
-def _search(view: ImageView, scale: float, budget: int | None) -> Proposals:
-    """Run selective search on the reduced image; return its boxes in the pixels of the image."""
-    threads = min(torch.get_num_threads(), _MAX_THREADS)
-    proposals = selective_search(view.pixels, superpixel_scale=scale, max_boxes=budget, threads=threads)
-    return replace(proposals, boxes=clip(proposals.boxes / view.factors, view.width, view.height))

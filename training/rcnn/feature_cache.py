@@ -22,11 +22,13 @@ from detector.errors import DatasetError, ImageError
 from detector.inference.engine import Engine, InferenceNetwork, Outputs, place
 from detector.inference.executor import ForwardRequest, run_directly
 from detector.inference.region_crops import Preprocessing, resize_to_short_side
+from detector.inference.shared_maps import SharedMaps
 from detector.models.backbone import Backbone
 from detector.models.checkpoint import Checkpoint
 from training.rcnn.map_store import MapStore
 from training.rcnn.proposal_cache import ProposalCache
-from training.rcnn.sampling import Regions, SamplingSettings, crops_of, sample_regions
+from training.rcnn.region_maps import RegionMaps
+from training.rcnn.sampling import Regions, SamplingSettings, sample_regions
 from training.trainer.excluded_images import BrokenImages
 
 _FORMAT = 2
@@ -117,6 +119,7 @@ def build_feature_cache(
     settings: SamplingSettings,
     *,
     preprocessing: Preprocessing,
+    shared: SharedMaps | None,
     background_label: int,
     device: str,
     broken: BrokenImages,
@@ -124,26 +127,35 @@ def build_feature_cache(
     """Sample the regions of every image and run the first ``frozen`` stages over them.
 
     A half-built cache is completed; one made from another checkpoint, list or setting lies under another
-    key and is never used; damaged rows are made again. ``preprocessing`` is that of the detector in training.
+    key and is never used; damaged rows are made again. ``preprocessing`` and ``shared`` are those of the
+    detector in training.
     An image that can no longer be read is left out, and ``broken`` is told. Raises DatasetError if none can,
     DiskSpaceError before anything is computed if the maps find no room.
     """
     regions_of, digests = _sample(records, proposals, settings, background_label, broken)
-    folder = folder / _key(checkpoint, frozen, preprocessing, records, regions_of, digests)
+    folder = folder / _key(checkpoint, frozen, preprocessing, shared, records, regions_of, digests)
     folder.mkdir(parents=True, exist_ok=True)
     backbone = checkpoint.backbone
     features = backbone.features
-    stem = Engine(place(InferenceNetwork(features[:frozen], _maps), device=device))
+    placed = place(InferenceNetwork(features[:frozen], _maps), device=device)
+    stem = Engine(placed)
     rest = Engine(place(InferenceNetwork(features[frozen:], _Logits(backbone)), device=device))
     starts = np.cumsum([0] + [len(regions.labels) for regions in regions_of])
+    dtype = next(placed.parameters()).dtype
+
+    @torch.inference_mode()
+    def run(stages: nn.Module, x: Tensor) -> Tensor:
+        return stages(x.to(dtype, memory_format=torch.channels_last))
+
+    frozen_stages = placed.trunk
+    assert isinstance(frozen_stages, nn.Sequential)
+    maps_of = RegionMaps(frozen_stages, preprocessing, shared, stem.device, run)
     store = MapStore(folder, starts, _shape_after(stem, preprocessing), backbone.classifier.out_features)
 
     def compute(index: int) -> None:
         regions = regions_of[index]
         image, factors = resize_to_short_side(load_image(records[index]), preprocessing)
-        boxes = regions.boxes * factors
-        crops = crops_of(image, boxes, regions.whole, regions.mirrored, preprocessing, stem.device)
-        maps = run_directly(ForwardRequest.of(stem, crops))["maps"]
+        maps = maps_of(image, regions.boxes * factors, regions.whole, regions.mirrored).float()
         logits = run_directly(ForwardRequest.of(rest, maps.to(rest.device)))["logits"]
         store.put(index, maps, logits)
 
@@ -226,11 +238,13 @@ def _key(
     checkpoint: Checkpoint,
     frozen: int,
     preprocessing: Preprocessing,
+    shared: SharedMaps | None,
     records: Sequence[AnnotatedImage],
     regions_of: Sequence[Regions],
     digests: Sequence[bytes],
 ) -> str:
-    digest = hashlib.sha256(json.dumps([_FORMAT, frozen, asdict(preprocessing)]).encode())
+    settings = [_FORMAT, frozen, asdict(preprocessing), *([asdict(shared)] if shared is not None else [])]
+    digest = hashlib.sha256(json.dumps(settings).encode())
     for name, value in checkpoint.backbone.state_dict().items():
         digest.update(name.encode())
         digest.update(value.contiguous().numpy().tobytes())

@@ -12,6 +12,7 @@ from detector.datasets.annotated_image import Dataset
 from detector.datasets.load_image import tolerated
 from detector.datasets.problems import OnProblem
 from detector.errors import ParameterError
+from detector.inference.shared_maps import SharedMaps
 from detector.models.checkpoint import Checkpoint, save_checkpoint
 from detector.models.multibox_head import MultiBoxHead, stages_read
 from detector.models.region_network import RegionNetwork
@@ -27,6 +28,9 @@ from training.trainer.distributed import join_world
 from training.trainer.excluded_images import BrokenImages
 from training.trainer.run_folder import run_folder
 from training.trainer.trainer import Trainer
+
+SHARED_STAGE = {"googlenet": "inception_4e", "torchvision-googlenet": "inception4e"}
+"""Last stage of each architecture that regions share: the last before the fourth pooling."""
 
 DETECTOR = "detector.safetensors"
 """What the result is called in the run's folder."""
@@ -63,7 +67,10 @@ def finetune(
         frozen = stages_through(init, recipe.frozen_through)
         mixed = mix(train, classes)
         world, chosen = join_world(device)
-        preprocessing = dataclasses.replace(init.metadata.preprocessing, short_side=mixed.short_side)
+        shared = _shared_maps(recipe, init)
+        # Shared maps have scales of their own, to which smaller images are enlarged.
+        side = mixed.short_side if shared is None else max(shared.scales)
+        preprocessing = dataclasses.replace(init.metadata.preprocessing, short_side=side)
         torch.manual_seed(recipe.seed)  # initial weights of new heads
         start = transfer(init, classes)
         assert isinstance(start.network, RegionNetwork)
@@ -83,6 +90,7 @@ def finetune(
             else 0,
             background=len(classes),
             preprocessing=preprocessing,
+            shared=shared,
             proposals=ProposalCache(cache / "proposals", init, preprocessing, device=str(chosen)),
             folder=cache / "maps",
             device=chosen,
@@ -110,6 +118,7 @@ def finetune(
         metadata = dataclasses.replace(
             start.metadata,
             preprocessing=preprocessing,
+            shared_maps=shared,
             name=name,
             scoring=recipe.scoring,
             multibox=multibox.spec if multibox is not None else None,
@@ -126,6 +135,14 @@ def finetune(
                     f"iterations in {(time.monotonic() - started) / 60:.1f} minutes"
                 )
         return path
+
+
+def _shared_maps(recipe: Recipe, init: Checkpoint) -> SharedMaps | None:
+    """Return how regions share the trunk, its stage by the name that the architecture has for it."""
+    settings = recipe.shared_maps
+    if settings is None:
+        return None
+    return dataclasses.replace(settings, stage=SHARED_STAGE[init.metadata.architecture])
 
 
 def stages_through(init: Checkpoint, name: str) -> int:

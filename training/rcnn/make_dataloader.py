@@ -10,6 +10,7 @@ from tqdm import tqdm
 from detector.datasets.annotated_image import AnnotatedImage, Dataset
 from detector.errors import ParameterError
 from detector.inference.region_crops import Preprocessing
+from detector.inference.shared_maps import SharedMaps
 from detector.models.checkpoint import Checkpoint
 from detector.structures.classes import ClassList
 from training.rcnn.dataloader import CachedDataLoader, RegionDataLoader
@@ -37,8 +38,9 @@ class DataLoaderBuilder:
     """What dataloaders need to know of a run.
 
     ``init`` is the checkpoint to start from, ``frozen`` how many of its stages keep their weights,
-    ``distilled_classes`` how many of its classes are distilled, ``background`` the label of background,
-    ``folder`` that of the maps; ``broken`` is told of images that can no longer be read.
+    ``shared`` how regions share the trunk, if they do, ``distilled_classes`` how many of its classes are
+    distilled, ``background`` the label of background, ``folder`` that of the maps; ``broken`` is told of
+    images that can no longer be read.
     """
 
     init: Checkpoint
@@ -46,6 +48,7 @@ class DataLoaderBuilder:
     distilled_classes: int
     background: int
     preprocessing: Preprocessing
+    shared: SharedMaps | None
     proposals: ProposalCache
     folder: Path
     device: torch.device
@@ -65,7 +68,7 @@ class DataLoaderBuilder:
         needed = sum(
             self.cache_size(len(part.records), part.sampling or recipe.sampling) for part in mixed.parts
         )
-        cacheable = self.frozen > 0 and not recipe.color_jitter
+        cacheable = self.frozen > 0 and not recipe.color_jitter and recipe.zoom == 1
         cached = cacheable and needed <= cache_gib * 2**30
         if cached and self.world.first:
             # At most: maps of this run may be there already.
@@ -90,7 +93,15 @@ class DataLoaderBuilder:
                 f"{cache_gib:g} GiB allowed (--cache-gib): pictures are streamed instead"
             )
         return StreamingDataLoader(
-            Images(mixed.records, mixed.weights, self.proposals, self.preprocessing, self.background),
+            Images(
+                mixed.records,
+                mixed.weights,
+                self.proposals,
+                self.preprocessing,
+                self.background,
+                self.shared,
+                recipe.zoom,
+            ),
             self.init.backbone,
             self.frozen,
             self.distilled_classes,
@@ -150,6 +161,7 @@ class DataLoaderBuilder:
                 self.proposals,
                 settings,
                 preprocessing=self.preprocessing,
+                shared=self.shared,
                 background_label=self.background,
                 device=str(self.device),
                 broken=self.broken,

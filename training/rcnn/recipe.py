@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from enum import StrEnum
 from typing import Annotated
 
 import numpy as np
@@ -11,6 +12,7 @@ from detector.cli.command_line import at_least
 from detector.datasets.annotated_image import AnnotatedImage
 from detector.errors import ParameterError
 from detector.inference.scoring import Scoring
+from detector.inference.shared_maps import SharedMaps
 from training.rcnn.dataloader import BatchSettings
 from training.rcnn.losses import LossWeights
 from training.rcnn.sampling import SamplingSettings
@@ -25,6 +27,13 @@ SCORING = Scoring(
     vote_iou=0.5,
 )
 """How a trained detector scores: chosen on validation images (docs/training.md, "What moved it")."""
+
+
+class RegionKind(StrEnum):
+    """Where the features of regions come from."""
+
+    SHARED = "shared"
+    WARPED = "warped"
 
 
 @dataclass(frozen=True)
@@ -46,6 +55,12 @@ class Recipe(TrainingSettings):
     """Last stage that keeps its weights; 'none' trains all."""
     accumulate: Annotated[int, at_least(1)] = 1
     """Run a minibatch in so many pieces: less memory, the same gradient."""
+    regions: RegionKind = RegionKind.SHARED
+    """Cut regions out of maps of the whole image, or warp each to a crop, as R-CNN did."""
+    scales: tuple[int, ...] = (227, 454)
+    """Shorter sides in pixels at which the whole image is seen."""
+    zoom: float = 1.0
+    """See each image larger or smaller by up to this factor: images are streamed, not cached."""
     color_jitter: Annotated[bool, arg(name="distortion")] = False
     """Change light and color of the images: they are streamed, not cached."""
     validate_every: Annotated[int, at_least(1), arg(name="measure-every")] = 250
@@ -62,7 +77,13 @@ class Recipe(TrainingSettings):
     def __post_init__(self) -> None:
         """Raises ParameterError for a setting outside its range."""
         super().__post_init__()
-        check_ranges(self, head_rate=RATE, stage_decay=ANY)
+        check_ranges(self, head_rate=RATE, stage_decay=ANY, zoom=(1.0, 4.0))
+        _ = self.shared_maps
+
+    @property
+    def shared_maps(self) -> SharedMaps | None:
+        """How regions share the trunk; None if warped. Raises ParameterError for impossible scales."""
+        return SharedMaps(scales=self.scales) if self.regions is RegionKind.SHARED else None
 
 
 PRESETS: Mapping[str, Recipe] = {
@@ -70,6 +91,7 @@ PRESETS: Mapping[str, Recipe] = {
     # R-CNN (arXiv 1311.2524, section 2.3 and appendix B): every layer at 0.001, 32 windows of all classes
     # alike and 96 of background, a region from IoU 0.5 on wholly its class; 50,000 iterations on ILSVRC.
     "rcnn": Recipe(
+        regions=RegionKind.WARPED,
         iterations=50_000,
         rate=0.001,
         head_rate=0.001,
@@ -86,6 +108,7 @@ PRESETS: Mapping[str, Recipe] = {
     # GoogLeNet (arXiv 1409.4842, section 6): momentum 0.9, 4 % less every 8 epochs, Polyak averaging, the
     # side classifiers at 0.3, dropout as the network has it. The first rate is not in the paper.
     "paper": Recipe(
+        regions=RegionKind.WARPED,
         iterations=50_000,
         rate=0.002,
         head_rate=0.01,

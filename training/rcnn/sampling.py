@@ -73,6 +73,12 @@ class Regions:
             np.concatenate([self.certain, np.ones(2, bool)]),
         )
 
+    def mirrored_alike(self, mirrored: bool) -> "Regions":
+        """Return the same regions, all of them mirrored or none."""
+        deltas = self.deltas.copy()
+        deltas[self.mirrored != mirrored, 0] *= -1
+        return replace(self, mirrored=np.full(len(self.labels), mirrored), deltas=deltas)
+
     @classmethod
     def none(cls) -> "Regions":
         """No regions: those of an image that cannot be read."""

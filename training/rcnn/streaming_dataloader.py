@@ -23,12 +23,14 @@ from detector.datasets.load_image import load_image, tolerated
 from detector.errors import DatasetError, ImageError
 from detector.inference.engine import choose_precision
 from detector.inference.region_crops import Preprocessing, resize_to_short_side
+from detector.inference.shared_maps import SharedMaps
 from detector.models.backbone import Backbone
 from training.classification.augmentation import ColorJitter, jitter_color
 from training.rcnn.dataloader import BatchSettings, RegionBatch, RegionSampler
 from training.rcnn.losses import Targets
 from training.rcnn.proposal_cache import ProposalCache
-from training.rcnn.sampling import Regions, SamplingSettings, crops_of, sample_regions
+from training.rcnn.region_maps import RegionMaps
+from training.rcnn.sampling import Regions, SamplingSettings, sample_regions
 from training.trainer.dataloader import load_items
 from training.trainer.distributed import ProcessGroup
 from training.trainer.excluded_images import BrokenImages
@@ -36,12 +38,13 @@ from training.trainer.excluded_images import BrokenImages
 
 class DrawnImage(NamedTuple):
     """An image and its regions that were drawn: pixels [H,W,3] uint8, boxes [R,4] in them, which of these are
-    the whole image and which are mirrored, [R] bool each."""
+    the whole image and which are mirrored, [R] bool each; how many times as large as else it is seen."""
 
     pixels: Tensor
     boxes: Tensor
     whole: Tensor
     mirrored: Tensor
+    zoom: float = 1.0
 
 
 class DrawnBatch(NamedTuple):
@@ -61,7 +64,8 @@ class DrawnBatch(NamedTuple):
 class Images:
     """The images to draw from; ``weights`` [N] says how much more often than others each is drawn.
 
-    ``preprocessing`` is that of the detector in training, ``background_label`` the number of its classes.
+    ``preprocessing`` and ``shared`` are those of the detector in training, ``background_label`` the number of
+    its classes. Where maps are shared, each image is seen by a factor larger or smaller, up to ``zoom``.
     """
 
     records: Sequence[AnnotatedImage]
@@ -69,6 +73,8 @@ class Images:
     proposals: ProposalCache
     preprocessing: Preprocessing
     background_label: int
+    shared: SharedMaps | None = None
+    zoom: float = 1.0
 
 
 class StreamingDataLoader:
@@ -103,7 +109,9 @@ class StreamingDataLoader:
         self._precision = choose_precision("auto", device)
         untrained = copy.deepcopy(backbone).to(device).eval().requires_grad_(False)
         untrained.features.to(memory_format=torch.channels_last)
-        self._stem: nn.Module = untrained.features[:frozen]
+        self._maps = RegionMaps(
+            untrained.features[:frozen], images.preprocessing, images.shared, device, self._run
+        )
         self._rest: nn.Module = untrained.features[frozen:]
         self._untrained = untrained
         self.epoch_length = max(len(images.records) // settings.images, 1)
@@ -121,35 +129,35 @@ class StreamingDataLoader:
             digest.update(record.unknown.tobytes() + record.crowds.tobytes() + bytes([record.partial]))
         return digest.digest()
 
+    def _run(self, stages: nn.Module, x: Tensor) -> Tensor:
+        """Run stages in the device's precision."""
+        precision = self._precision
+        with torch.autocast(self._device.type, precision, enabled=precision != torch.float32):
+            return stages(x.to(precision, memory_format=torch.channels_last))
+
     @torch.no_grad()
     def _warp(self, drawn: DrawnBatch) -> RegionBatch:
         """Warp the regions, run the frozen stages and the teacher."""
-        crops = torch.cat(
+        maps = torch.cat(
             [
-                crops_of(
+                self._maps(
                     image.pixels.numpy(),
                     image.boxes.numpy(),
                     image.whole.numpy(),
                     image.mirrored.numpy(),
-                    self._images.preprocessing,
-                    self._device,
+                    zoom=image.zoom,
                 )
                 for image in drawn.images
             ]
         )
-        precision = self._precision
-        crops = crops.to(precision, memory_format=torch.channels_last)
         targets = drawn.targets
-        with torch.autocast(self._device.type, precision, enabled=precision != torch.float32):
-            maps = self._stem(crops)
-            if self._distilled_classes:
-                # Background is not distilled.
-                distilled = torch.from_numpy(
-                    np.flatnonzero(targets.labels.numpy() != self._images.background_label)
-                ).to(self._device)
-                last = self._rest(maps[distilled])
-        teacher = crops.new_zeros(len(crops), self._distilled_classes, dtype=torch.float32)
+        teacher = maps.new_zeros(len(maps), self._distilled_classes, dtype=torch.float32)
         if self._distilled_classes:
+            # Background is not distilled.
+            distilled = torch.from_numpy(
+                np.flatnonzero(targets.labels.numpy() != self._images.background_label)
+            ).to(self._device)
+            last = self._run(self._rest, maps[distilled])
             teacher[distilled] = self._untrained.pool(last.float())[:, : self._distilled_classes]
         targets = targets._replace(teacher=teacher).to(self._device)
         return RegionBatch(maps, targets, drawn.slots.to(self._device))
@@ -231,7 +239,11 @@ class _DrawnBatches(Dataset[DrawnBatch]):
             broken[record.image_id] = str(error)
             return None
         regions = sample_regions(record, boxes, self._images.background_label, self._sampling, rng)
-        return regions.with_whole_image(record)
+        regions = regions.with_whole_image(record)
+        # The trunk runs over an image once: all its regions are seen in the same of both.
+        return (
+            regions.mirrored_alike(bool(rng.random() < 0.5)) if self._images.shared is not None else regions
+        )
 
     def _read(
         self, index: int, regions: Regions, drawn: NDArray[np.int64], iteration: int, place: int
@@ -247,7 +259,13 @@ class _DrawnBatches(Dataset[DrawnBatch]):
             torch.from_numpy(regions.boxes[drawn] * factors),
             torch.from_numpy(regions.whole[drawn]),
             torch.from_numpy(regions.mirrored[drawn]),
+            self._zoom(iteration, place),
         )
+
+    def _zoom(self, iteration: int, place: int) -> float:
+        most = self._images.zoom
+        rng = np.random.default_rng([self._seed, iteration, 5, place])
+        return float(np.exp(rng.uniform(-1, 1) * np.log(most))) if most > 1 else 1.0
 
 
 def _class_balance(records: Sequence[AnnotatedImage], balance: float) -> NDArray[np.float64]:

@@ -1,0 +1,177 @@
+"""Where the features of regions come from: each region warped and run through the whole network, or cut out
+of maps of the whole image.
+
+Both predict the same outputs from the same arguments; a checkpoint says which of them its heads were trained
+for. Letters for shapes: R regions, M members of an ensemble, K channels of maps.
+"""
+
+from collections.abc import Sequence
+from functools import partial
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from detector.inference.engine import Engine, InferenceNetwork, Outputs
+from detector.inference.ensemble import RegionEnsemble, RegionPrediction, count_shared_stages
+from detector.inference.executor import Executor, ForwardRequest, Priority
+from detector.inference.region_crops import ImageView, Preprocessing, add_context
+from detector.inference.shared_maps import SharedMaps, align, scale_image, stages_through
+from detector.models.region_network import RegionNetwork
+from detector.structures.boxes import Boxes, flip
+
+
+class RegionFeatures(Protocol):
+    """Predicts the regions of an image."""
+
+    def predict(
+        self, view: ImageView, boxes: Boxes, *, whole: bool, mirrored: bool, executor: Executor
+    ) -> list[RegionPrediction]:
+        """Return each member's outputs for boxes [R,4] of an image, in its own pixels.
+
+        With ``whole`` a last row is that of the whole image. With ``mirrored`` the image is also seen turned
+        left to right, and both are averaged.
+        """
+
+
+class WarpedRegions:
+    """R-CNN's way (arXiv 1311.2524): each region with its context is warped to a crop, the crop is run."""
+
+    def __init__(
+        self,
+        networks: Sequence[RegionNetwork],
+        preprocessing: Preprocessing,
+        *,
+        batch: int | None = None,
+        compile: bool = False,
+    ) -> None:
+        """``batch`` and ``compile`` are those of :class:`detector.inference.engine.Engine`."""
+        self._preprocessing = preprocessing
+        self._ensemble = RegionEnsemble(networks, batch=batch, compile=compile)
+
+    def predict(
+        self, view: ImageView, boxes: Boxes, *, whole: bool, mirrored: bool, executor: Executor
+    ) -> list[RegionPrediction]:
+        windows = _windows(view, boxes, self._preprocessing, whole=whole)
+        size, device = self._preprocessing.size, self._ensemble.device
+
+        def make_crops(first: int, last: int) -> Tensor:
+            return view.crops(windows[first:last], size, device)
+
+        return self._ensemble.predict(len(windows), make_crops, flip=mirrored, executor=executor)
+
+
+class SharedRegions:
+    """Fast R-CNN's way (arXiv 1504.08083): the first stages run once over the image, the others a region."""
+
+    def __init__(
+        self,
+        networks: Sequence[RegionNetwork],
+        preprocessing: Preprocessing,
+        settings: SharedMaps,
+        *,
+        batch: int | None = None,
+        compile: bool = False,
+    ) -> None:
+        """Take networks that have their stages through ``settings.stage`` in common or not.
+
+        ``batch`` and ``compile`` are those of :class:`detector.inference.engine.Engine`, for the regions.
+        Raises ParameterError where the trunk has no such stage.
+        """
+        self._preprocessing, self._settings = preprocessing, settings
+        names = [name for name, _ in networks[0].backbone.features.named_children()]
+        cut = stages_through(names, settings.stage)
+        self._parts: list[tuple[Engine, RegionEnsemble, list[int]]] = []
+        for members in _by_trunk(networks, cut):
+            some = [networks[index] for index in members]
+            trunk = InferenceNetwork(some[0].backbone.features[:cut], _maps)
+            # Each scale of an image has a size of its own: a batch of one, and never filled up.
+            engine = Engine(trunk, batch=1, buckets=(), keep_on_device=True)
+            ensemble = RegionEnsemble(some, first_stage=cut, batch=batch, compile=compile)
+            self._parts.append((engine, ensemble, members))
+
+    def predict(
+        self, view: ImageView, boxes: Boxes, *, whole: bool, mirrored: bool, executor: Executor
+    ) -> list[RegionPrediction]:
+        windows = _windows(view, boxes, self._preprocessing, whole=whole)
+        predictions: dict[int, RegionPrediction] = {}
+        for engine, ensemble, members in self._parts:
+            make_plain = self._rows(engine, view, windows, executor, mirrored=False)
+            make_mirrored = None
+            if mirrored:
+                turned = flip(windows, view.pixels.shape[1])
+                make_mirrored = self._rows(engine, view, turned, executor, mirrored=True)
+            outputs = ensemble.predict(
+                len(windows), make_plain, flip=mirrored, make_mirrored=make_mirrored, executor=executor
+            )
+            predictions.update(zip(members, outputs, strict=True))
+        return [predictions[index] for index in sorted(predictions)]
+
+    def _rows(
+        self, engine: Engine, view: ImageView, windows: Boxes, executor: Executor, *, mirrored: bool
+    ) -> "_AlignedRows":
+        look = partial(self._look, engine, view, executor, mirrored)
+        factors, maps = view.keep((self, engine, mirrored), look)
+        return _AlignedRows(maps, windows, factors, self._settings, self._preprocessing.size)
+
+    def _look(
+        self, engine: Engine, view: ImageView, executor: Executor, mirrored: bool
+    ) -> tuple[list[NDArray[np.float32]], list[Tensor]]:
+        """Run the trunk over the image at every scale; return the factors and maps [1,K,h,w] of each."""
+        factors, maps = [], []
+        for scale in self._settings.scales:
+            image = scale_image(
+                view.pixels, scale, self._settings, self._preprocessing, engine.device, mirrored=mirrored
+            )
+            # Urgent: all regions of the image wait for it.
+            request = ForwardRequest(engine, 1, partial(_rows_of, image.pixels), Priority.URGENT)
+            factors.append(image.factors)
+            maps.append(executor(request)["maps"])
+        return factors, maps
+
+
+class _AlignedRows:
+    """Makes the maps of windows [R,4] of an image, some rows at a time."""
+
+    def __init__(
+        self,
+        maps: Sequence[Tensor],
+        windows: Boxes,
+        factors: Sequence[NDArray[np.float32]],
+        settings: SharedMaps,
+        crop: int,
+    ) -> None:
+        self._maps, self._windows, self._factors = maps, windows, factors
+        self._settings, self._crop = settings, crop
+
+    def __call__(self, first: int, last: int) -> Tensor:
+        return align(self._maps, self._windows[first:last], self._factors, self._settings, self._crop)
+
+
+def _by_trunk(networks: Sequence[RegionNetwork], cut: int) -> list[list[int]]:
+    """Group networks, by their numbers, whose first ``cut`` stages are the same."""
+    groups: list[list[int]] = []
+    for index, network in enumerate(networks):
+        for group in groups:
+            trunks = [networks[group[0]].backbone.features, network.backbone.features]
+            if count_shared_stages(trunks) >= cut:
+                group.append(index)
+                break
+        else:
+            groups.append([index])
+    return groups
+
+
+def _windows(view: ImageView, boxes: Boxes, preprocessing: Preprocessing, *, whole: bool) -> Boxes:
+    """Return the windows of boxes with context in the view's pixels, and last that of the whole image."""
+    windows = add_context(boxes * view.factors, preprocessing)
+    return np.concatenate([windows, view.whole]) if whole else windows
+
+
+def _rows_of(rows: Tensor, first: int, last: int) -> Tensor:
+    return rows[first:last]
+
+
+def _maps(maps: Tensor) -> Outputs:
+    return {"maps": maps}
