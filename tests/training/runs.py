@@ -22,7 +22,7 @@ from detector.structures.classes import ClassList
 from training.multibox.dataset import read_object_images
 from training.rcnn.dataloader import BatchSettings
 from training.rcnn.finetuning import finetune
-from training.rcnn.recipe import Recipe
+from training.rcnn.recipe import Recipe, RegionKind
 from training.rcnn.sampling import SamplingSettings
 from training.trainer.distributed import leave_world
 
@@ -42,8 +42,10 @@ SMALL = Recipe(
 KINDS = {
     "cached": SMALL,
     "streamed": replace(SMALL, iterations=6, color_jitter=True, patience=2, frozen_through="inception_5a"),
+    "shared": replace(SMALL, iterations=6, regions=RegionKind.SHARED, scales=(64, 128), zoom=1.3),
 }
-"""A run from cached maps, and one from pictures, which keeps the best weights; both mine hard backgrounds."""
+"""A run from cached maps, one from pictures, which keeps the best weights, and one whose regions share the trunk;
+all mine hard backgrounds."""
 
 STEADY = "streamed"
 """The kind in which nothing drops out: it is the same however many processes share it, but for rounding."""

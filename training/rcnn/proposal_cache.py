@@ -36,8 +36,7 @@ _FORMAT = 2
 
 
 class ProposalCache:
-    """The proposals of each image, as the detector in training will get them: by the profile ``balanced``
-    where the checkpoint has a MultiBox head, else by ``search``.
+    """The proposals of each image, as the detector in training will get them.
 
     There is one file an image, named after a digest of its bytes and of the weights and the code that
     propose: a stale one is never used. Files are written whole or not at all, with a digest: a damaged one is
@@ -45,18 +44,29 @@ class ProposalCache:
     """
 
     def __init__(
-        self, folder: Path, checkpoint: Checkpoint, preprocessing: Preprocessing, *, device: str = "auto"
+        self,
+        folder: Path,
+        checkpoint: Checkpoint,
+        preprocessing: Preprocessing,
+        *,
+        shared: bool = False,
+        profile: Profile | None = None,
+        device: str = "auto",
     ) -> None:
-        """Propose as a detector of this checkpoint and of ``preprocessing`` would."""
+        """Propose as a detector of this checkpoint and of ``preprocessing`` would.
+
+        ``profile`` is balanced if not given, or search without a MultiBox head; ``shared`` says that the
+        detector's regions share the trunk.
+        """
         folder.mkdir(parents=True, exist_ok=True)
         self._folder = folder
         multibox = None
         if checkpoint.multibox is not None:
             network = MultiBoxInference(checkpoint.backbone.features, checkpoint.multibox)
             multibox = MultiBox(place(network, device=device), preprocessing)
-        self._proposer = Proposer(preprocessing, multibox)
-        self._profile = Profile.SEARCH if multibox is None else Profile.BALANCED
-        self._method = _method(checkpoint, preprocessing)
+        self._proposer = Proposer(preprocessing, multibox, searches_small=shared)
+        self._profile = self._proposer.check_profile(profile)
+        self._method = _method(checkpoint, preprocessing, [str(self._profile), shared])
         self._damage_reported = False
 
     def prepare(self, records: Sequence[AnnotatedImage], *, threads: int | None = None) -> None:
@@ -114,9 +124,10 @@ def _digest(path: Path) -> bytes:
         raise ImageError("unreadable", f"{path}: {error.strerror or error}") from error
 
 
-def _method(checkpoint: Checkpoint, preprocessing: Preprocessing) -> bytes:
+def _method(checkpoint: Checkpoint, preprocessing: Preprocessing, settings: list[object]) -> bytes:
     """Digest the weights, the settings and the code that propose: other ones give other boxes."""
-    digest = hashlib.sha256(_code() + json.dumps([_FORMAT, MAX_BOXES, asdict(preprocessing)]).encode())
+    whole = [_FORMAT, MAX_BOXES, asdict(preprocessing), *settings]
+    digest = hashlib.sha256(_code() + json.dumps(whole).encode())
     if checkpoint.multibox is not None:
         features = checkpoint.backbone.features
         read = features[: stages_read(features, checkpoint.multibox.spec.stages)]

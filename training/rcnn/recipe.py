@@ -13,6 +13,7 @@ from detector.datasets.annotated_image import AnnotatedImage
 from detector.errors import ParameterError
 from detector.inference.scoring import Scoring
 from detector.inference.shared_maps import SharedMaps
+from detector.options import Profile
 from training.rcnn.dataloader import BatchSettings
 from training.rcnn.losses import LossWeights
 from training.rcnn.sampling import SamplingSettings
@@ -55,7 +56,9 @@ class Recipe(TrainingSettings):
     """Last stage that keeps its weights; 'none' trains all."""
     accumulate: Annotated[int, at_least(1)] = 1
     """Run a minibatch in so many pieces: less memory, the same gradient."""
-    regions: RegionKind = RegionKind.SHARED
+    proposals: Profile | None = None
+    """Profile that proposes the regions to learn from: balanced, or search without a MultiBox head."""
+    regions: RegionKind = RegionKind.WARPED
     """Cut regions out of maps of the whole image, or warp each to a crop, as R-CNN did."""
     scales: tuple[int, ...] = (227, 454)
     """Shorter sides in pixels at which the whole image is seen."""
@@ -91,7 +94,6 @@ PRESETS: Mapping[str, Recipe] = {
     # R-CNN (arXiv 1311.2524, section 2.3 and appendix B): every layer at 0.001, 32 windows of all classes
     # alike and 96 of background, a region from IoU 0.5 on wholly its class; 50,000 iterations on ILSVRC.
     "rcnn": Recipe(
-        regions=RegionKind.WARPED,
         iterations=50_000,
         rate=0.001,
         head_rate=0.001,
@@ -108,7 +110,6 @@ PRESETS: Mapping[str, Recipe] = {
     # GoogLeNet (arXiv 1409.4842, section 6): momentum 0.9, 4 % less every 8 epochs, Polyak averaging, the
     # side classifiers at 0.3, dropout as the network has it. The first rate is not in the paper.
     "paper": Recipe(
-        regions=RegionKind.WARPED,
         iterations=50_000,
         rate=0.002,
         head_rate=0.01,

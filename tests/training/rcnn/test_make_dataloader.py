@@ -33,6 +33,7 @@ def builder(init_path: Path, tmp_path_factory: pytest.TempPathFactory) -> DataLo
         distilled_classes=5,
         background=len(CLASSES),
         preprocessing=preprocessing,
+        shared=None,
         proposals=ProposalCache(folder / "proposals", init, preprocessing, device="cpu"),
         folder=folder / "maps",
         device=torch.device("cpu"),
