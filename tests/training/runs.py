@@ -44,7 +44,7 @@ KINDS = {
     "streamed": replace(SMALL, iterations=6, color_jitter=True, patience=2, frozen_through="inception_5a"),
     "shared": replace(SMALL, iterations=6, regions=RegionKind.SHARED, scales=(64, 128), zoom=1.3),
 }
-"""A run from cached maps, one from pictures, which keeps the best weights, and one whose regions share the trunk;
+"""A run from cached maps, one from pictures, which keeps the best weights, one whose regions share the trunk;
 all mine hard backgrounds."""
 
 STEADY = "streamed"
