@@ -130,10 +130,16 @@ class ClassifyTiming(_Reply):
     total: float
 
 
-class DetectTiming(ClassifyTiming):
-    """Milliseconds; ``queue`` is all waiting for a turn, ``total`` the whole request, its body included."""
+class DetectTiming(_Reply):
+    """Milliseconds; ``queue`` is all waiting for a turn, ``trunk`` the stages of the network that run once over
+    the whole image (none where every region is warped), ``total`` the whole request, its body included."""
 
+    queue: float
+    decode: float
+    trunk: float
     proposals: float
+    regions: float
+    total: float
 
 
 class _ImageReply(_Reply):

@@ -2,7 +2,7 @@
 
 import { classId, colour } from "./drawing.js";
 
-const STEPS = ["queue", "decode", "proposals", "classify"];
+const STEPS = ["queue", "decode", "trunk", "proposals", "regions"];
 
 /** What is shown of a reply: its chosen classes (none chosen: all), over the threshold, the best `count`. */
 export function shown(detections, { threshold, count, classes }) {

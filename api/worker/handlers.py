@@ -117,12 +117,14 @@ def _detect(
             "Ask for the drawn picture as image/png.",
         )
 
-    stopwatch.enter("proposals")
+    stopwatch.enter("trunk")
     image = decoded.pixels if task.format.startswith("image/") else None
     view = detector.view(decoded.pixels)
     del decoded  # a large photograph would take its memory until the last region
+    detector.prepare(view, executor=executor)
+    stopwatch.enter("proposals")
     proposals = detector.propose(view, task.profile, executor=executor)
-    stopwatch.enter("classify")
+    stopwatch.enter("regions")
     regions = detector.score(view, proposals, executor=executor)
     regions = detector.refine(view, regions, executor=executor)
     stopwatch.check()

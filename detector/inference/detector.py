@@ -145,6 +145,12 @@ class Detector:
         return ImageView(image, self._preprocessing)
 
     @without_callers_context
+    def prepare(self, view: ImageView, *, executor: Executor = run_directly) -> None:
+        """Run what all regions of an image share, which the first of them does otherwise; nothing where each
+        region is warped."""
+        self._features.prepare(view, mirrored=self.scoring.flip, executor=executor)
+
+    @without_callers_context
     def propose(
         self,
         image: ImageInput | ImageView,

@@ -25,6 +25,9 @@ from detector.structures.boxes import Boxes, flip
 class RegionFeatures(Protocol):
     """Predicts the regions of an image."""
 
+    def prepare(self, view: ImageView, *, mirrored: bool, executor: Executor) -> None:
+        """Run what all regions of an image share, and keep it with the view."""
+
     def predict(
         self, view: ImageView, boxes: Boxes, *, whole: bool, mirrored: bool, executor: Executor
     ) -> list[RegionPrediction]:
@@ -49,6 +52,9 @@ class WarpedRegions:
         """``batch`` and ``compile`` are those of :class:`detector.inference.engine.Engine`."""
         self._preprocessing = preprocessing
         self._ensemble = RegionEnsemble(networks, batch=batch, compile=compile)
+
+    def prepare(self, view: ImageView, *, mirrored: bool, executor: Executor) -> None:
+        """Do nothing: regions share nothing."""
 
     def predict(
         self, view: ImageView, boxes: Boxes, *, whole: bool, mirrored: bool, executor: Executor
@@ -91,6 +97,11 @@ class SharedRegions:
             ensemble = RegionEnsemble(some, first_stage=cut, batch=batch, compile=compile)
             self._parts.append((engine, ensemble, members))
 
+    def prepare(self, view: ImageView, *, mirrored: bool, executor: Executor) -> None:
+        for engine, _, _ in self._parts:
+            for turned in (False, True)[: 1 + mirrored]:
+                self._maps_of(engine, view, executor, turned)
+
     def predict(
         self, view: ImageView, boxes: Boxes, *, whole: bool, mirrored: bool, executor: Executor
     ) -> list[RegionPrediction]:
@@ -111,9 +122,15 @@ class SharedRegions:
     def _rows(
         self, engine: Engine, view: ImageView, windows: Boxes, executor: Executor, *, mirrored: bool
     ) -> "_AlignedRows":
-        look = partial(self._look, engine, view, executor, mirrored)
-        factors, maps = view.keep((self, engine, mirrored), look)
+        factors, maps = self._maps_of(engine, view, executor, mirrored)
         return _AlignedRows(maps, windows, factors, self._settings, self._preprocessing.size)
+
+    def _maps_of(
+        self, engine: Engine, view: ImageView, executor: Executor, mirrored: bool
+    ) -> tuple[list[NDArray[np.float32]], list[Tensor]]:
+        """Return what :meth:`_look` gives, computed once for a view."""
+        look = partial(self._look, engine, view, executor, mirrored)
+        return view.keep((self, engine, mirrored), look)
 
     def _look(
         self, engine: Engine, view: ImageView, executor: Executor, mirrored: bool

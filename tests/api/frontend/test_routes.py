@@ -114,7 +114,7 @@ def test_a_body_of_unknown_length(client: httpx.Client, image: bytes) -> None:
 @pytest.mark.parametrize(
     ("path", "schema", "steps"),
     [
-        ("/detect?score_threshold=0", DetectReply, ["queue", "decode", "proposals", "classify"]),
+        ("/detect?score_threshold=0", DetectReply, ["queue", "decode", "trunk", "proposals", "regions"]),
         ("/classify", ClassifyReply, ["queue", "decode", "classify"]),
     ],
 )

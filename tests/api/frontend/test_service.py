@@ -199,6 +199,6 @@ def test_one_bad_picture_costs_its_neighbours_nothing(client: httpx.Client, imag
 
 def test_the_stages_account_for_the_time(client: httpx.Client, image: bytes) -> None:
     timing = client.post("/detect", content=image, headers=PNG).json()["timing_ms"]
-    assert timing.keys() == {"queue", "decode", "proposals", "classify", "total"}
+    assert timing.keys() == {"queue", "decode", "trunk", "proposals", "regions", "total"}
     stages = sum(time for stage, time in timing.items() if stage != "total")
     assert 0.5 * timing["total"] <= stages <= timing["total"] + 1

@@ -26,7 +26,7 @@ def test_it_draws_what_the_service_finds(
     texts = [f"{one['label']}{one['score']:.2f}" for one in found]
     assert page.locator("#list .entry").all_text_contents() == texts
     expect(page.locator("#status")).to_contain_text("Found ")
-    expect(page.locator("#timing-list")).to_contain_text("classify")
+    expect(page.locator("#timing-list")).to_contain_text("regions")
 
     image_box, box = page.locator("#picture").bounding_box(), found[0]["box"]
     drawn = page.locator('#overlay .box[data-index="0"]').bounding_box()
