@@ -131,8 +131,8 @@ class ClassifyTiming(_Reply):
 
 
 class DetectTiming(_Reply):
-    """Milliseconds; ``queue`` is all waiting for a turn, ``trunk`` the stages of the network that run once over
-    the whole image (none where every region is warped), ``total`` the whole request, its body included."""
+    """Milliseconds; ``queue`` is all waiting for a turn, ``trunk`` what the network runs once over the whole
+    image (nothing where every region is warped), ``total`` the whole request, its body included."""
 
     queue: float
     decode: float
