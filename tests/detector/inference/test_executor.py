@@ -1,5 +1,6 @@
 """Networks that are run by others, row by row, give what they give when run at once."""
 
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -8,8 +9,8 @@ import torch
 
 from detector.inference.classifier import Classifier
 from detector.inference.detector import Detector
-from detector.inference.engine import Outputs, concatenated
-from detector.inference.executor import ForwardRequest, Priority, with_mirrored
+from detector.inference.engine import Engine, InferenceNetwork, Outputs, concatenated
+from detector.inference.executor import ForwardRequest, Priority, run_directly, with_mirrored
 from detector.inference.loading import load_classifier, load_detector
 from detector.inference.scoring import Scoring
 
@@ -93,3 +94,51 @@ def test_mirrored_rows_come_after_the_plain(first: int, last: int, expected: lis
     rows = torch.tensor([[-1.0, 1.0], [-2.0, 2.0], [-3.0, 3.0]]).view(3, 1, 1, 2)  # left, right of a crop
     both = with_mirrored(lambda a, b: rows[a:b], 3)
     assert both(first, last)[:, 0, 0, 1].tolist() == expected
+
+
+@pytest.fixture
+def threads() -> Iterator[Callable[[int], None]]:
+    before = torch.get_num_threads()
+    yield torch.set_num_threads
+    torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize(
+    ("count", "rows", "batches"),
+    [
+        pytest.param(1, 5, [3, 2], id="one thread: batches of the engine's size"),
+        pytest.param(2, 5, [3, 2], id="two threads: halves"),
+        pytest.param(2, 9, [3, 3, 3], id="more than a batch for each"),
+        pytest.param(3, 4, [2, 2], id="even shares"),
+        pytest.param(4, 1, [1], id="one row"),
+        pytest.param(2, 0, [0], id="no rows"),
+    ],
+)
+def test_batches_run_beside_each_other_in_the_order_of_the_rows(
+    threads: Callable[[int], None], count: int, rows: int, batches: list[int]
+) -> None:
+    """On threads that help no other, and the caller's own number of threads stays."""
+    seen: list[tuple[int, int]] = []
+
+    def heads(maps: torch.Tensor) -> Outputs:
+        seen.append((len(maps), torch.get_num_threads()))
+        return {"sum": maps.sum(dim=(1, 2, 3))}
+
+    engine = Engine(InferenceNetwork(torch.nn.Identity(), heads), batch=3)
+    crops = torch.arange(rows, dtype=torch.float32)[:, None, None, None].expand(rows, 1, 2, 2)
+    threads(count)
+    outputs = run_directly(ForwardRequest.of(engine, crops))
+    assert outputs["sum"].tolist() == [4.0 * row for row in range(rows)]
+    assert sorted(length for length, _ in seen) == sorted(batches)
+    assert {used for _, used in seen} == ({1} if len(batches) > 1 else {count})
+    assert torch.get_num_threads() == count
+
+
+def test_an_error_in_a_batch_reaches_the_caller(threads: Callable[[int], None]) -> None:
+    def heads(maps: torch.Tensor) -> Outputs:
+        raise ValueError("this batch")
+
+    engine = Engine(InferenceNetwork(torch.nn.Identity(), heads), batch=1)
+    threads(2)
+    with pytest.raises(ValueError, match="this batch"):
+        run_directly(ForwardRequest.of(engine, torch.zeros(4, 1, 2, 2)))
