@@ -29,7 +29,7 @@ TIMEOUT_HEADER = "X-Timeout-Ms"
 _UNLIMITED_REGIONS_ESTIMATE = 800
 """An estimate of the regions of an image where the profile keeps all there are (``paper``)."""
 
-_BESIDES = 2
+_EXTRA_ROWS = 2
 """Rows of an image besides its proposals: MultiBox's view of it, and the context's."""
 
 
@@ -225,8 +225,8 @@ def _regions(task: Task, model: ModelInfo) -> int:
     wanted = task.profile or model.default_profile
     for profile in model.profiles:
         if profile.name == wanted:
-            return (profile.max_regions or _UNLIMITED_REGIONS_ESTIMATE) + _BESIDES
-    return _BESIDES  # the worker refuses it
+            return (profile.max_regions or _UNLIMITED_REGIONS_ESTIMATE) + _EXTRA_ROWS
+    return _EXTRA_ROWS  # the worker refuses it
 
 
 def find_model(models: Sequence[ModelInfo], name: str | None) -> ModelInfo:

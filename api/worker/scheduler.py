@@ -29,7 +29,7 @@ logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Load:
+class DeviceStats:
     """What the device did since it was last asked for, and what waits now.
 
     ``fills`` has a number for each batch: its rows by how many an engine takes. The oldest batch under way
@@ -112,13 +112,13 @@ class Scheduler:
         for thread in self._threads:
             thread.join()
 
-    def load(self) -> Load:
+    def load(self) -> DeviceStats:
         """Return what was done since the last call, and what waits."""
         now = monotonic()
         with self._changed:
             stuck = now - min(self._since.values(), default=now)
             self._note_full()
-            load = Load(
+            load = DeviceStats(
                 self._queue.rows,
                 self._regions,
                 tuple(self._fills),

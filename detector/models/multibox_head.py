@@ -20,7 +20,7 @@ from detector.errors import ParameterError
 from detector.proposals.anchors import Grid
 from detector.structures.boxes import Boxes
 
-RARE = 0.01
+INITIAL_OBJECTNESS = 0.01
 """The objectness of every anchor before training: most anchors are no object."""
 
 SCALE = (0.1, 0.1, 0.2, 0.2)
@@ -185,7 +185,7 @@ def _initialise(head: nn.Module, outputs: Sequence[nn.Conv2d]) -> None:
     for output in outputs:
         nn.init.normal_(output.weight, std=0.01)
         with torch.no_grad():
-            output.bias.view(-1, 5)[:, 0] = float(np.log(RARE / (1 - RARE)))  # type: ignore[union-attr]
+            output.bias.view(-1, 5)[:, 0] = float(np.log(INITIAL_OBJECTNESS / (1 - INITIAL_OBJECTNESS)))  # type: ignore[union-attr]
 
 
 def _block(channels: int, filters: int, kernel: int, stride: int = 1) -> nn.Sequential:

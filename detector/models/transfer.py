@@ -81,7 +81,7 @@ def transfer(init: Checkpoint, classes: ClassList) -> Checkpoint:
     synsets = start.metadata.classification or ClassList((), ())
     old = network.backbone.classifier
     weight, bias = old.weight.detach(), old.bias.detach()
-    labels = _synset_labels(synsets, classes, len(classes) if all(knows(start, classes)) else -1)
+    labels = _synset_labels(synsets, classes, len(classes) if all(known_classes(start, classes)) else -1)
     own = _own_sub_classes(weight, bias, network.pooling.labels, len(synsets), known, classes, labels)
     rows = torch.cat([torch.cat([weight[: len(synsets)], bias[: len(synsets), None]], dim=1), own])
 
@@ -100,7 +100,7 @@ def transfer(init: Checkpoint, classes: ClassList) -> Checkpoint:
     )
 
 
-def knows(init: Checkpoint, classes: ClassList) -> list[bool]:
+def known_classes(init: Checkpoint, classes: ClassList) -> list[bool]:
     """Return for each class [C] whether ``init`` can start it: from the class itself, or a synset of it."""
     known = [known for known in (init.metadata.detection, init.metadata.classification) if known is not None]
     there = {
@@ -178,30 +178,30 @@ def _below(row: Tensor) -> Tensor:
     return torch.cat([row[:-1], row[-1:] - 2.0])
 
 
-def attach_multibox_head(checkpoint: Checkpoint, giver: Checkpoint) -> Checkpoint:
-    """Return ``checkpoint`` with the MultiBox head of ``giver``, if it has the stages that the head reads.
+def attach_multibox_head(checkpoint: Checkpoint, source: Checkpoint) -> Checkpoint:
+    """Return ``checkpoint`` with the MultiBox head of ``source``, if it has the stages that the head reads.
 
     Weights that differ only because one file holds them in half precision count as the same. Raises
-    CheckpointError if ``giver`` has no head, or if the stages that it reads differ.
+    CheckpointError if ``source`` has no head, or if the stages that it reads differ.
     """
-    head = giver.multibox
+    head = source.multibox
     if head is None:
-        raise CheckpointError(f"{giver.metadata.name} has no MultiBox head to give")
+        raise CheckpointError(f"{source.metadata.name} has no MultiBox head to give")
     try:
         count = stages_read(checkpoint.backbone.features, head.spec.stages)
     except ParameterError as error:
         raise CheckpointError(f"{checkpoint.metadata.name} cannot take the head: {error}") from error
-    own, given = (c.backbone.features[:count].state_dict() for c in (checkpoint, giver))
+    own, given = (c.backbone.features[:count].state_dict() for c in (checkpoint, source))
     if own.keys() != given.keys() or any(
         own[name].shape != given[name].shape or not torch.equal(own[name].half(), given[name].half())
         for name in own
     ):
         raise CheckpointError(
-            f"{checkpoint.metadata.name} and {giver.metadata.name} differ in the stages that the MultiBox "
+            f"{checkpoint.metadata.name} and {source.metadata.name} differ in the stages that the MultiBox "
             "head reads; train a head with `detector train multibox --init`"
         )
     training = dict(checkpoint.metadata.training)
-    if "multibox" in giver.metadata.training:
-        training["multibox"] = giver.metadata.training["multibox"]
+    if "multibox" in source.metadata.training:
+        training["multibox"] = source.metadata.training["multibox"]
     metadata = replace(checkpoint.metadata, multibox=head.spec, training=training)
     return replace(checkpoint, metadata=metadata, multibox=head)

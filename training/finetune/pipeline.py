@@ -17,7 +17,7 @@ from detector.inference.loading import load_detector
 from detector.io.atomic_write import write_whole
 from detector.io.terminal_text import utf8_text
 from detector.models.checkpoint import Checkpoint, add_metrics, load_checkpoint
-from detector.models.transfer import knows
+from detector.models.transfer import known_classes
 from training.finetune.measuring import Measured, measure
 from training.finetune.report import RunFacts, report
 from training.finetune.training_data import ChosenData, FurtherData, check_shown
@@ -66,7 +66,7 @@ class Plan:
         if self.recipe.iterations < 1:
             raise ParameterError(f"--iterations must be at least 1, got {self.recipe.iterations}")
         stages_through(self.init, self.recipe.frozen_through)
-        check_shown(self.data, knows(self.init, self.data.classes))
+        check_shown(self.data, known_classes(self.init, self.data.classes))
         for folder in (self.output, self.cache):
             _check_writable(folder)
 

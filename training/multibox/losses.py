@@ -50,7 +50,7 @@ class MultiBoxLosses(NamedTuple):
 
 def multibox_losses(
     output: Tensor,
-    priors: Boxes,
+    anchors: Boxes,
     objects: Sequence[Boxes],
     partial: Sequence[bool],
     weights: MultiBoxLossWeights,
@@ -67,15 +67,15 @@ def multibox_losses(
     target, weight = np.zeros(objectness.shape, np.float32), np.ones(objectness.shape, np.float32)
     image, prior, wanted = [], [], []
     for n, boxes in enumerate(objects):
-        object_of = match(priors, boxes, objectness[n], offsets[n], weights)
+        object_of = match(anchors, boxes, objectness[n], offsets[n], weights)
         matched = np.flatnonzero(object_of >= 0)
         truth = boxes[object_of[matched]]
-        target[n, matched] = iou_of_pairs(decode(priors[matched], offsets[n][matched]), truth)
+        target[n, matched] = iou_of_pairs(decode(anchors[matched], offsets[n][matched]), truth)
         weight[n, object_of == _FREE] = weights.unlabelled if partial[n] else 1.0
         weight[n, object_of == _IGNORED] = 0.0
         image.append(np.full(len(matched), n))
         prior.append(matched)
-        wanted.append(encode(priors[matched], truth) / np.array(SCALE, np.float32))
+        wanted.append(encode(anchors[matched], truth) / np.array(SCALE, np.float32))
     count = torch.tensor(float(sum(map(len, prior))), device=output.device)
     count = (world or ProcessGroup()).total(count).clamp_min(1)
     confidence = _focused(
@@ -95,7 +95,7 @@ def multibox_losses(
 
 
 def match(
-    priors: Boxes,
+    anchors: Boxes,
     boxes: Boxes,
     objectness: NDArray[np.float32],
     offsets: NDArray[np.float32],
@@ -107,21 +107,21 @@ def match(
     loss: alpha times half the squared distance of the offsets, less the logarithm of the confidence. Priors
     that overlap an object well are matched to it as well.
     """
-    object_of = np.full(len(priors), _FREE, np.int64)
+    object_of = np.full(len(anchors), _FREE, np.int64)
     if not len(boxes):
         return object_of
-    overlap = iou(priors, boxes)  # K x G
+    overlap = iou(anchors, boxes)  # K x G
     best = overlap.max(axis=1)
     object_of[best >= weights.ignored] = _IGNORED
     well = best >= weights.positive
     object_of[well] = overlap[well].argmax(axis=1)
     # Only the priors that overlap some object most can be matched: one far off should not be, whatever its
     # confidence, and hardly any other would win.
-    rank = np.partition(-overlap, min(len(boxes) + 8, len(priors) - 1), axis=0)
-    near = np.flatnonzero((-overlap <= rank[min(len(boxes) + 8, len(priors) - 1)]).any(axis=1))
+    rank = np.partition(-overlap, min(len(boxes) + 8, len(anchors) - 1), axis=0)
+    near = np.flatnonzero((-overlap <= rank[min(len(boxes) + 8, len(anchors) - 1)]).any(axis=1))
     cost = np.empty((len(near), len(boxes)))
     for g, box in enumerate(boxes):
-        wanted = encode(priors[near], np.repeat(box[None], len(near), axis=0))
+        wanted = encode(anchors[near], np.repeat(box[None], len(near), axis=0))
         distance = np.square((wanted - offsets[near]) / np.array(SCALE, np.float32)).sum(axis=1)
         cost[:, g] = weights.location * distance / 2 - np.log(np.maximum(objectness[near], 1e-6))
     rows, columns = linear_sum_assignment(cost)

@@ -12,7 +12,7 @@ from training.rcnn.dataloader import RegionBatch
 from training.rcnn.losses import LossWeights, RegionLosses, RegionWeights, Targets, region_losses
 from training.trainer.distributed import ProcessGroup
 
-SIDE_STAGES = {"inception_4a": 512, "inception_4d": 528, "inception4a": 512, "inception4d": 528}
+AUXILIARY_STAGES = {"inception_4a": 512, "inception_4d": 528, "inception4a": 512, "inception4d": 528}
 """Stages that auxiliary classifiers read, as each architecture calls them, and their channels (arXiv
 1409.4842, section 5)."""
 
@@ -33,7 +33,7 @@ class RegionTrainingModule(nn.Module):
         self._stages = list(tail.named_children())  # a plain list: they are modules of the network already
         self.side = nn.ModuleDict()
         if weights.auxiliary > 0:
-            for name, channels in SIDE_STAGES.items():
+            for name, channels in AUXILIARY_STAGES.items():
                 if name in dict(self._stages):
                     self.side[name] = AuxiliaryClassifier(channels, network.pooling.num_classes + 1)
             initialise(self.side)

@@ -12,7 +12,7 @@ from detector.datasets.annotated_image import AnnotatedImage, Dataset
 from detector.datasets.annotation_check import Annotation, AnnotationCheck, ImageCheck
 from detector.datasets.formats.ilsvrc import IlsvrcLayout, Task, image_rows
 from detector.datasets.formats.text_files import read_json
-from detector.datasets.formats.values import number, shown, side, spelled
+from detector.datasets.formats.values import normalise_keys, number, shown, side
 from detector.datasets.layout import Entry, read_layout
 from detector.datasets.problems import OnProblem, ProblemLog
 from detector.errors import DatasetError
@@ -113,10 +113,10 @@ class AgnosticFolder:
 
 def _annotation(path: Path, entry: object) -> Annotation | None:
     """What an entry says, None if it has no list of boxes, or holds the entry of another picture."""
-    fields = spelled(entry, ("width", "height", "boxes"))
+    fields = normalise_keys(entry, ("width", "height", "boxes"))
     listed = fields.get("boxes")
     inside = (one for one in fields.values() if isinstance(one, Mapping))
-    if not isinstance(listed, list) or any("boxes" in spelled(one, ["boxes"]) for one in inside):
+    if not isinstance(listed, list) or any("boxes" in normalise_keys(one, ["boxes"]) for one in inside):
         return None
     (width, wide), (height, high) = side(fields.get("width")), side(fields.get("height"))
     stated = f"{shown(fields.get('width'))} x {shown(fields.get('height'))}"

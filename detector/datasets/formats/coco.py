@@ -11,7 +11,7 @@ from detector.datasets.folder_tree import FolderTree, unread_of
 from detector.datasets.formats.coco_file import KEYS, CocoFile
 from detector.datasets.formats.list_files import class_list, relative
 from detector.datasets.formats.text_files import read_json, read_text
-from detector.datasets.formats.values import spelled
+from detector.datasets.formats.values import normalise_keys
 from detector.datasets.layout import Entry, once, read_entries
 from detector.datasets.problems import OnProblem, ProblemLog
 from detector.datasets.split_names import in_order, role_of, split_of
@@ -156,10 +156,12 @@ def _likeness(path: Path) -> int:
     except DatasetError:
         begins = sum(f'"{name}"' in text for name in KEYS) >= 2
         return len(KEYS) if begins or _is_named(path) else 0
-    fields = spelled(found, KEYS)
+    fields = normalise_keys(found, KEYS)
     number = sum(name in fields for name in KEYS)
     objects = fields.get("annotations")
-    has_box = isinstance(objects, list) and any("bbox" in spelled(one, ["bbox"]) for one in objects[:_SAMPLE])
+    has_box = isinstance(objects, list) and any(
+        "bbox" in normalise_keys(one, ["bbox"]) for one in objects[:_SAMPLE]
+    )
     return len(KEYS) if has_box and number > 1 else number
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from detector.datasets.formats.values import flag, key, number, shown, spelled
+from detector.datasets.formats.values import flag, key, normalise_keys, number, shown
 
 XYXY = tuple[float, float, float, float]
 
@@ -36,7 +36,7 @@ class CocoObject:
     @classmethod
     def of(cls, entry: Mapping[str, Any], position: int) -> "CocoObject":
         """Read an annotation, the one at this position of its file."""
-        entry = spelled(entry, _KEYS)
+        entry = normalise_keys(entry, _KEYS)
         which = f"annotation {position}"
         if key(entry.get("id")) is not None:
             which += f" (id {key(entry['id'])})"
@@ -67,7 +67,7 @@ def _named_box(bbox: Mapping[str, Any]) -> XYXY | None:
     """A box whose numbers have names. If the names of several forms are there, it may be any of them."""
     found: list[XYXY | None] = []
     for names in (*_SIDES, *_CORNERS):
-        fields = spelled(bbox, names)
+        fields = normalise_keys(bbox, names)
         if all(name in fields for name in names):
             numbers = _numbers([fields[name] for name in names])
             found.append(numbers if names in _CORNERS else _from_sides(numbers))

@@ -13,7 +13,7 @@ from detector.datasets.annotation_check import Annotation, AnnotationCheck, Imag
 from detector.datasets.formats.coco_annotation import CocoObject
 from detector.datasets.formats.list_files import class_list, relative
 from detector.datasets.formats.text_files import read_json
-from detector.datasets.formats.values import key, shown, side, spelled
+from detector.datasets.formats.values import key, normalise_keys, shown, side
 from detector.datasets.layout import Entry
 from detector.datasets.problems import Problem, ProblemLog
 from detector.errors import DatasetError
@@ -60,7 +60,7 @@ class CocoFile:
         content = read_json(path)
         if not isinstance(content, dict):
             raise DatasetError(f"{path} is no instances file of COCO: it holds no object with {_keys(KEYS)}")
-        file = spelled(content, KEYS)
+        file = normalise_keys(content, KEYS)
         missing = [name for name in KEYS if not isinstance(file.get(name), list)]
         if missing:
             raise DatasetError(f"{path} is no instances file of COCO: it lacks a list of {_keys(missing)}")
@@ -71,7 +71,7 @@ class CocoFile:
         objects: dict[str, list[CocoObject]] = {image.image_id: [] for image in images}
         names, has_orphan_objects = _ids_by_name(images), False
         for position, entry in enumerate(file["annotations"], start=1):
-            image_id = key(spelled(entry, ["image_id"]).get("image_id"))
+            image_id = key(normalise_keys(entry, ["image_id"]).get("image_id"))
             if image_id is None:
                 message = f"{path}: annotation {position} names no picture, and is left out: {shown(entry)}"
                 problems.append(Problem(f"annotation {position}", "unreadable_object", message))
@@ -153,7 +153,7 @@ def _categories(
     """Names by id, the names above them, and the ids by name, in the order of the ids."""
     found: dict[str, tuple[str, str, int | str]] = {}
     for position, entry in enumerate(entries, start=1):
-        fields = spelled(entry, ("id", "name", "supercategory"))
+        fields = normalise_keys(entry, ("id", "name", "supercategory"))
         category, name = key(fields.get("id")), fields.get("name")
         if isinstance(name, int) and not isinstance(name, bool):
             name = str(name)
@@ -183,7 +183,7 @@ def _images(path: Path, entries: Sequence[Any], problems: list[Problem]) -> list
     """The pictures that have an id of their own and a name; each listed once."""
     found: dict[str, list[CocoImage]] = {}
     for position, entry in enumerate(entries, start=1):
-        fields = spelled(entry, ("id", "file_name", "width", "height"))
+        fields = normalise_keys(entry, ("id", "file_name", "width", "height"))
         image_id, name = key(fields.get("id")), fields.get("file_name")
         if image_id is None or not isinstance(name, str) or not name.strip() or "\0" in name:
             message = f"{path}: picture {position} lacks an id or a file_name, or garbles it: {shown(entry)}"
@@ -218,6 +218,6 @@ def _images(path: Path, entries: Sequence[Any], problems: list[Problem]) -> list
 def _has_objects(image: Mapping[str, Any]) -> bool:
     """Whether the entry of a picture has objects that belong among the annotations (ids of them may be)."""
     names = ("annotations", "objects", "bboxes", "boxes")
-    fields = spelled(image, names)
+    fields = normalise_keys(image, names)
     lists = [fields[name] for name in names if isinstance(fields.get(name), list)]
     return any(isinstance(one, list | dict) for mine in lists for one in mine)

@@ -82,7 +82,7 @@ def shown(value: Any, length: int = 60) -> str:
     return text if len(text) <= length else f"{text[:length]}..."
 
 
-def spelled(entry: Any, names: Sequence[str]) -> Mapping[str, Any]:
+def normalise_keys(entry: Any, names: Sequence[str]) -> Mapping[str, Any]:
     """An object with its keys as the format spells them; what is no object has none.
 
     A key that is there as it should be is left alone; for one that is not, the one that differs in case,

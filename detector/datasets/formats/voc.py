@@ -112,7 +112,7 @@ class VocFolder:
         return once(Entry(pair.image_id, pair.image, partial(self._read, pair)) for pair in pairs)
 
     def _read(self, pair: Pair, log: ProblemLog, check_images: ImageCheck) -> AnnotatedImage | None:
-        if pair.is_told(log):
+        if pair.report_problem(log):
             return None
         reader = replace(self.reader, log=log, check_images=check_images)
         return reader.read(pair.image_id, pair.image, pair.annotation)

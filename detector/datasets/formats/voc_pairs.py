@@ -35,7 +35,7 @@ class Pair:
     problem: tuple[ProblemKind, str] | None = None
     by_name: bool = False
 
-    def is_told(self, log: ProblemLog) -> bool:
+    def report_problem(self, log: ProblemLog) -> bool:
         """Report the problem, if there is one. Returns whether the picture has to be left out for it."""
         if self.problem is None:
             return False

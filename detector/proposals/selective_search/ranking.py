@@ -37,7 +37,7 @@ _SIDE_BITS = 15
 _PLACE_BITS = 32
 
 
-def ranked(hierarchies: Sequence[NDArray[np.int32]], min_side: int) -> NDArray[np.int32]:
+def rank_boxes(hierarchies: Sequence[NDArray[np.int32]], min_side: int) -> NDArray[np.int32]:
     """The distinct boxes [R,4] of up to 128 hierarchies, best first.
 
     Each hierarchy is an array [T,4] of boxes ``x1, y1, x2, y2`` below 2^15, the last of them the whole

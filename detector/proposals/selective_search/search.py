@@ -19,7 +19,7 @@ from detector.errors import ParameterError
 from detector.proposals.selective_search.color import COLOUR_SPACES, Pixels, Planes, check_rgb
 from detector.proposals.selective_search.features import Gradients, describe, slopes
 from detector.proposals.selective_search.grouping import Strategy, group
-from detector.proposals.selective_search.ranking import ranked
+from detector.proposals.selective_search.ranking import rank_boxes
 from detector.proposals.selective_search.segmentation import PixelGraph, pixel_graph, superpixels
 from detector.structures.proposals import Proposals, Source
 
@@ -97,7 +97,7 @@ def selective_search(
     views = _mapped(looked_at, recipe.spaces, threads)
     found = _mapped(grouped, list(product(views, recipe.scales)), threads)
     hierarchies = [boxes for hierarchies_of_scale in found for boxes in hierarchies_of_scale]
-    boxes = ranked(hierarchies, MIN_SIDE)[:max_boxes]
+    boxes = rank_boxes(hierarchies, MIN_SIDE)[:max_boxes]
     return Proposals.of(_in_pixels_of(image, work, boxes), Source.SELECTIVE_SEARCH)
 
 

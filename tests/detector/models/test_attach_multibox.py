@@ -14,20 +14,20 @@ from detector.models.transfer import attach_multibox_head
 
 
 @pytest.fixture
-def giver(multibox_path: Path) -> Checkpoint:
+def source(multibox_path: Path) -> Checkpoint:
     return load_checkpoint(multibox_path)
 
 
 def test_a_classifier_takes_the_head_of_a_detector_on_its_trunk(
-    classifier_checkpoint: Checkpoint, giver: Checkpoint, tmp_path: Path
+    classifier_checkpoint: Checkpoint, source: Checkpoint, tmp_path: Path
 ) -> None:
     path = tmp_path / "both.safetensors"
-    save_checkpoint(path, attach_multibox_head(classifier_checkpoint, giver))
+    save_checkpoint(path, attach_multibox_head(classifier_checkpoint, source))
     result = load_checkpoint(path)
-    assert giver.multibox is not None
+    assert source.multibox is not None
     assert result.multibox is not None
-    assert result.metadata.multibox == giver.metadata.multibox
-    for name, value in giver.multibox.state_dict().items():
+    assert result.metadata.multibox == source.metadata.multibox
+    for name, value in source.multibox.state_dict().items():
         assert torch.equal(result.multibox.state_dict()[name], value), name
 
 
@@ -45,19 +45,19 @@ def _changed(checkpoint: Checkpoint, stage: str) -> Checkpoint:
     ids=["the first stage", "the last stage that it reads", "the first that it does not read"],
 )
 def test_only_stages_that_the_head_reads_matter(
-    classifier_checkpoint: Checkpoint, giver: Checkpoint, stage: str, fits: bool
+    classifier_checkpoint: Checkpoint, source: Checkpoint, stage: str, fits: bool
 ) -> None:
     other = _changed(classifier_checkpoint, stage)
     if fits:
-        assert attach_multibox_head(other, giver).multibox is giver.multibox
+        assert attach_multibox_head(other, source).multibox is source.multibox
     else:
         with pytest.raises(CheckpointError, match="detector train multibox --init"):
-            attach_multibox_head(other, giver)
+            attach_multibox_head(other, source)
 
 
-def test_who_has_none_or_another_trunk_is_told(classifier_checkpoint: Checkpoint, giver: Checkpoint) -> None:
+def test_who_has_none_or_another_trunk_is_told(classifier_checkpoint: Checkpoint, source: Checkpoint) -> None:
     with pytest.raises(CheckpointError, match="no MultiBox head"):
-        attach_multibox_head(giver, classifier_checkpoint)
+        attach_multibox_head(source, classifier_checkpoint)
     foreign = Checkpoint(TorchvisionGoogLeNet(1000), classifier_checkpoint.metadata)
     with pytest.raises(CheckpointError):
-        attach_multibox_head(foreign, giver)
+        attach_multibox_head(foreign, source)

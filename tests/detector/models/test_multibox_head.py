@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from detector.errors import ParameterError
 from detector.models.checkpoint import Checkpoint
 from detector.models.multibox_head import (
-    RARE,
+    INITIAL_OBJECTNESS,
     SCALE,
     MultiBoxHead,
     MultiBoxNetwork,
@@ -109,8 +109,8 @@ def test_before_training_objects_are_rare() -> None:
     """So that the first minibatches are not spent on unlearning thousands of objects."""
     said = torch.cat([head(seed)(*maps(4, seed)) for seed in range(3)])
     objectness, offsets = objectness_and_offsets(said.detach())
-    assert objectness.mean().item() == pytest.approx(RARE, rel=0.3)
-    assert objectness.max() < 10 * RARE
+    assert objectness.mean().item() == pytest.approx(INITIAL_OBJECTNESS, rel=0.3)
+    assert objectness.max() < 10 * INITIAL_OBJECTNESS
     assert offsets.abs().mean() < 0.1, "and boxes are about where the priors are"
 
 

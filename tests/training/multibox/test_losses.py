@@ -31,9 +31,9 @@ PRIORS = as_boxes(
 FREE, IGNORED = -1, -2
 
 
-def certainty(priors: Boxes, value: float = 0.5) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+def certainty(anchors: Boxes, value: float = 0.5) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Objectness [K] and offsets [K,4] of a network that has no preference."""
-    return np.full(len(priors), value, np.float32), np.zeros((len(priors), 4), np.float32)
+    return np.full(len(anchors), value, np.float32), np.zeros((len(anchors), 4), np.float32)
 
 
 @pytest.mark.parametrize(
@@ -64,44 +64,44 @@ def test_the_sure_one_answers_where_several_fit() -> None:
     assert match(PRIORS, as_boxes([A]), objectness, offsets, ALONE).tolist() == [-1, 0, -1, -1, -1, -1, -1]
 
 
-def random_case(seed: int, priors: int, objects: int) -> tuple[Boxes, Boxes, NDArray, NDArray]:
+def random_case(seed: int, anchors: int, objects: int) -> tuple[Boxes, Boxes, NDArray, NDArray]:
     """Priors [K,4], objects [G,4] near them, objectness [K] and offsets [K,4]."""
     random = np.random.default_rng(seed)
-    corners = random.uniform(0, 60, (priors, 2))
-    boxes = np.concatenate([corners, corners + random.uniform(20, 60, (priors, 2))], axis=1).astype(
+    corners = random.uniform(0, 60, (anchors, 2))
+    boxes = np.concatenate([corners, corners + random.uniform(20, 60, (anchors, 2))], axis=1).astype(
         np.float32
     )
-    chosen = random.integers(0, priors, objects)
+    chosen = random.integers(0, anchors, objects)
     shift = random.normal(0, 6, (objects, 4)).astype(np.float32)
     return (
         boxes,
         boxes[chosen] + shift,
-        random.uniform(0, 1, priors).astype(np.float32),
-        random.normal(0, 0.1, (priors, 4)).astype(np.float32),
+        random.uniform(0, 1, anchors).astype(np.float32),
+        random.normal(0, 0.1, (anchors, 4)).astype(np.float32),
     )
 
 
 def plain_costs(
-    priors: Boxes, boxes: Boxes, objectness: NDArray, offsets: NDArray, location: float
+    anchors: Boxes, boxes: Boxes, objectness: NDArray, offsets: NDArray, location: float
 ) -> NDArray[np.float64]:
     """What it costs if a prior answers for an object [K,G]: the paper's loss, one pair at a time."""
-    cost = np.zeros((len(priors), len(boxes)))
-    for k in range(len(priors)):
+    cost = np.zeros((len(anchors), len(boxes)))
+    for k in range(len(anchors)):
         for g in range(len(boxes)):
-            away = (encode(priors[k : k + 1], boxes[g : g + 1])[0] - offsets[k]) / np.array(SCALE)
+            away = (encode(anchors[k : k + 1], boxes[g : g + 1])[0] - offsets[k]) / np.array(SCALE)
             cost[k, g] = location * (away**2).sum() / 2 - np.log(objectness[k])
     return cost
 
 
 @pytest.mark.parametrize("seed", range(12))
-@pytest.mark.parametrize(("priors", "objects"), [(1, 1), (5, 1), (5, 3), (6, 4), (4, 4)])
-def test_no_other_assignment_costs_less(seed: int, priors: int, objects: int) -> None:
-    case = random_case(seed, priors, objects)
+@pytest.mark.parametrize(("anchors", "objects"), [(1, 1), (5, 1), (5, 3), (6, 4), (4, 4)])
+def test_no_other_assignment_costs_less(seed: int, anchors: int, objects: int) -> None:
+    case = random_case(seed, anchors, objects)
     owner = match(*case, ALONE)
     cost = plain_costs(*case, ALONE.location)
     mine = [int(np.flatnonzero(owner == g)[0]) for g in range(objects)]
     best = min(
-        sum(cost[k, g] for g, k in enumerate(assigned)) for assigned in permutations(range(priors), objects)
+        sum(cost[k, g] for g, k in enumerate(assigned)) for assigned in permutations(range(anchors), objects)
     )
     assert sum(cost[k, g] for g, k in enumerate(mine)) == pytest.approx(best, rel=1e-4)
     assert (owner >= 0).sum() == objects
@@ -135,14 +135,14 @@ def test_of_more_objects_than_priors_as_many_are_answered_for() -> None:
 @pytest.mark.parametrize("seed", range(4))
 def test_among_many_priors_the_near_ones_answer(seed: int) -> None:
     """One far off does not, however sure it is and wherever it says that its box is."""
-    priors, boxes, objectness, offsets = random_case(seed, 400, 5)
+    anchors, boxes, objectness, offsets = random_case(seed, 400, 5)
     far = as_boxes([(900, 900, 940, 940)])
-    priors = np.concatenate([priors, far])
+    anchors = np.concatenate([anchors, far])
     objectness = np.append(np.full(400, 1e-4, np.float32), np.float32(1))
     offsets = np.concatenate([np.zeros((400, 4), np.float32), encode(far, boxes[:1])])
-    owner = match(priors, boxes, objectness, offsets, ALONE)
+    owner = match(anchors, boxes, objectness, offsets, ALONE)
     assert owner[400] == FREE
-    overlap = iou(priors, boxes)
+    overlap = iou(anchors, boxes)
     for g in range(5):
         [mine] = np.flatnonzero(owner == g)
         assert (overlap[:, g] > overlap[mine, g]).sum() <= len(boxes) + 8

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from detector.proposals.selective_search.ranking import ranked
+from detector.proposals.selective_search.ranking import rank_boxes
 
 Boxes = NDArray[np.int32]
 
@@ -62,13 +62,13 @@ def plain_ranked(found: list[Boxes], min_side: int) -> list[tuple[int, ...]]:
 )
 def test_order_is_greedy_coverage(seed: int, count: int, length: int) -> None:
     found = hierarchies(seed, count, length)
-    order = [tuple(box) for box in ranked(found, min_side=4).tolist()]
+    order = [tuple(box) for box in rank_boxes(found, min_side=4).tolist()]
     assert order == plain_ranked(found, 4)
 
 
 def test_boxes_are_distinct_and_none_is_lost() -> None:
     found = hierarchies(6, 8, 400)
-    order = ranked(found, min_side=1)
+    order = rank_boxes(found, min_side=1)
     assert len(order) > 600, "the case is meant to go beyond the boxes placed by coverage"
     assert order[0].tolist() == [0, 0, 40, 30]
     assert {tuple(box) for box in order.tolist()} == {tuple(box) for boxes in found for box in boxes.tolist()}
@@ -78,17 +78,17 @@ def test_boxes_are_distinct_and_none_is_lost() -> None:
 def test_a_box_that_more_hierarchies_hold_comes_first() -> None:
     whole, rare, common = [0, 0, 100, 100], [0, 0, 30, 30], [60, 60, 90, 90]
     found = [[rare, common, whole], [common, whole], [common, whole]]
-    order = ranked([np.array(boxes, np.int32) for boxes in found], min_side=8)
+    order = rank_boxes([np.array(boxes, np.int32) for boxes in found], min_side=8)
     assert order.tolist() == [whole, common, rare]
 
 
 def test_a_near_duplicate_comes_after_a_new_place() -> None:
     whole, box, shifted, elsewhere = [0, 0, 100, 100], [10, 10, 50, 50], [11, 10, 51, 50], [70, 70, 80, 80]
     found = np.array([elsewhere, shifted, box, whole], np.int32)
-    assert ranked([found], min_side=8).tolist() == [whole, box, elsewhere, shifted]
+    assert rank_boxes([found], min_side=8).tolist() == [whole, box, elsewhere, shifted]
 
 
 @pytest.mark.parametrize(("min_side", "left"), [(1, 3), (5, 2), (50, 1)])
 def test_small_boxes_are_left_out_but_never_the_whole_picture(min_side: int, left: int) -> None:
     found = np.array([[3, 3, 20, 7], [0, 0, 6, 5], [0, 0, 30, 20]], np.int32)
-    assert len(ranked([found], min_side)) == left
+    assert len(rank_boxes([found], min_side)) == left
