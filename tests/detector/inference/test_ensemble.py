@@ -160,7 +160,7 @@ def test_a_detector_and_a_classifier_of_one_ensemble_share_its_weights(multibox_
     detector, classifier = Detector(placed), Classifier(placed)
     engines = [
         classifier._engine,
-        detector._networks._engine,
+        detector._features._ensemble._engine,  # type: ignore[attr-defined]
         detector._proposer.multibox._engine,  # type: ignore[union-attr]
     ]
     for engine in engines:
