@@ -1,4 +1,4 @@
-"""Writing files so that a reader, or a kill, never meets half of one, and so that devices and pipes stay."""
+"""Atomic writing of files: a reader, or a kill, never meets a half-written one. Devices and pipes stay."""
 
 import errno
 import fcntl
@@ -13,7 +13,7 @@ from uuid import uuid4
 from detector.errors import WriteError
 from detector.io.terminal_text import printable_path
 
-_MAX_LINKS = 40  # as Linux has it
+_MAX_LINKS = 40  # the limit of Linux
 _OWN_DESCRIPTOR = re.compile(r"/(?:dev|proc/(?:self|thread-self|(\d+)))/fd/(\d+)")
 
 _ADVICE = {
@@ -38,9 +38,9 @@ _ADVICE = {
 def write_whole(path: Path, data: bytes) -> None:
     """Write ``data`` to ``path``, making its folder; an existing file is replaced at once or not at all.
 
-    A replaced file's permissions and, where allowed, owner are kept. A symbolic link stays, and what it names
-    is written. A pipe, a character device or an open descriptor (``/dev/stdout``, ``/dev/fd/3``) is written
-    into; as everywhere, opening a pipe waits for its reader.
+    A replaced file's permissions and, where allowed, owner are kept. A symbolic link stays, and the file it
+    names is written. A pipe, a character device or an open descriptor (``/dev/stdout``, ``/dev/fd/3``) is
+    written into; opening a pipe waits for its reader.
 
     Raises WriteError, which names the path, the reason and what to do.
     """
@@ -61,9 +61,9 @@ def write_whole(path: Path, data: bytes) -> None:
 
 
 def check_writable(path: Path) -> None:
-    """Find out, before work is done, whether :func:`write_whole` could write ``path``; nothing is changed.
+    """Check, before work is done, that :func:`write_whole` could write ``path``. Nothing is changed.
 
-    Raises WriteError as it does. What happens later (the disk fills up) cannot be foreseen.
+    Raises WriteError as write_whole does. Later failures (the disk fills up) cannot be foreseen.
     """
     try:
         target = _target(path)
@@ -89,15 +89,18 @@ def check_writable(path: Path) -> None:
 
 
 def _target(path: Path) -> Path | int:
-    """Follow symbolic links to what is to be written: a path, or the number of an open descriptor."""
+    """Follow symbolic links and return what is to be written: a path, or the number of an open descriptor.
+
+    Raises OSError (ELOOP) for links that lead in a circle.
+    """
     for _ in range(_MAX_LINKS):
         try:
             path = path.parent.resolve() / path.name
-        except RuntimeError as error:  # what Python before 3.13 makes of a loop
+        except RuntimeError as error:  # raised for a loop by Python before 3.13
             raise OSError(errno.ELOOP, os.strerror(errno.ELOOP)) from error
-        own = _OWN_DESCRIPTOR.fullmatch(os.fspath(path))
-        if own and own[1] in (None, str(os.getpid())):
-            return int(own[2])
+        match = _OWN_DESCRIPTOR.fullmatch(os.fspath(path))
+        if match and match[1] in (None, str(os.getpid())):
+            return int(match[2])
         if not path.is_symlink():
             return path
         path = path.parent / path.readlink()
@@ -105,12 +108,15 @@ def _target(path: Path) -> Path | int:
 
 
 def _may(path: Path, mode: int) -> bool:
-    """Whether this process may do so, as whom it acts for now."""
+    """Return whether this process, by its effective ids, has access ``mode`` (os.W_OK, ...) to ``path``."""
     return os.access(path, mode, effective_ids=os.access in os.supports_effective_ids)
 
 
 def _status(target: Path) -> os.stat_result | None:
-    """Tell what stands at the target, None for nothing. Raises OSError if it is not to be written."""
+    """Return the status of an existing target, or None if there is none.
+
+    Raises OSError for a target that must or may not be written.
+    """
     try:
         status = target.stat()
     except FileNotFoundError:
@@ -148,20 +154,21 @@ def _replace(target: Path, replaced: os.stat_result | None, data: bytes) -> None
 
 
 def _write_into_descriptor(number: int, data: bytes) -> None:
-    for stream in (sys.stdout, sys.stderr):  # what was printed before comes before
+    for stream in (sys.stdout, sys.stderr):  # what was printed earlier has to come first
         if stream is not None:
             stream.flush()
     _write_into(os.dup(number), data)
 
 
 def _write_into(descriptor: int, data: bytes) -> None:
-    """Write all of ``data`` and close the descriptor."""
+    """Write all of ``data`` into a descriptor and close it."""
     with open(descriptor, "wb") as file:
         file.write(data)
 
 
 def _write_error(path: Path, error: OSError) -> WriteError:
     reason = _ADVICE.get(error.errno or 0) or error.strerror or str(error)
-    told = WriteError(f"cannot write {printable_path(path)}: {reason}")
-    told.strerror = error.strerror  # without errno, which a command's framework would judge by itself
-    return told
+    write_error = WriteError(f"cannot write {printable_path(path)}: {reason}")
+    # No errno: the framework of the commands would act on it by itself.
+    write_error.strerror = error.strerror
+    return write_error

@@ -1,6 +1,6 @@
-"""Bytes of a picture to RGB pixels: which formats are read, how large they may be, which way is up.
+"""Decoding of image files to RGB pixels: formats, limits on size, orientation.
 
-The header is read first and judged; pixels are decoded only afterwards, so that a decompression bomb
+The header is read and checked first; pixels are decoded only afterwards, so that a decompression bomb
 costs no more than its header. Nothing here touches Pillow's global settings: any number of threads may
 decode at once, each with its own limits.
 """
@@ -38,13 +38,12 @@ from detector.io.tiff import tiff_contents
 from detector.io.unended_jpeg import load_unended
 
 RGB = NDArray[np.uint8]
-"""An upright picture [H,W,3], red first."""
+"""An upright RGB image, uint8 [H,W,3]."""
 
 ImageInput = RGB | str | PathLike[str] | bytes | Image.Image
-"""A picture in any form that :func:`as_rgb` takes."""
+"""An image in any form that :func:`as_rgb` takes."""
 
-# Readers are called directly, not through Image.open: that one would first apply Pillow's global pixel
-# limit, which is not ours.
+# Readers are called directly: Image.open would first apply Pillow's global pixel limit, which is not ours.
 _READERS: dict[str, type[ImageFile.ImageFile]] = {
     "JPEG": JpegImageFile,
     "PNG": PngImageFile,
@@ -54,7 +53,7 @@ _READERS: dict[str, type[ImageFile.ImageFile]] = {
     "TIFF": TiffImageFile,
 }
 FORMATS = ", ".join(list(_READERS)[:-1]) + f" or {list(_READERS)[-1]}"
-"""The formats that are read, for messages."""
+"""The formats that are decoded, as text for messages."""
 
 _CONTENTS: dict[str, Callable[[bytes], Contents]] = {
     "JPEG": jpeg_contents,
@@ -66,12 +65,12 @@ _CONTENTS: dict[str, Callable[[bytes], Contents]] = {
 
 _RUN_LENGTH = (BmpImageFile.COMPRESSIONS["RLE8"], BmpImageFile.COMPRESSIONS["RLE4"])
 _MAX_RUN_LENGTH = 1_000_000
-_MAX_SIDE = 65_535  # as JPEG has it; each row costs Pillow some bytes of its own, however short it is
+_MAX_SIDE = 65_535  # the limit of JPEG; Pillow spends some bytes on each row, however short it is
 
 
 @dataclass(frozen=True)
 class Limits:
-    """How large a picture may be: its file in bytes, and width times height in pixels."""
+    """Limits on an image: the size of its file in bytes, and width times height in pixels."""
 
     max_bytes: int = 32 * 1024 * 1024
     max_pixels: int = 50_000_000
@@ -79,25 +78,25 @@ class Limits:
 
 @dataclass(frozen=True)
 class Decoded:
-    """An upright picture [H,W,3], and of how many frames it is the first: 1 for a still."""
+    """An upright RGB image, uint8 [H,W,3], and the number of frames in its file: 1 for a still."""
 
     pixels: RGB
     frames: int = 1
 
 
 def decode(data: bytes, limits: Limits = Limits()) -> RGB:
-    """The picture in ``data`` as upright RGB, uint8 [H,W,3]; see :func:`read`."""
+    """Decode the image in ``data`` to upright RGB, uint8 [H,W,3]. See :func:`read`."""
     return read(data, limits).pixels
 
 
 def read(data: bytes, limits: Limits = Limits()) -> Decoded:
-    """The picture in ``data`` as upright RGB, uint8 [H,W,3], and its number of frames.
+    """Decode the image in ``data`` to upright RGB, uint8 [H,W,3], and count its frames.
 
-    JPEG, PNG, WebP, BMP, GIF and TIFF are told by their content. Grey, palette, CMYK and 16-bit pictures
-    become 8-bit RGB, transparent ones are laid on white, of an animation the first frame is taken, of a TIFF
-    the first page, and the orientation is applied.
+    JPEG, PNG, WebP, BMP, GIF and TIFF are recognised by their content. Grey, palette, CMYK and 16-bit images
+    are converted to 8-bit RGB, transparent ones are laid on white. Of an animation the first frame is taken,
+    of a TIFF the first page. The EXIF orientation is applied.
 
-    Raises ImageError, whose ``code`` says why: ``empty``, ``too_many_bytes``, ``unsupported_format``,
+    Raises ImageError, whose ``code`` gives the reason: ``empty``, ``too_many_bytes``, ``unsupported_format``,
     ``too_many_pixels``, ``truncated`` or ``unreadable``.
     """
     if not data:
@@ -111,9 +110,9 @@ def read(data: bytes, limits: Limits = Limits()) -> Decoded:
             f"This is not a picture in a supported format. Convert it to {FORMATS}.",
         )
     try:
-        if kind == "WebP":  # its reader takes memory for the whole canvas before it tells the size
+        if kind == "WebP":  # its reader allocates the whole canvas before it tells the size
             _check_pixels(*webp_size(data), limits)
-        if kind == "TIFF":  # all of its sizes and places are judged before its reader sees it
+        if kind == "TIFF":  # all of its sizes and offsets are checked before its reader sees it
             contents, size = tiff_contents(data)
             _check_pixels(*size, limits)
         else:
@@ -149,10 +148,12 @@ def read(data: bytes, limits: Limits = Limits()) -> Decoded:
 
 
 def as_rgb(image: ImageInput) -> RGB:
-    """A picture in any form that this library takes, as upright RGB [H,W,3]: an array as it is, the path of
-    a file as :func:`load` reads it, its bytes as :func:`decode` does, a Pillow image likewise upright.
+    """Convert an image in any form that this library takes to upright RGB [H,W,3].
 
-    Raises ParameterError for anything else, ImageError for a picture that cannot be read, OSError for a file
+    An array is returned as it is. A path is read by :func:`load`, bytes are decoded by :func:`decode`, a
+    Pillow image is converted and turned upright.
+
+    Raises ParameterError for anything else, ImageError for an image that cannot be read, OSError for a file
     that cannot be opened.
     """
     if isinstance(image, np.ndarray):
@@ -171,7 +172,7 @@ def as_rgb(image: ImageInput) -> RGB:
 
 
 def check_several(images: Sequence[ImageInput], method: str) -> Sequence[ImageInput]:
-    """Return the images as they are. Raises ParameterError for a single one in place of a list."""
+    """Return the images unchanged. Raises ParameterError for a single image in place of a list."""
     single = isinstance(images, str | PathLike | bytes | bytearray | memoryview | Image.Image)
     if single or (isinstance(images, np.ndarray) and images.ndim < 4):
         raise ParameterError(f"{method} takes a list of pictures: give it [image]")
@@ -191,14 +192,14 @@ def _of_pillow(image: Image.Image) -> RGB:
 
 
 def load(path: str | Path, limits: Limits = Limits()) -> RGB:
-    """The picture in a file as upright RGB, uint8 [H,W,3]; see :func:`read_file`."""
+    """Decode an image file to upright RGB, uint8 [H,W,3]. See :func:`read_file`."""
     return read_file(path, limits).pixels
 
 
 def read_file(path: str | Path, limits: Limits = Limits()) -> Decoded:
-    """The picture in a file and its number of frames; see :func:`read`.
+    """Decode an image file to upright RGB, uint8 [H,W,3], and count its frames. See :func:`read`.
 
-    Raises ImageError with the path in its message, and OSError where the file cannot be opened.
+    Raises ImageError with the path in its message, and OSError if the file cannot be opened.
     """
     path = Path(path)
     try:
@@ -226,7 +227,10 @@ def _check_pixels(width: int, height: int, limits: Limits) -> None:
 
 
 def _check_runs(image: Image.Image, size: int) -> None:
-    """Refuse a run-length coded BMP of a size that Pillow, which decodes it in Python, takes long for."""
+    """Raise ImageError for a large run-length coded BMP.
+
+    Pillow decodes these in Python, which takes long.
+    """
     width, height = image.size
     if image.info["compression"] in _RUN_LENGTH and (
         width * height > _MAX_RUN_LENGTH or size > 4 * _MAX_RUN_LENGTH
@@ -239,7 +243,10 @@ def _check_runs(image: Image.Image, size: int) -> None:
 
 
 def _load_jpeg(image: JpegImageFile, data: bytes) -> JpegImageFile:
-    """Decode a JPEG that seems to lack its end marker; raise what the decoder does if pixels are missing."""
+    """Decode a JPEG that seems to lack its end marker.
+
+    Raises OSError, as the decoder does, if pixels are missing.
+    """
     try:
         image.load()
     except OSError:
@@ -251,7 +258,10 @@ def _load_jpeg(image: JpegImageFile, data: bytes) -> JpegImageFile:
 
 
 def _on_screen(image: Image.Image, box: tuple[int, int, int, int]) -> Image.Image:
-    """The screen of a GIF with its first frame in ``box``: around it there is nothing, which is white."""
+    """Return the screen of a GIF with its first frame in ``box`` (left, top, right, bottom; pixels).
+
+    The screen around the frame is transparent white.
+    """
     if box == (0, 0, *image.size):
         return image
     screen = Image.new("RGBA", image.size, (255, 255, 255, 0))

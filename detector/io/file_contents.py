@@ -2,7 +2,7 @@
 
 Decoders read far more than pixels, and some of it costs more than any image: an EXIF block of 32 MB can make
 65,535 copies of itself, a million empty comments are a million objects, a PNG's texts are decompressed. So a
-decoder is given only the segments that pixels need; what is wanted of the others is read here, in place.
+decoder is given only the segments that pixels need; what is needed from the others is read here, in place.
 """
 
 import re
@@ -11,11 +11,12 @@ from dataclasses import dataclass
 from detector.io.orientation import EXIF_HEAD
 
 MAX_SEGMENTS = 65_536
-"""Segments of a JPEG before its pixels, or chunks of a PNG: encoders write one in 8 KB of pixels."""
+"""Most segments of a JPEG before its pixels, or chunks of a PNG: encoders write one in 8 KB of pixels."""
 
 MAX_SCANS = 64
-"""Scans of a JPEG. Each costs a pass over all its pixels, however few bytes it has; encoders write 10 or so
-(libjpeg-turbo.org/pmwiki/uploads/About/TwoIssueswiththeJPEGStandard.pdf)."""
+"""Most scans of a JPEG. Each costs a pass over all pixels, however few bytes it has; encoders write about 10
+(libjpeg-turbo.org/pmwiki/uploads/About/TwoIssueswiththeJPEGStandard.pdf).
+"""
 
 _PNG_CHUNKS = (b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND")
 _JPEG_APPS = (0xE0, 0xEE)  # JFIF and Adobe: what the colours mean
@@ -26,8 +27,10 @@ _JPEG_MARKER = re.compile(rb"\xff+([^\x00\xff\xd0-\xd7])")  # in a scan: all but
 
 @dataclass(frozen=True)
 class Contents:
-    """``pixels``: a file of the same format with what a decoder needs; ``exif``: the TIFF structure, or
-    empty; ``frames``: how many an animation says it has, 1 for a still.
+    """The parts of an image file.
+
+    ``pixels`` is a file of the same format, reduced to what a decoder needs. ``exif`` is the EXIF block's
+    TIFF structure, or empty. ``frames`` is the number of frames that an animation states, 1 for a still.
     """
 
     pixels: bytes
@@ -36,11 +39,14 @@ class Contents:
 
 
 class CutOffError(ValueError):
-    """A file ends before its picture does."""
+    """Error for a file that ends before its image does."""
 
 
 def sniff(data: bytes) -> str | None:
-    """``JPEG``, ``PNG``, ``WebP``, ``BMP``, ``GIF`` or ``TIFF``, by the first bytes."""
+    """Return the format of a file by its first bytes, None if it is unknown.
+
+    It is one of ``JPEG``, ``PNG``, ``WebP``, ``BMP``, ``GIF`` and ``TIFF``.
+    """
     if data.startswith(b"\xff\xd8\xff"):
         return "JPEG"
     if data.startswith(b"\x89PNG\r\n\x1a\n"):
@@ -57,10 +63,10 @@ def sniff(data: bytes) -> str | None:
 
 
 def png_contents(data: bytes) -> Contents:
-    """The chunks of a PNG (W3C PNG, sections 5 and 11). Of an animation its first frame, the default image,
-    stays.
+    """Split a PNG into its chunks (W3C PNG, sections 5 and 11) and keep those that pixels need.
 
-    Raises ValueError for more chunks than any picture has.
+    Of an animation the default image is kept, which is usually its first frame. Raises ValueError for more
+    than MAX_SEGMENTS chunks.
     """
     kept, exif, frames = [data[:8]], b"", 1
     at = 8
@@ -80,9 +86,10 @@ def png_contents(data: bytes) -> Contents:
 
 
 def jpeg_contents(data: bytes) -> Contents:
-    """The segments of a JPEG (ITU T.81, annex B) before its first scan, and that scan and all after it.
+    """Split a JPEG into its segments (ITU T.81, annex B) and keep those that pixels need.
 
-    Raises ValueError for more segments or scans than any picture has.
+    The first scan and all that follows it are kept whole. Raises ValueError for more than MAX_SEGMENTS
+    segments or MAX_SCANS scans.
     """
     kept, exif = [data[:2]], b""
     at = 2
@@ -95,7 +102,7 @@ def jpeg_contents(data: bytes) -> Contents:
             break
         marker = data[at + 1]
         if marker == _JPEG_SCAN:
-            if data.count(b"\xff\xda", at) > MAX_SCANS:  # a film behind the picture may hold these bytes too
+            if data.count(b"\xff\xda", at) > MAX_SCANS:  # a video after the image may hold these bytes too
                 _check_scans(data, at)
             return Contents(b"".join([*kept, data[at:]]), exif)
         if marker == 0 or 0xD0 <= marker <= 0xD9:  # no segment: nothing follows the two bytes
@@ -113,7 +120,7 @@ def jpeg_contents(data: bytes) -> Contents:
 
 
 def webp_size(data: bytes) -> tuple[int, int]:
-    """Width and height of the canvas that a WebP header states (RFC 9649, sections 2.5 to 2.7)."""
+    """Return width and height of the canvas that a WebP header states (RFC 9649, sections 2.5 to 2.7)."""
     if data[12:16] == b"VP8X":
         return int.from_bytes(data[24:27], "little") + 1, int.from_bytes(data[27:30], "little") + 1
     if data[12:16] == b"VP8L":
@@ -124,12 +131,15 @@ def webp_size(data: bytes) -> tuple[int, int]:
 
 
 def is_cut_off(data: bytes, kind: str) -> bool:
-    """Whether a file that could not be read lacks its end, by what its format says of its end."""
+    """Return whether a file of format ``kind`` that could not be read lacks its end.
+
+    The end is told by the format's end marker or by the length that the header states.
+    """
     if kind == "JPEG":
         return b"\xff\xd9" not in data[-64:]
     if kind == "PNG":
         return b"IEND" not in data[-64:]
-    if kind in ("GIF", "TIFF"):  # their contents were taken out, which tells (CutOffError)
+    if kind in ("GIF", "TIFF"):  # taking out their contents already raised CutOffError
         return False
     stated = (
         int.from_bytes(data[4:8], "little") + 8 if kind == "WebP" else int.from_bytes(data[2:6], "little")
@@ -140,11 +150,11 @@ def is_cut_off(data: bytes, kind: str) -> bool:
 def _check_scans(data: bytes, first: int) -> None:
     scans, at = 1, first + 2 + int.from_bytes(data[first + 2 : first + 4])
     for _ in range(MAX_SEGMENTS):
-        found = _JPEG_MARKER.search(data, at)
-        if found is None or found[1][0] == _JPEG_END:
+        marker = _JPEG_MARKER.search(data, at)
+        if marker is None or marker[1][0] == _JPEG_END:
             return
-        scans += found[1][0] == _JPEG_SCAN
+        scans += marker[1][0] == _JPEG_SCAN
         if scans > MAX_SCANS:
             break
-        at = found.end() + max(2, int.from_bytes(data[found.end() : found.end() + 2]))
+        at = marker.end() + max(2, int.from_bytes(data[marker.end() : marker.end() + 2]))
     raise ValueError("more scans than any picture has")

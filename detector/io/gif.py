@@ -1,4 +1,4 @@
-"""What stands in a GIF besides pixels: its size, its frames, and the part that the first frame needs.
+"""The parts of a GIF besides its pixels: its size, its frames, and the blocks that the first frame needs.
 
 Written from the GIF89a specification (w3.org/Graphics/GIF/spec-gif89a.txt).
 """
@@ -6,7 +6,7 @@ Written from the GIF89a specification (w3.org/Graphics/GIF/spec-gif89a.txt).
 from detector.io.file_contents import Contents, CutOffError
 
 MAX_BLOCKS = 1 << 18
-"""Blocks of a GIF that are looked at; of 255 bytes each, as encoders write them, they are 64 MiB."""
+"""Most blocks of a GIF that are read; of 255 bytes each, as encoders write them, they are 64 MiB."""
 
 _EXTENSION, _IMAGE = 0x21, 0x2C
 _GRAPHIC_CONTROL = 0xF9
@@ -17,8 +17,8 @@ _DESCRIPTOR = 10  # of an image, its introducer included
 def gif_contents(data: bytes) -> Contents:
     """Take the first frame out of a GIF (screen, palettes, graphic control, pixels), and count the frames.
 
-    Frames behind ``MAX_BLOCKS`` blocks are not counted. Raises CutOffError if the file ends within the first
-    frame, ValueError if it has none among the first ``MAX_BLOCKS`` blocks.
+    Frames after the first ``MAX_BLOCKS`` blocks are not counted. Raises CutOffError if the file ends within
+    the first frame, ValueError if there is no frame among these blocks.
     """
     walk = _Walk(data)
     at = _HEAD + _palette_bytes(data, 10)
@@ -28,7 +28,7 @@ def gif_contents(data: bytes) -> Contents:
         if data[begin] == _EXTENSION:
             at = walk.behind_blocks(begin + 2)
             if frames == 0 and data[begin + 1 : begin + 2] == bytes([_GRAPHIC_CONTROL]):
-                kept[1:] = [data[begin:at]]  # only the last before a frame is its own
+                kept[1:] = [data[begin:at]]  # only the last one before a frame belongs to it
         elif data[begin] == _IMAGE:
             if begin + _DESCRIPTOR > len(data):
                 at = len(data)
@@ -39,7 +39,7 @@ def gif_contents(data: bytes) -> Contents:
                     break
                 kept.append(data[begin:at])
             frames += at <= len(data)
-        else:  # the end, or what is no block
+        else:  # the trailer, or bytes that are no block
             at = begin
             break
     if frames == 0:
@@ -50,8 +50,11 @@ def gif_contents(data: bytes) -> Contents:
 
 
 def gif_size(first: bytes) -> tuple[int, int, tuple[int, int, int, int]]:
-    """Return width and height of the screen, made larger where the first frame reaches beyond it, and where
-    the frame lies in it: left, top, right, bottom. ``first`` is what :func:`gif_contents` keeps."""
+    """Return width and height of the screen in pixels, and the first frame's box on it.
+
+    The screen is enlarged where the frame reaches beyond it. The box is left, top, right, bottom. ``first``
+    is the file that :func:`gif_contents` keeps.
+    """
     at = _HEAD + _palette_bytes(first, 10)
     if first[at] == _EXTENSION:
         at = _Walk(first).behind_blocks(at + 2)
@@ -63,13 +66,13 @@ def gif_size(first: bytes) -> tuple[int, int, tuple[int, int, int, int]]:
 
 
 class _Walk:
-    """Steps over data blocks, ``left`` of them at most."""
+    """Steps over at most ``left`` data blocks of a GIF."""
 
     def __init__(self, data: bytes) -> None:
         self.data, self.left = data, MAX_BLOCKS
 
     def behind_blocks(self, at: int) -> int:
-        """Return where a chain of blocks that begins at ``at`` is over; beyond the file if it is cut off."""
+        """Return the offset after the chain of blocks that begins at ``at``, past the file if cut off."""
         data = self.data
         while self.left and at < len(data):
             self.left -= 1

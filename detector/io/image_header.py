@@ -17,12 +17,12 @@ from detector.io.image_paths import has_unread_suffix, unread_kinds
 from detector.io.orientation import SIDEWAYS, TAG, UPRIGHT, read_orientation, turn_upright
 from detector.structures.boxes import Boxes
 
-_READ = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF")  # by Pillow's names: it reads more than we decode
+_READ = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF")  # Pillow's names; it reads more than we decode
 
 
 @dataclass(frozen=True)
 class ImageHeader:
-    """The stored size in pixels, and the EXIF orientation that turns it upright (1: it is upright)."""
+    """The stored size of an image in pixels, and its EXIF orientation (1: it is stored upright)."""
 
     width: int
     height: int
@@ -30,26 +30,28 @@ class ImageHeader:
 
     @property
     def upright_size(self) -> tuple[int, int]:
-        """Width and height of the picture as it is shown, and as the detector sees it."""
+        """Return width and height in pixels of the image as it is shown, and as the detector sees it."""
         sideways = self.orientation in SIDEWAYS
         return (self.height, self.width) if sideways else (self.width, self.height)
 
     def upright(self, boxes: Boxes) -> Boxes:
-        """Boxes [N,4] over the stored pixels, as boxes over the upright picture."""
+        """Turn boxes [N,4] over the stored pixels to boxes [N,4] over the upright image."""
         if self.orientation == 1:
             return boxes
         return turn_upright(boxes, *self.upright_size, self.orientation)
 
 
 def read_header(path: Path) -> ImageHeader:
-    """Size and orientation of a picture file.
+    """Read the size and orientation of an image file.
 
-    Only the header is read: a file cut off further on passes here and fails when it is decoded. Raises
-    FileNotFoundError if there is no such file, ImageError (``empty``, ``unreadable``) if it is no picture.
+    Only the header is read: a file that is cut off after it passes here and fails when it is decoded.
+
+    Raises FileNotFoundError if there is no such file, ImageError (``empty``, ``unreadable``) if it is no
+    image.
     """
     try:
         mode = path.stat().st_mode
-        if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):  # which opening might wait for without end
+        if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):  # opening one might wait for ever
             raise ImageError("unreadable", f"picture {path} is a pipe, a socket or a device, and no file")
         with Image.open(path, formats=_READ) as image:
             return ImageHeader(*_stored_size(image), _orientation(image, path))
@@ -72,14 +74,14 @@ def read_header(path: Path) -> ImageHeader:
 
 
 def _stored_size(image: Image.Image) -> tuple[int, int]:
-    """Width and height of the stored pixels: for a TIFF Pillow states those of the upright image."""
+    """Return width and height of the stored pixels; for a TIFF Pillow's own ``size`` is the upright one."""
     if isinstance(image, TiffImageFile):
         return image.tag_v2[IMAGEWIDTH], image.tag_v2[IMAGELENGTH]
     return image.size
 
 
 def _orientation(image: Image.Image, path: Path) -> int:
-    """The orientation of an opened file, as decoding reads it: from EXIF alone, and not from XMP."""
+    """Return the orientation of an opened file as decoding reads it: from EXIF alone, not from XMP."""
     if isinstance(image, TiffImageFile):
         stated = image.tag_v2.get(TAG, 1)
         return stated if stated in (1, *UPRIGHT) else 1
@@ -89,7 +91,7 @@ def _orientation(image: Image.Image, path: Path) -> int:
 
 
 def _reason(error: Exception) -> str:
-    """What is wrong with a picture, less what Pillow says of its own insides."""
+    """Return in words why an image cannot be read, without Pillow's internal messages."""
     if isinstance(error, OSError):
         return error.strerror or str(error)
     return str(error) if isinstance(error, Image.DecompressionBombError) else "its header is damaged"

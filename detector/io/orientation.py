@@ -1,4 +1,4 @@
-"""The EXIF orientation of an image: read it, and turn pixels and boxes upright (Exif 2.32, tag 274)."""
+"""The EXIF orientation of an image (Exif 2.32, tag 274): reading it, turning pixels and boxes upright."""
 
 import struct
 
@@ -20,24 +20,24 @@ UPRIGHT = {
     7: Transpose.TRANSVERSE,
     8: Transpose.ROTATE_90,
 }
-"""The operation that turns an image stored with an orientation upright; for 1 there is none."""
+"""The operation that turns an image of each orientation upright; orientation 1 needs none."""
 
 SIDEWAYS = (5, 6, 7, 8)
 """Orientations that exchange rows and columns."""
 
 FIRST_ROW_LAST = (3, 4, 6, 7)
-"""Orientations of which the first stored row is the last row, or the last column, of the upright image."""
+"""Orientations whose first stored row is the last row, or the last column, of the upright image."""
 
 _MIRRORS_X = (2, 3, 6, 7)  # after the axes are exchanged
 _MIRRORS_Y = (3, 4, 7, 8)
 
-_LONG = 4  # the standard's type is 3, a short number; some write this
+_LONG = 4  # the standard's type is 3 (SHORT); some programs write 4 (LONG)
 
 
 def read_orientation(exif: bytes) -> int:
-    """Read the orientation, 1 to 8, of an EXIF block (Exif 2.32, sections 4.5 and 4.6.4); 1 if it has none.
+    """Read the orientation, 1 to 8, of an EXIF block (Exif 2.32, sections 4.5 and 4.6.4).
 
-    Only the first directory's entries are looked at, nothing that they point to.
+    Returns 1 for a block without one. Only the first directory's own entries are read, nothing they point to.
     """
     exif = exif.removeprefix(EXIF_HEAD)
     order = {b"II*\0": "<", b"MM\0*": ">"}.get(exif[:4])
@@ -50,15 +50,15 @@ def read_orientation(exif: bytes) -> int:
                 if tag == TAG:
                     (value,) = struct.unpack_from(f"{order}{'L' if kind == _LONG else 'H'}", exif, at + 8)
                     return value if 1 <= value <= 8 else 1
-    except struct.error:  # it is cut off: a broken block must not cost the picture
+    except struct.error:  # a block that is cut off must not make the image unreadable
         pass
     return 1
 
 
 def turn_upright(boxes: Boxes, width: int, height: int, orientation: int) -> Boxes:
-    """Turn boxes [N,4] over the stored pixels of an image to boxes over the upright one.
+    """Turn boxes [N,4] over the stored pixels of an image to boxes [N,4] over the upright image.
 
-    ``width`` and ``height`` are those of the upright image.
+    ``width`` and ``height`` are those of the upright image, in pixels.
     """
     points = boxes.reshape(-1, 2, 2).copy()  # N x corner x (x, y)
     if orientation in SIDEWAYS:

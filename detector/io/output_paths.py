@@ -1,4 +1,4 @@
-"""Keeping outputs apart: none replaces what is read, another output, or a file of a data set."""
+"""Checks that no output replaces an input, another output, or a file of a data set."""
 
 import os
 import stat
@@ -13,26 +13,28 @@ _WEIGHTS = (".safetensors", ".npz", ".pth", ".pt")
 
 
 class ProtectedFiles:
-    """The files that an output must not replace. Each output that is let in is one of them from then on.
+    """The files that an output must not replace. Each output that is added becomes one of them.
 
-    Files are compared as what they are, not by the spelling of their paths. Devices, pipes and folders may be
+    Files are compared by identity, not by the spelling of their paths. Devices, pipes and folders may be
     given twice.
     """
 
     def __init__(self, inputs: Iterable[Path | None], data: Path | None = None) -> None:
-        """``inputs`` are files that are read, None for one that was not given; ``data`` is the folder of a
-        data set: nothing that exists in it is replaced, for it may be its labels, and no picture is added."""
+        """Protect the files ``inputs`` (None for one that was not given) and the data set in folder ``data``.
+
+        In that folder no existing file may be replaced, since it may hold labels, and no image may be added.
+        """
         self._uses = {identity(path): "is also read" for path in inputs if path is not None}
         self._data = None if data is None else data.resolve()
 
     def add(self, path: Path | None) -> None:
-        """Let an output in. Raises ParameterError, saying why, for one that must not be written."""
-        mine = None if path is None else identity(path)
-        if path is None or mine is None:
+        """Add an output. Raises ParameterError, with the reason, for one that must not be written."""
+        file_identity = None if path is None else identity(path)
+        if path is None or file_identity is None:
             return
         shown = printable_path(path)
-        if mine in self._uses:
-            raise ParameterError(f"{shown} {self._uses[mine]}: give the output another name")
+        if file_identity in self._uses:
+            raise ParameterError(f"{shown} {self._uses[file_identity]}: give the output another name")
         if self._data is not None and path.resolve().is_relative_to(self._data):
             if path.exists():
                 raise ParameterError(f"{shown} is a file in the data set: delete it, or name another place")
@@ -40,12 +42,14 @@ class ProtectedFiles:
                 raise ParameterError(
                     f"{shown} is in the data set, where it would be one of its pictures: name another place"
                 )
-        self._uses[mine] = "is named twice"
+        self._uses[file_identity] = "is named twice"
 
 
 def check_not_overwriting(path: Path | None) -> None:
-    """Raises ParameterError where results in JSON would replace a file that is called like weights or a
-    picture, whether or not it is read: nobody calls results so."""
+    """Check that results in JSON do not replace a file with the suffix of weights or of an image.
+
+    Raises ParameterError if they would, whether or not the file is read in this run.
+    """
     if path is None or identity(path) is None or not path.is_file():
         return
     if has_image_suffix(path) or path.suffix.lower() in _WEIGHTS:
@@ -55,7 +59,7 @@ def check_not_overwriting(path: Path | None) -> None:
 def check_apart(
     outputs: Iterable[Path | None], inputs: Iterable[Path | None], data: Path | None = None
 ) -> None:
-    """Find out, before work is done, whether outputs would replace one another, an input, or data.
+    """Check, before work is done, that outputs replace neither one another, nor an input, nor data.
 
     Arguments are those of :class:`ProtectedFiles`. Raises ParameterError.
     """
@@ -65,10 +69,12 @@ def check_apart(
 
 
 def identity(path: Path) -> Hashable:
-    """What tells a file apart, however it is spelt, also one that is still to be written; None for a device,
-    a pipe or a folder."""
+    """Return a key that is equal for all spellings of a file's path, also of a file still to be written.
+
+    Returns None for a device, a pipe or a folder.
+    """
     try:
-        about = path.stat()
+        status = path.stat()
     except (OSError, ValueError):
         return os.path.realpath(path)
-    return (about.st_dev, about.st_ino) if stat.S_ISREG(about.st_mode) else None
+    return (status.st_dev, status.st_ino) if stat.S_ISREG(status.st_mode) else None

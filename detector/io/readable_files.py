@@ -1,4 +1,4 @@
-"""Files to be read, looked at before they are opened: what lies at a path, and why nothing does."""
+"""Checks of paths before files are opened: whether a file is there, and if not, why."""
 
 import errno
 import os
@@ -18,7 +18,7 @@ _REASONS = {
 
 
 def unreadable(path: Path) -> str | None:
-    """Say in words, its path first, why there is no file to be read; None if there is one."""
+    """Return a message, the path first, why a file cannot be read; None if it can."""
     shown = printable_path(path)
     try:
         mode = path.stat().st_mode
@@ -30,28 +30,31 @@ def unreadable(path: Path) -> str | None:
     except OSError as error:
         reason = _REASONS.get(error.errno or 0, f"cannot be read: {error.strerror}")
         return f"{shown} {reason}"
-    except ValueError:  # a zero byte
+    except ValueError:  # a NUL in the path
         return f"{shown} does not exist: no file can have such a name"
     return None
 
 
 LONGEST = 4096
-"""Bytes of the longest path that Linux takes (PATH_MAX); what is longer need not be tried."""
+"""The longest path that Linux takes (PATH_MAX), in bytes; a longer one need not be tried."""
 
 
 def is_file(path: Path) -> bool:
-    """Whether a file lies there; False for what no file can be called (a NUL, a name of 300 letters), and
-    where nobody may look."""
+    """Return whether ``path`` is a file.
+
+    Returns False for an impossible name (one with a NUL, or of 300 letters), and for a path that may not be
+    looked up.
+    """
     return os.path.isfile(path)  # noqa: PTH113 (Path.is_file raises for these)
 
 
 def is_there(path: Path) -> bool:
-    """Whether anything lies there; False as for :func:`is_file`."""
+    """Return whether anything exists at ``path``; False for impossible names, as in :func:`is_file`."""
     return os.path.exists(path)  # noqa: PTH110 (Path.exists raises)
 
 
 def why_absent(path: Path) -> str:
-    """Say in words why nothing is found at a path: it ``is not there``, or cannot be."""
+    """Return in words why no file is found at a path, such as ``is not there``."""
     try:
         path.stat()
     except (FileNotFoundError, NotADirectoryError):

@@ -1,4 +1,4 @@
-"""Images of any mode of Pillow as upright RGB: grey, palette, CMYK, 16 bits, transparency, orientation."""
+"""Conversion of Pillow images of any mode to upright RGB: grey, palette, CMYK, 16 bits, transparency."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,7 +13,7 @@ _EIGHT_BITS = ((np.arange(65536, dtype=np.uint32) * 255 + 32767) // 65535).astyp
 def to_rgb(image: Image.Image, orientation: int) -> NDArray[np.uint8]:
     """Convert an image of any mode, stored with an EXIF orientation, to upright RGB, uint8 [H,W,3].
 
-    They are made band by band: each step on the whole picture would hold one more of it in memory.
+    The work is done band by band: each step on the whole image would hold another copy of it in memory.
     """
     width, height = image.size
     rows = max(1, _BAND // width)
@@ -33,7 +33,7 @@ def to_rgb(image: Image.Image, orientation: int) -> NDArray[np.uint8]:
 
 
 def _band_to_rgb(image: Image.Image) -> Image.Image:
-    """8-bit RGB; what is transparent is laid on white."""
+    """Convert an image to 8-bit RGB, with transparent pixels laid on white."""
     if image.mode.startswith("I"):
         image = _eight_bits(image)
     if image.has_transparency_data:
@@ -44,10 +44,10 @@ def _band_to_rgb(image: Image.Image) -> Image.Image:
 
 
 def _eight_bits(image: Image.Image) -> Image.Image:
-    """A 16-bit grey picture scaled to 8 bits; Pillow's own conversion would clip at 255."""
-    wide = np.asarray(image)  # H x W
-    grey = Image.fromarray(_EIGHT_BITS[wide])
-    transparent = image.info.get("transparency")  # one grey level, of the 16-bit scale
+    """Scale a 16-bit grey image to 8 bits; Pillow's own conversion would clip at 255."""
+    levels = np.asarray(image)  # H x W
+    grey = Image.fromarray(_EIGHT_BITS[levels])
+    transparent = image.info.get("transparency")  # one grey level on the 16-bit scale
     if transparent is not None:
-        grey.putalpha(Image.fromarray(np.where(wide == transparent, 0, 255).astype(np.uint8)))
+        grey.putalpha(Image.fromarray(np.where(levels == transparent, 0, 255).astype(np.uint8)))
     return grey

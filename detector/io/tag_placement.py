@@ -1,4 +1,4 @@
-"""Where the tags of detections go on their picture: free places first, in a bounded number of tries.
+"""Placement of the tags of detections on their image: free places first, in a bounded number of tries.
 
 Letters for shapes: P places.
 """
@@ -9,11 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 Span = tuple[int, int, int, int]
-"""x1, y1, x2, y2 in whole pixels."""
+"""A box ``x1, y1, x2, y2`` in whole pixels, the end excluded."""
 
 MOST_IN_COLUMN = 48
-"""Places down a box's left side, however tall it is: a picture up to four times as tall as wide has no more
-of them one below the other."""
+"""Most places down a box's left side, however tall it is. They suffice to stack tags without overlap in
+images up to four times as tall as wide.
+"""
 
 
 def place_tags(
@@ -23,23 +24,25 @@ def place_tags(
     size: tuple[int, int],
     check: Callable[[], None],
 ) -> list[Span]:
-    """Place a tag for each box, the most important first: where it is free, else where it covers least.
+    """Place a tag for each box, most important first: where it is free, else where it covers least.
 
-    ``widths`` are the tags' own, ``height`` is that of all, ``size`` is the picture's width and height: no
-    tag may be larger. ``check`` is called before each tag; what it raises ends the work.
+    Returns the tags' boxes in the order of ``boxes``. ``widths`` are those of the tags, ``height`` is that of
+    every tag, ``size`` is the image's width and height, all in pixels; no tag may be larger than the image.
+    ``check`` is called before each tag; what it raises ends the work.
     """
     taken = np.empty((len(boxes), 4), np.int64)
     for n, (box, width) in enumerate(zip(boxes, widths, strict=True)):
         check()
         places = tag_places(box, width, height, size)
-        taken[n] = places[_shared(places, taken[:n]).argmin()]  # of equals the first
+        taken[n] = places[_shared(places, taken[:n]).argmin()]  # the first of equals
     return [(x1, y1, x2, y2) for x1, y1, x2, y2 in taken.tolist()]
 
 
 def tag_places(box: Span, width: int, height: int, size: tuple[int, int]) -> NDArray[np.int64]:
-    """Places [P,4] of a box's tag inside the picture, most wanted first; P is at most MOST_IN_COLUMN + 8.
+    """Return places [P,4] of a box's tag inside the image, best first; P is at most MOST_IN_COLUMN + 8.
 
-    They are: on the box, in its top corners, under it, at its bottom, down its left side.
+    They are, in this order: at the box's top corners, above and inside it; at its bottom corners, below and
+    inside it; down its left side.
     """
     x1, y1, x2, y2 = box
     anchors = [(x1, y1 - height), (x1, y1), (x2 - width, y1 - height), (x2 - width, y1)]
@@ -53,7 +56,7 @@ def tag_places(box: Span, width: int, height: int, size: tuple[int, int]) -> NDA
 
 
 def _shared(places: NDArray[np.int64], taken: NDArray[np.int64]) -> NDArray[np.int64]:
-    """The area [P] that each place shares with those taken."""
+    """Return the area [P] in pixels that each of the places [P,4] shares with the tags placed so far."""
     first = np.maximum(places[:, None, :2], taken[None, :, :2])
     last = np.minimum(places[:, None, 2:], taken[None, :, 2:])
     return np.asarray((last - first).clip(0).prod(axis=2).sum(axis=1))

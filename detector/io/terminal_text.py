@@ -1,4 +1,4 @@
-"""Text from files, made fit for a terminal and a log."""
+"""Escaping of text from files for terminals and logs."""
 
 import os
 import re
@@ -8,12 +8,12 @@ _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069
 
 
 def printable(text: str) -> str:
-    """``text`` with every control character as its escape: nothing in it moves a cursor or begins a line."""
+    """Replace control characters by escapes: the text can neither move a cursor nor begin a line."""
     return _CONTROL.sub(lambda match: match[0].encode("unicode_escape").decode("ascii"), text)
 
 
 def valid_name(path: str | os.PathLike[str]) -> str:
-    """A path as text that every encoder takes: bytes that are not UTF-8 become ``\\xff``."""
+    """Return a path as text that every encoder takes: bytes that are not UTF-8 become ``\\xff``."""
     return os.fsencode(path).decode("utf-8", "backslashreplace")
 
 
@@ -23,11 +23,11 @@ def utf8_text(text: str) -> str:
 
 
 def printable_path(path: str | os.PathLike[str]) -> str:
-    """A path as one printable line."""
+    """Return a path as one printable line."""
     return printable(valid_name(path))
 
 
 def one_line(error: object, limit: int = 500) -> str:
-    """What an error says, as one printable line of at most about ``limit`` characters."""
+    """Return an error's message as one printable line of at most about ``limit`` characters."""
     text = printable(" ".join(str(error).split()))
     return text if len(text) <= limit else f"{text[:limit]} ..."

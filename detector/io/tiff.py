@@ -1,7 +1,7 @@
-"""What stands in a TIFF besides pixels: pages, and the first one's directory, reduced to what pixels need.
+"""The parts of a TIFF besides its pixels: pages, and the first page's directory, reduced to what pixels need.
 
 Written from TIFF 6.0 (Adobe, 1992). A directory can point anywhere, name the same bytes millions of times and
-hold any number of other things; a decoder is handed a new one of a few entries that were looked at before.
+hold any number of other entries; a decoder is given a new directory of a few entries that were checked.
 """
 
 import ctypes
@@ -15,13 +15,13 @@ from detector.errors import ImageError
 from detector.io.file_contents import MAX_SEGMENTS, Contents, CutOffError
 
 MAX_ENTRIES = 4096
-"""Entries of a directory that are looked at; cameras write some dozens."""
+"""Most entries of a directory that are read; cameras write some dozens."""
 
 _WIDTH, _HEIGHT, _COMPRESSION = 256, 257, 259
 _STRIP_OFFSETS, _STRIP_BYTES = 273, 279
 _TILE_WIDTH, _TILE_HEIGHT, _TILE_OFFSETS, _TILE_BYTES = 322, 323, 324, 325
 _ONE_NUMBER = (
-    # what a pixel is: photometric interpretation, fill order, samples, planes, options of fax, predictor
+    # photometric interpretation, fill order, samples, rows a strip, planes, fax options, predictor
     *(_WIDTH, _HEIGHT, _COMPRESSION, 262, 266, 277, 278, 284, 292, 293, 317, _TILE_WIDTH, _TILE_HEIGHT),
 )
 _SEVERAL = {
@@ -53,17 +53,17 @@ _COMPRESSIONS = {
     32946: "deflate",
 }
 _JPEG = 7
-_MAX_SCANS = 64  # of JPEG, beyond one for each strip; see detector.io.file_contents.MAX_SCANS
-_SMALL = 1 << 22  # pixels that tiles may always have, however small the picture
+_MAX_SCANS = 64  # JPEG scans beyond one for each strip; see detector.io.file_contents.MAX_SCANS
+_SMALL = 1 << 22  # pixels that tiles may have beyond twice the image's
 
 
 def tiff_contents(data: bytes) -> tuple[Contents, tuple[int, int]]:
     """Return a TIFF of the first page alone, as its decoder needs it, and the page's width and height.
 
-    The orientation is not among what is kept: it stands in ``exif``, as of the other formats.
+    The orientation is left out of ``pixels``; it is in ``exif``, as for the other formats.
 
     Raises CutOffError if the file ends within the page, ImageError (``unsupported_format``) for a compression
-    that is not read, and ValueError for a page that is no picture.
+    that is not decoded, and ValueError for a page that is no image.
     """
     _silence()
     order = "<" if data[:2] == b"II" else ">"
@@ -71,8 +71,8 @@ def tiff_contents(data: bytes) -> tuple[Contents, tuple[int, int]]:
         raise CutOffError
     (first,) = struct.unpack_from(f"{order}L", data, 4)
     entries, pages = _directory(data, order, first), _pages(data, order, first)
-    one = {tag: _numbers(data, order, entry)[0] for tag, entry in entries.items() if tag in _ONE_NUMBER}
-    width, height, compression = one.get(_WIDTH, 0), one.get(_HEIGHT, 0), one.get(_COMPRESSION, 1)
+    values = {tag: _numbers(data, order, entry)[0] for tag, entry in entries.items() if tag in _ONE_NUMBER}
+    width, height, compression = values.get(_WIDTH, 0), values.get(_HEIGHT, 0), values.get(_COMPRESSION, 1)
     if not width or not height:
         raise ValueError("it has no size")
     if compression not in _COMPRESSIONS:
@@ -81,7 +81,7 @@ def tiff_contents(data: bytes) -> tuple[Contents, tuple[int, int]]:
             f"The TIFF is compressed by method {compression}, which is not read. Save it with "
             f"{', '.join(dict.fromkeys(_COMPRESSIONS.values()))}, or as PNG.",
         )
-    _check_tiles(one, width, height)
+    _check_tiles(values, width, height)
     _check_strips(data, order, entries, compression)
     kept = [entry for tag, entry in sorted(entries.items()) if tag in _ONE_NUMBER or tag in _SEVERAL]
     start = len(data) + len(data) % 2
@@ -91,7 +91,11 @@ def tiff_contents(data: bytes) -> tuple[Contents, tuple[int, int]]:
 
 
 def _directory(data: bytes, order: str, at: int) -> dict[int, bytes]:
-    """The entries of a directory by tag, twelve bytes each; of two with the same tag the first counts."""
+    """Return the entries of a directory by tag, twelve bytes each; of two with the same tag the first counts.
+
+    Raises CutOffError if the file ends within the directory or an entry's values, ValueError for too many
+    entries or an entry of a wrong type or number of values.
+    """
     if at + 2 > len(data):
         raise CutOffError
     (count,) = struct.unpack_from(f"{order}H", data, at)
@@ -114,7 +118,7 @@ def _directory(data: bytes, order: str, at: int) -> dict[int, bytes]:
 
 
 def _numbers(data: bytes, order: str, entry: bytes) -> tuple[int, ...]:
-    """The values of an entry, as whole numbers."""
+    """Return the values of an entry as whole numbers. Raises ValueError for values of another type."""
     _, kind, values = struct.unpack_from(f"{order}HHL", entry)
     letter = {1: "B", 3: "H", 4: "L", 7: "B"}.get(kind)
     if letter is None:
@@ -126,7 +130,10 @@ def _numbers(data: bytes, order: str, entry: bytes) -> tuple[int, ...]:
 
 
 def _check_tiles(one: dict[int, int], width: int, height: int) -> None:
-    """Refuse tiles that together have far more pixels than the picture: all of them would be decoded."""
+    """Raise ValueError for tiles of no size, or with far more pixels together than the image.
+
+    All pixels of all tiles would be decoded.
+    """
     wide, high = one.get(_TILE_WIDTH, width), one.get(_TILE_HEIGHT, height)
     if not wide or not high:
         raise ValueError("its tiles have no size")
@@ -136,7 +143,11 @@ def _check_tiles(one: dict[int, int], width: int, height: int) -> None:
 
 
 def _check_strips(data: bytes, order: str, entries: dict[int, bytes], compression: int) -> None:
-    """Refuse pieces that lie outside of the file, or that name the same bytes again and again."""
+    """Check the offsets and lengths of strips and tiles, and the number of JPEG scans.
+
+    Raises CutOffError for strips outside of the file, ValueError for strips that overlap, for none, or for
+    too many scans.
+    """
     strips = 0
     for where, sizes in ((_STRIP_OFFSETS, _STRIP_BYTES), (_TILE_OFFSETS, _TILE_BYTES)):
         if where not in entries:
@@ -174,13 +185,13 @@ def _endian(order: str) -> Literal["little", "big"]:
 
 @cache
 def _silence() -> None:
-    """Keep libtiff from printing each error: C's standard error may be a pipe that nobody reads.
+    """Turn off libtiff's own printing of errors: standard error may be a pipe that nobody reads.
 
-    Pillow turns its warnings off in the same way, and tells errors by what decoding returns.
+    Pillow turns libtiff's warnings off in the same way, and sees errors by what decoding returns.
     """
     try:
         set_handler = ctypes.CDLL(_imaging.__file__).TIFFSetErrorHandler
-    except (AttributeError, OSError, TypeError):  # it is built into Pillow: nothing to get hold of
+    except (AttributeError, OSError, TypeError):  # libtiff is linked into Pillow without exported symbols
         return
     set_handler.argtypes, set_handler.restype = [ctypes.c_void_p], ctypes.c_void_p
     set_handler(None)

@@ -1,9 +1,9 @@
-"""Detections drawn on their picture.
+"""Drawing of detections on their image.
 
-Sizes follow the picture: a line, a tag and its text take the same share of a thumbnail and of a poster.
-The work is bounded whatever the picture's shape: a frame costs what its lines cover, a tag a fixed number of
-places. :mod:`detector.io.tag_placement` finds the tags' places.
-Letters for shapes: D detections, H and W of the picture.
+Sizes follow the image: a line, a tag and its text take the same share of a thumbnail and of a poster.
+The work is bounded whatever the image's shape: a frame costs what its lines cover, a tag a fixed number of
+places. :mod:`detector.io.tag_placement` places the tags.
+Letters for shapes: D detections, H and W of the image.
 """
 
 from bisect import bisect_right
@@ -29,12 +29,12 @@ from detector.structures.detections import Detections
 Colour = tuple[int, int, int]
 
 MOST_TAGS = 200
-"""Tags on one picture: more would hide it, and each other."""
+"""Most tags on one image: more would hide it, and each other."""
 
 JPEG_SIDE = 65500
-"""Pixels of the longest side that libjpeg writes."""
+"""The longest side, in pixels, that libjpeg writes."""
 
-# Text on a smaller picture would be illegible or hide the objects: such a picture is enlarged first.
+# Text on a smaller image would be illegible or hide the objects: such an image is enlarged first.
 _MIN_SIDE = 480
 _ENLARGED_SIDE = 720
 
@@ -42,7 +42,7 @@ _GOLDEN_RATIO = 0.618034
 
 _MARK = ("Software", "googlenet-detector: drawn detections")
 _MARK_CHUNK = "\0".join(_MARK).encode("ascii")
-_MARK_AT = 33  # behind a PNG's signature and its header chunk
+_MARK_AT = 33  # after a PNG's signature and its header chunk
 
 
 def draw(
@@ -51,11 +51,11 @@ def draw(
     classes: ClassList,
     check: Callable[[], None] = lambda: None,
 ) -> NDArray[np.uint8]:
-    """The picture [H,W,3] with a frame and a tag ("dog 0.87") for each detection; ``image`` stays as it is.
+    """Return a copy of ``image``, uint8 [H,W,3], with a frame and a tag ("dog 0.87") for each detection.
 
-    The best MOST_TAGS detections have tags, any others a frame alone. A class has the same colour in every
-    picture. Where detections overlap, the better lies on top. A picture whose longer side is below 480 pixels
-    comes back enlarged to 720, for the text's sake; any other keeps its size.
+    The MOST_TAGS detections with the highest scores have tags, the others a frame alone. A class has the same
+    colour in every image. Where detections overlap, the one with the higher score lies on top. An image whose
+    longer side is below 480 pixels is enlarged to 720, so that its text is legible; any other keeps its size.
 
     ``check`` is called before each frame and each tag; what it raises ends the drawing.
     """
@@ -90,9 +90,9 @@ def draw(
 
 
 def save(path: str | Path, image: NDArray[np.uint8]) -> None:
-    """Write a picture [H,W,3] as PNG or JPEG, by the name's suffix; a reader never sees half a file.
+    """Write an image, uint8 [H,W,3], as PNG or JPEG, by the path's suffix; a reader never sees half a file.
 
-    A PNG says of itself that it is a drawing (:func:`is_drawing`).
+    A PNG is marked as a drawing, which :func:`is_drawing` finds.
 
     Raises ParameterError for another suffix or a JPEG over JPEG_SIDE, WriteError for a file that cannot be
     written.
@@ -104,18 +104,18 @@ def save(path: str | Path, image: NDArray[np.uint8]) -> None:
         raise ParameterError(f"cannot save {path.name}: JPEG has at most {JPEG_SIDE} pixels a side; use .png")
     encoded = BytesIO()
     if path.suffix.lower() == ".png":
-        about = PngInfo()
-        about.add_text(*_MARK)
-        Image.fromarray(image).save(encoded, "PNG", pnginfo=about)
+        png_info = PngInfo()
+        png_info.add_text(*_MARK)
+        Image.fromarray(image).save(encoded, "PNG", pnginfo=png_info)
     else:
         Image.fromarray(image).save(encoded, "JPEG", quality=92)
     write_whole(path, encoded.getvalue())
 
 
 def is_drawing(path: Path) -> bool:
-    """Tell whether a file is a PNG that :func:`save` wrote; False for one that cannot be read.
+    """Return whether a file is a PNG that :func:`save` wrote; False for one that cannot be read.
 
-    Only a regular file is opened: a pipe would wait for its writer.
+    Only a regular file is opened: opening a pipe would wait for its writer.
     """
     if path.suffix.lower() != ".png":
         return False
@@ -131,10 +131,10 @@ def is_drawing(path: Path) -> bool:
 
 @cache
 def colour(label: int) -> Colour:
-    """The colour of a class: bright, and far from those of its neighbours in the list.
+    """Return the colour of a class, RGB in 0..255: bright, and far from those of its neighbours in the list.
 
-    Hues step by the golden ratio, which never comes close to an earlier one for long; lightness steps
-    along, in OKLCH, where equal steps look equal (bottosson.github.io/posts/oklab).
+    Hues step by the golden ratio, so that new hues stay far from earlier ones. Lightness cycles through three
+    values. Both are in OKLCH, where equal steps look equal (bottosson.github.io/posts/oklab).
     """
     lightness = (0.76, 0.66, 0.86)[label % 3]
     hue = 2 * np.pi * ((0.08 + label * _GOLDEN_RATIO) % 1)
@@ -155,7 +155,7 @@ def colour(label: int) -> Colour:
 
 @dataclass(frozen=True)
 class _Style:
-    """What is drawn how large, in pixels."""
+    """The font, and the sizes in pixels of what is drawn."""
 
     font: ImageFont.FreeTypeFont
     line: int
@@ -169,12 +169,12 @@ class _Style:
         unit = min((canvas.width * canvas.height) ** 0.5, 2 * min(canvas.size)) / 100
         size = max(11, round(2.9 * unit))
         font = ImageFont.load_default(size)
-        assert isinstance(font, ImageFont.FreeTypeFont)  # a bitmap one only where Pillow lacks FreeType
+        assert isinstance(font, ImageFont.FreeTypeFont)  # a bitmap font only where Pillow lacks FreeType
         return cls(font, max(2, round(0.5 * unit)), round(0.35 * size), round(0.4 * size), round(1.5 * size))
 
 
 def _whole_pixels(box: NDArray[np.float32], size: tuple[int, int]) -> Span:
-    """The box as the pixels it covers: inside the picture, and at least one."""
+    """Round a box to the whole pixels it covers, inside the image and at least one."""
     width, height = size
     x1, y1, x2, y2 = np.rint(box).astype(int).tolist()
     x1, y1 = min(max(x1, 0), width - 1), min(max(y1, 0), height - 1)
@@ -182,7 +182,7 @@ def _whole_pixels(box: NDArray[np.float32], size: tuple[int, int]) -> Span:
 
 
 def _shortened(name: str, score: str, width: int, font: ImageFont.FreeTypeFont) -> str:
-    """A name and a score, the name cut to what fits a width in pixels; the score stays whole."""
+    """Join a name and a score, the name cut so that both fit ``width`` pixels. The score is never cut."""
     whole = f"{name} {score}"
     if font.getlength(whole) <= width:
         return whole
@@ -193,7 +193,7 @@ def _shortened(name: str, score: str, width: int, font: ImageFont.FreeTypeFont) 
 
 
 def _draw_frame(canvas: Image.Image, box: Span, tint: Colour, style: _Style) -> None:
-    halo = max(1, style.line // 3)  # dark lines around the coloured one part it from a background like it
+    halo = max(1, style.line // 3)  # dark lines set the coloured one off from a background of its colour
     thickness = style.line + 2 * halo
     core = 2 * (max(style.radius, thickness) + halo) + 3
     width, height = min(box[2] - box[0], core), min(box[3] - box[1], core)
@@ -203,7 +203,7 @@ def _draw_frame(canvas: Image.Image, box: Span, tint: Colour, style: _Style) -> 
         line[halo:-halo, halo:-halo] = _ring(
             width - 2 * halo, height - 2 * halo, style.radius, style.line, 1.0
         )
-    dark = np.where(line == 255, np.uint8(0), dark)  # nothing of it would be seen there
+    dark = np.where(line == 255, np.uint8(0), dark)  # the coloured line hides it there
     _paint(canvas, box, (0, 0, 0), dark)
     _paint(canvas, box, tint, line)
 
@@ -219,9 +219,9 @@ def _draw_tag(canvas: Image.Image, tag: Span, text: str, tint: Colour, style: _S
     )
 
 
-@lru_cache(64)  # most frames of a picture have the same corners
+@lru_cache(64)  # most frames of an image have the same corners
 def _ring(width: int, height: int, radius: int, thickness: int, opacity: float) -> NDArray[np.uint8]:
-    """The mask [height,width], 0..255, of the border of a rectangle with round corners."""
+    """Return the mask, uint8 [height,width], of the border of a rectangle with round corners."""
     radius = min(radius, width // 2, height // 2)
     x = np.abs(np.arange(width, dtype=np.float32) + 0.5 - width / 2) - width / 2 + radius
     y = np.abs(np.arange(height, dtype=np.float32) + 0.5 - height / 2) - height / 2 + radius
@@ -232,9 +232,9 @@ def _ring(width: int, height: int, radius: int, thickness: int, opacity: float) 
 
 
 def _paint(canvas: Image.Image, span: Span, fill: Colour, mask: NDArray[np.uint8]) -> None:
-    """Paint through a mask that is no larger than the span: its middle row and column are repeated.
+    """Fill ``span`` through a mask that is no larger: the mask's middle row and column are repeated.
 
-    Corners are painted through their part of the mask, each side line by line: a frame costs what its lines
+    Corners are painted through their part of the mask, sides line by line: a frame costs what its lines
     cover, not what they enclose.
     """
     x1, y1, x2, y2 = span
@@ -251,16 +251,17 @@ def _paint(canvas: Image.Image, span: Span, fill: Colour, mask: NDArray[np.uint8
                 down = (0, height) if part.shape[0] == 1 else (first, last)
                 box = left + across[0], top + down[0], left + across[1], top + down[1]
                 if opacity == 255:
-                    canvas.paste(fill, box)  # many times as fast as through a mask
+                    canvas.paste(fill, box)  # far faster than through a mask
                 elif opacity:
                     size = box[2] - box[0], box[3] - box[1]
                     canvas.paste(fill, box, Image.new("L", size, opacity))
 
 
 def _parts(small: int, start: int, stop: int) -> list[tuple[int, slice, int]]:
-    """Pixels from ``start`` to ``stop`` made of ``small`` ones, the middle one repeated, in three parts.
+    """Split the pixels from ``start`` to ``stop`` into three parts that show ``small`` mask pixels.
 
-    Each is where it begins, which of the small ones it is made of, and its length."""
+    The middle mask pixel is repeated. Each part is its first pixel, the slice of mask pixels, and its length.
+    """
     middle, repeats = small // 2, stop - start - small + 1
     return [
         (start, slice(0, middle), middle),
@@ -270,6 +271,6 @@ def _parts(small: int, start: int, stop: int) -> list[tuple[int, slice, int]]:
 
 
 def _runs(values: NDArray[np.uint8]) -> list[tuple[int, int, int]]:
-    """Runs of equal values: first index, the index after the last, and the value."""
+    """Return the runs of equal values: first index, index after the last, and the value."""
     edges = [0, *(np.flatnonzero(np.diff(values)) + 1).tolist(), len(values)]
     return [(first, last, int(values[first])) for first, last in pairwise(edges)]

@@ -1,15 +1,15 @@
-"""What the heads expect of a backbone."""
+"""The interface of a backbone to the heads."""
 
 from torch import Tensor, nn
 
 CHANNELS = 1024
-"""Channels of the last maps, for every architecture."""
+"""Channels of the trunk's last maps, for every architecture."""
 
 
 class Backbone(nn.Module):
-    """A trunk of named stages and a linear classifier on the mean of its last maps.
+    """A trunk of named stages, and a linear classifier on the mean of its last maps.
 
-    ``features`` turns crops [N,3,224,224] into maps [N,1024,7,7]; its stages have names, so that a part of
+    ``features`` turns crops [N,3,224,224] into maps [N,1024,7,7]. Its stages have names, so that a part of
     the trunk can be frozen or run alone.
     """
 
@@ -20,9 +20,9 @@ class Backbone(nn.Module):
         self.classifier = nn.Linear(CHANNELS, num_classes)
 
     def pool(self, maps: Tensor) -> Tensor:
-        """Maps [N,1024,h,w] -> logits [N,C]."""
+        """Classify the mean of maps [N,1024,h,w]: logits [N,C]."""
         return self.classifier(self.dropout(maps.mean(dim=(2, 3))))
 
     def logits(self, images: Tensor) -> Tensor:
-        """Images [N,3,H,W] -> logits [N,C]."""
+        """Classify images [N,3,H,W]: logits [N,C]."""
         return self.pool(self.features(images))

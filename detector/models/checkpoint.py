@@ -1,4 +1,4 @@
-"""Checkpoints: a network out of a file, and back."""
+"""Checkpoints: saving a network to a file, loading and verifying it."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -23,7 +23,7 @@ ARCHITECTURES: dict[str, Callable[[int], Backbone]] = {
     "googlenet": GoogLeNet,
     "torchvision-googlenet": TorchvisionGoogLeNet,
 }
-"""Make a backbone of a name, with a linear classifier of so many outputs."""
+"""Functions that make a backbone whose classifier has the given number of outputs, by architecture."""
 
 _MULTIBOX = "multibox."
 
@@ -34,9 +34,9 @@ _WHOLE = (torch.int8, torch.int16, torch.int32, torch.int64, torch.uint8)
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A network and what is known of it: a RegionNetwork if it detects, else a mere Backbone.
+    """A network and its metadata: a RegionNetwork for a detector, a Backbone for a classifier.
 
-    ``multibox`` is the MultiBox head that reads the same trunk, where there is one.
+    ``multibox`` is the MultiBox head that reads the same trunk, if there is one.
     """
 
     network: RegionNetwork | Backbone
@@ -45,14 +45,14 @@ class Checkpoint:
 
     @property
     def backbone(self) -> Backbone:
-        """The part that classifies whole pictures."""
+        """Return the part of the network that classifies whole images."""
         return self.network.backbone if isinstance(self.network, RegionNetwork) else self.network
 
 
 def save_checkpoint(path: Path, checkpoint: Checkpoint, dtype: torch.dtype = torch.float16) -> None:
-    """Write a checkpoint, its floating-point weights as ``dtype``, in one piece.
+    """Write a checkpoint atomically, its floating-point weights as ``dtype``.
 
-    Auxiliary classifiers are left out: they serve training alone.
+    Auxiliary classifiers are left out: they serve training alone. Raises WriteError.
     """
     tensors = {
         name: (value.to(dtype) if value.is_floating_point() else value).detach().cpu().contiguous()
@@ -65,7 +65,10 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint, dtype: torch.dtype = tor
 
 @torch.inference_mode(False)
 def add_metrics(path: Path, metrics: Mapping[str, float]) -> None:
-    """Write figures, rounded to four decimals, beside those that a checkpoint's metadata already states."""
+    """Add metrics, rounded to four decimals, to the metadata of the checkpoint at ``path``.
+
+    Raises CheckpointError and WriteError.
+    """
     checkpoint = load_checkpoint(path)
     rounded = {name: round(value, 4) for name, value in metrics.items()}
     metadata = replace(checkpoint.metadata, metrics={**checkpoint.metadata.metrics, **rounded})
@@ -73,7 +76,7 @@ def add_metrics(path: Path, metrics: Mapping[str, float]) -> None:
 
 
 def load_checkpoint(path: Path) -> Checkpoint:
-    """The network in float32, in evaluation mode, and its metadata.
+    """Load a network in float32, in evaluation mode, and its metadata.
 
     Raises CheckpointError if the file is missing, truncated, foreign, damaged (its header or its tensors do
     not have the SHA-256 that it states), holds values that are not finite or that nothing can be done with,
@@ -83,12 +86,12 @@ def load_checkpoint(path: Path) -> Checkpoint:
     metadata = _metadata(header, path)
     _check_labels(metadata, tensors, path)
     try:
-        with torch.device("meta"):  # takes no memory, whatever sizes the file speaks of
-            shapes = _build(metadata, tensors, path)
-            _check_shapes(metadata, tensors, _state(*shapes), path)
-            _check_forward(*shapes, metadata)
+        with torch.device("meta"):  # takes no memory, whatever sizes the file states
+            meta_networks = _build(metadata, tensors, path)
+            _check_shapes(metadata, tensors, _state(*meta_networks), path)
+            _check_forward(*meta_networks, metadata)
         _check_finite(tensors, path)
-        # The caller's defaults, and the state of his random numbers, are neither used nor changed.
+        # The caller's default device and random state are neither used nor changed.
         with torch.device("cpu"), torch.random.fork_rng(devices=[]):
             network, multibox = _build(metadata, tensors, path)
             for part, prefix in ((network, ""), (multibox, _MULTIBOX)):
@@ -101,14 +104,14 @@ def load_checkpoint(path: Path) -> Checkpoint:
 
 
 def read_metadata(path: Path) -> Metadata:
-    """The metadata alone, without reading the tensors. Raises CheckpointError as load_checkpoint does."""
+    """Read the metadata without the tensors. Raises CheckpointError as :func:`load_checkpoint` does."""
     return _metadata(read_header(path), path)
 
 
 def verify_checkpoint(path: Path) -> Metadata:
-    """As :func:`load_checkpoint`, and the file must state the SHA-256 that it is verified by.
+    """Load a checkpoint as :func:`load_checkpoint` does, and return its metadata.
 
-    Raises CheckpointError, saying what is wrong.
+    Raises CheckpointError also for a file that states no SHA-256.
     """
     metadata = load_checkpoint(path).metadata
     if "sha256" not in read_header(path):
@@ -128,7 +131,7 @@ def _metadata(header: Mapping[str, Any], path: Path) -> Metadata:
 
 
 def _check_labels(metadata: Metadata, tensors: Mapping[str, Tensor], path: Path) -> None:
-    """Raises CheckpointError for labels of a detector's rows that are none, or point beyond its classes."""
+    """Raise CheckpointError for sub-class labels of a detector that are missing or out of range."""
     if metadata.detection is None:
         return
     if "pooling.labels" not in tensors:
@@ -136,7 +139,7 @@ def _check_labels(metadata: Metadata, tensors: Mapping[str, Tensor], path: Path)
     labels, count = tensors["pooling.labels"], len(metadata.detection)
     if labels.dtype not in _WHOLE or labels.ndim != 1 or not len(labels):
         raise CheckpointError(f"{path}: 'pooling.labels' must be a list of whole numbers")
-    if int(labels.min()) < -1 or int(labels.max()) > count:  # as numbers: a byte is never below -1
+    if int(labels.min()) < -1 or int(labels.max()) > count:  # as Python's integers: uint8 has no -1
         raise CheckpointError(f"{path}: 'pooling.labels' must lie in -1..{count}, as it has {count} classes")
     if metadata.classification is not None and len(metadata.classification) > len(labels):
         raise CheckpointError(f"{path} names more classification classes than its classifier has rows")
@@ -145,7 +148,7 @@ def _check_labels(metadata: Metadata, tensors: Mapping[str, Tensor], path: Path)
 def _check_shapes(
     metadata: Metadata, tensors: Mapping[str, Tensor], expected: Mapping[str, Tensor], path: Path
 ) -> None:
-    """Raises CheckpointError unless the file holds just the network's tensors, of its shapes and kinds."""
+    """Raise CheckpointError unless the tensors have the network's names, shapes and kinds of numbers."""
     for what, names in (
         ("lacks", expected.keys() - tensors.keys()),
         ("has unknown", tensors.keys() - expected.keys()),
@@ -170,9 +173,10 @@ def _check_shapes(
 def _check_forward(
     network: RegionNetwork | Backbone, multibox: MultiBoxHead | None, metadata: Metadata
 ) -> None:
-    """Run a network without memory (device ``meta``) on one picture of each size that it is fed.
+    """Run a network on device ``meta``, without memory, on one image of each size that it is used with.
 
-    Raises ParameterError or RuntimeError where a size does not fit it: a grid of other cells than its maps.
+    Raises ParameterError or RuntimeError for a size that does not fit, such as a grid of other cells than the
+    maps.
     """
     size = metadata.preprocessing.size
     with torch.no_grad():
@@ -189,7 +193,10 @@ def _check_forward(
 
 
 def _check_shared(network: RegionNetwork, settings: SharedMaps) -> None:
-    """Run the stages over an image, and those that follow over a region of its maps."""
+    """Run the stages over an image, and the stages that follow over a region of its maps.
+
+    Raises ParameterError for stages of another stride than STRIDE, RuntimeError for sizes that do not fit.
+    """
     features = network.backbone.features
     cut = stages_through([name for name, _ in features.named_children()], settings.stage)
     maps = features[:cut](torch.empty(1, 3, 8 * STRIDE, 8 * STRIDE))
@@ -199,14 +206,14 @@ def _check_shared(network: RegionNetwork, settings: SharedMaps) -> None:
 
 
 def _check_finite(tensors: Mapping[str, Tensor], path: Path) -> None:
-    """Raises CheckpointError for tensors with values that are not finite."""
+    """Raise CheckpointError for tensors with values that are not finite."""
     for name, value in tensors.items():
         if not torch.isfinite(value.float()).all():
             raise CheckpointError(f"{path}: tensor {name!r} holds values that are not finite")
 
 
 def _state(network: nn.Module, multibox: MultiBoxHead | None) -> dict[str, Tensor]:
-    """The tensors that a checkpoint of these holds, by name."""
+    """Return a checkpoint's tensors by name: those of the network and, prefixed, of the MultiBox head."""
     state = {name: value for name, value in network.state_dict().items() if not _is_auxiliary(name)}
     if multibox is not None:
         state |= {_MULTIBOX + name: value for name, value in multibox.state_dict().items()}
@@ -214,7 +221,7 @@ def _state(network: nn.Module, multibox: MultiBoxHead | None) -> dict[str, Tenso
 
 
 def _part(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    """The tensors of the head (its prefix taken off), or with no prefix those of the network."""
+    """Return in float32 the MultiBox head's tensors less their ``prefix``, or for "" the network's."""
     return {
         name.removeprefix(prefix): value.float()
         for name, value in tensors.items()
@@ -225,7 +232,10 @@ def _part(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
 def _build(
     metadata: Metadata, tensors: Mapping[str, Tensor], path: Path
 ) -> tuple[RegionNetwork | Backbone, MultiBoxHead | None]:
-    """The network and the MultiBox head that the file is of, their weights still to be loaded."""
+    """Build the network and the MultiBox head that the metadata describes, without loading weights.
+
+    Raises CheckpointError for an unknown architecture, or metadata without classes.
+    """
     architecture = ARCHITECTURES.get(metadata.architecture)
     if architecture is None:
         raise CheckpointError(

@@ -1,9 +1,8 @@
 """The file of a checkpoint: safetensors whose header carries one JSON object, the metadata.
 
-Two digests stand in it: ``tensors_sha256`` of the tensors, and ``sha256`` of all that the header says, that
-digest included. A damaged file is told from a good one, and an edited class name too, without reading the
-tensors. Nothing is ever unpickled, and nothing is made of what is read: that is
-:mod:`detector.models.checkpoint`.
+It holds two digests: ``tensors_sha256`` of the tensors, and ``sha256`` of the whole JSON object, that digest
+included. They show a damaged file, and an edited class name even without reading the tensors. Nothing is
+unpickled, and no network is built here: that is :mod:`detector.models.checkpoint`.
 """
 
 import hashlib
@@ -25,25 +24,28 @@ from detector.io.terminal_text import one_line
 FORMAT = "googlenet-detector/2"
 
 EARLIER_FORMAT = "googlenet-detector/1"
-"""Has one digest, ``sha256``, of the tensors alone, or none."""
+"""The earlier format. It has one digest, ``sha256``, of the tensors alone, or none."""
 
 _ENTRY = "googlenet-detector"
-"""Where the metadata stands in the header."""
+"""The key of the metadata in the header."""
 
 _FETCH_AGAIN = "Copy or download it again"
 
 
 def write_file(path: Path, metadata: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> None:
-    """Write contiguous tensors of the CPU and metadata that are JSON, in one piece."""
+    """Write contiguous tensors on the CPU, and metadata as JSON, atomically.
+
+    Raises WriteError for a file that cannot be written.
+    """
     header = {"format": FORMAT, "tensors_sha256": tensors_digest(tensors), **metadata}
     header["sha256"] = header_digest(header)
     write_whole(path, save(dict(tensors), metadata={_ENTRY: json.dumps(header)}))
 
 
 def read_file(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """Read the header's JSON object, format and digests included, and the tensors, and verify both.
+    """Read and verify the header's JSON object, format and digests included, and the tensors.
 
-    A file of the earlier format that states no digest, as other programs may write it, is taken as it is.
+    A file of the earlier format without a digest, as other programs may write it, is accepted.
     Raises CheckpointError if the file is missing, truncated, foreign, or not as it was written.
     """
     with _open(path) as file:
@@ -67,13 +69,13 @@ def read_header(path: Path) -> dict[str, Any]:
 
 
 def header_digest(header: Mapping[str, Any]) -> str:
-    """Return the SHA-256 of a header's JSON object without its ``sha256``, however it is laid out as text."""
+    """Return the SHA-256 of a header's JSON object without its ``sha256``, whatever its layout as text."""
     content = {name: value for name, value in header.items() if name != "sha256"}
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
 def tensors_digest(tensors: Mapping[str, Tensor]) -> str:
-    """Return the SHA-256 of tensors: of their names, types, shapes and bytes."""
+    """Return the SHA-256 of the names, types, shapes and bytes of tensors, in the order of names."""
     digest = hashlib.sha256()
     for name in sorted(tensors):
         value = tensors[name]

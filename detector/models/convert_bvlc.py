@@ -1,4 +1,4 @@
-"""Reading the weights that the Berkeley Vision and Learning Center trained: BVLC GoogLeNet."""
+"""Reading of the weights of BVLC GoogLeNet, trained by the Berkeley Vision and Learning Center."""
 
 import zipfile
 from pathlib import Path
@@ -14,7 +14,7 @@ from detector.io.terminal_text import printable_path
 from detector.models.googlenet import GoogLeNet
 
 PREPROCESSING = Preprocessing(mean=(123.0, 117.0, 104.0), std=(1.0, 1.0, 1.0))
-"""Caffe subtracts 104, 117, 123 from BGR on 0..255; here the channels are RGB."""
+"""Caffe subtracts 104, 117, 123 from BGR in 0..255; here the channels are RGB."""
 
 _BRANCHES = {
     "branch1": "1x1",
@@ -27,11 +27,11 @@ _BRANCHES = {
 
 
 def read_bvlc(path: Path) -> GoogLeNet:
-    """The network from an ``.npz`` of Caffe's arrays, ``NAME_w`` [out,in,kh,kw] and ``NAME_b``.
+    """Read the network from an ``.npz`` of Caffe's arrays, ``NAME_w`` [out,in,kh,kw] and ``NAME_b`` [out].
 
-    Caffe's input is BGR; the first convolution's channels are turned round, so that this one takes RGB.
-    Raises CheckpointError for a file that is no such archive, lacks an array, or has one of something else
-    than finite numbers.
+    Caffe's input is BGR; the first convolution's channels are reversed, so that the network takes RGB.
+    Raises CheckpointError for a file that is no such archive, lacks an array, or has an array of anything
+    but finite numbers.
     """
     arrays = _arrays(path)
     network = GoogLeNet(1000)
@@ -39,8 +39,8 @@ def read_bvlc(path: Path) -> GoogLeNet:
         for ours, caffe in _names().items():
             _copy(network, f"{ours}.weight", arrays, f"{caffe}_w", path)
             _copy(network, f"{ours}.bias", arrays, f"{caffe}_b", path)
-        first = network.get_parameter("features.conv1.conv.weight")
-        first.copy_(first.flip(1))
+        first_kernel = network.get_parameter("features.conv1.conv.weight")
+        first_kernel.copy_(first_kernel.flip(1))
     return network
 
 
@@ -50,7 +50,7 @@ def _arrays(path: Path) -> dict[str, np.ndarray]:
     wanted = {f"{caffe}_{part}" for caffe in _names().values() for part in "wb"}
     try:
         with path.open("rb") as file, zipfile.ZipFile(file):
-            pass  # or NumPy takes it for an array, or for a pickle
+            pass  # else NumPy would take it for a single array or a pickle
         with np.load(path, allow_pickle=False) as archive:
             return {key: archive[key] for key in archive.files if key in wanted}
     except OSError as error:
@@ -63,7 +63,7 @@ def _arrays(path: Path) -> dict[str, np.ndarray]:
 
 
 def _names() -> dict[str, str]:
-    """Our module -> Caffe's layer."""
+    """Return the name of Caffe's layer for each of our modules."""
     names = {
         "features.conv1.conv": "conv1_7x7_s2",
         "features.conv2_reduce.conv": "conv2_3x3_reduce",
@@ -83,8 +83,8 @@ def _copy(network: GoogLeNet, ours: str, arrays: dict[str, np.ndarray], caffe: s
     array = arrays[caffe]
     if not isinstance(array, np.ndarray) or array.dtype.kind != "f":
         raise CheckpointError(f"{path}: array {caffe!r} must hold numbers with a fraction")
-    with np.errstate(over="ignore"):  # found below, as infinities
-        value = torch.from_numpy(array.astype(np.float32))  # in the machine's order of bytes
+    with np.errstate(over="ignore"):  # infinities are rejected below
+        value = torch.from_numpy(array.astype(np.float32))  # in the machine's byte order
     if not value.isfinite().all():
         raise CheckpointError(f"{path}: array {caffe!r} holds values that are not finite")
     if value.numel() != parameter.numel():

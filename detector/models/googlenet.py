@@ -1,6 +1,6 @@
 """GoogLeNet: "Going Deeper with Convolutions", arXiv 1409.4842, Table 1 and section 5.
 
-Letters for shapes: N images, C classes. The running size beside each stage is for a 224x224 input.
+Letters for shapes: N images, C classes. The size beside each stage is that of its output for a 224x224 input.
 """
 
 from collections import OrderedDict
@@ -24,8 +24,8 @@ class GoogLeNetOutput(NamedTuple):
 class GoogLeNet(Backbone):
     """The network of Table 1.
 
-    Images enter as [N,3,224,224], normalised by the checkpoint's numbers. The auxiliary classifiers
-    (section 5, on 4a and 4d) exist only with ``aux`` and act only in training mode; their losses are meant
+    Images are [N,3,224,224], normalised with the checkpoint's mean and deviation. The auxiliary classifiers
+    (section 5, on 4a and 4d) exist only with ``aux`` and run only in training mode; their losses are meant
     to be weighted 0.3.
     """
 
@@ -59,7 +59,7 @@ class GoogLeNet(Backbone):
         initialise(self)
 
     def forward(self, images: Tensor) -> GoogLeNetOutput:
-        """Images [N,3,H,W] -> logits [N,C]."""
+        """Classify images [N,3,H,W]: logits [N,C], and those of the auxiliary classifiers while training."""
         aux: dict[str, Tensor | None] = {"inception_4a": None, "inception_4d": None}
         heads = {"inception_4a": self.aux_4a, "inception_4d": self.aux_4d}
         x = images
@@ -95,7 +95,7 @@ class Inception(nn.Module):
 
 
 class AuxiliaryClassifier(nn.Module):
-    """The side classifier of section 5: [N,channels,14,14] -> logits [N,C]."""
+    """An auxiliary classifier (section 5): maps [N,channels,14,14] -> logits [N,C]."""
 
     def __init__(self, channels: int, num_classes: int) -> None:
         super().__init__()
@@ -111,7 +111,7 @@ class AuxiliaryClassifier(nn.Module):
 
 
 def initialise(module: nn.Module) -> None:
-    """Set weights from which the network trains: He et al. 2015 (arXiv 1502.01852) for what a ReLU follows.
+    """Initialise weights for training: convolutions as He et al. 2015 (arXiv 1502.01852), for ReLU.
 
     Without batch normalisation the activations keep their size over 22 layers only if every layer keeps it.
     """

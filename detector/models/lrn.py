@@ -6,9 +6,9 @@ from torch.nn import functional as F
 
 
 class LocalResponseNorm(nn.Module):
-    """``x / (k + alpha / size * sum of x**2 over size neighbouring channels) ** 0.75``.
+    """Local response normalisation: ``x / (k + alpha / size * sum of x**2 over size channels) ** 0.75``.
 
-    Krizhevsky et al. 2012, section 3.3, with Caffe's numbers; alpha is divided by the size as Caffe does.
+    Krizhevsky et al. 2012, section 3.3, with Caffe's numbers; alpha is divided by the size as in Caffe.
     The sum over a window of channels is a 1x1 convolution with a banded matrix: a matrix product that every
     device runs well in every precision and memory format. torch's own ``local_response_norm`` pools over a
     fifth dimension instead, which is slow and has no bfloat16 kernel on the CPU.
@@ -33,7 +33,7 @@ class LocalResponseNorm(nn.Module):
         if torch.is_grad_enabled() and x.requires_grad:
             root = scale.rsqrt()
             return x * root * root.sqrt()
-        # Written in place: on a CPU the time goes into fresh memory, not into arithmetic.
+        # In place: on a CPU most time goes into allocating memory, not into arithmetic.
         scale.rsqrt_()
         torch.sqrt(scale, out=square)
         return square.mul_(scale).mul_(x)

@@ -1,4 +1,4 @@
-"""What a checkpoint says of itself: network, classes, preprocessing, training, measures, licence."""
+"""The metadata of a checkpoint: network, classes, preprocessing, training, metrics, licence."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
@@ -14,14 +14,14 @@ from detector.structures.classes import ClassList
 
 @dataclass(frozen=True)
 class Metadata:
-    """What a checkpoint says of itself.
+    """The metadata of a checkpoint.
 
     ``classification`` are the classes of the classifier's first rows (None if it was not trained on whole
-    images), ``detection`` those of the region classifier (None for a mere classifier). ``multibox`` says
-    how the MultiBox head is made, if there is one. ``shared_maps`` says how regions are cut out of maps of
-    the whole image, if that is what the heads were trained for; None is for warped crops. ``scoring`` says
-    how a detector makes detections of the network's outputs, as was found best for these weights.
-    ``metrics`` maps a measure's name to its value, ``training`` says how the weights came about.
+    images), ``detection`` those of the region classifier (None for a classifier only). ``multibox`` specifies
+    the MultiBox head, if there is one. ``shared_maps`` gives how regions are cut out of maps of the whole
+    image, if the heads were trained for that; None is for warped crops. ``scoring`` gives how the network's
+    outputs become detections, with the settings that were best for these weights. ``metrics`` maps a metric's
+    name to its value, ``training`` records how the weights were trained.
     """
 
     name: str
@@ -38,19 +38,19 @@ class Metadata:
     source: str = "unknown"
 
     def as_json(self) -> dict[str, Any]:
-        """Return what :meth:`from_json` reads."""
+        """Return the JSON object that :meth:`from_json` reads."""
         multibox = self.multibox.as_json() if self.multibox is not None else None
         return {**asdict(self), "multibox": multibox}
 
     @classmethod
     def from_json(cls, entry: Mapping[str, Any]) -> "Metadata":
-        """Make metadata of JSON. Control characters in texts come back as their escapes.
+        """Make metadata from a JSON object. Control characters in texts become escapes.
 
         Raises KeyError for an entry that is missing, ParameterError or ValueError for one of another form;
         the message begins with the entry's name.
         """
         prepare = _object(entry, "preprocessing")
-        multibox = entry.get("multibox")  # files from before there was one have none
+        multibox = entry.get("multibox")  # earlier files lack this entry
         if multibox is not None:
             _object(entry, "multibox")
         return cls(
@@ -67,7 +67,7 @@ class Metadata:
             detection=_class_list(entry, "detection"),
             multibox=MultiBoxSpec.from_json(multibox) if multibox is not None else None,
             shared_maps=_shared_maps(entry),
-            scoring=Scoring.from_json(entry.get("scoring", {})),  # nor this
+            scoring=Scoring.from_json(entry.get("scoring", {})),  # earlier files lack it too
             training=_mapping(entry, "training"),
             metrics=_mapping(entry, "metrics"),
             licence=_text(entry, "licence"),
@@ -76,7 +76,7 @@ class Metadata:
 
 
 def _shared_maps(entry: Mapping[str, Any]) -> SharedMaps | None:
-    if entry.get("shared_maps") is None:  # files from before there were any have none
+    if entry.get("shared_maps") is None:  # earlier files lack this entry
         return None
     settings = _object(entry, "shared_maps")
     known = {field.name for field in fields(SharedMaps)}
@@ -105,7 +105,7 @@ def _object(entry: Mapping[str, Any], name: str) -> dict[str, Any]:
 
 
 def _tuple(value: Any) -> Any:
-    """A JSON list as a tuple; anything else as it is, for :class:`Preprocessing` to refuse."""
+    """Return a JSON list as a tuple; anything else unchanged, for :class:`Preprocessing` to refuse."""
     return tuple(value) if isinstance(value, list) else value
 
 
@@ -120,11 +120,11 @@ def _mapping(entry: Mapping[str, Any], name: str) -> dict[str, Any]:
 
 
 def _printable(value: Any) -> Any:
-    """A JSON value, its texts printable."""
+    """Return a JSON value with the control characters in its texts as escapes."""
     if isinstance(value, str):
         return printable(value)
     if isinstance(value, list):
-        return [_printable(one) for one in value]
+        return [_printable(item) for item in value]
     if isinstance(value, dict):
-        return {printable(key): _printable(one) for key, one in value.items()}
+        return {printable(key): _printable(item) for key, item in value.items()}
     return value

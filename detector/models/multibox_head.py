@@ -1,8 +1,9 @@
-"""The network of MultiBox: a head on the maps of a classifier's trunk that says where objects are.
+"""The MultiBox network: a head on the maps of a classifier's trunk that proposes boxes of objects.
 
 Erhan et al., "Scalable Object Detection using Deep Neural Networks" (CVPR 2014): a confidence and box offsets
-for each of K anchors (there: priors). In the convolutional form of Szegedy et al., "Scalable, High-Quality
-Object Detection" (arXiv 1412.1441), grids of several pitches carry them. Letters for shapes: N images.
+for each of K anchors (there: priors). The convolutional form is that of Szegedy et al., "Scalable,
+High-Quality Object Detection" (arXiv 1412.1441): the anchors lie on grids of several pitches. Letters for
+shapes: N images.
 """
 
 from collections import OrderedDict
@@ -21,23 +22,24 @@ from detector.proposals.anchors import Grid
 from detector.structures.boxes import Boxes
 
 INITIAL_OBJECTNESS = 0.01
-"""The objectness of every anchor before training: most anchors are no object."""
+"""The objectness of every anchor before training: most anchors hold no object."""
 
 SCALE = (0.1, 0.1, 0.2, 0.2)
-"""Offsets are whitened by this, as R-CNN's are: an output of 1 moves a box by a typical error."""
+"""Offsets are divided by these, as R-CNN's are: an output of 1 moves a box by a typical error."""
 
 _WIDTH, _FINE_WIDTH, _GROUPS = 192, 64, 16
 
-_MOST = 1024  # channels, cells and pixels a side: far beyond any head, and no memory is asked for in vain
+_MOST = 1024  # channels, cells, pixels a side: far beyond any head, but bounds the memory
 
 
 @dataclass(frozen=True)
 class MultiBoxSpec:
-    """All that makes a head but its weights; part of the checkpoint's metadata.
+    """The specification of a head without its weights; part of the checkpoint's metadata.
 
-    ``stages`` of the trunk are read, the first one for the finest grid, the second for all others;
-    ``channels`` are theirs. The image is stretched to ``size`` x ``size`` pixels. ``grids`` carry the
-    anchors, finest first; each after the second has half the cells of the one before, rounded up.
+    ``stages`` are the trunk's stages that are read, the first one for the finest grid, the second for all
+    others; ``channels`` are their numbers of channels. The image is stretched to ``size`` x ``size`` pixels.
+    ``grids`` carry the anchors, finest first; each after the second has half the cells of the one before,
+    rounded up.
     """
 
     stages: tuple[str, str]
@@ -50,14 +52,17 @@ class MultiBoxSpec:
         return np.concatenate([grid.boxes(self.size) for grid in self.grids])
 
     def as_json(self) -> dict[str, Any]:
-        """Return what :meth:`from_json` reads."""
+        """Return the JSON object that :meth:`from_json` reads."""
         grids = [{"cells": grid.cells, "sides": grid.sides.tolist()} for grid in self.grids]
         return {**asdict(self), "grids": grids}
 
     @classmethod
     def from_json(cls, entry: Mapping[str, Any]) -> "MultiBoxSpec":
-        """Raises KeyError or ValueError if the entry is none that a head can be made of; the message begins
-        with the name of what is wrong."""
+        """Make a specification from a JSON object.
+
+        Raises KeyError or ValueError for an entry of which no head can be made; the message begins with the
+        name of what is wrong.
+        """
         stages, channels, grid_list = (entry[name] for name in ("stages", "channels", "grids"))
         if not _is_pair(stages) or not all(isinstance(stage, str) for stage in stages):
             raise ValueError("stages, which must be two names")
@@ -77,9 +82,9 @@ class MultiBoxSpec:
 
 
 class MultiBoxHead(nn.Module):
-    """Objectness and box offsets of every anchor, from the trunk's maps at two depths.
+    """The head that predicts objectness and box offsets of every anchor from the trunk's maps at two depths.
 
-    Normalisation is by groups of channels: it behaves alike in training and use, whatever the batch.
+    Normalisation is by groups of channels: it is the same in training and in use, for every size of batch.
     """
 
     def __init__(self, spec: MultiBoxSpec) -> None:
@@ -102,9 +107,10 @@ class MultiBoxHead(nn.Module):
         _initialise(self, outputs)
 
     def forward(self, fine: Tensor, coarse: Tensor) -> Tensor:
-        """Maps [N,480,28,28] and [N,832,14,14] -> [N,K,5]: objectness logit, whitened offsets.
+        """Predict [N,K,5], the objectness logit and whitened offsets, from maps at two depths.
 
-        The sizes are those of GoogLeNet at 224 pixels.
+        With GoogLeNet at 224 pixels the maps are [N,480,28,28] and [N,832,14,14]. Raises ParameterError for
+        maps that do not fit the grids.
         """
         level = self.mix(self.reduce(coarse))  # N x 192 x 14 x 14
         above = F.interpolate(self.context(level), size=fine.shape[2:], mode="nearest")
@@ -116,7 +122,7 @@ class MultiBoxHead(nn.Module):
             if x.shape[2] != grid.cells:
                 raise ParameterError(f"maps of {x.shape[2]} cells do not fit a grid of {grid.cells}")
         outputs = [
-            predict(x).permute(0, 2, 3, 1).reshape(len(x), -1, 5)  # N x cells*cells*S x 5
+            predict(x).permute(0, 2, 3, 1).reshape(len(x), -1, 5)  # N x cells*cells*shapes x 5
             for predict, x in zip(self.predict, levels, strict=True)
         ]
         return torch.cat(outputs, dim=1)
@@ -131,7 +137,7 @@ class MultiBoxNetwork(nn.Module):
     """A trunk up to the stages that a head reads, and the head: images [N,3,size,size] -> [N,K,5]."""
 
     def __init__(self, features: nn.Sequential, head: MultiBoxHead) -> None:
-        """Raises ParameterError if the trunk has no such stages."""
+        """Cut the trunk after the stages that the head reads. Raises ParameterError if it lacks one."""
         super().__init__()
         self.stages = head.spec.stages
         self.trunk = features[: stages_read(features, self.stages)]
@@ -141,7 +147,7 @@ class MultiBoxNetwork(nn.Module):
         return self.head(*self.maps(images))
 
     def maps(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the maps of the trunk that the head reads."""
+        """Return the trunk's maps that the head reads, fine and coarse, for images [N,3,size,size]."""
         x, maps = images, {}
         for name, stage in self.trunk.named_children():
             x = stage(x)
@@ -152,7 +158,10 @@ class MultiBoxNetwork(nn.Module):
 
 
 def stages_read(features: nn.Sequential, stages: Sequence[str]) -> int:
-    """Return how many stages of a trunk have to run for a head that reads ``stages``."""
+    """Return how many stages of a trunk must run for a head that reads ``stages``.
+
+    Raises ParameterError if the trunk lacks one of them.
+    """
     names = [name for name, _ in features.named_children()]
     unknown = [name for name in stages if name not in names]
     if unknown:

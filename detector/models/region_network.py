@@ -1,4 +1,4 @@
-"""The network that classifies regions: a backbone, class pooling, a box head, a head for the IoU.
+"""The network that classifies regions: a backbone, class pooling, a box head and an IoU head.
 
 Letters for shapes: R regions, S sub-classes (outputs of the linear classifier), C classes (background is the
 last of the C+1 logits).
@@ -13,9 +13,11 @@ from detector.models.backbone import CHANNELS, Backbone
 
 
 class RegionOutput(NamedTuple):
-    """logits [R,C+1], deltas [R,4] (:func:`detector.structures.boxes.encode`), sub_classes [R,S], the logits
-    before class pooling, and predicted_iou [R], the logit of the IoU of the region and the object it shows;
-    None without a head for it.
+    """The outputs of a RegionNetwork.
+
+    logits [R,C+1]; deltas [R,4], box offsets (:func:`detector.structures.boxes.encode`); sub_classes [R,S],
+    the logits before class pooling; predicted_iou [R], the logit of the IoU of the region and the object it
+    shows, None without an IoU head.
     """
 
     logits: Tensor
@@ -25,14 +27,14 @@ class RegionOutput(NamedTuple):
 
 
 class RegionNetwork(nn.Module):
-    """Backbone, classifier, and the heads for boxes and the IoU, each of which a network may lack.
+    """A backbone with its classifier, class pooling, and optional heads for boxes and the IoU.
 
-    A detection class may be many things the backbone can already tell apart: 118 of the 1000 ImageNet synsets
-    are dogs. So the classifier keeps one output for each of these sub-classes, and a class's logit is the
-    log-sum-exp of its sub-classes: its posterior is the sum of theirs. With the outputs of an ImageNet
+    A detection class may cover many things that the backbone already tells apart: 118 of the 1000 ImageNet
+    synsets are dogs. So the classifier keeps one output for each of these sub-classes, and a class's logit is
+    the log-sum-exp of its sub-classes: its posterior is the sum of theirs. With the outputs of an ImageNet
     classifier this is that classifier's posterior folded onto the detection classes, before any training.
 
-    In checkpoints the tensors of the head for the IoU are called ``fit_head.*``.
+    In checkpoints the tensors of the IoU head are called ``fit_head.*``.
     """
 
     def __init__(
@@ -44,7 +46,11 @@ class RegionNetwork(nn.Module):
         box_regression: bool = True,
         iou_prediction: bool = False,
     ) -> None:
-        """``sub_class_labels`` [S] int64: the class of each, 0..C-1, C for background, -1 to take no part."""
+        """Join a backbone and new heads.
+
+        ``sub_class_labels`` [S] int64 is the class of each sub-class: 0..C-1, C for background, -1 to take no
+        part.
+        """
         super().__init__()
         self.backbone = backbone
         self.pooling = ClassPooling(sub_class_labels, num_classes)
@@ -52,11 +58,11 @@ class RegionNetwork(nn.Module):
         self.fit_head = IoUHead() if iou_prediction else None
 
     def forward(self, crops: Tensor) -> RegionOutput:
-        """Crops [R,3,224,224] -> logits, box offsets, sub-classes, IoU."""
+        """Compute the outputs for crops [R,3,224,224]."""
         return self.heads(self.backbone.features(crops))
 
     def heads(self, maps: Tensor) -> RegionOutput:
-        """The trunk's maps [R,1024,7,7] -> logits, box offsets, sub-classes, IoU."""
+        """Compute the outputs from the trunk's maps [R,1024,7,7]."""
         sub_classes = self.backbone.pool(maps)  # R x S
         deltas = self.box_head(maps) if self.box_head is not None else maps.new_zeros(len(maps), 4)
         predicted_iou = self.fit_head(maps) if self.fit_head is not None else None
@@ -75,12 +81,12 @@ class ClassPooling(nn.Module):
 
     def forward(self, logits: Tensor) -> Tensor:
         logits = logits.float()
-        aside = self.num_classes + 1  # one more sum, for those that take no part; it is dropped
-        labels = torch.where(self.labels < 0, aside, self.labels).expand_as(logits)
-        # Each class's own maximum is taken out first: a class far below the best would underflow to log(0).
-        peak = logits.new_full((len(logits), aside + 1), -torch.inf)
+        unused = self.num_classes + 1  # the column of those that take no part; it is dropped
+        labels = torch.where(self.labels < 0, unused, self.labels).expand_as(logits)
+        # Each class's own maximum is subtracted first: a class far below the best would underflow to log(0).
+        peak = logits.new_full((len(logits), unused + 1), -torch.inf)
         peak = peak.scatter_reduce(1, labels, logits.detach(), "amax")
-        peak = peak.clamp_min(-1e4)  # a class without sub-classes: never seen, but its logit stays finite
+        peak = peak.clamp_min(-1e4)  # keeps the logit of a class without sub-classes finite
         shifted = (logits - peak.gather(1, labels)).exp()
         total = torch.zeros_like(peak).scatter_add(1, labels, shifted)
         return (total.clamp_min(1e-30).log() + peak)[:, :-1]
@@ -111,11 +117,11 @@ class BoxHead(nn.Module):
 
 
 class IoUHead(nn.Module):
-    """Predicts the IoU of a region and the object it shows, whatever that is: [R,1024,7,7] -> logit [R].
+    """A head that predicts a region's IoU with the object it shows, of any class: [R,1024,7,7] -> logit [R].
 
     A classifier's probability says what a region shows and little of how tightly; suppression needs both
-    (IoU-Net, arXiv 1807.11590, section 3). What is there stands in the mean of the maps, how it lies in the
-    region in their layout, which a 1x1 convolution makes small first.
+    (IoU-Net, arXiv 1807.11590, section 3). The mean of the maps tells what the object is, their layout how it
+    lies in the region; a 1x1 convolution first makes the layout small.
     """
 
     def __init__(self, width: int = 64) -> None:

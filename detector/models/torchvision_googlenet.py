@@ -1,7 +1,7 @@
 """torchvision's ``googlenet`` as a second architecture, and the reading of its weights.
 
 It differs from the paper: batch normalisation, no response normalisation, and 3x3 where the paper has 5x5.
-It carries its own weights and is never mixed with the paper's network.
+It has its own weights and is never mixed with the paper's network.
 """
 
 from collections import OrderedDict
@@ -29,7 +29,7 @@ STAGES = (
 
 
 class TorchvisionGoogLeNet(Backbone):
-    """The trunk of torchvision's network, stage by stage under its own names.
+    """The trunk of torchvision's network, with torchvision's names of the stages.
 
     Its published weights were trained on inputs scaled to -1..1: mean and deviation 127.5.
     """
@@ -45,29 +45,29 @@ PREPROCESSING = Preprocessing(mean=(127.5, 127.5, 127.5), std=(127.5, 127.5, 127
 
 
 def read_torchvision(path: Path) -> TorchvisionGoogLeNet:
-    """The network from a state dict of ``torchvision.models.googlenet``, ``.safetensors`` or ``.pth``.
+    """Read the network from a state dict of ``torchvision.models.googlenet``, ``.safetensors`` or ``.pth``.
 
-    A ``.pth`` is read with torch's restricted loader, which makes tensors and nothing else. The auxiliary
-    classifiers are left out. Raises CheckpointError for a file that is no such state dict, or one of which
-    a value is not finite.
+    A ``.pth`` is read with torch's restricted loader, which makes only tensors. The auxiliary classifiers are
+    left out. Raises CheckpointError for a file that is no such state dict, or one with values that are not
+    finite.
     """
     state = _read(path)
-    ours = {
+    renamed = {
         name.replace("fc.", "classifier.") if name.startswith("fc.") else f"features.{name}": value
         for name, value in state.items()
         if not name.startswith(("aux1.", "aux2."))
     }
     shown = printable_path(path)
-    if "classifier.weight" not in ours or not _is_matrix(ours["classifier.weight"]):
+    if "classifier.weight" not in renamed or not _is_matrix(renamed["classifier.weight"]):
         raise CheckpointError(
             f"{shown} has no matrix 'fc.weight'; this is no state dict of torchvision's googlenet"
         )
-    for name, value in ours.items():
+    for name, value in renamed.items():
         if value.is_complex() or value.is_quantized or value.layout is not torch.strided:
             raise CheckpointError(f"{shown}: {name} is no plain tensor of real numbers")
-    network = TorchvisionGoogLeNet(len(ours["classifier.weight"]))
+    network = TorchvisionGoogLeNet(len(renamed["classifier.weight"]))
     try:
-        network.load_state_dict(ours)
+        network.load_state_dict(renamed)
     except RuntimeError as error:
         reason = one_line(str(error).partition("\n")[2])
         raise CheckpointError(f"{shown} does not fit torchvision's googlenet: {reason}") from error
@@ -94,7 +94,7 @@ def _read(path: Path) -> dict[str, Tensor]:
         raise CheckpointError(f"{shown} cannot be read: {error.strerror or error}") from error
     except SafetensorError as error:
         raise CheckpointError(f"{shown} is no whole safetensors file; download it again") from error
-    except Exception as error:  # whatever an unpickler makes of bytes: IndexError, KeyError, struct.error
+    except Exception as error:  # an unpickler raises nearly anything: IndexError, KeyError, struct.error
         raise CheckpointError(
             f"{shown} is no whole file of tensors as torch.save writes them of a state_dict(); code that it "
             "holds is not run"

@@ -1,5 +1,5 @@
-"""What a checkpoint takes over from another: a detector from a classifier, what a network knows of classes
-for a new class list, a MultiBox head.
+"""Making a checkpoint from another: a detector from a classifier, a detector of a new class list, and the
+transfer of a MultiBox head.
 
 Letters for shapes: S sub-classes that are classes of whole images (ILSVRC's 1000 synsets), C classes of the
 new list.
@@ -21,13 +21,13 @@ from detector.structures.classes import ClassList, class_aliases, cls_to_det, il
 
 
 def from_classifier(checkpoint: Checkpoint, *, own_sub_classes: bool = False) -> Checkpoint:
-    """Make a detector of the 200 classes of the ILSVRC classifier, without any training.
+    """Make a detector of the 200 ILSVRC classes from the ILSVRC classifier, without any training.
 
     A detection class pools its synsets as sub-classes; the 505 synsets that belong to none of the 200 are
     background. With ``own_sub_classes`` each class and background also get a new sub-class of their own, so
-    that training can say what no synset says ("person" is otherwise a groom, a ballplayer or a scuba diver),
-    and the network a box head and an IoU head. A class's own weights start two logits below the mean of its
-    synsets', background's at zero.
+    that training can learn what no synset covers ("person" is otherwise a groom, a ballplayer or a scuba
+    diver), and the network gets a box head and an IoU head. The weights of a class's own sub-class start at
+    the mean of its synsets', with a bias two lower; those of background start at zero.
 
     Raises CheckpointError if the checkpoint is no classifier of the 1000 ILSVRC classes.
     """
@@ -59,18 +59,20 @@ def from_classifier(checkpoint: Checkpoint, *, own_sub_classes: bool = False) ->
 
 
 def transfer(init: Checkpoint, classes: ClassList) -> Checkpoint:
-    """Make a region network of ``classes`` that starts from what ``init`` knows, in float32, to be trained.
+    """Make a region network of ``classes``, in float32 and to be trained, from what ``init`` knows.
 
     The sub-classes are ``init``'s S classes of whole images, unchanged (so the file still classifies whole
-    images, and training can be held to them), then one of each class's own, then background's. Where ``init``
-    knows a class by its id, its name or an alias, the class pools the synsets that belong to it, and its own
-    sub-class starts as the one it had; where only synsets know it, as their mean; else as the mean of all own
-    ones: an object of no known kind. Synsets of no class of the list are background, as in
-    :func:`from_classifier`, if every class is known; else they take no part, for they may be what a class
-    unknown by name looks like (a "hard hat" is a crash helmet), and would hold it down. Background's own
-    sub-class, the heads for boxes and the IoU, and MultiBox carry over; heads that are missing are new. A
-    classifier is folded first: for the 200 ILSVRC classes the result is that of
-    ``from_classifier(init, own_sub_classes=True)``.
+    images, and training can be held to them), then one own sub-class of each class, then one of background.
+
+    A class pools the synsets that belong to it. If ``init`` knows the class by its id, its name or an alias,
+    its own sub-class starts as the one in ``init``; if only synsets belong to it, as their mean; else as the
+    mean of all own sub-classes, an object of no known kind.
+
+    Synsets of no class of the list are background, as in :func:`from_classifier`, if every class is known.
+    Else they take no part, since they may be what an unknown class looks like (a "hard hat" is a crash
+    helmet), and would lower its score. Background's own sub-class, the box head, the IoU head and the
+    MultiBox head are kept; missing heads are new. A classifier is folded first: for the 200 ILSVRC classes
+    the result is that of ``from_classifier(init, own_sub_classes=True)``.
 
     Raises CheckpointError for a classifier of other than the 1000 ILSVRC classes.
     """
@@ -102,27 +104,31 @@ def transfer(init: Checkpoint, classes: ClassList) -> Checkpoint:
 
 def known_classes(init: Checkpoint, classes: ClassList) -> list[bool]:
     """Return for each class [C] whether ``init`` can start it: from the class itself, or a synset of it."""
-    known = [known for known in (init.metadata.detection, init.metadata.classification) if known is not None]
-    there = {
+    class_lists = [
+        class_list
+        for class_list in (init.metadata.detection, init.metadata.classification)
+        if class_list is not None
+    ]
+    known_aliases = {
         alias
-        for known_classes in known
-        for class_id, name in zip(known_classes.ids, known_classes.names, strict=True)
+        for class_list in class_lists
+        for class_id, name in zip(class_list.ids, class_list.names, strict=True)
         for alias in class_aliases(class_id, name)
     }
     if init.metadata.classification is not None:
-        there |= set(_parents().values())
+        known_aliases |= set(_parents().values())
     pairs = zip(classes.ids, classes.names, strict=True)
-    return [bool(class_aliases(class_id, name) & there) for class_id, name in pairs]
+    return [bool(class_aliases(class_id, name) & known_aliases) for class_id, name in pairs]
 
 
 def _synset_labels(synsets: ClassList, classes: ClassList, others: int) -> Tensor:
-    """Return the new label of each synset [S]; ``others`` where it belongs to no class.
+    """Return the new label of each synset, int64 [S]; ``others`` for one that belongs to no class.
 
     A class that is the synset itself comes before one that the synset is a kind of: next to "Chihuahua",
     "dog" pools the other dogs.
     """
     label_of: dict[str, int] = {}
-    for label in reversed(range(len(classes))):  # of two names of one thing the first in the list has it
+    for label in reversed(range(len(classes))):  # an alias of two classes goes to the first in the list
         label_of |= dict.fromkeys(class_aliases(classes.ids[label], classes.names[label]), label)
     parent = _parents()
     labels = torch.full((len(synsets),), others)
@@ -136,7 +142,7 @@ def _synset_labels(synsets: ClassList, classes: ClassList, others: int) -> Tenso
 
 @cache
 def _parents() -> dict[str, str]:
-    """Return the detection class of each synset that has one, by WordNet ids."""
+    """Return the detection class of each synset that has one, as WordNet ids."""
     detection = ilsvrc_det().ids
     pairs = zip(ilsvrc_cls().ids, cls_to_det(), strict=True)
     return {wnid: detection[label] for wnid, label in pairs if label >= 0}
@@ -151,38 +157,40 @@ def _own_sub_classes(
     classes: ClassList,
     labels: Tensor,
 ) -> Tensor:
-    """Return what the own sub-classes of C classes and background start from: weights, bias [C+1,1025]."""
+    """Return the initial own sub-classes of C classes and background: weights and bias [C+1,1025]."""
     rows = torch.cat([weight, bias[:, None]], dim=1)
     own_of = [rows[synsets:][old_labels[synsets:] == label] for label in range(len(known) + 1)]
-    kinds = [class_aliases(class_id, name) for class_id, name in zip(known.ids, known.names, strict=True)]
+    alias_sets = [
+        class_aliases(class_id, name) for class_id, name in zip(known.ids, known.names, strict=True)
+    ]
     neutral = torch.cat(own_of[:-1]) if any(map(len, own_of[:-1])) else rows.new_zeros(1, rows.shape[1])
-    started = []
+    initial_rows = []
     for label, (class_id, name) in enumerate(zip(classes.ids, classes.names, strict=True)):
         aliases = class_aliases(class_id, name)
-        same = torch.cat(
-            [rows[:0], *(own for own, kind in zip(own_of, kinds, strict=False) if kind & aliases)]
+        rows_of_class = torch.cat(
+            [rows[:0], *(own for own, names in zip(own_of, alias_sets, strict=False) if names & aliases)]
         )
-        pooled = rows[:synsets][labels == label]
-        if len(same):
-            started.append(same.mean(dim=0))
-        elif len(pooled):
-            started.append(_below(pooled.mean(dim=0)))
+        rows_of_synsets = rows[:synsets][labels == label]
+        if len(rows_of_class):
+            initial_rows.append(rows_of_class.mean(dim=0))
+        elif len(rows_of_synsets):
+            initial_rows.append(_below(rows_of_synsets.mean(dim=0)))
         else:
-            started.append(neutral.mean(dim=0))
+            initial_rows.append(neutral.mean(dim=0))
     background = own_of[-1].mean(dim=0) if len(own_of[-1]) else rows.new_zeros(rows.shape[1])
-    return torch.stack([*started, background])
+    return torch.stack([*initial_rows, background])
 
 
 def _below(row: Tensor) -> Tensor:
-    """Lower the logit of weights and bias [1025] by two: it adds to the synsets (:func:`from_classifier`)."""
+    """Lower the bias of weights and bias [1025] by two: its logit adds to the synsets'."""
     return torch.cat([row[:-1], row[-1:] - 2.0])
 
 
 def attach_multibox_head(checkpoint: Checkpoint, source: Checkpoint) -> Checkpoint:
-    """Return ``checkpoint`` with the MultiBox head of ``source``, if it has the stages that the head reads.
+    """Return ``checkpoint`` with the MultiBox head of ``source``, if both agree in the stages that it reads.
 
-    Weights that differ only because one file holds them in half precision count as the same. Raises
-    CheckpointError if ``source`` has no head, or if the stages that it reads differ.
+    Weights that are equal in half precision count as the same. Raises CheckpointError if ``source`` has no
+    head, or if the stages that it reads differ.
     """
     head = source.multibox
     if head is None:

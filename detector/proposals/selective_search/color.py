@@ -1,4 +1,4 @@
-"""The colour spaces in which selective search looks at a picture.
+"""The colour spaces of selective search.
 
 Every space is an array of planes [C,H,W] of uint8, each stretched to 0..255, so that one scale of colour
 difference means the same in all of them (Uijlings et al., "Selective Search for Object Recognition", IJCV
@@ -33,19 +33,25 @@ def check_rgb(image: Pixels) -> None:
 
 
 def hsv(image: Pixels) -> Planes:
-    """Hue, saturation and value [3,H,W] of an RGB picture [H,W,3]."""
+    """Convert an RGB image, uint8 [H,W,3], to hue, saturation and value, uint8 [3,H,W]."""
     planes = _converted(image, cv2.COLOR_RGB2HSV)
     planes[0] = _HUE_TO_BYTE[planes[0]]
     return planes
 
 
 def lab(image: Pixels) -> Planes:
-    """CIE L*a*b* [3,H,W] of an RGB picture [H,W,3], L* stretched to 0..255 and a*, b* centred on 128."""
+    """Convert an RGB image, uint8 [H,W,3], to CIE L*a*b*, uint8 [3,H,W].
+
+    L* is stretched to 0..255, a* and b* are centred on 128.
+    """
     return _converted(image, cv2.COLOR_RGB2LAB)
 
 
 def rgi(image: Pixels) -> Planes:
-    """Normalised red and green (over R + G + B) and the intensity [3,H,W] of an RGB picture [H,W,3]."""
+    """Convert an RGB image, uint8 [H,W,3], to normalised red and green and the intensity, uint8 [3,H,W].
+
+    Red and green are divided by R + G + B; the intensity is the mean of the three.
+    """
     # Quotients of whole numbers this small are further from the next one than float32 can err.
     red, green, blue = (plane.astype(np.float32) for plane in cv2.split(image))
     total = red + green + blue
@@ -54,12 +60,12 @@ def rgi(image: Pixels) -> Planes:
 
 
 def hue(image: Pixels) -> Planes:
-    """The hue [1,H,W] of an RGB picture [H,W,3]."""
+    """Convert an RGB image, uint8 [H,W,3], to its hue, uint8 [1,H,W]."""
     return hsv(image)[:1]
 
 
 def intensity(image: Pixels) -> Planes:
-    """The grey values [1,H,W] of an RGB picture [H,W,3]."""
+    """Convert an RGB image, uint8 [H,W,3], to grey values, uint8 [1,H,W]."""
     return _converted(image, cv2.COLOR_RGB2GRAY)
 
 

@@ -1,7 +1,7 @@
-"""What selective search knows of a segment: its size, its box, its colours and its texture.
+"""The features of segments in selective search: size, box, colour histogram and texture histogram.
 
 Uijlings et al., "Selective Search for Object Recognition", IJCV 2013, section 3.2. Letters for shapes: C
-channels, H, W the picture's height and width, S segments, E pairs of neighbours, N slopes.
+channels, H, W the image's height and width, S segments, E pairs of neighbours, N slopes.
 """
 
 from dataclasses import dataclass
@@ -17,23 +17,23 @@ COLOUR_BINS = 25
 TEXTURE_BINS = 10
 ORIENTATIONS = 8
 
-# A Gaussian of sigma 1 and its derivative, in 256ths. With bytes between them all sums are whole numbers
-# below 2^24, which float32 holds exactly.
+# A Gaussian of sigma 1 and its derivative, in 256ths. Applied to bytes, all sums are whole numbers below
+# 2^24, which float32 holds exactly.
 _GAUSSIAN = np.array([1, 14, 62, 102, 62, 14, 1], dtype=np.float32)
 _DERIVATIVE = np.array([-3, -28, -62, 0, 62, 28, 3], dtype=np.float32)
 
 _MET_MASK = 4095
 
-# The greatest slope that they can see, of a step from black to white, in grey levels a pixel.
+# The greatest slope that these filters give, for a step from black to white, in grey levels per pixel.
 _STEEPEST = 93 * 255 / 256
 
 
 @dataclass(frozen=True)
 class Gradients:
-    """Where a picture is steep, and how: the texture of everything else is in bin 0.
+    """The Gaussian derivatives of an image, in eight orientations, that reach bin 1. All others are in bin 0.
 
-    The derivatives in eight orientations that reach bin 1: pixel [N] int32, counted line by line; bin [N]
-    int16, ``(channel * ORIENTATIONS + orientation) * TEXTURE_BINS + bin``.
+    pixel [N] int32, the index of the pixel in row-major order; bin [N] int16,
+    ``(channel * ORIENTATIONS + orientation) * TEXTURE_BINS + bin``.
     """
 
     pixel: NDArray[np.int32]
@@ -42,7 +42,7 @@ class Gradients:
 
 @dataclass(frozen=True)
 class Segments:
-    """Segments of one picture.
+    """The segments of one image and their features.
 
     sizes [S] int64 in pixels; boxes [S,4] int32 (``x1, y1, x2, y2``, the end excluded); colours [S,25 C] and
     textures [S,80 C] int32, counts in histograms of all channels; neighbours [E,2] int32, the lower index
@@ -60,10 +60,10 @@ class Segments:
 
 
 def slopes(planes: Planes) -> Gradients:
-    """The Gaussian derivatives (sigma 1) of planes [C,H,W] in eight orientations, where they are steep.
+    """Compute the Gaussian derivatives (sigma 1) of planes, uint8 [C,H,W], in eight orientations.
 
-    A derivative against the orientation is in bin 0. Of the four pairs of opposite orientations only one
-    each is ever steep, and in most pictures most pixels are not: so few numbers are kept.
+    Returns only those that reach bin 1. A derivative against its orientation is in bin 0, so that at most one
+    of two opposite orientations is kept; in most images most pixels have none.
     """
     across, down = np.empty(planes.shape, np.float32), np.empty(planes.shape, np.float32)
     for channel, plane in enumerate(planes):
@@ -76,10 +76,13 @@ def slopes(planes: Planes) -> Gradients:
 
 
 def describe(planes: Planes, steep: Gradients, labels: NDArray[np.int32], count: int) -> Segments:
-    """Features of the ``count`` segments in labels [H,W], from planes [C,H,W] and their slopes."""
+    """Compute the features of the ``count`` segments in labels, int32 [H,W].
+
+    They come from planes, uint8 [C,H,W], and the planes' slopes (:func:`slopes`).
+    """
     sizes, boxes, colours, touching = _counts(planes, labels, count)
     textures = _texture_counts(steep.pixel, steep.bin, labels.reshape(-1), sizes, len(planes))
-    touching.sort()  # few, as most of those met before were left out
+    touching.sort()  # there are few, as most repetitions were skipped
     pairs = touching[np.diff(touching, prepend=-1) != 0]
     neighbours = np.stack([pairs // count, pairs % count], axis=1).astype(np.int32)
     return Segments(sizes, boxes, colours, textures, neighbours)
@@ -92,7 +95,7 @@ def _binned_slopes(across, down, bins_a_unit):  # type: ignore[no-untyped-def]
     last = np.float32(TEXTURE_BINS - 1)
     pixels = np.empty(channels * height * width * 4, np.int32)
     bins = np.empty(channels * height * width * 4, np.int16)
-    found = 0
+    kept = 0
     steep = np.empty(width, np.bool_)
     for channel in range(channels):
         for y in range(height):
@@ -102,19 +105,22 @@ def _binned_slopes(across, down, bins_a_unit):  # type: ignore[no-untyped-def]
                     continue
                 dx = across[channel, y, x] * bins_a_unit
                 dy = down[channel, y, x] * bins_a_unit
-                halves = (dx, (dx + dy) * diagonal, dy, (dy - dx) * diagonal)
-                for half in range(4):
-                    slope = halves[half]
-                    orientation = channel * ORIENTATIONS + (half if slope > 0 else half + 4)
-                    pixels[found] = y * width + x
-                    bins[found] = orientation * TEXTURE_BINS + np.int16(min(abs(slope), last))
-                    found += abs(slope) >= 1
-    return pixels[:found].copy(), bins[:found].copy()
+                derivatives = (dx, (dx + dy) * diagonal, dy, (dy - dx) * diagonal)
+                for direction in range(4):
+                    slope = derivatives[direction]
+                    orientation = channel * ORIENTATIONS + (direction if slope > 0 else direction + 4)
+                    pixels[kept] = y * width + x
+                    bins[kept] = orientation * TEXTURE_BINS + np.int16(min(abs(slope), last))
+                    kept += abs(slope) >= 1
+    return pixels[:kept].copy(), bins[:kept].copy()
 
 
 @cached_njit(nogil=True)
 def _mark_steep(steep, across, down, bins_a_unit):  # type: ignore[no-untyped-def]
-    """Where along a line some orientation may reach bin 1. Without branches: many pixels at once."""
+    """Mark in ``steep``, bool [W], where along a row some orientation may reach bin 1.
+
+    The loop has no branches, so that many pixels are done at once.
+    """
     # No orientation sees more than the two slopes together.
     for x in range(len(steep)):
         steep[x] = abs(across[x] * bins_a_unit) + abs(down[x] * bins_a_unit) >= 1
@@ -122,7 +128,10 @@ def _mark_steep(steep, across, down, bins_a_unit):  # type: ignore[no-untyped-de
 
 @cached_njit(nogil=True)
 def _counts(planes, labels, count):  # type: ignore[no-untyped-def]
-    """Sizes, boxes, colours, and keys ``lower * count + upper`` of segments that touch, some repeated."""
+    """Return sizes, boxes and colours of the segments, and the keys of pairs of segments that touch.
+
+    A key is ``lower * count + upper``; some keys are repeated.
+    """
     channels, height, width = planes.shape
     sizes = np.zeros(count, np.int64)
     boxes = np.zeros((count, 4), np.int32)
@@ -131,9 +140,9 @@ def _counts(planes, labels, count):  # type: ignore[no-untyped-def]
     colours = np.zeros((count, channels * COLOUR_BINS), np.int32)
     touching = np.empty(2 * height * width, np.int64)
     touches = 0
-    met = np.full(_MET_MASK + 1, np.int64(-1))  # some of the keys so far, each where it falls
+    met = np.full(_MET_MASK + 1, np.int64(-1))  # a hash table of keys, to skip most repetitions
     for y in range(height):
-        # Along a line, one stretch of a segment after the other.
+        # Along a row, one run of pixels of a segment after the other.
         begin = 0
         while begin < width:
             label = labels[y, begin]
@@ -148,21 +157,21 @@ def _counts(planes, labels, count):  # type: ignore[no-untyped-def]
             for x in range(begin, end):
                 for channel in range(channels):
                     colours[label, channel * COLOUR_BINS + planes[channel, y, x] * COLOUR_BINS // 256] += 1
-            # The segment to the right, and those below.
-            other = labels[y, end] if end < width else label
+            # The segment to the right of the run, then those below it.
+            neighbour = labels[y, end] if end < width else label
             x = begin
             while True:
-                if other != label:
-                    key = min(label, other) * np.int64(count) + max(label, other)
+                if neighbour != label:
+                    key = min(label, neighbour) * np.int64(count) + max(label, neighbour)
                     if met[key & _MET_MASK] != key:
                         met[key & _MET_MASK] = key
                         touching[touches] = key
                         touches += 1
-                while x < end and y + 1 < height and labels[y + 1, x] in (label, other):
+                while x < end and y + 1 < height and labels[y + 1, x] in (label, neighbour):
                     x += 1
                 if x == end or y + 1 == height:
                     break
-                other = labels[y + 1, x]
+                neighbour = labels[y + 1, x]
             begin = end
     return sizes, boxes, colours, touching[:touches].copy()
 

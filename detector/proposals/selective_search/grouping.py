@@ -1,8 +1,8 @@
 """The grouping of superpixels into a hierarchy of segments, most similar neighbours first.
 
 Uijlings et al., "Selective Search for Object Recognition", IJCV 2013, algorithm 1 and section 3.2. Similarity
-is counted in whole parts of ``ONE``: the same sum on every machine, and exact ties. Letters for shapes: S
-superpixels, T = 2 S - 1 segments of the hierarchy, E pairs of neighbours.
+is counted in whole parts of ``ONE``, which gives the same sum on every machine, and exact ties. Letters for
+shapes: S superpixels, T = 2 S - 1 segments of the hierarchy, E pairs of neighbours.
 """
 
 from dataclasses import dataclass
@@ -13,20 +13,20 @@ from numpy.typing import NDArray
 from detector.proposals.jit_cache import cached_njit
 from detector.proposals.selective_search.features import Segments
 
-# The sum of a histogram's shares still fits 16 bits, in which a processor adds most of them at once.
+# The sum of a histogram's shares still fits 16 bits, the width at which a processor adds most at once.
 ONE = 1 << 15
 
 # A pair's rank is one number, so that the best pair is a plain maximum: the similarity above, then the
 # lower and the upper index counted down, so that of equally similar pairs the first is best.
 _INDEX_BITS = 22
 _LAST_INDEX = (1 << _INDEX_BITS) - 1
-_NO_PAIR = -1  # the rank of a pair that became one with another
-_END = -1  # of a list
+_NO_PAIR = -1  # the rank of a pair that was merged or is a duplicate
+_END = -1  # marks the end of a list
 
 
 @dataclass(frozen=True)
 class Strategy:
-    """Which of the four similarities count (Uijlings et al., section 3.2)."""
+    """The similarities that count, of the four in Uijlings et al., section 3.2."""
 
     colour: bool = False
     texture: bool = False
@@ -36,10 +36,11 @@ class Strategy:
 
 @dataclass(frozen=True)
 class Hierarchy:
-    """Segments from superpixels to the whole picture.
+    """A hierarchy of segments, from superpixels to the whole image.
 
-    boxes [T,4] int32: the superpixels', then one a merge, in the order of merging, the whole picture last.
-    merges [S-1,2] int32: the two segments, the lower index first, that became segment S, S + 1 and so on.
+    boxes [T,4] int32 (``x1, y1, x2, y2``): the superpixels', then one for each merge, in the order of
+    merging, the whole image last. merges [S-1,2] int32: the two segments, the lower index first, that became
+    segment S, S + 1 and so on.
     """
 
     boxes: NDArray[np.int32]
@@ -47,9 +48,9 @@ class Hierarchy:
 
 
 def group(segments: Segments, strategy: Strategy) -> Hierarchy:
-    """Join the two most similar neighbours until one segment is left.
+    """Merge the two most similar neighbours until one segment is left, and return the hierarchy.
 
-    Of equally similar pairs the one with the least lower index, then the least upper index, goes first.
+    Of equally similar pairs the one with the smallest lower index, then the smallest upper index, goes first.
     """
     boxes, merges = _grouped(
         segments.sizes,
@@ -79,7 +80,7 @@ def _grouped(  # type: ignore[no-untyped-def]
         size[segment] = sizes[segment]
         for side in range(4):
             box[segment, side] = boxes[segment, side]
-    # Histograms that do not count stay empty.
+    # Histograms that the strategy does not use stay empty.
     colour, colour_share = _with_shares(colours, segments if by_colour else 0)
     texture, texture_share = _with_shares(textures, segments if by_texture else 0)
 
@@ -115,24 +116,24 @@ def _grouped(  # type: ignore[no-untyped-def]
         if by_texture:
             _join(texture, texture_share, a, b, new)
 
-        # The pairs of a and b become the new segment's, each neighbour once.
+        # The pairs of a and b become pairs of the new segment, each neighbour once.
         for old in (a, b):
             entry = first[old]
             while entry != _END:
-                after = following[entry]
-                other = named[entry]
+                next_entry = following[entry]
+                neighbour = named[entry]
                 if rank[entry >> 1] != _NO_PAIR:
-                    if other in (a, b) or met[other] == new:
+                    if neighbour in (a, b) or met[neighbour] == new:
                         rank[entry >> 1] = _NO_PAIR
                     else:
-                        met[other] = new
+                        met[neighbour] = new
                         named[entry ^ 1] = new
                         following[entry], first[new] = first[new], entry
                         similarity = _similarity(
-                            size, box, colour_share, texture_share, by_size, by_fill, area, other, new
+                            size, box, colour_share, texture_share, by_size, by_fill, area, neighbour, new
                         )
-                        rank[entry >> 1] = _ranked(similarity, other, new)
-                entry = after
+                        rank[entry >> 1] = _ranked(similarity, neighbour, new)
+                entry = next_entry
     return box, merges
 
 
@@ -157,14 +158,14 @@ def _similarity(  # type: ignore[no-untyped-def]
 
 @cached_njit(nogil=True, error_model="numpy")
 def _ranked(similarity, low, high):  # type: ignore[no-untyped-def]
-    """A pair's similarity and place as one number that is greater for the better pair."""
-    place = (np.int64(_LAST_INDEX - low) << _INDEX_BITS) | np.int64(_LAST_INDEX - high)
-    return (np.int64(similarity) << (2 * _INDEX_BITS)) | place
+    """Return a pair's similarity and indices as one number, which is greater for the better pair."""
+    indices = (np.int64(_LAST_INDEX - low) << _INDEX_BITS) | np.int64(_LAST_INDEX - high)
+    return (np.int64(similarity) << (2 * _INDEX_BITS)) | indices
 
 
 @cached_njit(nogil=True, error_model="numpy")
 def _overlap(a, b):  # type: ignore[no-untyped-def]
-    """The intersection of two histograms, given as shares."""
+    """Return the intersection of two histograms of shares, in parts of ONE."""
     total = np.uint16(0)
     for i in range(len(a)):
         total = np.uint16(total + min(a[i], b[i]))
@@ -173,7 +174,10 @@ def _overlap(a, b):  # type: ignore[no-untyped-def]
 
 @cached_njit(nogil=True, error_model="numpy")
 def _with_shares(histograms, rows):  # type: ignore[no-untyped-def]
-    """Histograms with room for the segments to come, and their shares, in ``rows`` rows; 0: none at all."""
+    """Return histograms and their shares, each [rows,bins], with rows left for the segments to come.
+
+    With 0 ``rows`` both are empty.
+    """
     bins = histograms.shape[1]
     counts = np.empty((rows, bins), np.int32)
     shares = np.empty((rows, bins), np.uint16)
@@ -194,7 +198,7 @@ def _join(counts, shares, a, b, new):  # type: ignore[no-untyped-def]
 
 @cached_njit(nogil=True, error_model="numpy")
 def _write_shares(counts, shares):  # type: ignore[no-untyped-def]
-    """Write each bin's part of the whole histogram, in parts of ONE, rounded down."""
+    """Write each bin's share of its histogram, in parts of ONE, rounded down."""
     # Exact: a quotient of whole numbers this small is further from the next one than float64 can err.
     total = np.int32(0)
     for count in counts:

@@ -1,11 +1,11 @@
 """The order of selective search's boxes: a short prefix should find most objects.
 
 The paper (Uijlings et al., IJCV 2013, section 3.3) multiplies each segment's position in its hierarchy by a
-random number. Here nothing is random. A distinct box weighs more the nearer it stands to the top of a
-hierarchy and the more hierarchies hold it; every box that a hierarchy holds is a possible object of that
-weight, and the next box is always the one that adds most to how well the objects are covered so far. This is
-greedy maximisation of a submodular function (Nemhauser, Wolsey and Fisher, 1978): near-duplicates of a box
-already taken add little and come late. Letters for shapes: B boxes of all hierarchies, R distinct ones.
+random number. Here nothing is random. A distinct box weighs more the nearer it is to the top of a hierarchy
+and the more hierarchies hold it. Every box is taken as a possible object of that weight, and the next box is
+always the one that adds most to how well the objects are covered so far. This is greedy maximisation of a
+submodular function (Nemhauser, Wolsey and Fisher, 1978): near-duplicates of a box already taken add little
+and come late. Letters for shapes: B boxes of all hierarchies, R distinct ones.
 """
 
 from collections.abc import Sequence
@@ -32,16 +32,16 @@ _FULLY = 255
 _CANDIDATES = 2048
 _PLACED = 512
 
-# The bits of a coordinate, and of a box's place among all, in numbers that sort as boxes or weights do.
+# Bits of a coordinate and of a box's index, in the keys by which boxes are sorted.
 _SIDE_BITS = 15
 _PLACE_BITS = 32
 
 
 def rank_boxes(hierarchies: Sequence[NDArray[np.int32]], min_side: int) -> NDArray[np.int32]:
-    """The distinct boxes [R,4] of up to 128 hierarchies, best first.
+    """Rank the distinct boxes of up to 128 hierarchies: int32 [R,4], best first.
 
     Each hierarchy is an array [T,4] of boxes ``x1, y1, x2, y2`` below 2^15, the last of them the whole
-    picture. That one is the first of the result; others with a side below ``min_side`` are left out.
+    image. That one is the first of the result; others with a side below ``min_side`` pixels are left out.
     """
     boxes = np.concatenate(hierarchies)  # B x 4
     weights = np.concatenate(
@@ -60,10 +60,11 @@ def rank_boxes(hierarchies: Sequence[NDArray[np.int32]], min_side: int) -> NDArr
 def order_by_coverage(
     boxes: NDArray[np.int32] | Boxes, weights: NDArray[np.int32], count: int
 ) -> NDArray[np.int64]:
-    """Indices of up to ``count`` of boxes [R,4], each the one that adds most to how well all are covered.
+    """Return the indices of up to ``count`` of boxes [R,4], in the order of greedy coverage.
 
-    Every box is a possible object of its weight [R]; the heaviest comes first of both. Weights add up to less
-    than 2^23.
+    The heaviest box must come first in ``boxes``, and is the first of the result. Each further one is the box
+    that adds most to how well all boxes, as possible objects of weights [R], are covered. Weights must add up
+    to less than 2^23.
     """
     corners = boxes.T.astype(np.float32, order="C")  # 4 x R
     return np.asarray(_placed_by_coverage(corners, weights, count), np.int64)
@@ -72,7 +73,10 @@ def order_by_coverage(
 def _distinct(
     boxes: NDArray[np.int32], weights: NDArray[np.int64]
 ) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
-    """Distinct boxes [R,4] and the sums of their weights [R], heaviest first, equal ones by coordinates."""
+    """Return the distinct boxes [R,4] and the sums of their weights [R].
+
+    The heaviest come first; equally heavy ones are in the order of their coordinates.
+    """
     x1, y1, x2, y2 = boxes.T.astype(np.int64)
     keys = ((x1 << _SIDE_BITS | y1) << _SIDE_BITS | x2) << _SIDE_BITS | y2
     order = np.argsort(keys)
@@ -85,7 +89,10 @@ def _distinct(
 
 @cached_njit(nogil=True)
 def _placed_by_coverage(corners, weights, count):  # type: ignore[no-untyped-def]
-    """Indices of up to ``count`` boxes, the first one first, then by what each adds to the coverage."""
+    """Return the indices of up to ``count`` boxes, given by corners [4,R].
+
+    The first box comes first, then always the one that adds most to the coverage.
+    """
     total = len(weights)
     covers = _coverage(corners)
     covered = np.zeros(total, np.uint8)
@@ -95,23 +102,23 @@ def _placed_by_coverage(corners, weights, count):  # type: ignore[no-untyped-def
     placed = np.empty(min(count, total), np.int64)
     best = 0
     for place in range(len(placed)):
-        # A gain only ever shrinks: once the greatest of the old ones is up to date, it is the greatest.
+        # A gain can only shrink: if the greatest stored gain is up to date, it is the greatest of all.
         while place > 0:
             best = _first_greatest(gain)
-            now = _gain(covers[best], covered, weights)
-            if now == gain[best]:
+            new_gain = _gain(covers[best], covered, weights)
+            if new_gain == gain[best]:
                 break
-            gain[best] = now
+            gain[best] = new_gain
         placed[place] = best
         gain[best] = -1
-        for other in range(total):
-            covered[other] = max(covered[other], covers[best, other])
+        for target in range(total):
+            covered[target] = max(covered[target], covers[best, target])
     return placed
 
 
 @cached_njit(nogil=True, error_model="numpy")
 def _coverage(corners):  # type: ignore[no-untyped-def]
-    """How well each of R boxes, given by corners [4,R], covers each: [R,R] uint8 from 0 to _FULLY."""
+    """Return how well each of R boxes, given by corners [4,R], covers each: [R,R] uint8 from 0 to _FULLY."""
     total = corners.shape[1]
     covers = np.empty((total, total), np.uint8)
     for box in range(total):
@@ -122,7 +129,10 @@ def _coverage(corners):  # type: ignore[no-untyped-def]
 
 @cached_njit(nogil=True, error_model="numpy")
 def _write_coverage(covers, left, top, right, bottom, x1, y1, x2, y2):  # type: ignore[no-untyped-def]
-    """Write how well one box covers each of R. Without branches, so that many are worked out at once."""
+    """Write into ``covers`` [R] how well one box covers each of R boxes.
+
+    The loop has no branches, so that many boxes are done at once.
+    """
     nothing, fully = np.float32(0), np.float32(_FULLY)
     slope = np.float32(_FULLY / (_COVERED - _FOUND))
     least = np.float32(_FULLY * _FOUND / (_COVERED - _FOUND))
@@ -137,11 +147,11 @@ def _write_coverage(covers, left, top, right, bottom, x1, y1, x2, y2):  # type: 
 
 @cached_njit(nogil=True)
 def _gain(covers, covered, weights):  # type: ignore[no-untyped-def]
-    """What a box would add to the weighted coverage."""
+    """Return how much a box would add to the weighted coverage."""
     total = np.int32(0)
-    for other in range(len(covers)):
-        more = np.int32(covers[other]) - np.int32(covered[other])
-        total += weights[other] * max(np.int32(more), np.int32(0))
+    for target in range(len(covers)):
+        more = np.int32(covers[target]) - np.int32(covered[target])
+        total += weights[target] * max(np.int32(more), np.int32(0))
     return total
 
 

@@ -66,15 +66,15 @@ def selective_search(
     max_boxes: int | None = None,
     threads: int = 1,
 ) -> Proposals:
-    """Boxes that may hold an object, best first, the first of them the whole picture.
+    """Propose boxes that may hold an object, best first; the first is the whole image.
 
-    ``image`` [H,W,3] is RGB uint8. Work is done on a copy whose longer side is at most MAX_SIDE pixels, so
-    the time is bounded however large the picture (the log says so at level INFO); boxes are in pixels of the
-    original, distinct, and of at least MIN_SIDE pixels a side in the copy.
-    ``mode`` says how many hierarchies are built: 1, 8 or 80. ``superpixel_scale`` multiplies the size of
-    superpixels: 2 halves the number of boxes (GoogLeNet, arXiv 1409.4842, section 8). ``max_boxes`` keeps
-    that many of the best. ``threads`` work on the picture, 1 being the caller's own. The same picture always
-    gives the same boxes in the same order, with any number of threads.
+    ``image`` is RGB, uint8 [H,W,3]. The search runs on a copy whose longer side is at most MAX_SIDE pixels,
+    so that the time is bounded for images of any size (this is logged at level INFO). The boxes are distinct,
+    in pixels of the original, and have sides of at least MIN_SIDE pixels in the copy. ``mode`` sets how many
+    hierarchies are built: 1, 8 or 80. ``superpixel_scale`` multiplies the size of superpixels: 2 halves the
+    number of boxes (GoogLeNet, arXiv 1409.4842, section 8). ``max_boxes`` keeps only the best. ``threads`` is
+    the number of threads; with 1 the caller's own does the work. The same image always gives the same boxes
+    in the same order, with any number of threads.
 
     Raises ParameterError for an image of another shape or type and for settings outside their range.
     """
@@ -83,27 +83,27 @@ def selective_search(
     recipe = RECIPES[mode]
     work = _working_copy(image)
 
-    def looked_at(space: str) -> _View:
+    def view_of(space: str) -> _View:
         planes = COLOUR_SPACES[space](work)
         return _View(planes, pixel_graph(planes), slopes(planes))
 
-    def grouped(view_and_scale: tuple[_View, float]) -> list[NDArray[np.int32]]:
+    def boxes_of_strategies(view_and_scale: tuple[_View, float]) -> list[NDArray[np.int32]]:
         view, scale = view_and_scale
         k = scale * superpixel_scale
         labels, count = superpixels(view.graph, k, min_size=round(k))
         segments = describe(view.planes, view.slopes, labels, count)
         return [group(segments, strategy).boxes for strategy in recipe.strategies]
 
-    views = _mapped(looked_at, recipe.spaces, threads)
-    found = _mapped(grouped, list(product(views, recipe.scales)), threads)
-    hierarchies = [boxes for hierarchies_of_scale in found for boxes in hierarchies_of_scale]
+    views = _mapped(view_of, recipe.spaces, threads)
+    boxes_by_view = _mapped(boxes_of_strategies, list(product(views, recipe.scales)), threads)
+    hierarchies = [boxes for boxes_by_strategy in boxes_by_view for boxes in boxes_by_strategy]
     boxes = rank_boxes(hierarchies, MIN_SIDE)[:max_boxes]
     return Proposals.of(_in_pixels_of(image, work, boxes), Source.SELECTIVE_SEARCH)
 
 
 @dataclass(frozen=True)
 class _View:
-    """A picture in one colour space, and what all scales have in common."""
+    """An image in one colour space, with what all scales share."""
 
     planes: Planes
     graph: PixelGraph
@@ -111,7 +111,7 @@ class _View:
 
 
 def _mapped(function: Callable[[Item], Result], items: Sequence[Item], threads: int) -> list[Result]:
-    """The results for all items, in their order; at most ``threads`` at a time."""
+    """Return the function's results for all items, in their order, with at most ``threads`` at a time."""
     if threads == 1 or len(items) == 1:
         return [function(item) for item in items]
     with ThreadPoolExecutor(min(threads, len(items))) as pool:
@@ -132,15 +132,15 @@ def _check_settings(mode: str, superpixel_scale: float, max_boxes: int | None, t
 
 
 def _working_copy(image: Pixels) -> Pixels:
-    """The image in one piece of memory, made smaller if a side is over MAX_SIDE."""
+    """Return the image as a contiguous array, made smaller if a side is over MAX_SIDE pixels."""
     height, width = image.shape[:2]
     shrink = MAX_SIDE / max(height, width)
     if shrink >= 1:
         return np.ascontiguousarray(image)
     size = (max(1, round(width * shrink)), max(1, round(height * shrink)))
     _log.info("a picture of %d x %d pixels is searched at %d x %d", width, height, *size)
-    # Halving is many times as fast as the last step, and as good. An odd line at the border is dropped: it
-    # is less than half a pixel of the copy.
+    # Halving is many times as fast as the last step, with the same quality. An odd row or column at the
+    # border is dropped: it is less than half a pixel of the copy.
     while min(image.shape[:2]) >= 2 * MAX_SIDE:
         height, width = image.shape[0] // 2, image.shape[1] // 2
         image = np.asarray(

@@ -1,11 +1,11 @@
-"""The first segmentation of a picture, into superpixels.
+"""The segmentation of an image into superpixels, with which selective search begins.
 
 Felzenszwalb and Huttenlocher, "Efficient Graph-Based Image Segmentation", IJCV 2004: pixels are joined along
-the edges of the picture's 8-neighbour grid, least difference first, as long as the edge is no stronger than
-what both sides already hold inside plus a tolerance of ``k / size``.
+the edges of the image's 8-neighbour grid, least difference first, as long as the edge is no stronger than
+the internal difference of both sides plus a tolerance of ``k / size``.
 
 All arithmetic is on whole numbers, so segments do not depend on the machine. Letters for shapes: C channels,
-H, W the picture's height and width, E its edges, S segments, L levels of strength.
+H, W the image's height and width, E its edges, S segments, L levels of strength.
 """
 
 from dataclasses import dataclass
@@ -21,23 +21,23 @@ from detector.proposals.selective_search.union_find import joined_pixels
 # exp(-x^2 / (2 * 0.8^2)) in 256ths. Products of bytes with two such kernels stay below 2^24, where float32
 # holds every whole number: OpenCV's filter is exact, in whatever order it adds.
 _GAUSSIAN = np.array([6, 58, 128, 58, 6], dtype=np.float32)
-_SMOOTH_LEVEL = 256 * 256  # a grey level, once it went through both
+_SMOOTH_LEVEL = 256 * 256  # a grey level after the filters of rows and columns
 
 # Differences of colour are counted in 64ths of a grey level. Fewer levels sort faster and, as equal edges
-# are in the order of the picture's lines, keep the memory that follows one another close together.
+# are in the order of the image's rows, keep accesses to memory close together.
 _LEVEL = 64
 _LEVELS = int(255 * 3**0.5 * _LEVEL) + 1
 
-# Beyond this k times _LEVEL no longer fits 31 bits beside a strength; a k of as many pixels as any picture
-# here has already joins them all.
+# Beyond this k times _LEVEL no longer fits 31 bits beside a strength; a k of as many pixels as any image
+# here has joins them all already.
 _MOST_TOLERANCE = (1 << 31) - 1 - _LEVELS
 
 
 @dataclass(frozen=True)
 class PixelGraph:
-    """The edges of a picture [H,W] from the least colour difference to the greatest.
+    """The edges of an image [H,W], from the least colour difference to the greatest.
 
-    order [E] int32 counts edges as ``4 * pixel + direction`` (to the right, below, below right, above right);
+    order [E] int32 holds edges as ``4 * pixel + direction`` (to the right, below, below right, above right);
     those of strength s, in 64ths of a grey level, are at start[s] up to start[s + 1]; start [L+1] int32. One
     graph serves every scale k.
     """
@@ -49,7 +49,7 @@ class PixelGraph:
 
 
 def pixel_graph(planes: Planes) -> PixelGraph:
-    """Edges between all neighbouring pixels of a colour space's planes [C,H,W], smoothed by sigma 0.8.
+    """Build the graph of all neighbouring pixels of planes, uint8 [C,H,W], smoothed by sigma 0.8.
 
     One plane stands for three equal ones.
     """
@@ -62,9 +62,10 @@ def pixel_graph(planes: Planes) -> PixelGraph:
 
 
 def superpixels(graph: PixelGraph, k: float, min_size: int) -> tuple[NDArray[np.int32], int]:
-    """Segments of a picture: labels [H,W] int32, counted in the order of their first pixel, and how many.
+    """Segment an image into superpixels. Returns labels [H,W] int32 and the number of superpixels.
 
-    ``k`` is the tolerance in grey levels times pixels; segments of fewer than ``min_size`` pixels are joined
+    Labels count from 0 in the order of the superpixels' first pixels.
+    ``k`` is the tolerance in grey levels times pixels. Segments of fewer than ``min_size`` pixels are joined
     to the neighbour they differ least from.
     """
     tolerance = min(int(k * _LEVEL), _MOST_TOLERANCE)
@@ -75,7 +76,10 @@ def superpixels(graph: PixelGraph, k: float, min_size: int) -> tuple[NDArray[np.
 
 @cached_njit(nogil=True)
 def _edge_strengths(smooth):  # type: ignore[no-untyped-def]
-    """Colour differences [4,H,W] uint16 of pixels with their neighbours; none is written beyond a border."""
+    """Return the colour differences [4,H,W] uint16 between pixels and their neighbours.
+
+    Entries for neighbours beyond the border are not set.
+    """
     channels, height, width = smooth.shape
     strength = np.empty((4, height, width), np.uint16)
     # One plane stands for three: each adds its square.
@@ -99,7 +103,10 @@ def _edge_strengths(smooth):  # type: ignore[no-untyped-def]
 
 @cached_njit(nogil=True)
 def _sorted_edges(strength, levels):  # type: ignore[no-untyped-def]
-    """Edges by strength, equal ones by line, then direction, then column, and where each strength starts."""
+    """Return the edges sorted by strength, and the index where each strength starts.
+
+    Equally strong edges are in the order of row, then direction, then column.
+    """
     _, height, width = strength.shape
     start = np.zeros(levels + 1, np.int32)
     for direction in range(4):
@@ -110,7 +117,7 @@ def _sorted_edges(strength, levels):  # type: ignore[no-untyped-def]
                 start[strength[direction, y, x] + 1] += 1
     for level in range(levels):
         start[level + 1] += start[level]
-    place = start.copy()
+    position = start.copy()
     order = np.empty(start[levels], np.int32)
     for y in range(height):
         for direction in range(4):
@@ -119,6 +126,6 @@ def _sorted_edges(strength, levels):  # type: ignore[no-untyped-def]
             if 0 <= y + dy < height:
                 for x in range(width - dx):
                     level = strength[direction, y, x]
-                    order[place[level]] = (y * width + x) * 4 + direction
-                    place[level] += 1
+                    order[position[level]] = (y * width + x) * 4 + direction
+                    position[level] += 1
     return order, start

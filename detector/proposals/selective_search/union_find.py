@@ -2,28 +2,28 @@
 
 Felzenszwalb and Huttenlocher, IJCV 2004, algorithm 1, on a forest of disjoint sets. Most edges change
 nothing: they lie inside a segment, or beside one that cannot grow any more (all later edges are stronger than
-its limit too). Which ones is not predictable, and a processor loses more time on a branch that it guesses
-wrong than on the work behind it. So edges are first sifted block by block without branches, and only those
-that may join two segments are looked at one by one.
+its limit too). A processor cannot predict which ones, and a mispredicted branch costs more time than the work
+behind it. So edges are first sifted block by block without branches, and only those that may join two
+segments are looked at one by one.
 """
 
 import numpy as np
 
 from detector.proposals.jit_cache import cached_njit
 
-# Small enough that what the sieve saw is seldom out of date, large enough for the sieve to run.
+# Small enough that the sieve's view of the segments is seldom out of date, large enough for long loops.
 _BLOCK = 128
 
-# The limit of a pixel that is no longer the root of a segment: the sieve must not take it for a full one.
+# The limit of a pixel that is no longer a root: the sieve must not take its segment for one that cannot grow.
 _NO_ROOT = (1 << 31) - 1
 
 
 @cached_njit(nogil=True, error_model="numpy")
 def joined_pixels(order, start, height, width, tolerance, min_size):  # type: ignore[no-untyped-def]
-    """Labels [H*W] int32 of the segments, counted in the order of their first pixel, and their number.
+    """Return labels [H*W] int32 of the segments, in the order of their first pixel, and their number.
 
     order and start are a PixelGraph's; tolerance is in its levels of strength times pixels, below 2^31 less
-    the number of levels.
+    the number of levels. Segments below min_size pixels are joined to a neighbour.
     """
     pixels = height * width
     step = np.array([1, width, width + 1, 1 - width], np.int32)
@@ -36,14 +36,14 @@ def joined_pixels(order, start, height, width, tolerance, min_size):  # type: ig
 
     for strength in range(len(start) - 1):
         for begin in range(start[strength], start[strength + 1], _BLOCK):
-            left = 0
+            kept = 0
             for i in range(begin, min(begin + _BLOCK, start[strength + 1])):
                 p, q = _ends(order[i], step)
                 a = np.uint32(parent[np.uint32(parent[p])])
                 b = np.uint32(parent[np.uint32(parent[q])])
-                sifted[left] = order[i]
-                left += (a != b) & (min(limit[a], limit[b]) >= strength)
-            for i in range(left):
+                sifted[kept] = order[i]
+                kept += (a != b) & (min(limit[a], limit[b]) >= strength)
+            for i in range(kept):
                 p, q = _ends(sifted[i], step)
                 a, b = _root(parent, p), _root(parent, q)
                 if a != b and min(limit[a], limit[b]) >= strength:
@@ -53,46 +53,46 @@ def joined_pixels(order, start, height, width, tolerance, min_size):  # type: ig
                     limit[b] = _NO_ROOT
                     parent[p] = parent[q] = a
 
-    # What stayed too small joins along the first of its edges to elsewhere.
+    # Segments that stayed too small are joined along the weakest edge that leaves them.
     small = np.empty(pixels, np.uint8)
     for pixel in range(pixels):
         small[pixel] = size[_root(parent, np.uint32(pixel))] < min_size
     shape = (height, width)
     useful = _leaving_small(parent.reshape(shape), small.reshape(shape)).reshape(pixels)
     for begin in range(0, len(order), _BLOCK):
-        left = 0
+        kept = 0
         for i in range(begin, min(begin + _BLOCK, len(order))):
-            sifted[left] = order[i]
-            left += (useful[np.uint32(order[i] >> 2)] >> np.uint8(order[i] & 3)) & 1
-        for i in range(left):
+            sifted[kept] = order[i]
+            kept += (useful[np.uint32(order[i] >> 2)] >> np.uint8(order[i] & 3)) & 1
+        for i in range(kept):
             p, q = _ends(sifted[i], step)
             a, b = _root(parent, p), _root(parent, q)
             if a != b and min(size[a], size[b]) < min_size:
                 _joined(parent, size, a, b)
 
     labels = np.empty(pixels, np.int32)
-    name = np.full(pixels, -1, np.int32)
+    label_of = np.full(pixels, -1, np.int32)
     count = 0
     for pixel in range(pixels):
         root = _root(parent, np.uint32(pixel))
-        if name[root] < 0:
-            name[root] = count
+        if label_of[root] < 0:
+            label_of[root] = count
             count += 1
-        labels[pixel] = name[root]
+        labels[pixel] = label_of[root]
     return labels, count
 
 
 @cached_njit(nogil=True, error_model="numpy")
 def _ends(edge, step):  # type: ignore[no-untyped-def]
-    """The two pixels of an edge."""
+    """Return the two pixels of an edge."""
     pixel = edge >> 2
     return np.uint32(pixel), np.uint32(pixel + step[np.uint32(edge & 3)])
 
 
 @cached_njit(nogil=True, error_model="numpy")
 def _root(parent, pixel):  # type: ignore[no-untyped-def]
-    """The root of a pixel's segment, which becomes the pixel's parent."""
-    # Most are a step or two away: the first two are taken without a look at where they lead.
+    """Return the root of a pixel's segment, and make it the pixel's parent."""
+    # Most roots are one or two steps away: the first two steps are taken without a check.
     root = np.uint32(parent[np.uint32(parent[pixel])])
     above = np.uint32(parent[root])
     while above != root:
@@ -104,9 +104,9 @@ def _root(parent, pixel):  # type: ignore[no-untyped-def]
 
 @cached_njit(nogil=True, error_model="numpy")
 def _joined(parent, size, a, b):  # type: ignore[no-untyped-def]
-    """The root of two roots' joint segment, the larger one's, and the one that ceased to be a root."""
+    """Join the segments of two roots. Returns the larger one's root, which is kept, and the other."""
     keep = a if size[a] >= size[b] else b
-    drop = np.uint32(a ^ b ^ keep)  # the other one; a swap would be a branch
+    drop = np.uint32(a ^ b ^ keep)  # the other root; a swap would be a branch
     parent[drop] = keep
     size[keep] += size[drop]
     return keep, drop
@@ -114,20 +114,20 @@ def _joined(parent, size, a, b):  # type: ignore[no-untyped-def]
 
 @cached_njit(nogil=True, error_model="numpy")
 def _leaving_small(root, small):  # type: ignore[no-untyped-def]
-    """Which of a pixel's four edges lead from or to a small segment, from or to another: bits [H,W] uint8."""
+    """Return bits, uint8 [H,W]: which of a pixel's four edges join two segments, at least one small."""
     height, width = root.shape
     useful = np.zeros((height, width), np.uint8)
     for direction in range(4):
         dx = 0 if direction == 1 else 1
         dy = 0 if direction == 0 else (-1 if direction == 3 else 1)
-        here, there = slice(0, width - dx), slice(dx, width)
+        columns, neighbour_columns = slice(0, width - dx), slice(dx, width)
         for y in range(max(0, -dy), height - max(0, dy)):
             _mark_leaving_small(
-                useful[y, here],
-                root[y, here],
-                root[y + dy, there],
-                small[y, here],
-                small[y + dy, there],
+                useful[y, columns],
+                root[y, columns],
+                root[y + dy, neighbour_columns],
+                small[y, columns],
+                small[y + dy, neighbour_columns],
                 np.uint8(1 << direction),
             )
     return useful
@@ -135,7 +135,10 @@ def _leaving_small(root, small):  # type: ignore[no-untyped-def]
 
 @cached_njit(nogil=True, error_model="numpy")
 def _mark_leaving_small(useful, root, other_root, small, other_small, bit):  # type: ignore[no-untyped-def]
-    """One line and direction. Without branches, so that many pixels are done at once."""
+    """Set ``bit`` for the edges of one row and direction that join two segments, at least one of them small.
+
+    The loop has no branches, so that many pixels are done at once.
+    """
     for x in range(len(useful)):
         leaves = root[x] != other_root[x] and (small[x] | other_small[x]) != 0
         useful[x] = np.uint8(useful[x] | (bit if leaves else np.uint8(0)))
