@@ -27,6 +27,7 @@ def animation(pixels: np.ndarray) -> bytes:
     return buffer.getvalue()
 
 
+@pytest.mark.exhaustive
 def test_one_picture_in_every_way_gives_the_same(
     client: httpx.Client, image: bytes, animation: bytes
 ) -> None:

@@ -181,6 +181,7 @@ CIRCUMSTANCES = [
 ORDERS = [order for order in permutations(EVENTS, 3) if any(one.startswith("SIGHUP") for one in order)]
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("number", range(len(CIRCUMSTANCES)))
 def test_every_order_of_events(path: Path, number: int) -> None:
     """Three of five events in every order: one worker each remains, and the last SIGHUP was not forgotten.

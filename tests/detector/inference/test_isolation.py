@@ -187,6 +187,7 @@ def found_state() -> list[Any]:
     ]
 
 
+@pytest.mark.exhaustive
 @pytest.mark.filterwarnings("ignore:Anomaly Detection")
 @pytest.mark.parametrize("state", ["nothing", *STATES])
 def test_the_caller_s_settings_change_nothing_and_stay(

@@ -348,6 +348,7 @@ def test_a_file_without_a_digest_is_read_but_not_verified(multibox_path: Path, t
         verify_checkpoint(path)
 
 
+@pytest.mark.exhaustive
 def test_any_edit_of_the_metadata_is_told(multibox_path: Path, tmp_path: Path) -> None:
     """A digit or a letter anywhere: whatever the JSON says afterwards, it is not what was written."""
     data = multibox_path.read_bytes()

@@ -101,6 +101,7 @@ def test_all_stages_can_train_and_side_classifiers_are_not_kept(
         )
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize(
     ("frozen_through", "kept"),
     [
