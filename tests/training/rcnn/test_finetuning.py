@@ -172,6 +172,7 @@ def test_unusable_input_is_named(
     assert not (tmp_path / "detector.safetensors").exists()
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("what", ["another seed", "other weights to start from"])
 def test_another_runs_state_is_refused(
     data: Path, init_path: Path, learnt: Path, cache: Path, tmp_path: Path, what: str

@@ -92,6 +92,7 @@ def columns(batch: RegionBatch) -> np.ndarray:
     return table[np.lexsort(np.nan_to_num(table.round(3)).T)]
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("room", [1.0, 0.0], ids=["cached", "streamed"])
 def test_shares_make_up_the_minibatch(builder: DataLoaderBuilder, mixed: Mix, room: float) -> None:
     """Each region is with one of three processes; which minibatch it is hangs on its number alone."""
