@@ -136,7 +136,9 @@ def _save(target: Path, checkpoint: Checkpoint, precision: Precision) -> None:
 def _head(spec: MultiBoxSpec | None) -> str:
     if spec is None:
         return "no"
-    return f"{len(spec.anchors())} priors, reads {' and '.join(spec.stages)}, input {spec.size}x{spec.size}"
+    shapes = sum(len(grid.sides) for grid in spec.grids)
+    scales = " and ".join(map(str, spec.image.scales))
+    return f"{shapes} shapes of priors, reads {' and '.join(spec.stages)}, images at {scales} pixels"
 
 
 def _scoring(scoring: Scoring) -> str:

@@ -9,6 +9,7 @@ from dataclasses import replace
 from detector.errors import CheckpointError, ParameterError
 from detector.inference.ensemble import Ensemble, RegionPrediction, average
 from detector.inference.executor import Executor, run_directly, without_callers_context
+from detector.inference.image_maps import ImageMaps, ImageNetwork
 from detector.inference.postprocess import (
     RegionScores,
     merge_refined,
@@ -23,7 +24,7 @@ from detector.io.decoding import ImageInput, check_several
 from detector.models.checkpoint import Checkpoint
 from detector.models.region_network import RegionNetwork
 from detector.options import MAX_DETECTIONS, SCORE_THRESHOLD, Profile
-from detector.proposals.multibox import MAX_BOXES, MultiBox, MultiBoxInference
+from detector.proposals.multibox import MAX_BOXES, MultiBox
 from detector.proposals.profiles import Proposer
 from detector.structures.boxes import Boxes
 from detector.structures.classes import ClassList
@@ -92,26 +93,35 @@ class Detector:
         self.max_proposals = max_proposals
         self.scoring = metadata.scoring if scoring is None else scoring
         self._preprocessing = metadata.preprocessing
-        shared = metadata.shared_maps
-        self._features: RegionFeatures = (
-            WarpedRegions(networks, metadata.preprocessing, batch=batch, compile=compile)
-            if shared is None
-            else SharedRegions(networks, metadata.preprocessing, shared, batch=batch, compile=compile)
+        proposing = next(
+            (i for i, member in enumerate(ensemble.members) if member.multibox is not None), None
         )
+        head = None if proposing is None else ensemble.members[proposing].multibox
+        shared, maps = metadata.shared_maps, None
+        self._features: RegionFeatures
+        if shared is None:
+            self._features = WarpedRegions(networks, metadata.preprocessing, batch=batch, compile=compile)
+        else:
+            heads = {proposing: head} if head is not None and head.spec.image == shared.image else {}
+            regions = SharedRegions(
+                networks, metadata.preprocessing, shared, heads=heads, batch=batch, compile=compile
+            )
+            self._features = regions
+            maps = regions.maps_of_member(proposing) if heads else None
+        multibox = None
+        if head is not None:
+            if maps is None:
+                network = ImageNetwork(networks[proposing].backbone.features, head=head)
+                maps = ImageMaps(network, head.spec.image, metadata.preprocessing)
+            multibox = MultiBox(head.spec, maps, metadata.preprocessing)
+        self._proposer = Proposer(metadata.preprocessing, multibox, searches_small=shared is not None)
+        self.profile = self._proposer.check_profile(profile)
         self._moves_boxes = any(network.box_head is not None for network in networks)
         if self.scoring.fit_power and any(network.fit_head is None for network in networks):
             raise ParameterError(
                 f"{self.name} has no fit head to weigh scores by: use a Scoring with fit_power=0, or train "
                 "one with `detector train`"
             )
-        multibox = None
-        for member in ensemble.members:
-            if member.multibox is not None:
-                network = MultiBoxInference(member.backbone.features, member.multibox)
-                multibox = MultiBox(network, metadata.preprocessing)
-                break
-        self._proposer = Proposer(metadata.preprocessing, multibox, searches_small=shared is not None)
-        self.profile = self._proposer.check_profile(profile)
 
     @property
     def has_multibox(self) -> bool:

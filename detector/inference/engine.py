@@ -6,7 +6,7 @@ Letters for shapes: R rows of a batch, one crop each; S the side of a crop in pi
 import copy
 import logging
 from collections.abc import Callable, Sequence
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -32,15 +32,22 @@ class InferenceNetwork(nn.Module):
     classes, and they cost nothing.
     """
 
-    def __init__(self, trunk: nn.Module, heads: Callable[[Tensor], Outputs]) -> None:
-        """``heads`` turns what ``trunk`` gives for R crops, in float32, into named tensors of R rows."""
+    def __init__(self, trunk: nn.Module, heads: Callable[[Any], Outputs]) -> None:
+        """``heads`` turns what ``trunk`` gives for R crops, a tensor or several by name, in float32, into
+        named tensors of R rows."""
         super().__init__()
         self.trunk = trunk
         self.heads = heads
 
     def forward(self, crops: Tensor) -> Outputs:
         """Crops [R,3,S,S] in the trunk's precision -> named tensors of R rows, float32."""
-        return self.heads(self.trunk(crops).float())
+        return self.heads(_in_float32(self.trunk(crops)))
+
+
+def _in_float32(maps: Tensor | dict[str, Tensor]) -> Tensor | dict[str, Tensor]:
+    if isinstance(maps, dict):
+        return {name: value.float() for name, value in maps.items()}
+    return maps.float()
 
 
 N = TypeVar("N", bound=InferenceNetwork)
@@ -105,7 +112,7 @@ class Engine:
         crops = self._filled_up(crops)
         trunk = self._whole_batch if len(crops) == self.batch else self._network.trunk
         maps = trunk(crops.to(self._dtype, memory_format=torch.channels_last))
-        outputs = self._network.heads(maps.float())
+        outputs = self._network.heads(_in_float32(maps))
         outputs = {name: column[:rows] for name, column in outputs.items()}
         return RunningBatch(outputs, self.device, keep=self._keep_on_device)
 

@@ -5,19 +5,19 @@ Both predict the same outputs from the same arguments; a checkpoint says which o
 for. Letters for shapes: R regions, M members of an ensemble, K channels of maps.
 """
 
-from collections.abc import Sequence
-from functools import partial
+from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from detector.inference.engine import Engine, InferenceNetwork, Outputs
 from detector.inference.ensemble import RegionEnsemble, RegionPrediction, count_shared_stages
-from detector.inference.executor import Executor, ForwardRequest, Priority
+from detector.inference.executor import Executor
+from detector.inference.image_maps import ImageMaps, ImageNetwork, MapsAtScale
 from detector.inference.region_crops import ImageView, Preprocessing, add_context
-from detector.inference.shared_maps import SharedMaps, align, scale_image, stages_through
+from detector.inference.shared_maps import SharedMaps, align, stages_through
+from detector.models.multibox_head import MultiBoxHead
 from detector.models.region_network import RegionNetwork
 from detector.structures.boxes import Boxes, flip
 
@@ -77,75 +77,61 @@ class SharedRegions:
         preprocessing: Preprocessing,
         settings: SharedMaps,
         *,
+        heads: Mapping[int, MultiBoxHead] | None = None,
         batch: int | None = None,
         compile: bool = False,
     ) -> None:
         """Take networks that have their stages through ``settings.stage`` in common or not.
 
+        ``heads`` are MultiBox heads, by the number of the network whose maps they read, at the same scales.
         ``batch`` and ``compile`` are those of :class:`detector.inference.engine.Engine`, for the regions.
         Raises ParameterError where the trunk has no such stage.
         """
         self._preprocessing, self._settings = preprocessing, settings
         names = [name for name, _ in networks[0].backbone.features.named_children()]
         cut = stages_through(names, settings.stage)
-        self._parts: list[tuple[Engine, RegionEnsemble, list[int]]] = []
+        self._parts: list[tuple[ImageMaps, RegionEnsemble, list[int]]] = []
         for members in _by_trunk(networks, cut):
             some = [networks[index] for index in members]
-            trunk = InferenceNetwork(some[0].backbone.features[:cut], _maps)
-            # Each scale of an image has a size of its own: a batch of one, and never filled up.
-            engine = Engine(trunk, batch=1, buckets=(), keep_on_device=True)
+            with_head = next((index for index in members if index in (heads or {})), None)
+            network = ImageNetwork(
+                networks[members[0] if with_head is None else with_head].backbone.features,
+                stage=settings.stage,
+                head=(heads or {})[with_head] if with_head is not None else None,
+            )
+            maps = ImageMaps(network, settings, preprocessing)
             ensemble = RegionEnsemble(some, first_stage=cut, batch=batch, compile=compile)
-            self._parts.append((engine, ensemble, members))
+            self._parts.append((maps, ensemble, members))
+
+    def maps_of_member(self, index: int) -> ImageMaps:
+        """Return the maker of the maps that a network's regions are cut out of."""
+        return next(maps for maps, _, members in self._parts if index in members)
 
     def prepare(self, view: ImageView, *, mirrored: bool, executor: Executor) -> None:
-        for engine, _, _ in self._parts:
+        for maps, _, _ in self._parts:
             for turned in (False, True)[: 1 + mirrored]:
-                self._maps_of(engine, view, executor, turned)
+                maps.of(view, mirrored=turned, executor=executor)
 
     def predict(
         self, view: ImageView, boxes: Boxes, *, whole: bool, mirrored: bool, executor: Executor
     ) -> list[RegionPrediction]:
         windows = _windows(view, boxes, self._preprocessing, whole=whole)
         predictions: dict[int, RegionPrediction] = {}
-        for engine, ensemble, members in self._parts:
-            make_plain = self._rows(engine, view, windows, executor, mirrored=False)
+        for maps, ensemble, members in self._parts:
+            make_plain = self._rows(maps.of(view, executor=executor), windows)
             make_mirrored = None
             if mirrored:
                 turned = flip(windows, view.pixels.shape[1])
-                make_mirrored = self._rows(engine, view, turned, executor, mirrored=True)
+                make_mirrored = self._rows(maps.of(view, mirrored=True, executor=executor), turned)
             outputs = ensemble.predict(
                 len(windows), make_plain, flip=mirrored, make_mirrored=make_mirrored, executor=executor
             )
             predictions.update(zip(members, outputs, strict=True))
         return [predictions[index] for index in sorted(predictions)]
 
-    def _rows(
-        self, engine: Engine, view: ImageView, windows: Boxes, executor: Executor, *, mirrored: bool
-    ) -> "_AlignedRows":
-        factors, maps = self._maps_of(engine, view, executor, mirrored)
-        return _AlignedRows(maps, windows, factors, self._settings, self._preprocessing.size)
-
-    def _maps_of(
-        self, engine: Engine, view: ImageView, executor: Executor, mirrored: bool
-    ) -> tuple[list[NDArray[np.float32]], list[Tensor]]:
-        """Return what :meth:`_look` gives, computed once for a view."""
-        look = partial(self._look, engine, view, executor, mirrored)
-        return view.keep((self, engine, mirrored), look)
-
-    def _look(
-        self, engine: Engine, view: ImageView, executor: Executor, mirrored: bool
-    ) -> tuple[list[NDArray[np.float32]], list[Tensor]]:
-        """Run the trunk over the image at every scale; return the factors and maps [1,K,h,w] of each."""
-        factors, maps = [], []
-        for scale in self._settings.scales:
-            image = scale_image(
-                view.pixels, scale, self._settings, self._preprocessing, engine.device, mirrored=mirrored
-            )
-            # Urgent: all regions of the image wait for it.
-            request = ForwardRequest(engine, 1, partial(_rows_of, image.pixels), Priority.URGENT)
-            factors.append(image.factors)
-            maps.append(executor(request)["maps"])
-        return factors, maps
+    def _rows(self, maps: Sequence[MapsAtScale], windows: Boxes) -> "_AlignedRows":
+        factors, cells = [part.factors for part in maps], [part.outputs["maps"] for part in maps]
+        return _AlignedRows(cells, windows, factors, self._settings, self._preprocessing.size)
 
 
 class _AlignedRows:
@@ -184,11 +170,3 @@ def _windows(view: ImageView, boxes: Boxes, preprocessing: Preprocessing, *, who
     """Return the windows of boxes with context in the view's pixels, and last that of the whole image."""
     windows = add_context(boxes * view.factors, preprocessing)
     return np.concatenate([windows, view.whole]) if whole else windows
-
-
-def _rows_of(rows: Tensor, first: int, last: int) -> Tensor:
-    return rows[first:last]
-
-
-def _maps(maps: Tensor) -> Outputs:
-    return {"maps": maps}

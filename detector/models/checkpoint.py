@@ -9,13 +9,15 @@ import torch
 from torch import Tensor, nn
 
 from detector.errors import CheckpointError, ParameterError
-from detector.inference.shared_maps import STRIDE, SharedMaps, stages_through
+from detector.inference.image_maps import ImageTrunk
+from detector.inference.image_scales import STRIDE
+from detector.inference.shared_maps import SharedMaps, stages_through
 from detector.io.terminal_text import one_line, printable
 from detector.models.backbone import Backbone
 from detector.models.checkpoint_file import read_file, read_header, write_file
 from detector.models.googlenet import GoogLeNet
 from detector.models.metadata import Metadata
-from detector.models.multibox_head import MultiBoxHead, MultiBoxNetwork
+from detector.models.multibox_head import MultiBoxHead
 from detector.models.region_network import RegionNetwork
 from detector.models.torchvision_googlenet import TorchvisionGoogLeNet
 
@@ -188,8 +190,7 @@ def _check_forward(
             network.eval().logits(torch.empty(1, 3, size, size))
         if multibox is not None:
             backbone = network.backbone if isinstance(network, RegionNetwork) else network
-            size = multibox.spec.size
-            MultiBoxNetwork(backbone.features, multibox)(torch.empty(1, 3, size, size))
+            _check_multibox(backbone, multibox)
 
 
 def _check_shared(network: RegionNetwork, settings: SharedMaps) -> None:
@@ -203,6 +204,16 @@ def _check_shared(network: RegionNetwork, settings: SharedMaps) -> None:
     if maps.shape[2] != 8:
         raise ParameterError(f"the stages through {settings.stage} have no stride of {STRIDE} pixels")
     network.heads(features[cut:](maps.new_empty(1, maps.shape[1], settings.size, settings.size)))
+
+
+def _check_multibox(backbone: Backbone, head: MultiBoxHead) -> None:
+    """Run a head on the maps of an image. Raises ParameterError for outputs of other cells than its grids
+    have, RuntimeError for sizes that do not fit."""
+    side = 8 * STRIDE
+    outputs = ImageTrunk(backbone.features, None, head)(torch.empty(1, 3, side, side))["multibox"]
+    anchors = head.spec.anchors((side // 8, side // 8), (side // STRIDE, side // STRIDE))
+    if outputs.shape[1] != len(anchors):
+        raise ParameterError(f"a MultiBox head of {outputs.shape[1]} outputs has {len(anchors)} anchors")
 
 
 def _check_finite(tensors: Mapping[str, Tensor], path: Path) -> None:

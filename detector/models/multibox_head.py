@@ -2,7 +2,8 @@
 
 Erhan et al., "Scalable Object Detection using Deep Neural Networks" (CVPR 2014): a confidence and box offsets
 for each of K anchors (there: priors). The convolutional form is that of Szegedy et al., "Scalable,
-High-Quality Object Detection" (arXiv 1412.1441): the anchors lie on grids of several pitches. Letters for
+High-Quality Object Detection" (arXiv 1412.1441): the anchors lie on grids of several
+strides, at several scales of the image. Letters for
 shapes: N images.
 """
 
@@ -18,6 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from detector.errors import ParameterError
+from detector.inference.image_scales import ImageScales
 from detector.proposals.anchors import Grid
 from detector.structures.boxes import Boxes
 
@@ -29,7 +31,7 @@ SCALE = (0.1, 0.1, 0.2, 0.2)
 
 _WIDTH, _FINE_WIDTH, _GROUPS = 192, 64, 16
 
-_MOST = 1024  # channels, cells, pixels a side: far beyond any head, but bounds the memory
+_MOST = 1024  # channels, and pixels from cell to cell: far beyond any head, but bounds the memory
 
 
 @dataclass(frozen=True)
@@ -37,23 +39,30 @@ class MultiBoxSpec:
     """The specification of a head without its weights; part of the checkpoint's metadata.
 
     ``stages`` are the trunk's stages that are read, the first one for the finest grid, the second for all
-    others; ``channels`` are their numbers of channels. The image is stretched to ``size`` x ``size`` pixels.
-    ``grids`` carry the anchors, finest first; each after the second has half the cells of the one before,
-    rounded up.
+    others; ``channels`` are their numbers of channels. ``image`` says at which scales the image is seen: the
+    head reads the maps of each. ``grids`` carry the anchors, finest first; each after the second has half the
+    cells of the one before, rounded up.
     """
 
     stages: tuple[str, str]
     channels: tuple[int, int]
-    size: int
+    image: ImageScales
     grids: tuple[Grid, ...]
 
-    def anchors(self) -> Boxes:
-        """Return all anchors [K,4] in pixels of the stretched image, in the order of the head's outputs."""
-        return np.concatenate([grid.boxes(self.size) for grid in self.grids])
+    def anchors(self, fine: tuple[int, int], coarse: tuple[int, int]) -> Boxes:
+        """Return all anchors [K,4] of an image, in pixels of the padded image at one scale.
+
+        ``fine`` and ``coarse`` are the heights and widths of the maps that are read. The order is that of
+        the head's outputs.
+        """
+        cells = [fine, coarse]
+        while len(cells) < len(self.grids):
+            cells.append(((cells[-1][0] + 1) // 2, (cells[-1][1] + 1) // 2))
+        return np.concatenate([grid.boxes(*size) for grid, size in zip(self.grids, cells, strict=True)])
 
     def as_json(self) -> dict[str, Any]:
         """Return the JSON object that :meth:`from_json` reads."""
-        grids = [{"cells": grid.cells, "sides": grid.sides.tolist()} for grid in self.grids]
+        grids = [{**vars(grid), "sides": grid.sides.tolist()} for grid in self.grids]
         return {**asdict(self), "grids": grids}
 
     @classmethod
@@ -63,22 +72,35 @@ class MultiBoxSpec:
         Raises KeyError or ValueError for an entry of which no head can be made; the message begins with the
         name of what is wrong.
         """
-        stages, channels, grid_list = (entry[name] for name in ("stages", "channels", "grids"))
+        if "size" in entry:
+            raise ValueError(
+                "multibox, a head of an older kind, which read a square image: train a new one with "
+                "`detector train multibox`"
+            )
+        stages, channels, image, grid_list = (
+            entry[name] for name in ("stages", "channels", "image", "grids")
+        )
         if not _is_pair(stages) or not all(isinstance(stage, str) for stage in stages):
             raise ValueError("stages, which must be two names")
         if not _is_pair(channels):
             raise ValueError("channels, which must be two numbers")
         (fine, coarse), (fine_channels, coarse_channels) = stages, channels
+        if not isinstance(image, dict) or image.keys() != {"scales", "long_side", "padding"}:
+            raise ValueError("image, which must be an object with scales, long_side and padding")
+        scales = tuple(image["scales"]) if isinstance(image["scales"], list) else image["scales"]
         if not isinstance(grid_list, list) or not all(isinstance(grid, dict) for grid in grid_list):
-            raise ValueError("grids, which must be a list of objects with cells and sides")
-        grids = tuple(Grid(_positive(grid["cells"], "cells"), _sides(grid["sides"])) for grid in grid_list)
+            raise ValueError("grids, which must be a list of objects with stride, first_centre and sides")
+        grids = tuple(
+            Grid(_positive(grid["stride"], "stride"), _offset(grid["first_centre"]), _sides(grid["sides"]))
+            for grid in grid_list
+        )
         if len(grids) < 2:
             raise ValueError("grids, of which two maps need at least two")
         for grid in grids:
             if not len(grid.sides) or not ((grid.sides > 0) & np.isfinite(grid.sides)).all():
                 raise ValueError("sides, which must be positive, and of one shape a grid at least")
         widths = _positive(fine_channels, "channels"), _positive(coarse_channels, "channels")
-        return cls((fine, coarse), widths, _positive(entry["size"], "size"), grids)
+        return cls((fine, coarse), widths, ImageScales(scales, image["long_side"], image["padding"]), grids)
 
 
 class MultiBoxHead(nn.Module):
@@ -109,8 +131,7 @@ class MultiBoxHead(nn.Module):
     def forward(self, fine: Tensor, coarse: Tensor) -> Tensor:
         """Predict [N,K,5], the objectness logit and whitened offsets, from maps at two depths.
 
-        With GoogLeNet at 224 pixels the maps are [N,480,28,28] and [N,832,14,14]. Raises ParameterError for
-        maps that do not fit the grids.
+        With GoogLeNet at 224 pixels the maps are [N,480,28,28] and [N,832,14,14]; any other size will do.
         """
         level = self.mix(self.reduce(coarse))  # N x 192 x 14 x 14
         above = F.interpolate(self.context(level), size=fine.shape[2:], mode="nearest")
@@ -118,11 +139,8 @@ class MultiBoxHead(nn.Module):
         levels = [self.mix_fine(detail), level]
         for down in self.down:
             levels.append(down(levels[-1]))  # N x 192 x 7 x 7, x 4 x 4
-        for grid, x in zip(self.spec.grids, levels, strict=True):
-            if x.shape[2] != grid.cells:
-                raise ParameterError(f"maps of {x.shape[2]} cells do not fit a grid of {grid.cells}")
         outputs = [
-            predict(x).permute(0, 2, 3, 1).reshape(len(x), -1, 5)  # N x cells*cells*shapes x 5
+            predict(x).permute(0, 2, 3, 1).reshape(len(x), -1, 5)  # N x h*w*shapes x 5
             for predict, x in zip(self.predict, levels, strict=True)
         ]
         return torch.cat(outputs, dim=1)
@@ -131,30 +149,6 @@ class MultiBoxHead(nn.Module):
 def objectness_and_offsets(output: Tensor) -> tuple[Tensor, Tensor]:
     """Split outputs [N,K,5] into objectness [N,K] in 0..1, and offsets [N,K,4] for ``boxes.decode``."""
     return output[..., 0].sigmoid(), output[..., 1:] * output.new_tensor(SCALE)
-
-
-class MultiBoxNetwork(nn.Module):
-    """A trunk up to the stages that a head reads, and the head: images [N,3,size,size] -> [N,K,5]."""
-
-    def __init__(self, features: nn.Sequential, head: MultiBoxHead) -> None:
-        """Cut the trunk after the stages that the head reads. Raises ParameterError if it lacks one."""
-        super().__init__()
-        self.stages = head.spec.stages
-        self.trunk = features[: stages_read(features, self.stages)]
-        self.head = head
-
-    def forward(self, images: Tensor) -> Tensor:
-        return self.head(*self.maps(images))
-
-    def maps(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the trunk's maps that the head reads, fine and coarse, for images [N,3,size,size]."""
-        x, maps = images, {}
-        for name, stage in self.trunk.named_children():
-            x = stage(x)
-            if name in self.stages:
-                maps[name] = x
-        fine, coarse = (maps[name] for name in self.stages)
-        return fine, coarse
 
 
 def stages_read(features: nn.Sequential, stages: Sequence[str]) -> int:
@@ -178,6 +172,12 @@ def _sides(value: object) -> NDArray[np.float32]:
         return np.array(value, np.float32).reshape(-1, 2)
     except (TypeError, ValueError, OverflowError) as error:
         raise ValueError("sides, which must be pairs of numbers") from error
+
+
+def _offset(value: object) -> float:
+    if not isinstance(value, int | float) or isinstance(value, bool) or not 0 <= value <= _MOST:
+        raise ValueError(f"first_centre, which must be a number in 0..{_MOST}")
+    return float(value)
 
 
 def _positive(number: object, what: str) -> int:

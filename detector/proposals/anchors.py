@@ -2,8 +2,8 @@
 
 Erhan et al., "Scalable Object Detection using Deep Neural Networks" (CVPR 2014), section 3, clusters the
 boxes of the training set. Szegedy et al., "Scalable, High-Quality Object Detection" (arXiv 1412.1441),
-section 3, makes the network convolutional: the same shapes at every cell of grids of several pitches. Letters
-for shapes: G ground truths, S shapes, K anchors. All boxes are in pixels of the network's square input.
+section 3, makes the network convolutional: the same shapes at every cell of grids of several strides. Letters
+for shapes: G ground truths, S shapes, K anchors. All boxes are in pixels of the padded image at one scale.
 """
 
 from collections.abc import Sequence
@@ -21,22 +21,28 @@ Sides = NDArray[np.float32]
 
 @dataclass(frozen=True, eq=False)
 class Grid:
-    """Anchors of ``cells`` x ``cells`` places, at each of them boxes of sides [S,2], smallest first."""
+    """Anchors at cells that are ``stride`` pixels apart, at each of them boxes of sides [S,2], smallest first.
 
-    cells: int
+    ``first_centre`` is how many pixels the centre of the first cell has from the edge.
+    """
+
+    stride: int
+    first_centre: float
     sides: Sides
 
     def __eq__(self, other: object) -> bool:
         # Left to the dataclass, arrays would be compared one by one and have no truth value.
         if not isinstance(other, Grid):
             return NotImplemented
-        return self.cells == other.cells and np.array_equal(self.sides, other.sides)
+        places = (self.stride, self.first_centre) == (other.stride, other.first_centre)
+        return places and np.array_equal(self.sides, other.sides)
 
-    def boxes(self, size: int) -> Boxes:
-        """Return anchors [cells*cells*S,4] of an input of ``size`` pixels: by row, by column, by shape."""
-        centre = (np.arange(self.cells, dtype=np.float32) + 0.5) * (size / self.cells)
-        y, x = np.meshgrid(centre, centre, indexing="ij")
-        centres = np.stack([x, y], axis=-1)[:, :, None]  # cells x cells x 1 x 2
+    def boxes(self, height: int, width: int) -> Boxes:
+        """Return the anchors [height*width*S,4] of so many cells: by row, by column, by shape."""
+        y, x = (
+            np.arange(cells, dtype=np.float32) * self.stride + self.first_centre for cells in (height, width)
+        )
+        centres = np.stack(np.meshgrid(x, y, indexing="xy"), axis=-1)[:, :, None]  # height x width x 1 x 2
         half = self.sides / 2
         return np.concatenate([centres - half, centres + half], axis=-1).reshape(-1, 4).astype(np.float32)
 
@@ -68,20 +74,20 @@ def cluster_sides(sides: Sides, count: int, *, seed: int = 0, rounds: int = 100)
     return shapes[np.argsort(shapes.prod(axis=1), kind="stable")]
 
 
-def place_on_grids(shapes: Sides, cells: Sequence[int], size: int) -> list[Grid]:
-    """Share shapes [S,2] out to grids of so many cells a side, each to the coarsest that is fine enough.
+def share_out(shapes: Sides, strides: Sequence[int]) -> list[Sides]:
+    """Share shapes [S,2] out to grids of these strides in pixels, finest first, each to the coarsest that is
+    fine enough.
 
-    A grid is fine enough for a shape whose geometric mean side is at least twice the pitch: wherever an
+    A grid is fine enough for a shape whose geometric mean side is at least twice the stride: wherever an
     object of that shape lies, some anchor is then less than a quarter of its side away. The finest grid takes
     what is too small for all. A grid that no shape suits gets the shape nearest to it, so that every level
     learns something.
 
     Raises ParameterError if there are fewer shapes than grids.
     """
-    if len(shapes) < len(cells):
-        raise ParameterError(f"{len(cells)} grids need at least as many shapes, got {len(shapes)}")
-    finest_first = sorted(cells, reverse=True)
-    pitch = np.array([size / count for count in finest_first])
+    if len(shapes) < len(strides):
+        raise ParameterError(f"{len(strides)} grids need at least as many shapes, got {len(shapes)}")
+    pitch = np.array(sorted(strides), np.float64)
     side = np.sqrt(shapes.prod(axis=1))
     level = np.maximum((side[:, None] >= 2 * pitch).sum(axis=1) - 1, 0)
     for index in range(len(pitch)):
@@ -89,7 +95,7 @@ def place_on_grids(shapes: Sides, cells: Sequence[int], size: int) -> list[Grid]
             shared = [shape for shape in range(len(shapes)) if (level == level[shape]).sum() > 1]
             if shared:
                 level[min(shared, key=lambda shape: abs(side[shape] - 2 * pitch[index]))] = index
-    return [Grid(count, shapes[level == index]) for index, count in enumerate(finest_first)]
+    return [shapes[level == index] for index in range(len(pitch))]
 
 
 def _spread_out(sides: Sides, count: int, rng: np.random.Generator) -> Sides:

@@ -1,23 +1,24 @@
 """MultiBox proposals: one pass of the network over the whole image says where objects may be.
 
 Erhan et al., "Scalable Object Detection using Deep Neural Networks" (CVPR 2014), as GoogLeNet used it (arXiv
-1409.4842, section 8). It costs what one region costs. Letters for shapes: K anchors, R proposals.
+1409.4842, section 8), at several scales of the image (Szegedy et al., arXiv 1412.1441). It reads the maps
+that regions are cut out of. Letters for shapes: K anchors, R proposals.
 """
 
-from dataclasses import replace
+from collections.abc import Sequence
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 from torchvision.ops import nms
 
 from detector.errors import ParameterError
-from detector.inference.engine import Engine, InferenceNetwork, Outputs
-from detector.inference.executor import Executor, ForwardRequest, Priority, run_directly
+from detector.inference.executor import Executor, run_directly
+from detector.inference.image_maps import ImageMaps, MapsAtScale
 from detector.inference.region_crops import ImageView, Preprocessing
 from detector.io.decoding import ImageInput
-from detector.models.multibox_head import MultiBoxHead, MultiBoxNetwork, objectness_and_offsets
+from detector.models.multibox_head import MultiBoxSpec
 from detector.proposals.selective_search.ranking import order_by_coverage
 from detector.structures.boxes import Boxes, clip, decode
 from detector.structures.proposals import Proposals, Source
@@ -36,31 +37,12 @@ _MIN_SIDE = 4.0
 _PARTS_OF_OBJECTNESS = 1 << 12
 
 
-class MultiBoxInference(InferenceNetwork):
-    """A MultiBox head and the stages of a trunk that it reads, the head in the trunk's precision.
-
-    Images [N,3,size,size] -> ``objectness`` [N,K] in 0..1, ``offsets`` [N,K,4].
-    """
-
-    def __init__(self, features: nn.Sequential, head: MultiBoxHead) -> None:
-        """Raises ParameterError if the trunk has no such stages as the head reads."""
-        super().__init__(MultiBoxNetwork(features, head), _outputs)
-        self.spec = head.spec
-
-
-def _outputs(output: Tensor) -> Outputs:
-    objectness, offsets = objectness_and_offsets(output)
-    return {"objectness": objectness, "offsets": offsets}
-
-
 class MultiBox:
-    """Proposes boxes of images with a network that it neither moves nor copies."""
+    """Proposes boxes of images from the trunk's maps of them at every scale."""
 
-    def __init__(self, network: MultiBoxInference, preprocessing: Preprocessing) -> None:
-        """``preprocessing`` is that of the detector, whose trunk the network reads."""
-        self.anchors = network.spec.anchors()
-        self._preprocessing = replace(preprocessing, size=network.spec.size, context=0)
-        self._engine = Engine(network)
+    def __init__(self, spec: MultiBoxSpec, maps: ImageMaps, preprocessing: Preprocessing) -> None:
+        """``spec`` is that of the head whose outputs ``maps`` makes, ``preprocessing`` the detector's."""
+        self._spec, self._maps, self._preprocessing = spec, maps, preprocessing
 
     def propose(
         self,
@@ -78,20 +60,23 @@ class MultiBox:
         if max_boxes < 1:
             raise ParameterError(f"max_boxes must be at least 1, got {max_boxes}")
         view = ImageView.of(image, self._preprocessing)
-        size, device = self._preprocessing.size, self._engine.device
-
-        def make_crop(first: int, last: int) -> Tensor:
-            """Stretch the whole image to the head's square input."""
-            return view.crops(view.whole[first:last], size, device)
-
-        # Urgent: without this one row nothing is known of where to look.
-        outputs = executor(ForwardRequest(self._engine, 1, make_crop, Priority.URGENT))
-        boxes, objectness = likeliest(self.anchors, outputs["offsets"][0], outputs["objectness"][0])
-        scale = np.array([view.width, view.height] * 2, np.float32) / np.float32(size)
-        boxes = clip(boxes * scale, view.width, view.height)
+        boxes, objectness = self._likeliest(self._maps.of(view, executor=executor))
+        boxes = clip(boxes / view.factors, view.width, view.height)
         kept = without_near_duplicates(boxes, objectness)[:_CANDIDATES]
         kept = kept[by_coverage(boxes[kept], objectness[kept], max_boxes)]
         return Proposals(boxes[kept], np.full(len(kept), Source.MULTIBOX, np.int8), objectness[kept])
+
+    def _likeliest(self, scales: Sequence[MapsAtScale]) -> tuple[Boxes, NDArray[np.float32]]:
+        """Return the likeliest boxes [R,4] of all scales, in the pixels of the view, and their objectness."""
+        found = []
+        for maps in scales:
+            objectness, offsets = (maps.outputs[name][0].cpu() for name in ("objectness", "offsets"))
+            cells = [(maps.height // stride, maps.width // stride) for stride in (8, 16)]
+            boxes, objectness = likeliest(self._spec.anchors(*cells), offsets, objectness)
+            found.append(((boxes - self._spec.image.padding) / maps.factors, objectness))
+        boxes, objectness = (np.concatenate(part) for part in zip(*found, strict=True))
+        order = np.argsort(-objectness, kind="stable")[:_LIKELIEST]
+        return boxes[order], objectness[order]
 
 
 def likeliest(anchors: Boxes, offsets: Tensor, objectness: Tensor) -> tuple[Boxes, NDArray[np.float32]]:

@@ -15,7 +15,7 @@ Boxes = NDArray[np.float32]
 
 
 # A regressed side longer than this many times its region's is noise: exp() would overflow on it.
-_MAX_LOG_SCALE = float(np.log(1000.0 / 16.0))
+MAX_LOG_SCALE = float(np.log(1000.0 / 16.0))
 
 
 def as_boxes(boxes: object) -> Boxes:
@@ -102,7 +102,7 @@ def decode(regions: Boxes, deltas: NDArray[np.float32]) -> Boxes:
     """Boxes [N,4] from regions [N,4] and offsets [N,4]: the inverse of :func:`encode`."""
     centre, size = _centre_and_size(regions)
     centre = centre + deltas[:, :2] * size
-    size = size * np.exp(np.clip(deltas[:, 2:], -_MAX_LOG_SCALE, _MAX_LOG_SCALE))
+    size = size * np.exp(np.clip(deltas[:, 2:], -MAX_LOG_SCALE, MAX_LOG_SCALE))
     return np.concatenate([centre - size / 2, centre + size / 2], axis=1).astype(np.float32)
 
 

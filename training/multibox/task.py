@@ -1,4 +1,4 @@
-"""The trainer's task of MultiBox: windows of images, the losses of a head on a frozen trunk, and recall."""
+"""The trainer's task of MultiBox: images at several scales, the losses of a head on a frozen trunk, recall."""
 
 import copy
 import hashlib
@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from tqdm import tqdm
 from tyro.conf import Suppress
 
@@ -17,16 +17,19 @@ from detector.datasets.annotated_image import AnnotatedImage
 from detector.datasets.load_image import load_image
 from detector.evaluation.proposal_recall import proposal_recall
 from detector.inference.engine import choose_precision, place
+from detector.inference.image_maps import ImageMaps, ImageNetwork, MappedStages
+from detector.inference.image_scales import ImageScales
 from detector.models.checkpoint import Checkpoint
-from detector.models.multibox_head import MultiBoxHead, MultiBoxNetwork
-from detector.proposals.multibox import MultiBox, MultiBoxInference
-from training.multibox.dataloader import WindowBatch, WindowBatches, WindowSettings
-from training.multibox.losses import MultiBoxLosses, MultiBoxLossWeights, multibox_losses
+from detector.models.multibox_head import MultiBoxHead
+from detector.proposals.multibox import MultiBox
+from training.multibox.anchors import anchors_of
+from training.multibox.losses import MultiBoxLosses, MultiBoxLossWeights, ObjectsAtScales, multibox_losses
+from training.scaled_images import ImageBatch, ImageBatches
 from training.trainer.dataloader import workers_for
 from training.trainer.distributed import ProcessGroup
 from training.trainer.early_stop import Validation
 from training.trainer.excluded_images import BrokenImages
-from training.trainer.optimization import RateSchedule, TrainingSettings
+from training.trainer.optimization import RateSchedule, TrainingSettings, check_ranges
 from training.trainer.run_log import Lines
 
 BUDGETS = (10, 50, 200)
@@ -46,25 +49,49 @@ class MultiBoxRecipe(TrainingSettings):
     rate: float = 0.02
     warmup: Annotated[int, at_least(0)] = 200
     weight_decay: float = 1e-4
-    shapes: Annotated[int, at_least(1)] = 28
+    shapes: Annotated[int, at_least(1)] = 20
     """Shapes of priors, by k-means of the objects' sides."""
-    size: Annotated[int, at_least(1)] = 224
-    """Sides of the network's input in pixels."""
+    scales: tuple[int, ...] = (227, 454)
+    """Shorter sides in pixels at which an image is seen."""
+    zoom: float = 1.4
+    """See each minibatch larger or smaller by up to this factor."""
     save_every: Annotated[int, at_least(1)] = 200
-    windows: Annotated[WindowSettings, Suppress] = field(default_factory=WindowSettings)
-    """How windows are drawn."""
     loss: Annotated[MultiBoxLossWeights, Suppress] = field(default_factory=MultiBoxLossWeights)
     """Weights of the loss, and thresholds of the matching."""
 
+    def __post_init__(self) -> None:
+        """Raises ParameterError for a setting outside its range."""
+        super().__post_init__()
+        check_ranges(self, zoom=(1.0, 4.0))
+        _ = self.image
+
+    @property
+    def image(self) -> ImageScales:
+        """How an image is seen. Raises ParameterError for impossible scales."""
+        return ImageScales(self.scales)
+
+
+class HeadAtScales(nn.Module):
+    """A head that is run on the maps of each scale in one forward pass, as several devices need it."""
+
+    def __init__(self, head: MultiBoxHead) -> None:
+        super().__init__()
+        self.head = head
+
+    def forward(self, maps: Sequence[tuple[Tensor, Tensor]]) -> list[Tensor]:
+        """Fine and coarse maps of each scale -> outputs [N,k,5] of each."""
+        return [self.head(fine, coarse) for fine, coarse in maps]
+
 
 class MultiBoxTask:
-    """Training of a head on a trunk that keeps its weights (a :class:`training.trainer.trainer.Task`)."""
+    """Training of a MultiBox head on a trunk that keeps its weights (a
+    :class:`training.trainer.trainer.Task`)."""
 
     def __init__(
         self,
         init: Checkpoint,
         head: MultiBoxHead,
-        batches: WindowBatches,
+        images: ImageBatches,
         recipe: MultiBoxRecipe,
         output: Path,
         *,
@@ -73,47 +100,53 @@ class MultiBoxTask:
         device: torch.device,
         world: ProcessGroup,
     ) -> None:
-        """Train ``head`` on the trunk of ``init``, and measure it on ``val`` whenever every image was seen
-        once more; ``broken`` is told of images that cannot be read. ``recall`` is the last figures."""
-        self.module: nn.Module = head
-        self.schedule = RateSchedule(recipe.iterations, recipe.warmup, recipe.decay, batches.epoch_length)
-        self.validation_interval = batches.epoch_length
-        self._init, self._batches, self._recipe, self._val = init, batches, recipe, val
-        self._log, self._broken, self._device, self._world = output / "recall.jsonl", broken, device, world
-        self._precision = choose_precision("auto", device)
-        self._priors = head.spec.anchors()
+        """Train ``head`` on minibatches of ``images``; recall on ``val`` goes to ``recall.jsonl``."""
+        self.module = HeadAtScales(head)
+        self._init, self._images, self._recipe = init, images, recipe
+        self._val, self._log = val, output / "recall.jsonl"
+        self._broken, self._device, self._world = broken, device, world
         self.recall: dict[str, float] = {}
-        self._network = MultiBoxNetwork(copy.deepcopy(init.backbone.features), head)
-        self._network.trunk.to(device).eval().requires_grad_(False).to(self._precision)
-        self._network.trunk.to(memory_format=torch.channels_last)
+        self.schedule = RateSchedule(recipe.iterations, recipe.warmup, recipe.decay, images.epoch_length)
+        self.validation_interval = images.epoch_length
+        self._precision = choose_precision("auto", device)
+        mapped = MappedStages(copy.deepcopy(init.backbone.features), head.spec.stages)
+        self._mapped = mapped.to(device, self._precision, memory_format=torch.channels_last).eval()
 
     def parameter_groups(self) -> list[dict[str, Any]]:
         return [{"params": list(self.module.parameters()), "lr": self._recipe.rate}]
 
     def digest(self) -> bytes:
-        digest = hashlib.sha256(self._batches.digest())
+        digest = hashlib.sha256(self._images.digest())
         for value in self._init.backbone.features.state_dict().values():
             digest.update(value.cpu().float().contiguous().numpy().tobytes())
         return digest.digest()
 
-    def minibatches(self, first: int, last: int) -> Iterator[WindowBatch]:
+    def minibatches(self, first: int, last: int) -> Iterator[ImageBatch]:
         workers = workers_for(self._device, self._world)
-        for minibatch in self._batches.minibatches(first, last, self._device, workers):
-            self._broken.report(minibatch.broken)
-            yield minibatch
+        for batch in self._images.minibatches(first, last, self._device, workers, self._world):
+            self._broken.report(batch.broken)
+            yield batch
 
-    def pieces(self, minibatch: WindowBatch) -> Sequence[WindowBatch]:
+    def pieces(self, minibatch: ImageBatch) -> Sequence[ImageBatch]:
         return [minibatch]
 
-    def losses(self, module: nn.Module, piece: WindowBatch) -> MultiBoxLosses:
-        images = piece.images.to(self._device, self._precision, memory_format=torch.channels_last)
+    def losses(self, module: nn.Module, piece: ImageBatch) -> MultiBoxLosses:
+        head = self.module.head
+        settings = self._images
+        fine, coarse = head.spec.stages
         with torch.no_grad():
-            fine, coarse = self._network.maps(images)
+            pixels = [
+                scale.normalised(settings.scales, settings.preprocessing, self._device).to(self._precision)
+                for scale in piece.scales
+            ]
+            maps = [self._mapped(x) for x in pixels]
         mixed = self._precision != torch.float32
         with torch.autocast(self._device.type, self._precision, enabled=mixed):
-            output = module(fine, coarse)
+            outputs = module([(part[fine], part[coarse]) for part in maps])
+        factors = [scale.factors for scale in piece.scales]
+        objects = ObjectsAtScales.of(piece.records, factors, settings.scales.padding, self._device)
         return multibox_losses(
-            output, self._priors, piece.objects, piece.partial, self._recipe.loss, self._world
+            outputs, anchors_of(head.spec, pixels), objects, self._recipe.loss, self._world
         )
 
     def validate(self, done: int, averaged: nn.Module) -> Validation | None:
@@ -139,9 +172,10 @@ class MultiBoxTask:
         return dict(zip(names, self._world.total(recall.to(self._device)).tolist(), strict=True))
 
     def _recall(self, trained: nn.Module) -> list[float]:
-        assert isinstance(trained, MultiBoxHead)
-        network = place(MultiBoxInference(self._init.backbone.features, trained), device=str(self._device))
-        multibox = MultiBox(network, self._init.metadata.preprocessing)
+        assert isinstance(trained, HeadAtScales)
+        head, preprocessing = trained.head, self._images.preprocessing
+        network = place(ImageNetwork(self._init.backbone.features, head=head), device=str(self._device))
+        multibox = MultiBox(head.spec, ImageMaps(network, head.spec.image, preprocessing), preprocessing)
         proposed = [multibox.propose(load_image(record), max(BUDGETS)).boxes for record in self._val]
         truth = [record.boxes for record in self._val]
         recalls = [proposal_recall(truth, proposed, iou, BUDGETS).recall for iou in _IOUS]

@@ -5,6 +5,7 @@ import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from detector.datasets.annotated_image import AnnotatedImage
@@ -12,19 +13,13 @@ from detector.datasets.load_image import tolerated
 from detector.datasets.problems import OnProblem
 from detector.errors import ParameterError
 from detector.models.checkpoint import Checkpoint, save_checkpoint
-from detector.models.multibox_head import MultiBoxHead, MultiBoxSpec, stages_read
-from detector.proposals.anchors import cluster_sides, place_on_grids
-from training.multibox.dataloader import WindowBatches
+from detector.models.multibox_head import MultiBoxHead
+from training.multibox.anchors import choose_anchors
 from training.multibox.task import MultiBoxRecipe, MultiBoxTask
+from training.scaled_images import ImageBatches
 from training.trainer.distributed import join_world
 from training.trainer.excluded_images import BrokenImages
 from training.trainer.trainer import Trainer
-
-STAGES = {
-    "googlenet": ("inception_3b", "inception_4e"),
-    "torchvision-googlenet": ("inception3b", "inception4e"),
-}
-"""Stages of each architecture that the head reads: the last before the third and the fourth pooling."""
 
 _MEASURED = "MultiBox "
 """What the names of a head's metrics begin with; they are dropped where the head is replaced."""
@@ -57,15 +52,25 @@ def add_multibox(
     if min(recipe.batch, len(records)) < world.size:
         raise ParameterError(f"{recipe.batch} pictures a minibatch are too few for {world.size} processes")
     output.mkdir(parents=True, exist_ok=True)
-    preprocessing = dataclasses.replace(init.metadata.preprocessing, size=recipe.size)
-    batches = WindowBatches(
-        records, preprocessing, recipe.windows, batch=recipe.batch, seed=recipe.seed, world=world
+    preprocessing = init.metadata.preprocessing
+    features = init.backbone.features
+    spec = choose_anchors(
+        init.metadata.architecture, features, records, recipe.image, recipe.shapes, seed=recipe.seed
+    )
+    images = ImageBatches(
+        records,
+        np.ones(len(records)),
+        recipe.image,
+        preprocessing,
+        min(recipe.batch, len(records)),
+        recipe.seed,
+        zoom=recipe.zoom,
     )
     torch.manual_seed(recipe.seed)  # initial weights of the head
-    head = MultiBoxHead(_spec(init, batches, recipe))
+    head = MultiBoxHead(spec)
     boxes = sum(len(record.boxes) for record in records)
     if world.first:
-        print(f"{len(records)} pictures, {boxes} objects, {len(head.spec.anchors())} priors")
+        print(f"{len(records)} pictures, {boxes} objects, {recipe.shapes} shapes of priors")
     stops = on_problem is OnProblem.STOP
     broken = BrokenImages(
         output / "broken.txt",
@@ -73,14 +78,14 @@ def add_multibox(
         "go on without them by --on-problem report" if stops else "",
     )
     task = MultiBoxTask(
-        init, head, batches, recipe, output, val=val, broken=broken, device=chosen, world=world
+        init, head, images, recipe, output, val=val, broken=broken, device=chosen, world=world
     )
-    head.load_state_dict(Trainer(task, recipe, output, device=chosen, world=world).run())
+    task.module.load_state_dict(Trainer(task, recipe, output, device=chosen, world=world).run())
     head.cpu().eval().requires_grad_(False)
     path = output / "detector.safetensors"
     recall = task.recall
     if val and (recipe.patience or not recall):  # the best head is not the last one; or the run had ended
-        recall = task.measure(head)
+        recall = task.measure(task.module)
     with world.first_alone():
         if world.first:
             how = {"data": list(data), "pictures": len(records), "boxes": boxes, **dataclasses.asdict(recipe)}
@@ -113,20 +118,3 @@ def _with_head(
         metrics={**kept, **{f"{_MEASURED}{name}": round(value, 4) for name, value in recall.items()}},
     )
     return Checkpoint(init.network, metadata, head)
-
-
-def _spec(init: Checkpoint, batches: WindowBatches, recipe: MultiBoxRecipe) -> MultiBoxSpec:
-    """Say where the head reads the trunk, and cluster priors from the objects of a first epoch."""
-    features, stages = init.backbone.features, STAGES[init.metadata.architecture]
-    with torch.inference_mode():
-        x = torch.zeros(1, 3, recipe.size, recipe.size)
-        maps = {}
-        for name, stage in features[: stages_read(features, stages)].named_children():
-            x = stage(x)
-            maps[name] = x
-    channels = tuple(maps[name].shape[1] for name in stages)
-    cells = [maps[name].shape[2] for name in stages]
-    while cells[-1] > 4:
-        cells.append((cells[-1] + 1) // 2)
-    shapes = cluster_sides(batches.sides(epoch=0), recipe.shapes, seed=recipe.seed)
-    return MultiBoxSpec(stages, channels, recipe.size, tuple(place_on_grids(shapes, cells, recipe.size)))

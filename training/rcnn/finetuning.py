@@ -1,10 +1,13 @@
 """One fine-tuning run: from labelled images and a checkpoint to a detector of their classes."""
 
+import copy
 import dataclasses
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import torch
 from tqdm import tqdm
 
@@ -12,19 +15,27 @@ from detector.datasets.annotated_image import Dataset
 from detector.datasets.load_image import tolerated
 from detector.datasets.problems import OnProblem
 from detector.errors import ParameterError
+from detector.inference.region_crops import Preprocessing
 from detector.inference.shared_maps import SharedMaps
 from detector.models.checkpoint import Checkpoint, save_checkpoint
 from detector.models.multibox_head import MultiBoxHead, stages_read
 from detector.models.region_network import RegionNetwork
 from detector.models.transfer import transfer
 from detector.structures.classes import ClassList
-from training.rcnn.make_dataloader import DataLoaderBuilder
-from training.rcnn.mixing import DatasetSpec, mix
+from training.multibox.anchors import choose_anchors
+from training.multibox.losses import MultiBoxLossWeights
+from training.rcnn.joint_task import JointTask, validation_batches
+from training.rcnn.joint_training import JointTrainingModule
+from training.rcnn.make_dataloader import VALIDATION_IMAGES, DataLoaderBuilder
+from training.rcnn.mixing import DatasetSpec, Mix, mix, relabelled, spread
 from training.rcnn.proposal_cache import ProposalCache
 from training.rcnn.recipe import Recipe
+from training.rcnn.streaming_dataloader import class_balance
 from training.rcnn.task import RegionTask
 from training.rcnn.training_module import RegionTrainingModule
-from training.trainer.distributed import join_world
+from training.scaled_images import ImageBatches
+from training.trainer.dataloader import workers_for
+from training.trainer.distributed import ProcessGroup, join_world
 from training.trainer.excluded_images import BrokenImages
 from training.trainer.run_folder import run_folder
 from training.trainer.trainer import Trainer
@@ -65,9 +76,10 @@ def finetune(
     with run_folder(output):
         started = time.monotonic()
         frozen = stages_through(init, recipe.frozen_through)
-        mixed = mix(train, classes)
-        world, chosen = join_world(device)
         shared = _shared_maps(recipe, init)
+        joint = shared is not None and frozen < stages_through(init, shared.stage)
+        mixed = mix(train, classes, unknown=joint)
+        world, chosen = join_world(device)
         # Shared maps have scales of their own, to which smaller images are enlarged.
         side = mixed.short_side if shared is None else max(shared.scales)
         preprocessing = dataclasses.replace(init.metadata.preprocessing, short_side=side)
@@ -82,37 +94,58 @@ def finetune(
             "give --on-problem report, which leaves them out" if stops else "",
             writes=world.first,
         )
-        builder = DataLoaderBuilder(
-            init=init,
-            frozen=frozen,
-            distilled_classes=len(classification)
-            if classification is not None and recipe.loss.distillation > 0
-            else 0,
-            background=len(classes),
-            preprocessing=preprocessing,
-            shared=shared,
-            proposals=ProposalCache(
-                cache / "proposals",
-                init,
+        distilled = len(classification) if classification is not None and recipe.loss.distillation > 0 else 0
+        task: JointTask | RegionTask
+        if joint:
+            assert shared is not None
+            multibox = _trained_multibox(init, mixed, shared, recipe)
+            task = _joint_task(
+                start.network,
+                multibox,
+                frozen,
+                shared,
                 preprocessing,
-                shared=shared is not None,
-                profile=recipe.proposals,
-                device=str(chosen),
-            ),
-            folder=cache / "maps",
-            device=chosen,
-            world=world,
-            broken=broken,
-        )
-        dataloader = builder.build(mixed, recipe, cache_gib=cache_gib, workers=workers)
-        regions = None
-        if validation is not None:
-            regions = builder.build_validation(validation, classes, recipe, output)
-        module = RegionTrainingModule(start.network, frozen, recipe.loss)
-        task = RegionTask(module, dataloader, recipe, device=chosen, world=world, validation=regions)
+                mixed,
+                recipe,
+                distilled=distilled,
+                validation=relabelled(validation, classes) if validation is not None else None,
+                output=output,
+                broken=broken,
+                device=chosen,
+                world=world,
+                workers=workers,
+            )
+        else:
+            multibox = _kept_multibox(init, frozen)
+            builder = DataLoaderBuilder(
+                init=init,
+                frozen=frozen,
+                distilled_classes=distilled,
+                background=len(classes),
+                preprocessing=preprocessing,
+                shared=shared,
+                proposals=ProposalCache(
+                    cache / "proposals",
+                    init,
+                    preprocessing,
+                    shared=shared is not None,
+                    profile=recipe.proposals,
+                    device=str(chosen),
+                ),
+                folder=cache / "maps",
+                device=chosen,
+                world=world,
+                broken=broken,
+            )
+            dataloader = builder.build(mixed, recipe, cache_gib=cache_gib, workers=workers)
+            regions = None
+            if validation is not None:
+                regions = builder.build_validation(validation, classes, recipe, output)
+            module = RegionTrainingModule(start.network, frozen, recipe.loss)
+            task = RegionTask(module, dataloader, recipe, device=chosen, world=world, validation=regions)
         result = Trainer(task, recipe, output, device=chosen, world=world).run()
+        module = task.module
         module.load_state_dict({**module.state_dict(), **result})
-        multibox = _kept_multibox(init, frozen)
         training = {
             "init": init.metadata.name,
             "data": data_name,
@@ -120,7 +153,7 @@ def finetune(
             "boxes": sum(len(record.boxes) for record in mixed.records),
             **dataclasses.asdict(recipe),
         }
-        if multibox is not None and "multibox" in init.metadata.training:
+        if not joint and multibox is not None and "multibox" in init.metadata.training:
             training["multibox"] = init.metadata.training["multibox"]
         metadata = dataclasses.replace(
             start.metadata,
@@ -136,7 +169,8 @@ def finetune(
         path = output / DETECTOR
         with world.first_alone():
             if world.first:
-                save_checkpoint(path, Checkpoint(start.network.cpu().eval(), metadata, multibox))
+                head = multibox.cpu().eval() if multibox is not None else None
+                save_checkpoint(path, Checkpoint(start.network.cpu().eval(), metadata, head))
                 tqdm.write(
                     f"{training['pictures']} pictures, {training['boxes']} objects, {recipe.iterations} "
                     f"iterations in {(time.monotonic() - started) / 60:.1f} minutes"
@@ -165,6 +199,83 @@ def stages_through(init: Checkpoint, name: str) -> int:
             f"--frozen-through {name!r} is no stage; use 'none' or one of {', '.join(names)}"
         )
     return names.index(name) + 1
+
+
+def _joint_task(
+    network: RegionNetwork,
+    multibox: MultiBoxHead,
+    frozen: int,
+    shared: SharedMaps,
+    preprocessing: Preprocessing,
+    mixed: Mix,
+    recipe: Recipe,
+    *,
+    distilled: int,
+    validation: Dataset | None,
+    output: Path,
+    broken: BrokenImages,
+    device: torch.device,
+    world: ProcessGroup,
+    workers: int | None,
+) -> JointTask:
+    """Build the task of training all of a detector from the first stage that is not frozen on."""
+    module = JointTrainingModule(
+        network,
+        multibox,
+        frozen,
+        shared,
+        preprocessing,
+        sampling=recipe.sampling,
+        batch=recipe.batch,
+        weights=recipe.loss,
+        multibox_weights=MultiBoxLossWeights(),
+        distilled_classes=distilled,
+        seed=recipe.seed,
+        world=world,
+    )
+    if module.teacher is not None:
+        module.teacher.to(device)
+    images = ImageBatches(
+        mixed.records,
+        class_balance(mixed.records, recipe.batch.balance) * mixed.weights,
+        shared,
+        preprocessing,
+        recipe.batch.images,
+        recipe.seed,
+        zoom=recipe.zoom,
+        color_jitter=recipe.color_jitter,
+    )
+    held_out = None
+    if validation is not None:
+        records = [record for record in validation.records if len(record.boxes)]
+        if not records:
+            raise ParameterError("no held-out picture has an object to measure by")
+        records = spread(records, VALIDATION_IMAGES)
+        batch = min(recipe.batch.images, len(records))
+        weights = np.ones(len(records))
+        held_out = validation_batches(replace(images, records=records, weights=weights, batch=batch))
+    return JointTask(
+        module,
+        images,
+        recipe,
+        broken=broken,
+        device=device,
+        world=world,
+        workers=workers_for(device, world) if workers is None else workers,
+        validation=held_out,
+        log=output / "held_out.jsonl",
+    )
+
+
+def _trained_multibox(init: Checkpoint, mixed: Mix, shared: SharedMaps, recipe: Recipe) -> MultiBoxHead:
+    """Return a copy of the init's MultiBox head if it reads the same scales, else a new one."""
+    multibox = init.multibox
+    if multibox is not None and multibox.spec.image == shared.image:
+        return copy.deepcopy(multibox).requires_grad_(True)
+    features = init.backbone.features
+    architecture = init.metadata.architecture
+    spec = choose_anchors(architecture, features, mixed.records, shared, recipe.shapes, seed=recipe.seed)
+    return MultiBoxHead(spec)
 
 
 def _kept_multibox(init: Checkpoint, frozen: int) -> MultiBoxHead | None:

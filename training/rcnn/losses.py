@@ -35,6 +35,8 @@ class LossWeights:
     """How much keeping the init's knowledge of images counts."""
     auxiliary: float = 0.0
     """Weight of the side classifiers, where their stages are trained."""
+    multibox: Annotated[float, arg(name="multibox-weight")] = 1.0
+    """Weight of MultiBox's losses, where the stages it reads are trained."""
     full_iou: float = 0.8
     """IoU from which on a region's target is wholly its class, half of it at 0.5; 0.5 is R-CNN's rule."""
     label_smoothing: float = 0.0

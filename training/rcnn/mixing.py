@@ -59,8 +59,10 @@ class Mix:
         )
 
 
-def mix(train: Dataset | Sequence[DatasetSpec], classes: ClassList) -> Mix:
+def mix(train: Dataset | Sequence[DatasetSpec], classes: ClassList, *, unknown: bool = False) -> Mix:
     """Take the images with an object of ``classes``, in the labels of that list.
+
+    With ``unknown`` also those that have objects of unknown class alone: MultiBox learns from them.
 
     The images of a set that has only some of the classes are partial: they say nothing of the others. Objects
     of classes that are not in the list become objects of unknown class: they are neither classified nor
@@ -72,10 +74,14 @@ def mix(train: Dataset | Sequence[DatasetSpec], classes: ClassList) -> Mix:
     for spec in specs:
         if not spec.weight > 0:
             raise ParameterError(f"the weight of a data set must be positive, got {spec.weight}")
-        records = [record for record in relabelled(spec.dataset, classes).records if len(record.boxes)]
+        records = [
+            record
+            for record in relabelled(spec.dataset, classes).records
+            if len(record.boxes) or (unknown and len(record.unknown))
+        ]
         if records:
             parts.append(Part(records, float(spec.weight), spec.sampling))
-    if not parts:
+    if not any(len(record.boxes) for part in parts for record in part.records):
         raise ParameterError("no picture of the data has an object of the classes to learn from")
     return Mix(parts)
 

@@ -19,11 +19,12 @@ from detector.datasets.annotated_image import AnnotatedImage
 from detector.datasets.load_image import load_image
 from detector.errors import ImageError
 from detector.inference.engine import place
+from detector.inference.image_maps import ImageMaps, ImageNetwork
 from detector.inference.region_crops import Preprocessing
 from detector.models.checkpoint import Checkpoint
 from detector.models.multibox_head import stages_read
 from detector.options import Profile
-from detector.proposals.multibox import MultiBox, MultiBoxInference
+from detector.proposals.multibox import MultiBox
 from detector.proposals.profiles import Proposer
 from detector.structures.proposals import Proposals
 from training.trainer.run_state import read_sealed, write_sealed
@@ -62,8 +63,9 @@ class ProposalCache:
         self._folder = folder
         multibox = None
         if checkpoint.multibox is not None:
-            network = MultiBoxInference(checkpoint.backbone.features, checkpoint.multibox)
-            multibox = MultiBox(place(network, device=device), preprocessing)
+            head = checkpoint.multibox
+            network = place(ImageNetwork(checkpoint.backbone.features, head=head), device=device)
+            multibox = MultiBox(head.spec, ImageMaps(network, head.spec.image, preprocessing), preprocessing)
         self._proposer = Proposer(preprocessing, multibox, searches_small=shared)
         self._profile = self._proposer.check_profile(profile)
         self._method = _method(checkpoint, preprocessing, [str(self._profile), shared])

@@ -62,6 +62,8 @@ class Recipe(TrainingSettings):
     """Cut regions out of maps of the whole image, or warp each to a crop, as R-CNN did."""
     scales: tuple[int, ...] = (227, 454)
     """Shorter sides in pixels at which the whole image is seen."""
+    shapes: Annotated[int, at_least(4)] = 20
+    """Shapes of a new MultiBox head's priors, where the stages it reads are trained."""
     zoom: float = 1.0
     """See each image larger or smaller by up to this factor: images are streamed, not cached."""
     color_jitter: Annotated[bool, arg(name="distortion")] = False

@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from detector.errors import ParameterError
+from detector.inference.image_scales import scale_image, zoomed
 from detector.inference.region_crops import Preprocessing, add_context
-from detector.inference.shared_maps import SharedMaps, align, scale_image, stages_through
+from detector.inference.shared_maps import SharedMaps, align, stages_through
 from detector.io.decoding import RGB
 from detector.structures.boxes import Boxes, flip
 from training.rcnn.sampling import crops_of
@@ -69,7 +70,7 @@ class RegionMaps:
                 [self._run(self._frozen, piece) for piece in crops.split(_PIECE[self._device.type])]
             )
         windows = np.where(whole[:, None], boxes, add_context(boxes, self._preprocessing))
-        settings = self._shared if zoom == 1.0 else self._shared.resized(zoom)
+        settings = self._shared if zoom == 1.0 else zoomed(self._shared, zoom)
         result: Tensor | None = None
         for turned in np.unique(mirrored).tolist():
             rows = np.flatnonzero(mirrored == turned)

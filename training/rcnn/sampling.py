@@ -3,7 +3,8 @@
 Letters for shapes: G ground-truth boxes, R regions.
 """
 
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, replace
 from typing import Annotated
 
 import numpy as np
@@ -78,6 +79,15 @@ class Regions:
         deltas = self.deltas.copy()
         deltas[self.mirrored != mirrored, 0] *= -1
         return replace(self, mirrored=np.full(len(self.labels), mirrored), deltas=deltas)
+
+    def rows(self, chosen: NDArray[np.int64]) -> "Regions":
+        """Return some of the regions, by number."""
+        return Regions(*(getattr(self, part.name)[chosen] for part in fields(self)))
+
+    @classmethod
+    def joined(cls, parts: "Sequence[Regions]") -> "Regions":
+        """Return the regions of several images behind each other."""
+        return cls(*(np.concatenate([getattr(part, field.name) for part in parts]) for field in fields(cls)))
 
     @classmethod
     def none(cls) -> "Regions":

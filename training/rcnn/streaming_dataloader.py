@@ -179,7 +179,7 @@ class _DrawnBatches(Dataset[DrawnBatch]):
         self._color_jitter = ColorJitter() if color_jitter else None
         self._seed, self._world = seed, world
         # As from a cache, regions of rare classes are drawn more often: here by the choice of images.
-        probability = _class_balance(images.records, settings.balance) * images.weights
+        probability = class_balance(images.records, settings.balance) * images.weights
         self._probability = probability / probability.sum()
 
     def __getitem__(self, iteration: int) -> DrawnBatch:
@@ -268,8 +268,14 @@ class _DrawnBatches(Dataset[DrawnBatch]):
         return float(np.exp(rng.uniform(-1, 1) * np.log(most))) if most > 1 else 1.0
 
 
-def _class_balance(records: Sequence[AnnotatedImage], balance: float) -> NDArray[np.float64]:
-    """Weigh each image [N] by the mean over its objects of (count of the object's class) ** -balance."""
+def class_balance(records: Sequence[AnnotatedImage], balance: float) -> NDArray[np.float64]:
+    """Weigh each image [N] by the mean over its objects of (count of the object's class) ** -balance.
+
+    Images with objects of unknown class alone weigh as much as the average object.
+    """
     labels = np.concatenate([record.labels for record in records])
     per_class = np.bincount(labels).clip(1).astype(np.float64) ** -balance
-    return np.array([per_class[record.labels].mean() for record in records])
+    average = per_class[labels].mean()
+    return np.array(
+        [per_class[record.labels].mean() if len(record.labels) else average for record in records]
+    )

@@ -11,11 +11,6 @@ import pytest
 import torch
 from numpy.typing import NDArray
 from PIL import Image
-
-from detector.datasets.annotated_image import AnnotatedImage
-from detector.errors import DatasetError
-from detector.inference.region_crops import Preprocessing
-from detector.structures.boxes import area, as_boxes, flip
 from training.multibox.dataloader import (
     Window,
     WindowBatch,
@@ -24,6 +19,11 @@ from training.multibox.dataloader import (
     draw_window,
     objects_in,
 )
+
+from detector.datasets.annotated_image import AnnotatedImage
+from detector.errors import DatasetError
+from detector.inference.region_crops import Preprocessing
+from detector.structures.boxes import area, as_boxes, flip
 from training.trainer.distributed import ProcessGroup
 
 USUAL = WindowSettings()

@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from training.multibox.dataloader import WindowBatches, WindowSettings
 
 from detector.datasets.annotated_image import AnnotatedImage
 from detector.errors import CheckpointError, ParameterError
@@ -31,7 +32,6 @@ from detector.models.torchvision_googlenet import PREPROCESSING as TORCHVISION_P
 from detector.models.torchvision_googlenet import TorchvisionGoogLeNet
 from detector.structures.classes import ilsvrc_cls
 from detector.structures.proposals import Source
-from training.multibox.dataloader import WindowBatches, WindowSettings
 from training.multibox.dataset import read_object_images
 from training.multibox.task import MultiBoxRecipe
 from training.multibox.training import add_multibox
