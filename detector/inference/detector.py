@@ -93,21 +93,24 @@ class Detector:
         self.max_proposals = max_proposals
         self.scoring = metadata.scoring if scoring is None else scoring
         self._preprocessing = metadata.preprocessing
-        proposing = next(
-            (i for i, member in enumerate(ensemble.members) if member.multibox is not None), None
-        )
-        head = None if proposing is None else ensemble.members[proposing].multibox
+        heads = {i: part.multibox for i, part in enumerate(ensemble.members) if part.multibox is not None}
+        proposing, head = next(iter(heads.items()), (0, None))
         shared, maps = metadata.shared_maps, None
         self._features: RegionFeatures
         if shared is None:
             self._features = WarpedRegions(networks, metadata.preprocessing, batch=batch, compile=compile)
         else:
-            heads = {proposing: head} if head is not None and head.spec.image == shared.image else {}
+            same = head if head is not None and head.spec.image == shared.image else None
             regions = SharedRegions(
-                networks, metadata.preprocessing, shared, heads=heads, batch=batch, compile=compile
+                networks,
+                metadata.preprocessing,
+                shared,
+                multibox=(proposing, same) if same is not None else None,
+                batch=batch,
+                compile=compile,
             )
             self._features = regions
-            maps = regions.maps_of_member(proposing) if heads else None
+            maps = regions.maps_of_member(proposing) if same is not None else None
         multibox = None
         if head is not None:
             if maps is None:

@@ -121,7 +121,8 @@ class ImageMaps:
             )
             # Urgent: all further work on the image waits for it.
             request = ForwardRequest(self._engine, 1, partial(_rows_of, image.pixels), Priority.URGENT)
-            maps.append(MapsAtScale(image.factors, *image.pixels.shape[2:], executor(request)))
+            height, width = image.pixels.shape[2:]
+            maps.append(MapsAtScale(image.factors, height, width, executor(request)))
         return maps
 
 

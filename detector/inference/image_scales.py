@@ -5,6 +5,7 @@ Several scales are those of SPP-net (arXiv 1406.4729, section 4.1). Letters for 
 
 from dataclasses import dataclass, replace
 from math import ceil
+from typing import TypeVar
 
 import cv2
 import numpy as np
@@ -70,7 +71,10 @@ def is_whole(value: object, low: int, high: int) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and low <= value <= high
 
 
-def zoomed(settings: ImageScales, factor: float) -> ImageScales:
+S = TypeVar("S", bound=ImageScales)
+
+
+def zoomed(settings: S, factor: float) -> S:
     """Return settings of the same kind at scales larger by a factor."""
     return replace(settings, scales=tuple(round(scale * factor) for scale in settings.scales))
 

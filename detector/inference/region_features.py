@@ -5,7 +5,7 @@ Both predict the same outputs from the same arguments; a checkpoint says which o
 for. Letters for shapes: R regions, M members of an ensemble, K channels of maps.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Protocol
 
 import numpy as np
@@ -77,13 +77,13 @@ class SharedRegions:
         preprocessing: Preprocessing,
         settings: SharedMaps,
         *,
-        heads: Mapping[int, MultiBoxHead] | None = None,
+        multibox: tuple[int, MultiBoxHead] | None = None,
         batch: int | None = None,
         compile: bool = False,
     ) -> None:
         """Take networks that have their stages through ``settings.stage`` in common or not.
 
-        ``heads`` are MultiBox heads, by the number of the network whose maps they read, at the same scales.
+        ``multibox`` is a MultiBox head with the number of the network whose maps it reads at these scales.
         ``batch`` and ``compile`` are those of :class:`detector.inference.engine.Engine`, for the regions.
         Raises ParameterError where the trunk has no such stage.
         """
@@ -93,12 +93,8 @@ class SharedRegions:
         self._parts: list[tuple[ImageMaps, RegionEnsemble, list[int]]] = []
         for members in _by_trunk(networks, cut):
             some = [networks[index] for index in members]
-            with_head = next((index for index in members if index in (heads or {})), None)
-            network = ImageNetwork(
-                networks[members[0] if with_head is None else with_head].backbone.features,
-                stage=settings.stage,
-                head=(heads or {})[with_head] if with_head is not None else None,
-            )
+            reader, head = multibox if multibox is not None and multibox[0] in members else (members[0], None)
+            network = ImageNetwork(networks[reader].backbone.features, stage=settings.stage, head=head)
             maps = ImageMaps(network, settings, preprocessing)
             ensemble = RegionEnsemble(some, first_stage=cut, batch=batch, compile=compile)
             self._parts.append((maps, ensemble, members))

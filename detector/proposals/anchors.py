@@ -21,7 +21,7 @@ Sides = NDArray[np.float32]
 
 @dataclass(frozen=True, eq=False)
 class Grid:
-    """Anchors at cells that are ``stride`` pixels apart, at each of them boxes of sides [S,2], smallest first.
+    """Anchors at cells ``stride`` pixels apart, at each of them boxes of sides [S,2], smallest first.
 
     ``first_centre`` is how many pixels the centre of the first cell has from the edge.
     """

@@ -16,6 +16,7 @@ from torchvision.ops import nms
 from detector.errors import ParameterError
 from detector.inference.executor import Executor, run_directly
 from detector.inference.image_maps import ImageMaps, MapsAtScale
+from detector.inference.image_scales import STRIDE
 from detector.inference.region_crops import ImageView, Preprocessing
 from detector.io.decoding import ImageInput
 from detector.models.multibox_head import MultiBoxSpec
@@ -70,11 +71,12 @@ class MultiBox:
         """Return the likeliest boxes [R,4] of all scales, in the pixels of the view, and their objectness."""
         found = []
         for maps in scales:
-            objectness, offsets = (maps.outputs[name][0].cpu() for name in ("objectness", "offsets"))
-            cells = [(maps.height // stride, maps.width // stride) for stride in (8, 16)]
-            boxes, objectness = likeliest(self._spec.anchors(*cells), offsets, objectness)
-            found.append(((boxes - self._spec.image.padding) / maps.factors, objectness))
-        boxes, objectness = (np.concatenate(part) for part in zip(*found, strict=True))
+            confidences, offsets = (maps.outputs[name][0].cpu() for name in ("objectness", "offsets"))
+            fine, coarse = ((maps.height // stride, maps.width // stride) for stride in (STRIDE // 2, STRIDE))
+            moved, objectness = likeliest(self._spec.anchors(fine, coarse), offsets, confidences)
+            found.append(((moved - self._spec.image.padding) / maps.factors, objectness))
+        boxes = np.concatenate([boxes for boxes, _ in found])
+        objectness = np.concatenate([objectness for _, objectness in found])
         order = np.argsort(-objectness, kind="stable")[:_LIKELIEST]
         return boxes[order], objectness[order]
 

@@ -1,4 +1,4 @@
-"""The trainer's task of MultiBox: images at several scales, the losses of a head on a frozen trunk, recall."""
+"""The trainer's task of MultiBox: images at several scales, losses of a head on a frozen trunk, recall."""
 
 import copy
 import hashlib
@@ -110,7 +110,8 @@ class MultiBoxTask:
         self.validation_interval = images.epoch_length
         self._precision = choose_precision("auto", device)
         mapped = MappedStages(copy.deepcopy(init.backbone.features), head.spec.stages)
-        self._mapped = mapped.to(device, self._precision, memory_format=torch.channels_last).eval()
+        self._mapped = mapped.to(device, self._precision).eval()
+        self._mapped.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def parameter_groups(self) -> list[dict[str, Any]]:
         return [{"params": list(self.module.parameters()), "lr": self._recipe.rate}]

@@ -6,6 +6,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -38,7 +39,7 @@ from training.trainer.dataloader import workers_for
 from training.trainer.distributed import ProcessGroup, join_world
 from training.trainer.excluded_images import BrokenImages
 from training.trainer.run_folder import run_folder
-from training.trainer.trainer import Trainer
+from training.trainer.trainer import Task, Trainer
 
 SHARED_STAGE = {"googlenet": "inception_4e", "torchvision-googlenet": "inception4e"}
 """Last stage of each architecture that regions share: the last before the fourth pooling."""
@@ -95,7 +96,8 @@ def finetune(
             writes=world.first,
         )
         distilled = len(classification) if classification is not None and recipe.loss.distillation > 0 else 0
-        task: JointTask | RegionTask
+        multibox: MultiBoxHead | None
+        task: Task[Any, Any]
         if joint:
             assert shared is not None
             multibox = _trained_multibox(init, mixed, shared, recipe)
@@ -141,11 +143,16 @@ def finetune(
             regions = None
             if validation is not None:
                 regions = builder.build_validation(validation, classes, recipe, output)
-            module = RegionTrainingModule(start.network, frozen, recipe.loss)
-            task = RegionTask(module, dataloader, recipe, device=chosen, world=world, validation=regions)
+            task = RegionTask(
+                RegionTrainingModule(start.network, frozen, recipe.loss),
+                dataloader,
+                recipe,
+                device=chosen,
+                world=world,
+                validation=regions,
+            )
         result = Trainer(task, recipe, output, device=chosen, world=world).run()
-        module = task.module
-        module.load_state_dict({**module.state_dict(), **result})
+        task.module.load_state_dict({**task.module.state_dict(), **result})
         training = {
             "init": init.metadata.name,
             "data": data_name,

@@ -64,7 +64,7 @@ class Teacher:
     def to(self, device: torch.device) -> "Teacher":
         """Move it to a device."""
         for part in (self._trunk, self._rest, self._backbone):
-            part.to(device, memory_format=torch.channels_last)
+            part.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         return self
 
     @torch.no_grad()
@@ -75,7 +75,7 @@ class Teacher:
     @torch.no_grad()
     def logits(self, cells: Tensor) -> Tensor:
         """Cells [R,K,size,size] of regions -> logits [R,classes] of the sub-classes that are kept."""
-        return self._backbone.pool(self._rest(cells).float())[:, : self.classes]
+        return self._backbone.pool(self._rest(cells).float())[:, : self.classes].float()
 
 
 class JointTrainingModule(nn.Module):
@@ -309,5 +309,8 @@ class JointTrainingModule(nn.Module):
                 maps = [self.teacher.trunk(x).float() for x in begun]
                 cells = self._align(maps, image[rows], regions.rows(rows), factors)
                 teacher[torch.from_numpy(rows).to(device)] = self.teacher.logits(cells.to(precision))
-        parts = (regions.labels, regions.overlaps, regions.deltas, regions.certain)
-        return Targets(*(torch.from_numpy(part) for part in parts), teacher).to(device)
+        labels, overlaps, deltas, certain = (
+            torch.from_numpy(part)
+            for part in (regions.labels, regions.overlaps, regions.deltas, regions.certain)
+        )
+        return Targets(labels, overlaps, deltas, certain, teacher).to(device)
