@@ -111,7 +111,7 @@ class MultiBoxTask:
         self._precision = choose_precision("auto", device)
         mapped = MappedStages(copy.deepcopy(init.backbone.features), head.spec.stages)
         self._mapped = mapped.to(device, self._precision).eval()
-        self._mapped.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self._mapped.to(memory_format=torch.channels_last)
 
     def parameter_groups(self) -> list[dict[str, Any]]:
         return [{"params": list(self.module.parameters()), "lr": self._recipe.rate}]

@@ -151,7 +151,7 @@ def finetune(
                 world=world,
                 validation=regions,
             )
-        result = Trainer(task, recipe, output, device=chosen, world=world).run()
+        result = Trainer[Any, Any](task, recipe, output, device=chosen, world=world).run()
         task.module.load_state_dict({**task.module.state_dict(), **result})
         training = {
             "init": init.metadata.name,

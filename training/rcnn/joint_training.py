@@ -64,7 +64,7 @@ class Teacher:
     def to(self, device: torch.device) -> "Teacher":
         """Move it to a device."""
         for part in (self._trunk, self._rest, self._backbone):
-            part.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+            part.to(device).to(memory_format=torch.channels_last)
         return self
 
     @torch.no_grad()
