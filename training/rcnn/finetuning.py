@@ -77,7 +77,7 @@ def finetune(
     with run_folder(output):
         started = time.monotonic()
         frozen = stages_through(init, recipe.frozen_through)
-        shared = _shared_maps(recipe, init)
+        shared = recipe.shared_maps(init.metadata.shared_maps, SHARED_STAGE[init.metadata.architecture])
         joint = shared is not None and frozen < stages_through(init, shared.stage)
         mixed = mix(train, classes, unknown=joint)
         world, chosen = join_world(device)
@@ -183,14 +183,6 @@ def finetune(
                     f"iterations in {(time.monotonic() - started) / 60:.1f} minutes"
                 )
         return path
-
-
-def _shared_maps(recipe: Recipe, init: Checkpoint) -> SharedMaps | None:
-    """Return how regions share the trunk, its stage by the name that the architecture has for it."""
-    settings = recipe.shared_maps
-    if settings is None:
-        return None
-    return dataclasses.replace(settings, stage=SHARED_STAGE[init.metadata.architecture])
 
 
 def stages_through(init: Checkpoint, name: str) -> int:

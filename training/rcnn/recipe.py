@@ -1,7 +1,7 @@
 """Recipes of fine-tuning: the one that ships, those of the papers, and one for a small set on a CPU."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Annotated
 
@@ -58,10 +58,10 @@ class Recipe(TrainingSettings):
     """Run a minibatch in so many pieces: less memory, the same gradient."""
     proposals: Profile | None = None
     """Profile that proposes the regions to learn from: balanced, or search without a MultiBox head."""
-    regions: RegionKind = RegionKind.WARPED
-    """Cut regions out of maps of the whole image, or warp each to a crop, as R-CNN did."""
-    scales: tuple[int, ...] = (227, 454)
-    """Shorter sides in pixels at which the whole image is seen."""
+    regions: RegionKind | None = None
+    """Cut regions out of maps of the whole image, or warp each to a crop, as R-CNN did [as the init does]."""
+    scales: tuple[int, ...] | None = None
+    """Shorter sides in pixels at which the whole image is seen [those of the init, or 227 and 454]."""
     shapes: Annotated[int, at_least(4)] = 20
     """Shapes of a new MultiBox head's priors, where the stages it reads are trained."""
     zoom: float = 1.0
@@ -83,12 +83,17 @@ class Recipe(TrainingSettings):
         """Raises ParameterError for a setting outside its range."""
         super().__post_init__()
         check_ranges(self, head_rate=RATE, stage_decay=ANY, zoom=(1.0, 4.0))
-        _ = self.shared_maps
+        if self.scales is not None:
+            _ = SharedMaps(self.scales)
 
-    @property
-    def shared_maps(self) -> SharedMaps | None:
-        """How regions share the trunk; None if warped. Raises ParameterError for impossible scales."""
-        return SharedMaps(scales=self.scales) if self.regions is RegionKind.SHARED else None
+    def shared_maps(self, init: SharedMaps | None, stage: str) -> SharedMaps | None:
+        """Say how regions share the trunk through ``stage``, as the recipe wants it or as the ``init`` does;
+        None if regions are warped."""
+        kind = self.regions or (RegionKind.WARPED if init is None else RegionKind.SHARED)
+        if kind is RegionKind.WARPED:
+            return None
+        shared = init or SharedMaps(stage=stage)
+        return shared if self.scales is None else replace(shared, scales=self.scales)
 
 
 PRESETS: Mapping[str, Recipe] = {
@@ -108,6 +113,7 @@ PRESETS: Mapping[str, Recipe] = {
         batch=BatchSettings(positives=32, background=96, whole=0, near=0.0, balance=0.0),
         loss=LossWeights(distillation=0.0, fit=0.0, full_iou=0.5),
         scoring=Scoring(),
+        regions=RegionKind.WARPED,
     ),
     # GoogLeNet (arXiv 1409.4842, section 6): momentum 0.9, 4 % less every 8 epochs, Polyak averaging, the
     # side classifiers at 0.3, dropout as the network has it. The first rate is not in the paper.
@@ -122,6 +128,7 @@ PRESETS: Mapping[str, Recipe] = {
         save_every=1000,
         validate_every=1000,
         loss=LossWeights(distillation=0.0, auxiliary=0.3),
+        regions=RegionKind.WARPED,
     ),
     # Some hundred images, two cores, a quarter of an hour.
     "quick": Recipe(
