@@ -12,13 +12,15 @@ MAX_DETECTIONS = 100
 
 
 class Profile(StrEnum):
-    """Which methods propose, and how many of their boxes are looked at.
+    """Which methods propose, how many of their boxes are looked at, and how.
 
-    ``fast``: MultiBox alone. ``balanced``: both, the best boxes. ``paper``: both, all boxes. ``search``:
-    selective search alone, for weights without a MultiBox head.
+    ``fast``: MultiBox alone. ``balanced``: both, the best boxes. ``thorough``: both, all boxes, each seen
+    mirrored as well and the best a second time. ``paper``: both, all boxes, each warped and run through the
+    whole network, as in 2014. ``search``: selective search alone, for weights without a MultiBox head.
     """
 
     FAST = "fast"
     BALANCED = "balanced"
+    THOROUGH = "thorough"
     PAPER = "paper"
     SEARCH = "search"

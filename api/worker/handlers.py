@@ -121,12 +121,12 @@ def _detect(
     image = decoded.pixels if task.format.startswith("image/") else None
     view = detector.view(decoded.pixels)
     del decoded  # a large photograph would take its memory until the last region
-    detector.prepare(view, executor=executor)
+    detector.prepare(view, task.profile, executor=executor)
     stopwatch.enter("proposals")
     proposals = detector.propose(view, task.profile, executor=executor)
     stopwatch.enter("regions")
-    regions = detector.score(view, proposals, executor=executor)
-    regions = detector.refine(view, regions, executor=executor)
+    regions = detector.score(view, proposals, task.profile, executor=executor)
+    regions = detector.refine(view, regions, task.profile, executor=executor)
     stopwatch.check()
     detections = detector.select(
         regions,

@@ -96,10 +96,9 @@ class Detector:
         heads = {i: part.multibox for i, part in enumerate(ensemble.members) if part.multibox is not None}
         proposing, head = next(iter(heads.items()), (0, None))
         shared, maps = metadata.shared_maps, None
-        self._features: RegionFeatures
-        if shared is None:
-            self._features = WarpedRegions(networks, metadata.preprocessing, batch=batch, compile=compile)
-        else:
+        self._warped = WarpedRegions(networks, metadata.preprocessing, batch=batch, compile=compile)
+        self._features: RegionFeatures = self._warped
+        if shared is not None:
             same = head if head is not None and head.spec.image == shared.image else None
             regions = SharedRegions(
                 networks,
@@ -147,7 +146,7 @@ class Detector:
         detections = []
         for image in check_several(images, "detect"):
             view = self.view(image)
-            regions = self.refine(view, self.score(view, self.propose(view, profile)))
+            regions = self.refine(view, self.score(view, self.propose(view, profile), profile), profile)
             detections.append(
                 self.select(regions, score_threshold=score_threshold, max_detections=max_detections)
             )
@@ -158,10 +157,13 @@ class Detector:
         return ImageView(image, self._preprocessing)
 
     @without_callers_context
-    def prepare(self, view: ImageView, *, executor: Executor = run_directly) -> None:
+    def prepare(
+        self, view: ImageView, profile: Profile | str | None = None, *, executor: Executor = run_directly
+    ) -> None:
         """Run what all regions of an image share, which the first of them does otherwise; nothing where each
         region is warped."""
-        self._features.prepare(view, mirrored=self.scoring.flip, executor=executor)
+        features, scoring = self._way(profile)
+        features.prepare(view, mirrored=scoring.flip, executor=executor)
 
     @without_callers_context
     def propose(
@@ -192,36 +194,49 @@ class Detector:
 
     @without_callers_context
     def score(
-        self, image: ImageInput | ImageView, proposals: Proposals, *, executor: Executor = run_directly
+        self,
+        image: ImageInput | ImageView,
+        proposals: Proposals,
+        profile: Profile | str | None = None,
+        *,
+        executor: Executor = run_directly,
     ) -> RegionScores:
         """Run the network on each proposal of an image [H,W,3], and on the whole image if scores go by that.
 
-        Boxes come back moved by their offsets, if the scoring asks for it.
+        Boxes come back moved by their offsets, if the scoring asks for it. The profile says how regions are
+        looked at.
         """
         view = ImageView.of(image, self._preprocessing)
-        predictions = self.predict(
+        features, scoring = self._way(profile)
+        predictions = features.predict(
             view,
             proposals.boxes,
-            whole=bool(self.scoring.context_power),
-            flip=self.scoring.flip,
+            whole=bool(scoring.context_power),
+            mirrored=scoring.flip,
             executor=executor,
         )
-        regions = score_regions(average(predictions), proposals.boxes, view.width, view.height, self.scoring)
+        regions = score_regions(average(predictions), proposals.boxes, view.width, view.height, scoring)
         return replace(regions, proposals=proposals)
 
     @without_callers_context
     def refine(
-        self, image: ImageInput | ImageView, regions: RegionScores, *, executor: Executor = run_directly
+        self,
+        image: ImageInput | ImageView,
+        regions: RegionScores,
+        profile: Profile | str | None = None,
+        *,
+        executor: Executor = run_directly,
     ) -> RegionScores:
         """Run the network once more on the best regions, where they were moved to, if the scoring asks for it
         (iterative refinement, arXiv 1505.01749, section 4.1)."""
-        if not self.scoring.refine or not self._moves_boxes or not len(regions):
+        features, scoring = self._way(profile)
+        if not scoring.refine or not self._moves_boxes or not len(regions):
             return regions
         view = ImageView.of(image, self._preprocessing)
-        rows = regions_to_refine(regions, self.scoring)
+        rows = regions_to_refine(regions, scoring)
         boxes = regions.boxes[rows]
-        predictions = self.predict(view, boxes, flip=self.scoring.flip, executor=executor)
-        again = score_regions(average(predictions), boxes, view.width, view.height, self.scoring)
+        predictions = features.predict(view, boxes, whole=False, mirrored=scoring.flip, executor=executor)
+        again = score_regions(average(predictions), boxes, view.width, view.height, scoring)
         return merge_refined(regions, again, rows)
 
     @without_callers_context
@@ -251,15 +266,35 @@ class Detector:
         *,
         whole: bool = False,
         flip: bool = False,
+        profile: Profile | str | None = None,
         executor: Executor = run_directly,
     ) -> list[RegionPrediction]:
         """Return the raw outputs of every member for boxes [R,4] of an image [H,W,3], no scoring applied.
 
         With ``whole`` a last row is that of the whole image. With ``flip`` every region is also seen
-        mirrored, and both are averaged.
+        mirrored, and both are averaged. The profile says whether regions are warped.
         """
         view = ImageView.of(image, self._preprocessing)
-        return self._features.predict(view, boxes, whole=whole, mirrored=flip, executor=executor)
+        features, _ = self._way(profile)
+        return features.predict(view, boxes, whole=whole, mirrored=flip, executor=executor)
+
+    def warps(self, profile: Profile | str | None) -> bool:
+        """Tell whether a profile warps each region to a crop of its own."""
+        return self._way(profile)[0] is self._warped
+
+    def scoring_of(self, profile: Profile | str | None) -> Scoring:
+        """Return how a profile scores."""
+        return self._way(profile)[1]
+
+    def _way(self, profile: Profile | str | None) -> tuple[RegionFeatures, Scoring]:
+        """Return how a profile looks at regions, and how it scores them."""
+        chosen = self.profile if profile is None else profile
+        if chosen == Profile.PAPER:
+            return self._warped, self.scoring
+        if chosen == Profile.THOROUGH:
+            refine = int(self._moves_boxes and self.scoring.box_regression)
+            return self._features, replace(self.scoring, flip=True, refine=refine)
+        return self._features, self.scoring
 
 
 def _region_network(checkpoint: Checkpoint) -> RegionNetwork:

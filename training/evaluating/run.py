@@ -20,6 +20,8 @@ from detector.errors import DatasetError, ImageError
 from detector.inference.detector import Detector
 from detector.inference.ensemble import RegionPrediction, average
 from detector.inference.postprocess import score_regions
+from detector.inference.region_crops import ImageView
+from detector.inference.scoring import Scoring
 from detector.io.terminal_text import utf8_text
 from detector.options import Profile
 from detector.structures.boxes import Boxes
@@ -67,6 +69,16 @@ class ProfileRun:
     def detector(self) -> Detector:
         """The candidate's detector."""
         return self.candidate.detector
+
+    @property
+    def scoring(self) -> Scoring:
+        """How the detector scores by this profile."""
+        return self.detector.scoring_of(self.profile)
+
+    @property
+    def way(self) -> tuple[bool, bool]:
+        """Whether regions are warped, and whether each is also seen mirrored: runs alike share outputs."""
+        return self.detector.warps(self.profile), self.scoring.flip
 
     @property
     def name(self) -> str:
@@ -163,31 +175,37 @@ def _find(
     runs: Sequence[ProfileRun], largest: Detector, image: NDArray[np.uint8], max_proposals: int | None
 ) -> list[Found]:
     """Return what each run finds in one image [H,W,3]."""
+    view = largest.view(image)
+    start = time.perf_counter()
+    largest.prepare(view)
+    trunk = time.perf_counter() - start
     proposals: dict[Profile, tuple[Proposals, float]] = {}
     for profile in dict.fromkeys(run.profile for run in runs):
         start = time.perf_counter()
-        proposed = largest.propose(image, profile, max_proposals)
-        proposals[profile] = proposed, time.perf_counter() - start
+        proposed = largest.propose(view, profile, max_proposals)
+        proposals[profile] = proposed, trunk + time.perf_counter() - start
 
     boxes, rows = distinct([proposed.boxes for proposed, _ in proposals.values()])
-    whole = any(run.detector.scoring.context_power for run in runs)
+    whole = any(run.scoring.context_power for run in runs)
     last = [len(boxes)] if whole else []  # the row of the whole image, for everyone
     rows_of = {
         profile: torch.from_numpy(np.append(part, last).astype(np.int64))
         for profile, part in zip(proposals, rows, strict=True)
     }
-    outputs: dict[bool, tuple[list[RegionPrediction], float]] = {}
-    for flip in {run.detector.scoring.flip for run in runs}:
-        start = time.perf_counter()
-        predictions = largest.predict(image, boxes, whole=whole, flip=flip)
-        outputs[flip] = predictions, (time.perf_counter() - start) / max(len(boxes), 1)
+    outputs: dict[tuple[bool, bool], tuple[list[RegionPrediction], float]] = {}
+    for run in runs:
+        if run.way not in outputs:
+            start = time.perf_counter()
+            flip = run.scoring.flip
+            predictions = largest.predict(view, boxes, whole=whole, flip=flip, profile=run.profile)
+            outputs[run.way] = predictions, (time.perf_counter() - start) / max(len(boxes), 1)
 
     found = []
     for run in runs:
-        predictions, seconds_a_region = outputs[run.detector.scoring.flip]
+        predictions, seconds_a_region = outputs[run.way]
         proposed, proposing = proposals[run.profile]
         start = time.perf_counter()
-        detections = _detections(run.detector, image, proposed, predictions, rows_of[run.profile])
+        detections = _detections(run, view, proposed, predictions, rows_of[run.profile])
         scoring = time.perf_counter() - start
         seconds = proposing + len(proposed) * seconds_a_region * run.candidate.cost + scoring
         found.append(Found(detections, proposed.boxes, proposing, seconds))
@@ -195,8 +213,8 @@ def _find(
 
 
 def _detections(
-    detector: Detector,
-    image: NDArray[np.uint8],
+    run: ProfileRun,
+    view: ImageView,
     proposals: Proposals,
     predictions: Sequence[RegionPrediction],
     rows: Tensor,
@@ -206,10 +224,10 @@ def _detections(
     ``rows`` are those of the proposals among the outputs' regions, and then that of the whole image if there
     is one.
     """
-    height, width = image.shape[:2]
+    detector = run.detector
     prediction = average(predictions[: len(detector.members)])
-    regions = score_regions(prediction.rows(rows), proposals.boxes, width, height, detector.scoring)
-    regions = detector.refine(image, replace(regions, proposals=proposals))
+    regions = score_regions(prediction.rows(rows), proposals.boxes, view.width, view.height, run.scoring)
+    regions = detector.refine(view, replace(regions, proposals=proposals), run.profile)
     return detector.select(regions, score_threshold=SCORE_THRESHOLD, max_detections=MAX_DETECTIONS)
 
 
