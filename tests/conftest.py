@@ -8,13 +8,14 @@ import numpy as np
 import pytest
 import torch
 
+from detector.inference.image_scales import ImageScales, first_centre
 from detector.models.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from detector.models.convert_bvlc import PREPROCESSING
 from detector.models.googlenet import GoogLeNet
 from detector.models.metadata import Metadata
 from detector.models.multibox_head import MultiBoxHead, MultiBoxSpec
 from detector.models.transfer import from_classifier
-from detector.proposals.anchors import place_on_grids
+from detector.proposals.anchors import Grid, share_out
 from detector.structures.classes import ilsvrc_cls
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
@@ -54,10 +55,12 @@ def checkpoint_path(untrained: Checkpoint, tmp_path_factory: pytest.TempPathFact
 
 @pytest.fixture(scope="session")
 def multibox_spec() -> MultiBoxSpec:
-    """A MultiBox head for GoogLeNet with priors of seven shapes."""
-    shapes = np.array([(12, 12), (30, 20), (40, 50), (80, 60), (60, 120), (150, 110), (200, 200)], np.float32)
-    grids = place_on_grids(shapes, (28, 14, 7, 4), 224)
-    return MultiBoxSpec(("inception_3b", "inception_4e"), (480, 832), 224, tuple(grids))
+    """A MultiBox head for GoogLeNet with priors of seven shapes, which sees images small: that is quick."""
+    shapes = np.array([(12, 12), (24, 16), (30, 44), (60, 40), (50, 70), (110, 80), (128, 140)], np.float32)
+    strides = (8, 16, 32, 64)
+    sides = zip(strides, share_out(shapes, strides), strict=True)
+    grids = tuple(Grid(stride, first_centre(stride), some) for stride, some in sides)
+    return MultiBoxSpec(("inception_3b", "inception_4e"), (480, 832), ImageScales((64, 128)), grids)
 
 
 @pytest.fixture(scope="session")

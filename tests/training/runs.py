@@ -43,9 +43,22 @@ KINDS = {
     "cached": SMALL,
     "streamed": replace(SMALL, iterations=6, color_jitter=True, patience=2, frozen_through="inception_5a"),
     "shared": replace(SMALL, iterations=6, regions=RegionKind.SHARED, scales=(64, 128), zoom=1.3),
+    "joint": replace(
+        SMALL,
+        iterations=6,
+        regions=RegionKind.SHARED,
+        scales=(32, 64),
+        zoom=1.2,
+        frozen_through="pool2",
+        color_jitter=True,
+        shapes=4,
+        accumulate=2,
+        patience=2,
+        save_every=1,
+    ),
 }
-"""A run from cached maps, one from pictures, which keeps the best weights, one whose regions share the trunk;
-all mine hard backgrounds."""
+"""A run from cached maps, one from pictures, which keeps the best weights, one whose regions share the trunk,
+all of which mine hard backgrounds; and one that trains trunk, MultiBox and region heads together."""
 
 STEADY = "streamed"
 """The kind in which nothing drops out: it is the same however many processes share it, but for rounding."""

@@ -33,10 +33,10 @@ def ilsvrc(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_the_script_from_end_to_end(ilsvrc: Path, data: Path, init_path: Path, tmp_path: Path) -> None:
-    """At its full 224 pixels: what it writes detects. Pictures of DET/val are measured, and not learnt."""
+    """What it writes detects. Pictures of DET/val are measured, and not learnt."""
     status, said = run_command(main,
         "--data", ilsvrc, "--data", data, "--init", init_path, "--output", tmp_path,
-        "--iterations", 2, "--batch", 2, "--shapes", 6, "--device", "cpu",
+        "--iterations", 2, "--batch", 2, "--shapes", 6, "--scales", 48, 96, "--zoom", 1.1, "--device", "cpu",
     )  # fmt: skip
     assert status == 0, said
     assert "16 pictures, 16 objects" in said, "four of DET/train and twelve of PASCAL VOC"
@@ -46,7 +46,8 @@ def test_the_script_from_end_to_end(ilsvrc: Path, data: Path, init_path: Path, t
     assert metadata.training["multibox"]["pictures"] == 16
     assert metadata.training["multibox"]["data"] == [ilsvrc.name, data.name]
     assert metadata.multibox is not None
-    assert [grid.cells for grid in metadata.multibox.grids] == [28, 14, 7, 4]
+    assert metadata.multibox.image.scales == (48, 96)
+    assert metadata.training["multibox"]["zoom"] == 1.1
     detector = load_detector(tmp_path / "detector.safetensors", device="cpu", profile="fast", max_proposals=4)
     [found] = detector.detect([load(next((data / "JPEGImages").iterdir()))], score_threshold=0.0)
     assert len(found) > 0
@@ -72,7 +73,7 @@ def broken(tmp_path: Path) -> Path:
 def test_excluded_pictures_are_not_read(broken: Path, init_path: Path, tmp_path: Path, name: str) -> None:
     status, said = run_command(main,
         "--data", broken, "--init", init_path, "--output", tmp_path / "out", "--exclude", tmp_path / name,
-        "--iterations", 2, "--batch", 2, "--shapes", 4, "--device", "cpu",
+        "--iterations", 2, "--batch", 2, "--shapes", 4, "--scales", 32, 64, "--device", "cpu",
     )  # fmt: skip
     assert status == 0, said
     assert "4 pictures, 4 objects" in said
@@ -83,7 +84,7 @@ def test_a_broken_picture_is_left_out_and_named(
 ) -> None:
     output = tmp_path / "out"
     records = read_object_images([broken], frozenset()).records
-    recipe = MultiBoxRecipe(iterations=8, batch=1, warmup=2, shapes=4, size=96, save_every=4)
+    recipe = MultiBoxRecipe(iterations=8, batch=1, warmup=2, shapes=4, scales=(32, 64), save_every=4)
     add_multibox(load_checkpoint(init_path), records, [], output, recipe, device="cpu")
     assert capsys.readouterr().out.count("left out a.b03: ") == 1
     assert (output / "broken.txt").read_text() == "a.b03\n"
@@ -96,8 +97,8 @@ def test_a_failure_leaves_no_half_written_file(broken: Path, init_path: Path, tm
     records = read_object_images([broken], frozenset()).records
     for record in records:
         cut_short(record.path)
-    recipe = MultiBoxRecipe(iterations=8, batch=1, warmup=2, shapes=4, size=96, save_every=4)
-    with pytest.raises(DatasetError, match=r"none of 5 pictures can be read"):
+    recipe = MultiBoxRecipe(iterations=8, batch=1, warmup=2, shapes=4, scales=(32, 64), save_every=4)
+    with pytest.raises(DatasetError, match=r"5 of 5 pictures can no longer be read"):
         add_multibox(load_checkpoint(init_path), records, [], output, recipe, device="cpu")
     assert not list(output.glob("*.safetensors"))
 
@@ -145,6 +146,7 @@ def test_a_failure_leaves_no_half_written_file(broken: Path, init_path: Path, tm
             "4 grids need at least as many shapes, got 3",
             id="too few shapes",
         ),
+        pytest.param(["--data", "DATA", "--scales", "96", "48"], "scales must ascend", id="scales"),
     ],
 )
 def test_errors_are_one_line(

@@ -67,6 +67,7 @@ def test_weights_with_a_multibox_head(multibox_path: Path) -> None:
     assert {one["name"]: one["max_regions"] for one in told["profiles"]} == {
         "fast": 60,
         "balanced": 120,
+        "thorough": None,
         "paper": None,
         "search": 120,
     }
@@ -75,7 +76,7 @@ def test_weights_with_a_multibox_head(multibox_path: Path) -> None:
 
 def test_a_limit_of_regions_holds_for_every_profile(multibox_path: Path) -> None:
     told = described("mine", multibox_path, max_proposals=7)
-    assert [one["max_regions"] for one in told["profiles"]] == [7, 7, 7, 7]
+    assert [one["max_regions"] for one in told["profiles"]] == [7] * 5
 
 
 def test_an_ensemble_names_its_members(checkpoint_path: Path, multibox_path: Path, tmp_path: Path) -> None:

@@ -110,10 +110,10 @@ def test_weights_import_show_verify(shared: Path, tmp_path: Path) -> None:
 def test_weights_show_tells_of_a_multibox_head(
     inside: Inside, checkpoint_path: Path, multibox_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Seven shapes: two on 784 places, one on 196, two on 49, two on 16."""
     assert inside("weights", "show", multibox_path) == 0
     shown = capsys.readouterr().out
-    assert "MultiBox        1894 priors, reads inception_3b and inception_4e, input 224x224" in shown
+    says = "7 shapes of priors, reads inception_3b and inception_4e, images at 64 and 128 pixels"
+    assert f"MultiBox        {says}" in shown
     assert inside("weights", "show", checkpoint_path) == 0
     assert "MultiBox        no" in capsys.readouterr().out
 

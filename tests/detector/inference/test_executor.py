@@ -53,7 +53,10 @@ class Backwards:
     ("profile", "rows", "urgent"),
     [
         pytest.param(
-            "fast", [1, 10, 5], [True, False, False], id="MultiBox, regions and the whole, refinement"
+            "fast",
+            [1, 1, 10, 5],
+            [True, True, False, False],
+            id="MultiBox at two scales, regions and the whole, refinement",
         ),
         pytest.param("search", [10, 5], [False, False], id="no MultiBox"),
     ],

@@ -283,7 +283,21 @@ UNUSABLE = [
     ("sides as text", _rewritten(lambda h, t: h["multibox"]["grids"][0].update(sides="x")), "sides, which"),
     ("scoring that is a list", _with(scoring=[1]), "scoring"),
     ("a scoring power as text", _with(scoring={"fit_power": "a"}), "fit_power must lie"),
-    ("MultiBox of an endless size", _rewritten(lambda h, t: h["multibox"].update(size=10**9)), "size, which"),
+    (
+        "MultiBox of images of an endless size",
+        _rewritten(lambda h, t: h["multibox"]["image"].update(scales=[10**9])),
+        "scales must be whole numbers",
+    ),
+    (
+        "MultiBox of cells in one place",
+        _rewritten(lambda h, t: h["multibox"]["grids"][0].update(stride=0)),
+        "stride, which",
+    ),
+    (
+        "MultiBox of an older kind",
+        _rewritten(lambda h, t: h["multibox"].update(size=224)),
+        "of an older kind, .*detector train multibox",
+    ),
     (
         "MultiBox of endless maps",
         _rewritten(lambda h, t: h["multibox"].update(channels=[10**9, 832])),
@@ -396,11 +410,26 @@ BROKEN_HEAD = [
     ),
     (
         "a grid more than the tensors",
-        _rewritten(lambda h, t: h["multibox"]["grids"].append({"cells": 2, "sides": [[9, 9]]})),
+        _rewritten(lambda h, t: h["multibox"]["grids"].append({**h["multibox"]["grids"][-1], "stride": 128})),
         "lacks tensors",
     ),
     ("a spec without grids", _rewritten(lambda h, t: h["multibox"].pop("grids")), "lacks 'grids'"),
     ("no grid", _rewritten(lambda h, t: h["multibox"].update(grids=[])), "garbles grids"),
+    (
+        "a spec without scales",
+        _rewritten(lambda h, t: h["multibox"].pop("image")),
+        "lacks 'image'",
+    ),
+    (
+        "stages that swap their maps",
+        _rewritten(lambda h, t: h["multibox"]["stages"].reverse()),
+        "does not fit googlenet",
+    ),
+    (
+        "stages of one size, for grids of two",
+        _rewritten(lambda h, t: h["multibox"].update(stages=["pool3", "inception_4e"])),
+        "outputs has .* anchors",
+    ),
     (
         "a spec that is text",
         _rewritten(lambda h, t: h.update(multibox="yes")),

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from detector.errors import ParameterError
-from detector.proposals.anchors import Grid, Sides, cluster_sides, place_on_grids
+from detector.proposals.anchors import Grid, Sides, cluster_sides, share_out
 
-CELLS = (28, 14, 7, 4)  # pitches of 8, 16, 32 and 56 pixels at 224
+STRIDES = (8, 16, 32, 64)
 
 
 def squares(*sides: float) -> Sides:
@@ -37,28 +37,37 @@ def fit(sides: Sides, shapes: Sides) -> float:
 
 def test_priors_of_a_grid_by_hand() -> None:
     """By row, by column, by shape; a shape may reach beyond the picture."""
-    grid = Grid(2, np.array([(10, 20), (60, 40)], np.float32))
-    assert grid.boxes(100).tolist() == [
-        [20, 15, 30, 35], [-5, 5, 55, 45], [70, 15, 80, 35], [45, 5, 105, 45],
-        [20, 65, 30, 85], [-5, 55, 55, 95], [70, 65, 80, 85], [45, 55, 105, 95],
+    grid = Grid(50, 14.5, np.array([(10, 20), (60, 40)], np.float32))
+    assert grid.boxes(2, 3).tolist() == [
+        [9.5, 4.5, 19.5, 24.5], [-15.5, -5.5, 44.5, 34.5], [59.5, 4.5, 69.5, 24.5],
+        [34.5, -5.5, 94.5, 34.5], [109.5, 4.5, 119.5, 24.5], [84.5, -5.5, 144.5, 34.5],
+        [9.5, 54.5, 19.5, 74.5], [-15.5, 44.5, 44.5, 84.5], [59.5, 54.5, 69.5, 74.5],
+        [34.5, 44.5, 94.5, 84.5], [109.5, 54.5, 119.5, 74.5], [84.5, 44.5, 144.5, 84.5],
     ]  # fmt: skip
-    assert grid.boxes(100).dtype == np.float32
+    assert grid.boxes(2, 3).dtype == np.float32
 
 
-def test_one_cell_is_the_middle() -> None:
-    assert Grid(1, squares(6)).boxes(9).tolist() == [[1.5, 1.5, 7.5, 7.5]]
+@pytest.mark.parametrize(("height", "width"), [(1, 1), (1, 9), (7, 2), (0, 3)], ids=str)
+def test_a_grid_has_the_cells_that_it_is_asked_for(height: int, width: int) -> None:
+    boxes = Grid(8, 6.5, squares(6, 9)).boxes(height, width)
+    assert boxes.shape == (height * width * 2, 4)
+    centres = (boxes[:, :2] + boxes[:, 2:]) / 2
+    assert set(map(tuple, centres.tolist())) == {
+        (6.5 + 8 * column, 6.5 + 8 * row) for row in range(height) for column in range(width)
+    }
 
 
 @pytest.mark.parametrize(
     ("one", "other", "equal"),
     [
-        (Grid(2, squares(5, 6)), Grid(2, squares(5, 6)), True),
-        (Grid(2, squares(5, 6)), Grid(3, squares(5, 6)), False),
-        (Grid(2, squares(5, 6)), Grid(2, squares(5, 7)), False),
-        (Grid(2, squares(5, 6)), Grid(2, squares(5)), False),
-        (Grid(2, squares(5, 6)), "grid", False),
+        (Grid(8, 6.5, squares(5, 6)), Grid(8, 6.5, squares(5, 6)), True),
+        (Grid(8, 6.5, squares(5, 6)), Grid(16, 6.5, squares(5, 6)), False),
+        (Grid(8, 6.5, squares(5, 6)), Grid(8, 4.0, squares(5, 6)), False),
+        (Grid(8, 6.5, squares(5, 6)), Grid(8, 6.5, squares(5, 7)), False),
+        (Grid(8, 6.5, squares(5, 6)), Grid(8, 6.5, squares(5)), False),
+        (Grid(8, 6.5, squares(5, 6)), "grid", False),
     ],
-    ids=["same", "other cells", "other shape", "fewer shapes", "no grid"],
+    ids=["same", "other stride", "other start", "other shape", "fewer shapes", "no grid"],
 )
 def test_grids_compare_by_value(one: Grid, other: object, equal: bool) -> None:
     assert (one == other) is equal
@@ -126,16 +135,16 @@ def test_too_few_boxes_are_refused(sides: Sides, count: int) -> None:
     ("shapes", "placed"),
     [
         pytest.param(
-            squares(16, 32, 64, 112), [[16], [32], [64], [112]], id="exactly twice the pitch is fine enough"
+            squares(16, 32, 64, 128), [[16], [32], [64], [128]], id="exactly twice the stride is fine enough"
         ),
         pytest.param(
-            squares(31, 63, 111, 223),
-            [[31], [63], [111], [223]],
+            squares(31, 63, 127, 255),
+            [[31], [63], [127], [255]],
             id="just too small for the next coarser one",
         ),
         pytest.param(
-            squares(4, 15, 40, 70, 120, 224),
-            [[4, 15], [40], [70], [120, 224]],
+            squares(4, 15, 40, 70, 130, 224),
+            [[4, 15], [40], [70], [130, 224]],
             id="the finest takes the tiny",
         ),
         pytest.param(
@@ -147,29 +156,26 @@ def test_too_few_boxes_are_refused(sides: Sides, count: int) -> None:
             squares(4, 5, 6, 7), [[4], [7], [6], [5]], id="all tiny: the largest go up, the rest stays"
         ),
         pytest.param(
-            squares(10, 120, 130, 140),
-            [[10], [120], [130], [140]],
+            squares(10, 140, 150, 160),
+            [[10], [140], [150], [160]],
             id="a grid is not emptied to fill another",
         ),
     ],
 )
 def test_which_grid_a_shape_goes_to(shapes: Sides, placed: list[list[float]]) -> None:
-    grids = place_on_grids(shapes, CELLS, 224)
-    assert [grid.cells for grid in grids] == list(CELLS)
-    assert [grid.sides[:, 0].tolist() for grid in grids] == placed
+    assert [sides[:, 0].tolist() for sides in share_out(shapes, STRIDES)] == placed
 
 
 def test_the_mean_side_decides_for_long_shapes() -> None:
     """8 x 128 has the area of a square of 32."""
-    grids = place_on_grids(np.array([(10, 10), (8, 128)], np.float32), (28, 14), 224)
-    assert grids[1].sides.tolist() == [[8, 128]]
+    _, coarse = share_out(np.array([(10, 10), (8, 128)], np.float32), (8, 16))
+    assert coarse.tolist() == [[8, 128]]
 
 
-def test_grids_come_finest_first_whatever_their_order() -> None:
-    forward, backward = (
-        place_on_grids(squares(10, 40, 70, 150), cells, 224) for cells in (CELLS, CELLS[::-1])
-    )
-    assert forward == backward
+def test_the_finest_comes_first_whatever_their_order() -> None:
+    shapes = squares(10, 40, 70, 150)
+    forward, backward = (share_out(shapes, strides) for strides in (STRIDES, STRIDES[::-1]))
+    assert [part.tolist() for part in forward] == [part.tolist() for part in backward]
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -177,12 +183,12 @@ def test_grids_come_finest_first_whatever_their_order() -> None:
 def test_every_shape_is_placed_once_and_no_grid_is_empty(seed: int, count: int) -> None:
     random = np.random.default_rng(seed)
     shapes = np.exp(random.uniform(np.log(4), np.log(8 if seed == 0 else 224), (count, 2))).astype(np.float32)
-    grids = place_on_grids(shapes, CELLS, 224)
-    assert all(len(grid.sides) for grid in grids)
-    placed = np.concatenate([grid.sides for grid in grids])
-    assert sorted(placed.tolist()) == sorted(shapes.tolist())
+    shared = share_out(shapes, STRIDES)
+    assert len(shared) == len(STRIDES)
+    assert all(len(sides) for sides in shared)
+    assert sorted(np.concatenate(shared).tolist()) == sorted(shapes.tolist())
 
 
 def test_fewer_shapes_than_grids_are_refused() -> None:
     with pytest.raises(ParameterError, match="4 grids need at least as many shapes, got 3"):
-        place_on_grids(squares(10, 20, 30), CELLS, 224)
+        share_out(squares(10, 20, 30), STRIDES)

@@ -1,5 +1,6 @@
 """MultiBox proposals as their users see them, and the suppression of near-duplicates against plain loops."""
 
+import math
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -10,13 +11,14 @@ from numpy.typing import NDArray
 
 from detector.errors import ParameterError
 from detector.inference import engine
+from detector.inference.image_maps import ImageMaps, ImageNetwork
+from detector.inference.image_scales import ImageScales, first_centre
 from detector.models.checkpoint import Checkpoint
 from detector.models.multibox_head import SCALE, MultiBoxHead, MultiBoxSpec
 from detector.proposals.anchors import Grid
 from detector.proposals.multibox import (
     NEAR_DUPLICATE_IOU,
     MultiBox,
-    MultiBoxInference,
     by_coverage,
     likeliest,
     without_near_duplicates,
@@ -24,13 +26,16 @@ from detector.proposals.multibox import (
 from detector.structures.boxes import Boxes, as_boxes, decode, encode, iou
 from detector.structures.proposals import Source
 
+STRIDES = (8, 16, 32, 64, 128, 256)
 PLANTED = MultiBoxSpec(
     ("inception_3b", "inception_4e"),
     (480, 832),
-    224,
-    tuple(Grid(cells, np.array([(40, 40)], np.float32)) for cells in (28, 14, 7, 4, 2, 1)),
+    ImageScales((64,)),
+    tuple(Grid(stride, first_centre(stride), np.array([(40, 40)], np.float32)) for stride in STRIDES),
 )
-"""Priors of one shape; the last of them is one alone, in the middle of the picture."""
+"""Priors of one shape; the last grid has one alone, near the corner of the padding."""
+
+TWO_SCALES = ImageScales((64, 112))
 
 Make = Callable[..., MultiBox]
 
@@ -41,8 +46,9 @@ def make(untrained: Checkpoint) -> Make:
 
     def multibox(head: MultiBoxHead, short_side: int | None = None, precision: str = "float32") -> MultiBox:
         prepare = replace(untrained.metadata.preprocessing, short_side=short_side)
-        network = MultiBoxInference(untrained.backbone.features, head)
-        return MultiBox(engine.place(network, device="cpu", precision=precision), prepare)
+        network = ImageNetwork(untrained.backbone.features, head=head)
+        placed = engine.place(network, device="cpu", precision=precision)
+        return MultiBox(head.spec, ImageMaps(placed, head.spec.image, prepare), prepare)
 
     return multibox
 
@@ -53,9 +59,11 @@ def untrained_head(multibox_spec: MultiBoxSpec) -> MultiBoxHead:
     return MultiBoxHead(multibox_spec)
 
 
-def planted_head(grid: int, offsets: tuple[float, ...] = (0, 0, 0, 0)) -> MultiBoxHead:
+def planted_head(
+    grid: int, offsets: tuple[float, ...] = (0, 0, 0, 0), image: ImageScales = PLANTED.image
+) -> MultiBoxHead:
     """A head that is certain of every prior of one grid, moved by ``offsets``, and of nothing else."""
-    head = MultiBoxHead(PLANTED)
+    head = MultiBoxHead(replace(PLANTED, image=image))
     with torch.no_grad():
         for predictor in head.predict:
             predictor.weight.zero_()
@@ -72,7 +80,7 @@ def noise(height: int, width: int) -> NDArray[np.uint8]:
     ("shape", "short_side"),
     [
         pytest.param((90, 120), None, id="an ordinary picture"),
-        pytest.param((224, 224), None, id="the network's own size"),
+        pytest.param((224, 224), None, id="square"),
         pytest.param((1, 1), None, id="one pixel"),
         pytest.param((3, 500), None, id="three rows"),
         pytest.param((500, 3), None, id="three columns"),
@@ -136,26 +144,90 @@ def test_the_same_picture_gives_the_same_boxes(make: Make, untrained_head: Multi
 def test_a_planted_box_comes_out_in_the_pixels_of_the_picture(
     make: Make, width: int, height: int, box: tuple[int, ...]
 ) -> None:
-    """The prior in the middle is moved onto the box: each axis is stretched by its own factor."""
-    target = as_boxes([box]) * np.array([224 / width, 224 / height] * 2, np.float32)
-    head = planted_head(5, tuple(encode(as_boxes([(92, 92, 132, 132)]), target)[0]))
+    """The prior in the corner is moved onto the box, whatever the picture's size."""
+    zoom = 64 / min(width, height)
+    target = as_boxes([box]) * np.array([round(width * zoom) / width, round(height * zoom) / height] * 2) + 32
+    prior = as_boxes([(-5.5, -5.5, 34.5, 34.5)])
+    head = planted_head(5, tuple(encode(prior, target.astype(np.float32))[0]))
     found = make(head, short_side=400).propose(noise(height, width), 1)
-    assert np.abs(found.boxes - box).max() < 0.01
+    assert np.abs(found.boxes - box).max() < 0.02
     assert found.objectness[0] == pytest.approx(1 / (1 + np.exp(-4)), rel=1e-4)
 
 
-def test_places_of_a_grid_keep_their_rows_and_columns(make: Make) -> None:
-    """In a picture of twice the height the boxes of 4 x 4 priors stand in rows twice as far apart."""
-    found = make(planted_head(3)).propose(noise(448, 224), 16)
-    assert (found.objectness > 0.9).all()
-    expected = PLANTED.grids[3].boxes(224) * [1, 2, 1, 2]
-    assert np.abs(found.boxes - expected).max() < 1e-3
+def plain_priors(width: int, height: int, grid: int, image: ImageScales, short_side: int | None) -> Boxes:
+    """Where the priors of a grid lie in a picture, from the sides that it is resized to: one at a time."""
+    boxes = []
+    shrink = min(1.0, short_side / min(width, height)) if short_side else 1.0
+    view = round(width * shrink), round(height * shrink)
+    for scale in image.scales:
+        zoom = min(scale / min(view), image.long_side * scale / max(view))
+        w, h = round(view[0] * zoom), round(view[1] * zoom)
+        columns, rows = (math.ceil((side + 2 * image.padding) / 16) for side in (w, h))
+        if grid == 0:
+            columns, rows = 2 * columns, 2 * rows
+        for _ in range(grid - 1):
+            columns, rows = math.ceil(columns / 2), math.ceil(rows / 2)
+        for row in range(rows):
+            for column in range(columns):
+                x, y = (
+                    first_centre(STRIDES[grid]) + STRIDES[grid] * number - image.padding
+                    for number in (column, row)
+                )
+                box = np.array([x - 20, y - 20, x + 20, y + 20]) * np.array([width / w, height / h] * 2)
+                boxes.append(np.clip(box, 0, [width, height] * 2))
+    found = np.array(boxes)
+    return found[((found[:, 2:] - found[:, :2]) >= 4).all(axis=1)].astype(np.float32)
+
+
+@pytest.mark.parametrize("image", [PLANTED.image, TWO_SCALES, ImageScales((48, 96), 1.5, 5)], ids=str)
+@pytest.mark.parametrize("grid", [1, 2, 3])
+@pytest.mark.parametrize(
+    ("width", "height", "short_side"),
+    [
+        pytest.param(120, 90, None, id="lying"),
+        pytest.param(70, 131, None, id="standing"),
+        pytest.param(64, 64, None, id="as large as at the first scale"),
+        pytest.param(900, 60, None, id="so wide that it is seen smaller"),
+        pytest.param(31, 640, None, id="so high that it is seen smaller"),
+        pytest.param(330, 240, 100, id="larger than those of training"),
+    ],
+)
+def test_boxes_lie_where_the_priors_are(
+    make: Make, width: int, height: int, short_side: int | None, grid: int, image: ImageScales
+) -> None:
+    """Each box is a prior of one of the scales, and no prior is left out but beside a box that nearly equals
+    it."""
+    found = make(planted_head(grid, image=image), short_side).propose(noise(height, width), 1000)
+    boxes = found.boxes[found.objectness > 0.9]
+    priors = plain_priors(width, height, grid, image, short_side)
+    away = np.abs(boxes[:, None] - priors[None]).max(axis=2)  # boxes x priors
+    assert away.min(axis=1).max() < 0.01
+    assert iou(priors, boxes).max(axis=1).min() > NEAR_DUPLICATE_IOU - 1e-3
+    if len(image.scales) > 1:
+        first = plain_priors(width, height, grid, replace(image, scales=image.scales[:1]), short_side)
+        assert np.abs(boxes[:, None] - first[None]).max(axis=2).min(axis=1).max() > 1, "the second one's too"
 
 
 def test_what_reaches_over_the_edge_is_cut(make: Make) -> None:
-    """The prior in the middle, three times as wide and moved to the left by one and a half of its sides."""
-    [inside] = make(planted_head(5, (-1.5, 0, np.log(3), 0))).propose(noise(100, 100), 1).boxes
-    assert inside == pytest.approx([0, 92 / 2.24, 112 / 2.24, 132 / 2.24], abs=1e-3)
+    """The prior moved to the right by half of its side, three times as wide, and down by one."""
+    [inside] = make(planted_head(5, (0.5, 1, np.log(3), 0))).propose(noise(100, 100), 1).boxes
+    assert inside == pytest.approx([0, 2.5 / 0.64, 62.5 / 0.64, 42.5 / 0.64], abs=1e-3)
+
+
+def test_the_likeliest_of_all_scales_come_first(make: Make, multibox_spec: MultiBoxSpec) -> None:
+    """What two heads of one scale each would find is what the head of both finds, but for near-duplicates."""
+    image = noise(90, 120)
+
+    def found(scales: tuple[int, ...]) -> NDArray[np.float32]:
+        torch.manual_seed(0)
+        spec = replace(multibox_spec, image=replace(multibox_spec.image, scales=scales))
+        proposals = make(MultiBoxHead(spec)).propose(image, 300)
+        return np.column_stack([proposals.boxes, proposals.objectness])
+
+    together, alone = found((64, 128)), [found((scale,)) for scale in (64, 128)]
+    best = max((part[0] for part in alone), key=lambda row: row[4])
+    assert np.allclose(together[0], best, atol=1e-4)
+    assert together[:, 4].max() >= max(part[:, 4].max() for part in alone) - 1e-6
 
 
 def test_a_box_pushed_out_of_the_picture_is_left_out(make: Make) -> None:

@@ -10,10 +10,11 @@ from numpy.typing import NDArray
 from detector.errors import ParameterError
 from detector.inference.detector import Detector
 from detector.inference.engine import place
+from detector.inference.image_maps import ImageMaps, ImageNetwork
 from detector.models.checkpoint import Checkpoint, load_checkpoint
 from detector.options import Profile
 from detector.proposals.fusion import fuse
-from detector.proposals.multibox import MultiBox, MultiBoxInference
+from detector.proposals.multibox import MultiBox
 from detector.proposals.profiles import BUDGETS, Proposer
 from detector.proposals.selective_search.search import selective_search
 from detector.structures.proposals import Proposals, Source
@@ -42,9 +43,11 @@ def checkpoint(multibox_path: Path) -> Checkpoint:
 @pytest.fixture(scope="module")
 def multibox(checkpoint: Checkpoint) -> MultiBox:
     assert checkpoint.multibox is not None
-    prepare = checkpoint.metadata.preprocessing
-    network = MultiBoxInference(checkpoint.backbone.features, checkpoint.multibox)
-    return MultiBox(place(network, device="cpu", precision="float32"), prepare)
+    prepare, head = checkpoint.metadata.preprocessing, checkpoint.multibox
+    network = place(
+        ImageNetwork(checkpoint.backbone.features, head=head), device="cpu", precision="float32"
+    )
+    return MultiBox(head.spec, ImageMaps(network, head.spec.image, prepare), prepare)
 
 
 @pytest.fixture(scope="module")
@@ -73,6 +76,7 @@ def assert_same(found: Proposals, expected: Proposals) -> None:
     [
         ("fast", {MULTIBOX}, 60),
         ("balanced", {SEARCH, MULTIBOX}, 120),
+        ("thorough", {SEARCH, MULTIBOX}, None),
         ("paper", {SEARCH, MULTIBOX}, None),
         ("search", {SEARCH}, 120),
     ],
@@ -95,6 +99,7 @@ def test_profiles_are_made_of_the_methods(proposer: Proposer, multibox: MultiBox
     )
     assert_same(proposer.propose(IMAGE, "fast"), seen.first(60))
     assert_same(proposer.propose(IMAGE, "balanced"), fuse(large, seen).first(120))
+    assert_same(proposer.propose(IMAGE, "thorough"), fuse(large, seen))
     assert_same(proposer.propose(IMAGE, "paper"), fuse(large, seen))
     assert_same(proposer.propose(IMAGE, "search"), usual.first(120))
 
@@ -123,11 +128,11 @@ def test_the_default_is_the_best_there_is(proposer: Proposer, headless: Proposer
 @pytest.mark.parametrize("profile", ["turbo", "", "FAST", "Profile.FAST"])
 def test_an_unknown_profile_is_named(proposer: Proposer, headless: Proposer, profile: str) -> None:
     for one in (proposer, headless):
-        with pytest.raises(ParameterError, match=f"one of fast, balanced, paper, search, got {profile!r}"):
+        with pytest.raises(ParameterError, match=f"one of fast, balanced, thorough, paper, search, got {profile!r}"):
             one.propose(IMAGE, profile)
 
 
-@pytest.mark.parametrize("profile", [Profile.FAST, "balanced", Profile.PAPER])
+@pytest.mark.parametrize("profile", [Profile.FAST, "balanced", Profile.THOROUGH, Profile.PAPER])
 def test_without_a_head_it_says_what_to_do(headless: Proposer, profile: Profile | str) -> None:
     with pytest.raises(
         ParameterError, match=rf"profile {profile} needs a MultiBox head.*profile search.*--init"
@@ -184,7 +189,7 @@ def test_numbers_of_a_detector(multibox_path: Path) -> None:
     checkpoint = load_checkpoint(multibox_path)
     assert len(Detector(checkpoint, device="cpu").propose(IMAGE, "fast")) == 60
     limited = Detector(checkpoint, device="cpu", max_proposals=11)
-    assert [len(limited.propose(IMAGE, profile)) for profile in Profile] == [11] * 4
+    assert [len(limited.propose(IMAGE, profile)) for profile in Profile] == [11] * len(Profile)
     assert len(limited.propose(IMAGE, "fast", 13)) == 13
 
 

@@ -1,18 +1,33 @@
-"""Which prior answers for which object, against every other assignment; the loss, by hand."""
+"""Which prior answers for which object, against plain references; the loss, by hand and against another."""
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from itertools import permutations
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
+from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
+from detector.datasets.annotated_image import AnnotatedImage
 from detector.models.multibox_head import SCALE
-from detector.structures.boxes import Boxes, as_boxes, encode, iou
-from training.multibox.losses import MultiBoxLosses, MultiBoxLossWeights, match, multibox_losses
+from detector.structures.boxes import Boxes, area, as_boxes, decode, encode, intersection, iou
+from tests.training.together import run_together
+from training.multibox import losses as on_tensors
+from training.multibox.losses import (
+    MultiBoxLosses,
+    MultiBoxLossWeights,
+    ObjectsAtScales,
+    match,
+    multibox_losses,
+)
+from training.trainer.distributed import ProcessGroup
 
+CPU = torch.device("cpu")
 ALONE = MultiBoxLossWeights(positive=2.0, ignored=2.0)
 """Only the prior that is matched to an object answers for it: no IoU reaches 2."""
 
@@ -29,6 +44,41 @@ PRIORS = as_boxes(
     ]
 )
 FREE, IGNORED = -1, -2
+NONE = as_boxes([])
+
+
+def stacked(parts: Sequence[Boxes]) -> tuple[Tensor, Tensor]:
+    """Boxes of several images behind each other [N,G,4], and which of them are there [N,G]."""
+    most = max(1, *map(len, parts), 1)
+    boxes, there = torch.zeros(len(parts), most, 4), torch.zeros(len(parts), most, dtype=torch.bool)
+    for n, part in enumerate(parts):
+        boxes[n, : len(part)] = torch.from_numpy(part)
+        there[n, : len(part)] = True
+    return boxes, there
+
+
+def objects_of(
+    boxes: Sequence[Boxes], crowds: Sequence[Boxes] | None = None, partial: Sequence[bool] | None = None
+) -> ObjectsAtScales:
+    """The objects of images that are seen at one scale."""
+    placed, present = stacked(boxes)
+    ignored, _ = stacked([NONE] * len(boxes) if crowds is None else crowds)
+    partly = torch.tensor([False] * len(boxes) if partial is None else list(partial))
+    return ObjectsAtScales(placed[None], present, ignored[None], partly)
+
+
+def matched(
+    priors: Boxes,
+    boxes: Boxes,
+    objectness: NDArray[np.float32],
+    offsets: NDArray[np.float32],
+    weights: MultiBoxLossWeights,
+    crowds: Boxes = NONE,
+) -> NDArray[np.int64]:
+    """Who answers [K] in one image that is seen at one scale."""
+    objects = objects_of([boxes], [crowds])
+    said = torch.from_numpy(objectness)[None], torch.from_numpy(offsets)[None]
+    return match([torch.from_numpy(priors)], objects, *said, weights)[0].numpy()
 
 
 def certainty(anchors: Boxes, value: float = 0.5) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
@@ -51,17 +101,43 @@ def certainty(anchors: Boxes, value: float = 0.5) -> tuple[NDArray[np.float32], 
     ],
 )
 def test_who_answers_by_hand(boxes: list[tuple[float, ...]], owner: list[int]) -> None:
-    found = match(PRIORS, as_boxes(boxes), *certainty(PRIORS), MultiBoxLossWeights())
+    found = matched(PRIORS, as_boxes(boxes), *certainty(PRIORS), MultiBoxLossWeights())
+    assert found.tolist() == owner
+
+
+@pytest.mark.parametrize(
+    ("boxes", "crowds", "owner"),
+    [
+        pytest.param([], [(0, 0, 100, 50)], [IGNORED] * 5 + [FREE] * 2, id="half of a prior is enough"),
+        pytest.param([], [(0, 0, 100, 49.9)], [FREE] + [IGNORED] * 4 + [FREE] * 2, id="less is not"),
+        pytest.param(
+            [], [(0, 0, 100, 25), (0, 25, 100, 50)], [FREE] * 3 + [IGNORED] * 2 + [FREE] * 2, id="of one crowd"
+        ),
+        pytest.param(
+            [A],
+            [(0, 0, 300, 300)],
+            [0, 0] + [IGNORED] * 5,
+            id="an object in a crowd is sought as ever",
+        ),
+        pytest.param([B], [(0, 0, 1, 1)], [FREE] * 5 + [0, FREE], id="a tiny crowd hides nothing"),
+    ],
+)
+def test_crowds_by_hand(
+    boxes: list[tuple[float, ...]], crowds: list[tuple[float, ...]], owner: list[int]
+) -> None:
+    found = matched(
+        PRIORS, as_boxes(boxes), *certainty(PRIORS), MultiBoxLossWeights(), as_boxes(crowds)
+    )
     assert found.tolist() == owner
 
 
 def test_the_sure_one_answers_where_several_fit() -> None:
     """Prior 1 lies as well as prior 2 would, but is sure: it costs less than the better placed one."""
     objectness, offsets = certainty(PRIORS, 0.01)
-    assert match(PRIORS, as_boxes([A]), objectness, offsets, ALONE)[0] == 0
+    assert matched(PRIORS, as_boxes([A]), objectness, offsets, ALONE)[0] == 0
     objectness[1] = 0.99
     offsets[1] = encode(PRIORS[1:2], as_boxes([A]))
-    assert match(PRIORS, as_boxes([A]), objectness, offsets, ALONE).tolist() == [-1, 0, -1, -1, -1, -1, -1]
+    assert matched(PRIORS, as_boxes([A]), objectness, offsets, ALONE).tolist() == [-1, 0, -1, -1, -1, -1, -1]
 
 
 def random_case(seed: int, anchors: int, objects: int) -> tuple[Boxes, Boxes, NDArray, NDArray]:
@@ -97,7 +173,7 @@ def plain_costs(
 @pytest.mark.parametrize(("anchors", "objects"), [(1, 1), (5, 1), (5, 3), (6, 4), (4, 4)])
 def test_no_other_assignment_costs_less(seed: int, anchors: int, objects: int) -> None:
     case = random_case(seed, anchors, objects)
-    owner = match(*case, ALONE)
+    owner = matched(*case, ALONE)
     cost = plain_costs(*case, ALONE.location)
     mine = [int(np.flatnonzero(owner == g)[0]) for g in range(objects)]
     best = min(
@@ -120,14 +196,14 @@ def test_no_other_assignment_costs_less(seed: int, anchors: int, objects: int) -
 def test_every_object_has_a_prior_of_its_own(
     boxes: list[tuple[float, ...]], weights: MultiBoxLossWeights
 ) -> None:
-    owner = match(PRIORS, as_boxes(boxes), *certainty(PRIORS), weights)
+    owner = matched(PRIORS, as_boxes(boxes), *certainty(PRIORS), weights)
     assert set(range(len(boxes))) <= set(owner.tolist())
     if weights is ALONE:
         assert np.bincount(owner[owner >= 0]).tolist() == [1] * len(boxes)
 
 
 def test_of_more_objects_than_priors_as_many_are_answered_for() -> None:
-    owner = match(PRIORS[:2], as_boxes([A, B, A]), *certainty(PRIORS[:2]), ALONE)
+    owner = matched(PRIORS[:2], as_boxes([A, B, A]), *certainty(PRIORS[:2]), ALONE)
     assert len(set(owner.tolist())) == 2
     assert (owner >= 0).all()
 
@@ -140,12 +216,271 @@ def test_among_many_priors_the_near_ones_answer(seed: int) -> None:
     anchors = np.concatenate([anchors, far])
     objectness = np.append(np.full(400, 1e-4, np.float32), np.float32(1))
     offsets = np.concatenate([np.zeros((400, 4), np.float32), encode(far, boxes[:1])])
-    owner = match(anchors, boxes, objectness, offsets, ALONE)
+    owner = matched(anchors, boxes, objectness, offsets, ALONE)
     assert owner[400] == FREE
     overlap = iou(anchors, boxes)
     for g in range(5):
         [mine] = np.flatnonzero(owner == g)
-        assert (overlap[:, g] > overlap[mine, g]).sum() <= len(boxes) + 8
+        assert (overlap[:, g] > overlap[mine, g]).sum() < 16
+
+
+@dataclass(frozen=True)
+class Case:
+    """Images seen at several scales, and what a network says of them."""
+
+    anchors: list[Boxes]
+    boxes: list[list[Boxes]]
+    """Of each scale and image."""
+    crowds: list[list[Boxes]]
+    partial: list[bool]
+    output: Tensor
+
+    @property
+    def objects(self) -> ObjectsAtScales:
+        scales = [objects_of(*parts, self.partial) for parts in zip(self.boxes, self.crowds, strict=True)]
+        return ObjectsAtScales(
+            torch.cat([scale.boxes for scale in scales]),
+            scales[0].present,
+            torch.cat([scale.crowds for scale in scales]),
+            scales[0].partial,
+        )
+
+    @property
+    def priors(self) -> list[Tensor]:
+        return [torch.from_numpy(part) for part in self.anchors]
+
+    @property
+    def said(self) -> tuple[Tensor, Tensor]:
+        """Objectness [N,K] and offsets [N,K,4]."""
+        output = self.output.detach()
+        return output[..., 0].sigmoid(), output[..., 1:] * torch.tensor(SCALE)
+
+
+def crowded_case(seed: int, counts: Sequence[int], together: bool) -> Case:
+    """Images of so many objects, on grids of priors at two scales; ``together``: all of an image lie about in
+    one place, and compete for priors."""
+    random = np.random.default_rng(seed)
+    anchors = []
+    for scale in range(2):
+        x, y = np.meshgrid(np.arange(0, 100 * (scale + 1), 10.0), np.arange(0, 80 * (scale + 1), 10.0))
+        corners = np.stack([x, y], axis=-1).reshape(-1, 1, 2) - 5
+        sides = np.array([(20, 20), (30, 24), (44, 50)])[None]
+        boxes = np.concatenate([corners - sides / 2, corners + sides / 2], axis=-1).reshape(-1, 4)
+        # Moved a little: no two overlap an object alike.
+        anchors.append((boxes + random.uniform(-2, 2, boxes.shape)).astype(np.float32))
+    factors = [1.0, 2.0]
+    places: list[tuple[Boxes, Boxes]] = []
+    for count in counts:
+        centre = random.uniform(30, 60, (1, 2)) + random.uniform(-1, 1, (count, 2)) * (1.5 if together else 25)
+        half = random.uniform(8, 10, (count, 2)) if together else random.uniform(5, 20, (count, 2))
+        corner = random.uniform(0, 60, (2, 2))
+        crowds = np.concatenate([corner, corner + random.uniform(10, 40, (2, 2))], axis=1)
+        places.append((
+            np.concatenate([centre - half, centre + half], axis=1).astype(np.float32).reshape(-1, 4),
+            crowds[: int(random.integers(0, 3))].astype(np.float32),
+        ))  # fmt: skip
+    boxes = [[part * np.float32(f) + 3 for part, _ in places] for f in factors]
+    crowds = [[part * np.float32(f) + 3 for _, part in places] for f in factors]
+    total = sum(map(len, anchors))
+    output = np.concatenate(
+        [random.normal(-2, 2, (len(counts), total, 1)), random.normal(0, 1, (len(counts), total, 4))], axis=2
+    )
+    partial = [bool(random.random() < 0.5) for _ in counts]
+    return Case(anchors, boxes, crowds, partial, torch.tensor(output, dtype=torch.float32))
+
+
+def plain_match(case: Case, image: int, weights: MultiBoxLossWeights) -> list[int]:
+    """Who answers [K], one prior and one object at a time."""
+    objectness, offsets = (part[image].numpy() for part in case.said)
+    where = [(scale, row) for scale, part in enumerate(case.anchors) for row in range(len(part))]
+    count = len(case.boxes[0][image])
+    overlap = np.zeros((len(where), count))
+    owner = []
+    for k, (scale, row) in enumerate(where):
+        prior = case.anchors[scale][row : row + 1]
+        overlap[k] = iou(prior, case.boxes[scale][image])[0]
+        crowds = case.crowds[scale][image]
+        in_a_crowd = any(intersection(prior, crowds)[0] >= 0.5 * area(prior)[0])
+        best = overlap[k].max(initial=-1)
+        if best >= weights.positive:
+            owner.append(int(overlap[k].argmax()))
+        else:
+            owner.append(IGNORED if best >= weights.ignored or in_a_crowd else FREE)
+    table = np.full((len(where), count), 1e6)
+    for g in range(count):
+        for k in np.argsort(-overlap[:, g], kind="stable")[:16]:
+            scale, row = where[k]
+            pair = case.anchors[scale][row : row + 1], case.boxes[scale][image][g : g + 1]
+            away = (encode(*pair)[0] - offsets[k]) / np.array(SCALE)
+            table[k, g] = weights.location * (away**2).sum() / 2 - np.log(max(objectness[k], 1e-6))
+    for k, g in zip(*linear_sum_assignment(table), strict=True):
+        if table[k, g] < 1e6:
+            owner[k] = int(g)
+    return owner
+
+
+WEIGHTS = [
+    pytest.param(MultiBoxLossWeights(), id="as in training"),
+    pytest.param(ALONE, id="one prior an object"),
+    pytest.param(MultiBoxLossWeights(location=3.0, positive=0.4, ignored=0.1), id="generous"),
+]
+COUNTS = [
+    pytest.param([1, 4, 2], False, id="some objects"),
+    pytest.param([0, 3, 0], False, id="images without an object"),
+    pytest.param([6, 12, 3], True, id="many in one place"),
+    pytest.param([25], True, id="more in one place than priors are tried for each"),
+    pytest.param([0, 0], False, id="no object at all"),
+]
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("weights", WEIGHTS)
+@pytest.mark.parametrize(("counts", "together"), COUNTS)
+def test_matches_are_those_of_the_plain_way(
+    seed: int, weights: MultiBoxLossWeights, counts: list[int], together: bool
+) -> None:
+    case = crowded_case(seed, counts, together)
+    found = match(case.priors, case.objects, *case.said, weights)
+    for image in range(len(counts)):
+        assert found[image].tolist() == plain_match(case, image, weights)
+
+
+def test_objects_compete_in_the_cases_above() -> None:
+    """Else the assignment at least cost would never have been asked for."""
+    case = crowded_case(0, [12], True)
+    objectness, offsets = (part[0].numpy() for part in case.said)
+    first = np.concatenate([plain_costs(case.anchors[scale], case.boxes[scale][0], objectness[part], offsets[part], 0.3)
+        for scale, part in enumerate((slice(len(case.anchors[0])), slice(len(case.anchors[0]), None)))
+    ])  # fmt: skip
+    assert len(set(first.argmin(axis=0).tolist())) < 12
+
+
+def plain_losses(case: Case, weights: MultiBoxLossWeights) -> tuple[float, float]:
+    """Confidence and location, one prior at a time, in double precision."""
+    confidence, location, count = 0.0, 0.0, 0
+    for image in range(len(case.partial)):
+        owner = plain_match(case, image, weights)
+        k = 0
+        for scale, part in enumerate(case.anchors):
+            for prior in part[:, None]:
+                logit, *raw = case.output[image, k].double().tolist()
+                objectness, target, weight = 1 / (1 + np.exp(-logit)), 0.0, 1.0
+                if owner[k] >= 0:
+                    truth = case.boxes[scale][image][owner[k] : owner[k] + 1]
+                    offsets = np.array([raw]) * np.array(SCALE)
+                    target = float(iou(decode(prior, offsets.astype(np.float32)), truth)[0, 0])
+                    for away in np.abs(encode(prior, truth)[0] / np.array(SCALE) - np.array(raw)):
+                        location += away - 1 if away > 2 else away**2 / 4
+                    count += 1
+                elif owner[k] == IGNORED:
+                    weight = 0.0
+                elif case.partial[image]:
+                    weight = weights.unlabelled
+                loss = -target * np.log(objectness) - (1 - target) * np.log(1 - objectness)
+                confidence += weight * abs(target - objectness) ** weights.focus * loss
+                k += 1
+    return confidence / max(count, 1), location / max(count, 1)
+
+
+@pytest.mark.parametrize(
+    "weights", [*WEIGHTS, pytest.param(MultiBoxLossWeights(focus=0.0, unlabelled=0.0), id="plain log loss")]
+)
+@pytest.mark.parametrize(("counts", "together"), COUNTS)
+def test_losses_are_those_of_the_plain_way(
+    weights: MultiBoxLossWeights, counts: list[int], together: bool
+) -> None:
+    case = crowded_case(7, counts, together)
+    outputs = case.output.split([len(part) for part in case.anchors], dim=1)
+    part = multibox_losses(outputs, case.priors, case.objects, weights)
+    confidence, location = plain_losses(case, weights)
+    assert part.confidence.item() == pytest.approx(confidence, rel=1e-4)
+    assert part.location.item() == pytest.approx(location, rel=1e-4)
+    assert part.total.item() == pytest.approx(confidence + weights.location * location, rel=1e-4)
+
+
+@pytest.mark.parametrize(
+    "split", [[2, 3], [0, 5], [3, 5], [0, 2, 3, 5]], ids=["2 and 1", "2 and none", "2 and 2", "three"]
+)
+def test_the_shares_of_processes_sum_up_to_the_whole(split: list[int]) -> None:
+    """Each divides by the matches of all, also one whose images have no object."""
+    case = crowded_case(3, [2, 0, 5, 0, 4], False)
+    bounds = [0, *[edge for edge in split if 0 < edge < 5], 5]
+    shares = [slice(*pair) for pair in zip(bounds, bounds[1:], strict=False)]
+    objects, weights = case.objects, MultiBoxLossWeights()
+    sizes = [len(part) for part in case.anchors]
+
+    def of(images: slice, world: ProcessGroup | None) -> tuple[MultiBoxLosses, Tensor]:
+        output = case.output[images].clone().requires_grad_()
+        some = ObjectsAtScales(
+            objects.boxes[:, images], objects.present[images], objects.crowds[:, images], objects.partial[images]
+        )
+        part = multibox_losses(output.split(sizes, dim=1), case.priors, some, weights, world)
+        part.total.backward()
+        assert output.grad is not None
+        return MultiBoxLosses(*(value.detach() for value in part)), output.grad
+
+    whole, gradient = of(slice(None), None)
+    parts = run_together(len(shares), lambda world: of(shares[world.rank], world))
+    for index in range(len(whole)):
+        assert sum(part[index] for part, _ in parts).item() == pytest.approx(whole[index].item(), rel=1e-5)
+    assert torch.allclose(torch.cat([part for _, part in parts]), gradient, atol=1e-7)
+
+
+def test_boxes_of_tensors_are_those_of_arrays() -> None:
+    """The functions for tensors do what those of the detector do."""
+    random = np.random.default_rng(0)
+    boxes, others = (
+        np.concatenate([corner, corner + random.uniform(1, 50, (40, 2))], axis=1).astype(np.float32)
+        for corner in (random.uniform(0, 90, (40, 2)), random.uniform(0, 90, (40, 2)))
+    )
+    offsets = random.normal(0, 1, (40, 4)).astype(np.float32)
+    offsets[0] = [9, -9, 8, -8]  # a side a thousand times as long is held to be noise
+    ours = [torch.from_numpy(part) for part in (boxes, others, offsets)]
+    assert np.allclose(on_tensors.encode(ours[0], ours[1]), encode(boxes, others), atol=1e-4)
+    assert np.allclose(on_tensors.decode(ours[0], ours[2]), decode(boxes, offsets), rtol=1e-4, atol=1e-3)
+    assert np.allclose(on_tensors.decode(ours[0], on_tensors.encode(ours[0], ours[1])), others, atol=1e-3)
+
+
+def record(
+    boxes: Sequence[tuple[float, ...]] = (),
+    unknown: Sequence[tuple[float, ...]] = (),
+    crowds: Sequence[tuple[float, ...]] = (),
+    partial: bool = False,
+) -> AnnotatedImage:
+    known, others, many = (as_boxes(list(part)) for part in (boxes, unknown, crowds))
+    labels = np.zeros(len(known), np.int64)
+    return AnnotatedImage("a", Path("a.png"), 200, 200, known, labels, partial, unknown=others, crowds=many)
+
+
+def test_objects_are_placed_at_each_scale() -> None:
+    """Those of known class first, and of unknown class as well; what is too small is as a crowd is."""
+    records = [
+        record([(10, 20, 30, 60)], [(0, 0, 50, 50), (5, 5, 7.4, 40)], [(100, 100, 180, 190)]),
+        record(partial=True),
+        record([(10, 10, 12.5, 12.5), (10, 10, 12.4, 90), (0, 0, 9, 9)]),
+    ]
+    small = torch.tensor([[0.5, 0.25] * 2, [1.0] * 4, [1.0] * 4])
+    large = torch.tensor([[2.0, 1.0] * 2, [2.0] * 4, [2.0] * 4])
+    found = ObjectsAtScales.of(records, [small, large], 32, CPU)
+    assert found.present.tolist() == [[True, True], [False, False], [True, True]]
+    assert found.partial.tolist() == [False, True, False]
+    assert found.boxes.shape == (2, 3, 2, 4)
+    assert found.boxes[:, 0].tolist() == [
+        [[37, 37, 47, 47], [32, 32, 57, 44.5]],
+        [[52, 52, 92, 92], [32, 32, 132, 82]],
+    ]
+    assert found.boxes[1, 2].tolist() == [[52, 52, 57, 57], [32, 32, 50, 50]]
+    assert found.crowds.shape == (2, 3, 2, 4)
+    assert np.allclose(found.crowds[1, 0], [[232, 132, 392, 222], [42, 37, 46.8, 72]])
+    assert np.allclose(found.crowds[0, 2, 0], [42, 42, 44.4, 122])
+    sides = found.crowds[..., 2:] - found.crowds[..., :2]
+    assert (sides[:, 1] == 0).all(), "what fills up is empty"
+
+
+def test_images_without_any_object_have_places_for_one() -> None:
+    found = ObjectsAtScales.of([record(), record()], [torch.ones(2, 4)], 0, CPU)
+    assert found.boxes.shape == found.crowds.shape == (1, 2, 1, 4)
+    assert not found.present.any()
 
 
 def output_for(offsets: NDArray[np.float32], logits: float | list[float]) -> Tensor:
@@ -158,8 +493,9 @@ def output_for(offsets: NDArray[np.float32], logits: float | list[float]) -> Ten
 def losses_of(
     output: Tensor, objects: list[Boxes], partial: bool = False, **weights: Any
 ) -> tuple[MultiBoxLosses, NDArray[np.float32]]:
-    """The losses and the gradient [N,K,5] of their total."""
-    part = multibox_losses(output, PRIORS, objects, [partial] * len(objects), MultiBoxLossWeights(**weights))
+    """The losses and the gradient [N,K,5] of their total, of images that are seen at one scale."""
+    placed = objects_of(objects, partial=[partial] * len(objects))
+    part = multibox_losses([output], [torch.from_numpy(PRIORS)], placed, MultiBoxLossWeights(**weights))
     (gradient,) = torch.autograd.grad(part.total, output)
     return part, gradient.numpy()
 
@@ -175,7 +511,7 @@ def right_offsets(boxes: Boxes, owner: list[int]) -> NDArray[np.float32]:
 
 def test_right_boxes_cost_nothing() -> None:
     boxes = as_boxes([(10, 5, 105, 96), B])
-    owner = match(PRIORS, boxes, *certainty(PRIORS), MultiBoxLossWeights()).tolist()
+    owner = matched(PRIORS, boxes, *certainty(PRIORS), MultiBoxLossWeights()).tolist()
     part, gradient = losses_of(output_for(right_offsets(boxes, owner), 0.0), [boxes])
     assert part.location.item() == pytest.approx(0, abs=1e-8)
     assert np.abs(gradient[0, :, 1:]).max() < 1e-4
@@ -248,9 +584,8 @@ def test_in_a_partly_labelled_picture_free_priors_count_less(unlabelled: float) 
 
 def test_pictures_without_objects() -> None:
     """All confidences go down, no box is asked for, and nothing is divided by zero."""
-    none = as_boxes([])
     output = torch.randn(2, 7, 5, generator=torch.Generator().manual_seed(0)).requires_grad_()
-    part, gradient = losses_of(output, [none, none])
+    part, gradient = losses_of(output, [NONE, NONE])
     assert part.location.item() == 0
     assert part.confidence.item() > 0
     assert (gradient[..., 0] > 0).all()
@@ -259,7 +594,7 @@ def test_pictures_without_objects() -> None:
 
 def test_pictures_do_not_mix() -> None:
     """A minibatch's loss is that of its pictures, over all who answer: here 2, 3 and 0."""
-    objects = [as_boxes([A]), as_boxes([A, B]), as_boxes([])]
+    objects = [as_boxes([A]), as_boxes([A, B]), NONE]
     output = torch.randn(3, 7, 5, generator=torch.Generator().manual_seed(1)).requires_grad_()
     together, _ = losses_of(output, objects)
     alone = [losses_of(output[n : n + 1], [boxes])[0] for n, boxes in enumerate(objects)]
@@ -276,7 +611,8 @@ def test_losses_and_gradients_are_finite(
 ) -> None:
     raw = torch.randn(1, 7, 5, generator=torch.Generator().manual_seed(2)) * size
     output = raw.to(dtype).requires_grad_()
-    part = multibox_losses(output, PRIORS, [as_boxes(objects)], [False], MultiBoxLossWeights())
+    placed = objects_of([as_boxes(objects)])
+    part = multibox_losses([output], [torch.from_numpy(PRIORS)], placed, MultiBoxLossWeights())
     part.total.backward()
     assert all(torch.isfinite(value) for value in part)
     assert output.grad is not None
@@ -288,9 +624,10 @@ def test_a_few_steps_down_the_gradient_find_the_objects() -> None:
     boxes = as_boxes([(0, 0, 99, 96), B])
     output = torch.zeros(1, 7, 5, requires_grad=True)
     optimizer = torch.optim.SGD([output], lr=1.0)
+    placed, weights = objects_of([boxes]), MultiBoxLossWeights(focus=0.0)
     for _ in range(300):
         optimizer.zero_grad()
-        multibox_losses(output, PRIORS, [boxes], [False], MultiBoxLossWeights(focus=0.0)).total.backward()
+        multibox_losses([output], [torch.from_numpy(PRIORS)], placed, weights).total.backward()
         optimizer.step()
     objectness, offsets = output[0, :, 0].sigmoid().detach().numpy(), output[0, :, 1:].detach().numpy()
     assert (objectness[[0, 1, 2, 5]] > 0.97).all()

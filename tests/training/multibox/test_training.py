@@ -14,11 +14,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from training.multibox.dataloader import WindowBatches, WindowSettings
 
 from detector.datasets.annotated_image import AnnotatedImage
 from detector.errors import CheckpointError, ParameterError
 from detector.evaluation.proposal_recall import proposal_recall
+from detector.inference.image_scales import ImageScales
 from detector.inference.loading import load_detector
 from detector.io.decoding import load
 from detector.models.checkpoint import (
@@ -35,9 +35,10 @@ from detector.structures.proposals import Source
 from training.multibox.dataset import read_object_images
 from training.multibox.task import MultiBoxRecipe
 from training.multibox.training import add_multibox
+from training.scaled_images import _ScaledImages
 
-SMALL = MultiBoxRecipe(iterations=8, batch=4, warmup=2, shapes=5, size=96, save_every=4)
-"""At 96 pixels the trunk costs a fifth of what it costs at 224."""
+SMALL = MultiBoxRecipe(iterations=8, batch=4, warmup=2, shapes=5, scales=(32, 64), zoom=1.2, save_every=4)
+"""At scales that cost little."""
 
 
 @pytest.fixture(scope="module")
@@ -66,8 +67,9 @@ def test_the_result_is_the_checkpoint_with_a_head_inside(undisturbed: Path, init
         assert torch.equal(after.network.state_dict()[name], value), name
     metadata = verify_checkpoint(path)
     assert metadata.multibox is not None
-    assert (metadata.multibox.stages, metadata.multibox.size) == (("inception_3b", "inception_4e"), 96)
-    assert [grid.cells for grid in metadata.multibox.grids] == [12, 6, 3]
+    assert metadata.multibox.stages == ("inception_3b", "inception_4e")
+    assert metadata.multibox.image == ImageScales((32, 64))
+    assert [grid.stride for grid in metadata.multibox.grids] == [8, 16, 32, 64]
     assert sum(len(grid.sides) for grid in metadata.multibox.grids) == 5
     assert metadata.training["iterations"] == 5, "how the rest came about is kept"
     assert metadata.training["multibox"]["iterations"] == 8
@@ -114,10 +116,7 @@ def test_it_learns(records: list[AnnotatedImage], init_path: Path, tmp_path: Pat
     """Bright rectangles on dark ground: an untrained head hits none of them closely with ten boxes."""
     recall = {}
     for iterations in (0, 40):
-        whole = WindowSettings(whole=1.0)
-        recipe = replace(
-            SMALL, iterations=iterations, batch=6, warmup=5, ema_decay=0.9, windows=whole, seed=1
-        )
+        recipe = replace(SMALL, iterations=iterations, batch=6, warmup=5, ema_decay=0.9, seed=1)
         path = add_multibox(
             load_checkpoint(init_path), records, [], tmp_path / str(iterations), recipe, device="cpu"
         )
@@ -185,15 +184,15 @@ def test_a_run_cut_off_anywhere_goes_on(
     after: int,
 ) -> None:
     """From the state after four iterations; what is done twice is in the logs once."""
-    made = WindowBatches.__getitem__
+    made = _ScaledImages.__getitem__
 
-    def make(self: WindowBatches, iteration: int) -> object:
+    def make(self: _ScaledImages, iteration: int) -> object:
         if iteration == after:
             raise Cut
         return made(self, iteration)
 
     with monkeypatch.context() as patch:
-        patch.setattr(WindowBatches, "__getitem__", make)
+        patch.setattr(_ScaledImages, "__getitem__", make)
         with pytest.raises(Cut):
             add_multibox(load_checkpoint(init_path), records, records[:4], tmp_path, SMALL, device="cpu")
     assert not (tmp_path / "detector.safetensors").exists()
@@ -219,6 +218,8 @@ def test_a_run_that_had_ended_is_only_measured_again(
     [
         pytest.param(lambda records: records, replace(SMALL, rate=0.01), id="another rate"),
         pytest.param(lambda records: records, replace(SMALL, iterations=9), id="another length"),
+        pytest.param(lambda records: records, replace(SMALL, scales=(32, 65)), id="another scale"),
+        pytest.param(lambda records: records, replace(SMALL, zoom=1.3), id="another zoom"),
         pytest.param(lambda records: records[1:], SMALL, id="fewer pictures"),
         pytest.param(
             lambda records: [replace(records[0], boxes=records[0].boxes + 1), *records[1:]],
@@ -290,7 +291,7 @@ def test_what_a_head_can_be_added_to(
         pytest.param(
             2, ONCE, "5 shapes of priors need at least as many different boxes", id="fewer than shapes"
         ),
-        pytest.param(12, replace(ONCE, shapes=2), "3 grids need at least as many shapes", id="few shapes"),
+        pytest.param(12, replace(ONCE, shapes=2), "4 grids need at least as many shapes", id="few shapes"),
     ],
 )
 def test_what_nothing_can_be_learnt_from(

@@ -132,6 +132,7 @@ def test_shares(kind: Callable[..., object], name: str, value: float) -> None:
     [
         (LossWeights, "distillation"),
         (LossWeights, "auxiliary"),
+        (LossWeights, "multibox"),
         (Recipe, "stage_decay"),
         (Recipe, "patience"),
     ],

@@ -60,7 +60,8 @@ def test_killed_three_times_equals_undisturbed(
 ) -> None:
     """kill -9 when so many lines are in the log, wherever the process is then; every bit is the same."""
     kind, expected = undisturbed
-    shutil.copytree(expected / "cache", tmp_path / "cache")  # what takes time and is tested elsewhere
+    if (expected / "cache").exists():  # what takes time and is tested elsewhere
+        shutil.copytree(expected / "cache", tmp_path / "cache")
     log = tmp_path / "log.jsonl"
     for until in (1, 3, 4):
         process = start(kind, tmp_path)
