@@ -160,9 +160,10 @@ class Detector:
     def prepare(
         self, view: ImageView, profile: Profile | str | None = None, *, executor: Executor = run_directly
     ) -> None:
-        """Run what all regions of an image share, which the first of them does otherwise; nothing where each
-        region is warped."""
+        """Run what all regions of an image share, which the first of them does otherwise, nothing where each
+        region is warped; and start selective search beside it."""
         features, scoring = self._way(profile)
+        self._proposer.begin(view, self.profile if profile is None else profile, self.max_proposals)
         features.prepare(view, mirrored=scoring.flip, executor=executor)
 
     @without_callers_context
