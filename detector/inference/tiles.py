@@ -17,7 +17,7 @@ from detector.structures.boxes import Boxes, as_boxes
 from detector.structures.detections import Detections
 
 OVERLAP = 0.25
-"""Share of a tile's side that the next tile shows again: an object up to this size is whole in one of them."""
+"""Share of a tile's side that the next one shows again: an object up to this size is whole in one of them."""
 
 MAX_TILES = 100
 """Most tiles of an image: more would take minutes."""
