@@ -10,9 +10,8 @@ from detector.cli.command_line import at_least
 from detector.cli.image_run import ImageRun
 from detector.inference.detector import MAX_DETECTIONS, SCORE_THRESHOLD
 from detector.inference.loading import load_classifier, load_detector
-from detector.inference.tiles import MIN_TILE
 from detector.io.visualization import draw
-from detector.options import Profile
+from detector.options import MIN_TILE, Profile
 from detector.pretrained import SHIPPED
 
 Images = Annotated[

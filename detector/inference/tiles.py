@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from torchvision.ops import batched_nms
 
 from detector.errors import ParameterError
+from detector.options import MIN_TILE
 from detector.structures.boxes import Boxes, as_boxes
 from detector.structures.detections import Detections
 
@@ -21,9 +22,6 @@ OVERLAP = 0.25
 
 MAX_TILES = 100
 """Most tiles of an image: more would take minutes."""
-
-MIN_TILE = 64
-"""Least side of a tile in pixels: less shows nothing."""
 
 _BORDER = 3.0  # a box that ends so few pixels from a border between tiles is cut by it
 
