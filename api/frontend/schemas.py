@@ -59,7 +59,7 @@ class DetectQuery(BaseModel):
             ge=MIN_TILE,
             le=10_000,
             description="look at larger pictures also in overlapping squares of so many pixels a side, which "
-            "finds smaller objects and takes as many times as long as there are squares (640 is a good start)",
+            "finds smaller objects and takes as many times as long as there are squares (640 is a start)",
         ),
     ] = None
     classes: Annotated[
