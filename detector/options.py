@@ -10,6 +10,9 @@ SCORE_THRESHOLD = 0.3
 
 MAX_DETECTIONS = 100
 
+MIN_TILE = 64
+"""Least side in pixels of a tile of a large image: less shows nothing."""
+
 
 class Profile(StrEnum):
     """Which methods propose, how many of their boxes are looked at, and how.

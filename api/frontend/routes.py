@@ -52,7 +52,13 @@ async def detect(request: Request, query: Annotated[DetectQuery, Query()]) -> Re
 
     def task(upload: Upload) -> DetectTask:
         return DetectTask(
-            query.score_threshold, query.max_detections, query.profile, query.classes, form, upload.name
+            query.score_threshold,
+            query.max_detections,
+            query.profile,
+            query.classes,
+            form,
+            upload.name,
+            query.tile,
         )
 
     service: Service = request.app.state.service

@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic.json_schema import SkipJsonSchema
 
-from detector.options import MAX_DETECTIONS, SCORE_THRESHOLD, Profile
+from detector.options import MAX_DETECTIONS, MIN_TILE, SCORE_THRESHOLD, Profile
 
 
 class Crops(IntEnum):
@@ -49,8 +49,17 @@ class DetectQuery(BaseModel):
         Profile | None,
         Field(
             description="where to look: `fast` is what MultiBox sees at a glance, `balanced` adds selective "
-            "search, `paper` takes all boxes of both, `search` is selective search alone; left out, what the "
-            "service is set to"
+            "search, `thorough` takes all boxes of both, mirrored and twice, `paper` warps each of them as "
+            "in 2014, `search` is selective search alone; left out, what the service is set to"
+        ),
+    ] = None
+    tile: Annotated[
+        int | None,
+        Field(
+            ge=MIN_TILE,
+            le=10_000,
+            description="look at larger pictures also in overlapping squares of so many pixels a side, which "
+            "finds smaller objects and takes as many times as long as there are squares (640 is a start)",
         ),
     ] = None
     classes: Annotated[

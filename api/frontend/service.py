@@ -29,6 +29,9 @@ TIMEOUT_HEADER = "X-Timeout-Ms"
 _UNLIMITED_REGIONS_ESTIMATE = 800
 """An estimate of the regions of an image where the profile keeps all there are (``paper``)."""
 
+_TILES_ESTIMATE = 10
+"""An estimate of how often an image is looked at in tiles, whose size is not known before it was read."""
+
 _EXTRA_ROWS = 2
 """Rows of an image besides its proposals: MultiBox's view of it, and the context's."""
 
@@ -225,7 +228,8 @@ def _regions(task: Task, model: ModelInfo) -> int:
     wanted = task.profile or model.default_profile
     for profile in model.profiles:
         if profile.name == wanted:
-            return (profile.max_regions or _UNLIMITED_REGIONS_ESTIMATE) + _EXTRA_ROWS
+            looks = 1 if task.tile is None else _TILES_ESTIMATE
+            return ((profile.max_regions or _UNLIMITED_REGIONS_ESTIMATE) + _EXTRA_ROWS) * looks
     return _EXTRA_ROWS  # the worker refuses it
 
 

@@ -53,7 +53,8 @@ class WorkerSettings(_Message):
 
 @dataclass(frozen=True)
 class DetectTask:
-    """Find objects. ``format`` is json, coco, image/png or image/jpeg; ``name`` is the image's."""
+    """Find objects. ``format`` is json, coco, image/png or image/jpeg; ``name`` is the image's; ``tile`` is
+    the side in pixels of the tiles that it is looked at in as well."""
 
     score_threshold: float
     max_detections: int
@@ -61,6 +62,7 @@ class DetectTask:
     classes: str | None
     format: str
     name: str | None
+    tile: int | None = None
     kind: Literal["detect"] = field(default="detect", kw_only=True)
 
 

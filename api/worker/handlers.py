@@ -12,12 +12,17 @@ from api.protocol.errors import ApiError
 from api.protocol.messages import ClassifyTask, DetectTask, Task
 from api.worker.loaded_model import LoadedModel
 from api.worker.rendering import JPEG, JSON, as_coco, as_image, as_json
+from detector.errors import ParameterError
 from detector.inference.classifier import best
+from detector.inference.detector import Detector
 from detector.inference.executor import Executor, run_directly
-from detector.io.decoding import Limits, read
+from detector.inference.region_crops import ImageView
+from detector.inference.tiles import tiles_of
+from detector.io.decoding import RGB, Limits, read
 from detector.io.visualization import JPEG_SIDE
 from detector.options import Profile
 from detector.structures.classes import ClassList
+from detector.structures.detections import Detections
 
 
 class Stopwatch:
@@ -119,21 +124,29 @@ def _detect(
 
     stopwatch.enter("trunk")
     image = decoded.pixels if task.format.startswith("image/") else None
+    pixels = decoded.pixels if task.tile is not None else None
+
+    def find(view: ImageView) -> Detections:
+        detector.prepare(view, task.profile, executor=executor)
+        stopwatch.enter("proposals")
+        proposals = detector.propose(view, task.profile, executor=executor)
+        stopwatch.enter("regions")
+        regions = detector.score(view, proposals, task.profile, executor=executor)
+        regions = detector.refine(view, regions, task.profile, executor=executor)
+        stopwatch.check()
+        return detector.select(
+            regions,
+            score_threshold=task.score_threshold,
+            max_detections=task.max_detections,
+            classes=labels,
+        )
+
     view = detector.view(decoded.pixels)
     del decoded  # a large photograph would take its memory until the last region
-    detector.prepare(view, task.profile, executor=executor)
-    stopwatch.enter("proposals")
-    proposals = detector.propose(view, task.profile, executor=executor)
-    stopwatch.enter("regions")
-    regions = detector.score(view, proposals, task.profile, executor=executor)
-    regions = detector.refine(view, regions, task.profile, executor=executor)
-    stopwatch.check()
-    detections = detector.select(
-        regions,
-        score_threshold=task.score_threshold,
-        max_detections=task.max_detections,
-        classes=labels,
-    )
+    if pixels is None or task.tile is None:
+        detections = find(view)
+    else:
+        detections = _in_tiles(detector, pixels, task.tile, find, task.max_detections, stopwatch)
     stopwatch.check()
     if image is not None:
         drawn = as_image(image, detections, detector.classes, task.format, stopwatch.check)
@@ -141,6 +154,29 @@ def _detect(
     if task.format == "coco":
         return Result(about, JSON, as_coco(detections, detector.classes, task.name, width, height))
     return Result(about, JSON, as_json(detections, detector.classes))
+
+
+def _in_tiles(
+    detector: Detector,
+    pixels: RGB,
+    tile: int,
+    find: Callable[[ImageView], Detections],
+    max_detections: int,
+    stopwatch: Stopwatch,
+) -> Detections:
+    """Look at an image and at its tiles. Raises ApiError 422 for too many of them."""
+
+    def find_in(part: RGB) -> Detections:
+        stopwatch.enter("trunk")
+        return find(detector.view(part))
+
+    height, width = pixels.shape[:2]
+    try:
+        tiles_of(width, height, tile)
+    except ParameterError as error:
+        message = str(error)
+        raise ApiError(422, "invalid_parameter", f"{message[0].upper()}{message[1:]}.") from error
+    return detector.find_in_tiles(pixels, tile, find_in, max_detections)
 
 
 def _classify(

@@ -11,7 +11,7 @@ from detector.cli.image_run import ImageRun
 from detector.inference.detector import MAX_DETECTIONS, SCORE_THRESHOLD
 from detector.inference.loading import load_classifier, load_detector
 from detector.io.visualization import draw
-from detector.options import Profile
+from detector.options import MIN_TILE, Profile
 from detector.pretrained import SHIPPED
 
 Images = Annotated[
@@ -52,11 +52,19 @@ def detect(
         Profile | None,
         arg(
             help="Where to look. fast: what MultiBox sees at a glance; balanced: that and selective search; "
-            "paper: all boxes of both; search: selective search alone [balanced, if the weights allow]."
+            "thorough: all boxes of both, mirrored and twice; paper: all boxes, each warped, as in 2014; "
+            "search: selective search alone [balanced, if the weights allow]."
         ),
     ] = None,
     max_proposals: Annotated[
         int | None, at_least(1), arg(help="Regions a picture, at most [the profile's own number].")
+    ] = None,
+    tile: Annotated[
+        int | None,
+        at_least(MIN_TILE),
+        arg(
+            help="Also look at overlapping squares of so many pixels of larger pictures: finds small objects."
+        ),
     ] = None,
     device: Device = "auto",
 ) -> None:
@@ -72,7 +80,7 @@ def detect(
         detector = load_detector(weights or None, device=device, profile=profile, max_proposals=max_proposals)
         for path, image in run.read(files):
             (found,) = detector.detect(
-                [image.pixels], score_threshold=score_threshold, max_detections=max_detections
+                [image.pixels], score_threshold=score_threshold, max_detections=max_detections, tile=tile
             )
             run.add(path, image, found.as_dicts(detector.classes))
             if draw_folder is not None:

@@ -3,7 +3,7 @@
 Letters for shapes: R regions, C classes (background is the last of C+1), D detections.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from detector.errors import CheckpointError, ParameterError
@@ -20,7 +20,8 @@ from detector.inference.postprocess import (
 from detector.inference.region_crops import ImageView
 from detector.inference.region_features import RegionFeatures, SharedRegions, WarpedRegions
 from detector.inference.scoring import Scoring
-from detector.io.decoding import ImageInput, check_several
+from detector.inference.tiles import check_tile, merge_tiles, tiles_of
+from detector.io.decoding import RGB, ImageInput, as_rgb, check_several
 from detector.models.checkpoint import Checkpoint
 from detector.models.region_network import RegionNetwork
 from detector.options import MAX_DETECTIONS, SCORE_THRESHOLD, Profile
@@ -138,19 +139,47 @@ class Detector:
         profile: Profile | str | None = None,
         score_threshold: float = SCORE_THRESHOLD,
         max_detections: int = MAX_DETECTIONS,
+        tile: int | None = None,
     ) -> list[Detections]:
         """Return the detections of each image [H,W,3], best first; ``profile`` says where to look.
 
-        Raises ParameterError for a bad image or setting.
+        With ``tile`` an image that is larger is also looked at in overlapping squares of so many pixels a
+        side, for objects that are too small in the whole. Raises ParameterError for a bad image or setting.
         """
-        detections = []
-        for image in check_several(images, "detect"):
+        if tile is not None:
+            check_tile(tile)
+
+        def find(image: ImageInput) -> Detections:
             view = self.view(image)
+            self.prepare(view, profile)
             regions = self.refine(view, self.score(view, self.propose(view, profile), profile), profile)
-            detections.append(
-                self.select(regions, score_threshold=score_threshold, max_detections=max_detections)
-            )
-        return detections
+            return self.select(regions, score_threshold=score_threshold, max_detections=max_detections)
+
+        return [
+            find(image) if tile is None else self.find_in_tiles(image, tile, find, max_detections)
+            for image in check_several(images, "detect")
+        ]
+
+    def find_in_tiles(
+        self, image: ImageInput, tile: int, find: Callable[[RGB], Detections], max_detections: int
+    ) -> Detections:
+        """Look at an image and at its tiles by ``find``; return what both find, merged.
+
+        Raises ParameterError for an image that has too many of them.
+        """
+        pixels = as_rgb(image)
+        height, width = pixels.shape[:2]
+        tiles = tiles_of(width, height, tile)
+        parts = [find(pixels[y1:y2, x1:x2]) for x1, y1, x2, y2 in tiles.astype(int).tolist()]
+        return merge_tiles(
+            find(pixels),
+            tiles,
+            parts,
+            width,
+            height,
+            nms_iou=self.scoring.nms_iou,
+            max_detections=max_detections,
+        )
 
     def view(self, image: ImageInput) -> ImageView:
         """Reduce an image [H,W,3] once for all steps. Raises ParameterError for what is no image."""
@@ -160,9 +189,10 @@ class Detector:
     def prepare(
         self, view: ImageView, profile: Profile | str | None = None, *, executor: Executor = run_directly
     ) -> None:
-        """Run what all regions of an image share, which the first of them does otherwise; nothing where each
-        region is warped."""
+        """Run what all regions of an image share, which the first of them does otherwise, nothing where each
+        region is warped; and start selective search beside it."""
         features, scoring = self._way(profile)
+        self._proposer.begin(view, self.profile if profile is None else profile, self.max_proposals)
         features.prepare(view, mirrored=scoring.flip, executor=executor)
 
     @without_callers_context

@@ -1,5 +1,6 @@
 """Profiles: which methods propose boxes, and how many of these are kept."""
 
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 
 import torch
@@ -73,8 +74,28 @@ class Proposer:
         assert self.multibox is not None
         if profile is Profile.FAST:
             return self.multibox.propose(view, budget or MAX_BOXES, executor=executor)
-        search = self._search(view, FUSION_SUPERPIXEL_SCALE, budget)
-        return fuse(search, self.multibox.propose(view, executor=executor)).first(budget)
+        searched = self.begin(view, profile, max_boxes)
+        assert searched is not None
+        multibox = self.multibox.propose(view, executor=executor)
+        return fuse(searched.result(), multibox).first(budget)
+
+    def begin(
+        self, view: ImageView, profile: Profile | str | None = None, max_boxes: int | None = None
+    ) -> Future[Proposals] | None:
+        """Start selective search of an image on a thread of its own, if the profile fuses both methods:
+        :meth:`propose` takes what it finds. So it runs beside the trunk, not before it."""
+        profile = self.check_profile(profile)
+        if profile in (Profile.SEARCH, Profile.FAST):
+            return None
+        budget = max_boxes or BUDGETS[profile]
+
+        def start() -> Future[Proposals]:
+            thread = ThreadPoolExecutor(1, "search")
+            found = thread.submit(self._search, view, FUSION_SUPERPIXEL_SCALE, budget)
+            thread.shutdown(wait=False)  # the thread ends when it has searched
+            return found
+
+        return view.keep((self, "search", budget), start)
 
     def _search(self, view: ImageView, scale: float, budget: int | None) -> Proposals:
         """Run selective search on the reduced image; return its boxes in the pixels of the image."""

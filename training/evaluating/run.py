@@ -177,7 +177,7 @@ def _find(
     """Return what each run finds in one image [H,W,3]."""
     view = largest.view(image)
     start = time.perf_counter()
-    largest.prepare(view)
+    largest.prepare(view, runs[0].profile)
     trunk = time.perf_counter() - start
     proposals: dict[Profile, tuple[Proposals, float]] = {}
     for profile in dict.fromkeys(run.profile for run in runs):
