@@ -70,9 +70,7 @@ def batches(
     records: Sequence[AnnotatedImage], batch: int = 4, seed: int = 0, **settings: Any
 ) -> ImageBatches:
     weights = settings.pop("weights", np.ones(len(records)))
-    return ImageBatches(
-        records, weights, settings.pop("scales", SCALES), PREPARE, batch, seed, **settings
-    )
+    return ImageBatches(records, weights, settings.pop("scales", SCALES), PREPARE, batch, seed, **settings)
 
 
 def made(
@@ -205,7 +203,9 @@ def test_what_is_known_of_an_image_goes_with_it(pictures: list[AnnotatedImage]) 
             turned = is_mirrored(seen, records)
             for mine, theirs in parts:
                 assert np.array_equal(mine, flip(theirs, was.width) if turned else theirs)
-    assert {is_mirrored(seen, records) for batch in made(batches(records), 0, 6) for seen in batch.records} == {
+    assert {
+        is_mirrored(seen, records) for batch in made(batches(records), 0, 6) for seen in batch.records
+    } == {
         False,
         True,
     }
@@ -369,9 +369,7 @@ def test_processes_share_a_minibatch(
     [(1, [5]), (2, [3, 2]), (3, [2, 2, 1]), (5, [1] * 5), (9, [1] * 5)],
     ids=["whole", "halves", "thirds", "one by one", "more than images"],
 )
-def test_pieces_make_up_the_minibatch(
-    pictures: list[AnnotatedImage], count: int, sizes: list[int]
-) -> None:
+def test_pieces_make_up_the_minibatch(pictures: list[AnnotatedImage], count: int, sizes: list[int]) -> None:
     [batch] = made(batches(pictures, batch=5), 2)
     pieces = batch.pieces(count)
     assert [len(piece.records) for piece in pieces] == sizes

@@ -202,7 +202,7 @@ def test_how_often_the_trunk_runs_over_an_image(
 def test_sharing_changes_no_proposal_and_no_region(
     warped: Checkpoint, pixels: np.ndarray, scales: tuple[int, ...]
 ) -> None:
-    """MultiBox proposes what it does where regions are warped, regions are those of weights without a head."""
+    """MultiBox proposes as where regions are warped; regions are those of weights without a head."""
     shared = detector_of(sharing(warped, scales))
     assert_same(shared.multibox(pixels), detector_of(warped).multibox(pixels))
     view = shared.view(pixels)

@@ -103,7 +103,7 @@ class Even(nn.Module):
 
 
 def made_linear(module: nn.Module) -> nn.Module:
-    """Let all places under a filter or in a pooling count alike: what a cell then sees has it in its middle."""
+    """Let all places under a filter or in a pooling count alike: a cell then sees around its middle."""
     for name, part in module.named_children():
         if isinstance(part, nn.MaxPool2d):
             new: nn.Module = nn.AvgPool2d(
@@ -126,7 +126,7 @@ def made_linear(module: nn.Module) -> nn.Module:
 def test_cells_have_their_centres_where_it_is_said(
     network: type[GoogLeNet | TorchvisionGoogLeNet], multibox_spec: MultiBoxSpec
 ) -> None:
-    """The centre of the pixels that a cell sees, on the maps that are read and on those that the head makes."""
+    """The centre of the pixels that a cell sees, on maps that are read and on those that the head makes."""
     features = made_linear(network(10).features)
     head = made_linear(MultiBoxHead(multibox_spec))
     pixels = torch.ones(1, 3, 576, 512, requires_grad=True)

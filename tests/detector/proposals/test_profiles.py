@@ -44,9 +44,7 @@ def checkpoint(multibox_path: Path) -> Checkpoint:
 def multibox(checkpoint: Checkpoint) -> MultiBox:
     assert checkpoint.multibox is not None
     prepare, head = checkpoint.metadata.preprocessing, checkpoint.multibox
-    network = place(
-        ImageNetwork(checkpoint.backbone.features, head=head), device="cpu", precision="float32"
-    )
+    network = place(ImageNetwork(checkpoint.backbone.features, head=head), device="cpu", precision="float32")
     return MultiBox(head.spec, ImageMaps(network, head.spec.image, prepare), prepare)
 
 
@@ -128,7 +126,9 @@ def test_the_default_is_the_best_there_is(proposer: Proposer, headless: Proposer
 @pytest.mark.parametrize("profile", ["turbo", "", "FAST", "Profile.FAST"])
 def test_an_unknown_profile_is_named(proposer: Proposer, headless: Proposer, profile: str) -> None:
     for one in (proposer, headless):
-        with pytest.raises(ParameterError, match=f"one of fast, balanced, thorough, paper, search, got {profile!r}"):
+        with pytest.raises(
+            ParameterError, match=f"one of fast, balanced, thorough, paper, search, got {profile!r}"
+        ):
             one.propose(IMAGE, profile)
 
 

@@ -81,12 +81,14 @@ def test_of_very_many_objects_some_are_clustered() -> None:
 @pytest.mark.parametrize("architecture", sorted(ARCHITECTURES))
 @torch.no_grad()
 def test_a_head_fits_the_network_that_it_is_chosen_for(architecture: str) -> None:
-    """It reads the last stages before two poolings; for images of whatever size there is one output a prior."""
+    """It reads the last stages before two poolings; whatever the size, there is one output a prior."""
     network = ARCHITECTURES[architecture](10).eval()
     random = np.random.default_rng(0)
     boxes = np.concatenate([np.zeros((30, 2)), random.uniform(5, 90, (30, 2))], axis=1)
     shared = SharedMaps((50, 100), 2.0, 16)
-    spec = choose_anchors(architecture, network.features, [record(100, 100, boxes.tolist())], shared, 9, seed=0)
+    spec = choose_anchors(
+        architecture, network.features, [record(100, 100, boxes.tolist())], shared, 9, seed=0
+    )
     assert [(grid.stride, grid.first_centre) for grid in spec.grids] == [
         (stride, first_centre(stride)) for stride in STRIDES
     ]

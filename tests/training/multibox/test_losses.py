@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import permutations
+from itertools import pairwise, permutations
 from pathlib import Path
 from typing import Any
 
@@ -111,7 +111,10 @@ def test_who_answers_by_hand(boxes: list[tuple[float, ...]], owner: list[int]) -
         pytest.param([], [(0, 0, 100, 50)], [IGNORED] * 5 + [FREE] * 2, id="half of a prior is enough"),
         pytest.param([], [(0, 0, 100, 49.9)], [FREE] + [IGNORED] * 4 + [FREE] * 2, id="less is not"),
         pytest.param(
-            [], [(0, 0, 100, 25), (0, 25, 100, 50)], [FREE] * 3 + [IGNORED] * 2 + [FREE] * 2, id="of one crowd"
+            [],
+            [(0, 0, 100, 25), (0, 25, 100, 50)],
+            [FREE] * 3 + [IGNORED] * 2 + [FREE] * 2,
+            id="of one crowd",
         ),
         pytest.param(
             [A],
@@ -125,9 +128,7 @@ def test_who_answers_by_hand(boxes: list[tuple[float, ...]], owner: list[int]) -
 def test_crowds_by_hand(
     boxes: list[tuple[float, ...]], crowds: list[tuple[float, ...]], owner: list[int]
 ) -> None:
-    found = matched(
-        PRIORS, as_boxes(boxes), *certainty(PRIORS), MultiBoxLossWeights(), as_boxes(crowds)
-    )
+    found = matched(PRIORS, as_boxes(boxes), *certainty(PRIORS), MultiBoxLossWeights(), as_boxes(crowds))
     assert found.tolist() == owner
 
 
@@ -271,7 +272,9 @@ def crowded_case(seed: int, counts: Sequence[int], together: bool) -> Case:
     factors = [1.0, 2.0]
     places: list[tuple[Boxes, Boxes]] = []
     for count in counts:
-        centre = random.uniform(30, 60, (1, 2)) + random.uniform(-1, 1, (count, 2)) * (1.5 if together else 25)
+        centre = random.uniform(30, 60, (1, 2)) + random.uniform(-1, 1, (count, 2)) * (
+            1.5 if together else 25
+        )
         half = random.uniform(8, 10, (count, 2)) if together else random.uniform(5, 20, (count, 2))
         corner = random.uniform(0, 60, (2, 2))
         crowds = np.concatenate([corner, corner + random.uniform(10, 40, (2, 2))], axis=1)
@@ -349,9 +352,12 @@ def test_objects_compete_in_the_cases_above() -> None:
     """Else the assignment at least cost would never have been asked for."""
     case = crowded_case(0, [12], True)
     objectness, offsets = (part[0].numpy() for part in case.said)
-    first = np.concatenate([plain_costs(case.anchors[scale], case.boxes[scale][0], objectness[part], offsets[part], 0.3)
-        for scale, part in enumerate((slice(len(case.anchors[0])), slice(len(case.anchors[0]), None)))
-    ])  # fmt: skip
+    split = len(case.anchors[0])
+    costs = [
+        plain_costs(case.anchors[scale], case.boxes[scale][0], objectness[part], offsets[part], 0.3)
+        for scale, part in enumerate((slice(split), slice(split, None)))
+    ]
+    first = np.concatenate(costs)
     assert len(set(first.argmin(axis=0).tolist())) < 12
 
 
@@ -399,20 +405,27 @@ def test_losses_are_those_of_the_plain_way(
 
 
 @pytest.mark.parametrize(
-    "split", [[2, 3], [0, 5], [3, 5], [0, 2, 3, 5]], ids=["2 and 1", "2 and none", "2 and 2", "three"]
+    "bounds",
+    [
+        pytest.param([0, 2, 5], id="two"),
+        pytest.param([0, 1, 2, 5], id="one that has no object"),
+        pytest.param([0, 1, 2, 3, 4, 5], id="an image each"),
+    ],
 )
-def test_the_shares_of_processes_sum_up_to_the_whole(split: list[int]) -> None:
+def test_the_shares_of_processes_sum_up_to_the_whole(bounds: list[int]) -> None:
     """Each divides by the matches of all, also one whose images have no object."""
     case = crowded_case(3, [2, 0, 5, 0, 4], False)
-    bounds = [0, *[edge for edge in split if 0 < edge < 5], 5]
-    shares = [slice(*pair) for pair in zip(bounds, bounds[1:], strict=False)]
+    shares = [slice(*pair) for pair in pairwise(bounds)]
     objects, weights = case.objects, MultiBoxLossWeights()
     sizes = [len(part) for part in case.anchors]
 
     def of(images: slice, world: ProcessGroup | None) -> tuple[MultiBoxLosses, Tensor]:
         output = case.output[images].clone().requires_grad_()
         some = ObjectsAtScales(
-            objects.boxes[:, images], objects.present[images], objects.crowds[:, images], objects.partial[images]
+            objects.boxes[:, images],
+            objects.present[images],
+            objects.crowds[:, images],
+            objects.partial[images],
         )
         part = multibox_losses(output.split(sizes, dim=1), case.priors, some, weights, world)
         part.total.backward()

@@ -150,7 +150,9 @@ def test_regions_are_cut_out_as_a_detector_does(
     random, shared = np.random.default_rng(0), replace(SHARED, scales=scales)
     module = module_of(init, multibox_spec, 0, shared=shared)
     count, rows = 3, 40
-    maps = [torch.from_numpy(random.normal(0, 1, (count, 5, s // 8, s // 6)).astype(np.float32)) for s in scales]
+    maps = [
+        torch.from_numpy(random.normal(0, 1, (count, 5, s // 8, s // 6)).astype(np.float32)) for s in scales
+    ]
     factors = [
         torch.from_numpy((s / 100 * random.uniform(0.7, 1.4, (count, 4))).astype(np.float32)) for s in scales
     ]
@@ -353,7 +355,9 @@ def test_the_weight_of_multibox_counts(
     with torch.no_grad():
         for weight in (0.0, 1.0, 3.0):
             weights = LossWeights(distillation=0.0, multibox=weight)
-            totals.append(module_of(init, multibox_spec, 7, weights=weights).eval()(batch, torch.float32).total)
+            totals.append(
+                module_of(init, multibox_spec, 7, weights=weights).eval()(batch, torch.float32).total
+            )
     assert totals[1] > totals[0]
     assert (totals[2] - totals[0]).item() == pytest.approx(3 * (totals[1] - totals[0]).item(), rel=1e-4)
 
@@ -364,7 +368,7 @@ def test_the_teacher_stays_while_its_pupil_learns(
     preprocessing: Preprocessing,
     records: list[AnnotatedImage],
 ) -> None:
-    """It is no part of the weights, nor of an average of them, and at the start it says what the pupil says."""
+    """It is no part of the weights, nor of their average, and at the start it says what the pupil says."""
     frozen = frozen_through(init, "pool2")
     module = module_of(init, multibox_spec, frozen, distilled=1000).train()
     teacher = module.teacher
@@ -391,7 +395,9 @@ def test_the_teacher_stays_while_its_pupil_learns(
     stages = {name for name, _ in features[:frozen].named_children()}
     for name in names:
         parts = name.split(".")
-        assert (name in changed) == (parts[:3] != ["network", "backbone", "features"] or parts[3] not in stages)
+        assert (name in changed) == (
+            parts[:3] != ["network", "backbone", "features"] or parts[3] not in stages
+        )
 
 
 def test_batch_normalisation_keeps_its_statistics(
@@ -404,8 +410,9 @@ def test_batch_normalisation_keeps_its_statistics(
     spec = choose_anchors("torchvision-googlenet", backbone.features.eval(), records, shared, 5, seed=0)
     module = JointTrainingModule(
         network, MultiBoxHead(spec), 5, shared, preprocessing,
-        sampling=SamplingSettings(positives=6, background=8), batch=BATCH, weights=LossWeights(distillation=0.0),
-        multibox_weights=MultiBoxLossWeights(), distilled_classes=0, seed=0, world=ProcessGroup(),
+        sampling=SamplingSettings(positives=6, background=8), batch=BATCH,
+        weights=LossWeights(distillation=0.0), multibox_weights=MultiBoxLossWeights(), distilled_classes=0,
+        seed=0, world=ProcessGroup(),
     ).train()  # fmt: skip
     before = {name: value.clone() for name, value in module.named_buffers()}
     losses = module(minibatch(images_of(records, preprocessing)), torch.float32)
@@ -670,9 +677,13 @@ def test_which_head_is_trained(
         assert 0 < max(moved) < 0.1, "a step away from where it was"
 
 
-def test_where_what_both_read_stays_nothing_is_trained_jointly(data: Path, init_path: Path, tmp_path: Path) -> None:
+def test_where_what_both_read_stays_nothing_is_trained_jointly(
+    data: Path, init_path: Path, tmp_path: Path
+) -> None:
     """Frozen through 4e, the regions' maps can be cached, and there is no head."""
-    path = train(data, load_checkpoint(init_path), tmp_path, replace(ONCE, frozen_through="pool4"), validation=False)
+    path = train(
+        data, load_checkpoint(init_path), tmp_path, replace(ONCE, frozen_through="pool4"), validation=False
+    )
     assert load_checkpoint(path).metadata.multibox is None
     assert "objectness" not in lines(tmp_path / "log.jsonl")[0]
 
