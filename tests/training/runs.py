@@ -60,6 +60,9 @@ KINDS = {
 """A run from cached maps, one from pictures, which keeps the best weights, one whose regions share the trunk,
 all of which mine hard backgrounds; and one that trains trunk, MultiBox and region heads together."""
 
+BY_TWO = {"joint_by_two": replace(KINDS["joint"], accumulate=1)}
+"""What two processes do, each with an image of its own."""
+
 STEADY = "streamed"
 """The kind in which nothing drops out: it is the same however many processes share it, but for rounding."""
 
@@ -106,7 +109,7 @@ def train_kind(data: Path, init: Path, output: Path, kind: str) -> None:
     start = load_checkpoint(init)
     if kind == STEADY:
         keep_all(start)
-    train(data, start, output, KINDS[kind])
+    train(data, start, output, {**KINDS, **BY_TWO}[kind])
     leave_world()
 
 

@@ -17,9 +17,11 @@ from detector.evaluation.ilsvrc import ILSVRC
 from detector.inference.detector import Detector
 from detector.inference.ensemble import Ensemble, RegionPrediction
 from detector.inference.postprocess import RegionScores, select
+from detector.inference.region_crops import ImageView
 from detector.inference.scoring import Scoring
 from detector.io.decoding import load
 from detector.models.checkpoint import Checkpoint, load_checkpoint
+from detector.models.convert_bvlc import PREPROCESSING
 from detector.models.region_network import BoxHead, RegionNetwork
 from detector.options import Profile
 from detector.structures.boxes import Boxes, as_boxes
@@ -65,19 +67,37 @@ class FakeDetector:
         self.scored: list[int] = []
         self.scoring = scoring
 
-    def propose(self, image: np.ndarray, profile: Profile, max_proposals: int | None) -> Proposals:
+    def view(self, image: np.ndarray) -> ImageView:
+        return ImageView(image, PREPROCESSING)
+
+    def prepare(self, view: ImageView, profile: Profile | None = None) -> None:
+        """Nothing is shared."""
+
+    def warps(self, profile: Profile) -> bool:
+        return True
+
+    def scoring_of(self, profile: Profile) -> Scoring:
+        return self.scoring
+
+    def propose(self, image: ImageView, profile: Profile, max_proposals: int | None) -> Proposals:
         boxes = {Profile.FAST: [B], Profile.BALANCED: [A, B]}[profile]
         return Proposals.of(as_boxes(boxes)[:max_proposals], Source.MULTIBOX)
 
     def predict(
-        self, image: np.ndarray, boxes: Boxes, *, whole: bool = False, flip: bool = False
+        self,
+        image: ImageView | np.ndarray,
+        boxes: Boxes,
+        *,
+        whole: bool = False,
+        flip: bool = False,
+        profile: Profile | None = None,
     ) -> list[RegionPrediction]:
         self.scored.append(len(boxes))
         sure = torch.from_numpy((boxes == A).all(axis=1))
         probabilities = torch.stack([sure, ~sure, torch.zeros_like(sure)], dim=1).float()
         return [RegionPrediction(probabilities, None, None)]
 
-    def refine(self, image: np.ndarray, regions: RegionScores) -> RegionScores:
+    def refine(self, image: ImageView, regions: RegionScores, profile: Profile) -> RegionScores:
         return regions
 
     def select(self, regions: RegionScores, *, score_threshold: float, max_detections: int) -> Detections:
@@ -246,12 +266,21 @@ def test_a_size_costs_what_it_takes_by_what_all_take(record: AnnotatedImage) -> 
             self.seconds = seconds
 
         def propose(
-            self, image: np.ndarray, profile: Profile | None = None, max_proposals: int | None = None
+            self,
+            image: ImageView | np.ndarray,
+            profile: Profile | None = None,
+            max_proposals: int | None = None,
         ) -> Proposals:
             return Proposals.of(as_boxes([A]), Source.MULTIBOX)
 
         def predict(
-            self, image: np.ndarray, boxes: Boxes, *, whole: bool = False, flip: bool = False
+            self,
+            image: ImageView | np.ndarray,
+            boxes: Boxes,
+            *,
+            whole: bool = False,
+            flip: bool = False,
+            profile: Profile | None = None,
         ) -> list[RegionPrediction]:
             time.sleep(self.seconds)
             return super().predict(image, boxes, whole=whole, flip=flip)

@@ -11,6 +11,7 @@ from detector.structures.boxes import as_boxes
 from detector.structures.classes import ClassList
 from training.rcnn.mixing import DatasetSpec, mix, relabelled
 from training.rcnn.sampling import SamplingSettings
+from training.rcnn.streaming_dataloader import class_balance
 
 WANTED = ClassList.of(["dog", "airplane"])
 DOG, AIRPLANE = 0, 1
@@ -91,6 +92,42 @@ def test_weights_and_samplings_are_those_of_the_data_sets() -> None:
     assert mixed.weights.tolist() == [1.0, 1.0, 0.5]
     assert [part.sampling for part in mixed.parts] == [None, few]
     assert mixed.short_side == 300, "that of the set with the larger pictures"
+
+
+@pytest.mark.parametrize(
+    ("unknown", "labels", "kinds"),
+    [
+        pytest.param(False, [[DOG], [DOG]], [0, 1], id="what is classified alone"),
+        pytest.param(True, [[DOG], [], [DOG]], [0, 2, 1], id="MultiBox learns from other classes too"),
+    ],
+)
+def test_pictures_of_other_classes_alone(unknown: bool, labels: list[list[int]], kinds: list[int]) -> None:
+    """Never those that have no object at all."""
+    mixed = mix(dataset(["dog", "kite"], [0], [1, 1], [], [1, 0]), WANTED, unknown=unknown)
+    assert [record.labels.tolist() for record in mixed.records] == labels
+    assert [len(record.unknown) for record in mixed.records] == kinds
+    assert len(mixed.weights) == len(labels)
+
+
+def test_pictures_of_other_classes_alone_are_not_enough() -> None:
+    with pytest.raises(ParameterError, match="no picture of the data has an object of the classes"):
+        mix(dataset(["kite"], [0], [0]), WANTED, unknown=True)
+
+
+@pytest.mark.parametrize(
+    ("balance", "dog", "airplane"),
+    [
+        pytest.param(0.0, 1.0, 1.0, id="all pictures alike"),
+        pytest.param(1.0, 1 / 3, 1 / 2, id="all classes alike"),
+        pytest.param(0.5, 3**-0.5, 2**-0.5, id="half way: by the root of the count"),
+    ],
+)
+def test_pictures_of_rare_classes_are_drawn_more_often(balance: float, dog: float, airplane: float) -> None:
+    """Three dogs and two airplanes; a picture of unknown objects alone counts as the mean object does."""
+    data = dataset(["dog", "airplane", "kite"], [0, 0], [0, 1], [1], [2])
+    records = mix(data, WANTED, unknown=True).records
+    expected = [dog, (dog + airplane) / 2, airplane, (3 * dog + 2 * airplane) / 5]
+    assert class_balance(records, balance) == pytest.approx(expected)
 
 
 @pytest.mark.parametrize(

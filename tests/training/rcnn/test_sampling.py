@@ -1,6 +1,6 @@
 """Which regions are trained on, and what they are told."""
 
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +15,7 @@ from training.rcnn.sampling import (
     POSITIVE_IOU,
     REGRESSION_IOU,
     UNKNOWN,
+    Regions,
     SamplingSettings,
     sample_regions,
 )
@@ -176,3 +177,23 @@ def test_a_picture_stays_partial_where_a_box_without_a_class_was_lost() -> None:
     learned = Dataset([replace(_record(DOG), path=Path("one.jpg"), partial=True)], ["dog"])
     (found,) = with_unknown_objects(learned, Dataset([known], ["object"])).records
     assert (len(found.unknown), found.partial) == (1, True)
+
+
+def test_regions_are_chosen_and_joined_in_all_their_parts() -> None:
+    parts = [
+        sample_regions(
+            _record(DOG, FLEA), _proposals(), BACKGROUND, SamplingSettings(4, 6), np.random.default_rng(seed)
+        )
+        for seed in range(3)
+    ]
+    joined = Regions.joined([*parts[:2], Regions.none(), parts[2]])
+    assert len(joined.labels) == 30
+    for index, part in enumerate(parts):
+        again = joined.rows(np.arange(10 * index, 10 * index + 10))
+        for field in fields(Regions):
+            ours, theirs = getattr(again, field.name), getattr(part, field.name)
+            assert np.array_equal(ours, theirs, equal_nan=ours.dtype == np.float32), field.name
+            assert ours.dtype == theirs.dtype
+    some = joined.rows(np.array([7, 7, 2]))
+    assert np.array_equal(some.boxes, joined.boxes[[7, 7, 2]])
+    assert len(joined.rows(np.zeros(0, np.int64)).labels) == 0

@@ -85,23 +85,28 @@ def test_killed_three_times_equals_undisturbed(
     ).read_bytes()
 
 
-@pytest.mark.parametrize("undisturbed", [STEADY], indirect=True)
-def test_two_processes_do_what_one_does_though_one_is_killed(
-    undisturbed: tuple[str, Path], data: Path, init_path: Path, tmp_path: Path
-) -> None:
-    """torchrun starts both again. Sums of two shares are rounded otherwise."""
-    kind, expected = undisturbed
-    shutil.copytree(expected / "cache", tmp_path / "cache")
+def run_two(data: Path, init_path: Path, output: Path, kind: str) -> None:
+    """Two processes, which torchrun starts again when the second one is killed."""
     done = subprocess.run(
         [
             sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2",
             "--max-restarts", "1", "--monitor-interval", "0.1",
-            RUNS, data, init_path, tmp_path, kind,
+            RUNS, data, init_path, output, kind,
         ],
         capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"},
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    assert (tmp_path / "killed").exists()
+    assert (output / "killed").exists()
+
+
+@pytest.mark.parametrize("undisturbed", [STEADY], indirect=True)
+def test_two_processes_do_what_one_does_though_one_is_killed(
+    undisturbed: tuple[str, Path], data: Path, init_path: Path, tmp_path: Path
+) -> None:
+    """Sums of two shares are rounded otherwise."""
+    kind, expected = undisturbed
+    shutil.copytree(expected / "cache", tmp_path / "cache")
+    run_two(data, init_path, tmp_path, kind)
     for name in ("log.jsonl", "held_out.jsonl"):
         mine, others = lines(tmp_path, name), lines(expected, name)
         assert [line["iteration"] for line in mine] == [line["iteration"] for line in others]
@@ -111,3 +116,21 @@ def test_two_processes_do_what_one_does_though_one_is_killed(
     assert mine.keys() == others.keys()
     for name, value in others.items():
         assert torch.allclose(mine[name].float(), value.float(), rtol=0.01, atol=1e-3), name
+
+
+def test_two_that_train_jointly_do_the_same_though_one_is_killed(
+    data: Path, init_path: Path, tmp_path: Path
+) -> None:
+    """Each draws the regions of its own images: they are compared with two that nobody disturbs."""
+    killed, calm = tmp_path / "killed_once", tmp_path / "calm"
+    calm.mkdir()
+    (calm / "killed").touch()
+    for output in (killed, calm):
+        run_two(data, init_path, output, "joint_by_two")
+    assert [line["iteration"] for line in lines(calm)] == list(range(6))
+    for name in ("log.jsonl", "held_out.jsonl"):
+        assert lines(killed, name) == lines(calm, name)
+    mine, others = (load_file(output / "detector.safetensors") for output in (killed, calm))
+    assert mine.keys() == others.keys()
+    for name, value in others.items():
+        assert torch.equal(mine[name], value), name
