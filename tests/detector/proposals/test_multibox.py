@@ -135,7 +135,7 @@ def test_the_same_picture_gives_the_same_boxes(make: Make, untrained_head: Multi
     ("width", "height", "box"),
     [
         pytest.param(300, 200, (60, 50, 150, 180), id="lying"),
-        pytest.param(120, 310, (10, 20, 50, 280), id="standing"),
+        pytest.param(120, 290, (10, 20, 50, 280), id="standing"),
         pytest.param(224, 224, (80, 90, 130, 120), id="square"),
         pytest.param(640, 480, (300, 200, 360, 300), id="larger than training's"),
         pytest.param(60, 40, (0, 0, 60, 40), id="the whole picture"),
