@@ -121,6 +121,8 @@ def _link(path: Path) -> None:
 
 
 @pytest.mark.exhaustive
+@pytest.mark.exhaustive
+@pytest.mark.exhaustive
 @pytest.mark.parametrize(
     "damage",
     [
