@@ -146,7 +146,6 @@ def test_a_failure_leaves_no_half_written_file(broken: Path, init_path: Path, tm
             "4 grids need at least as many shapes, got 3",
             id="too few shapes",
         ),
-        pytest.param(["--data", "DATA", "--scales", "96", "48"], "scales must ascend", id="scales"),
     ],
 )
 def test_errors_are_one_line(
@@ -161,8 +160,20 @@ def test_errors_are_one_line(
     assert not (tmp_path / "detector.safetensors").exists()
 
 
-@pytest.mark.parametrize("option", ["--batch", "--iterations", "--shapes"])
-def test_settings_below_one_are_mistakes_of_usage(data: Path, tmp_path: Path, option: str) -> None:
-    status, said = run_command(main, "--data", data, "--output", tmp_path, option, 0)
+@pytest.mark.parametrize(
+    ("option", "says"),
+    [
+        pytest.param(["--batch", 0], "--batch", id="no picture"),
+        pytest.param(["--iterations", 0], "--iterations", id="no iteration"),
+        pytest.param(["--shapes", 0], "--shapes", id="no shape"),
+        pytest.param(["--scales", 96, 48], "scales must ascend", id="scales that descend"),
+        pytest.param(["--scales", 4], "scales must be whole numbers in 16", id="a scale of less than a cell"),
+        pytest.param(["--zoom", 0.5], "zoom must be in 1.0 to 4.0", id="no zoom"),
+    ],
+)
+def test_settings_out_of_range_are_mistakes_of_usage(
+    data: Path, tmp_path: Path, option: list[object], says: str
+) -> None:
+    status, said = run_command(main, "--data", data, "--output", tmp_path, *option)
     assert status == 2
-    assert option in said
+    assert says in " ".join(said.replace("│", " ").split())
