@@ -113,20 +113,21 @@ def test_every_iteration_and_every_epoch_is_logged(undisturbed: Path) -> None:
 
 @pytest.mark.exhaustive
 def test_it_learns(records: list[AnnotatedImage], init_path: Path, tmp_path: Path) -> None:
-    """Bright rectangles on dark ground: an untrained head hits none of them closely with ten boxes."""
+    """Bright rectangles on dark ground: an untrained head hits few of them with ten boxes."""
     recall = {}
     for iterations in (0, 40):
         recipe = replace(SMALL, iterations=iterations, batch=6, warmup=5, ema_decay=0.9, seed=1)
+        recipe = replace(recipe, scales=(64,), zoom=1.0)
         path = add_multibox(
             load_checkpoint(init_path), records, [], tmp_path / str(iterations), recipe, device="cpu"
         )
         detector = load_detector(path, device="cpu")
         found = [detector.multibox(load(record.path), 10).boxes for record in records]
-        measured = proposal_recall([record.boxes for record in records], found, iou=0.7, budgets=[10])
+        measured = proposal_recall([record.boxes for record in records], found, iou=0.5, budgets=[10])
         recall[iterations] = measured.recall[0]
     loss = [line["total"] for line in log(tmp_path / "40")]
     assert np.mean(loss[-10:]) < 0.5 * np.mean(loss[:5])
-    assert recall[40] >= recall[0] + 0.4
+    assert recall[40] >= recall[0] + 0.5
 
 
 @pytest.mark.exhaustive
