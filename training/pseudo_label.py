@@ -35,7 +35,7 @@ from training.self_training.partial_labels import ANNOTATIONS, LabelledPicture, 
 from training.trainer.command_errors import one_line_errors
 from training.trainer.run_folder import check_folder_apart, run_folder
 
-SURE = 0.3
+SURE = 0.5
 """Score from which about nine of ten best boxes are right; docs/training.md has the curve."""
 
 FOUND = "found.jsonl"
