@@ -104,7 +104,7 @@ def main(
 
 def _found_in(
     pictures: Sequence[ClassifiedPicture], detector: Detector, file: FoundFile, log: ProblemLog
-) -> "list[tuple[ClassifiedPicture, FoundBoxes]]":
+) -> list[tuple[ClassifiedPicture, FoundBoxes]]:
     """What is found in each picture that can be read, now or in an earlier run."""
     found = []
     for picture in tqdm(pictures, desc=detector.name, unit="picture", disable=None):
