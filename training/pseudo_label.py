@@ -11,7 +11,6 @@ Pictures for which it is not are left out. docs/training.md says how many of the
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -22,7 +21,6 @@ from detector.cli.command_line import at_least, run_script
 from detector.datasets.problems import OnProblem, ProblemLog, left_out
 from detector.errors import DatasetError, ImageError, ParameterError
 from detector.inference.detector import Detector
-from detector.inference.shared_maps import SharedMaps
 from detector.io.atomic_write import check_writable
 from detector.io.output_paths import check_apart
 from detector.io.readable_files import why_absent
@@ -51,13 +49,6 @@ def main(
     score: Annotated[
         float, at_least(FLOOR, float), arg(help="Least score of a picture's best box for it to be a label.")
     ] = SURE,
-    warped: Annotated[
-        bool,
-        arg(
-            help="Warp each region, as `detect` does with such weights, where they were trained to; several "
-            "times slower than reading regions from maps of the whole picture, and scores differ."
-        ),
-    ] = False,
     on_problem: Annotated[OnProblem, arg(help="At a broken picture: stop, or report and go on.")] = (
         OnProblem.REPORT
     ),
@@ -71,11 +62,7 @@ def main(
     with one_line_errors():
         if score > 1:
             raise ParameterError(f"--score must lie in {FLOOR}..1, got {score}")
-        checkpoint = load_checkpoint(weights)
-        metadata = checkpoint.metadata
-        if not warped and metadata.shared_maps is None:
-            checkpoint = replace(checkpoint, metadata=replace(metadata, shared_maps=SharedMaps()))
-        detector = Detector(checkpoint, device=device)
+        detector = Detector(load_checkpoint(weights), device=device)
         check_apart([output / FOUND, output / ANNOTATIONS], [weights, list])
         check_folder_apart(output, [data])
         for path in (output / FOUND, output / ANNOTATIONS):
@@ -83,8 +70,7 @@ def main(
         log = ProblemLog(on_problem)
         pictures = read_classified(data, list, detector.classes, log)
         with run_folder(output):
-            by = {"weights": file_digest(weights), "regions": "warped" if warped else "shared"}
-            file = FoundFile(output / FOUND, by, detector.classes)
+            file = FoundFile(output / FOUND, {"weights": file_digest(weights)}, detector.classes)
             found = _found_in(pictures, detector, file, log)
             labelled = [
                 label

@@ -26,7 +26,6 @@ from training.classification.augmentation import ColorJitter, jitter_color
 from training.trainer.dataloader import load_items
 from training.trainer.distributed import ProcessGroup
 
-
 _ZOOMS = 2
 """Steps between the images' own scales and the largest zoom, and as many down: few shapes, for a GPU."""
 
@@ -220,16 +219,12 @@ def _at_every_scale(
     return [(pixels, factors * first[0]) for pixels, factors in resized]
 
 
-def _at_scale(
-    images: Sequence[tuple[RGB, NDArray[np.float32]]], scale: int, padding: int
-) -> PixelsAtScale:
+def _at_scale(images: Sequence[tuple[RGB, NDArray[np.float32]]], scale: int, padding: int) -> PixelsAtScale:
     """Put resized images into one array, each at the padding from its upper left corner."""
     sizes = np.array([image.shape[:2] for image, _ in images])
     # Rounded up: a GPU chooses its programs by the shape, and should meet few of them.
     grain = max(STRIDE, 2 ** round(np.log2(scale / 4)))
-    height, width = (
-        -(-padded_side(int(side), padding) // grain) * grain for side in sizes.max(axis=0)
-    )
+    height, width = (-(-padded_side(int(side), padding) // grain) * grain for side in sizes.max(axis=0))
     pixels = np.zeros((len(images), height, width, 3), np.uint8)
     for canvas, (image, _) in zip(pixels, images, strict=True):
         canvas[padding : padding + image.shape[0], padding : padding + image.shape[1]] = image
