@@ -12,6 +12,7 @@ _TRAIN = {
     "": Command("training.finetune_det:main", "Train a detector of your own on labelled pictures."),
     "multibox": Command("training.train_multibox:main", "Train a MultiBox head on a checkpoint's trunk."),
     "classifier": Command("training.pretrain_cls:main", "Train GoogLeNet to classify pictures."),
+    "pseudo-label": Command("training.pseudo_label:main", "Find boxes in pictures whose class is known."),
 }
 _EVALUATE = {
     "": Command("training.evaluate_det:main", "Measure detectors on a labelled data set."),
@@ -22,7 +23,7 @@ _CHECK = {"": Command("training.check_data:main", "Find what is wrong with a dat
 
 
 def train(arguments: Sequence[str]) -> int:
-    """Train a detector of your own; train multibox, train classifier: its parts."""
+    """Train a detector of your own; train multibox, train classifier: its parts; train pseudo-label."""
     return _run("detector train", _TRAIN, arguments)
 
 

@@ -18,13 +18,16 @@ from torch.utils.data import Dataset
 from detector.datasets.annotated_image import AnnotatedImage
 from detector.datasets.load_image import load_image, tolerated
 from detector.errors import DatasetError, ImageError
-from detector.inference.image_scales import ImageScales, padded_side, resize_to_scale, zoomed
+from detector.inference.image_scales import STRIDE, ImageScales, padded_side, resize_to_scale, zoomed
 from detector.inference.region_crops import Preprocessing, resize_to_short_side
 from detector.io.decoding import RGB
 from detector.structures.boxes import flip
 from training.classification.augmentation import ColorJitter, jitter_color
 from training.trainer.dataloader import load_items
 from training.trainer.distributed import ProcessGroup
+
+_ZOOMS = 2
+"""Steps between the images' own scales and the largest zoom, and as many down: few shapes, for a GPU."""
 
 
 class PixelsAtScale(NamedTuple):
@@ -160,8 +163,8 @@ class _ScaledImages(Dataset[ImageBatch]):
             images.append(_at_every_scale(image, scales, settings.preprocessing, mirrored))
             records.append(_mirrored(record) if mirrored else record)
         at_scales = [
-            _at_scale([image[index] for image in images], scales.padding)
-            for index in range(len(scales.scales))
+            _at_scale([image[index] for image in images], scale, scales.padding)
+            for index, scale in enumerate(scales.scales)
         ]
         return ImageBatch(iteration, at_scales, records, places, broken)
 
@@ -197,7 +200,7 @@ class _ScaledImages(Dataset[ImageBatch]):
     def _zoom(self, iteration: int) -> float:
         most = self._settings.zoom
         rng = np.random.default_rng([self._settings.seed, iteration, 5])
-        return float(np.exp(rng.uniform(-1, 1) * np.log(most))) if most > 1 else 1.0
+        return float(most ** (rng.integers(-_ZOOMS, _ZOOMS + 1) / _ZOOMS)) if most > 1 else 1.0
 
 
 def _mirrored(record: AnnotatedImage) -> AnnotatedImage:
@@ -216,10 +219,12 @@ def _at_every_scale(
     return [(pixels, factors * first[0]) for pixels, factors in resized]
 
 
-def _at_scale(images: Sequence[tuple[RGB, NDArray[np.float32]]], padding: int) -> PixelsAtScale:
+def _at_scale(images: Sequence[tuple[RGB, NDArray[np.float32]]], scale: int, padding: int) -> PixelsAtScale:
     """Put resized images into one array, each at the padding from its upper left corner."""
     sizes = np.array([image.shape[:2] for image, _ in images])
-    height, width = (padded_side(int(side), padding) for side in sizes.max(axis=0))
+    # Rounded up: a GPU chooses its programs by the shape, and should meet few of them.
+    grain = max(STRIDE, 2 ** round(np.log2(scale / 4)))
+    height, width = (-(-padded_side(int(side), padding) // grain) * grain for side in sizes.max(axis=0))
     pixels = np.zeros((len(images), height, width, 3), np.uint8)
     for canvas, (image, _) in zip(pixels, images, strict=True):
         canvas[padding : padding + image.shape[0], padding : padding + image.shape[1]] = image

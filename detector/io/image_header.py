@@ -19,6 +19,9 @@ from detector.structures.boxes import Boxes
 
 _READ = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF")  # Pillow's names; it reads more than we decode
 
+_UNDONE_BY = {6: 8, 8: 6}
+"""The quarter turn that undoes the other one; every other orientation undoes itself."""
+
 
 @dataclass(frozen=True)
 class ImageHeader:
@@ -39,6 +42,14 @@ class ImageHeader:
         if self.orientation == 1:
             return boxes
         return turn_upright(boxes, *self.upright_size, self.orientation)
+
+    def stored(self, boxes: Boxes) -> Boxes:
+        """Turn boxes [N,4] over the upright image to boxes [N,4] over the stored pixels."""
+        if self.orientation == 1:
+            return boxes
+        return turn_upright(
+            boxes, self.width, self.height, _UNDONE_BY.get(self.orientation, self.orientation)
+        )
 
 
 def read_header(path: Path) -> ImageHeader:

@@ -14,6 +14,7 @@ from training import (
     evaluate_proposals,
     finetune_det,
     pretrain_cls,
+    pseudo_label,
     train_multibox,
 )
 
@@ -32,6 +33,7 @@ BY_WEIGHTS: list[tuple[str, Script]] = [
     ("evaluate_proposals", lambda weights: evaluate_proposals.main(NO_DATA, weights=weights)),
     ("finetune_det", lambda weights: finetune_det.main(NO_DATA, weights)),
     ("pretrain_cls", lambda weights: pretrain_cls.main(NO_DATA, weights.parent / "run", weights)),
+    ("pseudo_label", lambda weights: pseudo_label.main(NO_DATA, weights.parent / "run", weights=weights)),
     ("train_multibox", lambda weights: train_multibox.main([NO_DATA], weights.parent / "run", weights)),
 ]
 
@@ -62,6 +64,7 @@ BY_PLACE: list[tuple[str, Script]] = [
     ("finetune_det --output", lambda place: finetune_det.main(NO_DATA, output=place / "run")),
     ("finetune_det --cache", lambda place: finetune_det.main(NO_DATA, output=None, cache=place / "cache")),
     ("pretrain_cls --output", lambda place: pretrain_cls.main(NO_DATA, place / "run")),
+    ("pseudo_label --output", lambda place: pseudo_label.main(NO_DATA, place / "run")),
     ("train_multibox --output", lambda place: train_multibox.main([NO_DATA], place / "run")),
     ("check_data --report", lambda place: check_data.main(NO_DATA, report=place / "a.json")),
     ("check_data --chart", lambda place: check_data.main(NO_DATA, chart=place / "a.png")),

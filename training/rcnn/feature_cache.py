@@ -132,7 +132,9 @@ def build_feature_cache(
     An image that can no longer be read is left out, and ``broken`` is told. Raises DatasetError if none can,
     DiskSpaceError before anything is computed if the maps find no room.
     """
-    regions_of, digests = _sample(records, proposals, settings, background_label, broken)
+    regions_of, digests = _sample(
+        records, proposals, settings, background_label, broken, alike=shared is not None
+    )
     folder = folder / _key(checkpoint, frozen, preprocessing, shared, records, regions_of, digests)
     folder.mkdir(parents=True, exist_ok=True)
     backbone = checkpoint.backbone
@@ -185,8 +187,13 @@ def _sample(
     settings: SamplingSettings,
     background_label: int,
     broken: BrokenImages,
+    *,
+    alike: bool,
 ) -> tuple[list[Regions], list[bytes]]:
-    """Sample the regions of every image -> regions and digests; no regions of one that cannot be read."""
+    """Sample the regions of every image -> regions and digests; no regions of one that cannot be read.
+
+    ``alike`` mirrors all regions of an image or none: where they share the trunk, it runs once.
+    """
     regions_of, digests = [], []
     for index, record in enumerate(records):
         rng = np.random.default_rng([settings.seed, index])
@@ -198,7 +205,8 @@ def _sample(
             digests.append(b"")
             continue
         regions = sample_regions(record, proposed.boxes, background_label, settings, rng)
-        regions_of.append(regions.with_whole_image(record))
+        regions = regions.with_whole_image(record)
+        regions_of.append(regions.mirrored_alike(bool(rng.random() < 0.5)) if alike else regions)
         digests.append(digest)
     if not any(digests):
         raise DatasetError(f"none of {len(records)} pictures can be read any more")

@@ -90,14 +90,7 @@ def relabelled(dataset: Dataset, classes: ClassList) -> Dataset:
     """Put a data set into the labels of ``classes``, which are found by their id, name or alias."""
     if list(classes.ids) == dataset.class_ids:
         return dataset
-    wanted = [class_aliases(*pair) for pair in zip(classes.ids, classes.names, strict=True)]
-    label_of = np.full(len(dataset.class_ids), -1)
-    for old, class_id in enumerate(dataset.class_ids):
-        if class_id in classes.ids:
-            label_of[old] = classes.ids.index(class_id)
-            continue
-        aliases = class_aliases(class_id, class_id)
-        label_of[old] = next((new for new, others in enumerate(wanted) if others & aliases), -1)
+    label_of = labels_in(dataset.class_ids, classes)
     complete = len(set(label_of.tolist()) - {-1}) == len(classes)
     records = []
     for record in dataset.records:
@@ -114,6 +107,19 @@ def relabelled(dataset: Dataset, classes: ClassList) -> Dataset:
             )
         )
     return Dataset(records, list(classes.ids), dataset.problems)
+
+
+def labels_in(names: Sequence[str], classes: ClassList) -> NDArray[np.int64]:
+    """Return the label [N] in ``classes`` of each class, by its id, name or alias; -1 where it has none."""
+    wanted = [class_aliases(*pair) for pair in zip(classes.ids, classes.names, strict=True)]
+    label_of = np.full(len(names), -1)
+    for old, name in enumerate(names):
+        if name in classes.ids:
+            label_of[old] = classes.ids.index(name)
+            continue
+        aliases = class_aliases(name, name)
+        label_of[old] = next((new for new, others in enumerate(wanted) if others & aliases), -1)
+    return label_of
 
 
 def spread(records: Sequence[AnnotatedImage], most: int) -> list[AnnotatedImage]:

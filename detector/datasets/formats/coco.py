@@ -33,6 +33,7 @@ def read_coco(
     Records come in the file's order; an ``image_id`` is COCO's number as text. A file's box is x, y, width
     and height, continuous as ours are; where it is absent, it is that around the outline. Annotations with
     ``iscrowd`` are no objects but a record's ``crowds``: each is a box around many, which none of them fills.
+    A picture with ``"partial": true`` (a mark of this project, which COCO's own files lack) is ``partial``.
 
     classes:
         The classes to read, by COCO's names; by default all categories of the file in the order of their

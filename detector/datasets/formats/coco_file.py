@@ -13,7 +13,7 @@ from detector.datasets.annotation_check import Annotation, AnnotationCheck, Imag
 from detector.datasets.formats.coco_annotation import CocoObject
 from detector.datasets.formats.list_files import class_list, relative
 from detector.datasets.formats.text_files import read_json
-from detector.datasets.formats.values import key, normalise_keys, shown, side
+from detector.datasets.formats.values import flag, key, normalise_keys, shown, side
 from detector.datasets.layout import Entry
 from detector.datasets.problems import Problem, ProblemLog
 from detector.errors import DatasetError
@@ -24,13 +24,15 @@ KEYS = ("images", "annotations", "categories")
 
 @dataclass(frozen=True)
 class CocoImage:
-    """One picture as the file lists it. ``name`` is its ``file_name``; a size not stated is 0."""
+    """One picture as the file lists it. ``name`` is its ``file_name``; a size not stated is 0. ``partial``:
+    whether the file says that objects in it may be unlabelled."""
 
     image_id: str
     name: str
     width: int = 0
     height: int = 0
     odd: Sequence[str] = ()
+    partial: bool = False
 
 
 @dataclass(frozen=True)
@@ -129,7 +131,7 @@ class CocoFile:
                 odd=[*image.odd, *(f"{self.path}: {one.odd}" for one in mine if one.odd)],
                 crowds=np.array(crowds, np.float32).reshape(-1, 4),
             )
-            partial = self.has_orphan_objects and not mine
+            partial = image.partial or (self.has_orphan_objects and not mine)
             return AnnotationCheck(labels, log, check_images).record(
                 image.image_id, picture, annotation, partial=partial
             )
@@ -183,7 +185,7 @@ def _images(path: Path, entries: Sequence[Any], problems: list[Problem]) -> list
     """The pictures that have an id of their own and a name; each listed once."""
     found: dict[str, list[CocoImage]] = {}
     for position, entry in enumerate(entries, start=1):
-        fields = normalise_keys(entry, ("id", "file_name", "width", "height"))
+        fields = normalise_keys(entry, ("id", "file_name", "width", "height", "partial"))
         image_id, name = key(fields.get("id")), fields.get("file_name")
         if image_id is None or not isinstance(name, str) or not name.strip() or "\0" in name:
             message = f"{path}: picture {position} lacks an id or a file_name, or garbles it: {shown(entry)}"
@@ -198,7 +200,11 @@ def _images(path: Path, entries: Sequence[Any], problems: list[Problem]) -> list
         (width, wide), (height, high) = side(fields.get("width")), side(fields.get("height"))
         stated = f"{shown(fields.get('width'))} x {shown(fields.get('height'))}"
         odd = [] if wide and high else [f"{path} states the size {stated}: that of the picture is taken"]
-        found.setdefault(image_id, []).append(CocoImage(image_id, name, width, height, odd))
+        partial = flag(fields.get("partial"))
+        if partial is None:  # whatever it means, somebody doubted that all is labelled
+            partial = True
+            odd.append(f"{path} has the partial {shown(fields.get('partial'))}, neither 0 nor 1: 1 is taken")
+        found.setdefault(image_id, []).append(CocoImage(image_id, name, width, height, odd, partial))
     images = []
     for image_id, same in found.items():
         names = sorted({image.name for image in same})

@@ -50,6 +50,26 @@ def test_boxes_and_labels(tmp_path: Path) -> None:
     assert found.problems == []
 
 
+@pytest.mark.parametrize(
+    ("mark", "partial", "problems"),
+    [
+        pytest.param({}, False, [], id="COCO's own files have no mark"),
+        pytest.param({"partial": True}, True, [], id="objects may be unlabelled"),
+        pytest.param({"partial": 1}, True, [], id="marks are numbers too, as iscrowd is"),
+        pytest.param({"partial": False}, False, [], id="all is labelled"),
+        pytest.param({"partial": None}, False, [], id="nothing is said"),
+        pytest.param({"Partial": "true"}, True, [], id="another spelling"),
+        pytest.param({"partial": "in part"}, True, ["odd_value"], id="told, and taken for a doubt"),
+    ],
+)
+def test_partial_pictures(tmp_path: Path, mark: dict[str, Any], partial: bool, problems: list[str]) -> None:
+    content = a_file(tmp_path)
+    content["images"][0].update(mark)
+    found = read(tmp_path, content)
+    assert [record.partial for record in found.records] == [partial, False]
+    assert [problem.kind for problem in found.problems] == problems
+
+
 def test_classes_of_your_own(tmp_path: Path) -> None:
     found = read(tmp_path, a_file(tmp_path), classes=ClassList.of(["dog"]))
     assert [record.labels.tolist() for record in found.records] == [[], [0]]

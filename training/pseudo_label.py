@@ -1,0 +1,134 @@
+"""Labels with boxes for pictures of which only the class is known (self-training).
+
+    python training/pseudo_label.py --data pictures --output labelled
+    python training/pseudo_label.py --data pictures --list classes.txt --output labelled --score 0.6
+    python training/finetune_det.py --data mine --also labelled
+
+There are far more pictures with a class than with boxes: folders named after what they show, lists of labels.
+Where the class is known, the detector's own best box of that class is a label, if the detector is sure of it.
+Pictures for which it is not are left out. docs/training.md says how many of the boxes are right.
+"""
+
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
+
+from tqdm import tqdm
+from tyro.conf import arg
+
+from detector.cli.command_line import at_least, run_script
+from detector.datasets.problems import OnProblem, ProblemLog, left_out
+from detector.errors import DatasetError, ImageError, ParameterError
+from detector.inference.detector import Detector
+from detector.io.atomic_write import check_writable
+from detector.io.output_paths import check_apart
+from detector.io.readable_files import why_absent
+from detector.models.checkpoint import load_checkpoint
+from detector.pretrained import SHIPPED
+from detector.structures.classes import ClassList
+from training.self_training.classified_pictures import ClassifiedPicture, read_classified
+from training.self_training.found_boxes import FLOOR, FoundBoxes, FoundFile, file_digest, find_boxes
+from training.self_training.partial_labels import ANNOTATIONS, LabelledPicture, write_partial_labels
+from training.trainer.command_errors import one_line_errors
+from training.trainer.run_folder import check_folder_apart, run_folder
+
+SURE = 0.5
+"""Score from which about nine of ten best boxes are right; docs/training.md has the curve."""
+
+FOUND = "found.jsonl"
+
+
+def main(
+    data: Annotated[Path, arg(help="Folder of the pictures; without --list a sub-folder is a class.")],
+    output: Annotated[Path, arg(help="Folder for the labels and links to the pictures, in COCO's layout.")],
+    list: Annotated[
+        Path | None, arg(help="Text file: a picture's path in the folder, a tab and its class a line.")
+    ] = None,
+    weights: Annotated[Path, arg(help="Checkpoint of the detector that finds the boxes.")] = SHIPPED,
+    score: Annotated[
+        float, at_least(FLOOR, float), arg(help="Least score of a picture's best box for it to be a label.")
+    ] = SURE,
+    on_problem: Annotated[OnProblem, arg(help="At a broken picture: stop, or report and go on.")] = (
+        OnProblem.REPORT
+    ),
+    device: Annotated[str, arg(help="auto, cpu, cuda or cuda:N.")] = "auto",
+) -> None:
+    """Find the boxes of each picture's class, and write those that the detector is sure of as a data set.
+
+    Run again after a kill, it goes on where it was; run again with another --score, it looks at no picture
+    twice.
+    """
+    with one_line_errors():
+        if score > 1:
+            raise ParameterError(f"--score must lie in {FLOOR}..1, got {score}")
+        detector = Detector(load_checkpoint(weights), device=device)
+        check_apart([output / FOUND, output / ANNOTATIONS], [weights, list])
+        check_folder_apart(output, [data])
+        for path in (output / FOUND, output / ANNOTATIONS):
+            check_writable(path)
+        log = ProblemLog(on_problem)
+        pictures = read_classified(data, list, detector.classes, log)
+        with run_folder(output):
+            file = FoundFile(output / FOUND, {"weights": file_digest(weights)}, detector.classes)
+            found = _found_in(pictures, detector, file, log)
+            labelled = [
+                label
+                for picture, boxes in found
+                if (label := LabelledPicture.of(picture, boxes, score)) is not None
+            ]
+            for problem in log.problems:
+                print(problem)
+            if not labelled:
+                raise DatasetError(
+                    f"in none of {len(found)} pictures a box of its class has the score {score}: give a "
+                    "lower --score, or weights that know these classes better"
+                )
+            write_partial_labels(output, labelled, detector.classes)
+        _report(found, labelled, left_out(log.problems), detector.classes, output)
+
+
+def _found_in(
+    pictures: Sequence[ClassifiedPicture], detector: Detector, file: FoundFile, log: ProblemLog
+) -> list[tuple[ClassifiedPicture, FoundBoxes]]:
+    """What is found in each picture that can be read, now or in an earlier run."""
+    found = []
+    for picture in tqdm(pictures, desc=detector.name, unit="picture", disable=None):
+        boxes = file.get(picture)
+        if boxes is None:
+            try:
+                boxes = find_boxes(detector, picture)
+            except FileNotFoundError:
+                log.report(picture.name, "missing_image", f"{picture.path} {why_absent(picture.path)}")
+                continue
+            except ImageError as error:
+                log.report(picture.name, "unreadable_image", str(error))
+                continue
+            file.add(picture, boxes)
+        found.append((picture, boxes))
+    return found
+
+
+def _report(
+    found: Sequence[tuple[ClassifiedPicture, FoundBoxes]],
+    labelled: Sequence[LabelledPicture],
+    lost: int,
+    classes: ClassList,
+    output: Path,
+) -> None:
+    """Print how many pictures of each class got a box, and what to do with them."""
+    pictures = Counter(picture.label for picture, _ in found)
+    with_box = Counter(one.picture.label for one in labelled)
+    width = max(len("class"), *(len(classes.names[label]) for label in pictures))
+    print(f"{'class':<{width}}  pictures  with a box")
+    for label in sorted(pictures):
+        print(f"{classes.names[label]:<{width}}  {pictures[label]:>8,}  {with_box[label]:>10,}")
+    share = len(labelled) / len(found)
+    print(f"\n{len(labelled):,} of {len(found):,} pictures ({share:.1%}) got a box, ", end="")
+    print(f"{sum(len(one.sure) for one in labelled):,} boxes in all", end="")
+    print(f"; {lost:,} pictures are left out for problems" if lost else "")
+    print(f"{output / ANNOTATIONS}\nlearn from them too:  detector train --data MINE --also {output}")
+
+
+if __name__ == "__main__":
+    run_script(main)

@@ -1,0 +1,1 @@
+"""From pictures whose class is known to labels with boxes, by what a detector finds of that class."""
