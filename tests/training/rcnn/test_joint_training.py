@@ -13,7 +13,7 @@ import torch
 from detector.datasets.annotated_image import AnnotatedImage
 from detector.errors import ParameterError
 from detector.inference.detector import Detector
-from detector.inference.image_maps import ImageMaps, ImageNetwork
+from detector.inference.image_maps import ImageMaps, ImageNetwork, MappedStages
 from detector.inference.loading import load_detector
 from detector.inference.region_crops import Preprocessing, add_context
 from detector.inference.shared_maps import SharedMaps, align
@@ -222,8 +222,9 @@ def test_it_learns_from_the_boxes_that_a_detector_would_propose(
     batch = minibatch(images_of(records, preprocessing, mirror=False))
     features = module.network.backbone.features
     pixels = [scale.normalised(SHARED, preprocessing, CPU) for scale in batch.scales]
-    maps = [module._trunk(features[:7](x)) for x in pixels]
     spec = module.multibox.spec
+    mapped = MappedStages(features, spec.stages)
+    maps = [mapped(x) for x in pixels]
     outputs = [module.multibox(*(part[stage] for stage in spec.stages)) for part in maps]
     anchors = [
         torch.from_numpy(spec.anchors(*((x.shape[2] // s, x.shape[3] // s) for s in (8, 16)))) for x in pixels
