@@ -39,8 +39,8 @@ def record(
     Image.fromarray(pixels).save(path)
     height, width = pixels.shape[:2]
     labels = np.zeros(len(boxes), np.int64)
-    parts = {"unknown": as_boxes(list(unknown)), "crowds": as_boxes(list(crowds))}
-    return AnnotatedImage(path.stem, path, width, height, as_boxes(list(boxes)), labels, **parts)
+    known, others, many = (as_boxes(list(part)) for part in (boxes, unknown, crowds))
+    return AnnotatedImage(path.stem, path, width, height, known, labels, unknown=others, crowds=many)
 
 
 SIZES = [(90, 60), (61, 83), (200, 170), (64, 64), (40, 30), (33, 150), (240, 50), (130, 131)]

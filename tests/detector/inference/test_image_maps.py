@@ -193,7 +193,6 @@ def test_how_often_the_trunk_runs_over_an_image(
     assert executor.asked[-1] == (regions, NORMAL), "three regions and the whole, mirrored as well or not"
     assert len(executor.asked) == images + 1
     before = len(executor.asked)
-    detector.multibox(view, 5)
     assert_same(detector.propose(view, executor=executor), proposals)
     assert len(executor.asked) == before, "what was seen is kept"
 

@@ -65,10 +65,13 @@ def planted_head(
     """A head that is certain of every prior of one grid, moved by ``offsets``, and of nothing else."""
     head = MultiBoxHead(replace(PLANTED, image=image))
     with torch.no_grad():
-        for predictor in head.predict:
+        for number, predictor in enumerate(head.predict):
+            assert isinstance(predictor, torch.nn.Conv2d)
+            assert predictor.bias is not None
             predictor.weight.zero_()
             predictor.bias.copy_(torch.tensor([-20.0, 0, 0, 0, 0]))
-        head.predict[grid].bias.copy_(torch.tensor([4.0, *(np.array(offsets) / SCALE)]))
+            if number == grid:
+                predictor.bias.copy_(torch.tensor([4.0, *(np.array(offsets) / SCALE)]))
     return head
 
 

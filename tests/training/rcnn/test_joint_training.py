@@ -110,7 +110,7 @@ def module_of(
 def images_of(
     records: Sequence[AnnotatedImage], preprocessing: Preprocessing, batch: int = 3, **settings: bool
 ) -> ImageBatches:
-    return ImageBatches(records, np.ones(len(records)), SHARED, preprocessing, batch, 6, **settings)  # type: ignore[arg-type]
+    return ImageBatches(records, np.ones(len(records)), SHARED, preprocessing, batch, 6, **settings)
 
 
 def minibatch(images: ImageBatches, number: int = 0, world: ProcessGroup | None = None) -> ImageBatch:
@@ -215,10 +215,14 @@ def test_it_learns_from_the_boxes_that_a_detector_would_propose(
     """A head that is certain of all priors of one shape and of nothing else; each of both leaves out a few
     boxes that nearly equal another."""
     module = module_of(init, multibox_spec, 7).eval()
-    for predictor in module.multibox.predict:
-        predictor.weight.zero_()  # type: ignore[operator]
-        predictor.bias.copy_(torch.tensor([-20.0, 0, 0, 0, 0]).repeat(len(predictor.bias) // 5))  # type: ignore[operator]
-    module.multibox.predict[1].bias[:5] = torch.tensor([4.0, 0.5, -0.5, 0.2, 0.1])  # type: ignore[index]
+    for number, predictor in enumerate(module.multibox.predict):
+        assert isinstance(predictor, torch.nn.Conv2d)
+        assert predictor.bias is not None
+        predictor.weight.zero_()
+        nothing = torch.tensor([-20.0, 0, 0, 0, 0])
+        predictor.bias.copy_(nothing.repeat(len(predictor.bias) // 5))
+        if number == 1:
+            predictor.bias[:5] = torch.tensor([4.0, 0.5, -0.5, 0.2, 0.1])
     batch = minibatch(images_of(records, preprocessing, mirror=False))
     features = module.network.backbone.features
     pixels = [scale.normalised(SHARED, preprocessing, CPU) for scale in batch.scales]
