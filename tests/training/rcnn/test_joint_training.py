@@ -329,6 +329,7 @@ def test_gradients_reach_what_is_trained_and_nothing_else(
     assert {id(weight) for weight in grouped} == trained
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("part", ["multibox", "regions"])
 def test_each_of_both_heads_teaches_the_trunk(
     init: Checkpoint,
@@ -583,7 +584,7 @@ def test_the_digest_tells_runs_apart(
 
 LEARNING = replace(
     JOINT,
-    iterations=14,
+    iterations=10,
     rate=3e-4,
     head_rate=3e-4,
     momentum=0.5,
@@ -605,11 +606,12 @@ def learnt(data: Path, init_path: Path, tmp_path_factory: pytest.TempPathFactory
 
 def test_the_loss_falls(learnt: Path) -> None:
     log = lines(learnt / "log.jsonl")
-    assert [line["iteration"] for line in log] == list(range(14))
+    assert [line["iteration"] for line in log] == list(range(10))
     total = [line["total"] for line in log]
     assert np.mean(total[-4:]) < 0.6 * np.mean(total[:2])
 
 
+@pytest.mark.exhaustive
 def test_both_heads_learn_a_minibatch_by_heart(
     init: Checkpoint,
     multibox_spec: MultiBoxSpec,
@@ -649,7 +651,7 @@ def test_a_run_leaves_a_detector_that_proposes_and_detects(learnt: Path, data: P
     [found] = detector.detect([image], score_threshold=0.0, max_detections=3)
     assert len(found)
     assert (found.boxes >= 0).all()
-    assert (found.boxes <= [100, 80, 100, 80]).all()
+    assert (found.boxes <= np.array([100, 80, 100, 80]) + 1e-4).all(), "means of boxes are rounded"
 
 
 def test_what_is_frozen_stays(learnt: Path, init_path: Path) -> None:
@@ -666,6 +668,7 @@ def test_what_is_frozen_stays(learnt: Path, init_path: Path) -> None:
 ONCE = replace(JOINT, iterations=1, rate=1e-3, head_rate=1e-3)
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize(
     ("own", "kept"),
     [
