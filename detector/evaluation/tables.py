@@ -109,7 +109,8 @@ def det_summary(evaluation: DetEvaluation) -> str:
         f"mAP {100 * evaluation.mean_ap:.2f} % over the {measured} of {len(evaluation.ap)} classes "
         f"that the set holds objects of, median AP {100 * median:.2f} %; "
         f"{evaluation.ground_truths.sum()} objects, {evaluation.detections.sum()} detections; "
-        f"from score {SCORE_THRESHOLD} on {precision} of what is shown is right, and {100 * recall:.1f} % found"
+        f"from score {SCORE_THRESHOLD} on {precision} of what is shown is right, and "
+        f"{100 * recall:.1f} % found"
     )
 
 
