@@ -37,6 +37,18 @@ class DetEvaluation:
         """Mean AP over the measured classes; NaN if there are none."""
         return float(self.ap[self.measured].mean()) if self.measured.any() else float("nan")
 
+    def at_score(self, least: float) -> tuple[float, float]:
+        """Return precision and recall, over the measured classes together, of detections with this score or
+        a higher one: what somebody sees who shows just those. The precision of none is NaN."""
+        kept = found = 0
+        for label in np.flatnonzero(self.measured):
+            curve = self.curves[label]
+            count = int((curve.scores >= least).sum())
+            kept += count
+            found += round(float(curve.recall[count - 1]) * int(self.ground_truths[label])) if count else 0
+        objects = int(self.ground_truths[self.measured].sum())
+        return found / kept if kept else float("nan"), found / objects if objects else float("nan")
+
 
 def evaluate(
     ground_truth: Sequence[AnnotatedImage],

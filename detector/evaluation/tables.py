@@ -10,6 +10,7 @@ from detector.evaluation.det_evaluation import DetEvaluation
 from detector.evaluation.error_analysis import ErrorBreakdown, ErrorKind
 from detector.evaluation.proposal_recall import ALL, FoundBy, MethodFigures
 from detector.evaluation.sizes import SIZES
+from detector.options import SCORE_THRESHOLD
 from detector.structures.classes import ClassList
 
 
@@ -102,10 +103,14 @@ def det_summary(evaluation: DetEvaluation) -> str:
     if not measured:
         return "mAP not measured: the set holds no object of any class"
     median = np.median(evaluation.ap[evaluation.measured])
+    shown, recall = evaluation.at_score(SCORE_THRESHOLD)
+    precision = "none" if np.isnan(shown) else f"{100 * shown:.1f} %"
     return (
         f"mAP {100 * evaluation.mean_ap:.2f} % over the {measured} of {len(evaluation.ap)} classes "
         f"that the set holds objects of, median AP {100 * median:.2f} %; "
-        f"{evaluation.ground_truths.sum()} objects, {evaluation.detections.sum()} detections"
+        f"{evaluation.ground_truths.sum()} objects, {evaluation.detections.sum()} detections; "
+        f"from score {SCORE_THRESHOLD} on {precision} of what is shown is right, and "
+        f"{100 * recall:.1f} % found"
     )
 
 
