@@ -9,6 +9,7 @@ import torch
 
 from detector.datasets.annotated_image import AnnotatedImage
 from detector.datasets.formats.voc import read_voc
+from detector.inference.image_scales import ImageScales
 from detector.models.checkpoint import Checkpoint, load_checkpoint
 from detector.structures.proposals import Source
 from tests.training.small_sets import rectangles, write_voc
@@ -55,7 +56,7 @@ def test_without_a_multibox_head_it_is_selective_search(
     assert set(cache.of(record).source) == {Source.SELECTIVE_SEARCH}
 
 
-@pytest.mark.parametrize("what", ["weights", "size", "picture"])
+@pytest.mark.parametrize("what", ["weights", "scales", "shapes", "size", "picture"])
 def test_other_input_is_another_file(
     what: str, record: AnnotatedImage, init: Checkpoint, tmp_path: Path
 ) -> None:
@@ -67,6 +68,16 @@ def test_other_input_is_another_file(
         torch.manual_seed(9)
         for parameter in head.parameters():
             torch.nn.init.normal_(parameter, std=0.01)
+        init = replace(init, multibox=head)
+    elif what in ("scales", "shapes"):
+        assert init.multibox is not None
+        spec = init.multibox.spec
+        if what == "scales":
+            spec = replace(spec, image=ImageScales((64, 144)))
+        else:
+            spec = replace(spec, grids=tuple(replace(grid, sides=grid.sides + 1) for grid in spec.grids))
+        head = type(init.multibox)(spec)
+        head.load_state_dict(init.multibox.state_dict())
         init = replace(init, multibox=head)
     elif what == "size":
         preprocessing = replace(preprocessing, short_side=60)
