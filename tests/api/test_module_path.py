@@ -23,8 +23,6 @@ def start(command: list[str], weights: Path, folder: Path, **variables: str) -> 
 
 
 @pytest.mark.exhaustive
-@pytest.mark.exhaustive
-@pytest.mark.exhaustive
 @pytest.mark.parametrize(
     "command",
     [
@@ -45,8 +43,6 @@ def test_files_named_like_modules_in_the_current_folder(
         process.wait()
 
 
-@pytest.mark.exhaustive
-@pytest.mark.exhaustive
 @pytest.mark.exhaustive
 def test_pythonpath_goes_on_working(multibox_path: Path, tmp_path: Path) -> None:
     """A broken package on it is the front's to report, by its own error and not as one of the weights."""

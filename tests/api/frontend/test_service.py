@@ -80,8 +80,6 @@ def test_whoever_leaves_costs_nothing_more(narrow: httpx.Client, image: bytes, s
 
 
 @pytest.mark.exhaustive
-@pytest.mark.exhaustive
-@pytest.mark.exhaustive
 def test_no_more_wait_than_there_is_room_for(narrow: httpx.Client, image: bytes) -> None:
     """Two are let in, the third is refused before it has sent anything but its head, and told when to try
     again; as soon as one is done there is room."""
@@ -101,8 +99,6 @@ def test_no_more_wait_than_there_is_room_for(narrow: httpx.Client, image: bytes)
     assert narrow.post("/classify", content=image, headers=PNG).status_code == 200
 
 
-@pytest.mark.exhaustive
-@pytest.mark.exhaustive
 @pytest.mark.exhaustive
 def test_no_more_bytes_wait_than_there_is_memory_for(narrow: httpx.Client, image: bytes) -> None:
     large = image + bytes(90_000)

@@ -98,8 +98,6 @@ def test_a_broken_picture_is_named_and_the_rest_done(
 
 
 @pytest.mark.exhaustive
-@pytest.mark.exhaustive
-@pytest.mark.exhaustive
 def test_weights_import_show_verify(shared: Path, tmp_path: Path) -> None:
     target = tmp_path / "bvlc.safetensors"
     done = _run("weights", "import", "bvlc", shared / "weights" / "bvlc_googlenet.npz", target)
@@ -452,8 +450,6 @@ def test_weights_do_not_replace_those_they_are_made_of(
     assert said == "error: mine.safetensors is also read: give the output another name"
 
 
-@pytest.mark.exhaustive
-@pytest.mark.exhaustive
 @pytest.mark.exhaustive
 @pytest.mark.parametrize(
     ("number", "status", "with_json"), [(signal.SIGINT, 130, False), (signal.SIGTERM, 143, True)]

@@ -42,8 +42,6 @@ def _run(trunk: torch.nn.Module, *, compile: bool) -> torch.Tensor:
 
 @needs_a_compiler
 @pytest.mark.exhaustive
-@pytest.mark.exhaustive
-@pytest.mark.exhaustive
 def test_compiled_equals_plain(trunk: torch.nn.Sequential, caplog: pytest.LogCaptureFixture) -> None:
     """Two whole batches and a part of one, within what bfloat16 rounds."""
     plain, compiled = (_run(trunk, compile=compile) for compile in (False, True))

@@ -121,8 +121,6 @@ def _link(path: Path) -> None:
 
 
 @pytest.mark.exhaustive
-@pytest.mark.exhaustive
-@pytest.mark.exhaustive
 @pytest.mark.parametrize(
     "damage",
     [

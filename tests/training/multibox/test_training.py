@@ -173,8 +173,6 @@ class Cut(Exception):
 
 
 @pytest.mark.exhaustive
-@pytest.mark.exhaustive
-@pytest.mark.exhaustive
 @pytest.mark.parametrize(
     "after", [2, 5, 7], ids=["before its first state", "after it", "after an epoch that is measured again"]
 )
