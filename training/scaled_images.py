@@ -181,20 +181,22 @@ class _ScaledImages(Dataset[ImageBatch]):
     ) -> tuple[AnnotatedImage, RGB]:
         records = self._settings.records
         most = tolerated(len(records))
+        tried: set[str] = set()  # of this place alone: other places may be with other processes
         while True:
             record = records[int(rng.choice(len(records), p=probability))]
             try:
                 return record, load_image(record)
             except ImageError as error:
                 broken[record.image_id] = str(error)
+                tried.add(record.image_id)
             if len(broken) > most or len(broken) >= len(records):
                 raise DatasetError(
                     f"{len(broken)} of {len(records)} pictures can no longer be read "
                     f"({next(iter(broken.values()))}): is the disk still there?"
                 )
-            probability = probability * [other.image_id not in broken for other in records]
+            probability = probability * [other.image_id not in tried for other in records]
             if not probability.any():
-                probability = self._probability * [other.image_id not in broken for other in records]
+                probability = self._probability * [other.image_id not in tried for other in records]
             probability = probability / probability.sum()
 
     def _zoom(self, iteration: int) -> float:

@@ -76,7 +76,7 @@ S = TypeVar("S", bound=ImageScales)
 
 def zoomed(settings: S, factor: float) -> S:
     """Return settings of the same kind at scales larger by a factor."""
-    return replace(settings, scales=tuple(round(scale * factor) for scale in settings.scales))
+    return replace(settings, scales=tuple(max(round(scale * factor), STRIDE) for scale in settings.scales))
 
 
 def resize_to_scale(

@@ -2,9 +2,8 @@
 
 Erhan et al., "Scalable Object Detection using Deep Neural Networks" (CVPR 2014): a confidence and box offsets
 for each of K anchors (there: priors). The convolutional form is that of Szegedy et al., "Scalable,
-High-Quality Object Detection" (arXiv 1412.1441): the anchors lie on grids of several
-strides, at several scales of the image. Letters for
-shapes: N images.
+High-Quality Object Detection" (arXiv 1412.1441): the anchors lie on grids of several strides, at several
+scales of the image. Letters for shapes: N images.
 """
 
 from collections import OrderedDict

@@ -217,7 +217,15 @@ def _joint_task(
     world: ProcessGroup,
     workers: int | None,
 ) -> JointTask:
-    """Build the task of training all of a detector from the first stage that is not frozen on."""
+    """Build the task of training all of a detector from the first stage that is not frozen on.
+
+    Raises ParameterError for fewer images in a minibatch than there are processes.
+    """
+    if recipe.batch.images < world.size:
+        raise ParameterError(
+            f"{recipe.batch.images} pictures a minibatch are too few for {world.size} processes: give more "
+            "with --batch-images"
+        )
     module = JointTrainingModule(
         network,
         multibox,
@@ -250,7 +258,7 @@ def _joint_task(
         if not records:
             raise ParameterError("no held-out picture has an object to measure by")
         records = spread(records, VALIDATION_IMAGES)
-        batch = min(recipe.batch.images, len(records))
+        batch = max(min(recipe.batch.images, len(records)), world.size)
         weights = np.ones(len(records))
         held_out = validation_batches(replace(images, records=records, weights=weights, batch=batch))
     return JointTask(

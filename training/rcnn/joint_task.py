@@ -63,12 +63,16 @@ class JointTask:
             yield batch
 
     def pieces(self, minibatch: ImageBatch) -> Sequence[ImageBatch]:
-        return minibatch.pieces(self._recipe.accumulate)
+        return minibatch.pieces(self._pieces)
 
     def losses(self, module: nn.Module, piece: ImageBatch) -> JointLosses:
-        pieces = min(self._recipe.accumulate, self._recipe.batch.images)
         losses = module(piece, self._precision)
-        return JointLosses(*(part / pieces for part in losses))  # each piece has a mean of its own
+        return JointLosses(*(part / self._pieces for part in losses))  # each piece has a mean of its own
+
+    @property
+    def _pieces(self) -> int:
+        """In how many pieces every process runs its share."""
+        return max(min(self._recipe.accumulate, self._images.batch // self._world.size), 1)
 
     @torch.no_grad()
     def validate(self, done: int, averaged: nn.Module) -> Validation | None:

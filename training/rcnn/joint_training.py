@@ -136,8 +136,9 @@ class JointTrainingModule(nn.Module):
         ]
         with torch.autocast(device.type, precision, enabled=mixed):
             with torch.no_grad():
-                begun = [features[: self._frozen](x) for x in pixels]
-            maps = [self._trunk(x) for x in begun]
+                frozen = [self._run(x, 0, self._frozen) for x in pixels]
+            begun = [x for x, _ in frozen]
+            maps = [{**read, **self._run(x, self._frozen, self._cut)[1]} for x, read in frozen]
             fine, coarse = self.multibox.spec.stages
             outputs = [self.multibox(part[fine], part[coarse]) for part in maps]  # N x k x 5 each
         anchors = anchors_of(self.multibox.spec, pixels)
@@ -181,16 +182,15 @@ class JointTrainingModule(nn.Module):
         heads = [weight for weight in self.parameters() if weight.requires_grad and id(weight) not in trunk]
         return [*groups, {"params": heads, "lr": head_rate}]
 
-    def _trunk(self, x: Tensor) -> dict[str, Tensor]:
-        """Run the stages in training that the image's maps need -> maps [N,K,h,w] by stage."""
+    def _run(self, x: Tensor, first: int, last: int) -> tuple[Tensor, dict[str, Tensor]]:
+        """Run stages ``first`` to before ``last`` -> the last one's maps [N,K,h,w], and by stage those that
+        are read."""
         maps = {}
-        stages = list(self.network.backbone.features.named_children())
-        for number, (name, stage) in enumerate(stages[: self._cut]):
-            if number >= self._frozen:
-                x = stage(x)
+        for name, stage in list(self.network.backbone.features.named_children())[first:last]:
+            x = stage(x)
             if name in self._read:
                 maps[name] = x
-        return maps
+        return x, maps
 
     @torch.no_grad()
     def _propose(

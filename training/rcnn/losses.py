@@ -46,7 +46,9 @@ class LossWeights:
 
     def __post_init__(self) -> None:
         """Raises ParameterError for a setting outside its range."""
-        check_ranges(self, box=ANY, fit=ANY, distillation=ANY, auxiliary=ANY, label_smoothing=SHARE)
+        check_ranges(
+            self, box=ANY, fit=ANY, distillation=ANY, auxiliary=ANY, multibox=ANY, label_smoothing=SHARE
+        )
 
 
 class Targets(NamedTuple):

@@ -131,6 +131,7 @@ def _method(checkpoint: Checkpoint, preprocessing: Preprocessing, settings: list
     whole = [_FORMAT, MAX_BOXES, asdict(preprocessing), *settings]
     digest = hashlib.sha256(_code() + json.dumps(whole).encode())
     if checkpoint.multibox is not None:
+        digest.update(json.dumps(checkpoint.multibox.spec.as_json()).encode())
         features = checkpoint.backbone.features
         read = features[: stages_read(features, checkpoint.multibox.spec.stages)]
         for module in (read, checkpoint.multibox):

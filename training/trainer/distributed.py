@@ -30,6 +30,9 @@ class ProcessGroup:
     size: int = 1
     waiting: dist.ProcessGroup | None = None
 
+    def __deepcopy__(self, memo: object) -> "ProcessGroup":
+        return self  # it cannot be copied, and a copy of a module is in the same process
+
     @property
     def first(self) -> bool:
         """Whether this process writes files and shows progress."""
