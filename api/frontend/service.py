@@ -27,13 +27,13 @@ T = TypeVar("T")
 TIMEOUT_HEADER = "X-Timeout-Ms"
 
 _UNLIMITED_REGIONS_ESTIMATE = 800
-"""An estimate of the regions of an image where the profile keeps all there are (``paper``)."""
+"""An estimate of the regions of an image where the profile keeps all there are (``thorough``, ``paper``)."""
 
 _TILES_ESTIMATE = 10
 """An estimate of how often an image is looked at in tiles, whose size is not known before it was read."""
 
 _EXTRA_ROWS = 2
-"""Rows of an image besides its proposals: MultiBox's view of it, and the context's."""
+"""Rows of an image besides its proposals: two scales of it for the trunk, or what the context wants."""
 
 
 class Service:

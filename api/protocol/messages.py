@@ -17,7 +17,7 @@ from detector.options import Profile
 
 QUANTUM = 256
 """Rows of regions that a client, or a request, may take on a device before it is another's turn: those of
-every profile but ``paper`` fit. The front's estimates and the worker's turns go by it."""
+the profiles that keep the best boxes fit. The front's estimates and the worker's turns go by it."""
 
 
 @dataclass
