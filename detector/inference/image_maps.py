@@ -4,7 +4,7 @@ Regions are cut out of them (:mod:`detector.inference.region_features`), MultiBo
 (:mod:`detector.proposals.multibox`). Letters for shapes: K channels, h x w cells, A anchors.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from detector.errors import ParameterError
 from detector.inference.engine import Engine, InferenceNetwork, Outputs
 from detector.inference.executor import Executor, ForwardRequest, Priority
-from detector.inference.image_scales import ImageScales, scale_image
+from detector.inference.image_scales import ImageScales, ScaledImage, Square, scale_image
 from detector.inference.region_crops import ImageView, Preprocessing
 from detector.models.multibox_head import MultiBoxHead, objectness_and_offsets
 
@@ -103,7 +103,9 @@ class MapsAtScale:
 class ImageMaps:
     """Makes the maps of images, and keeps them with the image's view."""
 
-    def __init__(self, network: ImageNetwork, scales: ImageScales, preprocessing: Preprocessing) -> None:
+    def __init__(
+        self, network: ImageNetwork, scales: ImageScales | Square, preprocessing: Preprocessing
+    ) -> None:
         """The network is neither moved nor copied."""
         self._scales, self._preprocessing = scales, preprocessing
         # Each scale of an image has a size of its own: a batch of one, and never filled up.
@@ -115,15 +117,24 @@ class ImageMaps:
 
     def _make(self, view: ImageView, mirrored: bool, executor: Executor) -> list[MapsAtScale]:
         maps = []
-        for scale in self._scales.scales:
-            image = scale_image(
-                view.pixels, scale, self._scales, self._preprocessing, self._engine.device, mirrored=mirrored
-            )
+        for image in self._images(view, mirrored):
             # Urgent: all further work on the image waits for it.
             request = ForwardRequest(self._engine, 1, partial(_rows_of, image.pixels), Priority.URGENT)
             height, width = image.pixels.shape[2:]
             maps.append(MapsAtScale(image.factors, height, width, executor(request)))
         return maps
+
+    def _images(self, view: ImageView, mirrored: bool) -> Iterator[ScaledImage]:
+        """Make the image at each scale, when its turn comes."""
+        settings, device = self._scales, self._engine.device
+        if isinstance(settings, Square):
+            height, width = view.pixels.shape[:2]
+            crop = view.crops(view.whole, settings.size, device)
+            factors = np.array([settings.size / width, settings.size / height] * 2, np.float32)
+            yield ScaledImage(crop.flip(3) if mirrored else crop, factors)
+            return
+        for scale in settings.scales:
+            yield scale_image(view.pixels, scale, settings, self._preprocessing, device, mirrored=mirrored)
 
 
 def _rows_of(rows: Tensor, first: int, last: int) -> Tensor:

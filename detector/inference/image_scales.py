@@ -66,6 +66,24 @@ class ImageScales:
         return ImageScales(self.scales, self.long_side, self.padding)
 
 
+@dataclass(frozen=True)
+class Square:
+    """An image stretched to one square of ``size`` pixels a side, whatever its aspect: what MultiBox heads of
+    earlier checkpoints read."""
+
+    size: int
+
+    @property
+    def scales(self) -> tuple[int, ...]:
+        """The one scale."""
+        return (self.size,)
+
+    @property
+    def padding(self) -> int:
+        """Pixels around the image: none."""
+        return 0
+
+
 def is_whole(value: object, low: int, high: int) -> bool:
     """Tell whether a value is a whole number in ``low`` to ``high``."""
     return isinstance(value, int) and not isinstance(value, bool) and low <= value <= high

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from detector.errors import CheckpointError, ParameterError
 from detector.inference.image_maps import ImageTrunk
-from detector.inference.image_scales import STRIDE
+from detector.inference.image_scales import STRIDE, Square
 from detector.inference.shared_maps import SharedMaps, stages_through
 from detector.io.terminal_text import one_line, printable
 from detector.models.backbone import Backbone
@@ -209,7 +209,8 @@ def _check_shared(network: RegionNetwork, settings: SharedMaps) -> None:
 def _check_multibox(backbone: Backbone, head: MultiBoxHead) -> None:
     """Run a head on the maps of an image. Raises ParameterError for outputs of other cells than its grids
     have, RuntimeError for sizes that do not fit."""
-    side = 8 * STRIDE
+    image = head.spec.image
+    side = image.size if isinstance(image, Square) else 8 * STRIDE
     outputs = ImageTrunk(backbone.features, None, head)(torch.empty(1, 3, side, side))["multibox"]
     anchors = head.spec.anchors((side // 8, side // 8), (side // STRIDE, side // STRIDE))
     if outputs.shape[1] != len(anchors):

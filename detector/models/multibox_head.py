@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from detector.errors import ParameterError
-from detector.inference.image_scales import ImageScales
+from detector.inference.image_scales import ImageScales, Square
 from detector.proposals.anchors import Grid
 from detector.structures.boxes import Boxes
 
@@ -39,13 +39,14 @@ class MultiBoxSpec:
 
     ``stages`` are the trunk's stages that are read, the first one for the finest grid, the second for all
     others; ``channels`` are their numbers of channels. ``image`` says at which scales the image is seen: the
-    head reads the maps of each. ``grids`` carry the anchors, finest first; each after the second has half the
+    head reads the maps of each. (Earlier files have ``size``: of an image stretched to a square.) 
+    ``grids`` carry the anchors, finest first; each after the second has half the
     cells of the one before, rounded up.
     """
 
     stages: tuple[str, str]
     channels: tuple[int, int]
-    image: ImageScales
+    image: ImageScales | Square
     grids: tuple[Grid, ...]
 
     def anchors(self, fine: tuple[int, int], coarse: tuple[int, int]) -> Boxes:
@@ -71,35 +72,24 @@ class MultiBoxSpec:
         Raises KeyError or ValueError for an entry of which no head can be made; the message begins with the
         name of what is wrong.
         """
-        if "size" in entry:
-            raise ValueError(
-                "multibox, a head of an older kind, which read a square image: train a new one with "
-                "`detector train multibox`"
-            )
-        stages, channels, image, grid_list = (
-            entry[name] for name in ("stages", "channels", "image", "grids")
-        )
+        stages, channels, grid_list = (entry[name] for name in ("stages", "channels", "grids"))
         if not _is_pair(stages) or not all(isinstance(stage, str) for stage in stages):
             raise ValueError("stages, which must be two names")
         if not _is_pair(channels):
             raise ValueError("channels, which must be two numbers")
         (fine, coarse), (fine_channels, coarse_channels) = stages, channels
-        if not isinstance(image, dict) or image.keys() != {"scales", "long_side", "padding"}:
-            raise ValueError("image, which must be an object with scales, long_side and padding")
-        scales = tuple(image["scales"]) if isinstance(image["scales"], list) else image["scales"]
         if not isinstance(grid_list, list) or not all(isinstance(grid, dict) for grid in grid_list):
             raise ValueError("grids, which must be a list of objects with stride, first_centre and sides")
-        grids = tuple(
-            Grid(_positive(grid["stride"], "stride"), _offset(grid["first_centre"]), _sides(grid["sides"]))
-            for grid in grid_list
-        )
+        square = "size" in entry
+        image = Square(_positive(entry["size"], "size")) if square else _image(entry["image"])
+        grids = tuple(_grid_of_square(grid, entry["size"]) if square else _grid(grid) for grid in grid_list)
         if len(grids) < 2:
             raise ValueError("grids, of which two maps need at least two")
         for grid in grids:
             if not len(grid.sides) or not ((grid.sides > 0) & np.isfinite(grid.sides)).all():
                 raise ValueError("sides, which must be positive, and of one shape a grid at least")
         widths = _positive(fine_channels, "channels"), _positive(coarse_channels, "channels")
-        return cls((fine, coarse), widths, ImageScales(scales, image["long_side"], image["padding"]), grids)
+        return cls((fine, coarse), widths, image, grids)
 
 
 class MultiBoxHead(nn.Module):
@@ -160,6 +150,25 @@ def stages_read(features: nn.Sequential, stages: Sequence[str]) -> int:
     if unknown:
         raise ParameterError(f"the trunk has no stage {unknown[0]!r}; it has {', '.join(names)}")
     return 1 + max(names.index(name) for name in stages)
+
+
+def _image(entry: Any) -> ImageScales | Square:
+    if isinstance(entry, dict) and entry.keys() == {"size"}:
+        return Square(_positive(entry["size"], "size"))
+    if not isinstance(entry, dict) or entry.keys() != {"scales", "long_side", "padding"}:
+        raise ValueError("image, which must be an object with scales, long_side and padding")
+    scales = tuple(entry["scales"]) if isinstance(entry["scales"], list) else entry["scales"]
+    return ImageScales(scales, entry["long_side"], entry["padding"])
+
+
+def _grid(entry: Mapping[str, Any]) -> Grid:
+    return Grid(_positive(entry["stride"], "stride"), _offset(entry["first_centre"]), _sides(entry["sides"]))
+
+
+def _grid_of_square(entry: Mapping[str, Any], size: int) -> Grid:
+    """Make the grid of an earlier file, which states how many cells a side of the square has."""
+    pitch = size / _positive(entry["cells"], "cells")
+    return Grid(pitch, pitch / 2, _sides(entry["sides"]))
 
 
 def _is_pair(value: object) -> bool:

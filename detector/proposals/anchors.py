@@ -26,7 +26,7 @@ class Grid:
     ``first_centre`` is how many pixels the centre of the first cell has from the edge.
     """
 
-    stride: int
+    stride: float
     first_centre: float
     sides: Sides
 
