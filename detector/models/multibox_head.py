@@ -39,9 +39,9 @@ class MultiBoxSpec:
 
     ``stages`` are the trunk's stages that are read, the first one for the finest grid, the second for all
     others; ``channels`` are their numbers of channels. ``image`` says at which scales the image is seen: the
-    head reads the maps of each. (Earlier files have ``size``: of an image stretched to a square.) 
-    ``grids`` carry the anchors, finest first; each after the second has half the
-    cells of the one before, rounded up.
+    head reads the maps of each (earlier files have the ``size`` of a square that the image is stretched to).
+    ``grids`` carry the anchors, finest first; each after the second has half the cells of the one before,
+    rounded up.
     """
 
     stages: tuple[str, str]
@@ -82,7 +82,12 @@ class MultiBoxSpec:
             raise ValueError("grids, which must be a list of objects with stride, first_centre and sides")
         square = "size" in entry
         image = Square(_positive(entry["size"], "size")) if square else _image(entry["image"])
-        grids = tuple(_grid_of_square(grid, entry["size"]) if square else _grid(grid) for grid in grid_list)
+        grids = tuple(
+            _grid_of_square(grid, entry["size"])
+            if square
+            else _grid(grid, of_square=isinstance(image, Square))
+            for grid in grid_list
+        )
         if len(grids) < 2:
             raise ValueError("grids, of which two maps need at least two")
         for grid in grids:
@@ -161,8 +166,11 @@ def _image(entry: Any) -> ImageScales | Square:
     return ImageScales(scales, entry["long_side"], entry["padding"])
 
 
-def _grid(entry: Mapping[str, Any]) -> Grid:
-    return Grid(_positive(entry["stride"], "stride"), _offset(entry["first_centre"]), _sides(entry["sides"]))
+def _grid(entry: Mapping[str, Any], *, of_square: bool) -> Grid:
+    """Make a grid; that of a square may have cells between pixels."""
+    stride = entry["stride"]
+    stride = _length(stride, "stride", above=0) if of_square else _positive(stride, "stride")
+    return Grid(stride, _length(entry["first_centre"], "first_centre"), _sides(entry["sides"]))
 
 
 def _grid_of_square(entry: Mapping[str, Any], size: int) -> Grid:
@@ -182,10 +190,12 @@ def _sides(value: object) -> NDArray[np.float32]:
         raise ValueError("sides, which must be pairs of numbers") from error
 
 
-def _offset(value: object) -> float:
-    if not isinstance(value, int | float) or isinstance(value, bool) or not 0 <= value <= _MOST:
-        raise ValueError(f"first_centre, which must be a number in 0..{_MOST}")
-    return float(value)
+def _length(value: object, what: str, *, above: float = -1) -> float:
+    if not isinstance(value, int | float) or isinstance(value, bool) or not max(above, 0) <= value <= _MOST:
+        raise ValueError(f"{what}, which must be a number in 0..{_MOST}")
+    if value <= above:
+        raise ValueError(f"{what}, which must be more than {above}")
+    return value
 
 
 def _positive(number: object, what: str) -> int:

@@ -21,10 +21,10 @@ from training.trainer.optimization import ANY, RATE, Averaging, Decay, TrainingS
 
 SCORING = Scoring(
     fit_power=0.5,
-    objectness_power=1.5,
-    context_power=0.25,
+    objectness_power=1.0,
+    context_power=0.5,
     context_floor=0.05,
-    score_power=0.32,
+    score_power=0.4,
     vote_iou=0.5,
 )
 """How a trained detector scores: chosen on validation images (docs/training.md, "What moved it")."""
