@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from detector.errors import ParameterError
-from detector.inference.image_scales import ImageScales
+from detector.inference.image_scales import ImageScales, Square
 from detector.models.multibox_head import (
     INITIAL_OBJECTNESS,
     SCALE,
@@ -209,16 +209,45 @@ def test_a_garbled_spec_is_refused(garble: Callable[[dict[str, Any]], Any]) -> N
         MultiBoxSpec.from_json(entry)
 
 
-def test_a_head_of_the_older_kind_is_told_from_damage() -> None:
-    """It read a square image, and its grids were numbers of cells."""
-    older = {
-        "stages": ["fine", "coarse"],
-        "channels": [12, 20],
-        "size": 224,
-        "grids": [{"cells": cells, "sides": [[9, 9]]} for cells in (28, 14)],
-    }
-    with pytest.raises(ValueError, match=r"of an older kind.*train a new one with `detector train multibox`"):
-        MultiBoxSpec.from_json(older)
+EARLIER = {
+    "stages": ["fine", "coarse"],
+    "channels": [12, 20],
+    "size": 224,
+    "grids": [{"cells": cells, "sides": [[9, 7]]} for cells in (28, 14, 7, 4)],
+}
+"""A head of an earlier file: it reads a square image, and its grids are so many cells a side."""
+
+
+def test_anchors_of_an_earlier_file_lie_evenly_in_its_square() -> None:
+    spec = MultiBoxSpec.from_json(EARLIER)
+    assert spec.image == Square(224)
+    anchors = spec.anchors((28, 28), (14, 14))
+    expected: list[tuple[float, ...]] = []
+    for cells in (28, 14, 7, 4):
+        centre = (np.arange(cells) + 0.5) * 224 / cells
+        expected += [(x - 4.5, y - 3.5, x + 4.5, y + 3.5) for y in centre for x in centre]
+    assert np.allclose(anchors, expected)
+
+
+def test_an_earlier_head_survives_json() -> None:
+    spec = MultiBoxSpec.from_json(EARLIER)
+    assert MultiBoxSpec.from_json(json.loads(json.dumps(spec.as_json()))) == spec
+
+
+@pytest.mark.parametrize(
+    "garble",
+    [
+        pytest.param(lambda entry: entry.update(size=0), id="no pixels"),
+        pytest.param(lambda entry: entry.update(size="large"), id="no number"),
+        pytest.param(lambda entry: entry["grids"][0].pop("cells"), id="a grid of no number of cells"),
+        pytest.param(lambda entry: entry["grids"][0].update(cells=0), id="no cells"),
+    ],
+)
+def test_a_garbled_earlier_spec_is_refused(garble: Callable[[dict[str, Any]], Any]) -> None:
+    entry = json.loads(json.dumps(EARLIER))
+    garble(entry)
+    with pytest.raises((KeyError, ValueError)):
+        MultiBoxSpec.from_json(entry)
 
 
 def trunk() -> nn.Sequential:

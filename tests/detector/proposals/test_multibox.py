@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from detector.errors import ParameterError
 from detector.inference import engine
 from detector.inference.image_maps import ImageMaps, ImageNetwork
-from detector.inference.image_scales import ImageScales, first_centre
+from detector.inference.image_scales import ImageScales, Square, first_centre
 from detector.models.checkpoint import Checkpoint
 from detector.models.multibox_head import SCALE, MultiBoxHead, MultiBoxSpec
 from detector.proposals.anchors import Grid
@@ -209,6 +209,26 @@ def test_boxes_lie_where_the_priors_are(
     if len(image.scales) > 1:
         first = plain_priors(width, height, grid, replace(image, scales=image.scales[:1]), short_side)
         assert np.abs(boxes[:, None] - first[None]).max(axis=2).min(axis=1).max() > 1, "the second one's too"
+
+
+def test_a_head_of_an_earlier_file_reads_the_stretched_image(make: Make, multibox_spec: MultiBoxSpec) -> None:
+    """One planted shape at every cell of 4 x 4 of a square of 64: each lies at its share of the picture."""
+    grids = tuple(Grid(64 / cells, 32 / cells, np.array([(8, 16)], np.float32)) for cells in (8, 4))
+    head = MultiBoxHead(replace(multibox_spec, image=Square(64), grids=grids))
+    with torch.no_grad():
+        for predictor, confidence in zip(head.predict, (-9.0, 3.0), strict=True):
+            assert isinstance(predictor, torch.nn.Conv2d)
+            assert predictor.bias is not None
+            predictor.weight.zero_()
+            predictor.bias.copy_(torch.tensor([confidence, 0, 0, 0, 0]))
+    found = make(head).propose(noise(100, 300), 16)
+    assert found.objectness == pytest.approx(1 / (1 + math.exp(-3)), rel=1e-5)
+    expected = {
+        (round((x - 4) * 300 / 64, 2), round((y - 8) * 100 / 64, 2))
+        for x in (8, 24, 40, 56)
+        for y in (8, 24, 40, 56)
+    }
+    assert {(round(float(x), 2), round(float(y), 2)) for x, y in found.boxes[:, :2]} == expected
 
 
 def test_what_reaches_over_the_edge_is_cut(make: Make) -> None:
