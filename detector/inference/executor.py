@@ -77,7 +77,13 @@ def _started(request: ForwardRequest, first: int, last: int) -> RunningBatch:
 @cache
 def _threads(count: int) -> ThreadPoolExecutor:
     """Return threads that each run their batches without help."""
-    return ThreadPoolExecutor(count, "batches", initializer=torch.set_num_threads, initargs=(1,))
+    return ThreadPoolExecutor(count, "batches", initializer=_run_alone)
+
+
+def _run_alone() -> None:
+    """Have this thread run its work without help."""
+    torch.set_num_threads(1)
+    torch.get_num_threads()  # a thread takes over the number of the process when it first asks: at once
 
 
 def with_mirrored(make_crops: MakeCrops, rows: int, make_mirrored: MakeCrops | None = None) -> MakeCrops:

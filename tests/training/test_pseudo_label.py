@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,9 @@ from PIL import Image
 from detector.datasets.open import Format, open_dataset
 from detector.datasets.problems import OnProblem, ProblemLog
 from detector.errors import DatasetError
+from detector.inference.scoring import Scoring
 from detector.io.image_header import read_header
+from detector.models.checkpoint import load_checkpoint, save_checkpoint
 from detector.structures.boxes import as_boxes
 from detector.structures.classes import ClassList, ilsvrc_det, voc
 from training import pseudo_label
@@ -208,9 +211,13 @@ def test_training_learns_from_the_set(
 def test_a_broken_picture_is_told_and_passed_over(
     folder: Path, tmp_path: Path, multibox_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """With a detector that learned nothing: it finds boxes everywhere, of no high score."""
+    """With a detector that learned nothing: it finds boxes everywhere, whose scores a power lifts."""
+    unsure = load_checkpoint(multibox_path)
+    weights = tmp_path / "weights.safetensors"
+    lifted = replace(unsure.metadata, scoring=Scoring(score_power=0.1))
+    save_checkpoint(weights, replace(unsure, metadata=lifted))
     (folder / "dog/b.png").write_bytes((folder / "dog/b.png").read_bytes()[:60])
-    main(folder, tmp_path / "labelled", weights=multibox_path, score=0.05, device="cpu")
+    main(folder, tmp_path / "labelled", weights=weights, score=0.05, device="cpu")
     printed = capsys.readouterr().out
     assert "dog/b.png: unreadable_image" in printed
     assert "1 pictures are left out for problems" in printed
