@@ -191,7 +191,7 @@ class Detector:
     ) -> None:
         """Run what all regions of an image share, which the first of them does otherwise, nothing where each
         region is warped; and start selective search beside it."""
-        features, scoring = self._way(profile)
+        features, scoring = self._features_and_scoring(profile)
         self._proposer.begin(view, self.profile if profile is None else profile, self.max_proposals)
         features.prepare(view, mirrored=scoring.flip, executor=executor)
 
@@ -237,7 +237,7 @@ class Detector:
         looked at.
         """
         view = ImageView.of(image, self._preprocessing)
-        features, scoring = self._way(profile)
+        features, scoring = self._features_and_scoring(profile)
         predictions = features.predict(
             view,
             proposals.boxes,
@@ -259,7 +259,7 @@ class Detector:
     ) -> RegionScores:
         """Run the network once more on the best regions, where they were moved to, if the scoring asks for it
         (iterative refinement, arXiv 1505.01749, section 4.1)."""
-        features, scoring = self._way(profile)
+        features, scoring = self._features_and_scoring(profile)
         if not scoring.refine or not self._moves_boxes or not len(regions):
             return regions
         view = ImageView.of(image, self._preprocessing)
@@ -305,18 +305,18 @@ class Detector:
         mirrored, and both are averaged. The profile says whether regions are warped.
         """
         view = ImageView.of(image, self._preprocessing)
-        features, _ = self._way(profile)
+        features, _ = self._features_and_scoring(profile)
         return features.predict(view, boxes, whole=whole, mirrored=flip, executor=executor)
 
     def warps(self, profile: Profile | str | None) -> bool:
         """Tell whether a profile warps each region to a crop of its own."""
-        return self._way(profile)[0] is self._warped
+        return self._features_and_scoring(profile)[0] is self._warped
 
     def scoring_of(self, profile: Profile | str | None) -> Scoring:
         """Return how a profile scores."""
-        return self._way(profile)[1]
+        return self._features_and_scoring(profile)[1]
 
-    def _way(self, profile: Profile | str | None) -> tuple[RegionFeatures, Scoring]:
+    def _features_and_scoring(self, profile: Profile | str | None) -> tuple[RegionFeatures, Scoring]:
         """Return how a profile looks at regions, and how it scores them."""
         chosen = self.profile if profile is None else profile
         if chosen == Profile.PAPER:

@@ -76,7 +76,7 @@ class ProfileRun:
         return self.detector.scoring_of(self.profile)
 
     @property
-    def way(self) -> tuple[bool, bool]:
+    def outputs_key(self) -> tuple[bool, bool]:
         """Whether regions are warped, and whether each is also seen mirrored: runs alike share outputs."""
         return self.detector.warps(self.profile), self.scoring.flip
 
@@ -194,15 +194,15 @@ def _find(
     }
     outputs: dict[tuple[bool, bool], tuple[list[RegionPrediction], float]] = {}
     for run in runs:
-        if run.way not in outputs:
+        if run.outputs_key not in outputs:
             start = time.perf_counter()
             flip = run.scoring.flip
             predictions = largest.predict(view, boxes, whole=whole, flip=flip, profile=run.profile)
-            outputs[run.way] = predictions, (time.perf_counter() - start) / max(len(boxes), 1)
+            outputs[run.outputs_key] = predictions, (time.perf_counter() - start) / max(len(boxes), 1)
 
     found = []
     for run in runs:
-        predictions, seconds_a_region = outputs[run.way]
+        predictions, seconds_a_region = outputs[run.outputs_key]
         proposed, proposing = proposals[run.profile]
         start = time.perf_counter()
         detections = _detections(run, view, proposed, predictions, rows_of[run.profile])
