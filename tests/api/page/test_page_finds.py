@@ -106,7 +106,7 @@ def test_a_profile_asks_again_and_a_failure_marks_the_result_as_old(
     assert requests[-1].endswith("&profile=fast")
     expect(page.locator("#stale")).to_be_hidden()
     page.route("**/detect?*", refusal(503, "worker_lost"))
-    page.get_by_role("radio", name="Paper").check()
+    page.get_by_role("radio", name="Thorough").check()
     expect(page.locator("#stale")).to_contain_text("Old result")
     expect(page.locator("#overlay .box")).not_to_have_count(0)
     page.unroute("**/detect?*")
