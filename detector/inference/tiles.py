@@ -23,6 +23,7 @@ OVERLAP = 0.25
 MAX_TILES = 100
 """Most tiles of an image: more would take minutes."""
 
+_MOST = 0.6  # share of a tile's side from which on the whole image shows an object well
 _BORDER = 3.0  # a box that ends so few pixels from a border between tiles is cut by it
 
 
@@ -70,7 +71,8 @@ def merge_tiles(
     """Merge the detections of an image with those of its tiles [T,4], each in the tile's own pixels.
 
     An object that a border between tiles cuts is left to the tile that shows all of it, or to the whole
-    image. Then the best of those that overlap by ``nms_iou`` stays, class by class.
+    image; so is one that fills most of a tile, of which parts may be taken for the object. Then the best of
+    those that overlap by ``nms_iou`` stays, class by class.
     """
     boxes, labels, scores = [whole.boxes], [whole.labels], [whole.scores]
     for tile, part in zip(tiles, parts, strict=True):
@@ -88,7 +90,10 @@ def merge_tiles(
 
 
 def _is_cut(boxes: Boxes, tile: Boxes, width: int, height: int) -> NDArray[np.bool_]:
-    """Tell which boxes [D,4] of the image end at a side of their tile [4] that is no side of the image."""
+    """Tell which boxes [D,4] of the image end at a side of their tile [4] that is no side of the image, or
+    fill most of a tile that has such a side."""
     image = np.array([0, 0, width, height], np.float32)
-    inner = np.abs(tile - image) > 0
-    return ((np.abs(boxes - tile) <= _BORDER) & inner).any(axis=1)
+    inner = np.abs(tile - image) > 0  # left, top, right, bottom
+    ends = (np.abs(boxes - tile) <= _BORDER) & inner
+    fills = (boxes[:, 2:] - boxes[:, :2] > _MOST * (tile[2:] - tile[:2])) & (inner[:2] | inner[2:])
+    return (ends.any(axis=1) | fills.any(axis=1)).astype(np.bool_)

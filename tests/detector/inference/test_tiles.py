@@ -85,6 +85,18 @@ NOTHING = found()
             NOTHING, [found(((80, 20, 100, 40), 3, 0.9)), NOTHING], [], id="cut by a border between tiles"
         ),
         pytest.param(
+            found(((10, 5, 170, 95), 3, 0.4)),
+            [found(((10, 5, 75, 95), 3, 0.9)), NOTHING],
+            [((10, 5, 170, 95), 3, 0.4)],
+            id="fills most of a tile: a part, perhaps",
+        ),
+        pytest.param(
+            NOTHING,
+            [found(((10, 5, 65, 95), 3, 0.9)), NOTHING],
+            [((10, 5, 65, 95), 3, 0.9)],
+            id="as high as the image, which no border cuts there",
+        ),
+        pytest.param(
             NOTHING,
             [found(((0, 0, 20, 20), 3, 0.9)), found(((80, 80, 100, 100), 3, 0.8))],
             [((0, 0, 20, 20), 3, 0.9), ((155, 80, 175, 100), 3, 0.8)],
