@@ -6,7 +6,7 @@
 
 There are far more pictures with a class than with boxes: folders named after what they show, lists of labels.
 Where the class is known, the detector's own best box of that class is a label, if the detector is sure of it.
-Pictures for which it is not are left out. docs/training.md says how many of the boxes are right.
+Pictures for which it is not are left out. docs/training.md says which of the boxes tend to be wrong.
 """
 
 from collections import Counter
@@ -34,7 +34,7 @@ from training.trainer.command_errors import one_line_errors
 from training.trainer.run_folder import check_folder_apart, run_folder
 
 SURE = 0.5
-"""Score from which about nine of ten best boxes are right; docs/training.md has the curve."""
+"""Score from which most best boxes are right: below it many are beside their object."""
 
 FOUND = "found.jsonl"
 

@@ -18,8 +18,8 @@ from training.self_training.found_boxes import FoundBoxes
 from training.trainer.command_errors import add_path_to_errors
 
 FURTHER = 0.6
-"""Least score of a further box of a picture that is an object: from 0.4 on one in four is (docs/training.md),
-however sure the best one is."""
+"""Least score of a further box of a picture that is an object: below it most are parts of one, however sure
+the best box is."""
 
 DOUBTFUL = 0.3
 """A further box with this share of the score that the best one must have may be an object, too."""
