@@ -14,6 +14,11 @@ MIN_TILE = 64
 """Least side in pixels of a tile of a large image: less shows nothing."""
 
 
+CROP_COST = 9
+"""A crop that goes through the whole network takes as long as so many regions that are cut out of shared maps,
+and so does an image for each crop's worth of its pixels (float32, AVX2: benchmarks/detection.py)."""
+
+
 class Profile(StrEnum):
     """Which methods propose, how many of their boxes are looked at, and how.
 

@@ -1,10 +1,10 @@
 """Who is let in: at the head by an estimate, and for good once the images are here.
 
-Work is counted in regions, and how fast it is done is measured: so it is known whether a request can be
-answered in its time. One that cannot is refused at its head, which costs nothing, instead of later, when it
-would have cost its work. Nothing is held for a body that may never come: bytes count as they are received,
-work counts from when it can start. How long a request waits depends on its share
-(:mod:`api.worker.fair_queue`), not on all that is pending.
+Work is counted in regions (the pass over a whole image as the regions that it takes as long as), and how fast
+it is done is measured: so it is known whether a request can be answered in its time. One that cannot is
+refused at its head, which costs nothing, instead of later, when it would have cost its work. Nothing is held
+for a body that may never come: bytes count as they are received, work counts from when it can start. How long
+a request waits depends on its share (:mod:`api.worker.fair_queue`), not on all that is pending.
 """
 
 import math

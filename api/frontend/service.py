@@ -21,19 +21,14 @@ from api.observability.metrics import Metrics
 from api.protocol.errors import ApiError
 from api.protocol.messages import Answer, ClassifyTask, Task
 from api.protocol.model_info import ModelInfo
+from detector.options import CROP_COST
 
 T = TypeVar("T")
 
 TIMEOUT_HEADER = "X-Timeout-Ms"
 
-_UNLIMITED_REGIONS_ESTIMATE = 800
-"""An estimate of the regions of an image where the profile keeps all there are (``thorough``, ``paper``)."""
-
 _TILES_ESTIMATE = 10
 """An estimate of how often an image is looked at in tiles, whose size is not known before it was read."""
-
-_EXTRA_ROWS = 2
-"""Rows of an image besides its proposals: two scales of it for the trunk, or what the context wants."""
 
 
 class Service:
@@ -222,15 +217,15 @@ async def _disconnect(request: Request) -> None:
 
 
 def _regions(task: Task, model: ModelInfo) -> int:
-    """Return an estimate of the rows that an image's task gives the device."""
+    """Return an estimate of what an image's task takes the device, in regions."""
     if isinstance(task, ClassifyTask):
-        return task.crops
+        return task.crops * CROP_COST
     wanted = task.profile or model.default_profile
     for profile in model.profiles:
         if profile.name == wanted:
             looks = 1 if task.tile is None else _TILES_ESTIMATE
-            return ((profile.max_regions or _UNLIMITED_REGIONS_ESTIMATE) + _EXTRA_ROWS) * looks
-    return _EXTRA_ROWS  # the worker refuses it
+            return profile.cost * looks
+    return 1  # the worker refuses it
 
 
 def find_model(models: Sequence[ModelInfo], name: str | None) -> ModelInfo:

@@ -164,7 +164,8 @@ class Report(_Message):
 
     ``queued`` regions wait; ``regions`` were run, in batches of which ``fills`` gives the share, 0..1, that
     was filled. The oldest batch under way has been there for ``stuck`` seconds. In ``full_seconds`` more was
-    waiting than was under way, and ``full_regions`` were done in them. ``memory`` is in bytes.
+    waiting than was under way, and what was done in them takes as long as ``full_regions`` of shared maps.
+    ``memory`` is in bytes.
     """
 
     queued: int

@@ -36,6 +36,7 @@ class ProfileOffered(_Info):
 
     name: Profile
     max_regions: int | None = Field(description="most regions of a picture; null for all there are")
+    cost: int = Field(description="what a picture takes, about, in regions that take as long")
 
 
 class ClassName(_Info):

@@ -97,6 +97,11 @@ class Batch:
         return sum(part.rows for part in self.ranges)
 
     @property
+    def cost(self) -> int:
+        """How many regions it takes as long as."""
+        return sum(part.rows * part.queued.request.cost for part in self.ranges)
+
+    @property
     def requests(self) -> list[QueuedRequest]:
         """The requests that it has rows of, each once."""
         return list(dict.fromkeys(part.queued for part in self.ranges))
@@ -106,7 +111,7 @@ class BatchQueue:
     """Requests that wait, urgent ones first, the others by :class:`FairQueue`."""
 
     def __init__(self, quantum: int) -> None:
-        """``quantum``: rows that a request may take before it is another's turn."""
+        """``quantum``: what a request may take, by the cost of its rows, before it is another's turn."""
         self._urgent: list[QueuedRequest] = []
         self._queue: FairQueue[QueuedRequest] = FairQueue(quantum)
         self._limits: dict[Engine, int] = {}
@@ -198,9 +203,10 @@ class BatchQueue:
             queued = self._queue.next(may_join)
             if queued is None:
                 return
-            part = _cut(queued, min(room, self._queue.left_of_quantum(queued)))
+            cost = queued.request.cost
+            part = _cut(queued, min(room, max(self._queue.left_of_quantum(queued) // cost, 1)))
             room -= part.rows
-            self._queue.took(queued, part.rows)
+            self._queue.took(queued, part.rows * cost)
             if not queued.waiting:
                 self._queue.remove(queued)
             yield part

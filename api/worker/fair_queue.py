@@ -1,11 +1,12 @@
 """A queue that is fair between clients, then between the requests of a client, earliest deadline first.
 
 Every client has a right to an equal share of the device, and each of its requests to an equal part of that
-share. Whoever took a quantum of rows waits until the others had theirs; among those whose turn it is, the
-earliest deadline goes first, and one that was passed over for a whole quantum before all of them. Ordinary
-requests fit one quantum, so that they run whole, one after the other, while a huge one, or a client with
-many, neither holds the others up for longer than its quantum nor is starved by them. (Virtual time
-as in Stoica and Abdel-Wahab, "Earliest Eligible Virtual Deadline First", 1995, on two levels.)
+share. Whoever took a quantum of work (in regions, or what takes as long) waits until the others had theirs;
+among those whose turn it is, the earliest deadline goes first, and one that was passed over for a whole
+quantum before all of them. Ordinary requests fit one quantum, so that they run whole, one after the other,
+while a huge one, or a client with many, neither holds the others up for longer than its quantum nor is starved
+by them. (Virtual time as in Stoica and Abdel-Wahab, "Earliest Eligible Virtual Deadline First", 1995, on two
+levels.)
 """
 
 from collections import Counter
@@ -59,8 +60,8 @@ W = TypeVar("W", bound=Waiting)
 class _Share:
     """What one sharer had.
 
-    ``turn`` is the virtual time from which it may have its next quantum, ``taken`` the rows of the present
-    one that it has had.
+    ``turn`` is the virtual time from which it may have its next quantum, ``taken`` what it has had of the
+    present one.
     """
 
     turn: float
@@ -128,25 +129,26 @@ class _Turns:
         return 2, turn
 
     def left(self, sharer: Hashable) -> int:
-        """Return how many rows a sharer may take before it is another's turn."""
+        """Return how much a sharer may take before it is another's turn."""
         return self._quantum - self._shares[sharer].taken
 
-    def took(self, sharer: Hashable, rows: int) -> None:
-        """Note that a sharer that waits took so many rows, at most what was left of its quantum."""
+    def took(self, sharer: Hashable, work: int) -> None:
+        """Note that a sharer that waits took work: at most what was left of its quantum, or a row that costs
+        more."""
         share = self._shares[sharer]
-        self._now += rows / (self._quantum * len(self._waiting))
-        share.taken += rows
+        self._now += work / (self._quantum * len(self._waiting))
+        share.taken += work
         self._served, self._in_quantum = sharer, share.taken < self._quantum
         if not self._in_quantum:
+            share.turn += share.taken / self._quantum
             share.taken = 0
-            share.turn += 1
 
 
 class FairQueue(Generic[W]):
     """Items that wait for the device. One thread at a time may use it."""
 
     def __init__(self, quantum: int) -> None:
-        """``quantum``: rows that a client, or a request, may take before the others have their turn."""
+        """``quantum``: how much a client, or a request, may take before the others have their turn."""
         self._quantum = quantum
         self._clients = _Turns(quantum)
         self._requests: dict[Hashable, _Turns] = {}  # by client
@@ -189,13 +191,13 @@ class FairQueue(Generic[W]):
         )
 
     def left_of_quantum(self, item: W) -> int:
-        """Return how many rows of an item may be taken before it is another's turn."""
+        """Return how much of an item may be taken before it is another's turn."""
         client, request = item.handle.sharers
         return min(self._clients.left(client), self._requests[client].left(request))
 
-    def took(self, item: W, rows: int) -> None:
-        """Note that so many rows of an item, still in the queue, were taken, at most what was left of its
-        quantum."""
+    def took(self, item: W, work: int) -> None:
+        """Note that so much of an item, still in the queue, was taken: at most what was left of its quantum,
+        or a row that costs more."""
         client, request = item.handle.sharers
-        self._clients.took(client, rows)
-        self._requests[client].took(request, rows)
+        self._clients.took(client, work)
+        self._requests[client].took(request, work)

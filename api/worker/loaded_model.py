@@ -29,7 +29,7 @@ class LoadedModel:
     """The networks of one name.
 
     ``classifier`` is None for weights made for detection alone. ``info`` is what ``GET /models`` tells,
-    ``rate`` how many regions a second the device takes, if what prepares them keeps up.
+    ``rate`` how many regions of shared maps a second the device takes, if what prepares them keeps up.
     """
 
     detector: Detector
@@ -37,6 +37,9 @@ class LoadedModel:
     info: dict[str, Any]
     rate: float
 
+
+_UNLIMITED_REGIONS_ESTIMATE = 800
+"""An estimate of the regions of an image where the profile keeps all there are (``thorough``, ``paper``)."""
 
 _WARM_UP_REGIONS = 35
 """Two whole batches of a CPU and a part of one, or a GPU's one."""
@@ -68,16 +71,20 @@ def load_model(name: str, settings: WorkerSettings, streams: int = 1) -> LoadedM
     rate = 0.0
     for _ in range(2):  # the second time is warm
         start = perf_counter()
-        proposals = detector.propose(image)
+        view = detector.view(image)
+        detector.prepare(view)
+        prepared = perf_counter()
+        proposals = detector.propose(view)
         proposed = perf_counter()
         some = proposals.first(_WARM_UP_REGIONS)
-        scored = detector.score(image, some)
+        scored = detector.score(view, some)
+        scored_at = perf_counter()
         _check_finite(name, some.boxes, scored.boxes, scored.probabilities)
         detector.select(scored)
-        regions = len(some.boxes) + 1
+        done, asked = (detector.cost(None, len(part.boxes)) for part in (some, proposals))
         rate = min(
-            streams * regions / (perf_counter() - proposed),
-            settings.prepare_threads * (len(proposals.boxes) + 1) / (proposed - start),
+            streams * done / (prepared - start + scored_at - proposed),
+            settings.prepare_threads * asked / (proposed - prepared),
         )
     if classifier is not None:
         _check_finite(name, classifier.probabilities(image))
@@ -128,7 +135,13 @@ def model_info(
 
 def _profiles(detector: Detector) -> list[dict[str, Any]]:
     names = tuple(Profile) if detector.has_multibox else (Profile.SEARCH,)
-    return [{"name": name, "max_regions": detector.max_proposals or BUDGETS[name]} for name in names]
+    return [_profile(detector, name) for name in names]
+
+
+def _profile(detector: Detector, name: Profile) -> dict[str, Any]:
+    budget = detector.max_proposals or BUDGETS[name]
+    cost = detector.cost(name, budget or _UNLIMITED_REGIONS_ESTIMATE)
+    return {"name": name, "max_regions": budget, "cost": cost}
 
 
 def _classes(classes: ClassList) -> list[dict[str, str]]:

@@ -33,8 +33,8 @@ class DeviceStats:
     """What the device did since it was last asked for, and what waits now.
 
     ``fills`` has a number for each batch: its rows by how many an engine takes. The oldest batch under way
-    has been there for ``stuck`` seconds. In ``full_seconds`` more was waiting than was under way, and
-    ``full_regions`` were done in them.
+    has been there for ``stuck`` seconds. In ``full_seconds`` more was waiting than was under way, and what
+    was done in them takes as long as ``full_regions`` that are cut out of shared maps.
     """
 
     queued: int
@@ -214,7 +214,7 @@ class Scheduler:
             with self._changed:
                 self._regions += batch.rows
                 if self._full_since is not None:
-                    self._full_regions += batch.rows
+                    self._full_regions += batch.cost
                 self._fills.append(batch.rows / batch.engine.batch)
                 for part in batch.ranges:
                     # Copies: views would keep the rows of all others in memory.

@@ -20,6 +20,7 @@ from detector.inference.test_time_crops import SCALES, crop_windows
 from detector.io.decoding import ImageInput, check_several
 from detector.models.backbone import Backbone
 from detector.models.checkpoint import Checkpoint
+from detector.options import CROP_COST
 from detector.structures.classes import ClassList
 from detector.structures.detections import Classification
 
@@ -107,7 +108,7 @@ class Classifier:
             pixels[mirrored] = pixels[mirrored].flip(3)
             return pixels
 
-        outputs = executor(ForwardRequest(self._engine, len(chosen.windows), make_crops))
+        outputs = executor(ForwardRequest(self._engine, len(chosen.windows), make_crops, cost=CROP_COST))
         return outputs["probabilities"].mean(dim=0).numpy()
 
 

@@ -112,10 +112,12 @@ class Detector:
             self._features = regions
             maps = regions.maps_of_member(proposing) if same is not None else None
         multibox = None
+        self._multibox_cost = 0  # of maps that MultiBox alone reads
         if head is not None:
             if maps is None:
                 network = ImageNetwork(networks[proposing].backbone.features, head=head)
                 maps = ImageMaps(network, head.spec.image, metadata.preprocessing)
+                self._multibox_cost = maps.cost
             multibox = MultiBox(head.spec, maps, metadata.preprocessing)
         self._proposer = Proposer(metadata.preprocessing, multibox, searches_small=shared is not None)
         self.profile = self._proposer.check_profile(profile)
@@ -307,6 +309,14 @@ class Detector:
         view = ImageView.of(image, self._preprocessing)
         features, _ = self._features_and_scoring(profile)
         return features.predict(view, boxes, whole=whole, mirrored=flip, executor=executor)
+
+    def cost(self, profile: Profile | str | None, regions: int) -> int:
+        """Return what an image of 3:4 with so many proposals takes the network, in regions of shared maps
+        that take as long."""
+        features, scoring = self._features_and_scoring(profile)
+        looks = 2 if scoring.flip else 1
+        rows = regions + scoring.refine * scoring.refine_regions + (scoring.context_power > 0)
+        return looks * (features.image_cost + rows * features.region_cost) + self._multibox_cost
 
     def warps(self, profile: Profile | str | None) -> bool:
         """Tell whether a profile warps each region to a crop of its own."""

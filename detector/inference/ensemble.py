@@ -25,6 +25,7 @@ from detector.inference.engine import (
 from detector.inference.executor import Executor, ForwardRequest, MakeCrops, run_directly, with_mirrored
 from detector.models.checkpoint import Checkpoint
 from detector.models.region_network import RegionNetwork
+from detector.options import CROP_COST
 
 
 @dataclass(frozen=True, eq=False)
@@ -155,6 +156,7 @@ class RegionEnsemble:
         network = InferenceNetwork(trunk, _RegionHeads(networks))
         self._engine = Engine(network, batch=batch, compile=compile)
         self.device = self._engine.device
+        self.region_cost = 1 if first_stage else CROP_COST  # as of a ForwardRequest
         self.predicts_iou = all(network.fit_head is not None for network in networks)
         self.moves_boxes = any(network.box_head is not None for network in networks)
 
@@ -173,9 +175,11 @@ class RegionEnsemble:
         mirrored rows [crops turned].
         """
         if not flip:
-            return self._predictions(executor(ForwardRequest(self._engine, rows, make_crops)))
+            return self._predictions(
+                executor(ForwardRequest(self._engine, rows, make_crops, cost=self.region_cost))
+            )
         both = with_mirrored(make_crops, rows, make_mirrored)
-        outputs = executor(ForwardRequest(self._engine, 2 * rows, both))
+        outputs = executor(ForwardRequest(self._engine, 2 * rows, both, cost=self.region_cost))
         plain = self._predictions({name: column[:rows] for name, column in outputs.items()})
         mirrored = self._predictions({name: column[rows:] for name, column in outputs.items()})
         return [average([a, _turned_back(b)]) for a, b in zip(plain, mirrored, strict=True)]

@@ -36,12 +36,16 @@ class Priority(IntEnum):
 
 @dataclass(frozen=True, eq=False)
 class ForwardRequest:
-    """R ``rows`` of crops that an engine is to run; they are made when their turn comes."""
+    """R ``rows`` of crops that an engine is to run; they are made when their turn comes.
+
+    ``cost`` says how long a row takes: as long as so many regions that are cut out of shared maps.
+    """
 
     engine: Engine
     rows: int
     make_crops: MakeCrops
     priority: Priority = Priority.NORMAL
+    cost: int = 1
 
     @classmethod
     def of(cls, engine: Engine, crops: Tensor) -> "ForwardRequest":
@@ -77,10 +81,10 @@ def _started(request: ForwardRequest, first: int, last: int) -> RunningBatch:
 @cache
 def _threads(count: int) -> ThreadPoolExecutor:
     """Return threads that each run their batches without help."""
-    return ThreadPoolExecutor(count, "batches", initializer=_run_alone)
+    return ThreadPoolExecutor(count, "batches", initializer=run_alone)
 
 
-def _run_alone() -> None:
+def run_alone() -> None:
     """Have this thread run its work without help."""
     torch.set_num_threads(1)
     torch.get_num_threads()  # a thread takes over the number of the process when it first asks: at once

@@ -15,9 +15,10 @@ from torch import Tensor, nn
 from detector.errors import ParameterError
 from detector.inference.engine import Engine, InferenceNetwork, Outputs
 from detector.inference.executor import Executor, ForwardRequest, Priority
-from detector.inference.image_scales import ImageScales, ScaledImage, Square, scale_image
+from detector.inference.image_scales import ImageScales, ScaledImage, Square, padded_side, scale_image
 from detector.inference.region_crops import ImageView, Preprocessing
 from detector.models.multibox_head import MultiBoxHead, objectness_and_offsets
+from detector.options import CROP_COST
 
 _MULTIBOX = "multibox"
 
@@ -110,17 +111,36 @@ class ImageMaps:
         self._scales, self._preprocessing = scales, preprocessing
         # Each scale of an image has a size of its own: a batch of one, and never filled up.
         self._engine = Engine(network, batch=1, buckets=(), keep_on_device=True)
+        # A single crop goes first: all further work on its image waits for it. An image at its own size is most
+        # of its work, and has to wait for its turn.
+        self._priority = Priority.URGENT if isinstance(scales, Square) else Priority.NORMAL
 
     def of(self, view: ImageView, *, mirrored: bool = False, executor: Executor) -> list[MapsAtScale]:
         """Return the maps of an image at each scale, made when they are first asked for."""
         return view.keep((self, mirrored), lambda: self._make(view, mirrored, executor))
 
+    @property
+    def cost(self) -> int:
+        """What an image of 3:4 takes, in regions that take as long."""
+        settings = self._scales
+        if isinstance(settings, Square):
+            return self._cost_of(settings.size, settings.size)
+        sides = [
+            [padded_side(side, settings.padding) for side in (scale, scale * 4 // 3)]
+            for scale in settings.scales
+        ]
+        return sum(self._cost_of(height, width) for height, width in sides)
+
+    def _cost_of(self, height: int, width: int) -> int:
+        return max(round(CROP_COST * height * width / self._preprocessing.size**2), 1)
+
     def _make(self, view: ImageView, mirrored: bool, executor: Executor) -> list[MapsAtScale]:
         maps = []
         for image in self._images(view, mirrored):
-            # Urgent: all further work on the image waits for it.
-            request = ForwardRequest(self._engine, 1, partial(_rows_of, image.pixels), Priority.URGENT)
             height, width = image.pixels.shape[2:]
+            rows = partial(_rows_of, image.pixels)
+            cost = self._cost_of(height, width)
+            request = ForwardRequest(self._engine, 1, rows, self._priority, cost=cost)
             maps.append(MapsAtScale(image.factors, height, width, executor(request)))
         return maps
 

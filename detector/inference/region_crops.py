@@ -99,12 +99,26 @@ def resize_to_short_side(
     """
     check_image(image)
     height, width = image.shape[:2]
+    size = reduced_size(width, height, preprocessing)
+    factors = reduction(width, height, preprocessing)
+    if size == (width, height):
+        return image, factors
+    return cv2.resize(image, size, interpolation=cv2.INTER_AREA).astype(np.uint8, copy=False), factors
+
+
+def reduced_size(width: int, height: int, preprocessing: Preprocessing) -> tuple[int, int]:
+    """Return width and height of an image at the size the network is used to."""
     shrink = (preprocessing.short_side or min(height, width)) / min(height, width)
     if shrink >= 1:
-        return image, np.ones((1, 4), np.float32)
-    size = (max(1, round(width * shrink)), max(1, round(height * shrink)))
-    factors = np.array([[size[0] / width, size[1] / height] * 2], np.float32)
-    return cv2.resize(image, size, interpolation=cv2.INTER_AREA).astype(np.uint8, copy=False), factors
+        return width, height
+    return max(1, round(width * shrink)), max(1, round(height * shrink))
+
+
+def reduction(width: int, height: int, preprocessing: Preprocessing) -> Boxes:
+    """Return the factors [1,4] that turn boxes of an image into boxes of it at the size the network is used
+    to."""
+    columns, rows = reduced_size(width, height, preprocessing)
+    return np.array([[columns / width, rows / height] * 2], np.float32)
 
 
 def normalise(image: NDArray[np.uint8], preprocessing: Preprocessing, device: torch.device) -> Tensor:

@@ -7,7 +7,9 @@ import hashlib
 import json
 import os
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -20,8 +22,8 @@ from detector.datasets.annotated_image import AnnotatedImage
 from detector.datasets.load_image import load_image
 from detector.errors import DatasetError, ImageError
 from detector.inference.engine import Engine, InferenceNetwork, Outputs, place
-from detector.inference.executor import ForwardRequest, run_directly
-from detector.inference.region_crops import Preprocessing, resize_to_short_side
+from detector.inference.executor import ForwardRequest, run_alone, run_directly
+from detector.inference.region_crops import Preprocessing, reduction, resize_to_short_side
 from detector.inference.shared_maps import SharedMaps
 from detector.models.backbone import Backbone
 from detector.models.checkpoint import Checkpoint
@@ -31,7 +33,7 @@ from training.rcnn.region_maps import RegionMaps
 from training.rcnn.sampling import Regions, SamplingSettings, sample_regions
 from training.trainer.excluded_images import BrokenImages
 
-_FORMAT = 2
+_FORMAT = 3
 """Version of the files below a key: another one gives another key."""
 
 _NOTED = 50
@@ -133,7 +135,7 @@ def build_feature_cache(
     DiskSpaceError before anything is computed if the maps find no room.
     """
     regions_of, digests = _sample(
-        records, proposals, settings, background_label, broken, alike=shared is not None
+        records, proposals, settings, background_label, broken, mirrors=shared is None
     )
     folder = folder / _key(checkpoint, frozen, preprocessing, shared, records, regions_of, digests)
     folder.mkdir(parents=True, exist_ok=True)
@@ -155,10 +157,19 @@ def build_feature_cache(
     store = MapStore(folder, starts, _shape_after(stem, preprocessing), backbone.classifier.out_features)
 
     def compute(index: int) -> None:
-        regions = regions_of[index]
-        image, factors = resize_to_short_side(load_image(records[index]), preprocessing)
-        maps = maps_of(image, regions.boxes * factors, regions.whole, regions.mirrored).float()
-        logits = run_directly(ForwardRequest.of(rest, maps.to(rest.device)))["logits"]
+        record, regions = records[index], regions_of[index]
+        if shared is not None:
+            scales = proposals.maps_of(record)
+            factors = reduction(record.width, record.height, preprocessing)
+            maps = maps_of.cut_out(scales, regions.boxes * factors, regions.whole).float()
+        else:
+            image, factors = resize_to_short_side(load_image(record), preprocessing)
+            maps = maps_of(image, regions.boxes * factors, regions.whole, regions.mirrored).float()
+        logits = maps.new_zeros(len(maps), backbone.classifier.out_features, device="cpu")
+        distilled = torch.from_numpy(regions.labels != background_label)  # of the others nobody asks
+        if distilled.any():
+            rows = maps[distilled.to(maps.device)].to(rest.device)
+            logits[distilled] = run_directly(ForwardRequest.of(rest, rows))["logits"].cpu()
         store.put(index, maps, logits)
 
     whole = _fill(store, records, compute, broken)
@@ -188,11 +199,12 @@ def _sample(
     background_label: int,
     broken: BrokenImages,
     *,
-    alike: bool,
+    mirrors: bool,
 ) -> tuple[list[Regions], list[bytes]]:
     """Sample the regions of every image -> regions and digests; no regions of one that cannot be read.
 
-    ``alike`` mirrors all regions of an image or none: where they share the trunk, it runs once.
+    Half of the regions are mirrored if ``mirrors`` says so. Where they share the trunk none is: the trunk runs
+    once over an image, and one orientation of all its regions is as good as the other.
     """
     regions_of, digests = [], []
     for index, record in enumerate(records):
@@ -206,7 +218,7 @@ def _sample(
             continue
         regions = sample_regions(record, proposed.boxes, background_label, settings, rng)
         regions = regions.with_whole_image(record)
-        regions_of.append(regions.mirrored_alike(bool(rng.random() < 0.5)) if alike else regions)
+        regions_of.append(regions if mirrors else regions.mirrored_alike(False))
         digests.append(digest)
     if not any(digests):
         raise DatasetError(f"none of {len(records)} pictures can be read any more")
@@ -225,16 +237,27 @@ def _fill(
         if damaged := int((store.noted() & ~whole).sum()):
             tqdm.write(f"{store.folder}: the maps of {damaged} pictures are damaged, and are made again")
         missing = np.flatnonzero(~whole).tolist()
-        for count, index in enumerate(tqdm(missing, desc="frozen stages", unit="picture"), start=1):
-            try:
-                compute(index)
-            except ImageError as error:
-                broken.report({records[index].image_id: str(error)})
-                continue
-            whole[index] = True
-            if count % _NOTED == 0:
-                store.note()
+        # Images beside each other, a thread each: layers shared out among threads wait for each other.
+        with ThreadPoolExecutor(os.cpu_count(), initializer=run_alone) as pool:
+            problems = pool.map(partial(_problem_of, compute), missing)
+            progress = tqdm(problems, total=len(missing), desc="frozen stages", unit="picture")
+            for count, (index, problem) in enumerate(zip(missing, progress, strict=True), start=1):
+                if problem is not None:
+                    broken.report({records[index].image_id: str(problem)})
+                    continue
+                whole[index] = True
+                if count % _NOTED == 0:
+                    store.note()
     return whole
+
+
+def _problem_of(compute: Callable[[int], None], index: int) -> ImageError | None:
+    """Compute an image's maps; return why it could not be read, if it could not."""
+    try:
+        compute(index)
+    except ImageError as error:
+        return error
+    return None
 
 
 def _consecutive(numbers: NDArray[np.int64]) -> list[NDArray[np.int64]]:

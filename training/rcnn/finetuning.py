@@ -130,7 +130,7 @@ def finetune(
                     cache / "proposals",
                     init,
                     preprocessing,
-                    shared=shared is not None,
+                    shared=shared,
                     profile=recipe.proposals,
                     device=str(chosen),
                 ),

@@ -1,4 +1,8 @@
-"""Proposals of a data set's images, computed on threads and kept on disk."""
+"""Proposals of a data set's images, computed on threads and kept on disk.
+
+Where MultiBox reads the maps that regions are cut out of, the trunk runs once over an image for both: its maps
+are kept in memory until its regions are wanted. Letters for shapes: K channels, h x w cells.
+"""
 
 import hashlib
 import io
@@ -7,9 +11,10 @@ import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import cache
 from pathlib import Path
+from threading import Lock
 
 import numpy as np
 from tqdm import tqdm
@@ -18,9 +23,11 @@ import detector.proposals
 from detector.datasets.annotated_image import AnnotatedImage
 from detector.datasets.load_image import load_image
 from detector.errors import ImageError
-from detector.inference.engine import place
-from detector.inference.image_maps import ImageMaps, ImageNetwork
-from detector.inference.region_crops import Preprocessing
+from detector.inference.engine import choose_device, place
+from detector.inference.executor import run_alone, run_directly
+from detector.inference.image_maps import ImageMaps, ImageNetwork, MapsAtScale
+from detector.inference.region_crops import ImageView, Preprocessing
+from detector.inference.shared_maps import SharedMaps
 from detector.models.checkpoint import Checkpoint
 from detector.models.multibox_head import stages_read
 from detector.options import Profile
@@ -34,6 +41,9 @@ MAX_BOXES = 300
 
 _FORMAT = 2
 """Version of the files: another one gives them other names."""
+
+_KEPT_BYTES = 1 << 30
+"""Maps in memory: those of about 300 images at two scales. Further ones are made again when they are wanted."""
 
 
 class ProposalCache:
@@ -50,25 +60,39 @@ class ProposalCache:
         checkpoint: Checkpoint,
         preprocessing: Preprocessing,
         *,
-        shared: bool = False,
+        shared: SharedMaps | None = None,
         profile: Profile | None = None,
         device: str = "auto",
     ) -> None:
         """Propose as a detector of this checkpoint and of ``preprocessing`` would.
 
-        ``profile`` is balanced if not given, or search without a MultiBox head; ``shared`` says that the
-        detector's regions share the trunk.
+        ``profile`` is balanced if not given, or search without a MultiBox head; ``shared`` says how the
+        detector's regions share the trunk, if they do.
         """
         folder.mkdir(parents=True, exist_ok=True)
         self._folder = folder
-        multibox = None
-        if checkpoint.multibox is not None:
-            head = checkpoint.multibox
-            network = place(ImageNetwork(checkpoint.backbone.features, head=head), device=device)
-            multibox = MultiBox(head.spec, ImageMaps(network, head.spec.image, preprocessing), preprocessing)
-        self._proposer = Proposer(preprocessing, multibox, searches_small=shared)
+        self._preprocessing = preprocessing
+        head, multibox = checkpoint.multibox, None
+        alike = head is None or (shared is not None and head.spec.image == shared.image)
+        self._maps: ImageMaps | None = None
+        if shared is not None:
+            features = checkpoint.backbone.features
+            network = ImageNetwork(features, stage=shared.stage, head=head if alike else None)
+            self._maps = ImageMaps(place(network, device=device), shared, preprocessing)
+        if head is not None:
+            maps = self._maps if alike else None
+            if maps is None:
+                network = ImageNetwork(checkpoint.backbone.features, head=head)
+                maps = ImageMaps(place(network, device=device), head.spec.image, preprocessing)
+            multibox = MultiBox(head.spec, maps, preprocessing)
+        self._proposer = Proposer(preprocessing, multibox, searches_small=shared is not None)
         self._profile = self._proposer.check_profile(profile)
-        self._method = _method(checkpoint, preprocessing, [str(self._profile), shared])
+        self._method = _method(checkpoint, preprocessing, [str(self._profile), shared is not None])
+        # A GPU has no memory to spare, and makes maps in no time.
+        keeps = alike and head is not None and self._profile is not Profile.SEARCH
+        self._room = _KEPT_BYTES if keeps and choose_device(device).type == "cpu" else 0
+        self._kept: dict[bytes, list[MapsAtScale]] = {}
+        self._keeping = Lock()
         self._damage_reported = False
 
     def prepare(self, records: Sequence[AnnotatedImage], *, threads: int | None = None) -> None:
@@ -76,7 +100,7 @@ class ProposalCache:
 
         One that can no longer be read is passed over; :meth:`of` raises for it.
         """
-        with ThreadPoolExecutor(threads or os.cpu_count()) as pool:
+        with ThreadPoolExecutor(threads or os.cpu_count(), initializer=run_alone) as pool:
             done = pool.map(self._prepare, records)
             for _ in tqdm(done, total=len(records), desc="proposals", unit="picture"):
                 pass
@@ -98,7 +122,7 @@ class ProposalCache:
             if data is None and not self._damage_reported:
                 tqdm.write(f"{path} is damaged, perhaps not alone: proposals are made again")
                 self._damage_reported = True
-            data = self._propose(record)
+            data = self._propose(record, digest)
             write_sealed(path, data)
         columns = np.load(io.BytesIO(data), allow_pickle=False)  # R x 6
         return Proposals(columns[:, :4].copy(), columns[:, 4].astype(np.int8), columns[:, 5].copy()), digest
@@ -107,8 +131,39 @@ class ProposalCache:
         with suppress(ImageError):
             self.with_digest(record)
 
-    def _propose(self, record: AnnotatedImage) -> bytes:
-        proposals = self._proposer.propose(load_image(record), self._profile, MAX_BOXES)
+    def maps_of(self, record: AnnotatedImage) -> list[MapsAtScale]:
+        """Return the ``maps`` [1,K,h,w] at each scale that the regions of one image are cut out of.
+
+        They are rounded to 16 bits, as regions' are on disk: it makes no difference whether they were kept
+        since its proposals were made, or are made now. What was kept is handed out once. Raises ImageError if
+        the image cannot be read.
+        """
+        assert self._maps is not None
+        if self._kept:
+            digest = _digest(record.path)
+            with self._keeping:
+                kept = self._kept.pop(digest, None)
+            if kept is not None:
+                return kept
+        view = ImageView(load_image(record), self._preprocessing)
+        return _rounded(self._maps.of(view, executor=run_directly))
+
+    def _keep(self, digest: bytes, view: ImageView) -> None:
+        """Keep the maps of an image's view, if there is room."""
+        if self._room <= 0:
+            return
+        assert self._maps is not None
+        maps = _rounded(self._maps.of(view, executor=run_directly))
+        size = sum(part.outputs["maps"].nbytes for part in maps)
+        with self._keeping:
+            if size <= self._room:
+                self._room -= size
+                self._kept[digest] = maps
+
+    def _propose(self, record: AnnotatedImage, digest: bytes) -> bytes:
+        view = ImageView(load_image(record), self._preprocessing)
+        proposals = self._proposer.propose(view, self._profile, MAX_BOXES)
+        self._keep(digest, view)
         columns = np.concatenate(
             [proposals.boxes, proposals.source[:, None], proposals.objectness[:, None]],
             axis=1,
@@ -117,6 +172,10 @@ class ProposalCache:
         buffer = io.BytesIO()
         np.save(buffer, columns)
         return buffer.getvalue()
+
+
+def _rounded(scales: Sequence[MapsAtScale]) -> list[MapsAtScale]:
+    return [replace(part, outputs={"maps": part.outputs["maps"].bfloat16()}) for part in scales]
 
 
 def _digest(path: Path) -> bytes:

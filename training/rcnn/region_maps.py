@@ -3,7 +3,7 @@
 Letters for shapes: R regions of an image; a map is [K,h,w] after the frozen stages.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from detector.errors import ParameterError
+from detector.inference.image_maps import MapsAtScale
 from detector.inference.image_scales import scale_image, zoomed
 from detector.inference.region_crops import Preprocessing, add_context
 from detector.inference.shared_maps import SharedMaps, align, stages_through
@@ -82,10 +83,30 @@ class RegionMaps:
                 )
                 maps.append(self._run(self._frozen[: self._cut], scaled.pixels))
                 factors.append(scaled.factors)
-            cells = align(maps, chosen, factors, settings, self._preprocessing.size)
-            after = self._run(self._frozen[self._cut :], cells)
+            after = self._after(maps, chosen, factors, settings)
             if result is None:
                 result = after.new_empty(len(boxes), *after.shape[1:])
             result[torch.from_numpy(rows).to(self._device)] = after
         assert result is not None
         return result
+
+    def cut_out(self, scales: Sequence[MapsAtScale], boxes: Boxes, whole: NDArray[np.bool_]) -> Tensor:
+        """Return maps [R,K,h,w] of boxes [R,4] of an image, not mirrored, out of its ``maps`` at each scale.
+
+        ``whole`` [R] have no context.
+        """
+        assert self._shared is not None
+        windows = np.where(whole[:, None], boxes, add_context(boxes, self._preprocessing))
+        maps = [part.outputs["maps"].float() for part in scales]
+        return self._after(maps, windows, [part.factors for part in scales], self._shared)
+
+    def _after(
+        self,
+        maps: Sequence[Tensor],
+        windows: Boxes,
+        factors: Sequence[NDArray[np.float32]],
+        settings: SharedMaps,
+    ) -> Tensor:
+        """Cut windows out of an image's maps at each scale, and run the other frozen stages."""
+        cells = align(maps, windows, factors, settings, self._preprocessing.size)
+        return self._run(self._frozen[self._cut :], cells)
