@@ -15,8 +15,8 @@ MIN_TILE = 64
 
 
 CROP_COST = 9
-"""A crop that goes through the whole network takes as long as so many regions that are cut out of shared maps,
-and so does an image for each crop's worth of its pixels (float32, AVX2: benchmarks/detection.py)."""
+"""A crop that goes through the whole network takes as long as so many regions that are cut out of shared
+maps, and so does an image for each crop's worth of its pixels (float32, AVX2: benchmarks/detection.py)."""
 
 
 class Profile(StrEnum):

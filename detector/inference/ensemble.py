@@ -174,12 +174,11 @@ class RegionEnsemble:
         With ``flip`` every row is also seen mirrored, and both are averaged. ``make_mirrored`` makes the
         mirrored rows [crops turned].
         """
+        cost = self.region_cost
         if not flip:
-            return self._predictions(
-                executor(ForwardRequest(self._engine, rows, make_crops, cost=self.region_cost))
-            )
+            return self._predictions(executor(ForwardRequest(self._engine, rows, make_crops, cost=cost)))
         both = with_mirrored(make_crops, rows, make_mirrored)
-        outputs = executor(ForwardRequest(self._engine, 2 * rows, both, cost=self.region_cost))
+        outputs = executor(ForwardRequest(self._engine, 2 * rows, both, cost=cost))
         plain = self._predictions({name: column[:rows] for name, column in outputs.items()})
         mirrored = self._predictions({name: column[rows:] for name, column in outputs.items()})
         return [average([a, _turned_back(b)]) for a, b in zip(plain, mirrored, strict=True)]

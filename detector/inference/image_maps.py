@@ -111,8 +111,8 @@ class ImageMaps:
         self._scales, self._preprocessing = scales, preprocessing
         # Each scale of an image has a size of its own: a batch of one, and never filled up.
         self._engine = Engine(network, batch=1, buckets=(), keep_on_device=True)
-        # A single crop goes first: all further work on its image waits for it. An image at its own size is most
-        # of its work, and has to wait for its turn.
+        # A single crop goes first: all further work on its image waits for it. An image at its own size is
+        # most of its work, and has to wait for its turn.
         self._priority = Priority.URGENT if isinstance(scales, Square) else Priority.NORMAL
 
     def of(self, view: ImageView, *, mirrored: bool = False, executor: Executor) -> list[MapsAtScale]:

@@ -203,8 +203,8 @@ def _sample(
 ) -> tuple[list[Regions], list[bytes]]:
     """Sample the regions of every image -> regions and digests; no regions of one that cannot be read.
 
-    Half of the regions are mirrored if ``mirrors`` says so. Where they share the trunk none is: the trunk runs
-    once over an image, and one orientation of all its regions is as good as the other.
+    Half of the regions are mirrored if ``mirrors`` says so. Where they share the trunk none is: the trunk
+    runs once over an image, and one orientation of all its regions is as good as the other.
     """
     regions_of, digests = [], []
     for index, record in enumerate(records):

@@ -1,7 +1,7 @@
 """Proposals of a data set's images, computed on threads and kept on disk.
 
-Where MultiBox reads the maps that regions are cut out of, the trunk runs once over an image for both: its maps
-are kept in memory until its regions are wanted. Letters for shapes: K channels, h x w cells.
+Where MultiBox reads the maps that regions are cut out of, the trunk runs once over an image for both: its
+maps are kept in memory until its regions are wanted. Letters for shapes: K channels, h x w cells.
 """
 
 import hashlib
@@ -43,7 +43,7 @@ _FORMAT = 2
 """Version of the files: another one gives them other names."""
 
 _KEPT_BYTES = 1 << 30
-"""Maps in memory: those of about 300 images at two scales. Further ones are made again when they are wanted."""
+"""Maps in memory: those of about 300 images at two scales. Further ones are made again when wanted."""
 
 
 class ProposalCache:
