@@ -26,7 +26,7 @@ from detector.structures.detections import Classification
 
 # Twice what the largest of the scales of 144 crops asks for: nothing that a crop shows is lost, and a
 # photograph of 50 megapixels takes no more memory than another.
-_SHORT_SIDE = 2 * SCALES[-1]
+VIEW_SIDE = 2 * SCALES[-1]
 
 
 class Classifier:
@@ -34,7 +34,7 @@ class Classifier:
     with :class:`detector.inference.detector.Detector`.
 
     A detector's checkpoint serves too if it kept the whole-image classes: they are the first outputs of its
-    linear classifier.
+    linear classifier, or those of a second one for whole images alone.
     """
 
     def __init__(
@@ -70,7 +70,7 @@ class Classifier:
         assert self.metadata.classification is not None
         self.name = ensemble.name
         self.classes: ClassList = self.metadata.classification
-        self._preprocessing = replace(self.metadata.preprocessing, context=0, short_side=_SHORT_SIDE)
+        self._preprocessing = replace(self.metadata.preprocessing, context=0, short_side=VIEW_SIDE)
         backbones = [member.backbone for member in ensemble.members]
         trunk = SharedTrunk([backbone.features for backbone in backbones])
         heads = ClassifierHeads(backbones, len(self.classes))
@@ -127,7 +127,7 @@ class ClassifierHeads(nn.Module):
     def forward(self, maps: Tensor) -> Outputs:
         parts = zip(self.backbones, maps.chunk(len(self.backbones)), strict=True)
         each = [
-            backbone.pool(part)[:, : self.num_classes].softmax(dim=1)  # type: ignore[operator]
+            backbone.classify_whole(part)[:, : self.num_classes].softmax(dim=1)  # type: ignore[operator]
             for backbone, part in parts
         ]
         return {"probabilities": torch.stack(each).mean(dim=0)}

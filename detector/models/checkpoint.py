@@ -13,7 +13,7 @@ from detector.inference.image_maps import ImageTrunk
 from detector.inference.image_scales import STRIDE, Square
 from detector.inference.shared_maps import SharedMaps, stages_through
 from detector.io.terminal_text import one_line, printable
-from detector.models.backbone import Backbone
+from detector.models.backbone import CHANNELS, Backbone
 from detector.models.checkpoint_file import read_file, read_header, write_file
 from detector.models.googlenet import GoogLeNet
 from detector.models.metadata import Metadata
@@ -260,8 +260,13 @@ def _build(
             raise CheckpointError(f"{path} names neither classification nor detection classes")
         return architecture(len(metadata.classification)), multibox
     labels = tensors["pooling.labels"]
+    backbone = architecture(len(labels))
+    if any(name.startswith("backbone.whole.") for name in tensors):
+        if metadata.classification is None:
+            raise CheckpointError(f"{path} has a classifier of whole images, and names no classes of them")
+        backbone.whole = nn.Linear(CHANNELS, len(metadata.classification))
     network = RegionNetwork(
-        architecture(len(labels)),
+        backbone,
         labels,
         len(metadata.detection),
         box_regression=any(name.startswith("box_head.") for name in tensors),

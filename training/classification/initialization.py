@@ -83,7 +83,8 @@ def from_checkpoint(init: Checkpoint, classes: ClassList, seed: int) -> Start:
     if same:
         # A detector's classifier has further rows for detection; those of whole images stand first.
         with torch.no_grad():
-            network.classifier.weight.copy_(init.backbone.classifier.weight[: len(classes)])
-            network.classifier.bias.copy_(init.backbone.classifier.bias[: len(classes)])
+            head = init.backbone.whole or init.backbone.classifier
+            network.classifier.weight.copy_(head.weight[: len(classes)])
+            network.classifier.bias.copy_(head.bias[: len(classes)])
     anew = "the side classifiers begin anew" if same else "all classifiers begin anew: its classes are others"
     return Start(network, metadata.preprocessing, f"from {metadata.name} ({anew})")

@@ -1,0 +1,64 @@
+"""Give a detector a classifier of whole pictures, taught by the network that it was trained from.
+
+    python training/distil_classifier.py --weights runs/mine/detector.safetensors --pictures pictures
+
+Training a trunk for detection costs what it knew of whole pictures. Pictures alone, without labels, bring
+most of it back: a linear classifier learns to say of them what the teacher says. Detection stays as it is. Run
+again after a kill, it goes on where it was. docs/training.md says what it brings.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
+
+from tqdm import tqdm
+from tyro.conf import OmitArgPrefixes, UseAppendAction, arg
+
+from detector.cli.command_line import run_script
+from detector.errors import DatasetError
+from detector.io.atomic_write import check_writable
+from detector.io.image_paths import images_below
+from detector.io.output_paths import check_apart
+from detector.models.checkpoint import load_checkpoint, save_checkpoint
+from detector.pretrained import SHIPPED
+from training.classification.distillation import DistillationSettings, distil_classifier
+from training.trainer.command_errors import one_line_errors
+from training.trainer.run_folder import check_folder_apart, run_folder
+
+RESULT = "detector.safetensors"
+
+
+def main(
+    weights: Annotated[Path, arg(help="Checkpoint of the detector.")],
+    pictures: Annotated[
+        Sequence[Path], UseAppendAction, arg(help="Folder of pictures to learn from; give several.")
+    ],
+    output: Annotated[Path, arg(help="Folder for the detector and the features.")],
+    teacher: Annotated[Path, arg(help="Checkpoint that knows the classes.")] = SHIPPED,
+    without: Annotated[
+        Path | None,
+        arg(help="Text file of names, without suffix, of pictures to leave out: those to measure on."),
+    ] = None,
+    device: Annotated[str, arg(help="auto, cpu, cuda or cuda:N.")] = "auto",
+    settings: Annotated[DistillationSettings, OmitArgPrefixes] = DistillationSettings(),  # noqa: B008 (frozen)
+) -> None:
+    """Teach the classifier and write OUTPUT/detector.safetensors."""
+    with one_line_errors():
+        check_apart([output / RESULT], [weights, teacher])
+        check_folder_apart(output, list(pictures))
+        check_writable(output / RESULT)
+        left_out = set(without.read_text().split()) if without is not None else set()
+        images = [path for folder in pictures for path in images_below(folder) if path.stem not in left_out]
+        if not images:
+            raise DatasetError(f"no pictures in {', '.join(map(str, pictures))}")
+        start = load_checkpoint(weights)
+        with run_folder(output):
+            result = distil_classifier(
+                start, load_checkpoint(teacher), images, output / "cache", settings, device=device
+            )
+            save_checkpoint(output / RESULT, result)
+        tqdm.write(f"detector  {output / RESULT}")
+
+
+if __name__ == "__main__":
+    run_script(main)
