@@ -3,8 +3,8 @@
     python training/distil_classifier.py --weights runs/mine/detector.safetensors --pictures pictures
 
 Training a trunk for detection costs what it knew of whole pictures. Pictures alone, without labels, bring
-most of it back: a linear classifier learns to say of them what the teacher says. Detection stays as it is. Run
-again after a kill, it goes on where it was. docs/training.md says what it brings.
+most of it back: a linear classifier learns to say of them what the teacher says. Detection stays as it is.
+Run again after a kill, it goes on where it was. docs/training.md says what it brings.
 """
 
 from collections.abc import Sequence

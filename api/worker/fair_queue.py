@@ -5,8 +5,8 @@ share. Whoever took a quantum of work (in regions, or what takes as long) waits 
 among those whose turn it is, the earliest deadline goes first, and one that was passed over for a whole
 quantum before all of them. Ordinary requests fit one quantum, so that they run whole, one after the other,
 while a huge one, or a client with many, neither holds the others up for longer than its quantum nor is
-starved by them (virtual time as in Stoica and Abdel-Wahab, "Earliest Eligible Virtual Deadline First", 1995, on two
-levels).
+starved by them (virtual time as in Stoica and Abdel-Wahab, "Earliest Eligible Virtual Deadline First", 1995,
+on two levels).
 """
 
 from collections import Counter

@@ -141,12 +141,9 @@ def _detect(
             classes=labels,
         )
 
-    view = detector.view(decoded.pixels)
+    view = detector.view(decoded.pixels, task.profile)
     del decoded  # a large photograph would take its memory until the last region
-    if pixels is None or task.tile is None:
-        detections = find(view)
-    else:
-        detections = _in_tiles(detector, pixels, task.tile, find, task.max_detections, stopwatch)
+    detections = find(view) if pixels is None else _in_tiles(detector, pixels, task, find, stopwatch)
     stopwatch.check()
     if image is not None:
         drawn = as_image(image, detections, detector.classes, task.format, stopwatch.check)
@@ -159,24 +156,24 @@ def _detect(
 def _in_tiles(
     detector: Detector,
     pixels: RGB,
-    tile: int,
+    task: DetectTask,
     find: Callable[[ImageView], Detections],
-    max_detections: int,
     stopwatch: Stopwatch,
 ) -> Detections:
     """Look at an image and at its tiles. Raises ApiError 422 for too many of them."""
+    assert task.tile is not None
 
     def find_in(part: RGB) -> Detections:
         stopwatch.enter("trunk")
-        return find(detector.view(part))
+        return find(detector.view(part, task.profile))
 
     height, width = pixels.shape[:2]
     try:
-        tiles_of(width, height, tile)
+        tiles_of(width, height, task.tile)
     except ParameterError as error:
         message = str(error)
         raise ApiError(422, "invalid_parameter", f"{message[0].upper()}{message[1:]}.") from error
-    return detector.find_in_tiles(pixels, tile, find_in, max_detections)
+    return detector.find_in_tiles(pixels, task.tile, find_in, task.max_detections)
 
 
 def _classify(

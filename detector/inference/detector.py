@@ -4,7 +4,7 @@ Letters for shapes: R regions, C classes (background is the last of C+1), D dete
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from detector.errors import CheckpointError, ParameterError
 from detector.inference.ensemble import Ensemble, RegionPrediction, average
@@ -17,9 +17,10 @@ from detector.inference.postprocess import (
     score_regions,
     select,
 )
-from detector.inference.region_crops import ImageView
+from detector.inference.region_crops import ImageView, Preprocessing
 from detector.inference.region_features import RegionFeatures, SharedRegions, WarpedRegions
 from detector.inference.scoring import Scoring
+from detector.inference.shared_maps import SharedMaps, with_finer_scale
 from detector.inference.tiles import check_tile, merge_tiles, tiles_of
 from detector.io.decoding import RGB, ImageInput, as_rgb, check_several
 from detector.models.checkpoint import Checkpoint
@@ -33,6 +34,21 @@ from detector.structures.detections import Detections
 from detector.structures.proposals import Proposals
 
 __all__ = ["MAX_DETECTIONS", "SCORE_THRESHOLD", "Detector", "RegionScores", "select"]
+
+
+@dataclass(frozen=True)
+class Steps:
+    """How a profile looks at an image: ``preprocessing`` says how large its view is, ``proposer`` and
+    ``features`` read it."""
+
+    preprocessing: Preprocessing
+    proposer: Proposer
+    features: RegionFeatures
+
+    @property
+    def warps(self) -> bool:
+        """Whether each region is warped to a crop of its own."""
+        return isinstance(self.features, WarpedRegions)
 
 
 class Detector:
@@ -93,33 +109,47 @@ class Detector:
         self.metadata = metadata
         self.max_proposals = max_proposals
         self.scoring = metadata.scoring if scoring is None else scoring
-        self._preprocessing = metadata.preprocessing
+        preprocessing, shared = metadata.preprocessing, metadata.shared_maps
         heads = {i: part.multibox for i, part in enumerate(ensemble.members) if part.multibox is not None}
         proposing, head = next(iter(heads.items()), (0, None))
-        shared, maps = metadata.shared_maps, None
-        self._warped = WarpedRegions(networks, metadata.preprocessing, batch=batch, compile=compile)
-        self._features: RegionFeatures = self._warped
-        if shared is not None:
-            same = head if head is not None and head.spec.image == shared.image else None
+        own_maps = None  # of images, that MultiBox alone reads
+        if head is not None and (shared is None or head.spec.image != shared.image):
+            network = ImageNetwork(networks[proposing].backbone.features, head=head)
+            own_maps = ImageMaps(network, head.spec.image, preprocessing)
+        self._multibox_cost = own_maps.cost if own_maps is not None else 0
+
+        def proposer(maps: ImageMaps | None, view: Preprocessing) -> Proposer:
+            multibox = None
+            if head is not None and maps is not None:
+                multibox = MultiBox(head.spec, maps, view)
+            return Proposer(view, multibox, searches_small=shared is not None)
+
+        def sharing(settings: SharedMaps) -> Steps:
+            """Have regions cut out of maps, and proposed from them if the head reads the same."""
             regions = SharedRegions(
                 networks,
-                metadata.preprocessing,
-                shared,
-                multibox=(proposing, same) if same is not None else None,
+                preprocessing,
+                settings,
+                multibox=(proposing, head) if head is not None and own_maps is None else None,
                 batch=batch,
                 compile=compile,
             )
-            self._features = regions
-            maps = regions.maps_of_member(proposing) if same is not None else None
-        multibox = None
-        self._multibox_cost = 0  # of maps that MultiBox alone reads
-        if head is not None:
-            if maps is None:
-                network = ImageNetwork(networks[proposing].backbone.features, head=head)
-                maps = ImageMaps(network, head.spec.image, metadata.preprocessing)
-                self._multibox_cost = maps.cost
-            multibox = MultiBox(head.spec, maps, metadata.preprocessing)
-        self._proposer = Proposer(metadata.preprocessing, multibox, searches_small=shared is not None)
+            maps = own_maps or regions.maps_of_member(proposing)
+            larger = max(settings.scales[-1], preprocessing.short_side or 0)
+            view = preprocessing if settings is shared else replace(preprocessing, short_side=larger)
+            return Steps(view, proposer(maps, view), regions)
+
+        warped = WarpedRegions(networks, preprocessing, batch=batch, compile=compile)
+        if shared is None:
+            usual = Steps(preprocessing, proposer(own_maps, preprocessing), warped)
+            thorough = usual
+        else:
+            usual, thorough = sharing(shared), sharing(with_finer_scale(shared))
+        self._steps = dict.fromkeys(Profile, usual) | {
+            Profile.THOROUGH: thorough,
+            Profile.PAPER: replace(usual, features=warped),
+        }
+        self._proposer = usual.proposer
         self.profile = self._proposer.check_profile(profile)
         self._moves_boxes = any(network.box_head is not None for network in networks)
         if self.scoring.fit_power and any(network.fit_head is None for network in networks):
@@ -152,7 +182,7 @@ class Detector:
             check_tile(tile)
 
         def find(image: ImageInput) -> Detections:
-            view = self.view(image)
+            view = self.view(image, profile)
             self.prepare(view, profile)
             regions = self.refine(view, self.score(view, self.propose(view, profile), profile), profile)
             return self.select(regions, score_threshold=score_threshold, max_detections=max_detections)
@@ -183,9 +213,10 @@ class Detector:
             max_detections=max_detections,
         )
 
-    def view(self, image: ImageInput) -> ImageView:
-        """Reduce an image [H,W,3] once for all steps. Raises ParameterError for what is no image."""
-        return ImageView(image, self._preprocessing)
+    def view(self, image: ImageInput, profile: Profile | str | None = None) -> ImageView:
+        """Reduce an image [H,W,3] once for all steps of a profile. Raises ParameterError for what is no
+        image."""
+        return ImageView(image, self.steps(profile).preprocessing)
 
     @without_callers_context
     def prepare(
@@ -193,9 +224,9 @@ class Detector:
     ) -> None:
         """Run what all regions of an image share, which the first of them does otherwise, nothing where each
         region is warped; and start selective search beside it."""
-        features, scoring = self._features_and_scoring(profile)
-        self._proposer.begin(view, self.profile if profile is None else profile, self.max_proposals)
-        features.prepare(view, mirrored=scoring.flip, executor=executor)
+        steps = self.steps(profile)
+        steps.proposer.begin(view, self.profile if profile is None else profile, self.max_proposals)
+        steps.features.prepare(view, mirrored=self.scoring_of(profile).flip, executor=executor)
 
     @without_callers_context
     def propose(
@@ -210,8 +241,8 @@ class Detector:
 
         Raises ParameterError for a profile that cannot be served.
         """
-        return self._proposer.propose(
-            image,
+        return self.steps(profile).proposer.propose(
+            self._view_of(image, profile),
             self.profile if profile is None else profile,
             self.max_proposals if max_proposals is None else max_proposals,
             executor=executor,
@@ -238,9 +269,8 @@ class Detector:
         Boxes come back moved by their offsets, if the scoring asks for it. The profile says how regions are
         looked at.
         """
-        view = ImageView.of(image, self._preprocessing)
-        features, scoring = self._features_and_scoring(profile)
-        predictions = features.predict(
+        view, scoring = self._view_of(image, profile), self.scoring_of(profile)
+        predictions = self.steps(profile).features.predict(
             view,
             proposals.boxes,
             whole=bool(scoring.context_power),
@@ -261,10 +291,10 @@ class Detector:
     ) -> RegionScores:
         """Run the network once more on the best regions, where they were moved to, if the scoring asks for it
         (iterative refinement, arXiv 1505.01749, section 4.1)."""
-        features, scoring = self._features_and_scoring(profile)
+        scoring = self.scoring_of(profile)
         if not scoring.refine or not self._moves_boxes or not len(regions):
             return regions
-        view = ImageView.of(image, self._preprocessing)
+        view, features = self._view_of(image, profile), self.steps(profile).features
         rows = regions_to_refine(regions, scoring)
         boxes = regions.boxes[rows]
         predictions = features.predict(view, boxes, whole=False, mirrored=scoring.flip, executor=executor)
@@ -306,35 +336,34 @@ class Detector:
         With ``whole`` a last row is that of the whole image. With ``flip`` every region is also seen
         mirrored, and both are averaged. The profile says whether regions are warped.
         """
-        view = ImageView.of(image, self._preprocessing)
-        features, _ = self._features_and_scoring(profile)
+        view = self._view_of(image, profile)
+        features = self.steps(profile).features
         return features.predict(view, boxes, whole=whole, mirrored=flip, executor=executor)
 
     def cost(self, profile: Profile | str | None, regions: int) -> int:
         """Return what an image of 3:4 with so many proposals takes the network, in regions of shared maps
         that take as long."""
-        features, scoring = self._features_and_scoring(profile)
+        features, scoring = self.steps(profile).features, self.scoring_of(profile)
         looks = 2 if scoring.flip else 1
         rows = regions + scoring.refine * scoring.refine_regions + (scoring.context_power > 0)
         return looks * (features.image_cost + rows * features.region_cost) + self._multibox_cost
 
-    def warps(self, profile: Profile | str | None) -> bool:
-        """Tell whether a profile warps each region to a crop of its own."""
-        return self._features_and_scoring(profile)[0] is self._warped
-
     def scoring_of(self, profile: Profile | str | None) -> Scoring:
         """Return how a profile scores."""
-        return self._features_and_scoring(profile)[1]
+        if (self.profile if profile is None else profile) != Profile.THOROUGH:
+            return self.scoring
+        refine = int(self._moves_boxes and self.scoring.box_regression)
+        return replace(self.scoring, flip=True, refine=refine)
 
-    def _features_and_scoring(self, profile: Profile | str | None) -> tuple[RegionFeatures, Scoring]:
-        """Return how a profile looks at regions, and how it scores them."""
-        chosen = self.profile if profile is None else profile
-        if chosen == Profile.PAPER:
-            return self._warped, self.scoring
-        if chosen == Profile.THOROUGH:
-            refine = int(self._moves_boxes and self.scoring.box_regression)
-            return self._features, replace(self.scoring, flip=True, refine=refine)
-        return self._features, self.scoring
+    def steps(self, profile: Profile | str | None) -> Steps:
+        """Return how a profile looks at images: those that look alike share the view and its maps.
+
+        Raises ParameterError for a profile that cannot be served.
+        """
+        return self._steps[self._proposer.check_profile(self.profile if profile is None else profile)]
+
+    def _view_of(self, image: ImageInput | ImageView, profile: Profile | str | None) -> ImageView:
+        return ImageView.of(image, self.steps(profile).preprocessing)
 
 
 def _region_network(checkpoint: Checkpoint) -> RegionNetwork:

@@ -7,7 +7,7 @@ K channels of the maps, h x w their cells.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -16,7 +16,7 @@ from torch import Tensor
 from torchvision.ops import roi_align
 
 from detector.errors import ParameterError
-from detector.inference.image_scales import STRIDE, ImageScales, first_centre, is_whole
+from detector.inference.image_scales import MAX_SCALE, STRIDE, ImageScales, first_centre, is_whole
 from detector.structures.boxes import Boxes
 
 _DRIFT = first_centre(STRIDE) - STRIDE / 2
@@ -39,6 +39,12 @@ class SharedMaps(ImageScales):
             raise ParameterError(f"stage must be the name of a stage, got {self.stage!r}")
         if not is_whole(self.size, 1, 56):
             raise ParameterError(f"size must be a whole number in 1..56, got {self.size!r}")
+
+
+def with_finer_scale(settings: SharedMaps) -> SharedMaps:
+    """Return settings with one more scale, twice as large as the last: small objects are better seen there."""
+    finer = min(2 * settings.scales[-1], MAX_SCALE)
+    return replace(settings, scales=tuple(sorted({*settings.scales, finer})))
 
 
 def nearest_scale(boxes: Boxes, factors: Sequence[NDArray[np.float32]], size: int) -> NDArray[np.int64]:

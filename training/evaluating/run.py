@@ -20,7 +20,7 @@ from detector.errors import DatasetError, ImageError
 from detector.inference.detector import Detector
 from detector.inference.ensemble import RegionPrediction, average
 from detector.inference.postprocess import score_regions
-from detector.inference.region_crops import ImageView
+from detector.inference.region_crops import ImageView, Preprocessing
 from detector.inference.scoring import Scoring
 from detector.io.terminal_text import utf8_text
 from detector.options import Profile
@@ -76,9 +76,11 @@ class ProfileRun:
         return self.detector.scoring_of(self.profile)
 
     @property
-    def outputs_key(self) -> tuple[bool, bool]:
-        """Whether regions are warped, and whether each is also seen mirrored: runs alike share outputs."""
-        return self.detector.warps(self.profile), self.scoring.flip
+    def outputs_key(self) -> tuple[Preprocessing, bool, bool]:
+        """How large images are looked at, whether regions are warped, and whether each is also seen mirrored:
+        runs alike share outputs."""
+        steps = self.detector.steps(self.profile)
+        return steps.preprocessing, steps.warps, self.scoring.flip
 
     @property
     def name(self) -> str:
@@ -175,9 +177,22 @@ def _find(
     runs: Sequence[ProfileRun], largest: Detector, image: NDArray[np.uint8], max_proposals: int | None
 ) -> list[Found]:
     """Return what each run finds in one image [H,W,3]."""
-    view = largest.view(image)
+    found: dict[int, Found] = {}
+    for key in dict.fromkeys(run.outputs_key for run in runs):
+        alike = [index for index, run in enumerate(runs) if run.outputs_key == key]
+        parts = _find_alike([runs[index] for index in alike], largest, image, max_proposals)
+        found |= dict(zip(alike, parts, strict=True))
+    return [found[index] for index in range(len(runs))]
+
+
+def _find_alike(
+    runs: Sequence[ProfileRun], largest: Detector, image: NDArray[np.uint8], max_proposals: int | None
+) -> list[Found]:
+    """Return what each of runs that share outputs finds in one image [H,W,3]."""
+    some = runs[0]
     start = time.perf_counter()
-    largest.prepare(view, runs[0].profile)
+    view = largest.view(image, some.profile)
+    largest.prepare(view, some.profile)
     trunk = time.perf_counter() - start
     proposals: dict[Profile, tuple[Proposals, float]] = {}
     for profile in dict.fromkeys(run.profile for run in runs):
@@ -192,17 +207,12 @@ def _find(
         profile: torch.from_numpy(np.append(part, last).astype(np.int64))
         for profile, part in zip(proposals, rows, strict=True)
     }
-    outputs: dict[tuple[bool, bool], tuple[list[RegionPrediction], float]] = {}
-    for run in runs:
-        if run.outputs_key not in outputs:
-            start = time.perf_counter()
-            flip = run.scoring.flip
-            predictions = largest.predict(view, boxes, whole=whole, flip=flip, profile=run.profile)
-            outputs[run.outputs_key] = predictions, (time.perf_counter() - start) / max(len(boxes), 1)
+    start = time.perf_counter()
+    predictions = largest.predict(view, boxes, whole=whole, flip=some.scoring.flip, profile=some.profile)
+    seconds_a_region = (time.perf_counter() - start) / max(len(boxes), 1)
 
     found = []
     for run in runs:
-        predictions, seconds_a_region = outputs[run.outputs_key]
         proposed, proposing = proposals[run.profile]
         start = time.perf_counter()
         detections = _detections(run, view, proposed, predictions, rows_of[run.profile])

@@ -266,8 +266,8 @@ def test_the_papers_profile_warps_each_region(
     """Whatever the weights were trained for."""
     checkpoint = warped if scales is None else sharing(warped, scales)
     detector = detector_of(checkpoint, max_proposals=4)
-    assert detector.warps(Profile.PAPER)
-    assert detector.warps(Profile.FAST) == (scales is None)
+    assert detector.steps(Profile.PAPER).warps
+    assert detector.steps(Profile.FAST).warps == (scales is None)
     [found] = detector.predict(pixels, BOXES, profile=Profile.PAPER)
     [expected] = detector_of(warped).predict(pixels, BOXES)
     assert torch.allclose(found.probabilities, expected.probabilities, atol=1e-6)
