@@ -185,6 +185,21 @@ def _find(
     return [found[index] for index in range(len(runs))]
 
 
+def _find_in_tiles(
+    run: ProfileRun, largest: Detector, image: NDArray[np.uint8], max_proposals: int | None, tile: int
+) -> Found:
+    """Return what a run finds in an image [H,W,3] and its tiles; the proposals are those of the image."""
+    parts: list[Found] = []
+
+    def find(pixels: NDArray[np.uint8]) -> Detections:
+        parts.extend(_find_alike([run], largest, pixels, max_proposals))
+        return parts[-1].detections
+
+    start = time.perf_counter()
+    detections = run.detector.find_in_tiles(image, tile, find, MAX_DETECTIONS)
+    return replace(parts[-1], detections=detections, seconds=time.perf_counter() - start)
+
+
 def _find_alike(
     runs: Sequence[ProfileRun], largest: Detector, image: NDArray[np.uint8], max_proposals: int | None
 ) -> list[Found]:

@@ -54,11 +54,11 @@ class BatchSettings:
     well); regions that may be an object nobody labelled are never in it.
     """
 
-    positives: Annotated[int, at_least(1), arg(name="batch-positives")] = 32
+    positives: Annotated[int, at_least(1), arg(name="batch-positives")] = 16
     """Object regions of a minibatch."""
-    background: Annotated[int, at_least(1), arg(name="batch-background")] = 96
+    background: Annotated[int, at_least(1), arg(name="batch-background")] = 40
     """Background regions of a minibatch."""
-    whole: Annotated[int, at_least(0), arg(name="batch-whole")] = 16
+    whole: Annotated[int, at_least(0), arg(name="batch-whole")] = 8
     """Whole images of a minibatch, for distillation."""
     unknown: Annotated[int, at_least(0), arg(name="batch-unknown")] = 8
     """Regions of a minibatch that show objects whose class is not known."""
