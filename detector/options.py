@@ -22,9 +22,9 @@ maps, and so does an image for each crop's worth of its pixels (float32, AVX2: b
 class Profile(StrEnum):
     """Which methods propose, how many of their boxes are looked at, and how.
 
-    ``fast``: MultiBox alone. ``balanced``: both, the best boxes. ``thorough``: both, all boxes, each seen
-    mirrored as well and the best a second time. ``paper``: both, all boxes, each warped and run through the
-    whole network, as in 2014. ``search``: selective search alone, for weights without a MultiBox head.
+    ``fast``: MultiBox alone. ``balanced``: both, the best boxes. ``thorough``: both, all boxes, and a larger
+    look at the image, for small objects. ``paper``: both, all boxes, each warped and run through the whole
+    network, as in 2014. ``search``: selective search alone, for weights without a MultiBox head.
     """
 
     FAST = "fast"

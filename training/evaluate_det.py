@@ -82,7 +82,7 @@ def main(
         UseAppendAction,
         arg(
             help="How detections are made: NAME:key=value,key=value changes the weights' own scoring "
-            "(box_regression, fit_power, context_power, flip, refine, nms_iou, vote_iou, ...), NAME: leaves "
+            "(box_regression, fit_power, context_power, flip, nms_iou, vote_iou, ...), NAME: leaves "
             "it. Give it again for more in the same run: regions are looked at once for all."
         ),
     ] = (),

@@ -132,7 +132,6 @@ def _detect(
         proposals = detector.propose(view, task.profile, executor=executor)
         stopwatch.enter("regions")
         regions = detector.score(view, proposals, task.profile, executor=executor)
-        regions = detector.refine(view, regions, task.profile, executor=executor)
         stopwatch.check()
         return detector.select(
             regions,

@@ -12,8 +12,6 @@ from detector.inference.executor import Executor, run_directly, without_callers_
 from detector.inference.image_maps import ImageMaps, ImageNetwork
 from detector.inference.postprocess import (
     RegionScores,
-    merge_refined,
-    regions_to_refine,
     score_regions,
     select,
 )
@@ -54,7 +52,7 @@ class Steps:
 class Detector:
     """Finds objects in images: proposals, the network on each region, suppression class by class.
 
-    ``detect`` takes all steps: ``propose``, ``score``, ``refine``, ``select``, each of which can be called
+    ``detect`` takes all steps: ``propose``, ``score``, ``select``, each of which can be called
     alone. Those that need a network take an ``executor``, which runs it; left out, it is run at once. The
     network may be an ensemble, whose outputs are averaged: proposals are made and warped once.
 
@@ -151,7 +149,6 @@ class Detector:
         }
         self._proposer = usual.proposer
         self.profile = self._proposer.check_profile(profile)
-        self._moves_boxes = any(network.box_head is not None for network in networks)
         if self.scoring.fit_power and any(network.fit_head is None for network in networks):
             raise ParameterError(
                 f"{self.name} has no fit head to weigh scores by: use a Scoring with fit_power=0, or train "
@@ -184,7 +181,7 @@ class Detector:
         def find(image: ImageInput) -> Detections:
             view = self.view(image, profile)
             self.prepare(view, profile)
-            regions = self.refine(view, self.score(view, self.propose(view, profile), profile), profile)
+            regions = self.score(view, self.propose(view, profile), profile)
             return self.select(regions, score_threshold=score_threshold, max_detections=max_detections)
 
         return [
@@ -226,7 +223,7 @@ class Detector:
         region is warped; and start selective search beside it."""
         steps = self.steps(profile)
         steps.proposer.begin(view, self.profile if profile is None else profile, self.max_proposals)
-        steps.features.prepare(view, mirrored=self.scoring_of(profile).flip, executor=executor)
+        steps.features.prepare(view, mirrored=self.scoring.flip, executor=executor)
 
     @without_callers_context
     def propose(
@@ -269,7 +266,7 @@ class Detector:
         Boxes come back moved by their offsets, if the scoring asks for it. The profile says how regions are
         looked at.
         """
-        view, scoring = self._view_of(image, profile), self.scoring_of(profile)
+        view, scoring = self._view_of(image, profile), self.scoring
         predictions = self.steps(profile).features.predict(
             view,
             proposals.boxes,
@@ -279,27 +276,6 @@ class Detector:
         )
         regions = score_regions(average(predictions), proposals.boxes, view.width, view.height, scoring)
         return replace(regions, proposals=proposals)
-
-    @without_callers_context
-    def refine(
-        self,
-        image: ImageInput | ImageView,
-        regions: RegionScores,
-        profile: Profile | str | None = None,
-        *,
-        executor: Executor = run_directly,
-    ) -> RegionScores:
-        """Run the network once more on the best regions, where they were moved to, if the scoring asks for it
-        (iterative refinement, arXiv 1505.01749, section 4.1)."""
-        scoring = self.scoring_of(profile)
-        if not scoring.refine or not self._moves_boxes or not len(regions):
-            return regions
-        view, features = self._view_of(image, profile), self.steps(profile).features
-        rows = regions_to_refine(regions, scoring)
-        boxes = regions.boxes[rows]
-        predictions = features.predict(view, boxes, whole=False, mirrored=scoring.flip, executor=executor)
-        again = score_regions(average(predictions), boxes, view.width, view.height, scoring)
-        return merge_refined(regions, again, rows)
 
     @without_callers_context
     def select(
@@ -343,17 +319,10 @@ class Detector:
     def cost(self, profile: Profile | str | None, regions: int) -> int:
         """Return what an image of 3:4 with so many proposals takes the network, in regions of shared maps
         that take as long."""
-        features, scoring = self.steps(profile).features, self.scoring_of(profile)
+        features, scoring = self.steps(profile).features, self.scoring
         looks = 2 if scoring.flip else 1
-        rows = regions + scoring.refine * scoring.refine_regions + (scoring.context_power > 0)
+        rows = regions + (scoring.context_power > 0)
         return looks * (features.image_cost + rows * features.region_cost) + self._multibox_cost
-
-    def scoring_of(self, profile: Profile | str | None) -> Scoring:
-        """Return how a profile scores."""
-        if (self.profile if profile is None else profile) != Profile.THOROUGH:
-            return self.scoring
-        refine = int(self._moves_boxes and self.scoring.box_regression)
-        return replace(self.scoring, flip=True, refine=refine)
 
     def steps(self, profile: Profile | str | None) -> Steps:
         """Return how a profile looks at images: those that look alike share the view and its maps.

@@ -140,32 +140,6 @@ def vote(kept: Boxes, boxes: Boxes, weights: NDArray[np.float32], vote_iou: floa
     return np.where(total > 0, mean, kept).astype(np.float32)
 
 
-def regions_to_refine(regions: RegionScores, scoring: Scoring) -> NDArray[np.int64]:
-    """Return the rows of the best regions that suppression keeps for some class, at most
-    ``scoring.refine_regions``."""
-    scores = class_scores(regions, scoring)
-    likeliest = np.argsort(-scores, axis=None, kind="stable")[:_LIKELIEST]
-    region, label = np.unravel_index(likeliest, scores.shape)
-    kept = region[_suppress(regions.boxes, scores, region, label, scoring.nms_iou)]
-    _, first = np.unique(kept, return_index=True)
-    return kept[np.sort(first)[: scoring.refine_regions]]
-
-
-def merge_refined(regions: RegionScores, again: RegionScores, rows: NDArray[np.integer]) -> RegionScores:
-    """Return ``regions`` with what a second pass over the moved boxes of some ``rows`` gives.
-
-    Boxes of these rows are those of the second pass; probabilities and predicted IoU are the mean of both
-    passes, which see one object from slightly different places.
-    """
-    boxes, probabilities, ious = regions.boxes.copy(), regions.probabilities.copy(), regions.predicted_iou
-    boxes[rows] = again.boxes
-    probabilities[rows] = (probabilities[rows] + again.probabilities) / 2
-    if ious is not None and again.predicted_iou is not None:
-        ious = ious.copy()
-        ious[rows] = (ious[rows] + again.predicted_iou) / 2
-    return RegionScores(boxes, probabilities, regions.proposals, ious, regions.image)
-
-
 def _chosen(classes: Sequence[int], count: int) -> NDArray[np.bool_]:
     """Mark the labels [C] that are among ``classes``. Raises ParameterError for one beyond ``count``."""
     unknown = [label for label in classes if not 0 <= label < count]

@@ -17,6 +17,10 @@ from detector.errors import ParameterError
 from detector.io.terminal_text import one_line
 from detector.structures.boxes import Boxes, iou
 
+_RETIRED = {"refine", "refine_regions"}
+"""A second look at moved boxes (arXiv 1505.01749, section 4.1), which earlier versions had: it gained nothing
+(docs/training.md)."""
+
 
 class Context(StrEnum):
     """Where the evidence comes from that a class is in the image at all.
@@ -41,11 +45,10 @@ class Scoring:
     is expected, and changes no order. The defaults are those of R-CNN (arXiv 1311.2524): the probability
     alone, greedy suppression from ``nms_iou`` on, boxes moved by their offsets.
 
-    ``flip`` looks at every region mirrored as well and averages. ``refine`` is how often (0 or 1) moved boxes
-    are looked at and moved again: the best ``refine_regions`` of an image that suppression would keep.
-    ``vote_iou`` replaces each box that is kept by the mean of those that overlap it by so much, weighted by
-    their scores for its class (Gidaris and Komodakis, arXiv 1505.01749, section 4.2); None does not.
-    ``box_regression`` moves boxes by their offsets at all.
+    ``flip`` looks at every region mirrored as well and averages. ``vote_iou`` replaces each box that is kept
+    by the mean of those that overlap it by so much, weighted by their scores for its class (Gidaris and
+    Komodakis, arXiv 1505.01749, section 4.2); None does not. ``box_regression`` moves boxes by their offsets
+    at all.
     """
 
     fit_power: float = 0.0
@@ -56,8 +59,6 @@ class Scoring:
     score_power: float = 1.0
     flip: bool = False
     box_regression: bool = True
-    refine: int = 0
-    refine_regions: int = 30
     nms_iou: float = 0.3
     vote_iou: float | None = None
 
@@ -73,33 +74,27 @@ class Scoring:
         if self.context not in tuple(Context):
             raise ParameterError(f"context must be one of {', '.join(Context)}, got {_shown(self.context)}")
         object.__setattr__(self, "context", Context(self.context))
-        if self.refine not in (0, 1):
-            raise ParameterError(f"refine must be 0 or 1, got {_shown(self.refine)}")
-        if self.refine and not self.box_regression:
-            raise ParameterError("refine looks at moved boxes again: it needs box_regression")
-        regions = self.refine_regions
-        if not isinstance(regions, int) or isinstance(regions, bool) or regions < 1:
-            raise ParameterError(f"refine_regions must be a whole number from 1, got {_shown(regions)}")
         for name in ("flip", "box_regression"):
             if not isinstance(getattr(self, name), bool):
                 raise ParameterError(f"{name} must be true or false, got {_shown(getattr(self, name))}")
 
     @classmethod
     def from_json(cls, entry: Mapping[str, Any]) -> "Scoring":
-        """Read what ``dataclasses.asdict`` made; a setting that the entry lacks has its default.
+        """Read what ``dataclasses.asdict`` made; a setting that the entry lacks has its default, and one of
+        earlier versions that no longer exists is passed over.
 
         Raises ParameterError for a setting that this version does not know, or one outside its range.
         """
         known = {field.name for field in fields(cls)}
         if not isinstance(entry, Mapping):
             raise ParameterError(f"scoring must be settings by name, got {_shown(entry)}")
-        unknown = sorted(map(_shown, entry.keys() - known))
+        unknown = sorted(map(_shown, entry.keys() - known - _RETIRED))
         if unknown:
             raise ParameterError(
                 f"scoring has the settings {', '.join(unknown)}, of which this version knows none; it knows "
                 f"{', '.join(sorted(known))}"
             )
-        return cls(**entry)
+        return cls(**{name: value for name, value in entry.items() if name not in _RETIRED})
 
 
 def _check_range(name: str, value: object, low: float, high: float) -> None:

@@ -42,7 +42,7 @@ class SharedMaps(ImageScales):
 
 
 def with_finer_scale(settings: SharedMaps) -> SharedMaps:
-    """Return settings with one more scale, twice as large as the last: small objects are better seen there."""
+    """Return settings with one more scale, twice as large as the last, at which small objects are seen."""
     finer = min(2 * settings.scales[-1], MAX_SCALE)
     return replace(settings, scales=tuple(sorted({*settings.scales, finer})))
 

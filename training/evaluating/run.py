@@ -72,8 +72,8 @@ class ProfileRun:
 
     @property
     def scoring(self) -> Scoring:
-        """How the detector scores by this profile."""
-        return self.detector.scoring_of(self.profile)
+        """How the detector scores."""
+        return self.detector.scoring
 
     @property
     def outputs_key(self) -> tuple[Preprocessing, bool, bool]:
@@ -114,8 +114,7 @@ def run_candidates(
     The candidates are the same weights under several scorings, or the first so many of the same members, of
     which the largest candidate has all and proposes for all. Every network sees each distinct region of an
     image once (and mirrored, if a scoring wants that, once more), whichever profiles propose it: raw outputs
-    are averaged for each size and scored by each scoring afterwards. Only iterative refinement
-    (``Scoring.refine``) is each candidate's own, for each has moved its boxes elsewhere.
+    are averaged for each size and scored by each scoring afterwards.
 
     The seconds of a run are those of its proposals, of as many regions as it has, at the measured seconds a
     region times the candidate's ``cost``, and of all that its scoring does to them. With ``cache_of`` what a
@@ -252,7 +251,7 @@ def _detections(
     detector = run.detector
     prediction = average(predictions[: len(detector.members)])
     regions = score_regions(prediction.rows(rows), proposals.boxes, view.width, view.height, run.scoring)
-    regions = detector.refine(view, replace(regions, proposals=proposals), run.profile)
+    regions = replace(regions, proposals=proposals)
     return detector.select(regions, score_threshold=SCORE_THRESHOLD, max_detections=MAX_DETECTIONS)
 
 
