@@ -80,7 +80,7 @@ def _ours(weights: Path) -> dict[str, Run]:
     runs: dict[str, Run] = {}
     for name, changed in variants.items():
         detector = Detector(replace(checkpoint, metadata=changed), device="cpu")
-        for profile in (Profile.FAST, Profile.BALANCED):
+        for profile in (Profile.FAST, Profile.BALANCED, Profile.THOROUGH)[: 2 + (name == "shared")]:
             runs[f"ours, {profile}, {name}"] = _detecting(detector, profile)
     return runs
 

@@ -21,13 +21,13 @@ from training.trainer.optimization import ANY, RATE, Averaging, Decay, TrainingS
 
 SCORING = Scoring(
     fit_power=0.5,
-    objectness_power=1.0,
-    context_power=0.5,
+    objectness_power=1.5,
+    context_power=0.25,
     context_floor=0.05,
-    score_power=0.4,
+    score_power=0.32,
     vote_iou=0.5,
 )
-"""How a trained detector scores: chosen on validation images (docs/training.md, "What moved it")."""
+"""How a trained detector scores: chosen on pictures held out (docs/training.md, "What moved it")."""
 
 
 class RegionKind(StrEnum):
@@ -57,7 +57,8 @@ class Recipe(TrainingSettings):
     accumulate: Annotated[int, at_least(1)] = 1
     """Run a minibatch in so many pieces: less memory, the same gradient."""
     proposals: Profile | None = None
-    """Profile that proposes the regions to learn from: balanced, or search without a MultiBox head."""
+    """Profile that proposes regions to learn from [fast where MultiBox reads shared maps, else balanced, or
+    search without a head]."""
     regions: RegionKind | None = None
     """Cut regions out of maps of the whole image, or warp each to a crop, as R-CNN did [as the init does]."""
     scales: tuple[int, ...] | None = None
@@ -149,15 +150,15 @@ def preset(name: str) -> Recipe:
     return PRESETS[name]
 
 
-_OF_IMAGES, _OF_ROOT = 1.6, 114.0
+_OF_IMAGES, _OF_ROOT = 1.0, 114.0
 _SHORTEST, _LONGEST = 150, 50_000
 
 
 def suggested_iterations(records: Sequence[AnnotatedImage]) -> int:
     """Suggest how many minibatches suit so many images with objects.
 
-    Of some hundred images each is seen about as often (250 iterations for 160, docs/training.md); beyond
-    5,000 four times the images take twice as many. On the 395,918 of the whole ILSVRC set, whose minibatches
+    Of some hundred images each is seen about as often (160 iterations for 160, docs/training.md); beyond
+    13,000 four times the images take twice as many. On the 395,918 of the whole ILSVRC set, whose minibatches
     are a third of R-CNN's (arXiv 1311.2524, section 2.3), the rule gives its 50,000 iterations.
     """
     images = sum(len(record.boxes) > 0 for record in records)
