@@ -168,7 +168,7 @@ def test_json_files(tmp_path: Path, text: str, says: str) -> None:
             "a:nms_iuo=1",
             "scoring has the settings 'nms_iuo', of which this version knows none",
         ),
-        ("a:refine_regions=true", "refine_regions must be a whole number from 1, got True"),
+        ("a:flip=2", "flip must be true or false, got 2"),
     ],
 )
 def test_scorings(text: str, says: str) -> None:

@@ -59,7 +59,7 @@ def test_the_weights_scoring_is_used(
 ) -> None:
     """All of it: the service answers as the library does, and otherwise than without."""
     whole, path = load_checkpoint(checkpoint_path), tmp_path / "scoring.safetensors"
-    scoring = Scoring(fit_power=0.5, context_power=0.5, refine=1, vote_iou=0.5, flip=True)
+    scoring = Scoring(fit_power=0.5, context_power=0.5, vote_iou=0.5, flip=True)
     save_checkpoint(path, replace(whole, metadata=replace(whole.metadata, scoring=scoring)))
     detected, _ = _answers([path], image)
     detector = load_detector(path, device="cpu", max_proposals=6)

@@ -121,3 +121,12 @@ def test_first_weights_are_a_function_of_the_seed() -> None:
     one, same, other = (fresh(classes, seed).network.state_dict() for seed in (1, 1, 2))
     assert all(torch.equal(one[name], same[name]) for name in one)
     assert not torch.equal(one["classifier.weight"], other["classifier.weight"])
+
+
+def test_a_classifier_of_whole_images_alone_comes_first(untrained: Checkpoint) -> None:
+    """It is what the detector says of whole images."""
+    init = from_classifier(untrained, own_sub_classes=True)
+    init.backbone.whole = torch.nn.Linear(1024, 1000)
+    classifier = from_checkpoint(init, ilsvrc_cls(), seed=3).network.classifier
+    assert torch.equal(classifier.weight, init.backbone.whole.weight)
+    assert torch.equal(classifier.bias, init.backbone.whole.bias)

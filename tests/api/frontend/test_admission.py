@@ -4,8 +4,12 @@ import pytest
 
 from api.frontend import admission
 from api.frontend.admission import Admission, Ticket
+from api.frontend.service import _regions
 from api.observability.metrics import Metrics
 from api.protocol.errors import ApiError
+from api.protocol.messages import ClassifyTask, DetectTask, Task
+from api.protocol.model_info import ModelInfo, ProfileOffered
+from detector.options import CROP_COST, Profile
 
 
 class Clock:
@@ -183,3 +187,34 @@ def test_pictures_that_are_done_make_room(clock: Clock) -> None:
     for _ in range(9):
         ticket.done(100, 100)
     admission.admit("a", 300, 500, 5)
+
+
+def detecting(profile: Profile | None, tile: int | None = None) -> DetectTask:
+    return DetectTask(0.3, 100, profile, None, "json", None, tile)
+
+
+@pytest.mark.parametrize(
+    ("task", "expected"),
+    [
+        pytest.param(detecting(Profile.FAST), 80, id="what its profile costs"),
+        pytest.param(detecting(None), 150, id="what the usual profile does"),
+        pytest.param(detecting(Profile.PAPER), 7200, id="warped regions by what they take, not their number"),
+        pytest.param(detecting(Profile.FAST, 640), 800, id="in tiles: some more looks"),
+        pytest.param(detecting(Profile.SEARCH), 1, id="a profile that the worker will refuse"),
+        pytest.param(ClassifyTask(5, 10), 10 * CROP_COST, id="crops of a whole picture"),
+    ],
+)
+def test_what_a_task_is_taken_to_cost(task: Task, expected: int) -> None:
+    costs = {Profile.FAST: 80, Profile.BALANCED: 150, Profile.PAPER: 7200}
+    model = ModelInfo(
+        name="default",
+        tasks=["detect", "classify"],
+        members=[],
+        profiles=[ProfileOffered(name=name, max_regions=60, cost=cost) for name, cost in costs.items()],
+        default_profile=Profile.BALANCED,
+        scoring={},
+        loaded_at="",
+        detection_classes=[],
+        classification_classes=[],
+    )
+    assert _regions(task, model) == expected

@@ -21,6 +21,7 @@ from detector.inference.classifier import Classifier
 from detector.inference.detector import Detector
 from detector.inference.loading import load_checkpoints
 from detector.models.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from detector.options import CROP_COST, Profile
 
 Serving = Callable[[FastAPI], AbstractContextManager[httpx.Client]]
 
@@ -42,7 +43,7 @@ def test_weights_without_a_multibox_head(checkpoint_path: Path) -> None:
     assert orjson.loads(orjson.dumps(told)) == told
     ModelInfo.model_validate(told)
     assert told["tasks"] == ["detect", "classify"]
-    assert told["profiles"] == [{"name": "search", "max_regions": 120}]
+    assert told["profiles"] == [{"name": "search", "max_regions": 120, "cost": 120 * CROP_COST}]
     assert told["default_profile"] == "search"
     assert told["scoring"]["nms_iou"] == 0.3
     [member] = told["members"]
@@ -72,6 +73,14 @@ def test_weights_with_a_multibox_head(multibox_path: Path) -> None:
         "search": 120,
     }
     assert told["default_profile"] == "balanced"
+    detector = Detector(load_checkpoints([multibox_path]), device="cpu")
+    assert {one["name"]: one["cost"] for one in told["profiles"]} == {
+        "fast": detector.cost(Profile.FAST, 60),
+        "balanced": detector.cost(Profile.BALANCED, 120),
+        "thorough": detector.cost(Profile.THOROUGH, 800),  # all there are: about so many
+        "paper": detector.cost(Profile.PAPER, 800),
+        "search": detector.cost(Profile.SEARCH, 120),
+    }
 
 
 def test_a_limit_of_regions_holds_for_every_profile(multibox_path: Path) -> None:

@@ -40,7 +40,7 @@ MODEL = ModelInfo(
             file=WeightsFile(name="a.safetensors", bytes=1, sha256="0"),
         )
     ],
-    profiles=[ProfileOffered(name=Profile.SEARCH, max_regions=None)],
+    profiles=[ProfileOffered(name=Profile.SEARCH, max_regions=None, cost=800)],
     default_profile=Profile.SEARCH,
     scoring={"nms_iou": 0.3},
     loaded_at="2026-01-01T00:00:00+00:00",

@@ -11,17 +11,24 @@ QUANTUM = 10
 
 @dataclass(eq=False)
 class Wanting:
-    """A handle's wish for so many rows."""
+    """A handle's wish for so many rows, each as long as ``cost`` of others."""
 
     name: str
     handle: RequestHandle
     rows: int
+    cost: int = 1
 
 
 def wanting(
-    name: str, rows: int, deadline: float = 100.0, *, client: str = "", request: object = None
+    name: str,
+    rows: int,
+    deadline: float = 100.0,
+    *,
+    client: str = "",
+    request: object = None,
+    cost: int = 1,
 ) -> Wanting:
-    return Wanting(name, RequestHandle(deadline, client=client, request=request or object()), rows)
+    return Wanting(name, RequestHandle(deadline, client=client, request=request or object()), rows, cost)
 
 
 def serve(queue: FairQueue[Wanting], batch: int = 4) -> str | None:
@@ -29,8 +36,8 @@ def serve(queue: FairQueue[Wanting], batch: int = 4) -> str | None:
     one = queue.next(lambda _: True)
     if one is None:
         return None
-    rows = min(batch, one.rows, queue.left_of_quantum(one))
-    queue.took(one, rows)
+    rows = min(batch, one.rows, max(queue.left_of_quantum(one) // one.cost, 1))
+    queue.took(one, rows * one.cost)
     one.rows -= rows
     if not one.rows:
         queue.remove(one)
@@ -98,6 +105,31 @@ def test_a_stream_of_small_ones_does_not_starve_a_huge_one(waiting: int) -> None
             queue.add(wanting("small", 10, deadline=number))
     assert not huge.rows
     assert served <= (waiting + 1) * 10
+
+
+@pytest.mark.parametrize(
+    "cost",
+    [
+        pytest.param(3, id="a few to a quantum, which they do not fill"),
+        pytest.param(QUANTUM, id="a quantum a row"),
+        pytest.param(3 * QUANTUM + 1, id="more than three quanta a row"),
+    ],
+)
+@pytest.mark.parametrize("of", ["clients", "requests"])
+def test_turns_are_counted_in_work_not_in_rows(cost: int, of: str) -> None:
+    """Whoever's rows take longer has fewer of them: one's work is never ahead by more than a row and a
+    quantum."""
+    queue: FairQueue[Wanting] = FairQueue(QUANTUM)
+    clients = ("dear", "cheap") if of == "clients" else ("", "")
+    dear = wanting("dear", 10**6, deadline=1, client=clients[0], cost=cost)
+    cheap = wanting("cheap", 10**6, deadline=50, client=clients[1])
+    queue.add(dear)
+    queue.add(cheap)
+    for _ in range(300):
+        serve(queue)
+        ahead = cost * (10**6 - dear.rows) - (10**6 - cheap.rows)
+        assert -QUANTUM <= ahead <= QUANTUM + cost
+    assert dear.rows < 10**6 - 5
 
 
 def test_whoever_paused_saved_no_turns() -> None:

@@ -69,12 +69,13 @@ class Asking:
         crops: Callable[[int, int], Tensor] | None = None,
         engine: Engine | None = None,
         urgent: bool = False,
+        cost: int = 1,
     ) -> RequestHandle:
         """Have rows doubled."""
         values = torch.tensor(rows).view(-1, 1, 1, 1)
         make_crops = crops or (lambda first, last: values[first:last])
         priority = Priority.URGENT if urgent else Priority.NORMAL
-        request = ForwardRequest(engine or self.engine, len(rows), make_crops, priority)
+        request = ForwardRequest(engine or self.engine, len(rows), make_crops, priority, cost=cost)
         handle = handle or RequestHandle(FAR)
         self._asked += 1
 
@@ -320,6 +321,17 @@ def test_the_load(doubling: Doubling, asking: Asking) -> None:
     while asking.scheduler.load().stuck:  # the stream has told, and is about to wait again
         time.sleep(0.001)
     assert asking.scheduler.load().fills == (), "what was told once is not told again"
+
+
+@pytest.mark.parametrize("cost", [1, 9], ids=["regions", "crops"])
+def test_what_a_busy_device_does_is_counted_in_regions(doubling: Doubling, asking: Asking, cost: int) -> None:
+    """Of the first, one region, and of a whole batch more was waiting; of the last three rows nothing."""
+    busy(doubling, asking)
+    asking.ask("a", [1.0] * (BATCH + 3), cost=cost)
+    doubling.go_on()
+    asking.outcomes()
+    load = asking.scheduler.load()
+    assert (load.regions, load.full_regions) == (1 + BATCH + 3, 1 + BATCH * cost)
 
 
 def test_waiting_and_running_are_told_apart(doubling: Doubling, asking: Asking) -> None:

@@ -5,17 +5,20 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+from torch import nn
 
 from detector.datasets.formats.ilsvrc_cls import read_ilsvrc_cls
 from detector.errors import CheckpointError, ParameterError
 from detector.inference.classifier import Classifier
+from detector.inference.detector import Detector
 from detector.inference.loading import load_classifier
 from detector.inference.test_time_crops import crop_windows
 from detector.io.decoding import load
-from detector.models.checkpoint import Checkpoint
+from detector.models.checkpoint import Checkpoint, load_checkpoint
 from detector.models.convert_bvlc import PREPROCESSING, read_bvlc
 from detector.models.metadata import Metadata
-from detector.structures.boxes import area
+from detector.structures.boxes import area, as_boxes
 from detector.structures.classes import ilsvrc_cls, ilsvrc_det
 
 
@@ -106,3 +109,32 @@ def test_bvlc_weights_know_real_pictures(shared: Path) -> None:
     top5 = np.mean([image.label in one.labels for image, one in zip(images, found, strict=True)])
     assert top1 > 0.5
     assert top5 > 0.75
+
+
+def saying(checkpoint: Checkpoint, label: int) -> Checkpoint:
+    """With a classifier of whole images that always says one class, 3 to 1 for all others together."""
+    whole = nn.Linear(1024, 1000)
+    with torch.no_grad():
+        whole.weight.zero_()
+        whole.bias.zero_()
+        whole.bias[label] = np.log(3 * 999)
+    checkpoint.backbone.whole = whole
+    return checkpoint
+
+
+def test_a_classifier_of_whole_images_has_the_word(checkpoint_path: Path) -> None:
+    """Of its own network alone; what the network says of regions is the same."""
+    image = np.random.default_rng(0).integers(0, 256, (60, 80, 3), dtype=np.uint8)
+    plain, other = load_checkpoint(checkpoint_path), saying(load_checkpoint(checkpoint_path), 7)
+    found = Classifier(other, device="cpu").probabilities(image)
+    assert found.argmax() == 7
+    assert found[7] == pytest.approx(0.75, abs=1e-5)
+    before = Classifier(plain, device="cpu").probabilities(image)
+    both = Classifier([plain, other], device="cpu").probabilities(image)
+    assert np.allclose(both, (before + found) / 2, atol=1e-6)
+    boxes = as_boxes([(0, 0, 80, 60), (10, 10, 50, 40)])
+    [ours], [theirs] = (Detector(one, device="cpu").predict(image, boxes) for one in (plain, other))
+    for part, expected in zip(theirs, ours, strict=True):
+        assert part is not None
+        assert expected is not None
+        assert torch.equal(part, expected)

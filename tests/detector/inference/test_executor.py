@@ -10,14 +10,14 @@ import torch
 from detector.inference.classifier import Classifier
 from detector.inference.detector import Detector
 from detector.inference.engine import Engine, InferenceNetwork, Outputs, concatenated
-from detector.inference.executor import ForwardRequest, Priority, run_directly, with_mirrored
+from detector.inference.executor import ForwardRequest, run_directly, with_mirrored
 from detector.inference.loading import load_classifier, load_detector
 from detector.inference.scoring import Scoring
 
 
 @pytest.fixture(scope="module")
 def detector(multibox_path: Path) -> Detector:
-    scoring = Scoring(context_power=0.5, refine=1, refine_regions=5)
+    scoring = Scoring(context_power=0.5)
     return load_detector(multibox_path, device="cpu", precision="float32", max_proposals=9, scoring=scoring)
 
 
@@ -32,15 +32,13 @@ def image() -> np.ndarray:
 
 
 class Backwards:
-    """Runs a request a row at a time, last row first, and notes the rows and the urgency of each request."""
+    """Runs a request a row at a time, last row first, and notes the rows of each request."""
 
     def __init__(self) -> None:
         self.rows: list[int] = []
-        self.urgent: list[bool] = []
 
     def __call__(self, request: ForwardRequest) -> Outputs:
         self.rows.append(request.rows)
-        self.urgent.append(request.priority is Priority.URGENT)
         with torch.inference_mode():
             rows = [
                 request.engine.start(request.make_crops(row, row + 1)).finish()
@@ -50,27 +48,25 @@ class Backwards:
 
 
 @pytest.mark.parametrize(
-    ("profile", "rows", "urgent"),
+    ("profile", "rows"),
     [
         pytest.param(
             "fast",
-            [1, 1, 10, 5],
-            [True, True, False, False],
-            id="MultiBox at two scales, regions and the whole, refinement",
+            [1, 1, 10],
+            id="MultiBox at two scales, regions and the whole",
         ),
-        pytest.param("search", [10, 5], [False, False], id="no MultiBox"),
+        pytest.param("search", [10], id="no MultiBox"),
     ],
 )
 def test_a_detection_in_other_company(
-    detector: Detector, image: np.ndarray, profile: str, rows: list[int], urgent: list[bool]
+    detector: Detector, image: np.ndarray, profile: str, rows: list[int]
 ) -> None:
     executor = Backwards()
     view = detector.view(image)
     proposals = detector.propose(view, profile, executor=executor)
     regions = detector.score(view, proposals, executor=executor)
-    regions = detector.refine(view, regions, executor=executor)
     boxes = detector.select(regions, score_threshold=0).boxes
-    assert (executor.rows, executor.urgent) == (rows, urgent)
+    assert executor.rows == rows
     [expected] = detector.detect([image], profile=profile, score_threshold=0)
     assert len(expected)
     assert np.allclose(boxes, expected.boxes, atol=0.05)

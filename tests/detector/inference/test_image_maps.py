@@ -15,19 +15,18 @@ from detector.inference.detector import Detector
 from detector.inference.engine import Outputs
 from detector.inference.executor import ForwardRequest, Priority, run_directly
 from detector.inference.image_maps import ImageNetwork, ImageTrunk, MappedStages
-from detector.inference.image_scales import ImageScales, first_centre
+from detector.inference.image_scales import ImageScales, Square, first_centre
 from detector.inference.scoring import Scoring
 from detector.inference.shared_maps import SharedMaps
 from detector.models.checkpoint import Checkpoint, load_checkpoint
 from detector.models.multibox_head import MultiBoxHead, MultiBoxSpec, objectness_and_offsets
-from detector.options import Profile
+from detector.options import CROP_COST, Profile
 from detector.proposals.anchors import Grid
 from detector.structures.boxes import as_boxes
 from detector.structures.proposals import Proposals
 
 HEAD_SCALES, OTHER_SCALES = (64, 128), (80, 144)
 BOXES = as_boxes([(10, 10, 60, 50), (0, 0, 100, 80), (30, 20, 44, 36)])
-URGENT, NORMAL = Priority.URGENT, Priority.NORMAL
 
 TINY = MultiBoxSpec(
     ("fine", "coarse"),
@@ -133,29 +132,43 @@ def without_head(checkpoint: Checkpoint) -> Checkpoint:
     return Checkpoint(checkpoint.network, replace(checkpoint.metadata, multibox=None))
 
 
+def reading(checkpoint: Checkpoint, image: ImageScales | Square) -> Checkpoint:
+    """With a head of the same weights that sees images at other scales."""
+    assert checkpoint.multibox is not None
+    spec = replace(checkpoint.multibox.spec, image=image)
+    head = MultiBoxHead(spec)
+    head.load_state_dict(checkpoint.multibox.state_dict())
+    return Checkpoint(checkpoint.network, replace(checkpoint.metadata, multibox=spec), head.eval())
+
+
 def detector_of(*members: Checkpoint, **settings: object) -> Detector:
     return Detector(list(members), device="cpu", precision="float32", **settings)  # type: ignore[arg-type]
 
 
 class Counting:
-    """Runs requests as usual, and notes the rows and the urgency of each."""
+    """Runs requests as usual, and notes each."""
 
     def __init__(self) -> None:
-        self.asked: list[tuple[int, Priority]] = []
+        self.asked: list[ForwardRequest] = []
 
     def __call__(self, request: ForwardRequest) -> Outputs:
-        self.asked.append((request.rows, request.priority))
+        self.asked.append(request)
         return run_directly(request)
 
     @property
     def images(self) -> int:
         """How often a trunk ran over a whole image."""
-        return self.asked.count((1, URGENT))
+        return sum(isinstance(request.engine._network, ImageNetwork) for request in self.asked)
+
+    @property
+    def cost(self) -> int:
+        """How many regions of shared maps take as long as everything that was asked for."""
+        return sum(request.rows * request.cost for request in self.asked)
 
 
 def assert_same(one: Proposals, other: Proposals) -> None:
     assert np.array_equal(one.boxes, other.boxes)
-    assert np.array_equal(one.objectness, other.objectness)
+    assert np.array_equal(one.objectness, other.objectness, equal_nan=True)
     assert len(one)
 
 
@@ -190,7 +203,7 @@ def test_how_often_the_trunk_runs_over_an_image(
     proposals = detector.propose(view, executor=executor)
     detector.score(view, proposals, executor=executor)
     assert executor.images == images
-    assert executor.asked[-1] == (regions, NORMAL), "three regions and the whole, mirrored as well or not"
+    assert executor.asked[-1].rows == regions, "three regions and the whole, mirrored as well or not"
     assert len(executor.asked) == images + 1
     before = len(executor.asked)
     assert_same(detector.propose(view, executor=executor), proposals)
@@ -277,4 +290,125 @@ def test_the_papers_profile_warps_each_region(
     assert executor.asked == []
     proposals = detector.propose(view, Profile.FAST)
     regions = detector.score(view, proposals, Profile.PAPER, executor=executor)
-    assert [rows for rows, _ in executor.asked] == [len(regions)]
+    assert [request.rows for request in executor.asked] == [len(regions)]
+
+
+@pytest.mark.parametrize(
+    ("image", "priorities"),
+    [
+        pytest.param(ImageScales(HEAD_SCALES), [Priority.NORMAL] * 2, id="an image at its own size"),
+        pytest.param(Square(64), [Priority.URGENT], id="a square crop of it"),
+    ],
+)
+def test_only_a_quick_look_goes_before_others(
+    warped: Checkpoint, pixels: np.ndarray, image: ImageScales | Square, priorities: list[Priority]
+) -> None:
+    """The trunk over a whole image is most of the image's work, and takes its turn."""
+    detector, executor = detector_of(reading(warped, image), profile="fast", max_proposals=3), Counting()
+    detector.propose(pixels, executor=executor)
+    assert [request.priority for request in executor.asked] == priorities
+
+
+@pytest.mark.parametrize(
+    ("scales", "profile", "scoring"),
+    [
+        pytest.param(None, Profile.FAST, Scoring(), id="warped: crops, and MultiBox's own look"),
+        pytest.param(None, Profile.FAST, Scoring(flip=True), id="warped, and mirrored"),
+        pytest.param(None, Profile.PAPER, Scoring(context_power=0.5), id="warped, and the whole image"),
+        pytest.param(HEAD_SCALES, Profile.FAST, Scoring(), id="shared: the image for both, and regions"),
+        pytest.param(OTHER_SCALES, Profile.FAST, Scoring(), id="shared at other scales: it for each"),
+        pytest.param(HEAD_SCALES, Profile.FAST, Scoring(flip=True), id="shared, and mirrored"),
+        pytest.param(
+            OTHER_SCALES, Profile.FAST, Scoring(flip=True), id="at other scales, mirrored: not for MultiBox"
+        ),
+        pytest.param(
+            HEAD_SCALES,
+            Profile.FAST,
+            Scoring(context_power=0.5),
+            id="shared, and the whole image",
+        ),
+        pytest.param(
+            HEAD_SCALES,
+            Profile.THOROUGH,
+            Scoring(),
+            id="thorough: a third scale",
+        ),
+        pytest.param(
+            HEAD_SCALES, Profile.THOROUGH, Scoring(flip=True), id="thorough, and all of it mirrored"
+        ),
+        pytest.param(None, Profile.THOROUGH, Scoring(), id="thorough, warped"),
+    ],
+)
+def test_what_an_image_costs_is_what_is_asked_for_it(
+    warped: Checkpoint, scales: tuple[int, ...] | None, profile: Profile, scoring: Scoring
+) -> None:
+    """Of an image of 3:4."""
+    image = np.random.default_rng(4).integers(0, 256, (90, 120, 3), np.uint8)
+    checkpoint = warped if scales is None else sharing(warped, scales)
+    detector = detector_of(checkpoint, scoring=scoring, max_proposals=3)
+    executor, view = Counting(), detector.view(image, profile)
+    detector.prepare(view, profile, executor=executor)
+    proposals = detector.propose(view, profile, executor=executor)
+    detector.score(view, proposals, profile, executor=executor)
+    assert executor.cost == detector.cost(profile, len(proposals.boxes))
+    assert {
+        request.cost for request in executor.asked if not isinstance(request.engine._network, ImageNetwork)
+    } == {CROP_COST if scales is None else 1}
+
+
+def test_an_image_costs_by_its_pixels(warped: Checkpoint) -> None:
+    """What a crop does for each crop's worth of them."""
+    detector, executor = detector_of(sharing(warped, (224,)), max_proposals=3), Counting()
+    for side in (224, 448):  # with the padding 288 by 288, and 288 by 512
+        detector.prepare(detector.view(np.zeros((224, side, 3), np.uint8)), "search", executor=executor)
+    assert [request.cost for request in executor.asked] == [
+        round(CROP_COST * 288 * width / 224**2) for width in (288, 512)
+    ]
+
+
+FINER = (*HEAD_SCALES, 256)
+
+
+def test_thorough_looks_at_a_third_scale(warped: Checkpoint, pixels: np.ndarray) -> None:
+    """There too the trunk runs once for MultiBox and the regions together."""
+    detector, executor = detector_of(sharing(warped, HEAD_SCALES), max_proposals=3), Counting()
+    view = detector.view(pixels, Profile.THOROUGH)
+    detector.prepare(view, Profile.THOROUGH, executor=executor)
+    proposals = detector.propose(view, Profile.THOROUGH, executor=executor)
+    detector.score(view, proposals, Profile.THOROUGH, executor=executor)
+    assert executor.images == len(FINER)
+    heights = [request.make_crops(0, 1).shape[2] for request in executor.asked[:-1]]
+    assert heights == [scale + 2 * 32 for scale in FINER]
+    assert executor.asked[-1].rows == 3
+
+
+def test_thorough_proposes_and_predicts_from_all_three_scales(warped: Checkpoint, pixels: np.ndarray) -> None:
+    """As weights do that were trained for them all."""
+    detector = detector_of(sharing(warped, HEAD_SCALES))
+    three = detector_of(sharing(reading(warped, ImageScales(FINER)), FINER))
+    found = detector.propose(pixels, Profile.THOROUGH, 500)
+    assert_same(found, three.propose(pixels, Profile.BALANCED, 500))
+    usual = detector.propose(pixels, Profile.BALANCED, 500)
+    assert not np.array_equal(usual.boxes, found.boxes)
+    [prediction] = detector.predict(pixels, BOXES, profile=Profile.THOROUGH)
+    [expected] = three.predict(pixels, BOXES)
+    assert torch.equal(prediction.probabilities, expected.probabilities)
+
+
+@pytest.mark.parametrize(
+    ("scales", "profile", "height"),
+    [
+        pytest.param(HEAD_SCALES, None, 144, id="as the weights say"),
+        pytest.param(HEAD_SCALES, Profile.PAPER, 144, id="warped: likewise"),
+        pytest.param(HEAD_SCALES, Profile.THOROUGH, 256, id="thorough: as its largest scale"),
+        pytest.param((64,), Profile.THOROUGH, 144, id="thorough, though none is larger than the view"),
+        pytest.param(None, Profile.THOROUGH, 144, id="thorough, where regions share nothing"),
+    ],
+)
+def test_a_view_is_as_large_as_its_profile_looks(
+    warped: Checkpoint, scales: tuple[int, ...] | None, profile: Profile | None, height: int
+) -> None:
+    checkpoint = warped if scales is None else sharing(warped, scales)
+    view = detector_of(checkpoint).view(np.zeros((300, 400, 3), np.uint8), profile)
+    assert view.pixels.shape[0] == height
+    assert (view.height, view.width) == (300, 400)

@@ -7,8 +7,6 @@ from detector.errors import ParameterError
 from detector.inference.postprocess import (
     RegionScores,
     class_scores,
-    merge_refined,
-    regions_to_refine,
     select,
     vote,
 )
@@ -144,35 +142,6 @@ def test_context_lowers_what_the_picture_does_not_show() -> None:
     regions = _regions([A, FAR], [(0.5, 0), (0, 0.6)], image=np.array([1, 0], np.float32))
     scores = class_scores(regions, Scoring(context_power=1, context_floor=0.5))
     assert np.allclose(scores, [(0.5, 0), (0, 0.3)])
-
-
-# Boxes, scores of two classes, how many are wanted, the regions in order.
-SECOND_LOOKS = [
-    ("what suppression keeps", [A, NEAR_A, FAR], [(0.9, 0), (0.8, 0), (0.7, 0)], 9, [0, 2]),
-    ("the best of them", [FAR, A, NEAR_A], [(0.2, 0), (0.9, 0), (0.8, 0)], 1, [1]),
-    ("best of another class", [A, NEAR_A, FAR], [(0.9, 0), (0.5, 0.8), (0.7, 0)], 9, [0, 1, 2]),
-    ("once, whatever its classes", [A, FAR], [(0.9, 0.8), (0.7, 0)], 2, [0, 1]),
-]
-
-
-@pytest.mark.parametrize(
-    ("boxes", "scores", "most", "expected"), [s[1:] for s in SECOND_LOOKS], ids=[s[0] for s in SECOND_LOOKS]
-)
-def test_regions_to_refine(boxes: list, scores: list, most: int, expected: list) -> None:
-    got = regions_to_refine(_regions(boxes, scores), Scoring(refine=1, refine_regions=most))
-    assert got[: len(expected)].tolist() == expected
-    assert len(got) == min(most, len(expected))
-
-
-def test_a_second_look_gives_its_boxes_and_half_the_word() -> None:
-    first = _regions([A, NEAR_A], [(0.4, 0.2), (0.6, 0)], predicted_iou=np.array([0.5, 0.9], np.float32))
-    second = _regions([FAR], [(0.8, 0)], predicted_iou=np.array([0.7], np.float32))
-    both = merge_refined(first, second, np.array([0]))
-    assert both.boxes.tolist() == as_boxes([FAR, NEAR_A]).tolist()
-    assert np.allclose(both.probabilities, [(0.6, 0.1), (0.6, 0)])
-    assert both.predicted_iou is not None
-    assert np.allclose(both.predicted_iou, [0.6, 0.9])
-    assert np.allclose(first.probabilities[0], (0.4, 0.2)), "the first look stays as it was"
 
 
 def test_rows_keep_everything_together() -> None:

@@ -12,7 +12,8 @@ from torch import nn
 from detector.errors import CheckpointError, ParameterError
 from detector.inference.detector import Detector
 from detector.inference.engine import Outputs
-from detector.inference.executor import ForwardRequest, Priority, run_directly
+from detector.inference.executor import ForwardRequest, run_directly
+from detector.inference.image_maps import ImageNetwork
 from detector.inference.scoring import Scoring
 from detector.inference.shared_maps import SharedMaps
 from detector.models.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
@@ -38,18 +39,18 @@ def checkpoint(multibox_path: Path) -> Checkpoint:
 def test_the_trunk_runs_once_a_scale_and_is_kept(checkpoint: Checkpoint, pixels: np.ndarray) -> None:
     """A second look at other boxes, and the whole image, cost no more of it."""
     detector = Detector(checkpoint, device="cpu", scoring=Scoring(context_power=0.5))
-    asked: list[tuple[int, Priority]] = []
+    asked: list[tuple[int, bool]] = []
 
     def executor(request: ForwardRequest) -> Outputs:
-        asked.append((request.rows, request.priority))
+        asked.append((request.rows, isinstance(request.engine._network, ImageNetwork)))
         return run_directly(request)
 
     view = detector.view(pixels)
     [prediction] = detector.predict(view, BOXES, whole=True, executor=executor)
     assert prediction.probabilities.shape == (4, 201)
-    assert asked == [(1, Priority.URGENT), (1, Priority.URGENT), (4, Priority.NORMAL)]
+    assert asked == [(1, True), (1, True), (4, False)]
     detector.predict(view, BOXES[:2], executor=executor)
-    assert asked[3:] == [(2, Priority.NORMAL)]
+    assert asked[3:] == [(2, False)]
 
 
 def test_detections_lie_in_the_picture(checkpoint: Checkpoint, pixels: np.ndarray) -> None:

@@ -11,7 +11,13 @@ from torch import nn
 from detector.errors import ParameterError
 from detector.inference.image_scales import scale_image
 from detector.inference.region_crops import Preprocessing
-from detector.inference.shared_maps import SharedMaps, align, nearest_scale, stages_through
+from detector.inference.shared_maps import (
+    SharedMaps,
+    align,
+    nearest_scale,
+    stages_through,
+    with_finer_scale,
+)
 from detector.structures.boxes import as_boxes, flip
 
 PREPROCESSING = Preprocessing((104.0, 117.0, 123.0), (1.0, 1.0, 1.0))
@@ -110,3 +116,17 @@ def test_a_stage_that_is_none() -> None:
     assert stages_through(["conv1", "inception_4e", "pool4"], "inception_4e") == 2
     with pytest.raises(ParameterError, match="no stage 'inception_9z', only conv1"):
         stages_through(["conv1"], "inception_9z")
+
+
+@pytest.mark.parametrize(
+    ("scales", "expected"),
+    [
+        pytest.param((227, 454), (227, 454, 908), id="twice the last"),
+        pytest.param((64,), (64, 128), id="of one"),
+        pytest.param((64, 1500), (64, 1500, 2048), id="no more than there may be"),
+        pytest.param((64, 2048), (64, 2048), id="the last is the largest there may be"),
+    ],
+)
+def test_a_finer_scale(scales: tuple[int, ...], expected: tuple[int, ...]) -> None:
+    settings = SharedMaps(scales, long_side=2.0, padding=16, size=7)
+    assert with_finer_scale(settings) == replace(settings, scales=expected)

@@ -10,6 +10,7 @@ import pytest
 import torch
 import torchvision
 from safetensors.torch import load_file, save_file
+from torch import nn
 
 from detector.errors import CheckpointError
 from detector.inference.scoring import Scoring
@@ -588,3 +589,70 @@ def test_foreign_torchvision_files_are_named(tmp_path: Path, content: bytes | No
 
 def _metadata() -> Metadata:
     return Metadata("test", "googlenet", PREPROCESSING, ilsvrc_cls())
+
+
+def _with_whole(checkpoint: Checkpoint) -> Checkpoint:
+    """The same with a second classifier, of whole images."""
+    torch.manual_seed(5)
+    checkpoint.backbone.whole = nn.Linear(1024, 1000)
+    return checkpoint
+
+
+def test_a_classifier_of_whole_images_is_kept(checkpoint_path: Path, tmp_path: Path) -> None:
+    """And changes nothing else."""
+    first = _with_whole(load_checkpoint(checkpoint_path))
+    path = tmp_path / "whole.safetensors"
+    save_checkpoint(path, first, torch.float32)
+    second, plain = load_checkpoint(path), load_checkpoint(checkpoint_path)
+    assert verify_checkpoint(path) == plain.metadata
+    tensors = load_file(path)
+    assert {name for name in tensors if "whole" in name} == {"backbone.whole.weight", "backbone.whole.bias"}
+    assert first.backbone.whole is not None
+    assert second.backbone.whole is not None
+    assert torch.equal(second.backbone.whole.weight, first.backbone.whole.weight)
+    assert plain.backbone.whole is None
+    maps = torch.randn(2, 1024, 7, 7)
+    with torch.no_grad():
+        assert torch.equal(second.backbone.classify_whole(maps), first.backbone.whole(maps.mean(dim=(2, 3))))
+        assert torch.equal(plain.backbone.classify_whole(maps), plain.backbone.pool(maps))
+        for ours, theirs in zip(second.network.heads(maps), plain.network.heads(maps), strict=True):
+            assert torch.equal(ours, theirs)
+
+
+@pytest.mark.parametrize(
+    ("damage", "says"),
+    [
+        pytest.param(_with(classification=None), "names no classes of them", id="no classes of whole images"),
+        pytest.param(
+            _rewritten(lambda h, t: t.pop("backbone.whole.bias")),
+            "lacks tensors backbone.whole.bias",
+            id="half",
+        ),
+        pytest.param(
+            _rewritten(lambda h, t: t.update({"backbone.whole.bias": torch.zeros(7)})),
+            "does not fit",
+            id="of other classes than the file names",
+        ),
+        pytest.param(
+            _rewritten(lambda h, t: t.update({"backbone.whole.scale": torch.zeros(7)})),
+            "unknown tensors backbone.whole.scale",
+            id="a tensor too many",
+        ),
+        pytest.param(_filled("backbone.whole.weight", float("nan")), "not finite", id="no numbers"),
+    ],
+)
+def test_classifiers_of_whole_images_that_cannot_be_used(
+    checkpoint_path: Path, tmp_path: Path, damage: Callable[[Path], None], says: str
+) -> None:
+    path = tmp_path / "whole.safetensors"
+    save_checkpoint(path, _with_whole(load_checkpoint(checkpoint_path)))
+    damage(path)
+    with pytest.raises(CheckpointError, match=says):
+        load_checkpoint(path)
+
+
+def test_what_only_classifies_has_one_classifier(classifier_checkpoint: Checkpoint, tmp_path: Path) -> None:
+    path = tmp_path / "whole.safetensors"
+    save_checkpoint(path, _with_whole(classifier_checkpoint))
+    with pytest.raises(CheckpointError, match=r"unknown tensors whole\.bias, whole\.weight"):
+        load_checkpoint(path)

@@ -168,3 +168,13 @@ def test_a_classifier_of_other_classes_is_refused(untrained: Checkpoint) -> None
     other = replace(untrained, metadata=replace(untrained.metadata, classification=voc()))
     with pytest.raises(CheckpointError, match="1000 ILSVRC classes"):
         transfer(other, voc())
+
+
+def test_a_classifier_of_whole_images_alone_is_not_carried_over(untrained: Checkpoint) -> None:
+    """It reads the maps that training moves on."""
+    start = from_classifier(untrained, own_sub_classes=True)
+    start.backbone.whole = torch.nn.Linear(1024, 1000)
+    changed = transfer(start, voc())
+    assert changed.backbone.whole is None
+    assert not any("whole" in name for name in changed.network.state_dict())
+    assert start.backbone.whole is not None, "what it came from is as it was"

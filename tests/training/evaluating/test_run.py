@@ -4,6 +4,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -67,17 +68,14 @@ class FakeDetector:
         self.scored: list[int] = []
         self.scoring = scoring
 
-    def view(self, image: np.ndarray) -> ImageView:
+    def view(self, image: np.ndarray, profile: Profile | None = None) -> ImageView:
         return ImageView(image, PREPROCESSING)
 
     def prepare(self, view: ImageView, profile: Profile | None = None) -> None:
         """Nothing is shared."""
 
-    def warps(self, profile: Profile) -> bool:
-        return True
-
-    def scoring_of(self, profile: Profile) -> Scoring:
-        return self.scoring
+    def steps(self, profile: Profile) -> SimpleNamespace:
+        return SimpleNamespace(preprocessing=PREPROCESSING, warps=True)
 
     def propose(self, image: ImageView, profile: Profile, max_proposals: int | None) -> Proposals:
         boxes = {Profile.FAST: [B], Profile.BALANCED: [A, B]}[profile]
@@ -96,9 +94,6 @@ class FakeDetector:
         sure = torch.from_numpy((boxes == A).all(axis=1))
         probabilities = torch.stack([sure, ~sure, torch.zeros_like(sure)], dim=1).float()
         return [RegionPrediction(probabilities, None, None)]
-
-    def refine(self, image: ImageView, regions: RegionScores, profile: Profile) -> RegionScores:
-        return regions
 
     def select(self, regions: RegionScores, *, score_threshold: float, max_detections: int) -> Detections:
         return select(
@@ -127,6 +122,33 @@ def test_each_profile_gets_its_own_regions_and_shared_ones_are_scored_once(recor
     assert [evaluate([record], run.detections, 2, ILSVRC).mean_ap for run in runs] == [0, 1]
 
 
+@pytest.mark.parametrize(
+    "differ",
+    [
+        pytest.param(
+            {"preprocessing": replace(PREPROCESSING, short_side=40)}, id="one looks at larger images"
+        ),
+        pytest.param({"warps": False}, id="one does not warp"),
+    ],
+)
+def test_profiles_that_look_otherwise_are_scored_apart(
+    record: AnnotatedImage, differ: dict[str, object]
+) -> None:
+    """Each group of runs has its own regions; runs come back in their order."""
+
+    class Looking(FakeDetector):
+        def steps(self, profile: Profile) -> SimpleNamespace:
+            usual = {"preprocessing": PREPROCESSING, "warps": True}
+            return SimpleNamespace(**usual | (differ if profile is Profile.FAST else {}))
+
+    detector = Looking()
+    profiles = [Profile.BALANCED, Profile.FAST, Profile.BALANCED]
+    runs = run_candidates([Candidate(detector)], profiles, [record])  # type: ignore[arg-type]
+    assert detector.scored == [2, 1]
+    assert [run.profile for run in runs] == profiles
+    assert [sorted(run.detections["p"].labels.tolist()) for run in runs] == [[0, 1], [1], [0, 1]]
+
+
 def test_a_budget_of_regions(record: AnnotatedImage) -> None:
     candidates = [Candidate(FakeDetector())]  # type: ignore[arg-type]
     (run,) = run_candidates(candidates, [Profile.BALANCED], [record], max_proposals=1)
@@ -145,7 +167,7 @@ def detectors(checkpoint_path: Path) -> dict[str, Detector]:
     scorings = {
         "own": Scoring(),
         "unmoved": Scoring(box_regression=False),
-        "all": Scoring(context_power=0.5, flip=True, refine=1, vote_iou=0.5),
+        "all": Scoring(context_power=0.5, flip=True, vote_iou=0.5),
     }
     return {name: Detector(checkpoint, scoring=scoring, device="cpu") for name, scoring in scorings.items()}
 
@@ -216,7 +238,6 @@ def sizes(
         pytest.param(Scoring(), id="plain"),
         pytest.param(Scoring(flip=True, fit_power=0.5), id="mirrored too, weighed by the mean fit"),
         pytest.param(Scoring(context_power=0.5, vote_iou=0.5), id="each size by its own word on the whole"),
-        pytest.param(Scoring(refine=1), id="each size looks again where it moved boxes to"),
         pytest.param(Scoring(box_regression=False), id="boxes stay"),
     ],
 )

@@ -1,9 +1,33 @@
-"""Maps of several data sets as one."""
+"""Regions and their maps: how they are made, and those of several data sets as one."""
 
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
 import pytest
 import torch
+from torch import nn
+from torch.nn.modules.module import register_module_forward_hook
 
-from training.rcnn.feature_cache import FeatureCache, Rows, joined
+from detector.datasets.annotated_image import AnnotatedImage
+from detector.errors import ImageError
+from detector.inference.image_maps import ImageTrunk
+from detector.inference.region_crops import ImageView
+from detector.inference.shared_maps import SharedMaps
+from detector.io.decoding import load
+from detector.models.checkpoint import Checkpoint, load_checkpoint
+from tests.training.runs import CLASSES, SMALL, small_set
+from training.rcnn import proposal_cache
+from training.rcnn.feature_cache import FeatureCache, Rows, _sample, build_feature_cache, joined
+from training.rcnn.proposal_cache import ProposalCache
+from training.rcnn.region_maps import RegionMaps
+from training.trainer.excluded_images import BrokenImages
+
+FROZEN = 16
+"""Stages up to pool4."""
+
+BACKGROUND = len(CLASSES)
 
 
 def _cache(rows: int, images: list[int], first: int) -> FeatureCache:
@@ -47,3 +71,193 @@ def test_joined_caches_stand_one_after_the_other() -> None:
     assert both.teacher[everything][:, 0].tolist() == [0, 1, 2, 3, 4]
     assert torch.allclose(both.overlaps, everything / 100)
     assert (len(both.deltas), len(both.certain)) == (5, 5)
+
+
+SHARED = SharedMaps((64, 128))
+MAPS_OF_ONE = 832 * (8 * 9 + 12 * 14) * 2
+"""Bytes of the maps of a picture of 100 x 80 at both scales."""
+
+
+@pytest.fixture(scope="module")
+def init(multibox_path: Path) -> Checkpoint:
+    """MultiBox reads the maps that regions are cut out of."""
+    loaded = load_checkpoint(multibox_path)
+    preprocessing = replace(loaded.metadata.preprocessing, short_side=128)
+    return replace(loaded, metadata=replace(loaded.metadata, shared_maps=SHARED, preprocessing=preprocessing))
+
+
+@pytest.fixture(scope="module")
+def records(data: Path) -> list[AnnotatedImage]:
+    return small_set(data).records[:2]
+
+
+class Passes:
+    """Counts how often a trunk runs over an image, in all copies of it."""
+
+    count = 0
+
+    def __call__(self, module: nn.Module, *_: object) -> None:
+        self.count += isinstance(module, ImageTrunk)
+
+
+@pytest.fixture
+def passes() -> Iterator[Passes]:
+    counting = Passes()
+    hook = register_module_forward_hook(counting)
+    yield counting
+    hook.remove()
+
+
+def proposals_of(folder: Path, init: Checkpoint) -> ProposalCache:
+    return ProposalCache(folder, init, init.metadata.preprocessing, shared=SHARED, device="cpu")
+
+
+def built(
+    folder: Path, init: Checkpoint, records: list[AnnotatedImage], proposals: ProposalCache
+) -> FeatureCache:
+    return build_feature_cache(
+        folder,
+        init,
+        FROZEN,
+        records,
+        proposals,
+        SMALL.sampling,
+        preprocessing=init.metadata.preprocessing,
+        shared=SHARED,
+        background_label=BACKGROUND,
+        device="cpu",
+        broken=BrokenImages(folder / "broken.txt", limit=0),
+    )
+
+
+def assert_same(one: FeatureCache, other: FeatureCache) -> None:
+    """Bit by bit."""
+    rows = torch.arange(len(one.labels))
+    assert torch.equal(one.maps[rows], other.maps[rows])
+    assert torch.equal(one.teacher[rows], other.teacher[rows])
+    assert torch.equal(one.deltas.nan_to_num(9), other.deltas.nan_to_num(9))
+    for part in ("labels", "overlaps", "certain", "images"):
+        assert torch.equal(getattr(one, part), getattr(other, part)), part
+
+
+@pytest.fixture(scope="module")
+def kept(
+    init: Checkpoint, records: list[AnnotatedImage], tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Path, FeatureCache]:
+    """A folder of proposals, and the rows that were cut out of the maps that came with them."""
+    folder = tmp_path_factory.mktemp("kept")
+    proposals = proposals_of(folder / "proposals", init)
+    proposals.prepare(records)
+    return folder / "proposals", built(folder / "maps", init, records, proposals)
+
+
+@pytest.mark.parametrize(
+    ("room", "images"),
+    [
+        pytest.param(1 << 30, 2, id="room for all: once for proposals and regions together"),
+        pytest.param(MAPS_OF_ONE, 3, id="room for one: the other is made again"),
+        pytest.param(MAPS_OF_ONE - 1, 4, id="room for none"),
+        pytest.param(0, 4, id="nothing is kept"),
+    ],
+)
+def test_how_often_the_trunk_runs_over_an_image(
+    init: Checkpoint,
+    records: list[AnnotatedImage],
+    kept: tuple[Path, FeatureCache],
+    passes: Passes,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    room: int,
+    images: int,
+) -> None:
+    """At each of two scales; whatever is kept, the rows are the same."""
+    monkeypatch.setattr(proposal_cache, "_KEPT_BYTES", room)
+    proposals = proposals_of(tmp_path / "proposals", init)
+    proposals.prepare(records)
+    assert passes.count == 2 * len(records)
+    cache = built(tmp_path / "maps", init, records, proposals)
+    assert passes.count == 2 * images
+    assert_same(cache, kept[1])
+
+
+def test_rows_made_again_are_the_same(
+    init: Checkpoint,
+    records: list[AnnotatedImage],
+    kept: tuple[Path, FeatureCache],
+    passes: Passes,
+    tmp_path: Path,
+) -> None:
+    """The proposals are there still, the maps are not."""
+    again = built(tmp_path, init, records, proposals_of(kept[0], init))
+    assert passes.count == 2 * len(records)
+    assert_same(again, kept[1])
+
+
+def test_maps_that_were_kept_are_handed_out_once(
+    init: Checkpoint, records: list[AnnotatedImage], passes: Passes, tmp_path: Path
+) -> None:
+    """They would fill the memory; made again they are the same."""
+    proposals = proposals_of(tmp_path, init)
+    proposals.prepare(records[:1])
+    first, again = (proposals.maps_of(records[0]) for _ in range(2))
+    assert passes.count == 4
+    assert [part.outputs.keys() for part in first] == [{"maps"}] * 2
+    assert sum(part.outputs["maps"].nbytes for part in first) == MAPS_OF_ONE
+    for one, other in zip(first, again, strict=True):
+        assert torch.allclose(
+            one.outputs["maps"].float(), other.outputs["maps"].float(), rtol=0.01, atol=1e-3
+        )
+        assert np.array_equal(one.factors, other.factors)
+
+
+def test_a_picture_that_is_gone_has_no_maps(
+    init: Checkpoint, records: list[AnnotatedImage], tmp_path: Path
+) -> None:
+    gone = replace(records[0], path=tmp_path / "gone.jpg")
+    with pytest.raises(ImageError, match=r"gone\.jpg"):
+        proposals_of(tmp_path / "proposals", init).maps_of(gone)
+
+
+def test_regions_that_share_maps_are_not_mirrored(
+    init: Checkpoint, records: list[AnnotatedImage], kept: tuple[Path, FeatureCache], tmp_path: Path
+) -> None:
+    """Half of those that are warped are; they are the same regions."""
+    broken = BrokenImages(tmp_path / "broken.txt", limit=0)
+    proposals = proposals_of(kept[0], init)
+    plain, turned = (
+        _sample(records, proposals, SMALL.sampling, BACKGROUND, broken, mirrors=mirrors)[0]
+        for mirrors in (False, True)
+    )
+    assert not any(regions.mirrored.any() for regions in plain)
+    assert any(regions.mirrored.any() for regions in turned)
+    for ours, theirs in zip(plain, turned, strict=True):
+        assert np.array_equal(ours.labels, theirs.labels)
+        assert np.array_equal(ours.boxes[~ours.whole], theirs.boxes[~ours.whole])
+    frozen = init.backbone.features[:FROZEN]
+    maps_of = RegionMaps(
+        frozen, init.metadata.preprocessing, SHARED, torch.device("cpu"), lambda stages, x: stages(x)
+    )
+    cache = kept[1]
+    for index, (record, regions) in enumerate(zip(records, plain, strict=True)):
+        image = ImageView(load(record.path), init.metadata.preprocessing)
+        with torch.no_grad():
+            wanted = maps_of(image.pixels, regions.boxes * image.factors, regions.whole, regions.mirrored)
+        found = cache.maps[torch.nonzero(cache.images == index)[:, 0]].float()
+        assert (found - wanted).abs().max() < 0.02 * wanted.abs().max()
+
+
+def test_only_rows_that_are_not_background_have_a_teacher(
+    init: Checkpoint, kept: tuple[Path, FeatureCache]
+) -> None:
+    """Of the others nobody asks what the network said before training."""
+    cache = kept[1]
+    rows = torch.arange(len(cache.labels))
+    background = cache.labels == BACKGROUND
+    teacher = cache.teacher[rows].float()
+    assert background.any()
+    assert not background.all()
+    assert not teacher[background].any()
+    maps = cache.maps[rows][~background].float()
+    with torch.no_grad():
+        wanted = init.backbone.pool(init.backbone.features[FROZEN:](maps))
+    assert (teacher[~background] - wanted).abs().max() < 0.02 * wanted.abs().max()
