@@ -15,6 +15,7 @@ from tqdm import tqdm
 from tyro.conf import OmitArgPrefixes, UseAppendAction, arg
 
 from detector.cli.command_line import run_script
+from detector.datasets.formats.text_files import read_text
 from detector.errors import DatasetError
 from detector.io.atomic_write import check_writable
 from detector.io.image_paths import images_below
@@ -37,7 +38,7 @@ def main(
     teacher: Annotated[Path, arg(help="Checkpoint that knows the classes.")] = SHIPPED,
     without: Annotated[
         Path | None,
-        arg(help="Text file of names, without suffix, of pictures to leave out: those to measure on."),
+        arg(help="Text file, a name without suffix a line, of pictures to leave out: those to measure on."),
     ] = None,
     device: Annotated[str, arg(help="auto, cpu, cuda or cuda:N.")] = "auto",
     settings: Annotated[DistillationSettings, OmitArgPrefixes] = DistillationSettings(),  # noqa: B008 (frozen)
@@ -47,7 +48,7 @@ def main(
         check_apart([output / RESULT], [weights, teacher])
         check_folder_apart(output, list(pictures))
         check_writable(output / RESULT)
-        left_out = set(without.read_text().split()) if without is not None else set()
+        left_out = set(read_text(without).splitlines()) if without is not None else set()
         images = [path for folder in pictures for path in images_below(folder) if path.stem not in left_out]
         if not images:
             raise DatasetError(f"no pictures in {', '.join(map(str, pictures))}")

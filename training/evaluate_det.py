@@ -30,7 +30,7 @@ from detector.evaluation.class_match import ClassMatch, match_classes
 from detector.io.atomic_write import check_writable, write_whole
 from detector.io.output_paths import check_apart, check_not_overwriting
 from detector.models.checkpoint import add_metrics, read_metadata
-from detector.options import Profile
+from detector.options import MIN_TILE, Profile
 from detector.pretrained import SHIPPED
 from detector.structures.detections import Detections
 from training.evaluating.configurations import System, make_systems
@@ -63,6 +63,11 @@ def main(
     ] = None,
     max_proposals: Annotated[
         int | None, at_least(1), arg(help="Regions a picture; if not given, each profile's own number.")
+    ] = None,
+    tile: Annotated[
+        int | None,
+        at_least(MIN_TILE),
+        arg(help="Look at larger pictures also in overlapping squares of so many pixels a side."),
     ] = None,
     blacklist: Annotated[Path | None, arg(help="ILSVRC's official blacklist of the split.")] = None,
     on_problem: Annotated[OnProblem, arg(help="At a broken picture: stop, or report and go on.")] = (
@@ -155,13 +160,14 @@ def main(
             _warm_up(system, system.profiles(profile), measured.records)
             _say_unknown(system, match)
         for system, match in zip(systems, matches, strict=True):
-            cache_of = system.cache_of(cache, max_proposals, device) if cache is not None else None
+            cache_of = system.cache_of(cache, max_proposals, device, tile) if cache is not None else None
             runs = run_candidates(
                 with_costs(system.candidates, load_image(measured.records[0])),
                 system.profiles(profile),
                 measured.records,
                 max_proposals,
                 cache_of,
+                tile,
             )
             judged = []
             for run in runs:

@@ -37,11 +37,12 @@ __all__ = ["MAX_DETECTIONS", "SCORE_THRESHOLD", "Detector", "RegionScores", "sel
 @dataclass(frozen=True)
 class Steps:
     """How a profile looks at an image: ``preprocessing`` says how large its view is, ``proposer`` and
-    ``features`` read it."""
+    ``features`` read it. ``multibox_maps`` are those that MultiBox alone reads, if there are such."""
 
     preprocessing: Preprocessing
     proposer: Proposer
     features: RegionFeatures
+    multibox_maps: ImageMaps | None
 
     @property
     def warps(self) -> bool:
@@ -114,7 +115,6 @@ class Detector:
         if head is not None and (shared is None or head.spec.image != shared.image):
             network = ImageNetwork(networks[proposing].backbone.features, head=head)
             own_maps = ImageMaps(network, head.spec.image, preprocessing)
-        self._multibox_cost = own_maps.cost if own_maps is not None else 0
 
         def proposer(maps: ImageMaps | None, view: Preprocessing) -> Proposer:
             multibox = None
@@ -135,17 +135,20 @@ class Detector:
             maps = own_maps or regions.maps_of_member(proposing)
             larger = max(settings.scales[-1], preprocessing.short_side or 0)
             view = preprocessing if settings is shared else replace(preprocessing, short_side=larger)
-            return Steps(view, proposer(maps, view), regions)
+            return Steps(view, proposer(maps, view), regions, own_maps)
 
         warped = WarpedRegions(networks, preprocessing, batch=batch, compile=compile)
         if shared is None:
-            usual = Steps(preprocessing, proposer(own_maps, preprocessing), warped)
-            thorough = usual
+            usual = Steps(preprocessing, proposer(own_maps, preprocessing), warped, own_maps)
+            thorough = paper = usual
         else:
             usual, thorough = sharing(shared), sharing(with_finer_scale(shared))
+            assert isinstance(usual.features, SharedRegions)
+            maps = own_maps or usual.features.maps_of_member(proposing)
+            paper = replace(usual, features=warped, multibox_maps=maps)
         self._steps = dict.fromkeys(Profile, usual) | {
             Profile.THOROUGH: thorough,
-            Profile.PAPER: replace(usual, features=warped),
+            Profile.PAPER: paper,
         }
         self._proposer = usual.proposer
         self.profile = self._proposer.check_profile(profile)
@@ -319,10 +322,13 @@ class Detector:
     def cost(self, profile: Profile | str | None, regions: int) -> int:
         """Return what an image of 3:4 with so many proposals takes the network, in regions of shared maps
         that take as long."""
-        features, scoring = self.steps(profile).features, self.scoring
+        chosen = self._proposer.check_profile(self.profile if profile is None else profile)
+        steps, scoring = self.steps(chosen), self.scoring
         looks = 2 if scoring.flip else 1
         rows = regions + (scoring.context_power > 0)
-        return looks * (features.image_cost + rows * features.region_cost) + self._multibox_cost
+        proposing = chosen is not Profile.SEARCH and self.has_multibox and steps.multibox_maps is not None
+        alone = steps.multibox_maps.cost if proposing and steps.multibox_maps is not None else 0
+        return looks * (steps.features.image_cost + rows * steps.features.region_cost) + alone
 
     def steps(self, profile: Profile | str | None) -> Steps:
         """Return how a profile looks at images: those that look alike share the view and its maps.

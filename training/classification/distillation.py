@@ -6,6 +6,7 @@ taught on pictures without labels to say what the network before said, reads the
 views of each, S classes of whole images.
 """
 
+import copy
 import hashlib
 import io
 import json
@@ -104,6 +105,8 @@ def distil_classifier(
             f"{teacher.metadata.name} cannot teach {detector.metadata.name}: a detector is needed, and a "
             "network with the same classes of whole pictures"
         )
+    if not images:
+        raise DatasetError("there are no pictures to learn from")
     views = _views(detector, teacher, images, cache, settings, device)
     read = ~np.isnan(views.features[:, 0, 0])
     features, logits = (torch.from_numpy(part[read]).float() for part in views)
@@ -123,7 +126,11 @@ def distil_classifier(
         f"teacher's for {100 * before:.1f} % before, {100 * after:.1f} % after"
     )
     training = {**detector.metadata.training, "whole": {"teacher": teacher.metadata.name, **asdict(settings)}}
-    result = replace(detector, metadata=replace(detector.metadata, training=training))
+    result = replace(
+        detector,
+        network=copy.deepcopy(detector.network),
+        metadata=replace(detector.metadata, training=training),
+    )
     result.backbone.whole = head.eval()
     return result
 
@@ -168,12 +175,12 @@ def _views(
     engine = Engine(InferenceNetwork(trunk, _FeaturesAndLogits(other, classes)))
     preprocessing = replace(detector.metadata.preprocessing, context=0, short_side=VIEW_SIDE)
     cache.mkdir(parents=True, exist_ok=True)
-    key = _key([detector, teacher], settings)
+    key = _key([detector, teacher], settings, next(own.features.parameters()).dtype)
 
     def of_image(number: int) -> Views:
         try:
             view = ImageView(images[number], preprocessing)
-        except DetectorError as error:
+        except (DetectorError, OSError) as error:
             tqdm.write(utf8_text(f"left out {images[number]}: {error}"))
             nothing = np.full((settings.views, 1), np.nan, np.float16)
             return Views(nothing.repeat(CHANNELS, axis=1), nothing.repeat(classes, axis=1))
@@ -191,7 +198,7 @@ def _views(
     ):
         for first in range(0, len(images), _PIECE):
             numbers = range(first, min(first + _PIECE, len(images)))
-            names = json.dumps([str(images[number]) for number in numbers]).encode()
+            names = json.dumps([_identity(images[number]) for number in numbers]).encode()
             path = cache / f"{hashlib.sha256(key + names).hexdigest()[:24]}.npz"
             parts.append(_kept(path) or _made(path, list(pool.map(of_image, numbers))))
             progress.update(len(numbers))
@@ -228,9 +235,20 @@ def _made(path: Path, views: Sequence[Views]) -> Views:
     return joined
 
 
-def _key(checkpoints: Sequence[Checkpoint], settings: DistillationSettings) -> bytes:
+def _identity(path: Path) -> list[object]:
+    """Return what tells a picture from another of its name."""
+    try:
+        status = path.stat()
+    except OSError:
+        return [str(path)]
+    return [str(path), status.st_size, status.st_mtime_ns]
+
+
+def _key(checkpoints: Sequence[Checkpoint], settings: DistillationSettings, precision: torch.dtype) -> bytes:
     """Digest the networks and what the views depend on."""
-    digest = hashlib.sha256(json.dumps([settings.views, settings.seed]).encode())
+    preprocessing = asdict(checkpoints[0].metadata.preprocessing)
+    made = [settings.views, settings.seed, VIEW_SIDE, preprocessing, str(precision)]
+    digest = hashlib.sha256(json.dumps(made).encode())
     for checkpoint in checkpoints:
         for name, value in checkpoint.backbone.state_dict().items():
             digest.update(name.encode() + value.contiguous().numpy().tobytes())

@@ -45,7 +45,9 @@ class System:
         """Return the profiles to run, each once; by default the weights' own."""
         return list(dict.fromkeys(chosen or [self.whole.profile]))
 
-    def cache_of(self, folder: Path, max_proposals: int | None, device: str) -> CacheOf:
+    def cache_of(
+        self, folder: Path, max_proposals: int | None, device: str, tile: int | None = None
+    ) -> CacheOf:
         """Return what says where that which a run finds is kept, below ``folder``."""
         weights = [hashlib.sha256(path.read_bytes()).hexdigest() for path in self.paths]
 
@@ -55,6 +57,7 @@ class System:
                 "members": len(run.detector.members),
                 "profile": run.profile,
                 "max_proposals": max_proposals,
+                "tile": tile,
                 "scoring": asdict(run.detector.scoring),
                 "device": device,
                 "kept": [SCORE_THRESHOLD, MAX_DETECTIONS],

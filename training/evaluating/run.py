@@ -108,8 +108,11 @@ def run_candidates(
     records: Sequence[AnnotatedImage],
     max_proposals: int | None = None,
     cache_of: CacheOf | None = None,
+    tile: int | None = None,
 ) -> list[ProfileRun]:
     """Find objects in every image by every profile, with as many boxes as it is meant to, or so many.
+
+    With ``tile`` larger images are also looked at in overlapping squares of so many pixels a side.
 
     The candidates are the same weights under several scorings, or the first so many of the same members, of
     which the largest candidate has all and proposes for all. Every network sees each distinct region of an
@@ -129,7 +132,7 @@ def run_candidates(
         kept = [cache.get(record.path) if cache is not None else None for cache in caches]
         missing = [run for run, found in zip(runs, kept, strict=True) if found is None]
         try:
-            made = iter(_find(missing, largest, load_image(record), max_proposals) if missing else [])
+            made = iter(_find(missing, largest, load_image(record), max_proposals, tile) if missing else [])
         except ImageError as error:
             tqdm.write(utf8_text(f"left out {record.image_id}: {error}"))
             continue
@@ -173,9 +176,15 @@ def _largest(candidates: Sequence[Candidate]) -> Detector:
 
 
 def _find(
-    runs: Sequence[ProfileRun], largest: Detector, image: NDArray[np.uint8], max_proposals: int | None
+    runs: Sequence[ProfileRun],
+    largest: Detector,
+    image: NDArray[np.uint8],
+    max_proposals: int | None,
+    tile: int | None,
 ) -> list[Found]:
     """Return what each run finds in one image [H,W,3]."""
+    if tile is not None:
+        return [_find_in_tiles(run, largest, image, max_proposals, tile) for run in runs]
     found: dict[int, Found] = {}
     for key in dict.fromkeys(run.outputs_key for run in runs):
         alike = [index for index, run in enumerate(runs) if run.outputs_key == key]

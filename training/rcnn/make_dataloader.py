@@ -73,7 +73,7 @@ class DataLoaderBuilder:
         if cached and self.world.first:
             # At most: maps of this run may be there already.
             require(self.folder, needed - used(self.folder), "maps of the frozen stages", DISK_SPACE_ADVICE)
-        self._prepare_proposals(mixed.records)
+        self._prepare_proposals(mixed.records, keep_maps=cached)
         if cached:
             caches = [self._cache(part.records, part.sampling or recipe.sampling) for part in mixed.parts]
             return CachedDataLoader(
@@ -126,7 +126,7 @@ class DataLoaderBuilder:
         if not records:
             raise ParameterError("no held-out picture has an object to measure by")
         chosen = spread(records, VALIDATION_IMAGES)
-        self._prepare_proposals(chosen)
+        self._prepare_proposals(chosen, keep_maps=True)
         return ValidationRegions(
             self._cache(chosen, _VALIDATION_SAMPLING),
             self.distilled_classes,
@@ -145,10 +145,10 @@ class DataLoaderBuilder:
         regions = sampling.positives + sampling.background + 2
         return images * regions * maps.numel() * 2
 
-    def _prepare_proposals(self, records: Sequence[AnnotatedImage]) -> None:
+    def _prepare_proposals(self, records: Sequence[AnnotatedImage], *, keep_maps: bool) -> None:
         with self.world.first_alone():
             if self.world.first:
-                self.proposals.prepare(records)
+                self.proposals.prepare(records, keep_maps=keep_maps)
 
     def _cache(self, records: Sequence[AnnotatedImage], settings: SamplingSettings) -> FeatureCache:
         """Maps of the images' regions; the first process makes them, the others read them."""

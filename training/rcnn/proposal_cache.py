@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import asdict, replace
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from threading import Lock
 
@@ -95,13 +95,16 @@ class ProposalCache:
         self._keeping = Lock()
         self._damage_reported = False
 
-    def prepare(self, records: Sequence[AnnotatedImage], *, threads: int | None = None) -> None:
-        """Propose for every image that has no file yet.
+    def prepare(
+        self, records: Sequence[AnnotatedImage], *, keep_maps: bool = False, threads: int | None = None
+    ) -> None:
+        """Propose for every image that has no file yet; ``keep_maps`` for :meth:`maps_of`, as far as there is
+        room.
 
         One that can no longer be read is passed over; :meth:`of` raises for it.
         """
         with ThreadPoolExecutor(threads or os.cpu_count(), initializer=run_alone) as pool:
-            done = pool.map(self._prepare, records)
+            done = pool.map(partial(self._prepare, keep_maps), records)
             for _ in tqdm(done, total=len(records), desc="proposals", unit="picture"):
                 pass
 
@@ -114,6 +117,9 @@ class ProposalCache:
 
     def with_digest(self, record: AnnotatedImage) -> tuple[Proposals, bytes]:
         """Return the proposals as :meth:`of` does, and a digest of the image's bytes."""
+        return self._with_digest(record, keep_maps=False)
+
+    def _with_digest(self, record: AnnotatedImage, *, keep_maps: bool) -> tuple[Proposals, bytes]:
         digest = _digest(record.path)
         key = hashlib.sha256(digest + self._method).hexdigest()[:24]
         path = self._folder / key[:2] / f"{key}.npy"
@@ -122,14 +128,14 @@ class ProposalCache:
             if data is None and not self._damage_reported:
                 tqdm.write(f"{path} is damaged, perhaps not alone: proposals are made again")
                 self._damage_reported = True
-            data = self._propose(record, digest)
+            data = self._propose(record, digest if keep_maps else None)
             write_sealed(path, data)
         columns = np.load(io.BytesIO(data), allow_pickle=False)  # R x 6
         return Proposals(columns[:, :4].copy(), columns[:, 4].astype(np.int8), columns[:, 5].copy()), digest
 
-    def _prepare(self, record: AnnotatedImage) -> None:
+    def _prepare(self, keep_maps: bool, record: AnnotatedImage) -> None:
         with suppress(ImageError):
-            self.with_digest(record)
+            self._with_digest(record, keep_maps=keep_maps)
 
     def maps_of(self, record: AnnotatedImage) -> list[MapsAtScale]:
         """Return the ``maps`` [1,K,h,w] at each scale that the regions of one image are cut out of.
@@ -143,10 +149,17 @@ class ProposalCache:
             digest = _digest(record.path)
             with self._keeping:
                 kept = self._kept.pop(digest, None)
+                self._room += _bytes_of(kept) if kept is not None else 0
             if kept is not None:
                 return kept
         view = ImageView(load_image(record), self._preprocessing)
         return _rounded(self._maps.of(view, executor=run_directly))
+
+    def forget_maps(self) -> None:
+        """Let go of maps that nobody will ask for."""
+        with self._keeping:
+            self._room += sum(map(_bytes_of, self._kept.values()))
+            self._kept.clear()
 
     def _keep(self, digest: bytes, view: ImageView) -> None:
         """Keep the maps of an image's view, if there is room."""
@@ -154,16 +167,17 @@ class ProposalCache:
             return
         assert self._maps is not None
         maps = _rounded(self._maps.of(view, executor=run_directly))
-        size = sum(part.outputs["maps"].nbytes for part in maps)
         with self._keeping:
-            if size <= self._room:
-                self._room -= size
+            if digest not in self._kept and _bytes_of(maps) <= self._room:
+                self._room -= _bytes_of(maps)
                 self._kept[digest] = maps
 
-    def _propose(self, record: AnnotatedImage, digest: bytes) -> bytes:
+    def _propose(self, record: AnnotatedImage, digest: bytes | None) -> bytes:
+        """Propose; with a ``digest`` keep the maps under it."""
         view = ImageView(load_image(record), self._preprocessing)
         proposals = self._proposer.propose(view, self._profile, MAX_BOXES)
-        self._keep(digest, view)
+        if digest is not None:
+            self._keep(digest, view)
         columns = np.concatenate(
             [proposals.boxes, proposals.source[:, None], proposals.objectness[:, None]],
             axis=1,
@@ -172,6 +186,10 @@ class ProposalCache:
         buffer = io.BytesIO()
         np.save(buffer, columns)
         return buffer.getvalue()
+
+
+def _bytes_of(scales: Sequence[MapsAtScale]) -> int:
+    return sum(part.outputs["maps"].nbytes for part in scales)
 
 
 def _rounded(scales: Sequence[MapsAtScale]) -> list[MapsAtScale]:
