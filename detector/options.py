@@ -22,7 +22,7 @@ maps, and so does an image for each crop's worth of its pixels (float32, AVX2: b
 class Profile(StrEnum):
     """Which methods propose, how many of their boxes are looked at, and how.
 
-    ``fast``: MultiBox alone. ``balanced``: both, the best boxes. ``thorough``: both, all boxes, and a larger
+    ``fast``: MultiBox alone. ``balanced``: both, the best boxes. ``thorough``: both, more boxes, and a larger
     look at the image, for small objects. ``paper``: both, all boxes, each warped and run through the whole
     network, as in 2014. ``search``: selective search alone, for weights without a MultiBox head.
     """

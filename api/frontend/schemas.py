@@ -49,7 +49,7 @@ class DetectQuery(BaseModel):
         Profile | None,
         Field(
             description="where to look: `fast` is what MultiBox sees at a glance, `balanced` adds selective "
-            "search, `thorough` takes all boxes of both and looks for small things, `paper` warps each as "
+            "search, `thorough` also looks for small things, `paper` takes all boxes and warps each as "
             "in 2014, `search` is selective search alone; left out, what the service is set to"
         ),
     ] = None

@@ -7,7 +7,7 @@ const HINTS = {
   "": "What this service is set to",
   fast: "Only where MultiBox looks at a glance",
   balanced: "Adds the best boxes of selective search: slower, finds more",
-  thorough: "All boxes of both, and a larger look at the picture: slower, finds small things",
+  thorough: "More of both, from a larger look at the picture: slower, finds small things",
 };
 
 const profiles = [...document.querySelectorAll("input[name=profile]")];

@@ -39,7 +39,7 @@ class LoadedModel:
 
 
 _UNLIMITED_REGIONS_ESTIMATE = 800
-"""An estimate of the regions of an image where the profile keeps all there are (``thorough``, ``paper``)."""
+"""An estimate of the regions of an image where the profile keeps all there are (``paper``)."""
 
 _WARM_UP_REGIONS = 35
 """Two whole batches of a CPU and a part of one, or a GPU's one."""

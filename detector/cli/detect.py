@@ -52,7 +52,7 @@ def detect(
         Profile | None,
         arg(
             help="Where to look. fast: what MultiBox sees at a glance; balanced: that and selective search; "
-            "thorough: all boxes of both, and small things; paper: all boxes, each warped, as in 2014; "
+            "thorough: both, for small things too; paper: all boxes of both, each warped, as in 2014; "
             "search: selective search alone [balanced, if the weights allow]."
         ),
     ] = None,

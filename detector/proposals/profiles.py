@@ -28,7 +28,7 @@ _MAX_THREADS = 4  # selective search has as many independent parts; never more t
 BUDGETS: dict[Profile, int | None] = {
     Profile.FAST: 60,
     Profile.BALANCED: 120,
-    Profile.THOROUGH: None,
+    Profile.THOROUGH: 300,
     Profile.PAPER: None,
     Profile.SEARCH: 120,
 }

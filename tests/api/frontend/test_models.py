@@ -68,7 +68,7 @@ def test_weights_with_a_multibox_head(multibox_path: Path) -> None:
     assert {one["name"]: one["max_regions"] for one in told["profiles"]} == {
         "fast": 60,
         "balanced": 120,
-        "thorough": None,
+        "thorough": 300,
         "paper": None,
         "search": 120,
     }
@@ -77,8 +77,8 @@ def test_weights_with_a_multibox_head(multibox_path: Path) -> None:
     assert {one["name"]: one["cost"] for one in told["profiles"]} == {
         "fast": detector.cost(Profile.FAST, 60),
         "balanced": detector.cost(Profile.BALANCED, 120),
-        "thorough": detector.cost(Profile.THOROUGH, 800),  # all there are: about so many
-        "paper": detector.cost(Profile.PAPER, 800),
+        "thorough": detector.cost(Profile.THOROUGH, 300),
+        "paper": detector.cost(Profile.PAPER, 800),  # all there are: about so many
         "search": detector.cost(Profile.SEARCH, 120),
     }
 

@@ -74,7 +74,7 @@ def assert_same(found: Proposals, expected: Proposals) -> None:
     [
         ("fast", {MULTIBOX}, 60),
         ("balanced", {SEARCH, MULTIBOX}, 120),
-        ("thorough", {SEARCH, MULTIBOX}, None),
+        ("thorough", {SEARCH, MULTIBOX}, 300),
         ("paper", {SEARCH, MULTIBOX}, None),
         ("search", {SEARCH}, 120),
     ],
@@ -97,7 +97,7 @@ def test_profiles_are_made_of_the_methods(proposer: Proposer, multibox: MultiBox
     )
     assert_same(proposer.propose(IMAGE, "fast"), seen.first(60))
     assert_same(proposer.propose(IMAGE, "balanced"), fuse(large, seen).first(120))
-    assert_same(proposer.propose(IMAGE, "thorough"), fuse(large, seen))
+    assert_same(proposer.propose(IMAGE, "thorough"), fuse(large, seen).first(300))
     assert_same(proposer.propose(IMAGE, "paper"), fuse(large, seen))
     assert_same(proposer.propose(IMAGE, "search"), usual.first(120))
 
