@@ -147,7 +147,7 @@ def kept(
     """A folder of proposals, and the rows that were cut out of the maps that came with them."""
     folder = tmp_path_factory.mktemp("kept")
     proposals = proposals_of(folder / "proposals", init)
-    proposals.prepare(records)
+    proposals.prepare(records, keep_maps=True)
     return folder / "proposals", built(folder / "maps", init, records, proposals)
 
 
@@ -173,7 +173,7 @@ def test_how_often_the_trunk_runs_over_an_image(
     """At each of two scales; whatever is kept, the rows are the same."""
     monkeypatch.setattr(proposal_cache, "_KEPT_BYTES", room)
     proposals = proposals_of(tmp_path / "proposals", init)
-    proposals.prepare(records)
+    proposals.prepare(records, keep_maps=True)
     assert passes.count == 2 * len(records)
     cache = built(tmp_path / "maps", init, records, proposals)
     assert passes.count == 2 * images
@@ -198,7 +198,7 @@ def test_maps_that_were_kept_are_handed_out_once(
 ) -> None:
     """They would fill the memory; made again they are the same."""
     proposals = proposals_of(tmp_path, init)
-    proposals.prepare(records[:1])
+    proposals.prepare(records[:1], keep_maps=True)
     first, again = (proposals.maps_of(records[0]) for _ in range(2))
     assert passes.count == 4
     assert [part.outputs.keys() for part in first] == [{"maps"}] * 2
