@@ -160,8 +160,8 @@ def test_a_detector_and_a_classifier_of_one_ensemble_share_its_weights(multibox_
     detector, classifier = Detector(placed), Classifier(placed)
     engines = [
         classifier._engine,
-        detector._features._ensemble._engine,  # type: ignore[attr-defined]
-        detector._proposer.multibox._maps._engine,  # type: ignore[union-attr]
+        detector.steps(None).features._ensemble._engine,  # type: ignore[attr-defined]
+        detector.steps(None).proposer.multibox._maps._engine,  # type: ignore[union-attr]
     ]
     for engine in engines:
         run = {value.data_ptr() for value in engine._network.state_dict().values()}
