@@ -151,8 +151,9 @@ class Settings(BaseSettings):
     profile: Profile | None = Field(
         None,
         description="Where to look if a request does not say: fast (what MultiBox sees at a glance), "
-        "balanced (that and selective search), paper (all boxes of both) or search (selective search "
-        "alone). Left out, balanced if the weights have a MultiBox head, else search.",
+        "balanced (that and selective search), thorough (both, for small things too), paper (all boxes of "
+        "both, each warped) or search (selective search alone). Left out, balanced if the weights have a "
+        "MultiBox head, else search.",
     )
     max_proposals: PositiveInt | None = Field(
         None,
