@@ -15,7 +15,6 @@ from tqdm import tqdm
 from tyro.conf import OmitArgPrefixes, UseAppendAction, arg
 
 from detector.cli.command_line import run_script
-from detector.datasets.formats.text_files import read_text
 from detector.errors import DatasetError
 from detector.io.atomic_write import check_writable
 from detector.io.image_paths import images_below
@@ -24,6 +23,7 @@ from detector.models.checkpoint import load_checkpoint, save_checkpoint
 from detector.pretrained import SHIPPED
 from training.classification.distillation import DistillationSettings, distil_classifier
 from training.trainer.command_errors import one_line_errors
+from training.trainer.excluded_images import Exclusion
 from training.trainer.run_folder import check_folder_apart, run_folder
 
 RESULT = "detector.safetensors"
@@ -36,20 +36,21 @@ def main(
     ],
     output: Annotated[Path, arg(help="Folder for the detector and the features.")],
     teacher: Annotated[Path, arg(help="Checkpoint that knows the classes.")] = SHIPPED,
-    without: Annotated[
-        Path | None,
-        arg(help="Text file, a name without suffix a line, of pictures to leave out: those to measure on."),
-    ] = None,
+    exclude: Annotated[
+        Sequence[Path], UseAppendAction, arg(help="List file of pictures to leave out, as in ImageSets.")
+    ] = (),
     device: Annotated[str, arg(help="auto, cpu, cuda or cuda:N.")] = "auto",
     settings: Annotated[DistillationSettings, OmitArgPrefixes] = DistillationSettings(),  # noqa: B008 (frozen)
 ) -> None:
     """Teach the classifier and write OUTPUT/detector.safetensors."""
     with one_line_errors():
-        check_apart([output / RESULT], [weights, teacher])
+        check_apart([output / RESULT], [weights, teacher, *(exclude or [])])
         check_folder_apart(output, list(pictures))
         check_writable(output / RESULT)
-        left_out = set(read_text(without).splitlines()) if without is not None else set()
-        images = [path for folder in pictures for path in images_below(folder) if path.stem not in left_out]
+        excluded = Exclusion(exclude or [])
+        images = [path for folder in pictures for path in images_below(folder) if path.stem not in excluded]
+        for line in excluded.unused():
+            print(line)
         if not images:
             raise DatasetError(f"no pictures in {', '.join(map(str, pictures))}")
         start = load_checkpoint(weights)

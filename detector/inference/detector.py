@@ -326,8 +326,8 @@ class Detector:
         steps, scoring = self.steps(chosen), self.scoring
         looks = 2 if scoring.flip else 1
         rows = regions + (scoring.context_power > 0)
-        proposing = chosen is not Profile.SEARCH and self.has_multibox and steps.multibox_maps is not None
-        alone = steps.multibox_maps.cost if proposing and steps.multibox_maps is not None else 0
+        maps = steps.multibox_maps if chosen is not Profile.SEARCH else None
+        alone = maps.cost if maps is not None else 0
         return looks * (steps.features.image_cost + rows * steps.features.region_cost) + alone
 
     def steps(self, profile: Profile | str | None) -> Steps:

@@ -173,7 +173,6 @@ def build_feature_cache(
         store.put(index, maps, logits)
 
     whole = _fill(store, records, compute, broken)
-    proposals.forget_maps()
 
     def joined_parts(name: str) -> Tensor:
         return torch.from_numpy(np.concatenate([getattr(regions_of[index], name) for index in kept]))

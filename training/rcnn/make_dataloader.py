@@ -76,6 +76,7 @@ class DataLoaderBuilder:
         self._prepare_proposals(mixed.records, keep_maps=cached)
         if cached:
             caches = [self._cache(part.records, part.sampling or recipe.sampling) for part in mixed.parts]
+            self.proposals.forget_maps()
             return CachedDataLoader(
                 joined(caches),
                 self.distilled_classes,
@@ -127,8 +128,10 @@ class DataLoaderBuilder:
             raise ParameterError("no held-out picture has an object to measure by")
         chosen = spread(records, VALIDATION_IMAGES)
         self._prepare_proposals(chosen, keep_maps=True)
+        cache = self._cache(chosen, _VALIDATION_SAMPLING)
+        self.proposals.forget_maps()
         return ValidationRegions(
-            self._cache(chosen, _VALIDATION_SAMPLING),
+            cache,
             self.distilled_classes,
             self.background,
             recipe.loss.uncertain,

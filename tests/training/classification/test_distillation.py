@@ -359,7 +359,7 @@ def test_the_command(
     left_out.write_text("".join(f"{path.stem}\n" for path in pictures[:7]))
     arguments = [
         "distil", "--weights", files["MINE"], "--teacher", files["TEACHER"], "--pictures", pictures[0].parent,
-        "--output", tmp_path / "run", "--without", left_out, "--epochs", 2, "--views", 1, "--device", "cpu",
+        "--output", tmp_path / "run", "--exclude", left_out, "--epochs", 2, "--views", 1, "--device", "cpu",
     ]  # fmt: skip
     result = tmp_path / "run/detector.safetensors"
     written = []

@@ -20,8 +20,11 @@ from detector.models.checkpoint import Checkpoint, load_checkpoint
 from tests.training.runs import CLASSES, SMALL, small_set
 from training.rcnn import proposal_cache
 from training.rcnn.feature_cache import FeatureCache, Rows, _sample, build_feature_cache, joined
+from training.rcnn.make_dataloader import DataLoaderBuilder
+from training.rcnn.mixing import DatasetSpec, mix
 from training.rcnn.proposal_cache import ProposalCache
 from training.rcnn.region_maps import RegionMaps
+from training.trainer.distributed import ProcessGroup
 from training.trainer.excluded_images import BrokenImages
 
 FROZEN = 16
@@ -178,6 +181,31 @@ def test_how_often_the_trunk_runs_over_an_image(
     cache = built(tmp_path / "maps", init, records, proposals)
     assert passes.count == 2 * images
     assert_same(cache, kept[1])
+
+
+def test_maps_are_kept_for_every_set_that_joins(
+    init: Checkpoint, data: Path, passes: Passes, tmp_path: Path
+) -> None:
+    """The first set's rows are made first: the maps of the second must still be there. Then none is."""
+    whole = small_set(data)
+    sets = [DatasetSpec(replace(whole, records=[record])) for record in whole.records[:2]]
+    proposals = proposals_of(tmp_path / "proposals", init)
+    builder = DataLoaderBuilder(
+        init=init,
+        frozen=FROZEN,
+        distilled_classes=5,
+        background=BACKGROUND,
+        preprocessing=init.metadata.preprocessing,
+        shared=SHARED,
+        proposals=proposals,
+        folder=tmp_path / "maps",
+        device=torch.device("cpu"),
+        world=ProcessGroup(),
+        broken=BrokenImages(tmp_path / "broken.txt", limit=0),
+    )
+    builder.build(mix(sets, CLASSES), SMALL, cache_gib=1, workers=0)
+    assert passes.count == 2 * len(sets)
+    assert not proposals._kept
 
 
 def test_rows_made_again_are_the_same(
