@@ -4,26 +4,16 @@ import zipfile
 from pathlib import Path
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from detector.errors import CheckpointError
 from detector.inference.region_crops import Preprocessing
 from detector.io.readable_files import unreadable
 from detector.io.terminal_text import printable_path
+from detector.models.caffe_weights import CLASSES, caffe_layers, copy_array, take_rgb
 from detector.models.googlenet import GoogLeNet
 
 PREPROCESSING = Preprocessing(mean=(123.0, 117.0, 104.0), std=(1.0, 1.0, 1.0))
 """Caffe subtracts 104, 117, 123 from BGR in 0..255; here the channels are RGB."""
-
-_BRANCHES = {
-    "branch1": "1x1",
-    "branch3.0": "3x3_reduce",
-    "branch3.1": "3x3",
-    "branch5.0": "5x5_reduce",
-    "branch5.1": "5x5",
-    "branch_pool.1": "pool_proj",
-}
 
 
 def read_bvlc(path: Path) -> GoogLeNet:
@@ -34,13 +24,15 @@ def read_bvlc(path: Path) -> GoogLeNet:
     but finite numbers.
     """
     arrays = _arrays(path)
-    network = GoogLeNet(1000)
-    with torch.no_grad():
-        for ours, caffe in _names().items():
-            _copy(network, f"{ours}.weight", arrays, f"{caffe}_w", path)
-            _copy(network, f"{ours}.bias", arrays, f"{caffe}_b", path)
-        first_kernel = network.get_parameter("features.conv1.conv.weight")
-        first_kernel.copy_(first_kernel.flip(1))
+    network = GoogLeNet(CLASSES)
+    shown = printable_path(path)
+    for ours, caffe in _names().items():
+        for part, parameter in (("w", "weight"), ("b", "bias")):
+            key = f"{caffe}_{part}"
+            if key not in arrays:
+                raise CheckpointError(f"{shown}: array {key!r} is missing; this is not BVLC GoogLeNet")
+            copy_array(network, f"{ours}.{parameter}", arrays[key], f"{shown}: array {key!r}")
+    take_rgb(network)
     return network
 
 
@@ -63,32 +55,5 @@ def _arrays(path: Path) -> dict[str, np.ndarray]:
 
 
 def _names() -> dict[str, str]:
-    """Return the name of Caffe's layer for each of our modules."""
-    names = {
-        "features.conv1.conv": "conv1_7x7_s2",
-        "features.conv2_reduce.conv": "conv2_3x3_reduce",
-        "features.conv2.conv": "conv2_3x3",
-        "classifier": "loss3_classifier",
-    }
-    for block in ("3a", "3b", "4a", "4b", "4c", "4d", "4e", "5a", "5b"):
-        for ours, caffe in _BRANCHES.items():
-            names[f"features.inception_{block}.{ours}.conv"] = f"inception_{block}_{caffe}"
-    return names
-
-
-def _copy(network: GoogLeNet, ours: str, arrays: dict[str, np.ndarray], caffe: str, path: Path) -> None:
-    parameter: Tensor = network.get_parameter(ours)
-    if caffe not in arrays:
-        raise CheckpointError(f"{path}: array {caffe!r} is missing; this is not BVLC GoogLeNet")
-    array = arrays[caffe]
-    if not isinstance(array, np.ndarray) or array.dtype.kind != "f":
-        raise CheckpointError(f"{path}: array {caffe!r} must hold numbers with a fraction")
-    with np.errstate(over="ignore"):  # infinities are rejected below
-        value = torch.from_numpy(array.astype(np.float32))  # in the machine's byte order
-    if not value.isfinite().all():
-        raise CheckpointError(f"{path}: array {caffe!r} holds values that are not finite")
-    if value.numel() != parameter.numel():
-        raise CheckpointError(
-            f"{path}: array {caffe!r} has shape {list(value.shape)}, GoogLeNet needs {list(parameter.shape)}"
-        )
-    parameter.copy_(value.reshape(parameter.shape))
+    """Return the name in the archive, which has no slashes, for each of our modules."""
+    return {ours: caffe.replace("/", "_") for ours, caffe in caffe_layers().items()}
