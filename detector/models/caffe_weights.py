@@ -27,7 +27,7 @@ _BVLC_BIAS = (-0.9566, 0.0014, 0.0395, -0.3812, 0.4642, -0.7911, -0.1509, -0.980
 
 
 def caffe_layers() -> dict[str, str]:
-    """Return the name of Caffe's layer for each of our modules that has weights, in the order of the trunk."""
+    """Return the name of Caffe's layer for each of our modules with weights, in the order of the trunk."""
     layers = {
         "features.conv1.conv": "conv1/7x7_s2",
         "features.conv2_reduce.conv": "conv2/3x3_reduce",
