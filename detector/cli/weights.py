@@ -11,6 +11,7 @@ from tyro.conf import Positional, arg
 from detector.inference.scoring import Scoring
 from detector.io.atomic_write import check_writable
 from detector.io.output_paths import check_apart
+from detector.models.caffe_weights import is_bvlc
 from detector.models.checkpoint import (
     Checkpoint,
     load_checkpoint,
@@ -20,6 +21,9 @@ from detector.models.checkpoint import (
 )
 from detector.models.convert_bvlc import PREPROCESSING as BVLC_PREPROCESSING
 from detector.models.convert_bvlc import read_bvlc
+from detector.models.convert_caffemodel import read_caffemodel
+from detector.models.convert_onnx import read_onnx
+from detector.models.googlenet import GoogLeNet
 from detector.models.metadata import Metadata
 from detector.models.multibox_head import MultiBoxSpec
 from detector.models.torchvision_googlenet import PREPROCESSING as TORCHVISION_PREPROCESSING
@@ -33,6 +37,8 @@ class Kind(StrEnum):
     """Whose weights are imported."""
 
     BVLC = "bvlc"
+    CAFFEMODEL = "caffemodel"
+    ONNX = "onnx"
     TORCHVISION = "torchvision"
 
 
@@ -45,7 +51,12 @@ class Precision(StrEnum):
 
 def import_weights(
     kind: Annotated[
-        Kind, Positional, arg(help="bvlc: an .npz of Caffe's arrays; torchvision: its state dict.")
+        Kind,
+        Positional,
+        arg(
+            help="bvlc: an .npz of Caffe's arrays; caffemodel: Caffe's own file; onnx: the ONNX model zoo's "
+            "googlenet, also int8 and QDQ; torchvision: its state dict."
+        ),
     ],
     source: Annotated[Path, Positional, arg(help="File to read.")],
     target: Annotated[Path, Positional, arg(help="Checkpoint to write (.safetensors).")],
@@ -53,31 +64,20 @@ def import_weights(
 ) -> None:
     """Turn foreign GoogLeNet weights into a checkpoint."""
     _check_target(target, source)
-    if kind is Kind.BVLC:
-        checkpoint = Checkpoint(
-            read_bvlc(source),
-            Metadata(
-                "bvlc-googlenet",
-                "googlenet",
-                BVLC_PREPROCESSING,
-                ilsvrc_cls(),
-                licence="unrestricted (BVLC)",
-                source="BVLC GoogLeNet, trained on ILSVRC 2012 classification",
-                metrics={"published top-1": 0.687, "published top-5": 0.889},
-            ),
+    if kind is Kind.TORCHVISION:
+        metadata = Metadata(
+            "torchvision-googlenet",
+            "torchvision-googlenet",
+            TORCHVISION_PREPROCESSING,
+            ilsvrc_cls(),
+            licence="BSD-3-Clause (torchvision)",
+            source="torchvision googlenet",
         )
+        checkpoint = Checkpoint(read_torchvision(source), metadata)
     else:
-        checkpoint = Checkpoint(
-            read_torchvision(source),
-            Metadata(
-                "torchvision-googlenet",
-                "torchvision-googlenet",
-                TORCHVISION_PREPROCESSING,
-                ilsvrc_cls(),
-                licence="BSD-3-Clause (torchvision)",
-                source="torchvision googlenet",
-            ),
-        )
+        read = {Kind.BVLC: read_bvlc, Kind.CAFFEMODEL: read_caffemodel, Kind.ONNX: read_onnx}[kind]
+        network = read(source)
+        checkpoint = Checkpoint(network, _of_caffe(network, kind))
     _save(target, checkpoint, precision)
 
 
@@ -120,6 +120,29 @@ def verify(path: Annotated[Path, Positional, arg(help="Checkpoint.")] = SHIPPED)
     """Check that a checkpoint is whole and fits its network."""
     metadata = verify_checkpoint(path)
     print(f"{path}: {metadata.name} is whole: checksum, values and shapes are right")
+
+
+def _of_caffe(network: GoogLeNet, kind: Kind) -> Metadata:
+    """Return the metadata of a network in Caffe's form; BVLC's licence for BVLC's weights alone."""
+    if kind is not Kind.BVLC and not is_bvlc(network):
+        return Metadata(
+            "googlenet",
+            "googlenet",
+            BVLC_PREPROCESSING,
+            ilsvrc_cls(),
+            source=f"GoogLeNet of 1000 classes ({kind}), other weights than BVLC's",
+        )
+    form = "" if kind is Kind.BVLC else f" ({kind})"
+    published = {} if kind is Kind.ONNX else {"published top-1": 0.687, "published top-5": 0.889}
+    return Metadata(
+        "bvlc-googlenet",
+        "googlenet",
+        BVLC_PREPROCESSING,
+        ilsvrc_cls(),
+        licence="unrestricted (BVLC)",
+        source=f"BVLC GoogLeNet, trained on ILSVRC 2012 classification{form}",
+        metrics=published,  # a graph may be quantised
+    )
 
 
 def _check_target(target: Path, *sources: Path) -> None:

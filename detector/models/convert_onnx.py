@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
+import torch
 from torch import nn
 
 from detector.errors import CheckpointError
@@ -42,15 +43,20 @@ def read_onnx(path: Path) -> GoogLeNet:
     GoogLeNet: its message names the first place, seen from the end, that differs.
     """
     graph = read_graph(path)
-    walk = _Walk(graph, GoogLeNet(CLASSES))
     if len(graph.outputs) != 1:
         raise graph.error(f"it has {len(graph.outputs)} outputs; export the main classifier's alone")
+    with torch.device("meta"):  # shapes alone: a graph that does not fit costs no network
+        plan = GoogLeNet(CLASSES)
+    walk = _Walk(graph, plan)
     value = walk.global_pool(walk.classifier(graph.outputs[0]))
-    for name, stage in reversed(list(walk.network.features.named_children())):
+    for name, stage in reversed(list(plan.features.named_children())):
         value = walk.stage(f"features.{name}", stage, value)
     walk.input(value)
-    take_rgb(walk.network)
-    return walk.network
+    network = GoogLeNet(CLASSES)
+    for parameter, array, label in walk.arrays:
+        copy_array(network, parameter, array, label)
+    take_rgb(network)
+    return network
 
 
 class _Origin(NamedTuple):
@@ -66,15 +72,19 @@ class _Origin(NamedTuple):
 
 
 class _Walk:
-    """The way through a graph beside our network, copying weights; a value is a name in the graph."""
+    """The way through a graph beside our network, gathering weights; a value is a name in the graph.
+
+    ``arrays`` are those found: the name of our parameter, the array, and what to call it in messages.
+    """
 
     def __init__(self, graph: OnnxGraph, network: GoogLeNet) -> None:
         self.graph = graph
         self.network = network
+        self.arrays: list[tuple[str, np.ndarray, str]] = []
         self._layers = caffe_layers()
 
     def classifier(self, value: str) -> str:
-        """Copy the classifier, up to the softmax if there is one; return the value that it reads."""
+        """Gather the classifier, up to the softmax if there is one; return the value that it reads."""
         graph = self.graph
         origin = self._origin(value)
         if origin.node is not None and origin.node.op_type in ("Softmax", "QLinearSoftmax"):
@@ -91,12 +101,12 @@ class _Walk:
             raise self._differs("the classifier", wanted, node)
         if len(weights) != CLASSES:
             raise graph.error(
-                f"its classifier has {len(weights)} classes, not ILSVRC's {CLASSES}; only weights for "
-                "these are read"
+                f"its classifier has {len(weights)} classes, not ILSVRC's {CLASSES}; only weights "
+                "for these are read"
             )
         bias = added if bias is None else bias
         bias = np.zeros(CLASSES, np.float32) if bias is None else bias
-        self._copy("classifier", weights, bias, node)
+        self._gather("classifier", weights, bias, node)
         return node.input[0]
 
     def _sum(self, node: NodeProto) -> tuple[str, np.ndarray]:
@@ -152,7 +162,7 @@ class _Walk:
         return node.input[0]
 
     def stage(self, name: str, stage: nn.Module, value: str) -> str:
-        """Copy the weights of one stage of the trunk that gives ``value``; return the value that it reads."""
+        """Gather the weights of the stage that gives ``value``; return the value that it reads."""
         if isinstance(stage, Inception):
             return self._inception(name, value)
         if isinstance(stage, nn.MaxPool2d):
@@ -214,7 +224,7 @@ class _Walk:
             raise self._differs(layer, wanted, node, weights)
         if not clamped:
             raise self._differs(layer, f"{wanted}, with a ReLU", node, weights)
-        self._copy(name, weights, np.zeros(len(weights), np.float32) if bias is None else bias, node)
+        self._gather(name, weights, np.zeros(len(weights), np.float32) if bias is None else bias, node)
         return node.input[0]
 
     def _max_pool(self, name: str, value: str) -> str:
@@ -332,10 +342,10 @@ class _Walk:
                 return [0] * 4
         return self.graph.ints(node, "pads", [0] * 4)
 
-    def _copy(self, name: str, weights: np.ndarray, bias: np.ndarray, node: NodeProto) -> None:
+    def _gather(self, name: str, weights: np.ndarray, bias: np.ndarray, node: NodeProto) -> None:
         layer = f"{self._layers[name]} ({describe(node)})"
-        copy_array(self.network, f"{name}.weight", weights, f"{self.graph.shown}: the weights of {layer}")
-        copy_array(self.network, f"{name}.bias", bias, f"{self.graph.shown}: the biases of {layer}")
+        self.arrays.append((f"{name}.weight", weights, f"{self.graph.shown}: the weights of {layer}"))
+        self.arrays.append((f"{name}.bias", bias, f"{self.graph.shown}: the biases of {layer}"))
 
     def _differs(
         self, place: str, wanted: str, node: NodeProto | None, weights: np.ndarray | None = None

@@ -22,7 +22,7 @@ from detector.cli.image_run import ImageRun
 from detector.inference.loading import load_detector
 from detector.inference.scoring import Scoring
 from detector.io.decoding import load
-from detector.models.checkpoint import load_checkpoint, save_checkpoint
+from detector.models.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from detector.options import Profile
 from detector.structures.classes import ilsvrc_det
 
@@ -105,6 +105,37 @@ def test_weights_import_show_verify(shared: Path, tmp_path: Path) -> None:
     assert target.stat().st_size < 15 * 2**20
     assert "1000 classes" in _run("weights", "show", target).stdout
     assert _run("weights", "verify", target).returncode == 0
+
+
+@pytest.mark.parametrize("known", [True, False], ids=["BVLC's", "others'"])
+def test_weights_import_names_the_licence_of_bvlcs_weights_alone(
+    inside: Inside, untrained: Checkpoint, tmp_path: Path, known: bool
+) -> None:
+    onnx = pytest.importorskip("onnx", reason="needs googlenet-detector[export]")
+    from tests.detector.models.zoo_graphs import arrays_of, zoo_model
+
+    arrays = arrays_of(untrained.backbone)
+    if known:
+        bias = arrays["loss3/classifier_b"].copy()
+        bias[:8] = (-0.957, 0.001, 0.04, -0.381, 0.464, -0.791, -0.151, -0.981)
+        arrays["loss3/classifier_b"] = bias
+    onnx.save(zoo_model(arrays, 9), tmp_path / "googlenet-9.onnx")
+    target = tmp_path / "imported.safetensors"
+    assert inside("weights", "import", "onnx", tmp_path / "googlenet-9.onnx", target) == 0
+    metadata = load_checkpoint(target).metadata
+    assert metadata.licence == ("unrestricted (BVLC)" if known else "unknown")
+    assert ("BVLC GoogLeNet, trained on" in metadata.source) == known
+    assert not metadata.metrics
+
+
+@pytest.mark.parametrize("kind", ["onnx", "caffemodel"])
+def test_weights_import_refuses_in_one_line(inside: Inside, tmp_path: Path, kind: str) -> None:
+    pytest.importorskip("onnx", reason="needs googlenet-detector[export]")
+    (tmp_path / "a").write_bytes(b"no weights")
+    said = inside("weights", "import", kind, tmp_path / "a", tmp_path / "b.safetensors")
+    assert "is no whole" in str(said)
+    assert "Download it again" in str(said)
+    assert not (tmp_path / "b.safetensors").exists()
 
 
 def test_weights_show_tells_of_a_multibox_head(
