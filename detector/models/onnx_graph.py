@@ -83,6 +83,7 @@ class OnnxGraph:
         Raises CheckpointError for an array that is damaged or whose file is not there.
         """
         if value not in self._arrays:
+            self._arrays[value] = None  # whatever leads back to itself is no constant
             self._arrays[value] = self._constant(value, depth)
         return self._arrays[value]
 

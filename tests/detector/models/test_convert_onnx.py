@@ -514,6 +514,13 @@ def _circle(model: onnx.ModelProto) -> None:
     model.graph.node.append(helper.make_node("Identity", ["one"], ["two"]))
 
 
+def _circle_of_constants(model: onnx.ModelProto) -> None:
+    """Each of two reads the other a hundred times: 100 ** 16 ways."""
+    _node(model, "conv1/7x7_s2_1").input[1] = "one"
+    model.graph.node.append(helper.make_node("Reshape", ["two"] * 100, ["one"]))
+    model.graph.node.append(helper.make_node("Reshape", ["one"] * 100, ["two"]))
+
+
 def _opset(version: int) -> Change:
     def change(model: onnx.ModelProto) -> None:
         model.opset_import[0].version = version
@@ -577,6 +584,7 @@ def _text_array(model: onnx.ModelProto) -> None:
         pytest.param(_two_outputs, "has 2 outputs", id="two outputs"),
         pytest.param(_twice, "two nodes give the value 'prob_1'", id="one value of two nodes"),
         pytest.param(_circle, "lead in a circle", id="a circle"),
+        pytest.param(_circle_of_constants, "not stored in it but computed by", id="constants in a circle"),
         pytest.param(
             _of("conv1/7x7_s2_b_0", np.full(64, np.nan, np.float32)),
             r"biases of conv1/7x7_s2 .*not finite",
