@@ -240,7 +240,7 @@ def _hits(engine: Engine, batch: ImageBatch) -> Tensor:
     if not count:
         return torch.zeros(1 + len(_KS), dtype=torch.float64)
     request = ForwardRequest.of(engine, batch.pixels.to(engine.device))
-    scores = run_directly(request)["probabilities"]
+    scores = run_directly(request)["0.probabilities"]
     error = top_k_error(scores.numpy(), batch.labels.numpy(), _KS)
     right = [round((1 - error[k]) * count) for k in _KS]
     return torch.tensor([count, *right], dtype=torch.float64)
