@@ -71,6 +71,8 @@ class PretrainRecipe(TrainingSettings):
     average_from: float = 0.75
     auxiliary: float = 0.3
     """Weight of the side classifiers."""
+    frozen_through: str = "none"
+    """Last stage that keeps the weights of --init; 'none' trains all."""
     augmentation: Annotated[Augmentation | None, Suppress] = field(default_factory=Augmentation)
     """How images are augmented."""
     validate_every: Annotated[int, at_least(1), arg(name="measure-every")] = 1
@@ -133,7 +135,8 @@ class ClassificationTask:
         self._digest = digest.digest()  # before initialisation by the images, which differs among machines
 
     def parameter_groups(self) -> list[dict[str, Any]]:
-        return [{"params": list(self.module.parameters()), "lr": self._recipe.rate}]
+        trained = [weight for weight in self.module.parameters() if weight.requires_grad]
+        return [{"params": trained, "lr": self._recipe.rate}]
 
     def digest(self) -> bytes:
         return self._digest
