@@ -86,9 +86,14 @@ class ClassifyQuery(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     top: Annotated[int, Field(ge=1, le=1000, description="how many classes, or all there are")] = 5
-    crops: Annotated[Crops, Field(description="more crops are more accurate, and as many times slower")] = (
-        Crops.ONE
-    )
+    crops: Annotated[
+        Crops,
+        Field(
+            description="views of the picture whose probabilities are averaged: 1 is the whole of it, 10 the "
+            "corners and the centre of its central square, 144 four scales, three squares and six crops of "
+            "each, both mirrored too; 10 take ten times as long as 1"
+        ),
+    ] = Crops.ONE
     model: _ModelName = None
 
 

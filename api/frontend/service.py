@@ -199,8 +199,8 @@ class Service:
             raise ApiError(
                 504,
                 "deadline_exceeded",
-                f"There was no answer in time. Ask for more of it with {TIMEOUT_HEADER}, or for less work "
-                "with profile=fast.",
+                f"There was no answer in time. Ask for more of it with {TIMEOUT_HEADER}, or for less work: "
+                "profile=fast, fewer crops.",
             )
         finally:
             disconnect.cancel()

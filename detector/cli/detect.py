@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from tyro.conf import Positional, UseAppendAction, arg
 
@@ -92,10 +92,19 @@ def classify(
     json_file: Json = None,
     weights: Weights = (),
     top: Annotated[int, arg(help="Classes a picture.")] = 5,
-    crops: Annotated[int, arg(help="Views a picture: 1, 10 or 144.")] = 1,
+    crops: Annotated[
+        Literal[1, 10, 144],
+        arg(
+            help="Views a picture, averaged. 1: the whole of it; 10: corners and centre of its central "
+            "square, and mirrored; 144: four scales, three squares, six crops of each, and mirrored."
+        ),
+    ] = 1,
     device: Device = "auto",
 ) -> None:
     """Name what whole pictures show.
+
+    A score is the probability of a class, 0..1, averaged over the views and the weights. Ten views take ten
+    times as long as one, and so on; several weights likewise, less what they have in common.
 
     Folders, unreadable pictures and interruptions are treated as by detect.
     """

@@ -1,4 +1,4 @@
-"""Tables in plain text: of a detection evaluation, of its errors, and of proposal methods."""
+"""Tables in plain text: of a detection evaluation, of its errors, of classifiers, and of proposal methods."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from math import isnan
@@ -6,6 +6,7 @@ from math import isnan
 import numpy as np
 from numpy import nan_to_num
 
+from detector.evaluation.classification import ClassificationFigures
 from detector.evaluation.det_evaluation import DetEvaluation
 from detector.evaluation.error_analysis import ErrorBreakdown, ErrorKind
 from detector.evaluation.proposal_recall import ALL, FoundBy, MethodFigures
@@ -112,6 +113,34 @@ def det_summary(evaluation: DetEvaluation) -> str:
         f"from score {SCORE_THRESHOLD} on {precision} of what is shown is right, and "
         f"{100 * recall:.1f} % found"
     )
+
+
+def classification_table(figures: Sequence[ClassificationFigures]) -> str:
+    """One line a classifier, one at least: what it costs, its errors and accuracy in percent.
+
+    ``to the first`` is the difference of the top-5 error, in points, to that of the first line. The precision
+    is named where there are several.
+    """
+    several = len({one.precision for one in figures}) > 1
+    head = ["classifier", *(["precision"] if several else []), "networks", "crops", "cost"]
+    head += ["top-1 error %", "top-5 error %", "to the first", "top-1 %", "top-5 %", "s/picture"]
+    rows = [head]
+    for one in figures:
+        errors = (one.top1_error, one.top5_error)
+        rows.append(
+            [
+                one.name,
+                *([one.precision] if several else []),
+                str(one.networks),
+                str(one.crops),
+                str(one.cost),
+                *(f"{100 * error:.2f}" for error in errors),
+                f"{100 * (one.top5_error - figures[0].top5_error):+.2f}",
+                *(f"{100 * (1 - error):.2f}" for error in errors),
+                "-" if one.seconds is None else f"{one.seconds:.3f}",
+            ]
+        )
+    return aligned(rows)
 
 
 def coverage_table(methods: Sequence[MethodFigures]) -> str:

@@ -75,6 +75,7 @@ class Classifier:
         trunk = SharedTrunk([backbone.features for backbone in backbones])
         heads = ClassifierHeads(backbones, len(self.classes))
         self._engine = Engine(InferenceNetwork(trunk, heads), batch=batch)
+        self._members = len(backbones)
 
     @without_callers_context
     def classify(self, images: Sequence[ImageInput], *, top: int = 5, crops: int = 1) -> list[Classification]:
@@ -93,9 +94,21 @@ class Classifier:
     def probabilities(
         self, image: ImageInput | ImageView, *, crops: int = 1, executor: Executor = run_directly
     ) -> NDArray[np.float32]:
-        """Return the softmax [C] of an image [H,W,3], averaged over its crops (arXiv 1409.4842, section 7).
+        """Return the softmax [C] of an image [H,W,3], averaged over its crops and over the members (arXiv
+        1409.4842, section 7).
 
         ``executor`` runs the network; left out, it is run at once.
+        """
+        return self.member_probabilities(image, crops=crops, executor=executor).mean(axis=0)
+
+    @without_callers_context
+    def member_probabilities(
+        self, image: ImageInput | ImageView, *, crops: int = 1, executor: Executor = run_directly
+    ) -> NDArray[np.float32]:
+        """Return the softmax [M,C] of each member, averaged over the crops of an image [H,W,3].
+
+        What members have in common runs once for all: an evaluation that measures members alone and together
+        looks at each image once. The mean over the members is :meth:`probabilities`.
         """
         view = ImageView.of(image, self._preprocessing)
         height, width = view.pixels.shape[:2]
@@ -109,14 +122,15 @@ class Classifier:
             return pixels
 
         outputs = executor(ForwardRequest(self._engine, len(chosen.windows), make_crops, cost=CROP_COST))
-        return outputs["probabilities"].mean(dim=0).numpy()
+        each = [outputs[f"{member}.probabilities"] for member in range(self._members)]
+        return torch.stack(each).mean(dim=1).numpy()  # M x K x C -> M x C
 
 
 class ClassifierHeads(nn.Module):
-    """The classifiers of M backbones, averaged.
+    """The classifiers of M backbones.
 
-    Maps [M*K,1024,7,7], member after member -> ``probabilities`` [K,C], the mean of the members' softmax over
-    their first C outputs.
+    Maps [M*K,1024,7,7], member after member -> of member m ``m.probabilities`` [K,C], the softmax over its
+    first C outputs.
     """
 
     def __init__(self, backbones: Sequence[Backbone], num_classes: int) -> None:
@@ -126,11 +140,10 @@ class ClassifierHeads(nn.Module):
 
     def forward(self, maps: Tensor) -> Outputs:
         parts = zip(self.backbones, maps.chunk(len(self.backbones)), strict=True)
-        each = [
-            backbone.classify_whole(part)[:, : self.num_classes].softmax(dim=1)  # type: ignore[operator]
-            for backbone, part in parts
-        ]
-        return {"probabilities": torch.stack(each).mean(dim=0)}
+        return {
+            f"{index}.probabilities": backbone.classify_whole(part)[:, : self.num_classes].softmax(dim=1)  # type: ignore[operator]
+            for index, (backbone, part) in enumerate(parts)
+        }
 
 
 def best(probabilities: NDArray[np.float32], top: int) -> Classification:

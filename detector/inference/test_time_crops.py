@@ -16,6 +16,7 @@ from detector.structures.boxes import Boxes, as_boxes
 CROP = 224
 RESIZED = 256
 SCALES = (256, 288, 320, 352)
+COUNTS = (1, 10, 144)
 
 
 @dataclass(frozen=True)
@@ -27,45 +28,57 @@ class CropWindows:
 
 
 def crop_windows(width: int, height: int, count: int) -> CropWindows:
-    """Return the 1, 10 or 144 crops of an image.
+    """Return the 1, 10 or 144 crops of an image, none left out where several are the same.
 
-    1: the whole image. 10: the corners and the centre of the image stretched to 256x256, and their mirror
-    images (Krizhevsky et al. 2012). 144: four scales of the shorter side, three squares along the longer
-    one, of each square its corners, its centre and the whole of it, and their mirror images (arXiv
-    1409.4842, section 7). Raises ParameterError for another count.
+    1: the whole image, whatever its aspect. The papers do not say what their single crop shows.
+
+    10: the shorter side is resized to 256; of the central 256x256 the four corners (top left, top right,
+    bottom left, bottom right) and the centre, 224x224 each, then their mirror images in the same order
+    (Krizhevsky et al. 2012, sections 4.1 and 5).
+
+    144: the shorter side is resized to 256, 288, 320 and 352; of each the left, central and right square
+    (top, central and bottom one of an upright image); of each square the four corners and the centre,
+    224x224, and the square itself resized to 224x224; then the mirror images of all 72 in the same order
+    (arXiv 1409.4842, section 7).
+
+    Raises ParameterError for another count.
     """
     if count == 1:
         return CropWindows(as_boxes([(0, 0, width, height)]), np.array([False]))
     if count == 10:
-        return _with_mirrored(_corners_and_centre(width, height, RESIZED, RESIZED))
+        return _with_mirrored(_corners_and_centre(_square(width, height, 0.5), RESIZED))
     if count == 144:
         return _with_mirrored(np.concatenate([_of_scale(width, height, scale) for scale in SCALES]))
     raise ParameterError(f"crops must be 1, 10 or 144, got {count}")
 
 
-def _corners_and_centre(width: float, height: float, columns: float, rows: float) -> Boxes:
-    """Return windows [5,4], each 224x224 once the area is resized to columns x rows."""
-    w, h = width * CROP / columns, height * CROP / rows
-    corners = [
-        (0, 0),
-        (width - w, 0),
-        (0, height - h),
-        (width - w, height - h),
-        ((width - w) / 2, (height - h) / 2),
+def _square(width: int, height: int, position: float) -> Boxes:
+    """Return the window [1,4] of a square as large as can be, from the start (0) to the end (1) of the longer
+    side."""
+    side = min(width, height)
+    x, y = (width - side) * position, (height - side) * position
+    return as_boxes([(x, y, x + side, y + side)])
+
+
+def _corners_and_centre(square: Boxes, resized: int) -> Boxes:
+    """Return windows [5,4], each 224x224 once the square [1,4] is resized to ``resized`` pixels a side."""
+    left, top, right, bottom = square[0].tolist()
+    side = (right - left) * CROP / resized
+    margin = (right - left - side) / 2
+    starts = [
+        (left, top),
+        (right - side, top),
+        (left, bottom - side),
+        (right - side, bottom - side),
+        (left + margin, top + margin),
     ]
-    return as_boxes([(x, y, x + w, y + h) for x, y in corners])
+    return as_boxes([(x, y, x + side, y + side) for x, y in starts])
 
 
 def _of_scale(width: int, height: int, scale: int) -> Boxes:
-    """Return the windows [18,4] of one scale, not mirrored."""
-    side = min(width, height)
-    parts = []
-    for position in (0, 0.5, 1):
-        x, y = (width - side) * position, (height - side) * position
-        inside = np.concatenate(
-            [_corners_and_centre(side, side, scale, scale), as_boxes([(0, 0, side, side)])]
-        )
-        parts.append(inside + np.array([x, y, x, y], np.float32))
+    """Return the windows [18,4] of one scale, not mirrored: six of each of three squares."""
+    squares = [_square(width, height, position) for position in (0, 0.5, 1)]
+    parts = [part for square in squares for part in (_corners_and_centre(square, scale), square)]
     return np.concatenate(parts)
 
 

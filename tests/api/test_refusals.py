@@ -134,6 +134,11 @@ def test_a_query_that_is_refused(client: httpx.Client, path: str, named: str) ->
     assert named in error_of(reply)["message"]
 
 
+def test_a_number_of_crops_that_is_refused_says_which_there_are(client: httpx.Client) -> None:
+    reply = client.post("/classify?crops=2", content=IMAGE, headers=PNG)
+    assert "crops: Input should be 1, 10 or 144" in error_of(reply)["message"]
+
+
 @pytest.mark.parametrize(
     ("method", "path", "status", "code"),
     [

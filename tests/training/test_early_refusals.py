@@ -25,6 +25,10 @@ Script = Callable[[Path], Any]
 
 BY_WEIGHTS: list[tuple[str, Script]] = [
     ("evaluate_cls", lambda weights: evaluate_cls.main(NO_DATA, [weights])),
+    (
+        "evaluate_cls, an ensemble",
+        lambda weights: evaluate_cls.main(NO_DATA, [Path(f"{weights}:{weights}.b")]),
+    ),
     ("evaluate_det", lambda weights: evaluate_det.main(NO_DATA, [weights])),
     (
         "evaluate_det, an ensemble",
@@ -57,6 +61,7 @@ def test_damaged_weights_are_told_before_the_data(
 
 
 BY_PLACE: list[tuple[str, Script]] = [
+    ("evaluate_cls --json", lambda place: evaluate_cls.main(NO_DATA, json_file=place / "a.json")),
     ("evaluate_det --json", lambda place: evaluate_det.main(NO_DATA, json_file=place / "a.json")),
     ("evaluate_det --save-results", lambda place: evaluate_det.main(NO_DATA, save_results=place / "a.json")),
     ("evaluate_det --cache", lambda place: evaluate_det.main(NO_DATA, cache=place / "cache")),

@@ -52,6 +52,29 @@ def test_going_on_from_a_checkpoint(ilsvrc: Path, init_path: Path, tmp_path: Pat
 
 
 @pytest.mark.exhaustive
+def test_members_of_an_ensemble(ilsvrc: Path, init_path: Path, tmp_path: Path) -> None:
+    """Seeds make networks that differ in the stages that are trained, and in no bit of the others: an
+    ensemble runs those once, together with the weights that all started from."""
+    paths = []
+    for seed in (1, 2):
+        status, said = run_command(main,
+            "--data", ilsvrc, "--init", init_path, "--output", tmp_path / str(seed), "--epochs", 1,
+            "--batch", 2, "--rate", 0.01, "--frozen-through", "pool4", "--seed", seed, "--device", "cpu",
+        )  # fmt: skip
+        assert status == 0, said
+        paths.append(tmp_path / str(seed) / "best.safetensors")
+    half = tmp_path / "half.safetensors"
+    save_checkpoint(half, load_checkpoint(init_path))  # members are kept in 16 bits
+    first, second, start = (load_checkpoint(path).backbone.state_dict() for path in (*paths, half))
+    for name, value in first.items():
+        if not name.startswith(("features.inception_5", "classifier")):
+            assert torch.equal(value, second[name]), name
+            assert torch.equal(value, start[name]), name
+        elif name.endswith("weight"):
+            assert not torch.equal(value, second[name]), name
+
+
+@pytest.mark.exhaustive
 def test_learning_some_pictures_by_heart(ilsvrc: Path, tmp_path: Path) -> None:
     """They are also what is measured; nothing is cut or distorted."""
     status, said = run_command(main,
@@ -72,11 +95,33 @@ def test_learning_some_pictures_by_heart(ilsvrc: Path, tmp_path: Path) -> None:
         (["--data", "DATA", "--device", "quantum"], "unknown device 'quantum'"),
         (["--data", "DATA", "--batch", "2", "--accumulate", "3"], "give a larger --batch"),
         (["--data", "DATA", "--least-area", "2"], "a patch needs"),
+        (["--data", "DATA", "--frozen-through", "pool3"], "there is no --init"),
+        (
+            ["--data", "DATA", "--init", "INIT", "--frozen-through", "pool9"],
+            "'pool9' is no stage; use 'none'",
+        ),
     ],
-    ids=["no data", "no layout", "no such weights", "another architecture", "device", "pieces", "patches"],
+    ids=[
+        "no data",
+        "no layout",
+        "no such weights",
+        "another architecture",
+        "device",
+        "pieces",
+        "patches",
+        "stages of nothing",
+        "no such stage",
+    ],
 )
-def test_errors_are_one_line(ilsvrc: Path, tmp_path: Path, arguments: list[str], says: str) -> None:
-    paths = {"DATA": ilsvrc, "EMPTY": tmp_path / "empty", "PEER": tmp_path / "peer.safetensors"}
+def test_errors_are_one_line(
+    ilsvrc: Path, init_path: Path, tmp_path: Path, arguments: list[str], says: str
+) -> None:
+    paths = {
+        "DATA": ilsvrc,
+        "EMPTY": tmp_path / "empty",
+        "INIT": init_path,
+        "PEER": tmp_path / "peer.safetensors",
+    }
     paths["EMPTY"].mkdir()
     if "PEER" in arguments:
         metadata = Metadata("peer", "torchvision-googlenet", PREPROCESSING, ClassList.of(["a", "b"]))

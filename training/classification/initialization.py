@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from detector.errors import CheckpointError
+from detector.errors import CheckpointError, ParameterError
 from detector.inference.region_crops import Preprocessing
 from detector.models.checkpoint import Checkpoint
 from detector.models.googlenet import GoogLeNet
@@ -88,3 +88,19 @@ def from_checkpoint(init: Checkpoint, classes: ClassList, seed: int) -> Start:
             network.classifier.bias.copy_(head.bias[: len(classes)])
     anew = "the side classifiers begin anew" if same else "all classifiers begin anew: its classes are others"
     return Start(network, metadata.preprocessing, f"from {metadata.name} ({anew})")
+
+
+def freeze(network: GoogLeNet, stage: str) -> None:
+    """Have the trunk keep its weights up to a stage; ``none`` leaves all to be trained.
+
+    Classifiers that are trained from one checkpoint in this way have these stages in common, bit by bit: an
+    ensemble of them runs those once. Raises ParameterError if there is no such stage.
+    """
+    if stage == "none":
+        return
+    names = [name for name, _ in network.features.named_children()]
+    if stage not in names:
+        raise ParameterError(
+            f"--frozen-through {stage!r} is no stage; use 'none' or one of {', '.join(names)}"
+        )
+    network.features[: names.index(stage) + 1].requires_grad_(False)

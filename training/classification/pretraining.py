@@ -14,7 +14,12 @@ from detector.models.googlenet import GoogLeNet
 from detector.models.metadata import Metadata
 from training.classification.dataloader import TrainingBatches, ValidationBatches
 from training.classification.dataset import ImageList, LabelledImages
-from training.classification.initialization import fresh, from_checkpoint, lsuv_initialise
+from training.classification.initialization import (
+    freeze,
+    fresh,
+    from_checkpoint,
+    lsuv_initialise,
+)
 from training.classification.task import (
     ACCURACY,
     BEST,
@@ -58,7 +63,10 @@ def pretrain_classifier(
             f"{recipe.accumulate} pieces each; give a larger --batch"
         )
     classes, seed = data.classes, recipe.seed
+    if init is None and recipe.frozen_through != "none":
+        raise ParameterError("--frozen-through keeps stages of --init, and there is no --init")
     start = fresh(classes, seed) if init is None else from_checkpoint(init, classes, seed)
+    freeze(start.network, recipe.frozen_through)
     if world.first:
         output.mkdir(parents=True, exist_ok=True)
         if not (output / STATE).exists():  # what an earlier run reached there is not this one's

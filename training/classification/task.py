@@ -71,6 +71,8 @@ class PretrainRecipe(TrainingSettings):
     average_from: float = 0.75
     auxiliary: float = 0.3
     """Weight of the side classifiers."""
+    frozen_through: str = "none"
+    """Last stage that keeps the weights of --init; 'none' trains all."""
     augmentation: Annotated[Augmentation | None, Suppress] = field(default_factory=Augmentation)
     """How images are augmented."""
     validate_every: Annotated[int, at_least(1), arg(name="measure-every")] = 1
@@ -133,7 +135,8 @@ class ClassificationTask:
         self._digest = digest.digest()  # before initialisation by the images, which differs among machines
 
     def parameter_groups(self) -> list[dict[str, Any]]:
-        return [{"params": list(self.module.parameters()), "lr": self._recipe.rate}]
+        trained = [weight for weight in self.module.parameters() if weight.requires_grad]
+        return [{"params": trained, "lr": self._recipe.rate}]
 
     def digest(self) -> bytes:
         return self._digest
@@ -240,7 +243,7 @@ def _hits(engine: Engine, batch: ImageBatch) -> Tensor:
     if not count:
         return torch.zeros(1 + len(_KS), dtype=torch.float64)
     request = ForwardRequest.of(engine, batch.pixels.to(engine.device))
-    scores = run_directly(request)["probabilities"]
+    scores = run_directly(request)["0.probabilities"]
     error = top_k_error(scores.numpy(), batch.labels.numpy(), _KS)
     right = [round((1 - error[k]) * count) for k in _KS]
     return torch.tensor([count, *right], dtype=torch.float64)

@@ -19,7 +19,7 @@ from PIL import Image
 
 from detector.cli.entry import main
 from detector.cli.image_run import ImageRun
-from detector.inference.loading import load_detector
+from detector.inference.loading import load_classifier, load_detector
 from detector.inference.scoring import Scoring
 from detector.io.decoding import load
 from detector.models.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
@@ -84,6 +84,49 @@ def test_classify_prints(
 ) -> None:
     assert inside("classify", images / "a.jpg", "--weights", checkpoint_path, "--top", 2) == 0
     assert len(capsys.readouterr().out.splitlines()) == 3
+
+
+@pytest.mark.parametrize("crops", [1, 10, pytest.param(144, marks=pytest.mark.exhaustive)])
+@pytest.mark.parametrize("networks", [1, 2])
+def test_classify_averages_views_and_networks(
+    inside: Inside,
+    images: Path,
+    checkpoint_path: Path,
+    crops: int,
+    networks: int,
+    tmp_path: Path,
+) -> None:
+    """As the library does; JSON has an entry a picture, the likeliest classes first."""
+    other = load_checkpoint(checkpoint_path)
+    other.backbone.classifier.bias.data[3] += 5
+    save_checkpoint(tmp_path / "other.safetensors", other)
+    weights = [checkpoint_path, tmp_path / "other.safetensors"][:networks]
+    options = [word for path in weights for word in ("--weights", path)]
+    out = tmp_path / "classes.json"
+    arguments = (images / "a.jpg", *options, "--crops", crops, "--top", 3, "--json", out, "--device", "cpu")
+    assert inside("classify", *arguments) == 0
+    [entry] = json.loads(out.read_text())
+    classifier = load_classifier(weights, device="cpu")
+    [expected] = classifier.classify([load(images / "a.jpg")], top=3, crops=crops)
+    assert entry == {
+        "image": str(images / "a.jpg"),
+        "width": 80,
+        "height": 60,
+        "frames": 1,
+        "classes": expected.as_dicts(classifier.classes),
+    }
+    assert all(set(one) == {"label", "wnid", "score"} for one in entry["classes"])
+
+
+@pytest.mark.parametrize("crops", ["0", "2", "9", "ten"])
+def test_other_numbers_of_views_are_mistakes_of_usage(
+    inside: Inside, images: Path, crops: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Told before weights are read and pictures decoded."""
+    assert inside("classify", images, "--weights", "nowhere.safetensors", "--crops", crops) == 2
+    told = capsys.readouterr().err
+    assert "--crops" in told
+    assert all(number in told for number in ("1", "10", "144"))
 
 
 def test_a_broken_picture_is_named_and_the_rest_done(

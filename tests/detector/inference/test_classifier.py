@@ -130,8 +130,9 @@ def test_a_classifier_of_whole_images_has_the_word(checkpoint_path: Path) -> Non
     assert found.argmax() == 7
     assert found[7] == pytest.approx(0.75, abs=1e-5)
     before = Classifier(plain, device="cpu").probabilities(image)
-    both = Classifier([plain, other], device="cpu").probabilities(image)
-    assert np.allclose(both, (before + found) / 2, atol=1e-6)
+    together = Classifier([plain, other], device="cpu")
+    assert np.allclose(together.probabilities(image), (before + found) / 2, atol=1e-6)
+    assert np.allclose(together.member_probabilities(image), [before, found], atol=1e-6)
     boxes = as_boxes([(0, 0, 80, 60), (10, 10, 50, 40)])
     [ours], [theirs] = (Detector(one, device="cpu").predict(image, boxes) for one in (plain, other))
     for part, expected in zip(theirs, ours, strict=True):

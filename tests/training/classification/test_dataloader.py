@@ -121,7 +121,7 @@ def test_views_are_those_of_the_classifier(images: ImageList, classifier_checkpo
     measured = ValidationBatches(images.chosen([0, 7]), PREPROCESSING, ProcessGroup())
     [piece] = [measured[number] for number in range(len(measured))]
     classifier = Classifier(classifier_checkpoint, device="cpu", precision="float32")
-    seen = run_directly(ForwardRequest.of(classifier._engine, piece.pixels))["probabilities"]
+    seen = run_directly(ForwardRequest.of(classifier._engine, piece.pixels))["0.probabilities"]
     for index, row in zip((0, 7), seen.numpy(), strict=True):
         assert np.allclose(classifier.probabilities(load(images.path(index))), row, atol=1e-6)
 
