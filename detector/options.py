@@ -19,6 +19,25 @@ CROP_COST = 9
 maps, and so does an image for each crop's worth of its pixels (float32, AVX2: benchmarks/detection.py)."""
 
 
+class Engine(StrEnum):
+    """What runs a network (:func:`detector.inference.placement.choose_engine`)."""
+
+    AUTO = "auto"
+    TORCH = "torch"
+    OPENVINO = "openvino"
+    ONNXRUNTIME = "onnxruntime"
+
+
+class Precision(StrEnum):
+    """What a network computes in."""
+
+    AUTO = "auto"
+    FLOAT32 = "float32"
+    BFLOAT16 = "bfloat16"
+    FLOAT16 = "float16"
+    INT8 = "int8"
+
+
 class Profile(StrEnum):
     """Which methods propose, how many of their boxes are looked at, and how.
 

@@ -7,14 +7,13 @@ from collections import Counter
 from dataclasses import dataclass, replace
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torchvision.ops import batched_nms
 
 from detector.datasets.annotated_image import AnnotatedImage
 from detector.errors import ParameterError
 from detector.structures.classes import ClassList, class_aliases
 from detector.structures.detections import Detections
+from detector.structures.nms import suppress
 
 _NMS_IOU = 0.3
 
@@ -55,12 +54,7 @@ class ClassMatch:
         times = Counter(self.labels.tolist())
         joined = np.array([times[label] > 1 for label in labels[rows].tolist()], np.bool_)
         ours = rows[joined]
-        kept = batched_nms(
-            torch.from_numpy(found.boxes[ours]),
-            torch.from_numpy(found.scores[ours]),
-            torch.from_numpy(labels[ours]),
-            _NMS_IOU,
-        ).numpy()
+        kept = suppress(found.boxes[ours], found.scores[ours], _NMS_IOU, labels[ours])
         rows = np.sort(np.concatenate([rows[~joined], ours[kept]]))  # best first, as they came
         return Detections(found.boxes[rows], labels[rows], found.scores[rows])
 

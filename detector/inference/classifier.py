@@ -7,19 +7,16 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
 
 from detector.errors import CheckpointError, ParameterError
-from detector.inference.engine import Engine, InferenceNetwork, Outputs
-from detector.inference.ensemble import Ensemble, SharedTrunk
+from detector.inference.arrays import Array
+from detector.inference.ensemble import Ensemble
 from detector.inference.executor import Executor, ForwardRequest, run_directly, without_callers_context
+from detector.inference.placement import Networks, place
 from detector.inference.region_crops import ImageView
 from detector.inference.test_time_crops import SCALES, crop_windows
 from detector.io.decoding import ImageInput, check_several
-from detector.models.backbone import Backbone
-from detector.models.checkpoint import Checkpoint
 from detector.options import CROP_COST
 from detector.structures.classes import ClassList
 from detector.structures.detections import Classification
@@ -39,26 +36,23 @@ class Classifier:
 
     def __init__(
         self,
-        checkpoint: Checkpoint | Sequence[Checkpoint] | Ensemble,
+        networks: Networks | Ensemble,
         *,
+        engine: str | None = None,
         device: str = "auto",
         precision: str = "auto",
         batch: int | None = None,
     ) -> None:
-        """Make a classifier of copies of the checkpoints' networks, or of an Ensemble, which is not copied.
+        """Make a classifier of checkpoints, or of an Ensemble, which is not copied.
 
-        The softmax of several is averaged. ``device`` and ``precision`` say where copies run; an Ensemble
-        runs where it was placed. ``batch`` is how many crops the network takes at once, if not as many as are
-        best for the device.
+        The softmax of several is averaged. ``engine``, ``device`` and ``precision`` say how they run
+        (:func:`detector.inference.placement.place`); an Ensemble runs as it was placed. ``batch`` is how many
+        crops the network takes at once, if not as many as are best for the engine.
 
         Raises CheckpointError if a checkpoint holds no classification classes, or other ones than the first,
         or sees images prepared otherwise.
         """
-        ensemble = (
-            checkpoint
-            if isinstance(checkpoint, Ensemble)
-            else Ensemble.place(checkpoint, device=device, precision=precision)
-        )
+        ensemble = place(networks, engine=engine, device=device, precision=precision)
         for member in ensemble.members:
             if member.metadata.classification is None:
                 raise CheckpointError(
@@ -71,11 +65,8 @@ class Classifier:
         self.name = ensemble.name
         self.classes: ClassList = self.metadata.classification
         self._preprocessing = replace(self.metadata.preprocessing, context=0, short_side=VIEW_SIDE)
-        backbones = [member.backbone for member in ensemble.members]
-        trunk = SharedTrunk([backbone.features for backbone in backbones])
-        heads = ClassifierHeads(backbones, len(self.classes))
-        self._engine = Engine(InferenceNetwork(trunk, heads), batch=batch)
-        self._members = len(backbones)
+        self._engine = ensemble.classifier_engine(batch=batch)
+        self._members = len(ensemble.members)
 
     @without_callers_context
     def classify(self, images: Sequence[ImageInput], *, top: int = 5, crops: int = 1) -> list[Classification]:
@@ -113,37 +104,20 @@ class Classifier:
         view = ImageView.of(image, self._preprocessing)
         height, width = view.pixels.shape[:2]
         chosen = crop_windows(width, height, crops)
-        size, device = self._preprocessing.size, self._engine.device
+        size, arrays = self._preprocessing.size, self._engine.arrays
 
-        def make_crops(first: int, last: int) -> Tensor:
-            pixels = view.crops(chosen.windows[first:last], size, device)  # n x 3 x 224 x 224
-            mirrored = torch.from_numpy(chosen.mirrored[first:last]).to(device)
-            pixels[mirrored] = pixels[mirrored].flip(3)
-            return pixels
+        def make_crops(first: int, last: int) -> Array:
+            windows = chosen.windows[first:last]
+
+            def turned_or_not(mirrored: int, rows: NDArray[np.int64]) -> Array:
+                crops = view.crops(windows[rows], size, arrays)  # n x 3 x 224 x 224
+                return arrays.mirror(crops) if mirrored else crops
+
+            return arrays.in_groups(chosen.mirrored[first:last].astype(np.int64), turned_or_not)
 
         outputs = executor(ForwardRequest(self._engine, len(chosen.windows), make_crops, cost=CROP_COST))
-        each = [outputs[f"{member}.probabilities"] for member in range(self._members)]
-        return torch.stack(each).mean(dim=1).numpy()  # M x K x C -> M x C
-
-
-class ClassifierHeads(nn.Module):
-    """The classifiers of M backbones.
-
-    Maps [M*K,1024,7,7], member after member -> of member m ``m.probabilities`` [K,C], the softmax over its
-    first C outputs.
-    """
-
-    def __init__(self, backbones: Sequence[Backbone], num_classes: int) -> None:
-        super().__init__()
-        self.backbones = nn.ModuleList(backbones)
-        self.num_classes = num_classes
-
-    def forward(self, maps: Tensor) -> Outputs:
-        parts = zip(self.backbones, maps.chunk(len(self.backbones)), strict=True)
-        return {
-            f"{index}.probabilities": backbone.classify_whole(part)[:, : self.num_classes].softmax(dim=1)  # type: ignore[operator]
-            for index, (backbone, part) in enumerate(parts)
-        }
+        each = [outputs[f"{member}.probabilities"].mean(axis=0) for member in range(self._members)]
+        return np.stack(each)  # M x C
 
 
 def best(probabilities: NDArray[np.float32], top: int) -> Classification:

@@ -7,22 +7,22 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from detector.errors import CheckpointError, ParameterError
-from detector.inference.ensemble import Ensemble, RegionPrediction, average
+from detector.inference.ensemble import Ensemble, Member, RegionPrediction, average
 from detector.inference.executor import Executor, run_directly, without_callers_context
-from detector.inference.image_maps import ImageMaps, ImageNetwork
+from detector.inference.image_maps import ImageMaps
+from detector.inference.placement import Networks, place
 from detector.inference.postprocess import (
     RegionScores,
     score_regions,
     select,
 )
-from detector.inference.region_crops import ImageView, Preprocessing
+from detector.inference.preprocessing import Preprocessing
+from detector.inference.region_crops import ImageView
 from detector.inference.region_features import RegionFeatures, SharedRegions, WarpedRegions
 from detector.inference.scoring import Scoring
 from detector.inference.shared_maps import SharedMaps, with_finer_scale
 from detector.inference.tiles import check_tile, merge_tiles, tiles_of
 from detector.io.decoding import RGB, ImageInput, as_rgb, check_several
-from detector.models.checkpoint import Checkpoint
-from detector.models.region_network import RegionNetwork
 from detector.options import MAX_DETECTIONS, SCORE_THRESHOLD, Profile
 from detector.proposals.multibox import MAX_BOXES, MultiBox
 from detector.proposals.profiles import Proposer
@@ -69,9 +69,10 @@ class Detector:
 
     def __init__(
         self,
-        checkpoint: Checkpoint | Sequence[Checkpoint] | Ensemble,
+        networks: Networks | Ensemble,
         *,
         scoring: Scoring | None = None,
+        engine: str | None = None,
         device: str = "auto",
         precision: str = "auto",
         profile: Profile | str | None = None,
@@ -79,29 +80,28 @@ class Detector:
         batch: int | None = None,
         compile: bool = False,
     ) -> None:
-        """Make a detector of copies of the checkpoints' networks, or of an Ensemble, which is not copied.
+        """Make a detector of checkpoints, or of an Ensemble, which is not copied.
 
         Several checkpoints are averaged; the first with a MultiBox head proposes for all, and ``scoring`` is
-        the first one's unless given. ``device`` and ``precision`` say where copies run; an Ensemble runs
-        where it was placed.
+        the first one's unless given. ``engine``, ``device`` and ``precision`` say how they run
+        (:func:`detector.inference.placement.place`); an Ensemble runs as it was placed.
 
         ``profile`` and ``max_proposals`` say how images are looked at where a call does not; left out, the
         profile is ``balanced`` with a MultiBox head and ``search`` without, and keeps as many boxes as it is
         meant to. ``batch`` is how many regions the network takes at once, if not as many as are best for the
-        device; ``compile`` is for long runs, see :class:`detector.inference.engine.Engine`.
+        device; ``compile`` is for long runs, see
+        :meth:`detector.inference.ensemble.Ensemble.region_engine`.
 
         Raises CheckpointError if a checkpoint is a mere classifier, or unlike the others in its classes or
         images; ParameterError for a profile or scoring that these weights cannot serve.
         """
-        ensemble = (
-            checkpoint
-            if isinstance(checkpoint, Ensemble)
-            else Ensemble.place(checkpoint, device=device, precision=precision)
-        )
-        networks = [_region_network(member) for member in ensemble.members]
+        ensemble = place(networks, engine=engine, device=device, precision=precision)
+        for member in ensemble.members:
+            _check_detects(member)
         ensemble.check_alike("detection")
         metadata = ensemble.members[0].metadata
         assert metadata.detection is not None
+        self.ensemble = ensemble
         self.name = ensemble.name
         self.members = tuple(member.metadata.name for member in ensemble.members)
         self.classes: ClassList = metadata.detection
@@ -109,26 +109,28 @@ class Detector:
         self.max_proposals = max_proposals
         self.scoring = metadata.scoring if scoring is None else scoring
         preprocessing, shared = metadata.preprocessing, metadata.shared_maps
-        heads = {i: part.multibox for i, part in enumerate(ensemble.members) if part.multibox is not None}
-        proposing, head = next(iter(heads.items()), (0, None))
+        specs = {index: member.metadata.multibox for index, member in enumerate(ensemble.members)}
+        proposing, spec = next(
+            ((index, spec) for index, spec in specs.items() if spec is not None), (0, None)
+        )
         own_maps = None  # of images, that MultiBox alone reads
-        if head is not None and (shared is None or head.spec.image != shared.image):
-            network = ImageNetwork(networks[proposing].backbone.features, head=head)
-            own_maps = ImageMaps(network, head.spec.image, preprocessing)
+        if spec is not None and (shared is None or spec.image != shared.image):
+            own = ensemble.image_engine(proposing, None, multibox=True)
+            own_maps = ImageMaps(own, spec.image, preprocessing)
 
         def proposer(maps: ImageMaps | None, view: Preprocessing) -> Proposer:
             multibox = None
-            if head is not None and maps is not None:
-                multibox = MultiBox(head.spec, maps, view)
+            if spec is not None and maps is not None:
+                multibox = MultiBox(spec, maps, view)
             return Proposer(view, multibox, searches_small=shared is not None)
 
         def sharing(settings: SharedMaps) -> Steps:
             """Have regions cut out of maps, and proposed from them if the head reads the same."""
             regions = SharedRegions(
-                networks,
+                ensemble,
                 preprocessing,
                 settings,
-                multibox=(proposing, head) if head is not None and own_maps is None else None,
+                multibox=proposing if spec is not None and own_maps is None else None,
                 batch=batch,
                 compile=compile,
             )
@@ -137,7 +139,7 @@ class Detector:
             view = preprocessing if settings is shared else replace(preprocessing, short_side=larger)
             return Steps(view, proposer(maps, view), regions, own_maps)
 
-        warped = WarpedRegions(networks, preprocessing, batch=batch, compile=compile)
+        warped = WarpedRegions(ensemble, preprocessing, batch=batch, compile=compile)
         if shared is None:
             usual = Steps(preprocessing, proposer(own_maps, preprocessing), warped, own_maps)
             thorough = paper = usual
@@ -152,7 +154,7 @@ class Detector:
         }
         self._proposer = usual.proposer
         self.profile = self._proposer.check_profile(profile)
-        if self.scoring.fit_power and any(network.fit_head is None for network in networks):
+        if self.scoring.fit_power and not all(member.predicts_iou for member in ensemble.members):
             raise ParameterError(
                 f"{self.name} has no fit head to weigh scores by: use a Scoring with fit_power=0, or train "
                 "one with `detector train`"
@@ -341,11 +343,10 @@ class Detector:
         return ImageView.of(image, self.steps(profile).preprocessing)
 
 
-def _region_network(checkpoint: Checkpoint) -> RegionNetwork:
-    network, metadata = checkpoint.network, checkpoint.metadata
-    if not isinstance(network, RegionNetwork) or metadata.detection is None:
+def _check_detects(member: Member) -> None:
+    """Raises CheckpointError for a member that is no detector."""
+    if not member.detects:
         raise CheckpointError(
-            f"{metadata.name} classifies whole pictures and cannot detect; "
+            f"{member.metadata.name} classifies whole pictures and cannot detect; "
             "make a detector of it with `detector train --init`"
         )
-    return network

@@ -5,82 +5,99 @@ Members that were fine-tuned from the same weights with their first stages froze
 run once. Letters for shapes: M members, R regions, C classes.
 """
 
-import copy
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from typing import NamedTuple
+from dataclasses import dataclass
+from typing import NamedTuple, Self
 
-import torch
-from torch import Tensor, nn
+import numpy as np
+from numpy.typing import NDArray
 
 from detector.errors import CheckpointError
-from detector.inference.engine import (
-    Engine,
-    InferenceNetwork,
-    Outputs,
-    choose_device,
-    choose_precision,
-    to_precision,
-)
+from detector.inference.engine import Engine, Outputs
 from detector.inference.executor import Executor, ForwardRequest, MakeCrops, run_directly, with_mirrored
-from detector.models.checkpoint import Checkpoint
-from detector.models.region_network import RegionNetwork
+from detector.models.metadata import Metadata
 from detector.options import CROP_COST
 
 
-@dataclass(frozen=True, eq=False)
-class Ensemble:
-    """Checkpoints placed on a device, ready to run: what detectors and classifiers share.
+@dataclass(frozen=True)
+class Member:
+    """What a network of an ensemble can do: its metadata, and which heads it has for regions."""
 
-    ``members`` hold networks of their own (:meth:`place`), which no Detector or Classifier made of them
-    copies again: a service that detects and classifies with one file has its weights in memory once.
-    ``Ensemble(ensemble.members[:2])`` is the first two, in the same memory.
+    metadata: Metadata
+    moves_boxes: bool = False
+    predicts_iou: bool = False
+
+    @property
+    def detects(self) -> bool:
+        """Whether it is a detector; else it classifies whole images alone."""
+        return self.metadata.detection is not None
+
+
+class Ensemble(ABC):
+    """The networks of one or more checkpoints, ready to run: what detectors and classifiers share.
+
+    :func:`detector.inference.loading.load_ensemble` makes one of files. A Detector and a Classifier of one
+    ensemble have its weights in memory once. Which engine runs the networks, where and in which precision, is
+    the business of the two kinds of it, :class:`detector.inference.torch_ensemble.TorchEnsemble` and
+    :class:`detector.inference.graph_ensemble.GraphEnsemble`.
     """
 
-    members: tuple[Checkpoint, ...]
-
-    @classmethod
-    def place(
-        cls,
-        checkpoints: Checkpoint | Sequence[Checkpoint],
-        *,
-        device: str = "auto",
-        precision: str = "auto",
-    ) -> "Ensemble":
-        """Copy the networks to a device, their trunks and MultiBox heads in a precision.
-
-        The checkpoints stay as they are. The copies take the memory of one more set of weights (7.0 million
-        a GoogLeNet: 28 MB in float32, half of it in 16 bits), less the stages that members have in common,
-        which are one module in all of them. Raises ParameterError for a device or precision that is not
-        there, CheckpointError for no checkpoints.
-        """
-        checkpoints = [checkpoints] if isinstance(checkpoints, Checkpoint) else list(checkpoints)
-        if not checkpoints:
-            raise CheckpointError("an ensemble needs at least one checkpoint")
-        target = choose_device(device)
-        dtype = choose_precision(precision, target)
-        shared = count_shared_stages([checkpoint.backbone.features for checkpoint in checkpoints])
-        # In one copy: a head that two checkpoints have in common stays one.
-        parts = copy.deepcopy([(checkpoint.network, checkpoint.multibox) for checkpoint in checkpoints])
-        members = [
-            replace(checkpoint, network=network, multibox=multibox)
-            for checkpoint, (network, multibox) in zip(checkpoints, parts, strict=True)
-        ]
-        trunks = [member.backbone.features for member in members]
-        for trunk in trunks[1:]:
-            for index in range(shared):
-                trunk[index] = trunks[0][index]
-        for member in members:
-            member.network.to(target).eval()
-            to_precision(member.backbone.features, dtype)
-            if member.multibox is not None:
-                to_precision(member.multibox.to(target).eval(), dtype)
-        return cls(tuple(members))
+    members: tuple[Member, ...]
+    engine: str
+    """``torch``, ``openvino`` or ``onnxruntime``."""
+    device: str
+    """``cpu`` or ``cuda:N``."""
+    precision: str
+    """``float32``, ``bfloat16``, ``float16`` or ``int8``: that of the trunks."""
 
     @property
     def name(self) -> str:
         """The members' names as one, as replies state it."""
         return " + ".join(member.metadata.name for member in self.members)
+
+    @abstractmethod
+    def first(self, count: int) -> Self:
+        """Return the first members as an ensemble of their own, in the same memory."""
+
+    @abstractmethod
+    def alike_through(self, stage: str) -> list[list[int]]:
+        """Group members, by their numbers, whose stages up to ``stage`` are the same.
+
+        Raises ParameterError if the trunk has no such stage.
+        """
+
+    @abstractmethod
+    def image_engine(self, member: int, stage: str | None, *, multibox: bool) -> Engine:
+        """Return an engine for whole images, one at a time: [1,3,H,W] -> ``maps`` [1,K,h,w] of a stage, if
+        one is named, and, with ``multibox``, ``objectness`` [1,A] and ``offsets`` [1,A,4] of the member's
+        head."""
+
+    @abstractmethod
+    def region_engine(
+        self,
+        members: Sequence[int],
+        *,
+        after: str | None = None,
+        batch: int | None = None,
+        compile: bool = False,
+    ) -> Engine:
+        """Return an engine for regions: crops [R,3,224,224], or maps of the stage ``after`` which the trunks
+        go on -> of the m-th of ``members`` ``m.probabilities`` [R,C+1] and, where it has such a head,
+        ``m.deltas`` [R,4] and ``m.predicted_iou`` [R].
+
+        ``batch``: the most rows at once, if not as many as are best; ``compile`` spends time on a faster
+        program where the engine knows how.
+        """
+
+    @abstractmethod
+    def classifier_engine(self, *, batch: int | None = None) -> Engine:
+        """Return an engine for whole images as crops: [K,3,224,224] -> of member m ``m.probabilities``
+        [K,C], its softmax."""
+
+    @abstractmethod
+    def release_memory(self) -> None:
+        """Give memory back that only running networks need. They take it again when they run."""
 
     def check_alike(self, task: str) -> None:
         """Raise CheckpointError unless all members are for the same classes and the same kind of crop.
@@ -94,12 +111,20 @@ class Ensemble:
                     f"{metadata.name} cannot be averaged with {first.name}: they have other classes of "
                     f"{task}; the members of an ensemble are trained on one class list"
                 )
-            if (first.preprocessing, first.shared_maps) != (metadata.preprocessing, metadata.shared_maps):
+            if _seen_by(first, task) != _seen_by(metadata, task):
                 raise CheckpointError(
                     f"{metadata.name} cannot be averaged with {first.name}: they see pictures prepared "
-                    f"otherwise ({metadata.preprocessing}, {first.preprocessing}); give the members of an "
-                    "ensemble one recipe"
+                    f"otherwise ({_seen_by(metadata, task)}, {_seen_by(first, task)}); give the members of "
+                    "an ensemble one recipe"
                 )
+
+
+def _seen_by(metadata: Metadata, task: str) -> object:
+    """Return how a network of a task sees images: a classifier always sees crops without context."""
+    prepare = metadata.preprocessing
+    if task == "classification":
+        return prepare.mean, prepare.std, prepare.size
+    return prepare, metadata.shared_maps
 
 
 class RegionPrediction(NamedTuple):
@@ -109,12 +134,12 @@ class RegionPrediction(NamedTuple):
     None without a head for it.
     """
 
-    probabilities: Tensor
-    deltas: Tensor | None
-    predicted_iou: Tensor | None
+    probabilities: NDArray[np.float32]
+    deltas: NDArray[np.float32] | None
+    predicted_iou: NDArray[np.float32] | None
 
-    def rows(self, chosen: Tensor) -> "RegionPrediction":
-        """Return the outputs of some of the regions, by their numbers [R'] int64."""
+    def rows(self, chosen: NDArray[np.int64]) -> "RegionPrediction":
+        """Return the outputs of some of the regions, by their numbers [R']."""
         return RegionPrediction(
             self.probabilities[chosen],
             self.deltas[chosen] if self.deltas is not None else None,
@@ -137,28 +162,13 @@ def average(predictions: Sequence[RegionPrediction]) -> RegionPrediction:
 
 
 class RegionEnsemble:
-    """Predicts regions with one or more region networks, which stay where and as they are."""
+    """Predicts regions with one or more networks of an ensemble."""
 
-    def __init__(
-        self,
-        networks: Sequence[RegionNetwork],
-        *,
-        first_stage: int = 0,
-        batch: int | None = None,
-        compile: bool = False,
-    ) -> None:
-        """``batch`` and ``compile`` are those of :class:`detector.inference.engine.Engine`.
-
-        With a ``first_stage`` rows are not crops but maps of the stages before it.
-        """
-        self._networks = list(networks)
-        trunk = SharedTrunk([network.backbone.features[first_stage:] for network in networks])
-        network = InferenceNetwork(trunk, _RegionHeads(networks))
-        self._engine = Engine(network, batch=batch, compile=compile)
-        self.device = self._engine.device
-        self.region_cost = 1 if first_stage else CROP_COST  # as of a ForwardRequest
-        self.predicts_iou = all(network.fit_head is not None for network in networks)
-        self.moves_boxes = any(network.box_head is not None for network in networks)
+    def __init__(self, engine: Engine, members: int, cost: int = CROP_COST) -> None:
+        """``engine`` is one of :meth:`Ensemble.region_engine` for so many members; ``cost`` is what a row
+        takes, as of a ForwardRequest."""
+        self.engine, self.region_cost = engine, cost
+        self._members = members
 
     def predict(
         self,
@@ -174,11 +184,11 @@ class RegionEnsemble:
         With ``flip`` every row is also seen mirrored, and both are averaged. ``make_mirrored`` makes the
         mirrored rows [crops turned].
         """
-        cost = self.region_cost
+        engine, cost = self.engine, self.region_cost
         if not flip:
-            return self._predictions(executor(ForwardRequest(self._engine, rows, make_crops, cost=cost)))
-        both = with_mirrored(make_crops, rows, make_mirrored)
-        outputs = executor(ForwardRequest(self._engine, 2 * rows, both, cost=cost))
+            return self._predictions(executor(ForwardRequest(engine, rows, make_crops, cost=cost)))
+        both = with_mirrored(make_crops, rows, engine.arrays, make_mirrored)
+        outputs = executor(ForwardRequest(engine, 2 * rows, both, cost=cost))
         plain = self._predictions({name: column[:rows] for name, column in outputs.items()})
         mirrored = self._predictions({name: column[rows:] for name, column in outputs.items()})
         return [average([a, _turned_back(b)]) for a, b in zip(plain, mirrored, strict=True)]
@@ -191,84 +201,16 @@ class RegionEnsemble:
                 outputs.get(f"{index}.deltas"),
                 outputs.get(f"{index}.predicted_iou"),
             )
-            for index in range(len(self._networks))
+            for index in range(self._members)
         ]
-
-
-class _RegionHeads(nn.Module):
-    """The heads of M region networks.
-
-    Maps [M*R,1024,7,7], member after member -> of member m ``m.probabilities`` [R,C+1] and, where it has such
-    a head, ``m.deltas`` [R,4] and ``m.predicted_iou`` [R].
-    """
-
-    def __init__(self, networks: Sequence[RegionNetwork]) -> None:
-        super().__init__()
-        self.networks = nn.ModuleList(networks)
-
-    def forward(self, maps: Tensor) -> Outputs:
-        outputs = {}
-        for index, (network, part) in enumerate(
-            zip(self.networks, maps.chunk(len(self.networks)), strict=True)
-        ):
-            assert isinstance(network, RegionNetwork)
-            output = network.heads(part)
-            outputs[f"{index}.probabilities"] = output.logits.softmax(dim=1)
-            if network.box_head is not None:
-                outputs[f"{index}.deltas"] = output.deltas
-            if output.predicted_iou is not None:
-                outputs[f"{index}.predicted_iou"] = output.predicted_iou.sigmoid()
-        return outputs
-
-
-class SharedTrunk(nn.Module):
-    """The trunks of several networks; the first stages that are the same in all of them run once.
-
-    Crops [R,3,224,224] -> the members' maps one after the other, [M*R,1024,7,7].
-    """
-
-    def __init__(self, trunks: Sequence[nn.Sequential]) -> None:
-        super().__init__()
-        count = count_shared_stages(trunks)
-        self.shared = trunks[0][:count]
-        self.tails = nn.ModuleList(trunk[count:] for trunk in trunks)
-
-    def forward(self, crops: Tensor) -> Tensor:
-        maps = self.shared(crops)
-        if len(self.tails) == 1:
-            return self.tails[0](maps)
-        return torch.cat([tail(maps) for tail in self.tails])
-
-
-def count_shared_stages(trunks: Sequence[nn.Sequential]) -> int:
-    """Return how many of the first stages are the same in all trunks, weight by weight."""
-    count = 0
-    for stages in zip(*(trunk.named_children() for trunk in trunks), strict=False):
-        if not all(_same(stages[0], stage) for stage in stages[1:]):
-            break
-        count += 1
-    return count
-
-
-def _same(a: tuple[str, nn.Module], b: tuple[str, nn.Module]) -> bool:
-    (name_a, stage_a), (name_b, stage_b) = a, b
-    if stage_a is stage_b:
-        return True
-    state_a, state_b = stage_a.state_dict(), stage_b.state_dict()
-    return (
-        name_a == name_b
-        and type(stage_a) is type(stage_b)
-        and state_a.keys() == state_b.keys()
-        and all(torch.equal(state_a[key], state_b[key]) for key in state_a)
-    )
 
 
 def _turned_back(mirrored: RegionPrediction) -> RegionPrediction:
     """Return a prediction of mirrored crops as one of the crops: mirroring turns the sign of dx alone."""
     if mirrored.deltas is None:
         return mirrored
-    return mirrored._replace(deltas=mirrored.deltas * mirrored.deltas.new_tensor([-1.0, 1.0, 1.0, 1.0]))
+    return mirrored._replace(deltas=mirrored.deltas * np.array([-1, 1, 1, 1], np.float32))
 
 
-def _mean(values: Sequence[Tensor]) -> Tensor:
-    return sum(values[1:], start=values[0]) / len(values) if len(values) > 1 else values[0]
+def _mean(values: Sequence[NDArray[np.float32]]) -> NDArray[np.float32]:
+    return sum(values[1:], start=values[0]) / np.float32(len(values)) if len(values) > 1 else values[0]

@@ -5,6 +5,7 @@ The library runs each request at once, alone (:func:`run_directly`). The service
 scheduler puts rows of many requests into one batch. Letters for shapes: R rows, S the side of a crop.
 """
 
+import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
@@ -14,15 +15,15 @@ from functools import cache, wraps
 from typing import ParamSpec, TypeVar
 
 import numpy as np
-import torch
-from torch import Tensor
 
+from detector.inference.arrays import Array, Arrays
 from detector.inference.engine import Engine, Outputs, RunningBatch, concatenated
+from detector.threads import run_alone
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
-MakeCrops = Callable[[int, int], Tensor]
+MakeCrops = Callable[[int, int], Array]
 """Makes the crops [n,3,S,S], float32, on the engine's device, of rows from a first up to a last, left out."""
 
 
@@ -48,7 +49,7 @@ class ForwardRequest:
     cost: int = 1
 
     @classmethod
-    def of(cls, engine: Engine, crops: Tensor) -> "ForwardRequest":
+    def of(cls, engine: Engine, crops: Array) -> "ForwardRequest":
         """Make a request of crops [R,3,S,S] that are there already."""
         return cls(engine, len(crops), lambda first, last: crops[first:last])
 
@@ -60,20 +61,20 @@ Executor = Callable[[ForwardRequest], Outputs]
 def run_directly(request: ForwardRequest) -> Outputs:
     """Run a request now, in batches of its engine's size; crops are made batch by batch.
 
-    On a CPU of several threads batches run beside each other, each on one thread alone: that costs less than
-    sharing every layer of a batch out among the threads, which then wait for each other, above all where the
-    machine has other work too.
+    Where an engine has several streams, batches run beside each other, each on one thread alone: by torch
+    that costs less than sharing every layer of a batch out among the threads, which then wait for each other,
+    above all where the machine has other work too.
     """
-    threads = torch.get_num_threads() if request.engine.device.type == "cpu" else 1
-    batch = min(request.engine.batch, max(-(-request.rows // threads), 1))
+    engine = request.engine
+    streams, arrays = engine.streams, engine.arrays
+    batch = min(engine.batch, max(-(-request.rows // streams), 1))
     ranges = [(first, min(first + batch, request.rows)) for first in range(0, request.rows or 1, batch)]
-    if threads == 1 or len(ranges) == 1:
-        return concatenated([part.finish() for part in [_started(request, *rows) for rows in ranges]])
-    pool = _threads(threads)
-    return concatenated(list(pool.map(lambda rows: _started(request, *rows).finish(), ranges)))
+    if streams == 1 or len(ranges) == 1:
+        return concatenated([part.finish() for part in [_started(request, *rows) for rows in ranges]], arrays)
+    pool = _threads(streams)
+    return concatenated(list(pool.map(lambda rows: _started(request, *rows).finish(), ranges)), arrays)
 
 
-@torch.inference_mode()
 def _started(request: ForwardRequest, first: int, last: int) -> RunningBatch:
     return request.engine.start(request.make_crops(first, last))
 
@@ -84,29 +85,25 @@ def _threads(count: int) -> ThreadPoolExecutor:
     return ThreadPoolExecutor(count, "batches", initializer=run_alone)
 
 
-def run_alone() -> None:
-    """Have this thread run its work without help."""
-    torch.set_num_threads(1)
-    torch.get_num_threads()  # a thread takes over the number of the process when it first asks: at once
-
-
-def with_mirrored(make_crops: MakeCrops, rows: int, make_mirrored: MakeCrops | None = None) -> MakeCrops:
+def with_mirrored(
+    make_crops: MakeCrops, rows: int, arrays: Arrays, make_mirrored: MakeCrops | None = None
+) -> MakeCrops:
     """Return what makes the crops of twice as many rows: all R, then all R turned left to right.
 
     ``make_mirrored`` makes the latter [the crops, turned].
     """
 
-    def turned(first: int, last: int) -> Tensor:
-        return make_crops(first, last).flip(3)
+    def turned(first: int, last: int) -> Array:
+        return arrays.mirror(make_crops(first, last))
 
     mirror = make_mirrored or turned
 
-    def both(first: int, last: int) -> Tensor:
+    def both(first: int, last: int) -> Array:
         plain = make_crops(min(first, rows), min(last, rows))
         mirrored = mirror(max(first - rows, 0), max(last - rows, 0))
         if not len(mirrored):
             return plain
-        return mirrored if not len(plain) else torch.cat([plain, mirrored])
+        return mirrored if not len(plain) else arrays.concatenate([plain, mirrored])
 
     return both
 
@@ -122,11 +119,15 @@ def without_callers_context(function: Callable[P, T]) -> Callable[P, T]:
     def call(*args: P.args, **kwargs: P.kwargs) -> T:
         with ExitStack() as stack:
             stack.enter_context(np.errstate(divide="warn", over="warn", under="ignore", invalid="warn"))
-            if torch.get_default_device().type != "cpu":
-                stack.enter_context(torch.device("cpu"))  # torchvision's nms makes tensors of no named device
-            for kind in ("cpu", "cuda"):
-                if torch.is_autocast_enabled(kind):
-                    stack.enter_context(torch.autocast(kind, enabled=False))
+            torch = sys.modules.get("torch")
+            if torch is not None:
+                if torch.get_default_device().type != "cpu":
+                    stack.enter_context(
+                        torch.device("cpu")
+                    )  # some operations make tensors of no named device
+                for kind in ("cpu", "cuda"):
+                    if torch.is_autocast_enabled(kind):
+                        stack.enter_context(torch.autocast(kind, enabled=False))
             return function(*args, **kwargs)
 
     return call

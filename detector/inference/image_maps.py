@@ -4,87 +4,20 @@ Regions are cut out of them (:mod:`detector.inference.region_features`), MultiBo
 (:mod:`detector.proposals.multibox`). Letters for shapes: K channels, h x w cells, A anchors.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
-from torch import Tensor, nn
 
-from detector.errors import ParameterError
-from detector.inference.engine import Engine, InferenceNetwork, Outputs
+from detector.inference.arrays import Array
+from detector.inference.engine import Engine, Outputs
 from detector.inference.executor import Executor, ForwardRequest, Priority
 from detector.inference.image_scales import ImageScales, ScaledImage, Square, padded_side, scale_image
-from detector.inference.region_crops import ImageView, Preprocessing
-from detector.models.multibox_head import MultiBoxHead, objectness_and_offsets
+from detector.inference.preprocessing import Preprocessing
+from detector.inference.region_crops import ImageView
 from detector.options import CROP_COST
-
-_MULTIBOX = "multibox"
-
-
-class MappedStages(nn.Module):
-    """The first stages of a trunk, up to the last that is read: images [N,3,H,W] -> maps of those read."""
-
-    def __init__(self, features: nn.Sequential, read: Sequence[str]) -> None:
-        """Take the stages named in ``read``. Raises ParameterError if the trunk lacks one."""
-        super().__init__()
-        names = [name for name, _ in features.named_children()]
-        for stage in read:
-            if stage not in names:
-                raise ParameterError(f"the trunk has no stage {stage!r}, only {', '.join(names)}")
-        self.read = tuple(read)
-        self.stages = features[: 1 + max(names.index(stage) for stage in read)]
-
-    def forward(self, images: Tensor) -> dict[str, Tensor]:
-        maps: dict[str, Tensor] = {}
-        x = images
-        for name, stage in self.stages.named_children():
-            x = stage(x)
-            if name in self.read:
-                maps[name] = x
-        return maps
-
-
-class ImageTrunk(nn.Module):
-    """The stages of a trunk that run over a whole image, and a MultiBox head on their maps.
-
-    Images [N,3,H,W] -> ``maps`` [N,K,h,w] of ``stage``, if regions are cut out of it, and the head's outputs
-    [N,A,5], if there is one.
-    """
-
-    def __init__(self, features: nn.Sequential, stage: str | None, head: MultiBoxHead | None) -> None:
-        """Raises ParameterError if the trunk lacks a stage that is read."""
-        super().__init__()
-        read = [*([stage] if stage is not None else []), *(head.spec.stages if head is not None else [])]
-        self.stage, self.head = stage, head
-        self.mapped = MappedStages(features, list(dict.fromkeys(read)))
-
-    def forward(self, images: Tensor) -> dict[str, Tensor]:
-        maps = self.mapped(images)
-        outputs = {} if self.stage is None else {"maps": maps[self.stage]}
-        if self.head is not None:
-            fine, coarse = (maps[name] for name in self.head.spec.stages)
-            outputs[_MULTIBOX] = self.head(fine, coarse)
-        return outputs
-
-
-class ImageNetwork(InferenceNetwork):
-    """Images [N,3,H,W] -> ``maps`` as of :class:`ImageTrunk`, and ``objectness`` [N,A] in 0..1 and
-    ``offsets`` [N,A,4] of the head's anchors."""
-
-    def __init__(
-        self, features: nn.Sequential, *, stage: str | None = None, head: MultiBoxHead | None = None
-    ) -> None:
-        """Raises ParameterError if the trunk lacks a stage that is read."""
-        super().__init__(ImageTrunk(features, stage, head), _outputs)
-
-
-def _outputs(maps: Mapping[str, Tensor]) -> Outputs:
-    outputs = dict(maps)
-    if _MULTIBOX in outputs:
-        outputs["objectness"], outputs["offsets"] = objectness_and_offsets(outputs.pop(_MULTIBOX))
-    return outputs
 
 
 @dataclass(frozen=True)
@@ -92,7 +25,8 @@ class MapsAtScale:
     """What the trunk gave for an image at one scale.
 
     ``factors`` [4] float32 turn boxes of the image's view into boxes of its pixels at this scale, which are
-    ``height`` x ``width`` with the padding; ``outputs`` are those of :class:`ImageNetwork`, on its device.
+    ``height`` x ``width`` with the padding; ``outputs`` are the maps, on the
+    engine's device, and those of the MultiBox head.
     """
 
     factors: NDArray[np.float32]
@@ -104,13 +38,11 @@ class MapsAtScale:
 class ImageMaps:
     """Makes the maps of images, and keeps them with the image's view."""
 
-    def __init__(
-        self, network: ImageNetwork, scales: ImageScales | Square, preprocessing: Preprocessing
-    ) -> None:
-        """The network is neither moved nor copied."""
+    def __init__(self, engine: Engine, scales: ImageScales | Square, preprocessing: Preprocessing) -> None:
+        """``engine`` runs one image at a time: images [1,3,H,W] -> ``maps`` [1,K,h,w], if regions are cut out
+        of them, and, if there is a MultiBox head, ``objectness`` [1,A] in 0..1 and ``offsets`` [1,A,4]."""
         self._scales, self._preprocessing = scales, preprocessing
-        # Each scale of an image has a size of its own: a batch of one, and never filled up.
-        self._engine = Engine(network, batch=1, buckets=(), keep_on_device=True)
+        self._engine = engine
         # A single crop goes first: all further work on its image waits for it. An image at its own size is
         # most of its work, and has to wait for its turn.
         self._priority = Priority.URGENT if isinstance(scales, Square) else Priority.NORMAL
@@ -146,16 +78,16 @@ class ImageMaps:
 
     def _images(self, view: ImageView, mirrored: bool) -> Iterator[ScaledImage]:
         """Make the image at each scale, when its turn comes."""
-        settings, device = self._scales, self._engine.device
+        settings, arrays = self._scales, self._engine.arrays
         if isinstance(settings, Square):
             height, width = view.pixels.shape[:2]
-            crop = view.crops(view.whole, settings.size, device)
+            crop = view.crops(view.whole, settings.size, arrays)
             factors = np.array([settings.size / width, settings.size / height] * 2, np.float32)
-            yield ScaledImage(crop.flip(3) if mirrored else crop, factors)
+            yield ScaledImage(arrays.mirror(crop) if mirrored else crop, factors)
             return
         for scale in settings.scales:
-            yield scale_image(view.pixels, scale, settings, self._preprocessing, device, mirrored=mirrored)
+            yield scale_image(view.pixels, scale, settings, self._preprocessing, arrays, mirrored=mirrored)
 
 
-def _rows_of(rows: Tensor, first: int, last: int) -> Tensor:
+def _rows_of(rows: Array, first: int, last: int) -> Array:
     return rows[first:last]

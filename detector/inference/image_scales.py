@@ -9,12 +9,11 @@ from typing import TypeVar
 
 import cv2
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from detector.errors import ParameterError
-from detector.inference.region_crops import Preprocessing, normalise
+from detector.inference.arrays import Array, Arrays
+from detector.inference.preprocessing import Preprocessing
 from detector.io.decoding import RGB
 
 MAX_SCALE = 2048
@@ -129,7 +128,7 @@ class ScaledImage:
     float32 turn boxes of the image into boxes of its pixels at this scale, without the padding.
     """
 
-    pixels: Tensor
+    pixels: Array
     factors: NDArray[np.float32]
 
 
@@ -138,14 +137,12 @@ def scale_image(
     scale: int,
     settings: ImageScales,
     preprocessing: Preprocessing,
-    device: torch.device,
+    arrays: Arrays,
     *,
     mirrored: bool = False,
 ) -> ScaledImage:
     """Resize an image [H,W,3] to a shorter side of ``scale`` pixels, normalise and pad it."""
     resized, factors = resize_to_scale(image, scale, settings, mirrored=mirrored)
-    pixels = normalise(resized, preprocessing, device)  # 3 x H x W
     pad = settings.padding
     below, right = (padded_side(side, pad) - side - pad for side in resized.shape[:2])
-    padded = torch.nn.functional.pad(pixels, (pad, right, pad, below))
-    return ScaledImage(padded[None], factors)
+    return ScaledImage(arrays.pad(arrays.normalise(resized, preprocessing), pad, right, below), factors)

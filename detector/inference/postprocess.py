@@ -8,9 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torchvision.ops import batched_nms
 
 from detector.errors import ParameterError
 from detector.inference.ensemble import RegionPrediction
@@ -23,6 +21,7 @@ from detector.inference.scoring import (
 )
 from detector.structures.boxes import Boxes, clip, decode, iou
 from detector.structures.detections import Detections
+from detector.structures.nms import suppress
 from detector.structures.proposals import Proposals
 
 _LIKELIEST = 1000  # pairs of region and class that suppression looks at first
@@ -73,13 +72,13 @@ def score_regions(
     """
     count = len(boxes)
     if prediction.deltas is not None and scoring.box_regression:
-        boxes = decode(boxes, prediction.deltas[:count].numpy())
+        boxes = decode(boxes, prediction.deltas[:count])
     ious, whole = prediction.predicted_iou, prediction.probabilities[count:]
     return RegionScores(
         clip(boxes, width, height),
-        prediction.probabilities[:count, :-1].numpy(),
-        predicted_iou=ious[:count].numpy() if ious is not None else None,
-        image=class_posterior(whole[0].numpy()) if len(whole) else None,
+        prediction.probabilities[:count, :-1],
+        predicted_iou=ious[:count] if ious is not None else None,
+        image=class_posterior(whole[0]) if len(whole) else None,
     )
 
 
@@ -163,24 +162,8 @@ def _best_kept(
     region, label = region[best_first], label[best_first]
     count = max(_LIKELIEST, 4 * most)
     while True:
-        kept = _suppress(boxes, scores, region[:count], label[:count], nms_iou)[:most]
+        some, labels = region[:count], label[:count]
+        kept = suppress(boxes[some], scores[some, labels], nms_iou, labels)[:most]
         if len(kept) == most or count >= len(region):
             return region[kept], label[kept]
         count *= 4
-
-
-def _suppress(
-    boxes: Boxes,
-    scores: NDArray[np.float32],
-    region: NDArray[np.integer],
-    label: NDArray[np.integer],
-    nms_iou: float,
-) -> NDArray[np.int64]:
-    """Return which pairs of region and label no better one of the same label overlaps, best first."""
-    kept = batched_nms(
-        torch.from_numpy(boxes[region]),
-        torch.from_numpy(scores[region, label]),
-        torch.from_numpy(label),
-        nms_iou,
-    )
-    return kept.numpy()

@@ -10,15 +10,15 @@ from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
-from torch import Tensor
 
-from detector.inference.ensemble import RegionEnsemble, RegionPrediction, count_shared_stages
+from detector.inference.arrays import Array, Arrays
+from detector.inference.engine import MAPS
+from detector.inference.ensemble import Ensemble, RegionEnsemble, RegionPrediction
 from detector.inference.executor import Executor
-from detector.inference.image_maps import ImageMaps, ImageNetwork, MapsAtScale
-from detector.inference.region_crops import ImageView, Preprocessing, add_context
-from detector.inference.shared_maps import SharedMaps, align, stages_through
-from detector.models.multibox_head import MultiBoxHead
-from detector.models.region_network import RegionNetwork
+from detector.inference.image_maps import ImageMaps, MapsAtScale
+from detector.inference.preprocessing import Preprocessing, add_context
+from detector.inference.region_crops import ImageView
+from detector.inference.shared_maps import SharedMaps, align
 from detector.structures.boxes import Boxes, flip
 
 
@@ -51,15 +51,17 @@ class WarpedRegions:
 
     def __init__(
         self,
-        networks: Sequence[RegionNetwork],
+        ensemble: Ensemble,
         preprocessing: Preprocessing,
         *,
         batch: int | None = None,
         compile: bool = False,
     ) -> None:
-        """``batch`` and ``compile`` are those of :class:`detector.inference.engine.Engine`."""
+        """``batch`` and ``compile`` are those of :meth:`Ensemble.region_engine`."""
         self._preprocessing = preprocessing
-        self._ensemble = RegionEnsemble(networks, batch=batch, compile=compile)
+        members = range(len(ensemble.members))
+        engine = ensemble.region_engine(members, batch=batch, compile=compile)
+        self._ensemble = RegionEnsemble(engine, len(members))
 
     @property
     def image_cost(self) -> int:
@@ -76,10 +78,10 @@ class WarpedRegions:
         self, view: ImageView, boxes: Boxes, *, whole: bool, mirrored: bool, executor: Executor
     ) -> list[RegionPrediction]:
         windows = _windows(view, boxes, self._preprocessing, whole=whole)
-        size, device = self._preprocessing.size, self._ensemble.device
+        size, arrays = self._preprocessing.size, self._ensemble.engine.arrays
 
-        def make_crops(first: int, last: int) -> Tensor:
-            return view.crops(windows[first:last], size, device)
+        def make_crops(first: int, last: int) -> Array:
+            return view.crops(windows[first:last], size, arrays)
 
         return self._ensemble.predict(len(windows), make_crops, flip=mirrored, executor=executor)
 
@@ -89,31 +91,29 @@ class SharedRegions:
 
     def __init__(
         self,
-        networks: Sequence[RegionNetwork],
+        ensemble: Ensemble,
         preprocessing: Preprocessing,
         settings: SharedMaps,
         *,
-        multibox: tuple[int, MultiBoxHead] | None = None,
+        multibox: int | None = None,
         batch: int | None = None,
         compile: bool = False,
     ) -> None:
         """Take networks that have their stages through ``settings.stage`` in common or not.
 
-        ``multibox`` is a MultiBox head with the number of the network whose maps it reads at these scales.
-        ``batch`` and ``compile`` are those of :class:`detector.inference.engine.Engine`, for the regions.
-        Raises ParameterError where the trunk has no such stage.
+        ``multibox`` is the number of the member whose MultiBox head reads its maps at these scales. ``batch``
+        and ``compile`` are those of :meth:`detector.inference.ensemble.Ensemble.region_engine`. Raises
+        ParameterError where the trunk has no such stage.
         """
         self._preprocessing, self._settings = preprocessing, settings
-        names = [name for name, _ in networks[0].backbone.features.named_children()]
-        cut = stages_through(names, settings.stage)
         self._parts: list[tuple[ImageMaps, RegionEnsemble, list[int]]] = []
-        for members in _by_trunk(networks, cut):
-            some = [networks[index] for index in members]
-            reader, head = multibox if multibox is not None and multibox[0] in members else (members[0], None)
-            network = ImageNetwork(networks[reader].backbone.features, stage=settings.stage, head=head)
-            maps = ImageMaps(network, settings, preprocessing)
-            ensemble = RegionEnsemble(some, first_stage=cut, batch=batch, compile=compile)
-            self._parts.append((maps, ensemble, members))
+        for members in ensemble.alike_through(settings.stage):
+            proposes = multibox in members
+            reader = multibox if multibox is not None and proposes else members[0]
+            trunk = ensemble.image_engine(reader, settings.stage, multibox=proposes)
+            engine = ensemble.region_engine(members, after=settings.stage, batch=batch, compile=compile)
+            maps = ImageMaps(trunk, settings, preprocessing)
+            self._parts.append((maps, RegionEnsemble(engine, len(members), cost=1), members))
 
     @property
     def image_cost(self) -> int:
@@ -138,20 +138,22 @@ class SharedRegions:
         windows = _windows(view, boxes, self._preprocessing, whole=whole)
         predictions: dict[int, RegionPrediction] = {}
         for maps, ensemble, members in self._parts:
-            make_plain = self._rows(maps.of(view, executor=executor), windows)
+            arrays = ensemble.engine.arrays
+            make_plain = self._rows(maps.of(view, executor=executor), windows, arrays)
             make_mirrored = None
             if mirrored:
                 turned = flip(windows, view.pixels.shape[1])
-                make_mirrored = self._rows(maps.of(view, mirrored=True, executor=executor), turned)
+                turned_maps = maps.of(view, mirrored=True, executor=executor)
+                make_mirrored = self._rows(turned_maps, turned, arrays)
             outputs = ensemble.predict(
                 len(windows), make_plain, flip=mirrored, make_mirrored=make_mirrored, executor=executor
             )
             predictions.update(zip(members, outputs, strict=True))
         return [predictions[index] for index in sorted(predictions)]
 
-    def _rows(self, maps: Sequence[MapsAtScale], windows: Boxes) -> "_AlignedRows":
-        factors, cells = [part.factors for part in maps], [part.outputs["maps"] for part in maps]
-        return _AlignedRows(cells, windows, factors, self._settings, self._preprocessing.size)
+    def _rows(self, maps: Sequence[MapsAtScale], windows: Boxes, arrays: Arrays) -> "_AlignedRows":
+        factors, cells = [part.factors for part in maps], [part.outputs[MAPS] for part in maps]
+        return _AlignedRows(cells, windows, factors, self._settings, self._preprocessing.size, arrays)
 
 
 class _AlignedRows:
@@ -159,31 +161,19 @@ class _AlignedRows:
 
     def __init__(
         self,
-        maps: Sequence[Tensor],
+        maps: Sequence[Array],
         windows: Boxes,
         factors: Sequence[NDArray[np.float32]],
         settings: SharedMaps,
         crop: int,
+        arrays: Arrays,
     ) -> None:
         self._maps, self._windows, self._factors = maps, windows, factors
-        self._settings, self._crop = settings, crop
+        self._settings, self._crop, self._arrays = settings, crop, arrays
 
-    def __call__(self, first: int, last: int) -> Tensor:
-        return align(self._maps, self._windows[first:last], self._factors, self._settings, self._crop)
-
-
-def _by_trunk(networks: Sequence[RegionNetwork], cut: int) -> list[list[int]]:
-    """Group networks, by their numbers, whose first ``cut`` stages are the same."""
-    groups: list[list[int]] = []
-    for index, network in enumerate(networks):
-        for group in groups:
-            trunks = [networks[group[0]].backbone.features, network.backbone.features]
-            if count_shared_stages(trunks) >= cut:
-                group.append(index)
-                break
-        else:
-            groups.append([index])
-    return groups
+    def __call__(self, first: int, last: int) -> Array:
+        windows = self._windows[first:last]
+        return align(self._maps, windows, self._factors, self._settings, self._crop, self._arrays)
 
 
 def _windows(view: ImageView, boxes: Boxes, preprocessing: Preprocessing, *, whole: bool) -> Boxes:

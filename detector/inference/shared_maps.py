@@ -10,12 +10,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
-from torchvision.ops import roi_align
 
 from detector.errors import ParameterError
+from detector.inference.arrays import Array, Arrays
 from detector.inference.image_scales import MAX_SCALE, STRIDE, ImageScales, first_centre, is_whole
 from detector.structures.boxes import Boxes
 
@@ -59,38 +57,25 @@ def nearest_scale(boxes: Boxes, factors: Sequence[NDArray[np.float32]], size: in
 
 
 def align(
-    maps: Sequence[Tensor],
+    maps: Sequence[Array],
     windows: Boxes,
     factors: Sequence[NDArray[np.float32]],
     settings: SharedMaps,
     crop: int,
-) -> Tensor:
+    arrays: Arrays,
+) -> Array:
     """Return the maps [R,K,size,size] of windows [R,4] of an image, as if each had been a crop.
 
     ``maps`` [1,K,h,w] and ``factors`` [4] are those of the image at each scale, windows in its own pixels;
     ``crop`` is the side of a crop, by which the scale is chosen. Bilinear, one sample a cell: at its scale a
     window has about as many cells as are read.
     """
-    first = maps[0]
-    count, channels = len(windows), first.shape[1]
-    result = first.new_empty(count, channels, settings.size, settings.size)
-    level = nearest_scale(windows, factors, crop)
-    for index in np.unique(level).tolist():
-        rows = np.flatnonzero(level == index)
+
+    def at_scale(index: int, rows: NDArray[np.int64]) -> Array:
         placed = place_windows(windows[rows], factors[index], settings, crop)
-        regions = torch.from_numpy(placed).to(first.device)
-        cells = roi_align(
-            maps[index],
-            [regions],
-            settings.size,
-            spatial_scale=1 / STRIDE,
-            sampling_ratio=1,
-            aligned=True,
-        )
-        if len(rows) == count:
-            return cells
-        result[torch.from_numpy(rows).to(first.device)] = cells
-    return result
+        return arrays.align(maps[index], placed, settings.size, 1 / STRIDE)
+
+    return arrays.in_groups(nearest_scale(windows, factors, crop), at_scale)
 
 
 def place_windows(windows: Boxes, factors: NDArray[np.float32], settings: SharedMaps, crop: int) -> Boxes:

@@ -32,9 +32,10 @@ def crop_windows(width: int, height: int, count: int) -> CropWindows:
 
     1: the whole image, whatever its aspect. The papers do not say what their single crop shows.
 
-    10: the shorter side is resized to 256; of the central 256x256 the four corners (top left, top right,
-    bottom left, bottom right) and the centre, 224x224 each, then their mirror images in the same order
-    (Krizhevsky et al. 2012, sections 4.1 and 5).
+    10: the whole image is stretched to 256x256; of that the four corners (top left, top right, bottom left,
+    bottom right) and the centre, 224x224 each, then their mirror images in the same order: the ten of
+    Krizhevsky et al. 2012, section 4.1, from pictures prepared as the BVLC weights' were, which is what those
+    weights want (docs/classification.md).
 
     144: the shorter side is resized to 256, 288, 320 and 352; of each the left, central and right square
     (top, central and bottom one of an upright image); of each square the four corners and the centre,
@@ -46,7 +47,7 @@ def crop_windows(width: int, height: int, count: int) -> CropWindows:
     if count == 1:
         return CropWindows(as_boxes([(0, 0, width, height)]), np.array([False]))
     if count == 10:
-        return _with_mirrored(_corners_and_centre(_square(width, height, 0.5), RESIZED))
+        return _with_mirrored(_corners_and_centre(as_boxes([(0, 0, width, height)]), RESIZED))
     if count == 144:
         return _with_mirrored(np.concatenate([_of_scale(width, height, scale) for scale in SCALES]))
     raise ParameterError(f"crops must be 1, 10 or 144, got {count}")
@@ -60,19 +61,18 @@ def _square(width: int, height: int, position: float) -> Boxes:
     return as_boxes([(x, y, x + side, y + side)])
 
 
-def _corners_and_centre(square: Boxes, resized: int) -> Boxes:
-    """Return windows [5,4], each 224x224 once the square [1,4] is resized to ``resized`` pixels a side."""
-    left, top, right, bottom = square[0].tolist()
-    side = (right - left) * CROP / resized
-    margin = (right - left - side) / 2
+def _corners_and_centre(area: Boxes, resized: int) -> Boxes:
+    """Return windows [5,4], each 224x224 once the area [1,4] is resized to ``resized`` pixels a side."""
+    left, top, right, bottom = area[0].tolist()
+    width, height = ((end - start) * CROP / resized for start, end in ((left, right), (top, bottom)))
     starts = [
         (left, top),
-        (right - side, top),
-        (left, bottom - side),
-        (right - side, bottom - side),
-        (left + margin, top + margin),
+        (right - width, top),
+        (left, bottom - height),
+        (right - width, bottom - height),
+        ((left + right - width) / 2, (top + bottom - height) / 2),
     ]
-    return as_boxes([(x, y, x + side, y + side) for x, y in starts])
+    return as_boxes([(x, y, x + width, y + height) for x, y in starts])
 
 
 def _of_scale(width: int, height: int, scale: int) -> Boxes:

@@ -8,14 +8,13 @@ shapes: T tiles, D detections.
 from collections.abc import Sequence
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torchvision.ops import batched_nms
 
 from detector.errors import ParameterError
 from detector.options import MIN_TILE
 from detector.structures.boxes import Boxes, as_boxes
 from detector.structures.detections import Detections
+from detector.structures.nms import suppress
 
 OVERLAP = 0.25
 """Share of a tile's side that the next one shows again: an object up to this size is whole in one of them."""
@@ -83,9 +82,7 @@ def merge_tiles(
         scores.append(part.scores[uncut])
     every = np.concatenate(boxes).astype(np.float32)
     label, score = np.concatenate(labels), np.concatenate(scores)
-    kept = batched_nms(
-        torch.from_numpy(every), torch.from_numpy(score), torch.from_numpy(label), nms_iou
-    ).numpy()[:max_detections]
+    kept = suppress(every, score, nms_iou, label)[:max_detections]
     return Detections(every[kept], label[kept], score[kept])
 
 

@@ -8,20 +8,19 @@ that regions are cut out of. Letters for shapes: K anchors, R proposals.
 from collections.abc import Sequence
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
-from torchvision.ops import nms
 
 from detector.errors import ParameterError
 from detector.inference.executor import Executor, run_directly
 from detector.inference.image_maps import ImageMaps, MapsAtScale
 from detector.inference.image_scales import STRIDE
-from detector.inference.region_crops import ImageView, Preprocessing
+from detector.inference.preprocessing import Preprocessing
+from detector.inference.region_crops import ImageView
 from detector.io.decoding import ImageInput
-from detector.models.multibox_head import MultiBoxSpec
+from detector.models.multibox_spec import MultiBoxSpec
 from detector.proposals.selective_search.ranking import order_by_coverage
 from detector.structures.boxes import Boxes, clip, decode
+from detector.structures.nms import suppress
 from detector.structures.proposals import Proposals, Source
 
 MAX_BOXES = 200
@@ -71,7 +70,7 @@ class MultiBox:
         """Return the likeliest boxes [R,4] of all scales, in the pixels of the view, and their objectness."""
         found = []
         for maps in scales:
-            confidences, offsets = (maps.outputs[name][0].cpu() for name in ("objectness", "offsets"))
+            confidences, offsets = (maps.outputs[name][0] for name in ("objectness", "offsets"))
             fine, coarse = ((maps.height // stride, maps.width // stride) for stride in (STRIDE // 2, STRIDE))
             moved, objectness = likeliest(self._spec.anchors(fine, coarse), offsets, confidences)
             found.append(((moved - self._spec.image.padding) / maps.factors, objectness))
@@ -81,13 +80,15 @@ class MultiBox:
         return boxes[order], objectness[order]
 
 
-def likeliest(anchors: Boxes, offsets: Tensor, objectness: Tensor) -> tuple[Boxes, NDArray[np.float32]]:
+def likeliest(
+    anchors: Boxes, offsets: NDArray[np.float32], objectness: NDArray[np.float32]
+) -> tuple[Boxes, NDArray[np.float32]]:
     """Return boxes [R,4] in the pixels of anchors [K,4], moved by offsets [K,4], and their objectness [R].
 
     The likeliest comes first; what cannot come among the first few hundred is left out.
     """
-    order = torch.argsort(objectness, descending=True, stable=True)[:_LIKELIEST].numpy()
-    return decode(anchors[order], offsets.numpy()[order]), objectness.numpy()[order]
+    order = np.argsort(-objectness, kind="stable")[:_LIKELIEST]
+    return decode(anchors[order], offsets[order]), objectness[order]
 
 
 def without_near_duplicates(
@@ -98,8 +99,7 @@ def without_near_duplicates(
     Boxes of less than four pixels a side are left out: nothing can be seen in them.
     """
     large = np.flatnonzero((boxes[:, 2:] - boxes[:, :2] >= _MIN_SIDE).all(axis=1))
-    kept = nms(torch.from_numpy(boxes[large]), torch.from_numpy(objectness[large]), iou)
-    return large[kept.numpy()]
+    return large[suppress(boxes[large], objectness[large], iou)]
 
 
 def by_coverage(boxes: Boxes, objectness: NDArray[np.float32], count: int) -> NDArray[np.int64]:

@@ -3,11 +3,10 @@
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 
-import torch
-
 from detector.errors import ParameterError
 from detector.inference.executor import Executor, run_directly
-from detector.inference.region_crops import ImageView, Preprocessing, resize_to_short_side
+from detector.inference.preprocessing import Preprocessing, resize_to_short_side
+from detector.inference.region_crops import ImageView
 from detector.io.decoding import ImageInput
 from detector.options import Profile
 from detector.proposals.fusion import fuse
@@ -15,6 +14,7 @@ from detector.proposals.multibox import MAX_BOXES, MultiBox
 from detector.proposals.selective_search.search import selective_search
 from detector.structures.boxes import clip
 from detector.structures.proposals import Proposals
+from detector.threads import available_threads
 
 FUSION_SUPERPIXEL_SCALE = 2.0
 """GoogLeNet (arXiv 1409.4842, section 8) doubled the superpixels, and so halved the boxes."""
@@ -101,7 +101,7 @@ class Proposer:
         """Run selective search on the reduced image; return its boxes in the pixels of the image."""
         smaller = replace(self._preprocessing, short_side=self._search_side)
         pixels, factors = resize_to_short_side(view.pixels, smaller)
-        threads = min(torch.get_num_threads(), _MAX_THREADS)
+        threads = min(available_threads(), _MAX_THREADS)
         proposals = selective_search(pixels, superpixel_scale=scale, max_boxes=budget, threads=threads)
         boxes = clip(proposals.boxes / (view.factors * factors), view.width, view.height)
         return replace(proposals, boxes=boxes)

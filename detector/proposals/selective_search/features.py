@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from detector.proposals.jit_cache import cached_njit
+from detector.jit_cache import cached_njit
 from detector.proposals.selective_search.color import Planes
 
 COLOUR_BINS = 25

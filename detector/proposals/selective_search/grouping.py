@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from detector.proposals.jit_cache import cached_njit
+from detector.jit_cache import cached_njit
 from detector.proposals.selective_search.features import Segments
 
 # The sum of a histogram's shares still fits 16 bits, the width at which a processor adds most at once.

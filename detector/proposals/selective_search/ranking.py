@@ -13,7 +13,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from detector.proposals.jit_cache import cached_njit
+from detector.jit_cache import cached_njit
 from detector.structures.boxes import Boxes
 
 # The weight of the r-th box from the top of one hierarchy is _TOP over r + _LEVEL, in whole numbers: half by

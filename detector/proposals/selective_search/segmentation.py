@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from detector.proposals.jit_cache import cached_njit
+from detector.jit_cache import cached_njit
 from detector.proposals.selective_search.color import Planes
 from detector.proposals.selective_search.union_find import joined_pixels
 

@@ -9,7 +9,7 @@ segments are looked at one by one.
 
 import numpy as np
 
-from detector.proposals.jit_cache import cached_njit
+from detector.jit_cache import cached_njit
 
 # Small enough that the sieve's view of the segments is seldom out of date, large enough for long loops.
 _BLOCK = 128
