@@ -5,21 +5,25 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import ml_dtypes
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from detector.errors import CheckpointError, ParameterError
-from detector.inference.image_maps import ImageTrunk
 from detector.inference.image_scales import STRIDE, Square
 from detector.inference.shared_maps import SharedMaps, stages_through
-from detector.io.terminal_text import one_line, printable
+from detector.io.terminal_text import one_line
 from detector.models.backbone import CHANNELS, Backbone
-from detector.models.checkpoint_file import read_file, read_header, write_file
+from detector.models.checkpoint_file import read_header, write_file
 from detector.models.googlenet import GoogLeNet
+from detector.models.image_trunk import ImageTrunk
 from detector.models.metadata import Metadata
 from detector.models.multibox_head import MultiBoxHead
 from detector.models.region_network import RegionNetwork
 from detector.models.torchvision_googlenet import TorchvisionGoogLeNet
+from detector.models.weights import Weights, check_shapes, read_weights
 
 ARCHITECTURES: dict[str, Callable[[int], Backbone]] = {
     "googlenet": GoogLeNet,
@@ -28,10 +32,6 @@ ARCHITECTURES: dict[str, Callable[[int], Backbone]] = {
 """Functions that make a backbone whose classifier has the given number of outputs, by architecture."""
 
 _MULTIBOX = "multibox."
-
-_REAL = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
-
-_WHOLE = (torch.int8, torch.int16, torch.int32, torch.int64, torch.uint8)
 
 
 @dataclass(frozen=True)
@@ -50,19 +50,24 @@ class Checkpoint:
         """Return the part of the network that classifies whole images."""
         return self.network.backbone if isinstance(self.network, RegionNetwork) else self.network
 
+    def as_weights(self, dtype: torch.dtype = torch.float32) -> Weights:
+        """Return the weights of no framework, those with a fraction as ``dtype``; without auxiliary
+        classifiers, which serve training alone."""
+        tensors = {
+            name: _as_array((value.to(dtype) if value.is_floating_point() else value).detach().cpu())
+            for name, value in _state(self.network, self.multibox).items()
+        }
+        spec = self.multibox.spec if self.multibox is not None else None
+        return Weights(replace(self.metadata, multibox=spec), tensors)
+
 
 def save_checkpoint(path: Path, checkpoint: Checkpoint, dtype: torch.dtype = torch.float16) -> None:
     """Write a checkpoint atomically, its floating-point weights as ``dtype``.
 
     Auxiliary classifiers are left out: they serve training alone. Raises WriteError.
     """
-    tensors = {
-        name: (value.to(dtype) if value.is_floating_point() else value).detach().cpu().contiguous()
-        for name, value in _state(checkpoint.network, checkpoint.multibox).items()
-    }
-    spec = checkpoint.multibox.spec if checkpoint.multibox is not None else None
-    metadata = replace(checkpoint.metadata, multibox=spec)
-    write_file(path, metadata.as_json(), tensors)
+    weights = checkpoint.as_weights(dtype)
+    write_file(path, weights.metadata.as_json(), weights.tensors)
 
 
 @torch.inference_mode(False)
@@ -84,30 +89,51 @@ def load_checkpoint(path: Path) -> Checkpoint:
     not have the SHA-256 that it states), holds values that are not finite or that nothing can be done with,
     or does not fit the network it names.
     """
-    header, tensors = read_file(path)
-    metadata = _metadata(header, path)
-    _check_labels(metadata, tensors, path)
+    return as_checkpoint(read_weights(path))
+
+
+def as_checkpoint(network: Checkpoint | Weights) -> Checkpoint:
+    """Build the network of weights in float32, in evaluation mode; a checkpoint is returned as it is.
+
+    Raises CheckpointError for weights that do not fit the network that they name, or are not finite.
+    """
+    if isinstance(network, Checkpoint):
+        return network
+    weights, metadata, source = network, network.metadata, network.source
+    tensors = {name: _as_tensor(value) for name, value in weights.tensors.items()}
     try:
         with torch.device("meta"):  # takes no memory, whatever sizes the file states
-            meta_networks = _build(metadata, tensors, path)
-            _check_shapes(metadata, tensors, _state(*meta_networks), path)
+            meta_networks = _build(metadata, tensors, source)
+            state = _state(*meta_networks)
+            expected = {name: tuple(value.shape) for name, value in state.items()}
+            whole = {name for name, value in state.items() if not value.is_floating_point()}
+            check_shapes(metadata.architecture, weights.tensors, expected, whole, source)
             _check_forward(*meta_networks, metadata)
-        _check_finite(tensors, path)
+        weights.check_finite()
         # The caller's default device and random state are neither used nor changed.
         with torch.device("cpu"), torch.random.fork_rng(devices=[]):
-            network, multibox = _build(metadata, tensors, path)
-            for part, prefix in ((network, ""), (multibox, _MULTIBOX)):
+            built, multibox = _build(metadata, tensors, source)
+            for part, prefix in ((built, ""), (multibox, _MULTIBOX)):
                 if part is not None:
                     part.float().load_state_dict(_part(tensors, prefix))
-        return Checkpoint(network.eval(), metadata, multibox.eval() if multibox is not None else None)
+        return Checkpoint(built.eval(), metadata, multibox.eval() if multibox is not None else None)
     except (RuntimeError, ParameterError) as error:
-        message = f"{path} does not fit {metadata.architecture}: {one_line(error)}"
+        message = f"{source} does not fit {metadata.architecture}: {one_line(error)}"
         raise CheckpointError(message) from error
 
 
-def read_metadata(path: Path) -> Metadata:
-    """Read the metadata without the tensors. Raises CheckpointError as :func:`load_checkpoint` does."""
-    return _metadata(read_header(path), path)
+def _as_array(value: Tensor) -> NDArray[Any]:
+    """Return a tensor as an array; bfloat16, which torch does not give to NumPy, by its bits."""
+    if value.dtype is torch.bfloat16:
+        return value.contiguous().view(torch.int16).numpy().view(ml_dtypes.bfloat16)
+    return value.contiguous().numpy()
+
+
+def _as_tensor(value: NDArray[Any]) -> Tensor:
+    """Return an array as a tensor; NumPy's bfloat16, which torch does not take, in float32."""
+    if value.dtype.name == "bfloat16":
+        value = value.astype(np.float32)
+    return torch.from_numpy(np.array(value) if not value.flags.writeable else value)
 
 
 def verify_checkpoint(path: Path) -> Metadata:
@@ -119,57 +145,6 @@ def verify_checkpoint(path: Path) -> Metadata:
     if "sha256" not in read_header(path):
         raise CheckpointError(f"{path} states no SHA-256: whether it is damaged cannot be told")
     return metadata
-
-
-def _metadata(header: Mapping[str, Any], path: Path) -> Metadata:
-    try:
-        return Metadata.from_json(header)
-    except KeyError as error:
-        raise CheckpointError(f"{path}: its metadata lacks {one_line(error)}") from error
-    except (ParameterError, ValueError) as error:
-        raise CheckpointError(f"{path}: its metadata garbles {one_line(error)}") from error
-    except (TypeError, AttributeError, OverflowError, RecursionError) as error:
-        raise CheckpointError(f"{path}: its metadata garbles an entry: it is of another kind") from error
-
-
-def _check_labels(metadata: Metadata, tensors: Mapping[str, Tensor], path: Path) -> None:
-    """Raise CheckpointError for sub-class labels of a detector that are missing or out of range."""
-    if metadata.detection is None:
-        return
-    if "pooling.labels" not in tensors:
-        raise CheckpointError(f"{path} names detection classes but lacks 'pooling.labels'")
-    labels, count = tensors["pooling.labels"], len(metadata.detection)
-    if labels.dtype not in _WHOLE or labels.ndim != 1 or not len(labels):
-        raise CheckpointError(f"{path}: 'pooling.labels' must be a list of whole numbers")
-    if int(labels.min()) < -1 or int(labels.max()) > count:  # as Python's integers: uint8 has no -1
-        raise CheckpointError(f"{path}: 'pooling.labels' must lie in -1..{count}, as it has {count} classes")
-    if metadata.classification is not None and len(metadata.classification) > len(labels):
-        raise CheckpointError(f"{path} names more classification classes than its classifier has rows")
-
-
-def _check_shapes(
-    metadata: Metadata, tensors: Mapping[str, Tensor], expected: Mapping[str, Tensor], path: Path
-) -> None:
-    """Raise CheckpointError unless the tensors have the network's names, shapes and kinds of numbers."""
-    for what, names in (
-        ("lacks", expected.keys() - tensors.keys()),
-        ("has unknown", tensors.keys() - expected.keys()),
-    ):
-        if names:
-            raise CheckpointError(
-                f"{path} does not fit {metadata.architecture}: it {what} tensors {_some(names)}"
-            )
-    for name, value in expected.items():
-        if value.shape != tensors[name].shape:
-            raise CheckpointError(
-                f"{path} does not fit {metadata.architecture}: tensor {name} has the shape "
-                f"{list(tensors[name].shape)} where {list(value.shape)} is needed"
-            )
-        real = value.is_floating_point()
-        kinds, words = (_REAL, "numbers with a fraction") if real else (_WHOLE, "whole numbers")
-        if tensors[name].dtype not in kinds:
-            kind = str(tensors[name].dtype).removeprefix("torch.")
-            raise CheckpointError(f"{path}: tensor {name!r} is of type {kind}, where {words} are needed")
 
 
 def _check_forward(
@@ -217,13 +192,6 @@ def _check_multibox(backbone: Backbone, head: MultiBoxHead) -> None:
         raise ParameterError(f"a MultiBox head of {outputs.shape[1]} outputs has {len(anchors)} anchors")
 
 
-def _check_finite(tensors: Mapping[str, Tensor], path: Path) -> None:
-    """Raise CheckpointError for tensors with values that are not finite."""
-    for name, value in tensors.items():
-        if not torch.isfinite(value.float()).all():
-            raise CheckpointError(f"{path}: tensor {name!r} holds values that are not finite")
-
-
 def _state(network: nn.Module, multibox: MultiBoxHead | None) -> dict[str, Tensor]:
     """Return a checkpoint's tensors by name: those of the network and, prefixed, of the MultiBox head."""
     state = {name: value for name, value in network.state_dict().items() if not _is_auxiliary(name)}
@@ -242,7 +210,7 @@ def _part(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
 
 
 def _build(
-    metadata: Metadata, tensors: Mapping[str, Tensor], path: Path
+    metadata: Metadata, tensors: Mapping[str, Tensor], path: str
 ) -> tuple[RegionNetwork | Backbone, MultiBoxHead | None]:
     """Build the network and the MultiBox head that the metadata describes, without loading weights.
 
@@ -277,8 +245,3 @@ def _build(
 
 def _is_auxiliary(name: str) -> bool:
     return "aux_4a." in name or "aux_4d." in name
-
-
-def _some(names: set[str]) -> str:
-    shown = printable(", ".join(sorted(names)[:4]))
-    return shown if len(names) <= 4 else f"{shown}, ..."

@@ -11,15 +11,15 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
+import ml_dtypes  # noqa: F401 (makes NumPy know bfloat16)
+from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
-from torch import Tensor
+from safetensors.numpy import save
 
 from detector.errors import CheckpointError
 from detector.io.atomic_write import write_whole
 from detector.io.readable_files import unreadable
-from detector.io.terminal_text import one_line
+from detector.io.terminal_text import one_line, printable
 
 FORMAT = "googlenet-detector/2"
 
@@ -29,11 +29,14 @@ EARLIER_FORMAT = "googlenet-detector/1"
 _ENTRY = "googlenet-detector"
 """The key of the metadata in the header."""
 
+Tensors = Mapping[str, NDArray[Any]]
+"""A checkpoint's tensors by name."""
+
 _FETCH_AGAIN = "Copy or download it again"
 
 
-def write_file(path: Path, metadata: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> None:
-    """Write contiguous tensors on the CPU, and metadata as JSON, atomically.
+def write_file(path: Path, metadata: Mapping[str, Any], tensors: Tensors) -> None:
+    """Write contiguous tensors, and metadata as JSON, atomically.
 
     Raises WriteError for a file that cannot be written.
     """
@@ -42,7 +45,7 @@ def write_file(path: Path, metadata: Mapping[str, Any], tensors: Mapping[str, Te
     write_whole(path, save(dict(tensors), metadata={_ENTRY: json.dumps(header)}))
 
 
-def read_file(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
+def read_file(path: Path) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
     """Read and verify the header's JSON object, format and digests included, and the tensors.
 
     A file of the earlier format without a digest, as other programs may write it, is accepted.
@@ -51,7 +54,7 @@ def read_file(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     with _open(path) as file:
         header = _header(file, path)
         try:
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
+            tensors = {name: _tensor(file, name, path) for name in file.keys()}  # noqa: SIM118 (no mapping)
         except (SafetensorError, RuntimeError, TypeError, ValueError) as error:
             raise CheckpointError(f"{path}: its tensors cannot be read: {one_line(error)}") from error
     stated = "sha256" if header["format"] == EARLIER_FORMAT else "tensors_sha256"
@@ -74,21 +77,39 @@ def header_digest(header: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
-def tensors_digest(tensors: Mapping[str, Tensor]) -> str:
+def tensors_digest(tensors: Tensors) -> str:
     """Return the SHA-256 of the names, types, shapes and bytes of tensors, in the order of names."""
     digest = hashlib.sha256()
     for name in sorted(tensors):
         value = tensors[name]
-        digest.update(f"{name} {value.dtype} {list(value.shape)}\n".encode())
-        digest.update(value.flatten().view(torch.uint8).numpy().tobytes())
+        # As torch spells the type: files were written so.
+        digest.update(f"{name} torch.{value.dtype} {list(value.shape)}\n".encode())
+        digest.update(value.tobytes())
     return digest.hexdigest()
+
+
+_KINDS = frozenset(
+    {"F64", "F32", "F16", "BF16", "I64", "I32", "I16", "I8", "U64", "U32", "U16", "U8", "BOOL", "C64"}
+)
+"""Types of safetensors that NumPy has."""
+
+
+def _tensor(file: Any, name: str, path: Path) -> NDArray[Any]:
+    """Return a tensor. Raises CheckpointError for one of a type that NumPy does not have."""
+    kind = file.get_slice(name).get_dtype()
+    if kind not in _KINDS:
+        raise CheckpointError(
+            f"{path}: tensor {printable(name)!r} is of type {printable(kind)}: whole numbers or, for all but "
+            "labels, numbers with a fraction are needed"
+        )
+    return file.get_tensor(name)
 
 
 def _open(path: Path) -> Any:
     if (reason := unreadable(path)) is not None:
         raise CheckpointError(reason)
     try:
-        return safe_open(path, framework="pt")
+        return safe_open(path, framework="np")
     except (SafetensorError, OSError) as error:
         raise CheckpointError(
             f"{path} is no whole safetensors file ({one_line(error)}); a truncated download, or a "

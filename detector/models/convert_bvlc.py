@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from detector.errors import CheckpointError
-from detector.inference.region_crops import Preprocessing
+from detector.inference.preprocessing import Preprocessing
 from detector.io.readable_files import unreadable
 from detector.io.terminal_text import printable_path
 from detector.models.caffe_weights import CLASSES, caffe_layers, copy_array, take_rgb

@@ -83,7 +83,7 @@ def _layers(path: Path) -> dict[str, Any]:
         from google.protobuf.message import DecodeError
     except ImportError as error:
         raise CheckpointError(
-            "reading .caffemodel files needs the package protobuf: pip install 'googlenet-detector[export]'"
+            "reading .caffemodel files needs the package protobuf: pip install onnx"
         ) from error
     try:
         net = _net_parameter().FromString(data)

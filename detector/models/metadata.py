@@ -2,14 +2,19 @@
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
 from typing import Any
 
-from detector.inference.region_crops import Preprocessing
+from detector.errors import CheckpointError, ParameterError
+from detector.inference.preprocessing import Preprocessing
 from detector.inference.scoring import Scoring
 from detector.inference.shared_maps import SharedMaps
-from detector.io.terminal_text import printable
-from detector.models.multibox_head import MultiBoxSpec
+from detector.io.terminal_text import one_line, printable
+from detector.models.multibox_spec import MultiBoxSpec
 from detector.structures.classes import ClassList
+
+MAX_ACTIVATION = 1e9
+"""A number beyond that is none that a sound network gives."""
 
 
 @dataclass(frozen=True)
@@ -20,7 +25,9 @@ class Metadata:
     images), ``detection`` those of the region classifier (None for a classifier only). ``multibox`` specifies
     the MultiBox head, if there is one. ``shared_maps`` gives how regions are cut out of maps of the whole
     image, if the heads were trained for that; None is for warped crops. ``scoring`` gives how the network's
-    outputs become detections, with the settings that were best for these weights. ``metrics`` maps a metric's
+    outputs become detections, with the settings that were best for these weights. ``activation_ranges`` are
+    the least and the greatest output of each layer on real images, if they were measured: what a network in
+    8 bits needs (:mod:`detector.graphs.quantization`). ``metrics`` maps a metric's
     name to its value, ``training`` records how the weights were trained.
     """
 
@@ -32,6 +39,7 @@ class Metadata:
     multibox: MultiBoxSpec | None = None
     shared_maps: SharedMaps | None = None
     scoring: Scoring = field(default_factory=Scoring)
+    activation_ranges: Mapping[str, tuple[float, float]] | None = None
     training: Mapping[str, Any] = field(default_factory=dict)
     metrics: Mapping[str, Any] = field(default_factory=dict)
     licence: str = "unknown"
@@ -68,6 +76,7 @@ class Metadata:
             multibox=MultiBoxSpec.from_json(multibox) if multibox is not None else None,
             shared_maps=_shared_maps(entry),
             scoring=Scoring.from_json(entry.get("scoring", {})),  # earlier files lack it too
+            activation_ranges=_ranges(entry),
             training=_mapping(entry, "training"),
             metrics=_mapping(entry, "metrics"),
             licence=_text(entry, "licence"),
@@ -83,6 +92,18 @@ def _shared_maps(entry: Mapping[str, Any]) -> SharedMaps | None:
     if settings.keys() != known:
         raise ValueError(f"shared_maps, which must have the entries {', '.join(sorted(known))}")
     return SharedMaps(**{**settings, "scales": _tuple(settings["scales"])})
+
+
+def _ranges(entry: Mapping[str, Any]) -> dict[str, tuple[float, float]] | None:
+    if entry.get("activation_ranges") is None:  # earlier files lack this entry
+        return None
+    ranges = _object(entry, "activation_ranges")
+    for pair in ranges.values():
+        numbers = pair if isinstance(pair, list | tuple) else ()
+        real = [isinstance(one, int | float) and not isinstance(one, bool) for one in numbers]
+        if len(real) != 2 or not all(real) or not -MAX_ACTIVATION <= pair[0] < pair[1] <= MAX_ACTIVATION:
+            raise ValueError("activation_ranges, which must be a lower and a higher number for each layer")
+    return {printable(name): (float(low), float(high)) for name, (low, high) in ranges.items()}
 
 
 def _class_list(entry: Mapping[str, Any], name: str) -> ClassList | None:
@@ -128,3 +149,15 @@ def _printable(value: Any) -> Any:
     if isinstance(value, dict):
         return {printable(key): _printable(item) for key, item in value.items()}
     return value
+
+
+def metadata_from(header: Mapping[str, Any], path: Path) -> Metadata:
+    """Make metadata of what a file states. Raises CheckpointError that names the file and what is wrong."""
+    try:
+        return Metadata.from_json(header)
+    except KeyError as error:
+        raise CheckpointError(f"{path}: its metadata lacks {one_line(error)}") from error
+    except (ParameterError, ValueError) as error:
+        raise CheckpointError(f"{path}: its metadata garbles {one_line(error)}") from error
+    except (TypeError, AttributeError, OverflowError, RecursionError) as error:
+        raise CheckpointError(f"{path}: its metadata garbles an entry: it is of another kind") from error

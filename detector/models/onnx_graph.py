@@ -226,9 +226,7 @@ def read_graph(path: Path) -> OnnxGraph:
     try:
         import onnx
     except ImportError as error:
-        raise CheckpointError(
-            "reading ONNX files needs the package onnx: pip install 'googlenet-detector[export]'"
-        ) from error
+        raise CheckpointError("reading ONNX files needs the package onnx: pip install onnx") from error
     from google.protobuf.message import DecodeError
 
     data = read_weights_file(path, _LARGEST_FILE)

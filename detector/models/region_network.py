@@ -64,7 +64,7 @@ class RegionNetwork(nn.Module):
     def heads(self, maps: Tensor) -> RegionOutput:
         """Compute the outputs from the trunk's maps [R,1024,7,7]."""
         sub_classes = self.backbone.pool(maps)  # R x S
-        deltas = self.box_head(maps) if self.box_head is not None else maps.new_zeros(len(maps), 4)
+        deltas = self.box_head(maps) if self.box_head is not None else maps.new_zeros(maps.shape[0], 4)
         predicted_iou = self.fit_head(maps) if self.fit_head is not None else None
         return RegionOutput(self.pooling(sub_classes), deltas, sub_classes, predicted_iou)
 
@@ -84,7 +84,7 @@ class ClassPooling(nn.Module):
         unused = self.num_classes + 1  # the column of those that take no part; it is dropped
         labels = torch.where(self.labels < 0, unused, self.labels).expand_as(logits)
         # Each class's own maximum is subtracted first: a class far below the best would underflow to log(0).
-        peak = logits.new_full((len(logits), unused + 1), -torch.inf)
+        peak = logits.new_full((logits.shape[0], unused + 1), -torch.inf)
         peak = peak.scatter_reduce(1, labels, logits.detach(), "amax")
         peak = peak.clamp_min(-1e4)  # keeps the logit of a class without sub-classes finite
         shifted = (logits - peak.gather(1, labels)).exp()

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torchvision.models import GoogLeNet as TorchvisionNetwork
 
 from detector.errors import CheckpointError
-from detector.inference.region_crops import Preprocessing
+from detector.inference.preprocessing import Preprocessing
 from detector.io.readable_files import unreadable
 from detector.io.terminal_text import one_line, printable_path
 from detector.models.backbone import Backbone
