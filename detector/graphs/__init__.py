@@ -1,0 +1,1 @@
+"""Graphs: our networks as ONNX, made of weights without torch, for engines and for export."""
