@@ -11,7 +11,7 @@ from detector.cli.image_run import ImageRun
 from detector.inference.detector import MAX_DETECTIONS, SCORE_THRESHOLD
 from detector.inference.loading import load_classifier, load_detector
 from detector.io.visualization import draw
-from detector.options import MIN_TILE, Profile
+from detector.options import MIN_TILE, Engine, Precision, Profile
 from detector.pretrained import SHIPPED
 
 Images = Annotated[
@@ -39,6 +39,8 @@ Weights = Annotated[
     ),
 ]
 Device = Annotated[str, arg(help="auto, cpu, cuda or cuda:N.")]
+EngineName = Annotated[Engine, arg(help="What runs the network; torch is needed for a GPU.")]
+PrecisionName = Annotated[Precision, arg(help="What it computes in; int8 needs calibrated weights.")]
 
 
 def detect(
@@ -67,6 +69,8 @@ def detect(
         ),
     ] = None,
     device: Device = "auto",
+    engine: EngineName = Engine.AUTO,
+    precision: PrecisionName = Precision.AUTO,
 ) -> None:
     """Find objects in pictures.
 
@@ -77,7 +81,14 @@ def detect(
     """
     with ImageRun("detections", json_file, draw_folder) as run:
         files = run.find(images, weights or [SHIPPED])
-        detector = load_detector(weights or None, device=device, profile=profile, max_proposals=max_proposals)
+        detector = load_detector(
+            weights or None,
+            engine=engine,
+            device=device,
+            precision=precision,
+            profile=profile,
+            max_proposals=max_proposals,
+        )
         for path, image in run.read(files):
             (found,) = detector.detect(
                 [image.pixels], score_threshold=score_threshold, max_detections=max_detections, tile=tile
@@ -100,6 +111,8 @@ def classify(
         ),
     ] = 1,
     device: Device = "auto",
+    engine: EngineName = Engine.AUTO,
+    precision: PrecisionName = Precision.AUTO,
 ) -> None:
     """Name what whole pictures show.
 
@@ -110,7 +123,7 @@ def classify(
     """
     with ImageRun("classes", json_file) as run:
         files = run.find(images, weights or [SHIPPED])
-        classifier = load_classifier(weights or None, device=device)
+        classifier = load_classifier(weights or None, engine=engine, device=device, precision=precision)
         for path, image in run.read(files):
             (found,) = classifier.classify([image.pixels], top=top, crops=crops)
             run.add(path, image, found.as_dicts(classifier.classes))

@@ -46,16 +46,21 @@ OWN: Mapping[str, Command | Mapping[str, Command]] = {
     "classify": Command("detector.cli.detect:classify", "Name what whole pictures show.", "images"),
     "weights": {
         "import": Command(
-            "detector.cli.weights:import_weights", "Turn foreign GoogLeNet weights into a checkpoint."
+            "detector.cli.import_weights:import_weights", "Turn foreign GoogLeNet weights into a checkpoint."
         ),
         "add-multibox": Command(
-            "detector.cli.weights:add_multibox", "Give a checkpoint the MultiBox head of another."
+            "detector.cli.import_weights:add_multibox", "Give a checkpoint the MultiBox head of another."
+        ),
+        "calibrate": Command(
+            "detector.cli.weights:calibrate", "Measure activations, which computing in 8 bits needs."
         ),
         "show": Command("detector.cli.weights:show", "Print what a checkpoint says of itself."),
         "verify": Command(
             "detector.cli.weights:verify", "Check that a checkpoint is whole and fits its network."
         ),
     },
+    "export": Command("detector.cli.export:export", "Write a network as a file that other programs run."),
+    "bench": Command("detector.cli.bench:bench", "Measure the engines and precisions of this machine."),
 }
 
 
@@ -119,11 +124,12 @@ def reason(error: DetectorError | OSError) -> str:
 def _run(arguments: Sequence[str]) -> None:
     name = arguments[0] if arguments else None
     command = OWN.get(name or "")
-    if isinstance(command, Command):
-        _run_command(f"detector {name}", command, arguments[1:])
-        return
     if command is not None:
-        run_commands(f"detector {name}", command, arguments[1:], _help_of_group(command))
+        with needs_extra("torch", f"detector {name}"):
+            if isinstance(command, Command):
+                _run_command(f"detector {name}", command, arguments[1:])
+            else:
+                run_commands(f"detector {name}", command, arguments[1:], _help_of_group(command))
         return
     brought = {point.name: point for point in entry_points(group=GROUP) if _is_installed(point.module)}
     if name in brought:
