@@ -53,6 +53,8 @@ METAVARS = {
     "weights": "PATH[:PATH...]",
     "model": "NAME=PATH[:PATH...]",
     "device": "DEVICE[,DEVICE...]",
+    "engine": "ENGINE",
+    "precision": "PRECISION",
     "profile": "PROFILE",
     "api_keys": "KEY[,KEY...]",
     "api_keys_file": "PATH",
@@ -71,7 +73,7 @@ def serve(arguments: Sequence[str], name: str = "detector serve") -> int:
     """
     if hasattr(signal, "SIGHUP") and threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGHUP, signal.SIG_IGN)  # until there are weights to switch; it would end this
-    with needs_extra("api", "the service"):
+    with needs_extra("serve-cpu", "the service"):
         from api.frontend.server import run
         from api.frontend.settings import Settings
     settings = read_settings(Settings, arguments, name)

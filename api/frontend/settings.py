@@ -24,7 +24,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from api.frontend.auth import read_keys, split_keys
 from api.protocol.messages import WorkerSettings
 from detector.io.decoding import Limits
-from detector.options import Profile
+from detector.options import Engine, Precision, Profile
 
 MODEL_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 ORIGIN = re.compile(r"https?://(?:[a-z0-9._-]+|\[[0-9a-f:.]+\])(?::[0-9]{1,5})?")
@@ -148,6 +148,16 @@ class Settings(BaseSettings):
         description="auto (a GPU if there is one), cpu, cuda or cuda:N. Several with commas, as in "
         "cuda:0,cuda:1: a worker process on each.",
     )
+    engine: Engine = Field(
+        Engine.AUTO,
+        description="What runs the network: torch (needed for a GPU), openvino, onnxruntime, or auto: torch "
+        "where there is a GPU, else the first of openvino, onnxruntime and torch that is installed.",
+    )
+    precision: Precision = Field(
+        Precision.AUTO,
+        description="float32, bfloat16, float16 (GPUs), int8 (openvino and onnxruntime, with weights that "
+        "were calibrated) or auto.",
+    )
     profile: Profile | None = Field(
         None,
         description="Where to look if a request does not say: fast (what MultiBox sees at a glance), "
@@ -166,8 +176,8 @@ class Settings(BaseSettings):
     )
     threads: NonNegativeInt = Field(
         0,
-        description="CPU threads of the network, each with a batch of its own; 0 leaves their number to "
-        "torch.",
+        description="CPU threads of the network, each with a batch of its own; 0: as many as there are "
+        "CPUs, or as OMP_NUM_THREADS says.",
     )
     prepare_threads: PositiveInt = Field(
         min(16, _usable_cpus()),
@@ -329,6 +339,8 @@ class Settings(BaseSettings):
             WorkerSettings(
                 models=models,
                 device=device,
+                engine=self.engine,
+                precision=self.precision,
                 profile=self.profile,
                 max_proposals=self.max_proposals,
                 compile=self.compile,

@@ -24,6 +24,11 @@ class WorkerFailed(DetectorError):
         self.reported_by_worker = reported_by_worker
 
 
+_ARENAS = "2"
+"""Pools of memory of the C library in a worker: of more, one for each of dozens of threads, each keeps for
+itself what a picture once took."""
+
+
 class WorkerProcess:
     """One process, from its start to its end."""
 
@@ -53,7 +58,7 @@ class WorkerProcess:
                 self._process = subprocess.Popen(
                     [*self._command, "--fd", str(theirs.fileno())],
                     pass_fds=[theirs.fileno()],
-                    env={**os.environ, "PYTHONSAFEPATH": "1"},
+                    env={"MALLOC_ARENA_MAX": _ARENAS, **os.environ, "PYTHONSAFEPATH": "1"},
                     stdin=subprocess.DEVNULL,
                     start_new_session=True,  # Ctrl-C is for the front, which lets requests under way finish
                 )

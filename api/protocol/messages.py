@@ -38,6 +38,8 @@ class WorkerSettings(_Message):
 
     models: dict[str, list[str] | None]
     device: str
+    engine: str
+    precision: str
     profile: str | None
     max_proposals: int | None
     compile: bool

@@ -52,6 +52,8 @@ class ModelBase(_Info):
     name: str = Field(description="what `?model=` chooses it by")
     tasks: list[str] = Field(description="`detect`, `classify` or both")
     members: list[Member] = Field(description="one network, or those of an ensemble")
+    engine: str = Field(description="what runs the network: `torch`, `openvino` or `onnxruntime`")
+    precision: str = Field(description="what its trunk computes in")
     profiles: list[ProfileOffered]
     default_profile: Profile | None = Field(description="null for a model that does not detect")
     scoring: dict[str, Any] | None = Field(description="how scores and boxes are made; null likewise")

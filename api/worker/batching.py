@@ -64,7 +64,9 @@ class QueuedRequest:
         self.concluded = True
         outputs = None
         if error is None:
-            outputs = concatenated([self.parts[first] for first in sorted(self.parts)])
+            outputs = concatenated(
+                [self.parts[first] for first in sorted(self.parts)], self.request.engine.arrays
+            )
         self.parts.clear()
         started = self.started if self.started is not None else now
         self.done(Outcome(outputs, error, started - self.queued_at, now - started))

@@ -16,8 +16,7 @@ from detector.errors import CheckpointError
 from detector.inference.classifier import Classifier
 from detector.inference.detector import Detector
 from detector.inference.ensemble import Ensemble
-from detector.inference.loading import load_checkpoints
-from detector.models.metadata import Metadata
+from detector.inference.loading import load_ensemble
 from detector.options import Profile
 from detector.pretrained import SHIPPED
 from detector.proposals.profiles import BUDGETS
@@ -32,6 +31,7 @@ class LoadedModel:
     ``rate`` how many regions of shared maps a second the device takes, if what prepares them keeps up.
     """
 
+    ensemble: Ensemble
     detector: Detector
     classifier: Classifier | None
     info: dict[str, Any]
@@ -54,7 +54,13 @@ def load_model(name: str, settings: WorkerSettings, streams: int = 1) -> LoadedM
     given = settings.models[name]
     paths = [Path(path) for path in given] if given is not None else [SHIPPED]
     # Placed once: detector and classifier share the memory of the backbones.
-    ensemble = Ensemble.place(load_checkpoints(paths), device=settings.device)
+    ensemble = load_ensemble(
+        paths,
+        engine=settings.engine,
+        device=settings.device,
+        precision=settings.precision,
+        streams=streams,
+    )
     metadata = [member.metadata for member in ensemble.members]
     detector = Detector(
         ensemble,
@@ -88,7 +94,9 @@ def load_model(name: str, settings: WorkerSettings, streams: int = 1) -> LoadedM
         )
     if classifier is not None:
         _check_finite(name, classifier.probabilities(image))
-    return LoadedModel(detector, classifier, model_info(name, paths, metadata, detector, classifier), rate)
+    ensemble.release_memory()
+    info = model_info(name, paths, ensemble, detector, classifier)
+    return LoadedModel(ensemble, detector, classifier, info, rate)
 
 
 def _check_finite(name: str, *outputs: NDArray[np.float32]) -> None:
@@ -100,15 +108,16 @@ def _check_finite(name: str, *outputs: NDArray[np.float32]) -> None:
 def model_info(
     name: str,
     paths: Sequence[Path],
-    metadata: Sequence[Metadata],
+    ensemble: Ensemble,
     detector: Detector | None,
     classifier: Classifier | None,
 ) -> dict[str, Any]:
     """Return what to tell of a model just loaded, as JSON knows it: a
     :class:`api.protocol.model_info.ModelInfo`.
 
-    ``paths`` and ``metadata`` are of the members' checkpoints, in order. Reads the files for their digests.
+    ``paths`` are those of the ensemble's members, in order. Reads the files for their digests.
     """
+    metadata = [member.metadata for member in ensemble.members]
     return {
         "name": name,
         "tasks": ["detect"] * (detector is not None) + ["classify"] * (classifier is not None),
@@ -124,6 +133,8 @@ def model_info(
             }
             for path, member in zip(paths, metadata, strict=True)
         ],
+        "engine": ensemble.engine,
+        "precision": ensemble.precision,
         "profiles": _profiles(detector) if detector is not None else [],
         "default_profile": detector.profile if detector is not None else None,
         "scoring": asdict(detector.scoring) if detector is not None else None,

@@ -16,7 +16,6 @@ from contextvars import copy_context
 from dataclasses import asdict
 
 import psutil
-import torch
 
 from api.observability import logs
 from api.protocol import wire
@@ -40,12 +39,16 @@ from api.worker.scheduler import Scheduler
 from api.worker.task_pool import TaskPool
 from api.worker.task_runner import TaskRunner
 from detector.errors import DetectorError
-from detector.inference.engine import choose_device
+from detector.inference.placement import choose_engine, device_of
 from detector.io.decoding import Limits
+from detector.threads import default_threads, run_alone
 
 logger = logging.getLogger("api.worker")
 
 REPORT_SECONDS = 0.5
+_IDLE_REPORTS = 20
+"""After so many reports without a task the worker gives back memory that only running networks need."""
+
 _PR_SET_PDEATHSIG = 1  # of <sys/prctl.h>
 FAULT = 70
 """Exit status of a worker whose device failed."""
@@ -65,22 +68,23 @@ class Worker:
         self._connection = connection
         self._sending = threading.Lock()
         self._limits = Limits(settings.max_bytes, settings.max_pixels)
-        self._device = choose_device(settings.device)
+        engine = choose_engine(settings.engine, settings.device, settings.precision)
+        self._device = device_of(engine, settings.device)
         self._tasks: dict[int, TaskRunner] = {}
         streams = 1
-        if self._device.type == "cpu":
-            streams = torch.get_num_threads()
-            torch.set_num_threads(1)  # in this thread and all to come: the streams are what runs side by side
+        if self._device == "cpu":
+            streams = settings.threads or default_threads()
+            run_alone()  # this thread and all to come: the streams are what runs side by side
         self._models = {name: load_model(name, settings, streams) for name in settings.models}
         self._pool = TaskPool(
             settings.prepare_threads,
-            max(2, settings.prepare_threads * _AHEAD.get(self._device.type, 1)),
-            on_start=lambda: torch.set_num_threads(1),
+            max(2, settings.prepare_threads * _AHEAD.get(self._device.partition(":")[0], 1)),
+            on_start=run_alone,
         )
         self._scheduler = Scheduler(
             streams=streams,
-            batch_timeout=_BATCH_TIMEOUT.get(self._device.type, 0.0),
-            on_start=lambda: torch.set_num_threads(1),
+            batch_timeout=_BATCH_TIMEOUT.get(self._device.partition(":")[0], 0.0),
+            on_start=run_alone,
             on_fault=self._die,
         )
 
@@ -88,7 +92,7 @@ class Worker:
         """Serve until the front says ``stop`` or is gone."""
         models = list(self._models.values())
         infos = [ModelInfo.model_validate(model.info) for model in models]
-        self._send(Ready(infos, str(self._device), models[0].rate))
+        self._send(Ready(infos, self._device, models[0].rate))
         threading.Thread(target=self._report, name="report", daemon=True).start()
         try:
             while True:
@@ -137,14 +141,18 @@ class Worker:
         runner.start()
 
     def _report(self) -> None:
-        pause = threading.Event()
+        pause, idle = threading.Event(), 0
         while not pause.wait(REPORT_SECONDS):
             load = asdict(self._scheduler.load())
+            idle = 0 if self._tasks else idle + 1
+            if idle == _IDLE_REPORTS:
+                for model in self._models.values():
+                    model.ensemble.release_memory()
             self._send(Report(**load, memory=self._memory(), log_lines_lost=logs.take_lost_lines()))
 
     def _memory(self) -> int:
-        if self._device.type == "cuda":
-            return torch.cuda.memory_reserved(self._device)
+        if self._device != "cpu":
+            return int(sys.modules["torch"].cuda.memory_reserved(self._device))
         return int(psutil.Process().memory_info().rss)
 
     def _send(self, message: FromWorker) -> None:
@@ -170,8 +178,6 @@ def main() -> int:
     settings = wire.receive_blocking(connection)
     assert isinstance(settings, WorkerSettings)
     logs.configure(settings.log_format, settings.log_level)
-    if settings.threads:
-        torch.set_num_threads(settings.threads)
     try:
         worker = Worker(connection, settings)
     except DetectorError as error:

@@ -9,6 +9,7 @@ them alone: whole batches beside each other cost less than one batch whose every
 """
 
 import logging
+import sys
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -16,13 +17,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from time import monotonic
 
-import torch
-
 from api.protocol.messages import QUANTUM
 from api.worker.batching import Batch, BatchQueue, Outcome, QueuedRequest
 from api.worker.device_errors import Cancelled, DeviceFault, Expired, OutOfMemory, is_fault, is_out_of_memory
 from api.worker.fair_queue import RequestHandle
-from detector.inference.engine import RunningBatch
+from detector.inference.engine import RunningBatch, copied_rows
 from detector.inference.executor import ForwardRequest
 
 logger = logging.getLogger(__name__)
@@ -202,9 +201,9 @@ class Scheduler:
                 if not queued.urgent and queued.handle.on_first_row is not None:
                     queued.handle.on_first_row()
                     queued.handle.on_first_row = None
-        with self._failures_of(batch), torch.inference_mode():
+        with self._failures_of(batch):
             crops = [part.queued.request.make_crops(part.first, part.last) for part in batch.ranges]
-            return batch, batch.engine.start(torch.cat(crops) if len(crops) > 1 else crops[0])
+            return batch, batch.engine.start(batch.engine.arrays.concatenate(crops))
         return None
 
     def _finish(self, batch: Batch, running: RunningBatch) -> None:
@@ -217,10 +216,8 @@ class Scheduler:
                     self._full_regions += batch.cost
                 self._fills.append(batch.rows / batch.engine.batch)
                 for part in batch.ranges:
-                    # Copies: views would keep the rows of all others in memory.
-                    part.queued.parts[part.first] = {
-                        name: column[row : row + part.rows].clone() for name, column in outputs.items()
-                    }
+                    arrays = batch.engine.arrays
+                    part.queued.parts[part.first] = copied_rows(outputs, row, row + part.rows, arrays)
                     part.queued.under_way -= 1
                     row += part.rows
                 for queued in batch.requests:
@@ -256,7 +253,8 @@ class Scheduler:
             self._on_fault(error)
 
     def _try_in_halves(self, batch: Batch) -> None:
-        if torch.cuda.is_available():
+        torch = sys.modules.get("torch")
+        if torch is not None and torch.cuda.is_available():
             torch.cuda.empty_cache()
         if batch.rows <= 1:
             self._fail(batch.requests[0], OutOfMemory("a single region does not fit the device's memory"))
