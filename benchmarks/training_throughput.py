@@ -22,7 +22,7 @@ from torch import nn
 from torchvision.models import GoogLeNet as TorchvisionNetwork
 
 from detector.cli.command_line import run_script
-from detector.inference.engine import choose_device, choose_precision
+from detector.inference.torch_engine import choose_device, choose_precision
 from detector.models.backbone import Backbone
 from detector.models.convert_bvlc import PREPROCESSING
 from detector.models.googlenet import GoogLeNet

@@ -33,7 +33,7 @@ from api.worker.task_pool import TaskPool
 from api.worker.task_runner import TaskRunner
 from detector.cli.command_line import at_least, run_script
 from detector.inference.classifier import Classifier
-from detector.inference.region_crops import Preprocessing
+from detector.inference.preprocessing import Preprocessing
 from detector.io.decoding import Limits
 from detector.models.backbone import CHANNELS, Backbone
 from detector.models.checkpoint import Checkpoint
@@ -63,7 +63,10 @@ def main(
     settings = Settings(device="cpu", max_proposals=REGIONS, profile="fast")
     model = load_model("default", settings.worker_settings()[0])
     kinds: dict[str, tuple[LoadedModel, Task]] = {
-        "tiny": (LoadedModel(model.detector, tiny_classifier(), {}, 0.0), ClassifyTask(top=1, crops=1)),
+        "tiny": (
+            LoadedModel(model.ensemble, model.detector, tiny_classifier(), {}, 0.0),
+            ClassifyTask(top=1, crops=1),
+        ),
         "detect": (model, DetectTask(0.3, 10, None, None, "json", None)),
     }
     for name, (loaded, task) in kinds.items():

@@ -28,6 +28,7 @@ from detector.evaluation.classification import ClassificationFigures
 from detector.evaluation.tables import classification_table
 from detector.io.atomic_write import check_writable, write_whole
 from detector.io.output_paths import check_apart, check_not_overwriting
+from detector.options import Engine
 from detector.pretrained import SHIPPED
 from training.evaluating.classifiers import ClassifierEvaluation, Row, read_networks
 from training.trainer.command_errors import one_line_errors
@@ -59,10 +60,11 @@ def main(
         OnProblem.REPORT
     ),
     device: Annotated[str, arg(help="auto, cpu, cuda or cuda:N.")] = "auto",
+    engine: Annotated[Engine, arg(help="What runs the networks.")] = Engine.AUTO,
     precision: Annotated[
         Sequence[str],
         UseAppendAction,
-        arg(help="auto, float32, bfloat16 or float16; give it again for more [auto]."),
+        arg(help="auto, float32, bfloat16, float16 or int8; give it again for more [auto]."),
     ] = (),
     ensemble: Annotated[
         bool, arg(help="All weights averaged: the first alone, the first two, ... up to all, in one run.")
@@ -79,7 +81,7 @@ def main(
         if json_file is not None:
             check_writable(json_file)
         evaluation = ClassifierEvaluation(
-            networks, crops or [1], precisions=precision or ["auto"], device=device
+            networks, crops or [1], precisions=precision or ["auto"], device=device, engine=engine
         )
         dataset = _read(data, split, exclude or [], on_problem, every)
         if list(evaluation.class_ids) != dataset.class_ids:

@@ -29,8 +29,9 @@ from detector.errors import ParameterError
 from detector.evaluation.class_match import ClassMatch, match_classes
 from detector.io.atomic_write import check_writable, write_whole
 from detector.io.output_paths import check_apart, check_not_overwriting
-from detector.models.checkpoint import add_metrics, read_metadata
-from detector.options import MIN_TILE, Profile
+from detector.models.checkpoint import add_metrics
+from detector.models.weights import read_metadata
+from detector.options import MIN_TILE, Engine, Precision, Profile
 from detector.pretrained import SHIPPED
 from detector.structures.detections import Detections
 from training.evaluating.configurations import System, make_systems
@@ -74,6 +75,8 @@ def main(
         OnProblem.REPORT
     ),
     device: Annotated[str, arg(help="auto, cpu, cuda or cuda:N.")] = "auto",
+    engine: Annotated[Engine, arg(help="What runs the network.")] = Engine.AUTO,
+    precision: Annotated[Precision, arg(help="What it computes in.")] = Precision.AUTO,
     record: Annotated[bool, arg(help="Write each detector's mAP into its checkpoint's metadata.")] = False,
     every: Annotated[int, at_least(1), arg(help="Measure every Nth picture only.")] = 1,
     format: Annotated[Format | None, arg(help="The data's layout, if looking cannot tell.")] = None,
@@ -150,7 +153,12 @@ def main(
         systems = []
         if not results:
             systems = make_systems(
-                weights or [SHIPPED], ensemble=ensemble, scorings=scoring or [], device=device
+                weights or [SHIPPED],
+                ensemble=ensemble,
+                scorings=scoring or [],
+                device=device,
+                engine=engine,
+                precision=precision,
             )
         if save_results is not None:
             results_kind(save_results)
@@ -160,7 +168,7 @@ def main(
             _warm_up(system, system.profiles(profile), measured.records)
             _say_unknown(system, match)
         for system, match in zip(systems, matches, strict=True):
-            cache_of = system.cache_of(cache, max_proposals, device, tile) if cache is not None else None
+            cache_of = system.cache_of(cache, max_proposals, tile) if cache is not None else None
             runs = run_candidates(
                 with_costs(system.candidates, load_image(measured.records[0])),
                 system.profiles(profile),

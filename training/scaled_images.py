@@ -19,7 +19,7 @@ from detector.datasets.annotated_image import AnnotatedImage
 from detector.datasets.load_image import load_image, tolerated
 from detector.errors import DatasetError, ImageError
 from detector.inference.image_scales import STRIDE, ImageScales, padded_side, resize_to_scale, zoomed
-from detector.inference.region_crops import Preprocessing, resize_to_short_side
+from detector.inference.preprocessing import Preprocessing, resize_to_short_side
 from detector.io.decoding import RGB
 from detector.structures.boxes import flip
 from training.classification.augmentation import ColorJitter, jitter_color

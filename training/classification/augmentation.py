@@ -17,7 +17,7 @@ import numpy as np
 from PIL import Image, ImageEnhance
 
 from detector.errors import ParameterError
-from detector.inference.region_crops import check_image
+from detector.inference.preprocessing import check_image
 from detector.io.decoding import RGB
 
 BILINEAR = cv2.INTER_LINEAR

@@ -15,8 +15,10 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from detector.errors import ImageError
-from detector.inference.region_crops import Preprocessing, normalise, warp
+from detector.inference.preprocessing import Preprocessing
+from detector.inference.region_crops import warp
 from detector.inference.test_time_crops import crop_windows
+from detector.inference.torch_arrays import TorchArrays
 from detector.io.decoding import RGB, load
 from training.classification.augmentation import (
     ColorJitter,
@@ -145,7 +147,8 @@ class ValidationBatches(Dataset[ImageBatch]):
 
     def _crop(self, image: RGB) -> Tensor:
         box = crop_windows(image.shape[1], image.shape[0], 1).windows
-        return warp(normalise(image, self._preprocessing, torch.device("cpu")), box, self._preprocessing)[0]
+        arrays = TorchArrays(torch.device("cpu"))
+        return warp(arrays.normalise(image, self._preprocessing), box, self._preprocessing, arrays)[0]
 
 
 def _read(

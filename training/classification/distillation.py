@@ -27,14 +27,16 @@ from tqdm import tqdm
 from detector.cli.command_line import at_least
 from detector.errors import CheckpointError, DatasetError, DetectorError
 from detector.inference.classifier import VIEW_SIDE
-from detector.inference.engine import Engine, InferenceNetwork, Outputs
-from detector.inference.ensemble import Ensemble, SharedTrunk
-from detector.inference.executor import ForwardRequest, run_alone, run_directly
+from detector.inference.executor import ForwardRequest, run_directly
 from detector.inference.region_crops import ImageView
+from detector.inference.torch_engine import InferenceNetwork, TensorOutputs, TorchEngine
+from detector.inference.torch_ensemble import TorchEnsemble
 from detector.io.terminal_text import utf8_text
 from detector.models.backbone import CHANNELS, Backbone
 from detector.models.checkpoint import Checkpoint
+from detector.models.shared_trunk import SharedTrunk
 from detector.structures.boxes import Boxes, as_boxes
+from detector.threads import run_alone
 from training.trainer.optimization import RATE, check_ranges
 from training.trainer.run_state import read_sealed, write_sealed
 
@@ -79,7 +81,7 @@ class _FeaturesAndLogits(nn.Module):
         super().__init__()
         self.teacher, self.classes = teacher, classes
 
-    def forward(self, maps: Tensor) -> Outputs:
+    def forward(self, maps: Tensor) -> TensorOutputs:
         own, other = maps.chunk(2)
         logits = self.teacher.classify_whole(other)[:, : self.classes]
         return {"features": own.mean(dim=(2, 3)), "logits": logits}
@@ -168,11 +170,11 @@ def _views(
     device: str,
 ) -> Views:
     """Compute what both networks say of each view, or take it from the cache."""
-    placed = Ensemble.place([detector, teacher], device=device)
-    own, other = (member.backbone for member in placed.members)
+    placed = TorchEnsemble.place([detector, teacher], device=device)
+    own, other = (checkpoint.backbone for checkpoint in placed.checkpoints)
     classes = len(detector.metadata.classification or ())
     trunk = SharedTrunk([own.features, other.features])
-    engine = Engine(InferenceNetwork(trunk, _FeaturesAndLogits(other, classes)))
+    engine = TorchEngine(InferenceNetwork(trunk, _FeaturesAndLogits(other, classes)))
     preprocessing = replace(detector.metadata.preprocessing, context=0, short_side=VIEW_SIDE)
     cache.mkdir(parents=True, exist_ok=True)
     key = _key([detector, teacher], settings, next(own.features.parameters()).dtype)
@@ -186,10 +188,10 @@ def _views(
             return Views(nothing.repeat(CHANNELS, axis=1), nothing.repeat(classes, axis=1))
         rng = np.random.default_rng([settings.seed, number])
         windows, mirrored = _windows(view, settings.views, rng)
-        crops = view.crops(windows, preprocessing.size, engine.device)
+        crops = view.crops(windows, preprocessing.size, engine.arrays)
         crops[torch.from_numpy(mirrored)] = crops[torch.from_numpy(mirrored)].flip(3)
         outputs = run_directly(ForwardRequest.of(engine, crops))
-        return Views(*(outputs[name].half().numpy() for name in ("features", "logits")))
+        return Views(*(outputs[name].astype(np.float16) for name in ("features", "logits")))
 
     parts = []
     with (

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from detector.errors import CheckpointError, ParameterError
-from detector.inference.region_crops import Preprocessing
+from detector.inference.preprocessing import Preprocessing
 from detector.models.checkpoint import Checkpoint
 from detector.models.googlenet import GoogLeNet
 from detector.structures.classes import ClassList

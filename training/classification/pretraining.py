@@ -8,7 +8,7 @@ import torch
 from tqdm import tqdm
 
 from detector.errors import ParameterError
-from detector.inference.region_crops import Preprocessing
+from detector.inference.preprocessing import Preprocessing
 from detector.models.checkpoint import Checkpoint
 from detector.models.googlenet import GoogLeNet
 from detector.models.metadata import Metadata

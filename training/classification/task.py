@@ -19,10 +19,10 @@ from tyro.conf import Suppress, arg
 from detector.cli.command_line import at_least
 from detector.errors import DatasetError
 from detector.evaluation.classification import top_k_error
-from detector.inference.classifier import ClassifierHeads
-from detector.inference.engine import Engine, InferenceNetwork, choose_precision, place
 from detector.inference.executor import ForwardRequest, run_directly
-from detector.inference.region_crops import Preprocessing
+from detector.inference.preprocessing import Preprocessing
+from detector.inference.torch_engine import InferenceNetwork, TorchEngine, choose_precision, place
+from detector.inference.torch_networks import ClassifierHeads
 from detector.models.checkpoint import Checkpoint, save_checkpoint
 from detector.models.googlenet import GoogLeNet
 from detector.models.metadata import Metadata
@@ -219,7 +219,7 @@ class ClassifierValidation:
     def _accuracy(self, network: GoogLeNet) -> tuple[dict[str, float], int]:
         """Accuracy by name, and on how many images; the same in every process."""
         parts = InferenceNetwork(network.features, ClassifierHeads([network], len(network.classifier.bias)))
-        engine = Engine(place(parts, device=str(self._device)))
+        engine = TorchEngine(place(parts, device=str(self._device)))
         batches = ValidationBatches(self._images, self._metadata.preprocessing, self._world)
         counts = torch.zeros(1 + len(_KS), dtype=torch.float64)
         for batch in tqdm(
@@ -237,14 +237,14 @@ class ClassifierValidation:
         return {f"top-{k}": hit / measured for k, hit in zip(_KS, hits, strict=True)}, int(measured)
 
 
-def _hits(engine: Engine, batch: ImageBatch) -> Tensor:
+def _hits(engine: TorchEngine, batch: ImageBatch) -> Tensor:
     """[1+K]: the images of a batch, and how many of them are right among the best k."""
     count = len(batch.labels)
     if not count:
         return torch.zeros(1 + len(_KS), dtype=torch.float64)
     request = ForwardRequest.of(engine, batch.pixels.to(engine.device))
     scores = run_directly(request)["0.probabilities"]
-    error = top_k_error(scores.numpy(), batch.labels.numpy(), _KS)
+    error = top_k_error(scores, batch.labels.numpy(), _KS)
     right = [round((1 - error[k]) * count) for k in _KS]
     return torch.tensor([count, *right], dtype=torch.float64)
 

@@ -21,7 +21,7 @@ from detector.inference.classifier import Classifier
 from detector.inference.loading import load_classifier
 from detector.io.decoding import load
 from detector.io.terminal_text import printable_path
-from detector.models.checkpoint import read_metadata
+from detector.models.weights import read_metadata
 
 Networks = tuple[Path, ...]
 """The weights files whose networks are averaged: one, or those of an ensemble."""
@@ -86,6 +86,7 @@ class ClassifierEvaluation:
         *,
         precisions: Sequence[str] = ("auto",),
         device: str = "auto",
+        engine: str = "auto",
     ) -> None:
         """Load the weights. Each of the networks, at least one, is measured in every precision, over every
         number of crops; what stands there twice counts once.
@@ -96,7 +97,7 @@ class ClassifierEvaluation:
         titles = _titles(networks)
         self.rows: list[Row] = []
         passes = [
-            _Pass(files, precision, load_classifier(files, device=device, precision=precision))
+            _Pass(files, precision, load_classifier(files, engine=engine, device=device, precision=precision))
             for precision in dict.fromkeys(precisions)
             for files in _joined(networks)
         ]

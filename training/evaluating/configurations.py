@@ -9,7 +9,7 @@ from pathlib import Path
 
 from detector.errors import ParameterError
 from detector.inference.detector import Detector
-from detector.inference.ensemble import Ensemble
+from detector.inference.placement import place
 from detector.inference.scoring import Scoring
 from detector.models.checkpoint import Checkpoint, load_checkpoint
 from detector.models.transfer import from_classifier
@@ -45,9 +45,7 @@ class System:
         """Return the profiles to run, each once; by default the weights' own."""
         return list(dict.fromkeys(chosen or [self.whole.profile]))
 
-    def cache_of(
-        self, folder: Path, max_proposals: int | None, device: str, tile: int | None = None
-    ) -> CacheOf:
+    def cache_of(self, folder: Path, max_proposals: int | None, tile: int | None = None) -> CacheOf:
         """Return what says where that which a run finds is kept, below ``folder``."""
         weights = [hashlib.sha256(path.read_bytes()).hexdigest() for path in self.paths]
 
@@ -59,7 +57,7 @@ class System:
                 "max_proposals": max_proposals,
                 "tile": tile,
                 "scoring": asdict(run.detector.scoring),
-                "device": device,
+                "runs": [getattr(run.detector.ensemble, what) for what in ("engine", "device", "precision")],
                 "kept": [SCORE_THRESHOLD, MAX_DETECTIONS],
             }
             return DetectionCache(folder, settings)
@@ -68,7 +66,13 @@ class System:
 
 
 def make_systems(
-    paths: Sequence[Path], *, ensemble: bool, scorings: Sequence[str], device: str
+    paths: Sequence[Path],
+    *,
+    ensemble: bool,
+    scorings: Sequence[str],
+    device: str,
+    engine: str = "auto",
+    precision: str = "auto",
 ) -> list[System]:
     """Make a system for each weights file, or one of all as an ensemble, to be run at every size.
 
@@ -84,10 +88,11 @@ def make_systems(
         named = [parse_scoring(text, own) for text in scorings] or [("", own)]
         if len(dict(named)) < len(named):
             raise ParameterError(f"two scorings have one name: {', '.join(name for name, _ in named)}")
-        placed = Ensemble.place(checkpoints, device=device)  # once for all candidates
+        # Once for all candidates.
+        placed = place(checkpoints, engine=engine, device=device, precision=precision)
         titles = _titles(checkpoints)
         candidates = [
-            Candidate(Detector(Ensemble(placed.members[:size]), scoring=scoring), name, title)
+            Candidate(Detector(placed.first(size), scoring=scoring), name, title)
             for name, scoring in named
             for size, title in titles.items()
         ]

@@ -9,9 +9,7 @@ from dataclasses import dataclass, field, replace
 from statistics import median
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 from tqdm import tqdm
 
 from detector.datasets.annotated_image import AnnotatedImage
@@ -20,7 +18,8 @@ from detector.errors import DatasetError, ImageError
 from detector.inference.detector import Detector
 from detector.inference.ensemble import RegionPrediction, average
 from detector.inference.postprocess import score_regions
-from detector.inference.region_crops import ImageView, Preprocessing
+from detector.inference.preprocessing import Preprocessing
+from detector.inference.region_crops import ImageView
 from detector.inference.scoring import Scoring
 from detector.io.terminal_text import utf8_text
 from detector.options import Profile
@@ -227,8 +226,7 @@ def _find_alike(
     whole = any(run.scoring.context_power for run in runs)
     last = [len(boxes)] if whole else []  # the row of the whole image, for everyone
     rows_of = {
-        profile: torch.from_numpy(np.append(part, last).astype(np.int64))
-        for profile, part in zip(proposals, rows, strict=True)
+        profile: np.append(part, last).astype(np.int64) for profile, part in zip(proposals, rows, strict=True)
     }
     start = time.perf_counter()
     predictions = largest.predict(view, boxes, whole=whole, flip=some.scoring.flip, profile=some.profile)
@@ -250,7 +248,7 @@ def _detections(
     view: ImageView,
     proposals: Proposals,
     predictions: Sequence[RegionPrediction],
-    rows: Tensor,
+    rows: NDArray[np.int64],
 ) -> Detections:
     """Make detections of the raw outputs of all members, of which this detector has the first.
 

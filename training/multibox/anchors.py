@@ -9,9 +9,9 @@ from torch import Tensor, nn
 
 from detector.datasets.annotated_image import AnnotatedImage
 from detector.errors import ParameterError
-from detector.inference.image_maps import MappedStages
 from detector.inference.image_scales import STRIDE, ImageScales, first_centre
-from detector.models.multibox_head import MultiBoxSpec
+from detector.models.image_trunk import MappedStages
+from detector.models.multibox_spec import MultiBoxSpec
 from detector.proposals.anchors import Grid, cluster_sides, share_out
 
 STAGES = {

@@ -16,10 +16,12 @@ from detector.cli.command_line import at_least
 from detector.datasets.annotated_image import AnnotatedImage
 from detector.datasets.load_image import load_image
 from detector.evaluation.proposal_recall import proposal_recall
-from detector.inference.engine import choose_precision, place
-from detector.inference.image_maps import ImageMaps, ImageNetwork, MappedStages
+from detector.inference.image_maps import ImageMaps
 from detector.inference.image_scales import ImageScales
+from detector.inference.torch_engine import TorchEngine, choose_precision, place
+from detector.inference.torch_networks import ImageNetwork
 from detector.models.checkpoint import Checkpoint
+from detector.models.image_trunk import MappedStages
 from detector.models.multibox_head import MultiBoxHead
 from detector.proposals.multibox import MultiBox
 from training.multibox.anchors import anchors_of
@@ -176,7 +178,8 @@ class MultiBoxTask:
         assert isinstance(trained, HeadAtScales)
         head, preprocessing = trained.head, self._images.preprocessing
         network = place(ImageNetwork(self._init.backbone.features, head=head), device=str(self._device))
-        multibox = MultiBox(head.spec, ImageMaps(network, head.spec.image, preprocessing), preprocessing)
+        engine = TorchEngine(network, batch=1, buckets=())
+        multibox = MultiBox(head.spec, ImageMaps(engine, head.spec.image, preprocessing), preprocessing)
         proposed = [multibox.propose(load_image(record), max(BUDGETS)).boxes for record in self._val]
         truth = [record.boxes for record in self._val]
         recalls = [proposal_recall(truth, proposed, iou, BUDGETS).recall for iou in _IOUS]

@@ -21,12 +21,13 @@ from tqdm import tqdm
 from detector.datasets.annotated_image import AnnotatedImage
 from detector.datasets.load_image import load_image
 from detector.errors import DatasetError, ImageError
-from detector.inference.engine import Engine, InferenceNetwork, Outputs, place
-from detector.inference.executor import ForwardRequest, run_alone, run_directly
-from detector.inference.region_crops import Preprocessing, reduction, resize_to_short_side
+from detector.inference.executor import ForwardRequest, run_directly
+from detector.inference.preprocessing import Preprocessing, reduction, resize_to_short_side
 from detector.inference.shared_maps import SharedMaps
+from detector.inference.torch_engine import InferenceNetwork, TensorOutputs, TorchEngine, place
 from detector.models.backbone import Backbone
 from detector.models.checkpoint import Checkpoint
+from detector.threads import run_alone
 from training.rcnn.map_store import MapStore
 from training.rcnn.proposal_cache import ProposalCache
 from training.rcnn.region_maps import RegionMaps
@@ -104,11 +105,11 @@ class _Logits(nn.Module):
         super().__init__()
         self.backbone = backbone
 
-    def forward(self, maps: Tensor) -> Outputs:
+    def forward(self, maps: Tensor) -> TensorOutputs:
         return {"logits": self.backbone.pool(maps)}
 
 
-def _maps(maps: Tensor) -> Outputs:
+def _maps(maps: Tensor) -> TensorOutputs:
     return {"maps": maps}
 
 
@@ -142,8 +143,8 @@ def build_feature_cache(
     backbone = checkpoint.backbone
     features = backbone.features
     placed = place(InferenceNetwork(features[:frozen], _maps), device=device)
-    stem = Engine(placed)
-    rest = Engine(place(InferenceNetwork(features[frozen:], _Logits(backbone)), device=device))
+    stem = TorchEngine(placed)
+    rest = TorchEngine(place(InferenceNetwork(features[frozen:], _Logits(backbone)), device=device))
     starts = np.cumsum([0] + [len(regions.labels) for regions in regions_of])
     dtype = next(placed.parameters()).dtype
 
@@ -169,7 +170,7 @@ def build_feature_cache(
         distilled = torch.from_numpy(regions.labels != background_label)  # of the others nobody asks
         if distilled.any():
             rows = maps[distilled.to(maps.device)].to(rest.device)
-            logits[distilled] = run_directly(ForwardRequest.of(rest, rows))["logits"].cpu()
+            logits[distilled] = torch.from_numpy(run_directly(ForwardRequest.of(rest, rows))["logits"])
         store.put(index, maps, logits)
 
     whole = _fill(store, records, compute, broken)
@@ -288,7 +289,7 @@ def _key(
     return digest.hexdigest()[:16]
 
 
-def _shape_after(engine: Engine, preprocessing: Preprocessing) -> tuple[int, int, int]:
+def _shape_after(engine: TorchEngine, preprocessing: Preprocessing) -> tuple[int, int, int]:
     crop = torch.zeros(1, 3, preprocessing.size, preprocessing.size, device=engine.device)
     maps = run_directly(ForwardRequest.of(engine, crop))["maps"]
-    return tuple(maps.shape[1:])  # type: ignore[return-value]
+    return tuple(maps.shape[1:])

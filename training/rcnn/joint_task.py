@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from detector.inference.engine import choose_precision
+from detector.inference.torch_engine import choose_precision
 from training.rcnn.joint_training import JointLosses, JointTrainingModule
 from training.rcnn.recipe import Recipe
 from training.scaled_images import ImageBatch, ImageBatches

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torchvision.ops import batched_nms, roi_align
 
 from detector.inference.image_scales import STRIDE
-from detector.inference.region_crops import Preprocessing, add_context
+from detector.inference.preprocessing import Preprocessing, add_context
 from detector.inference.shared_maps import SharedMaps, nearest_scale, place_windows
 from detector.models.multibox_head import MultiBoxHead, objectness_and_offsets
 from detector.models.region_network import RegionNetwork

@@ -9,7 +9,7 @@ from tqdm import tqdm
 
 from detector.datasets.annotated_image import AnnotatedImage, Dataset
 from detector.errors import ParameterError
-from detector.inference.region_crops import Preprocessing
+from detector.inference.preprocessing import Preprocessing
 from detector.inference.shared_maps import SharedMaps
 from detector.models.checkpoint import Checkpoint
 from detector.structures.classes import ClassList

@@ -23,17 +23,20 @@ import detector.proposals
 from detector.datasets.annotated_image import AnnotatedImage
 from detector.datasets.load_image import load_image
 from detector.errors import ImageError
-from detector.inference.engine import choose_device, place
-from detector.inference.executor import run_alone, run_directly
-from detector.inference.image_maps import ImageMaps, ImageNetwork, MapsAtScale
-from detector.inference.region_crops import ImageView, Preprocessing
+from detector.inference.executor import run_directly
+from detector.inference.image_maps import ImageMaps, MapsAtScale
+from detector.inference.preprocessing import Preprocessing
+from detector.inference.region_crops import ImageView
 from detector.inference.shared_maps import SharedMaps
+from detector.inference.torch_engine import TorchEngine, choose_device, place
+from detector.inference.torch_networks import ImageNetwork
 from detector.models.checkpoint import Checkpoint
 from detector.models.multibox_head import stages_read
 from detector.options import Profile
 from detector.proposals.multibox import MultiBox
 from detector.proposals.profiles import Proposer
 from detector.structures.proposals import Proposals
+from detector.threads import run_alone
 from training.trainer.run_state import read_sealed, write_sealed
 
 MAX_BOXES = 300
@@ -78,12 +81,12 @@ class ProposalCache:
         if shared is not None:
             features = checkpoint.backbone.features
             network = ImageNetwork(features, stage=shared.stage, head=head if alike else None)
-            self._maps = ImageMaps(place(network, device=device), shared, preprocessing)
+            self._maps = ImageMaps(_engine(network, device), shared, preprocessing)
         if head is not None:
             maps = self._maps if alike else None
             if maps is None:
                 network = ImageNetwork(checkpoint.backbone.features, head=head)
-                maps = ImageMaps(place(network, device=device), head.spec.image, preprocessing)
+                maps = ImageMaps(_engine(network, device), head.spec.image, preprocessing)
             multibox = MultiBox(head.spec, maps, preprocessing)
         self._proposer = Proposer(preprocessing, multibox, searches_small=shared is not None)
         self._profile = self._proposer.check_profile(profile)
@@ -186,6 +189,10 @@ class ProposalCache:
         buffer = io.BytesIO()
         np.save(buffer, columns)
         return buffer.getvalue()
+
+
+def _engine(network: ImageNetwork, device: str) -> TorchEngine:
+    return TorchEngine(place(network, device=device), batch=1, buckets=())
 
 
 def _bytes_of(scales: Sequence[MapsAtScale]) -> int:

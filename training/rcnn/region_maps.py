@@ -13,8 +13,9 @@ from torch import Tensor, nn
 from detector.errors import ParameterError
 from detector.inference.image_maps import MapsAtScale
 from detector.inference.image_scales import scale_image, zoomed
-from detector.inference.region_crops import Preprocessing, add_context
+from detector.inference.preprocessing import Preprocessing, add_context
 from detector.inference.shared_maps import SharedMaps, align, stages_through
+from detector.inference.torch_arrays import TorchArrays
 from detector.io.decoding import RGB
 from detector.structures.boxes import Boxes, flip
 from training.rcnn.sampling import crops_of
@@ -41,7 +42,7 @@ class RegionMaps:
         Raises ParameterError where maps are shared by more stages than are frozen.
         """
         self._frozen, self._preprocessing, self._shared = frozen, preprocessing, shared
-        self._device, self._run = device, run
+        self._device, self._run, self._arrays = device, run, TorchArrays(device)
         if shared is not None:
             names = [name for name, _ in frozen.named_children()]
             if shared.stage not in names:
@@ -79,7 +80,7 @@ class RegionMaps:
             maps, factors = [], []
             for scale in settings.scales:
                 scaled = scale_image(
-                    image, scale, settings, self._preprocessing, self._device, mirrored=turned
+                    image, scale, settings, self._preprocessing, self._arrays, mirrored=turned
                 )
                 maps.append(self._run(self._frozen[: self._cut], scaled.pixels))
                 factors.append(scaled.factors)
@@ -108,5 +109,5 @@ class RegionMaps:
         settings: SharedMaps,
     ) -> Tensor:
         """Cut windows out of an image's maps at each scale, and run the other frozen stages."""
-        cells = align(maps, windows, factors, settings, self._preprocessing.size)
+        cells = align(maps, windows, factors, settings, self._preprocessing.size, self._arrays)
         return self._run(self._frozen[self._cut :], cells)

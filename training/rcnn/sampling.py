@@ -15,7 +15,9 @@ from tyro.conf import Suppress, arg
 
 from detector.cli.command_line import at_least
 from detector.datasets.annotated_image import AnnotatedImage
-from detector.inference.region_crops import Preprocessing, normalise, warp
+from detector.inference.preprocessing import Preprocessing
+from detector.inference.region_crops import warp
+from detector.inference.torch_arrays import TorchArrays
 from detector.io.decoding import RGB
 from detector.structures.boxes import Boxes, area, as_boxes, clip, encode, intersection, iou
 
@@ -199,11 +201,12 @@ def crops_of(
 
     ``whole`` [R] are cut without context, ``mirrored`` [R] are flipped.
     """
-    normalised = normalise(image, preprocessing, device)
+    arrays = TorchArrays(device)
+    normalised = arrays.normalise(image, preprocessing)
     crops = normalised.new_empty(len(boxes), 3, preprocessing.size, preprocessing.size)
     for chosen, settings in ((~whole, preprocessing), (whole, replace(preprocessing, context=0))):
         if chosen.any():
-            crops[torch.from_numpy(chosen).to(device)] = warp(normalised, boxes[chosen], settings)
+            crops[torch.from_numpy(chosen).to(device)] = warp(normalised, boxes[chosen], settings, arrays)
     flipped = torch.from_numpy(mirrored).to(device)
     crops[flipped] = crops[flipped].flip(3)
     return crops

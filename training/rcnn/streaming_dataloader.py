@@ -21,9 +21,9 @@ from torch.utils.data import Dataset
 from detector.datasets.annotated_image import AnnotatedImage
 from detector.datasets.load_image import load_image, tolerated
 from detector.errors import DatasetError, ImageError
-from detector.inference.engine import choose_precision
-from detector.inference.region_crops import Preprocessing, resize_to_short_side
+from detector.inference.preprocessing import Preprocessing, resize_to_short_side
 from detector.inference.shared_maps import SharedMaps
+from detector.inference.torch_engine import choose_precision
 from detector.models.backbone import Backbone
 from training.classification.augmentation import ColorJitter, jitter_color
 from training.rcnn.dataloader import BatchSettings, RegionBatch, RegionSampler

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from detector.inference.engine import choose_precision
+from detector.inference.torch_engine import choose_precision
 from training.rcnn.dataloader import RegionBatch, RegionDataLoader, cached_targets
 from training.rcnn.feature_cache import FeatureCache
 from training.rcnn.losses import RegionLosses, RegionWeights, region_weights

@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.distributed.rendezvous import rendezvous
 
 from detector.errors import ParameterError
-from detector.inference.engine import choose_device
+from detector.inference.torch_engine import choose_device
 
 _PATIENCE = timedelta(days=2)
 """How long a process waits for the first one, which proposes boxes for a large set and fills the cache."""

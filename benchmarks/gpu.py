@@ -1,0 +1,155 @@
+"""Everything that is measured on a GPU, in one command.
+
+    python benchmarks/gpu.py
+
+1. Crops a second through the whole network by batch and precision, against eager float32 in batches of the
+   same size, and which share of the device's arithmetic and memory that is.
+2. Whole pictures a second, end to end, one after the other and several in flight.
+3. The service: benchmarks/overload.py and benchmarks/resilience.py on the same device.
+
+The limits of the device are measured too: a matrix product in the same precision, a copy in its memory. With
+--device cpu it runs on a CPU, to try the script.
+"""
+
+import argparse
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from statistics import median
+
+import torch
+
+from detector import load_detector
+from detector.graphs.calibration import pictures_of
+from detector.inference.torch_engine import choose_device
+from detector.models.checkpoint import load_checkpoint
+from detector.pretrained import SHIPPED
+
+MULTIPLY_ADDS = 1.502e9
+"""Of a crop (arXiv 1409.4842, table 1)."""
+
+ACTIVATIONS = 6.6e6
+"""Numbers that the layers of a crop write, about: each is written once and read once."""
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--device", default="cuda")
+    parser.add_argument("--data", type=Path, help="folder of pictures; two of the package without")
+    parser.add_argument("--batches", type=int, nargs="+", default=[16, 64, 128, 256, 512])
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--compile", action="store_true", help="compiled trunks too: half a minute each")
+    parser.add_argument("--no-service", action="store_true")
+    options = parser.parse_args()
+    device = choose_device(options.device)
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else "CPU"
+    print(f"{name}, torch {torch.__version__}")
+    crops(device, options.batches, options.rounds, compiled=options.compile)
+    pictures(device, options.data, options.rounds)
+    if not options.no_service:
+        for script in ("overload.py", "resilience.py"):
+            print(f"\n{script}", flush=True)
+            command = [sys.executable, str(Path(__file__).with_name(script))]
+            subprocess.run(command, check=False)
+
+
+def crops(device: torch.device, batches: list[int], rounds: int, *, compiled: bool) -> None:
+    """Print crops a second by batch and precision; a CUDA graph of each where there is a GPU."""
+    trunk = load_checkpoint(SHIPPED).backbone.features.to(device).eval()
+    kinds: list[tuple[str, torch.dtype, bool]] = [("eager", torch.float32, False)]
+    for dtype in (
+        (torch.float32, torch.bfloat16, torch.float16) if device.type == "cuda" else (torch.float32,)
+    ):
+        kinds.append(("channels_last", dtype, False))
+        if device.type == "cuda":
+            kinds.append(("CUDA graph", dtype, False))
+        if compiled:
+            kinds.append(("compiled", dtype, True))
+    columns = f"{'batch':>5} {'how':<14} {'precision':<9} {'crops/s':>9} {'to eager':>8}"
+    print(f"\n{columns} {'arithmetic':>10} {'memory':>7}")
+    for batch in batches:
+        eager = 0.0
+        for how, dtype, compile_it in kinds:
+            plain = torch.randn(batch, 3, 224, 224, device=device, dtype=dtype)
+            layout = torch.contiguous_format if how == "eager" else torch.channels_last
+            network = trunk.to(dtype).to(memory_format=layout)
+            rows = plain.to(memory_format=layout)
+            with torch.inference_mode(not compile_it), torch.no_grad():
+                if compile_it:
+                    network = torch.compile(network, options={"freezing": True})
+                run = captured(network, rows) if how == "CUDA graph" else lambda n=network, r=rows: n(r)
+                rate = batch / seconds(run, device, rounds)
+            eager = eager or rate
+            arithmetic = rate * 2 * MULTIPLY_ADDS / flops(device, dtype)
+            memory = rate * 2 * ACTIVATIONS * dtype.itemsize / bandwidth(device)
+            print(
+                f"{batch:5} {how:<14} {str(dtype).removeprefix('torch.'):<9} {rate:9.0f} {rate / eager:8.2f} "
+                f"{arithmetic:10.1%} {memory:7.1%}",
+                flush=True,
+            )
+            trunk = trunk.float()
+
+
+def captured(network: torch.nn.Module, rows: torch.Tensor) -> Callable[[], object]:
+    """Return what replays one forward pass as a CUDA graph."""
+    stream = torch.cuda.Stream()
+    with torch.cuda.stream(stream):
+        for _ in range(3):
+            network(rows)
+    torch.cuda.current_stream().wait_stream(stream)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        network(rows)
+    return graph.replay
+
+
+def pictures(device: torch.device, data: Path | None, rounds: int) -> None:
+    """Print whole pictures a second of each profile, one after the other and four in flight."""
+    detector = load_detector(engine="torch", device=str(device))
+    some = pictures_of(data, 16)
+    print(f"\n{'profile':<10} {'in flight':>9} {'pictures/s':>10}")
+    for profile in ("fast", "balanced", "thorough"):
+        for flying in (1, 4):
+            with ThreadPoolExecutor(flying) as pool:
+
+                def run(name: str = profile, threads: ThreadPoolExecutor = pool) -> object:
+                    return list(threads.map(lambda image: detector.detect([image], profile=name), some))
+
+                print(
+                    f"{profile:<10} {flying:9} {len(some) / seconds(run, device, rounds):10.2f}", flush=True
+                )
+
+
+def seconds(run: Callable[[], object], device: torch.device, rounds: int) -> float:
+    """Return the median seconds of a run, after one that warms up."""
+    times = []
+    for number in range(rounds + 1):
+        start = time.perf_counter()
+        run()
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+        if number:
+            times.append(time.perf_counter() - start)
+    return median(times)
+
+
+def flops(device: torch.device, dtype: torch.dtype) -> float:
+    """Return the operations a second of a large matrix product."""
+    side = 8192 if device.type == "cuda" else 1024
+    a = torch.randn(side, side, device=device, dtype=dtype)
+    return 2 * side**3 / seconds(lambda: a @ a, device, 3)
+
+
+def bandwidth(device: torch.device) -> float:
+    """Return the bytes a second that a copy reads and writes."""
+    count = 1 << (28 if device.type == "cuda" else 24)
+    a = torch.zeros(count, device=device)
+    b = torch.empty_like(a)
+    return 2 * a.nbytes / seconds(lambda: b.copy_(a), device, 3)
+
+
+if __name__ == "__main__":
+    main()
