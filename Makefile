@@ -1,4 +1,6 @@
-# make serve     the service on port 8000; WEIGHTS=path (path:path averages several), PORT=number choose others
+# make serve     the service on port 8000; WEIGHTS=path (path:path averages several), PORT=number choose others.
+#                On a CPU it is run by OpenVINO, and takes a minute to install; where there is an NVIDIA GPU by
+#                PyTorch, which takes some minutes: SERVE=cpu or SERVE=gpu chooses otherwise
 # make test      the tests; JOBS=number says how many at once, TESTS="..." which, as pytest takes them
 # make test-exhaustive  those that `make test` leaves out: long tables, kills, the wheel
 # make check     linter, formatter and type checker, all read-only
@@ -31,7 +33,10 @@ SHORTLY := awk '/Downloading .*\.(whl|gz) \(.* [MG]B\)/ {print "  downloading", 
 help:
 	@sed -n 's/^# \(make .*\)/\1/p' Makefile
 
-serve: $(VENV)/.serve
+# Which of the two: PyTorch where a driver for NVIDIA's GPUs is found.
+SERVE ?= $(if $(wildcard /proc/driver/nvidia/version /dev/dxg),gpu,cpu)
+
+serve: $(VENV)/.serve-$(SERVE)
 	@echo "Starting the service: the weights are loaded, and on the first start selective search is compiled."
 	@echo "That takes some ten seconds (half a minute on a slow machine); then the log says Ready."
 	$(if $(WEIGHTS),DETECTOR_WEIGHTS='$(WEIGHTS)') $(if $(PORT),DETECTOR_PORT='$(PORT)') $(BIN)/python -P -m api
@@ -64,9 +69,17 @@ clean:
 
 # A stamp is written last, so that a step cut short is done again.
 
-$(VENV)/.serve: $(VENV)/.made pyproject.toml constraints.txt
-	@echo "Installing the service into $(VENV): PyTorch above all, some minutes and gigabytes the first time."
-	@$(PIP_INSTALL) -e '.[api]' | $(SHORTLY)
+# Whoever has installed everything for tests has the service too.
+$(VENV)/.serve-%: $(VENV)/.made pyproject.toml constraints.txt
+	@$(if $(filter cpu gpu,$*),true,echo "SERVE is cpu or gpu, not $*" >&2; exit 1)
+	@if [ $* = cpu ]; then \
+	  echo "Installing the service for the CPU into $(VENV): OpenVINO runs the network, half a gigabyte in all."; \
+	  echo "(make serve SERVE=gpu takes PyTorch, for an NVIDIA GPU.)"; \
+	else \
+	  echo "Installing the service for the GPU into $(VENV): PyTorch, some minutes and gigabytes the first time."; \
+	  echo "(make serve SERVE=cpu takes OpenVINO, half a gigabyte.)"; \
+	fi
+	@$(PIP_INSTALL) -e '.[serve-$*]' | $(SHORTLY)
 	@touch $@
 
 $(VENV)/.dev: $(VENV)/.made pyproject.toml constraints.txt

@@ -1,12 +1,7 @@
 """Delete what serving never opens from the environment that runs this: ``python prune.py cpu|gpu``.
 
-The image is a quarter smaller for it. What has to go is told in two ways:
-
-- files that are for building or testing, by their names;
-- of NVIDIA's libraries, on CPU, every one that a network's run does not map into memory. torch's builds for
-  CUDA are linked with cuBLAS, cuFFT, cuSPARSE, cuSPARSELt, NCCL, NVSHMEM, NVRTC and CUPTI, and do not start
-  without them, GPU or not. cuDNN's parts and the rest are opened when a GPU asks for them.
-"""
+The image is a quarter smaller for it: what is for building or testing goes, and what of OpenVINO and of
+NVIDIA's libraries this service never asks for."""
 
 import shutil
 import sys
@@ -24,6 +19,25 @@ BUILDING_AND_TESTING = [
     "torch/bin/protoc*",
     "torch/include",
     "torch/share",
+    "onnx/backend",
+    "onnx/reference",
+    "PIL/_avif*",
+    "pillow.libs/libavif*",  # a format that is not decoded here
+    "onnx/**/*.proto*",
+    "openvino/libs/libopenvino_intel_gpu_plugin.so",  # runs networks on other devices than a CPU
+    "openvino/libs/libopenvino_intel_npu_*",
+    "openvino/libs/cache.json",
+    "openvino/libs/libopenvino_*paddle_frontend.so*",  # reads other kinds of models than ONNX
+    "openvino/libs/libopenvino_*pytorch_frontend.so*",
+    "openvino/libs/libopenvino_*tensorflow*_frontend.so*",
+    "openvino/libs/libopenvino_*jax_frontend.so*",
+    "openvino/libs/libopenvino_*gguf_frontend.so*",
+    "openvino/frontend/jax",
+    "openvino/frontend/paddle",
+    "openvino/frontend/pytorch",
+    "openvino/frontend/tensorflow",
+    "openvino/include",
+    "openvino/cmake",
 ]
 NEVER_ON_ONE_GPU = [
     "nvidia/**/libcusolverMg.so*",  # solves over several GPUs
@@ -38,26 +52,12 @@ def main(target: str, packages: Path) -> None:
     before = _megabytes(packages)
     patterns = BUILDING_AND_TESTING + (NEVER_ON_ONE_GPU if target == "gpu" else [])
     goners = [path for pattern in patterns for path in packages.glob(pattern)]
-    if target == "cpu":
-        libraries = [path for path in packages.glob("nvidia/**/*.so*") if path.is_file()]
-        needed = _mapped_by_a_run()
-        goners += [path for path in libraries if path.resolve() not in needed]
     for path in goners:
         if path.is_dir():
             shutil.rmtree(path)
         else:
             path.unlink(missing_ok=True)  # it may have gone with its folder
     print(f"{before} MB of packages before, {_megabytes(packages)} MB after")
-
-
-def _mapped_by_a_run() -> set[Path]:
-    import torch
-    from torchvision.ops import nms
-
-    torch.nn.Conv2d(3, 8, 3)(torch.rand(2, 3, 32, 32)).softmax(1)
-    nms(torch.tensor([[0.0, 0, 1, 1]]), torch.tensor([0.5]), 0.5)
-    lines = Path("/proc/self/maps").read_text().splitlines()
-    return {Path(line.split(maxsplit=5)[5]) for line in lines if len(line.split(maxsplit=5)) == 6}
 
 
 def _megabytes(folder: Path) -> int:
