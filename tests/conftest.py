@@ -13,7 +13,8 @@ from detector.models.checkpoint import Checkpoint, load_checkpoint, save_checkpo
 from detector.models.convert_bvlc import PREPROCESSING
 from detector.models.googlenet import GoogLeNet
 from detector.models.metadata import Metadata
-from detector.models.multibox_head import MultiBoxHead, MultiBoxSpec
+from detector.models.multibox_head import MultiBoxHead
+from detector.models.multibox_spec import MultiBoxSpec
 from detector.models.transfer import from_classifier
 from detector.proposals.anchors import Grid, share_out
 from detector.structures.classes import ilsvrc_cls

@@ -16,15 +16,20 @@ FILES = {
     "numpy/testing/__init__.py": "both",
     "nvidia/cu13/include/cublas.h": "none",
     "nvidia/cu13/lib/libcudart_static.a": "none",
-    "nvidia/cu13/lib/libcublas.so.13": "gpu",
-    "nvidia/cu13/lib/libcusolver.so.12": "gpu",
-    "nvidia/cu13/lib/libcusolverMg.so.12": "none",
-    "nvidia/cudnn/lib/libcudnn_engines_precompiled.so.9": "gpu",
-    "nvidia/nvshmem/lib/libnvshmem_host.so.3": "gpu",
+    "openvino/libs/libopenvino.so.2641": "both",
+    "openvino/libs/libopenvino_intel_cpu_plugin.so": "both",
+    "openvino/libs/libopenvino_onnx_frontend.so.2641": "both",
+    "openvino/libs/libopenvino_intel_gpu_plugin.so": "none",
+    "openvino/libs/libopenvino_tensorflow_lite_frontend.so.2641": "none",
+    "nvidia/cu13/lib/libcublas.so.13": "both",
+    "nvidia/cu13/lib/libcusolver.so.12": "both",
+    "nvidia/cu13/lib/libcusolverMg.so.12": "cpu",
+    "nvidia/cudnn/lib/libcudnn_engines_precompiled.so.9": "both",
+    "nvidia/nvshmem/lib/libnvshmem_host.so.3": "both",
     "nvidia/nvshmem/lib/libnvshmem_device_sm_90.bc": "none",
-    "nvidia/nvshmem/lib/nvshmem_transport_ibrc.so.6": "none",
+    "nvidia/nvshmem/lib/nvshmem_transport_ibrc.so.6": "cpu",
 }
-"""Which images keep what; on CPU nothing of NVIDIA's here, since none of it is in use by a run."""
+"""Which targets keep what: NVIDIA's libraries are not installed for a CPU."""
 
 
 @pytest.mark.parametrize("target", ["cpu", "gpu"])

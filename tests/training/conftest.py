@@ -8,10 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from detector.models.checkpoint import (
-    Checkpoint,
-    save_checkpoint,
-)
+from detector.models.checkpoint import Checkpoint, save_checkpoint
 from detector.models.transfer import from_classifier
 from tests.training.small_sets import rectangles, write_voc
 

@@ -13,7 +13,8 @@ from detector.errors import ParameterError
 from detector.evaluation.coco import write_coco_results
 from detector.evaluation.ilsvrc import write_ilsvrc_results
 from detector.inference.scoring import Scoring
-from detector.models.checkpoint import load_checkpoint, read_metadata, save_checkpoint
+from detector.models.checkpoint import load_checkpoint, save_checkpoint
+from detector.models.weights import read_metadata
 from detector.options import Profile
 from detector.structures.classes import ilsvrc_det
 from detector.structures.detections import Detections

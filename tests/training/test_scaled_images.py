@@ -17,7 +17,9 @@ from torch import Tensor
 from detector.datasets.annotated_image import AnnotatedImage
 from detector.errors import DatasetError
 from detector.inference.image_scales import ImageScales, scale_image, zoomed
-from detector.inference.region_crops import ImageView, Preprocessing
+from detector.inference.preprocessing import Preprocessing
+from detector.inference.region_crops import ImageView
+from detector.inference.torch_arrays import TorchArrays
 from detector.io.decoding import load
 from detector.structures.boxes import as_boxes, flip
 from training.scaled_images import ImageBatch, ImageBatches, PixelsAtScale
@@ -125,7 +127,9 @@ def test_pixels_are_those_that_a_detector_sees(
                 turned = is_mirrored(seen, pictures)
                 mirrored.add(turned)
                 pixels = ImageView(load(seen.path), view).pixels
-                expected = scale_image(pixels, scale, scales, PREPARE, CPU, mirrored=turned).pixels[0]
+                expected = scale_image(
+                    pixels, scale, scales, PREPARE, TorchArrays(CPU), mirrored=turned
+                ).pixels[0]
                 height, width = expected.shape[1:]
                 assert torch.equal(images[number, :, :height, :width], expected)
                 assert not images[number, :, height:].any()

@@ -19,22 +19,26 @@ from api.protocol.model_info import ModelInfo
 from api.worker.loaded_model import model_info
 from detector.inference.classifier import Classifier
 from detector.inference.detector import Detector
-from detector.inference.loading import load_checkpoints
+from detector.inference.ensemble import Ensemble
+from detector.inference.loading import load_detector, load_ensemble
+from detector.inference.placement import place
 from detector.models.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from detector.options import CROP_COST, Profile
 
 Serving = Callable[[FastAPI], AbstractContextManager[httpx.Client]]
 
 
-def described(name: str, *paths: Path, max_proposals: int | None = None) -> dict[str, Any]:
+def described(
+    name: str, *paths: Path, max_proposals: int | None = None, ensemble: Ensemble | None = None
+) -> dict[str, Any]:
     """What the worker would tell of weights that detect and classify."""
-    checkpoints = load_checkpoints(paths)
+    ensemble = ensemble or load_ensemble(paths, device="cpu")
     return model_info(
         name,
         paths,
-        [checkpoint.metadata for checkpoint in checkpoints],
-        Detector(checkpoints, device="cpu", max_proposals=max_proposals),
-        Classifier(checkpoints, device="cpu"),
+        ensemble,
+        Detector(ensemble, max_proposals=max_proposals),
+        Classifier(ensemble),
     )
 
 
@@ -73,7 +77,7 @@ def test_weights_with_a_multibox_head(multibox_path: Path) -> None:
         "search": 120,
     }
     assert told["default_profile"] == "balanced"
-    detector = Detector(load_checkpoints([multibox_path]), device="cpu")
+    detector = load_detector(multibox_path, device="cpu")
     assert {one["name"]: one["cost"] for one in told["profiles"]} == {
         "fast": detector.cost(Profile.FAST, 60),
         "balanced": detector.cost(Profile.BALANCED, 120),
@@ -86,6 +90,21 @@ def test_weights_with_a_multibox_head(multibox_path: Path) -> None:
 def test_a_limit_of_regions_holds_for_every_profile(multibox_path: Path) -> None:
     told = described("mine", multibox_path, max_proposals=7)
     assert [one["max_regions"] for one in told["profiles"]] == [7] * 5
+
+
+@pytest.mark.parametrize(
+    ("asked", "told"),
+    [
+        pytest.param({"engine": "torch", "precision": "float32"}, ("torch", "float32"), id="as asked for"),
+        pytest.param({"engine": "torch", "precision": "bfloat16"}, ("torch", "bfloat16"), id="in 16 bits"),
+        pytest.param(
+            {"engine": "openvino", "precision": "float32"}, ("openvino", "float32"), id="by another engine"
+        ),
+    ],
+)
+def test_what_runs_it_is_told(checkpoint_path: Path, asked: dict[str, str], told: tuple[str, str]) -> None:
+    info = described("mine", checkpoint_path, ensemble=load_ensemble(checkpoint_path, device="cpu", **asked))
+    assert (info["engine"], info["precision"]) == told
 
 
 def test_an_ensemble_names_its_members(checkpoint_path: Path, multibox_path: Path, tmp_path: Path) -> None:
@@ -103,12 +122,13 @@ def test_an_ensemble_names_its_members(checkpoint_path: Path, multibox_path: Pat
 
 
 def test_weights_of_one_task(untrained: Checkpoint, checkpoint_path: Path) -> None:
-    [checkpoint] = load_checkpoints([checkpoint_path])
     paths = [checkpoint_path]
-    detects = model_info("a", paths, [checkpoint.metadata], Detector(checkpoint, device="cpu"), None)
+    ensemble = load_ensemble(paths, device="cpu")
+    detects = model_info("a", paths, ensemble, Detector(ensemble), None)
     ModelInfo.model_validate(detects)
     assert (detects["tasks"], detects["classification_classes"]) == (["detect"], [])
-    classifies = model_info("b", paths, [untrained.metadata], None, Classifier(checkpoint, device="cpu"))
+    classifier = place(untrained, device="cpu")
+    classifies = model_info("b", paths, classifier, None, Classifier(classifier))
     ModelInfo.model_validate(classifies)
     assert (classifies["tasks"], classifies["profiles"], classifies["scoring"]) == (["classify"], [], None)
 
@@ -132,7 +152,15 @@ class Service:
     """Knows of two models."""
 
     def models(self) -> list[ModelInfo]:
-        nothing = {"tasks": [], "members": [], "profiles": [], "default_profile": None, "scoring": None}
+        nothing = {
+            "tasks": [],
+            "members": [],
+            "engine": "",
+            "precision": "",
+            "profiles": [],
+            "default_profile": None,
+            "scoring": None,
+        }
         nothing |= {"loaded_at": "", "detection_classes": [], "classification_classes": []}
         return [ModelInfo(name=name, **nothing) for name in ("birds", "tools")]
 

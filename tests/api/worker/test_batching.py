@@ -8,19 +8,19 @@ from torch import nn
 
 from api.worker.batching import BatchQueue, QueuedRequest
 from api.worker.fair_queue import RequestHandle
-from detector.inference.engine import Engine, InferenceNetwork
 from detector.inference.executor import ForwardRequest, Priority
+from detector.inference.torch_engine import InferenceNetwork, TorchEngine
 
 BATCH, QUANTUM = 8, 16
 
 
 @pytest.fixture
-def engine() -> Engine:
-    return Engine(InferenceNetwork(nn.Identity(), lambda rows: {"rows": rows}), batch=BATCH)
+def engine() -> TorchEngine:
+    return TorchEngine(InferenceNetwork(nn.Identity(), lambda rows: {"rows": rows}), batch=BATCH)
 
 
 def waiting(
-    engine: Engine, rows: int, cost: int, *, deadline: float = 1e12, urgent: bool = False
+    engine: TorchEngine, rows: int, cost: int, *, deadline: float = 1e12, urgent: bool = False
 ) -> QueuedRequest:
     priority = Priority.URGENT if urgent else Priority.NORMAL
     request = ForwardRequest(
@@ -40,7 +40,7 @@ def waiting(
     ],
 )
 def test_a_turn_takes_rows_by_their_cost(
-    engine: Engine, asked: list[tuple[int, int]], expected: list[tuple[int, int]]
+    engine: TorchEngine, asked: list[tuple[int, int]], expected: list[tuple[int, int]]
 ) -> None:
     """The parts of all batches: their rows, and what these cost."""
     queue = BatchQueue(QUANTUM)
@@ -55,7 +55,7 @@ def test_a_turn_takes_rows_by_their_cost(
     assert parts == expected
 
 
-def test_who_waits_beside_an_expensive_request_is_next_after_one_turn(engine: Engine) -> None:
+def test_who_waits_beside_an_expensive_request_is_next_after_one_turn(engine: TorchEngine) -> None:
     """Of crops with an earlier deadline one is taken, of regions then as many as take as long."""
     queue = BatchQueue(QUANTUM)
     crops, regions = waiting(engine, 100, 2 * QUANTUM, deadline=1), waiting(engine, 100, 1)
@@ -74,7 +74,7 @@ def test_who_waits_beside_an_expensive_request_is_next_after_one_turn(engine: En
     assert 3 <= taken[crops] <= 5
 
 
-def test_an_urgent_batch_has_a_cost_too(engine: Engine) -> None:
+def test_an_urgent_batch_has_a_cost_too(engine: TorchEngine) -> None:
     queue = BatchQueue(QUANTUM)
     queue.add(waiting(engine, 5, 1))
     queue.add(waiting(engine, 1, 9, urgent=True))

@@ -10,8 +10,9 @@ import torch
 from detector.errors import CheckpointError, ParameterError
 from detector.inference.detector import Detector, RegionScores, select
 from detector.inference.loading import load_detector
-from detector.inference.region_crops import normalise, warp
+from detector.inference.region_crops import warp
 from detector.inference.scoring import Scoring
+from detector.inference.torch_arrays import TorchArrays
 from detector.models.checkpoint import Checkpoint, load_checkpoint
 from detector.structures.boxes import as_boxes
 from detector.structures.proposals import Proposals, Source
@@ -119,7 +120,8 @@ def test_the_whole_picture_is_one_more_region(checkpoint_path: Path, asked: bool
         assert regions.image is None
         return
     prepare = replace(checkpoint.metadata.preprocessing, context=0)
-    crop = warp(normalise(image, prepare, torch.device("cpu")), as_boxes([(0, 0, 80, 60)]), prepare)
+    cpu = TorchArrays(torch.device("cpu"))
+    crop = warp(cpu.normalise(image, prepare), as_boxes([(0, 0, 80, 60)]), prepare, cpu)
     with torch.no_grad():
         logits = checkpoint.network(crop).logits[0, :-1]
     assert regions.image is not None

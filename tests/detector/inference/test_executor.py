@@ -9,10 +9,12 @@ import torch
 
 from detector.inference.classifier import Classifier
 from detector.inference.detector import Detector
-from detector.inference.engine import Engine, InferenceNetwork, Outputs, concatenated
+from detector.inference.engine import Outputs, concatenated
 from detector.inference.executor import ForwardRequest, run_directly, with_mirrored
 from detector.inference.loading import load_classifier, load_detector
 from detector.inference.scoring import Scoring
+from detector.inference.torch_arrays import TorchArrays
+from detector.inference.torch_engine import InferenceNetwork, TensorOutputs, TorchEngine
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +46,7 @@ class Backwards:
                 request.engine.start(request.make_crops(row, row + 1)).finish()
                 for row in reversed(range(request.rows))
             ]
-        return concatenated(rows[::-1])
+        return concatenated(rows[::-1], request.engine.arrays)
 
 
 @pytest.mark.parametrize(
@@ -91,7 +93,7 @@ def test_a_classification_in_other_company(classifier: Classifier, image: np.nda
 )
 def test_mirrored_rows_come_after_the_plain(first: int, last: int, expected: list[int]) -> None:
     rows = torch.tensor([[-1.0, 1.0], [-2.0, 2.0], [-3.0, 3.0]]).view(3, 1, 1, 2)  # left, right of a crop
-    both = with_mirrored(lambda a, b: rows[a:b], 3)
+    both = with_mirrored(lambda a, b: rows[a:b], 3, TorchArrays(torch.device("cpu")))
     assert both(first, last)[:, 0, 0, 1].tolist() == expected
 
 
@@ -119,11 +121,11 @@ def test_batches_run_beside_each_other_in_the_order_of_the_rows(
     """On threads that help no other, and the caller's own number of threads stays."""
     seen: list[tuple[int, int]] = []
 
-    def heads(maps: torch.Tensor) -> Outputs:
+    def heads(maps: torch.Tensor) -> TensorOutputs:
         seen.append((len(maps), torch.get_num_threads()))
         return {"sum": maps.sum(dim=(1, 2, 3))}
 
-    engine = Engine(InferenceNetwork(torch.nn.Identity(), heads), batch=3)
+    engine = TorchEngine(InferenceNetwork(torch.nn.Identity(), heads), batch=3)
     crops = torch.arange(rows, dtype=torch.float32)[:, None, None, None].expand(rows, 1, 2, 2)
     threads(count)
     outputs = run_directly(ForwardRequest.of(engine, crops))
@@ -134,10 +136,10 @@ def test_batches_run_beside_each_other_in_the_order_of_the_rows(
 
 
 def test_an_error_in_a_batch_reaches_the_caller(threads: Callable[[int], None]) -> None:
-    def heads(maps: torch.Tensor) -> Outputs:
+    def heads(maps: torch.Tensor) -> TensorOutputs:
         raise ValueError("this batch")
 
-    engine = Engine(InferenceNetwork(torch.nn.Identity(), heads), batch=1)
+    engine = TorchEngine(InferenceNetwork(torch.nn.Identity(), heads), batch=1)
     threads(2)
     with pytest.raises(ValueError, match="this batch"):
         run_directly(ForwardRequest.of(engine, torch.zeros(4, 1, 2, 2)))

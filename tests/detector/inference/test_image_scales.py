@@ -10,14 +10,16 @@ from torch import Tensor, nn
 
 from detector.errors import ParameterError
 from detector.inference.image_scales import ImageScales, first_centre, resize_to_scale, scale_image, zoomed
-from detector.inference.region_crops import Preprocessing
+from detector.inference.preprocessing import Preprocessing
 from detector.inference.shared_maps import SharedMaps
+from detector.inference.torch_arrays import TorchArrays
 from detector.models.googlenet import GoogLeNet
-from detector.models.multibox_head import MultiBoxHead, MultiBoxSpec
+from detector.models.multibox_head import MultiBoxHead
+from detector.models.multibox_spec import MultiBoxSpec
 from detector.models.torchvision_googlenet import TorchvisionGoogLeNet
 
 PREPROCESSING = Preprocessing((104.0, 117.0, 123.0), (1.0, 2.0, 4.0))
-CPU = torch.device("cpu")
+CPU = TorchArrays(torch.device("cpu"))
 
 
 @pytest.mark.parametrize(

@@ -8,18 +8,13 @@ import torch
 from numpy.typing import NDArray
 
 from detector.errors import ParameterError
-from detector.inference.region_crops import (
-    ImageView,
-    Preprocessing,
-    add_context,
-    normalise,
-    resize_to_short_side,
-    warp,
-)
+from detector.inference.preprocessing import Preprocessing, add_context, resize_to_short_side
+from detector.inference.region_crops import ImageView, warp
+from detector.inference.torch_arrays import TorchArrays
 from detector.structures.boxes import as_boxes
 
 PREPARE = Preprocessing(mean=(120.0, 110.0, 100.0), std=(2.0, 1.0, 0.5))
-CPU = torch.device("cpu")
+CPU = TorchArrays(torch.device("cpu"))
 
 BOXES = {
     "inside": (40, 30, 100, 90),
@@ -41,23 +36,23 @@ BOXES = {
 def test_equals_the_reference(box: tuple[float, ...], context: int) -> None:
     prepare = Preprocessing(PREPARE.mean, PREPARE.std, size=24, context=min(context, 4))
     image = np.random.default_rng(0).integers(0, 256, (120, 150, 3), dtype=np.uint8)
-    got = warp(normalise(image, prepare, CPU), as_boxes([box]), prepare)[0].numpy()
+    got = warp(CPU.normalise(image, prepare), as_boxes([box]), prepare, CPU)[0].numpy()
     assert np.abs(got - _reference(image, box, prepare)).max() < 0.02
 
 
 def test_many_regions_are_the_same_as_one_by_one() -> None:
     image = np.random.default_rng(1).integers(0, 256, (120, 150, 3), dtype=np.uint8)
-    picture = normalise(image, PREPARE, CPU)
+    picture = CPU.normalise(image, PREPARE)
     boxes = as_boxes(list(BOXES.values()))
-    together = warp(picture, boxes, PREPARE)
+    together = warp(picture, boxes, PREPARE, CPU)
     assert together.shape == (len(BOXES), 3, 224, 224)
     for crop, box in zip(together, boxes, strict=True):
-        assert torch.allclose(crop, warp(picture, box[None], PREPARE)[0], atol=1e-4)
+        assert torch.allclose(crop, warp(picture, box[None], PREPARE, CPU)[0], atol=1e-4)
 
 
 def test_no_regions() -> None:
     image = np.zeros((5, 5, 3), np.uint8)
-    assert warp(normalise(image, PREPARE, CPU), as_boxes([]), PREPARE).shape == (0, 3, 224, 224)
+    assert warp(CPU.normalise(image, PREPARE), as_boxes([]), PREPARE, CPU).shape == (0, 3, 224, 224)
 
 
 def test_context_is_16_of_the_crops_pixels() -> None:
@@ -70,7 +65,7 @@ def test_large_regions_are_not_aliased() -> None:
     image = np.zeros((900, 900, 3), np.uint8)
     image[:, ::2] = 255
     prepare = Preprocessing((127.5,) * 3, (1.0,) * 3, context=0)  # type: ignore[arg-type]
-    crop = warp(normalise(image, prepare, CPU), as_boxes([(0, 0, 900, 900)]), prepare)[0]
+    crop = warp(CPU.normalise(image, prepare), as_boxes([(0, 0, 900, 900)]), prepare, CPU)[0]
     assert crop[:, 4:-4, 4:-4].abs().max() < 2
 
 
@@ -94,15 +89,16 @@ def test_other_arrays_are_refused(image: NDArray[np.generic], short_side: int | 
     with pytest.raises(ParameterError, match="uint8"):
         resize_to_short_side(image, prepare)  # type: ignore[arg-type]
     with pytest.raises(ParameterError, match="uint8"):
-        normalise(image, prepare, CPU)  # type: ignore[arg-type]
+        CPU.normalise(image, prepare)  # type: ignore[arg-type]
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
 def test_gpu_equals_cpu() -> None:
     image = np.random.default_rng(2).integers(0, 256, (120, 150, 3), dtype=np.uint8)
     boxes = as_boxes(list(BOXES.values()))
-    on_cpu = warp(normalise(image, PREPARE, CPU), boxes, PREPARE)
-    on_gpu = warp(normalise(image, PREPARE, torch.device("cuda")), boxes, PREPARE)
+    gpu = TorchArrays(torch.device("cuda"))
+    on_cpu = warp(CPU.normalise(image, PREPARE), boxes, PREPARE, CPU)
+    on_gpu = warp(gpu.normalise(image, PREPARE), boxes, PREPARE, gpu)
     assert torch.allclose(on_gpu.cpu(), on_cpu, atol=0.02)
 
 
@@ -142,8 +138,7 @@ def test_a_view_gives_the_crops_of_its_reduced_picture() -> None:
     view = ImageView(image, prepare)
     assert (view.width, view.height, view.pixels.shape) == (1000, 90, (45, 500, 3))
     boxes = as_boxes([(0, 0, 1000, 90), (100, 20, 140, 60)])
-    cpu = torch.device("cpu")
-    got = view.crops(boxes * view.factors, 224, cpu)
-    expected = warp(normalise(view.pixels, prepare, cpu), boxes / 2, prepare)
+    got = view.crops(boxes * view.factors, 224, CPU)
+    expected = warp(CPU.normalise(view.pixels, prepare), boxes / 2, prepare, CPU)
     assert torch.allclose(got, expected, atol=1e-3)
-    assert torch.equal(view.crops(view.whole, 224, cpu)[0], got[0])
+    assert torch.equal(view.crops(view.whole, 224, CPU)[0], got[0])

@@ -10,7 +10,7 @@ from torch import nn
 
 from detector.errors import ParameterError
 from detector.inference.image_scales import scale_image
-from detector.inference.region_crops import Preprocessing
+from detector.inference.preprocessing import Preprocessing
 from detector.inference.shared_maps import (
     SharedMaps,
     align,
@@ -18,10 +18,11 @@ from detector.inference.shared_maps import (
     stages_through,
     with_finer_scale,
 )
+from detector.inference.torch_arrays import TorchArrays
 from detector.structures.boxes import as_boxes, flip
 
 PREPROCESSING = Preprocessing((104.0, 117.0, 123.0), (1.0, 1.0, 1.0))
-CPU = torch.device("cpu")
+CPU = TorchArrays(torch.device("cpu"))
 
 
 def trunk() -> nn.Sequential:
@@ -53,7 +54,7 @@ def crop_maps(image: np.ndarray, window: tuple[int, int, int, int]) -> torch.Ten
 def shared_maps(image: np.ndarray, window: tuple[int, int, int, int], scale: int) -> torch.Tensor:
     settings = SharedMaps(scales=(scale,))
     whole = scale_image(image, scale, settings, PREPROCESSING, CPU)
-    return align([trunk()(whole.pixels)], as_boxes([window]), [whole.factors], settings, 224)
+    return align([trunk()(whole.pixels)], as_boxes([window]), [whole.factors], settings, 224, CPU)
 
 
 @pytest.mark.parametrize(
@@ -86,7 +87,7 @@ def test_the_mirrored_image_gives_what_its_mirrored_pixels_give(image: np.ndarra
             for scale in settings.scales
         ]
         maps = [trunk()(one.pixels) for one in scaled]
-        results.append(align(maps, turned, [one.factors for one in scaled], settings, 224))
+        results.append(align(maps, turned, [one.factors for one in scaled], settings, 224, CPU))
     assert results[0].shape == (2, 6, 14, 14)
     # Resizing and turning commute up to the rounding of a pixel.
     assert torch.allclose(*results, atol=3.0)

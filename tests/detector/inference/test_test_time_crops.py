@@ -68,12 +68,10 @@ def with_mirrored(crops: list[NDArray[np.uint8]]) -> NDArray[np.uint8]:
 
 
 def ten_of(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Krizhevsky et al. 2012: "we first rescaled the image such that the shorter side was of length 256, and
-    then cropped out the central 256x256 patch"; at test time "five 224x224 patches (the four corner patches
-    and the center patch) as well as their horizontal reflections (hence ten patches in all)"."""
-    image = shorter_side_at(image, 256)
-    y, x = (image.shape[0] - 256) // 2, (image.shape[1] - 256) // 2
-    return with_mirrored(five_of(image[y : y + 256, x : x + 256]))
+    """The ten of Krizhevsky et al. 2012, section 4.1: "five 224x224 patches (the four corner patches and the
+    center patch) as well as their horizontal reflections (hence ten patches in all)", of the whole picture
+    stretched to 256x256, as the BVLC weights were trained."""
+    return with_mirrored(five_of(resized(image, 256, 256)))
 
 
 def all_of(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
@@ -143,10 +141,11 @@ def test_the_network_sees_what_the_papers_cut(
 
 
 def test_a_picture_at_a_scale_is_cut_to_the_pixel(untrained: Checkpoint) -> None:
-    """At a shorter side of 256 nothing is resized for ten crops, nor for the five of each square of the first
-    of four scales: not a colour differs."""
+    """At 256x256 nothing is resized for ten crops, nor at a shorter side of 256 for the five of each square
+    of the first of four scales: not a colour differs."""
     noise = np.random.default_rng(0).integers(0, 256, (256, 400, 3), dtype=np.uint8)
-    assert np.abs(crops_seen(untrained, noise, 10) - ten_of(noise)).max() < 0.01
+    square = noise[:, :256]
+    assert np.abs(crops_seen(untrained, square, 10) - ten_of(square)).max() < 0.01
     seen, expected = crops_seen(untrained, noise, 144), all_of(noise)
     cut = [number for number in range(18) if SIX[number % 6] != "whole square"]
     for first in (0, 72):  # as they are, and mirrored
@@ -214,12 +213,12 @@ def test_144_windows(width: int, height: int, along: int) -> None:
 @pytest.mark.parametrize(
     ("width", "height", "first"),
     [
-        pytest.param(512, 256, [128, 0, 352, 224], id="landscape: of its central square"),
-        pytest.param(256, 512, [0, 128, 224, 352], id="portrait"),
+        pytest.param(512, 256, [0, 0, 448, 224], id="landscape: stretched"),
+        pytest.param(256, 512, [0, 0, 224, 448], id="portrait"),
         pytest.param(256, 256, [0, 0, 224, 224], id="square"),
     ],
 )
-def test_ten_windows_are_of_the_central_square(width: int, height: int, first: list[int]) -> None:
+def test_ten_windows_are_of_the_stretched_picture(width: int, height: int, first: list[int]) -> None:
     crops = crop_windows(width, height, 10)
     assert crops.windows[0].tolist() == first
     assert crops.mirrored.tolist() == [False] * 5 + [True] * 5

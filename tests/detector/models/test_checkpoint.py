@@ -13,23 +13,27 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from detector.errors import CheckpointError
+from detector.inference.ensemble import Ensemble
+from detector.inference.loading import load_ensemble
 from detector.inference.scoring import Scoring
 from detector.models.checkpoint import (
     Checkpoint,
     Metadata,
     load_checkpoint,
-    read_metadata,
     save_checkpoint,
     verify_checkpoint,
 )
-from detector.models.checkpoint_file import EARLIER_FORMAT, header_digest, tensors_digest
+from detector.models.checkpoint_file import EARLIER_FORMAT, header_digest
 from detector.models.convert_bvlc import PREPROCESSING
 from detector.models.googlenet import GoogLeNet
-from detector.models.multibox_head import MultiBoxHead, MultiBoxSpec
+from detector.models.multibox_head import MultiBoxHead
+from detector.models.multibox_spec import MultiBoxSpec
 from detector.models.region_network import RegionNetwork
 from detector.models.torchvision_googlenet import read_torchvision
 from detector.models.transfer import from_classifier
+from detector.models.weights import read_metadata
 from detector.structures.classes import ilsvrc_cls
+from tests.detector.models.digests import digest_by_torch
 
 
 def test_detector_round_trip_keeps_scores_and_metadata(checkpoint_path: Path, tmp_path: Path) -> None:
@@ -123,11 +127,24 @@ def _rewritten(change: Callable[[dict, dict], object], *, sound: bool = True) ->
         tensors = load_file(path)
         change(header, tensors)
         if sound:
-            header["tensors_sha256"] = tensors_digest(tensors)
+            header["tensors_sha256"] = digest_by_torch(tensors)
             header["sha256"] = header_digest(header)
         save_file(tensors, path, metadata={"googlenet-detector": json.dumps(header)})
 
     return rewrite
+
+
+Load = Callable[[Path], object]
+
+
+def _as_graphs(path: Path) -> Ensemble:
+    return load_ensemble(path, engine="openvino", device="cpu")
+
+
+@pytest.fixture(params=[load_checkpoint, _as_graphs], ids=["for torch", "as graphs"])
+def load(request: pytest.FixtureRequest) -> Load:
+    """Each way to load a file: what one refuses the other must not serve."""
+    return request.param
 
 
 BROKEN = [
@@ -153,13 +170,13 @@ BROKEN = [
 
 @pytest.mark.parametrize(("damage", "says"), [b[1:] for b in BROKEN], ids=[b[0] for b in BROKEN])
 def test_broken_files_are_named(
-    classifier_checkpoint: Checkpoint, tmp_path: Path, damage: Callable[[Path], None], says: str
+    classifier_checkpoint: Checkpoint, tmp_path: Path, load: Load, damage: Callable[[Path], None], says: str
 ) -> None:
     path = tmp_path / "weights.safetensors"
     save_checkpoint(path, classifier_checkpoint)
     damage(path)
     with pytest.raises(CheckpointError, match=says):
-        load_checkpoint(path)
+        load(path)
 
 
 def _with(**changes: object) -> Callable[[Path], None]:
@@ -320,14 +337,14 @@ def _flip(path: Path) -> None:
 
 @pytest.mark.parametrize(("damage", "says"), [b[1:] for b in UNUSABLE], ids=[b[0] for b in UNUSABLE])
 def test_files_that_load_elsewhere_and_must_not_here(
-    multibox_path: Path, tmp_path: Path, damage: Callable[[Path], None], says: str
+    multibox_path: Path, tmp_path: Path, load: Load, damage: Callable[[Path], None], says: str
 ) -> None:
     """Each would be served, or end in a traceback. What is said is one line that cannot move a cursor."""
     path = tmp_path / "weights.safetensors"
     shutil.copy(multibox_path, path)
     damage(path)
     with pytest.raises(CheckpointError, match=says) as caught:
-        load_checkpoint(path)
+        load(path)
     assert str(caught.value).isprintable()
 
 
@@ -446,13 +463,13 @@ BROKEN_HEAD = [
 
 @pytest.mark.parametrize(("damage", "says"), [b[1:] for b in BROKEN_HEAD], ids=[b[0] for b in BROKEN_HEAD])
 def test_broken_multibox_heads_are_named(
-    multibox_path: Path, tmp_path: Path, damage: Callable[[Path], None], says: str
+    multibox_path: Path, tmp_path: Path, load: Load, damage: Callable[[Path], None], says: str
 ) -> None:
     path = tmp_path / "weights.safetensors"
     shutil.copy(multibox_path, path)
     damage(path)
     with pytest.raises(CheckpointError, match=says):
-        load_checkpoint(path)
+        load(path)
 
 
 @pytest.mark.parametrize("kind", ["detector", "classifier"])
@@ -642,13 +659,13 @@ def test_a_classifier_of_whole_images_is_kept(checkpoint_path: Path, tmp_path: P
     ],
 )
 def test_classifiers_of_whole_images_that_cannot_be_used(
-    checkpoint_path: Path, tmp_path: Path, damage: Callable[[Path], None], says: str
+    checkpoint_path: Path, tmp_path: Path, load: Load, damage: Callable[[Path], None], says: str
 ) -> None:
     path = tmp_path / "whole.safetensors"
     save_checkpoint(path, _with_whole(load_checkpoint(checkpoint_path)))
     damage(path)
     with pytest.raises(CheckpointError, match=says):
-        load_checkpoint(path)
+        load(path)
 
 
 def test_what_only_classifies_has_one_classifier(classifier_checkpoint: Checkpoint, tmp_path: Path) -> None:

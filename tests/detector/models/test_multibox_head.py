@@ -16,10 +16,10 @@ from detector.models.multibox_head import (
     INITIAL_OBJECTNESS,
     SCALE,
     MultiBoxHead,
-    MultiBoxSpec,
     objectness_and_offsets,
     stages_read,
 )
+from detector.models.multibox_spec import MultiBoxSpec
 from detector.proposals.anchors import Grid
 
 SPEC = MultiBoxSpec(

@@ -8,7 +8,7 @@ import torch
 import torchvision
 from torch import Tensor
 
-from detector.inference.region_crops import normalise
+from detector.inference.torch_arrays import TorchArrays
 from detector.models.torchvision_googlenet import (
     PREPROCESSING,
     STAGES,
@@ -54,7 +54,7 @@ def test_activations_are_torchvisions_from_the_picture_on(
     worst = {}
     with torch.no_grad():
         expected = theirs(scaled)
-        x = normalise(image, PREPROCESSING, torch.device("cpu"))[None]
+        x = TorchArrays(torch.device("cpu")).normalise(image, PREPROCESSING)[None]
         for name, stage in ours.features.named_children():
             x = stage(x)
             worst[name] = _worst(x, depths[name])

@@ -10,11 +10,13 @@ import torch
 from numpy.typing import NDArray
 
 from detector.errors import ParameterError
-from detector.inference import engine
-from detector.inference.image_maps import ImageMaps, ImageNetwork
+from detector.inference import torch_engine
+from detector.inference.image_maps import ImageMaps
 from detector.inference.image_scales import ImageScales, Square, first_centre
+from detector.inference.torch_networks import ImageNetwork
 from detector.models.checkpoint import Checkpoint
-from detector.models.multibox_head import SCALE, MultiBoxHead, MultiBoxSpec
+from detector.models.multibox_head import SCALE, MultiBoxHead
+from detector.models.multibox_spec import MultiBoxSpec
 from detector.proposals.anchors import Grid
 from detector.proposals.multibox import (
     NEAR_DUPLICATE_IOU,
@@ -47,8 +49,9 @@ def make(untrained: Checkpoint) -> Make:
     def multibox(head: MultiBoxHead, short_side: int | None = None, precision: str = "float32") -> MultiBox:
         prepare = replace(untrained.metadata.preprocessing, short_side=short_side)
         network = ImageNetwork(untrained.backbone.features, head=head)
-        placed = engine.place(network, device="cpu", precision=precision)
-        return MultiBox(head.spec, ImageMaps(placed, head.spec.image, prepare), prepare)
+        placed = torch_engine.place(network, device="cpu", precision=precision)
+        engine = torch_engine.TorchEngine(placed, batch=1, buckets=())
+        return MultiBox(head.spec, ImageMaps(engine, head.spec.image, prepare), prepare)
 
     return multibox
 
@@ -298,11 +301,11 @@ def test_a_trunk_without_the_stages(make: Make, multibox_spec: MultiBoxSpec) -> 
 def test_likeliest_are_moved_and_in_order() -> None:
     """Equally likely ones stay in the order of the priors."""
     priors = as_boxes([(0, 0, 10, 10), (10, 10, 30, 30), (5, 5, 9, 9)])
-    offsets = torch.tensor([[0.1, 0.0, 0.0, 0.0], [0.0, -0.5, 0.0, 0.0], [0.0, 0.0, 0.0, 0.0]])
-    boxes, objectness = likeliest(priors, offsets, torch.tensor([0.2, 0.9, 0.2]))
+    offsets = np.array([[0.1, 0.0, 0.0, 0.0], [0.0, -0.5, 0.0, 0.0], [0.0, 0.0, 0.0, 0.0]], np.float32)
+    boxes, objectness = likeliest(priors, offsets, np.array([0.2, 0.9, 0.2], np.float32))
     assert objectness == pytest.approx([0.9, 0.2, 0.2])
     assert boxes.tolist() == [[10, 0, 30, 20], [1, 0, 11, 10], [5, 5, 9, 9]]
-    assert np.array_equal(boxes, decode(priors, offsets.numpy())[[1, 0, 2]])
+    assert np.array_equal(boxes, decode(priors, offsets)[[1, 0, 2]])
 
 
 def plain_suppression(boxes: Boxes, limit: float) -> list[int]:

@@ -1,7 +1,9 @@
 """Profiles: which methods propose, how many of their boxes stay, and what a detector makes of them."""
 
+import sys
 from dataclasses import replace
 from pathlib import Path
+from threading import Thread
 
 import numpy as np
 import pytest
@@ -9,15 +11,20 @@ from numpy.typing import NDArray
 
 from detector.errors import ParameterError
 from detector.inference.detector import Detector
-from detector.inference.engine import place
-from detector.inference.image_maps import ImageMaps, ImageNetwork
+from detector.inference.image_maps import ImageMaps
+from detector.inference.region_crops import ImageView
+from detector.inference.torch_engine import TorchEngine, place
+from detector.inference.torch_networks import ImageNetwork
 from detector.models.checkpoint import Checkpoint, load_checkpoint
 from detector.options import Profile
+from detector.proposals import profiles
 from detector.proposals.fusion import fuse
 from detector.proposals.multibox import MultiBox
 from detector.proposals.profiles import BUDGETS, Proposer
 from detector.proposals.selective_search.search import selective_search
+from detector.structures.boxes import as_boxes
 from detector.structures.proposals import Proposals, Source
+from detector.threads import run_alone
 
 SEARCH, MULTIBOX = Source.SELECTIVE_SEARCH, Source.MULTIBOX
 
@@ -45,7 +52,8 @@ def multibox(checkpoint: Checkpoint) -> MultiBox:
     assert checkpoint.multibox is not None
     prepare, head = checkpoint.metadata.preprocessing, checkpoint.multibox
     network = place(ImageNetwork(checkpoint.backbone.features, head=head), device="cpu", precision="float32")
-    return MultiBox(head.spec, ImageMaps(network, head.spec.image, prepare), prepare)
+    engine = TorchEngine(network, batch=1, buckets=())
+    return MultiBox(head.spec, ImageMaps(engine, head.spec.image, prepare), prepare)
 
 
 @pytest.fixture(scope="module")
@@ -108,6 +116,35 @@ def test_a_number_given_overrides_the_profiles_own(proposer: Proposer, profile: 
     found = proposer.propose(IMAGE, profile, count)
     assert len(found) == count
     assert_same(found, proposer.propose(IMAGE, profile).first(count))
+
+
+@pytest.mark.parametrize("profile", [Profile.BALANCED, Profile.SEARCH])
+def test_a_search_takes_no_more_threads_than_who_asks_for_it(
+    proposer: Proposer, checkpoint: Checkpoint, monkeypatch: pytest.MonkeyPatch, profile: Profile
+) -> None:
+    """Though it runs on a thread of its own beside the trunk; without torch too, which numbers those of the
+    whole process."""
+    taken: list[int] = []
+
+    def search(*_: object, threads: int, **settings: object) -> Proposals:
+        taken.append(threads)
+        return Proposals.of(as_boxes([(0, 0, 9, 9)]), SEARCH)
+
+    def alone() -> None:
+        run_alone()
+        view = ImageView(IMAGE, checkpoint.metadata.preprocessing)
+        if (begun := proposer.begin(view, profile)) is not None:
+            begun.result()
+        else:
+            proposer.propose(view, profile)
+
+    monkeypatch.setattr(profiles, "selective_search", search)
+    monkeypatch.delitem(sys.modules, "torch")
+    monkeypatch.setenv("OMP_NUM_THREADS", "4")
+    thread = Thread(target=alone)
+    thread.start()
+    thread.join(60)
+    assert taken == [1]
 
 
 def test_fast_can_be_asked_for_more_than_usual(proposer: Proposer, multibox: MultiBox) -> None:

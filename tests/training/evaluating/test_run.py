@@ -16,10 +16,11 @@ from detector.datasets.annotated_image import AnnotatedImage
 from detector.evaluation.det_evaluation import evaluate
 from detector.evaluation.ilsvrc import ILSVRC
 from detector.inference.detector import Detector
-from detector.inference.ensemble import Ensemble, RegionPrediction
+from detector.inference.ensemble import RegionPrediction
 from detector.inference.postprocess import RegionScores, select
 from detector.inference.region_crops import ImageView
 from detector.inference.scoring import Scoring
+from detector.inference.torch_ensemble import TorchEnsemble
 from detector.io.decoding import load
 from detector.models.checkpoint import Checkpoint, load_checkpoint
 from detector.models.convert_bvlc import PREPROCESSING
@@ -91,8 +92,8 @@ class FakeDetector:
         profile: Profile | None = None,
     ) -> list[RegionPrediction]:
         self.scored.append(len(boxes))
-        sure = torch.from_numpy((boxes == A).all(axis=1))
-        probabilities = torch.stack([sure, ~sure, torch.zeros_like(sure)], dim=1).float()
+        sure = (boxes == A).all(axis=1)
+        probabilities = np.stack([sure, ~sure, np.zeros_like(sure)], axis=1).astype(np.float32)
         return [RegionPrediction(probabilities, None, None)]
 
     def select(self, regions: RegionScores, *, score_threshold: float, max_detections: int) -> Detections:
@@ -220,14 +221,14 @@ def three(checkpoint_path: Path) -> list[Checkpoint]:
 
 
 def sizes(
-    members: Sequence[Checkpoint] | Ensemble,
+    members: Sequence[Checkpoint] | TorchEnsemble,
     titles: dict[int, str],
     scoring: Scoring = Scoring(),  # noqa: B008 (frozen)
 ) -> list[Candidate]:
     """The first so many members as a candidate, for each number of them."""
-    placed = members if isinstance(members, Ensemble) else Ensemble.place(members, device="cpu")
+    placed = members if isinstance(members, TorchEnsemble) else TorchEnsemble.place(members, device="cpu")
     return [
-        Candidate(Detector(Ensemble(placed.members[:count]), scoring=scoring), title=title)
+        Candidate(Detector(placed.first(count), scoring=scoring), title=title)
         for count, title in titles.items()
     ]
 
@@ -263,11 +264,11 @@ def test_the_first_of_an_ensemble_find_what_they_find_without_the_rest(
 def test_each_network_looks_once_for_all_sizes(three: list[Checkpoint], record: AnnotatedImage) -> None:
     """And what they share looks once for all networks."""
     titles = {1: "", 2: "", 3: ""}
-    placed = Ensemble.place(three, device="cpu")
+    placed = TorchEnsemble.place(three, device="cpu")
     looks: list[nn.Module] = []
     stages = {
-        "shared": placed.members[0].backbone.features[0],
-        **{f"of {i}": member.backbone.features[-1] for i, member in enumerate(placed.members)},
+        "shared": placed.checkpoints[0].backbone.features[0],
+        **{f"of {i}": member.backbone.features[-1] for i, member in enumerate(placed.checkpoints)},
     }
     for stage in stages.values():
         stage.register_forward_hook(lambda module, *_: looks.append(module))

@@ -9,10 +9,10 @@ import torch
 
 from detector.datasets.annotated_image import AnnotatedImage
 from detector.errors import ParameterError
-from detector.inference.image_maps import MappedStages
 from detector.inference.image_scales import ImageScales, first_centre
 from detector.inference.shared_maps import SharedMaps
 from detector.models.checkpoint import ARCHITECTURES
+from detector.models.image_trunk import MappedStages
 from detector.models.multibox_head import MultiBoxHead
 from detector.structures.boxes import as_boxes
 from training.multibox.anchors import STRIDES, anchors_of, choose_anchors, sides_at_scales

@@ -12,11 +12,11 @@ from torch.nn.modules.module import register_module_forward_hook
 
 from detector.datasets.annotated_image import AnnotatedImage
 from detector.errors import ImageError
-from detector.inference.image_maps import ImageTrunk
 from detector.inference.region_crops import ImageView
 from detector.inference.shared_maps import SharedMaps
 from detector.io.decoding import load
 from detector.models.checkpoint import Checkpoint, load_checkpoint
+from detector.models.image_trunk import ImageTrunk
 from tests.training.runs import CLASSES, SMALL, small_set
 from training.rcnn import proposal_cache
 from training.rcnn.feature_cache import FeatureCache, Rows, _sample, build_feature_cache, joined

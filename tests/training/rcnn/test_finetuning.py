@@ -12,7 +12,8 @@ from safetensors import safe_open
 from detector.datasets.annotated_image import Dataset
 from detector.errors import CheckpointError, DetectorError, ParameterError
 from detector.models.checkpoint import Checkpoint, load_checkpoint, verify_checkpoint
-from detector.models.multibox_head import MultiBoxHead, MultiBoxSpec
+from detector.models.multibox_head import MultiBoxHead
+from detector.models.multibox_spec import MultiBoxSpec
 from tests.training.runs import CLASSES, SMALL, keep_all, small_set, train
 from training.rcnn.dataloader import BatchSettings
 from training.rcnn.finetuning import finetune

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-JIT_CACHE = Path(__file__).parents[3] / "detector" / "proposals" / "jit_cache.py"
+JIT_CACHE = Path(__file__).parents[2] / "detector" / "jit_cache.py"
 
 NOBODY = 65533
 """A user whom the system does not know."""
