@@ -18,7 +18,6 @@ from typing import Annotated, Any
 
 import numpy as np
 import psutil
-import torch
 from PIL import Image
 from torch import Tensor, nn
 from tyro.conf import arg
@@ -39,6 +38,7 @@ from detector.models.backbone import CHANNELS, Backbone
 from detector.models.checkpoint import Checkpoint
 from detector.models.metadata import Metadata
 from detector.structures.classes import ClassList
+from detector.threads import run_alone
 
 REGIONS = 3
 
@@ -59,7 +59,7 @@ def main(
     kind: Annotated[str, arg(help="tiny, detect or both.")] = "both",
 ) -> None:
     """Print a line for each kind of task, as JSON."""
-    torch.set_num_threads(1)
+    run_alone()
     settings = Settings(device="cpu", max_proposals=REGIONS, profile="fast")
     model = load_model("default", settings.worker_settings()[0])
     kinds: dict[str, tuple[LoadedModel, Task]] = {
@@ -92,8 +92,8 @@ def run(
     file = BytesIO()
     Image.fromarray(np.random.default_rng(0).integers(0, 256, (48, 64, 3), np.uint8)).save(file, "JPEG")
     data, limits = file.getvalue(), Limits()
-    pool = TaskPool(threads, max(2, threads), on_start=lambda: torch.set_num_threads(1))
-    scheduler = Scheduler(streams=streams, on_start=lambda: torch.set_num_threads(1))
+    pool = TaskPool(threads, max(2, threads), on_start=run_alone)
+    scheduler = Scheduler(streams=streams, on_start=run_alone)
     free = threading.Semaphore(in_flight)
     left = threading.Semaphore(0)
     errors: list[Any] = []

@@ -45,9 +45,15 @@ def crops_seen(checkpoint: Checkpoint, image: NDArray[np.uint8], count: int) -> 
 
 
 def resized(image: NDArray[np.uint8], columns: int, rows: int) -> NDArray[np.uint8]:
-    """By bilinear interpolation; by the mean of areas where a picture shrinks to less than half."""
-    shrinks = columns < image.shape[1] / 2
-    return cv2.resize(image, (columns, rows), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
+    """By bilinear interpolation; along a side that shrinks to less than half by the mean of areas.
+
+    A side at a time: where one shrinks and the other grows, OpenCV's mean of areas repeats pixels of the
+    latter.
+    """
+    for size in ((columns, image.shape[0]), (columns, rows)):
+        shrinks = size[0] < image.shape[1] / 2 or size[1] < image.shape[0] / 2
+        image = cv2.resize(image, size, interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
+    return image
 
 
 def shorter_side_at(image: NDArray[np.uint8], scale: int) -> NDArray[np.uint8]:
