@@ -33,6 +33,6 @@ def run_alone() -> None:
     """Have this thread run its work without help."""
     _thread.alone = True
     torch = sys.modules.get("torch")
-    if torch is not None:
+    if torch is not None and hasattr(torch, "set_num_threads"):  # another thread may be importing it
         torch.set_num_threads(1)
         torch.get_num_threads()  # a thread takes over the number of the process when it first asks: at once

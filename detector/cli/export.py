@@ -205,7 +205,7 @@ def _write_openvino(output: Path, model: onnx.ModelProto, *, half: bool) -> None
     for entry in model.metadata_props:
         converted.set_rt_info(entry.value, ["framework", entry.key])
     with tempfile.TemporaryDirectory() as folder:
-        place = Path(folder) / output.name
+        place = Path(folder) / "network.xml"  # OpenVINO takes no other spelling of the ending
         openvino.save_model(converted, place, compress_to_fp16=half)
         write_whole(output.with_suffix(".bin"), place.with_suffix(".bin").read_bytes())
         write_whole(output, place.read_bytes())
@@ -231,7 +231,7 @@ def _write_torch(
         inputs = (torch.zeros(1, 3, 320, 384), torch.tensor([[0.0, 0, 64, 64], [9.0, 9, 200, 300]]))
     program = torch.export.export(module, inputs, dynamic_shapes=shapes)
     with tempfile.TemporaryDirectory() as folder:
-        place = Path(folder) / output.name
+        place = Path(folder) / "network.pt2"
         described = {"googlenet-detector.json": json.dumps(weights.metadata.as_json())}
         torch.export.save(program, place, extra_files=described)
         loaded = torch.export.load(place).module()

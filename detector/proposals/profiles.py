@@ -70,7 +70,7 @@ class Proposer:
         budget = max_boxes or BUDGETS[profile]
         view = ImageView.of(image, self._preprocessing)
         if profile is Profile.SEARCH:
-            return self._search(view, 1.0, budget)
+            return self._search(view, 1.0, budget, available_threads())
         assert self.multibox is not None
         if profile is Profile.FAST:
             return self.multibox.propose(view, budget or MAX_BOXES, executor=executor)
@@ -88,20 +88,21 @@ class Proposer:
         if profile in (Profile.SEARCH, Profile.FAST):
             return None
         budget = max_boxes or BUDGETS[profile]
+        threads = available_threads()  # of the caller: the thread that searches does not know
 
         def start() -> Future[Proposals]:
             thread = ThreadPoolExecutor(1, "search")
-            found = thread.submit(self._search, view, FUSION_SUPERPIXEL_SCALE, budget)
+            found = thread.submit(self._search, view, FUSION_SUPERPIXEL_SCALE, budget, threads)
             thread.shutdown(wait=False)  # the thread ends when it has searched
             return found
 
         return view.keep((self, "search", budget), start)
 
-    def _search(self, view: ImageView, scale: float, budget: int | None) -> Proposals:
+    def _search(self, view: ImageView, scale: float, budget: int | None, threads: int) -> Proposals:
         """Run selective search on the reduced image; return its boxes in the pixels of the image."""
         smaller = replace(self._preprocessing, short_side=self._search_side)
         pixels, factors = resize_to_short_side(view.pixels, smaller)
-        threads = min(available_threads(), _MAX_THREADS)
+        threads = min(threads, _MAX_THREADS)
         proposals = selective_search(pixels, superpixel_scale=scale, max_boxes=budget, threads=threads)
         boxes = clip(proposals.boxes / (view.factors * factors), view.width, view.height)
         return replace(proposals, boxes=boxes)

@@ -86,6 +86,8 @@ model = {
     "name": "default",
     "tasks": [],
     "members": [member | {"metrics": {}, "training": {}}],
+    "engine": "torch",
+    "precision": "float32",
     "profiles": [],
 }
 model |= {"default_profile": None, "scoring": None, "loaded_at": "2026-01-01T00:00:00+00:00"}

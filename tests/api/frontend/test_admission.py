@@ -210,6 +210,8 @@ def test_what_a_task_is_taken_to_cost(task: Task, expected: int) -> None:
         name="default",
         tasks=["detect", "classify"],
         members=[],
+        engine="openvino",
+        precision="float32",
         profiles=[ProfileOffered(name=name, max_regions=60, cost=cost) for name, cost in costs.items()],
         default_profile=Profile.BALANCED,
         scoring={},

@@ -175,7 +175,7 @@ def test_without_its_packages_it_says_what_to_install() -> None:
     )
     done = run("-c", without)
     assert done.returncode == 1
-    assert "'uvicorn', which is not installed: pip install 'googlenet-detector[api]'" in done.stderr
+    assert "'uvicorn', which is not installed: pip install 'googlenet-detector[serve-cpu]'" in done.stderr
     assert "Traceback" not in done.stderr
 
 

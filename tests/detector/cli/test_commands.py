@@ -154,7 +154,7 @@ def test_weights_import_show_verify(shared: Path, tmp_path: Path) -> None:
 def test_weights_import_names_the_licence_of_bvlcs_weights_alone(
     inside: Inside, untrained: Checkpoint, tmp_path: Path, known: bool
 ) -> None:
-    onnx = pytest.importorskip("onnx", reason="needs googlenet-detector[export]")
+    onnx = pytest.importorskip("onnx", reason="needs onnx")
     from tests.detector.models.zoo_graphs import arrays_of, zoo_model
 
     arrays = arrays_of(untrained.backbone)
@@ -173,7 +173,7 @@ def test_weights_import_names_the_licence_of_bvlcs_weights_alone(
 
 @pytest.mark.parametrize("kind", ["onnx", "caffemodel"])
 def test_weights_import_refuses_in_one_line(inside: Inside, tmp_path: Path, kind: str) -> None:
-    pytest.importorskip("onnx", reason="needs googlenet-detector[export]")
+    pytest.importorskip("onnx", reason="needs onnx")
     (tmp_path / "a").write_bytes(b"no weights")
     said = inside("weights", "import", kind, tmp_path / "a", tmp_path / "b.safetensors")
     assert "is no whole" in str(said)

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 import torch
 
-pytest.importorskip("google.protobuf", reason="needs googlenet-detector[export]")
+pytest.importorskip("google.protobuf", reason="needs onnx")
 
 from detector.errors import CheckpointError
 from detector.models.caffe_weights import caffe_layers, is_bvlc
@@ -256,5 +256,5 @@ def test_without_the_package_protobuf(tmp_path: Path, monkeypatch: pytest.Monkey
     path = tmp_path / "a.caffemodel"
     path.write_bytes(b"\n\1a")
     monkeypatch.setitem(sys.modules, "google.protobuf.message", None)
-    with pytest.raises(CheckpointError, match=r"pip install 'googlenet-detector\[export\]'"):
+    with pytest.raises(CheckpointError, match=r"pip install onnx"):
         read_caffemodel(path)

@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 import torch
 
-pytest.importorskip("onnx", reason="needs googlenet-detector[export]")
+pytest.importorskip("onnx", reason="needs onnx")
 
 import onnx
 from onnx import TensorProto, helper, numpy_helper
@@ -101,7 +101,7 @@ def _noise() -> np.ndarray:
 
 
 def _by_onnxruntime(model: bytes, crops: Iterable[np.ndarray]) -> Iterator[list[np.ndarray]]:
-    runtime = pytest.importorskip("onnxruntime", reason="needs googlenet-detector[export]")
+    runtime = pytest.importorskip("onnxruntime", reason="needs onnx")
     options = runtime.SessionOptions()
     options.intra_op_num_threads = 1
     options.log_severity_level = 3
@@ -864,5 +864,5 @@ def test_paths_that_are_no_file(tmp_path: Path, make: Callable[[Path], object], 
 
 def test_without_the_package_onnx(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "onnx", None)
-    with pytest.raises(CheckpointError, match=r"pip install 'googlenet-detector\[export\]'"):
+    with pytest.raises(CheckpointError, match=r"pip install onnx"):
         read_onnx(tmp_path / "a.onnx")
