@@ -13,19 +13,21 @@ WITHOUT_TORCH = """
 import sys
 from importlib.abc import MetaPathFinder
 
+LACKING = ("torch", "torchvision", "onnxruntime")
+
 class NoTorch(MetaPathFinder):
     def find_spec(self, name, path=None, target=None):
-        if name.partition(".")[0] in ("torch", "torchvision"):
+        if name.partition(".")[0] in LACKING:
             raise ModuleNotFoundError(f"No module named {name!r}", name=name)
 
 sys.meta_path.insert(0, NoTorch())
 import importlib.util
 _find_spec = importlib.util.find_spec
 importlib.util.find_spec = lambda name, package=None: (
-    None if name.partition(".")[0] in ("torch", "torchvision") else _find_spec(name, package)
+    None if name.partition(".")[0] in LACKING else _find_spec(name, package)
 )
 """
-"""Makes torch and torchvision as good as not installed."""
+"""Makes what the light installation lacks as good as not installed."""
 
 COMMAND = """
 import sys
@@ -89,6 +91,7 @@ def test_commands_that_do_without(arguments: list[str], says: str) -> None:
         ),
         pytest.param(["weights", "add-multibox", "a", "b", "c.safetensors"], "torch", id="joins networks"),
         pytest.param(["train", "--data", "pictures"], "training", id="trains"),
+        pytest.param(["train", "--help"], "training", id="says how it trains"),
     ],
 )
 def test_commands_that_need_it_name_the_extra(arguments: list[str], extra: str) -> None:
@@ -98,11 +101,24 @@ def test_commands_that_need_it_name_the_extra(arguments: list[str], extra: str) 
     assert f"pip install 'googlenet-detector[{extra}]'" in line
 
 
-def test_engine_torch_is_refused() -> None:
-    arguments = ["detect", "examples/cat.jpg", "--engine", "torch"]
+@pytest.mark.parametrize("engine", ["torch", "onnxruntime"])
+def test_engines_that_are_not_here_are_refused(engine: str) -> None:
+    arguments = ["detect", "examples/cat.jpg", "--engine", engine]
     done = run(COMMAND.replace("ARGUMENTS", repr(arguments)), status=1)
     assert done.stderr == (
-        "error: engine 'torch' is not installed: pip install 'googlenet-detector[torch]'\n"
+        f"error: engine '{engine}' is not installed: pip install 'googlenet-detector[{engine}]'\n"
+    )
+
+
+def test_a_precision_that_the_processor_lacks_is_refused() -> None:
+    """As on any processor that is a few years old."""
+    older = (
+        "from detector.inference import graph_engine\ngraph_engine.cpu_flags = lambda: frozenset({'avx2'})\n"
+    )
+    arguments = ["detect", "examples/cat.jpg", "--precision", "bfloat16"]
+    done = run(older + COMMAND.replace("ARGUMENTS", repr(arguments)), status=1)
+    assert done.stderr == (
+        "error: this processor does not multiply bfloat16: use 'auto', 'float32' or 'int8'\n"
     )
 
 

@@ -96,10 +96,7 @@ def test_files_of_each_format(
     arguments = ("--weights", detector_path, "--task", task, "--precision", precision, "--data", images)
     done = inside("export", tmp_path / name, *arguments, "--tolerance", 1, "--images", 2)
     told = capsys.readouterr().out
-    assert done == 0 or "of the likeliest classes stay" in str(done), done
-    if done != 0:  # weights that nobody trained may waver
-        assert precision == "int8"
-        return
+    assert done == 0
     assert sorted(path.name for path in tmp_path.iterdir()) == files
     assert "verifying on 2 pictures against torch" in told
     assert "probabilities differ by" in told
@@ -211,10 +208,10 @@ def test_labels_tell_the_accuracy_too(
     inside: Inside, detector_path: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     write_voc(tmp_path / "voc", rectangles(2, seed=0))
-    arguments = ("--weights", detector_path, "--data", tmp_path / "voc", "--images", 2)
+    arguments = ("--weights", detector_path, "--data", tmp_path / "voc", "--images", 1)
     assert inside("export", tmp_path / "a.onnx", *arguments) == 0
     told = capsys.readouterr().out
-    assert "mAP (VOC rule) on 2 pictures by openvino: " in told
+    assert "mAP (VOC rule) on 1 pictures by openvino: " in told
     assert " in float32" in told
 
 
