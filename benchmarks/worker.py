@@ -61,7 +61,7 @@ def main(
     """Print a line for each kind of task, as JSON."""
     run_alone()
     settings = Settings(device="cpu", max_proposals=REGIONS, profile="fast")
-    model = load_model("default", settings.worker_settings()[0])
+    model = load_model("default", settings.worker_settings()[0], streams)
     kinds: dict[str, tuple[LoadedModel, Task]] = {
         "tiny": (
             LoadedModel(model.ensemble, model.detector, tiny_classifier(), {}, 0.0),
