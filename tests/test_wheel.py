@@ -96,6 +96,9 @@ def test_it_detects(installed: Path, photo: Path, tmp_path: Path) -> None:
         pytest.param(["serve", "--help"], "detector serve", id="the service's command"),
         pytest.param(["train", "--help"], "usage: detector train", id="training's command"),
         pytest.param(["--help"], "check .* evaluate .* serve .* train", id="all commands"),
+        pytest.param(
+            ["export", "network.onnx", "--task", "classify"], "network.onnx: ", id="with pictures to verify on"
+        ),
     ],
 )
 def test_its_commands_work(installed: Path, arguments: list[str], says: str, tmp_path: Path) -> None:
