@@ -69,7 +69,7 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 WRITTEN = [
-    pytest.param("a.onnx", "float32", ["a.onnx"], id="ONNX"),
+    pytest.param("a.onnx", "float32", ["a.onnx"], id="ONNX", marks=pytest.mark.exhaustive),
     pytest.param("a.onnx", "float16", ["a.onnx"], id="ONNX, float16", marks=pytest.mark.exhaustive),
     pytest.param("a.onnx", "int8", ["a.onnx"], id="ONNX, int8"),
     pytest.param("a.xml", "float32", ["a.bin", "a.xml"], id="OpenVINO", marks=pytest.mark.exhaustive),
@@ -260,7 +260,9 @@ def exported(detector_path: Path, images: Path, tmp_path_factory: pytest.TempPat
     return path
 
 
-@pytest.mark.parametrize("engine", ["torch", "openvino", "onnxruntime"])
+@pytest.mark.parametrize(
+    "engine", ["torch", "openvino", pytest.param("onnxruntime", marks=pytest.mark.exhaustive)]
+)
 def test_an_exported_file_is_weights_to_every_engine(
     exported: Path, detector_path: Path, images: Path, engine: str
 ) -> None:

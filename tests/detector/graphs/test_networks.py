@@ -148,8 +148,32 @@ REGIONS: list[tuple[str, Callable[[], tuple[Weights, ...]], str | None, int]] = 
 ]
 
 
+RARE = {
+    "one region",
+    "maps of a maximum",
+    "the last maps",
+    "no box head",
+    "no IoU head",
+    "background without sub-classes",
+    "batch normalisation, crops",
+    "two that have nothing in common",
+    "two with more in common than is cut off",
+    "the same twice",
+}
+"""Cases that others imply: exhaustive with both engines."""
+
+
 @pytest.mark.parametrize(
-    ("engine", "make", "after", "count"), by_engines(*(pytest.param(*r[1:], id=r[0]) for r in REGIONS))
+    ("engine", "make", "after", "count"),
+    [
+        *by_engines(*(pytest.param(*case[1:], id=case[0]) for case in REGIONS if case[0] not in RARE)),
+        *(
+            pytest.param(engine, *case[1:], id=f"{case[0]}-{engine}", marks=pytest.mark.exhaustive)
+            for case in REGIONS
+            for engine in ENGINES
+            if case[0] in RARE
+        ),
+    ],
 )
 def test_regions(engine: str, make: Callable[[], tuple[Weights, ...]], after: str | None, count: int) -> None:
     members = make()
