@@ -97,7 +97,9 @@ def test_it_detects(installed: Path, photo: Path, tmp_path: Path) -> None:
         pytest.param(["train", "--help"], "usage: detector train", id="training's command"),
         pytest.param(["--help"], "check .* evaluate .* serve .* train", id="all commands"),
         pytest.param(
-            ["export", "network.onnx", "--task", "classify"], "network.onnx: ", id="with pictures to verify on"
+            ["export", "network.onnx", "--task", "classify"],
+            "network.onnx: ",
+            id="with pictures to verify on",
         ),
     ],
 )

@@ -3,7 +3,7 @@
     python training/evaluate_cls.py --data ilsvrc --weights net.safetensors --crops 1 --crops 10 --crops 144
     python training/evaluate_cls.py --data ilsvrc --weights a.safetensors:b.safetensors
     python training/evaluate_cls.py --data ilsvrc --ensemble --weights a.safetensors --weights b.safetensors
-    python training/evaluate_cls.py --data ilsvrc --precision float32 --precision bfloat16 --every 10
+    python training/evaluate_cls.py --data ilsvrc --precision float32 --precision int8 --every 10
 
 All is measured in one pass over the pictures, in which a network runs once however many rows of the table it
 stands in. A row's cost is that of table 3 of arXiv 1409.4842: networks times crops.

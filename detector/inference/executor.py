@@ -120,7 +120,7 @@ def without_callers_context(function: Callable[P, T]) -> Callable[P, T]:
         with ExitStack() as stack:
             stack.enter_context(np.errstate(divide="warn", over="warn", under="ignore", invalid="warn"))
             torch = sys.modules.get("torch")
-            if torch is not None:
+            if torch is not None and hasattr(torch, "is_autocast_enabled"):  # it may be half imported
                 if torch.get_default_device().type != "cpu":
                     stack.enter_context(
                         torch.device("cpu")
