@@ -73,11 +73,11 @@ clean:
 $(VENV)/.serve-%: $(VENV)/.made pyproject.toml constraints.txt
 	@$(if $(filter cpu gpu,$*),true,echo "SERVE is cpu or gpu, not $*" >&2; exit 1)
 	@if [ $* = cpu ]; then \
-	  echo "Installing the service for the CPU into $(VENV): OpenVINO runs the network, half a gigabyte in all."; \
+	  echo "Installing the service for the CPU into $(VENV): OpenVINO runs the network, 0.75 GB in all."; \
 	  echo "(make serve SERVE=gpu takes PyTorch, for an NVIDIA GPU.)"; \
 	else \
 	  echo "Installing the service for the GPU into $(VENV): PyTorch, some minutes and gigabytes the first time."; \
-	  echo "(make serve SERVE=cpu takes OpenVINO, half a gigabyte.)"; \
+	  echo "(make serve SERVE=cpu takes OpenVINO, 0.75 GB.)"; \
 	fi
 	@$(PIP_INSTALL) -e '.[serve-$*]' | $(SHORTLY)
 	@touch $@
