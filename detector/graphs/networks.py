@@ -46,17 +46,21 @@ class GraphOptions:
 def image_graph(
     weights: Weights, stage: str | None, *, multibox: bool, options: GraphOptions = GraphOptions()
 ) -> onnx.ModelProto:
-    """Return the graph of whole images: ``image`` [N,3,H,W] -> ``maps`` [N,K,h,w] of ``stage``, if one is
-    named, and with ``multibox`` ``objectness`` [N,A] and ``offsets`` [N,A,4]."""
+    """Return the graph of whole images: ``image`` [N,3,H,W] -> ``maps`` [N,h,w,K] of ``stage``, if one is
+    named, and with ``multibox`` ``objectness`` [N,A] and ``offsets`` [N,A,4].
+
+    Channels are last where regions are cut out: all of a cell's lie side by side."""
     graph = options.builder()
     outputs = _image_outputs(graph, Value("image"), weights, stage, multibox=multibox)
+    if "maps" in outputs:
+        outputs["maps"] = graph.add("Transpose", outputs["maps"], perm=[0, 2, 3, 1])
     return graph.model({"image": ("N", 3, "H", "W")}, outputs, name="image")
 
 
 def region_graph(
     members: Sequence[Weights], after: str | None, options: GraphOptions = GraphOptions()
 ) -> onnx.ModelProto:
-    """Return the graph of regions: ``rows``, crops [R,3,224,224] or maps [R,K,s,s] of the stage ``after`` ->
+    """Return the graph of regions: ``rows``, crops [R,3,224,224] or maps [R,s,s,K] of the stage ``after`` ->
     of member m ``m.probabilities`` [R,C+1] and, where it has such heads, ``m.deltas`` [R,4] and
     ``m.predicted_iou`` [R]. First stages that members have in common run once."""
     graph = options.builder()
@@ -68,7 +72,7 @@ def region_graph(
     sides = (
         ("R", 3, "H", "W")
         if after is None
-        else ("R", channels_after(trunk_of(members[0].metadata.architecture), after), "h", "w")
+        else ("R", "h", "w", channels_after(trunk_of(members[0].metadata.architecture), after))
     )
     return graph.model({"rows": sides}, outputs, name="regions")
 
@@ -236,7 +240,8 @@ def _last_maps(graph: GraphBuilder, members: Sequence[Weights], after: str | Non
     first = stages_through(trunks[0], after) if after is not None else 0
     common = max(same_stages(members, trunks[0]), first)
     known = _range_of(members[0], trunks[0][first - 1]) if first else None
-    x = _run(graph, graph.lowered(Value("rows")), members[0], trunks[0][first:common], "", known)
+    rows = Value("rows") if after is None else graph.add("Transpose", Value("rows"), perm=[0, 3, 1, 2])
+    x = _run(graph, graph.lowered(rows), members[0], trunks[0][first:common], "", known)
     high = known if common == first else None
     return [
         graph.float32(_run(graph, x, weights, trunk[common:], _name(index), high))

@@ -14,7 +14,7 @@ import onnx
 from numpy.typing import NDArray
 
 from detector.errors import ParameterError
-from detector.inference.engine import FinishedBatch
+from detector.inference.engine import MAPS, FinishedBatch
 from detector.inference.numpy_arrays import NumpyArrays
 from detector.memory import give_back_free_memory
 from detector.threads import default_threads
@@ -41,10 +41,14 @@ class GraphEngine:
 
     arrays = NumpyArrays()
 
-    def __init__(self, compile: Callable[[], Session], *, batch: int | None, streams: int) -> None:
+    def __init__(
+        self, compile: Callable[[], Session], *, batch: int | None, streams: int, reads_maps: bool = False
+    ) -> None:
         """``compile`` makes the session; ``batch`` is how many rows it takes at once, :data:`BATCH` for None;
-        ``streams`` how many batches run beside each other."""
+        ``streams`` how many batches run beside each other. A graph that ``reads_maps`` takes them with their
+        channels last, and so does every graph give them."""
         self._compile = compile
+        self._reads_maps = reads_maps
         self.batch = batch or BATCH
         self.streams = streams
         self._session: Session | None = None
@@ -60,10 +64,14 @@ class GraphEngine:
             session = self._session
             self._running += 1
         try:
+            laid_out = rows.transpose(0, 2, 3, 1) if self._reads_maps else rows
             if not len(rows):  # not every engine takes nothing
-                outputs = session.run(np.zeros((1, *rows.shape[1:]), np.float32))
+                outputs = session.run(np.zeros((1, *laid_out.shape[1:]), np.float32))
                 return FinishedBatch({name: column[:0] for name, column in outputs.items()})
-            return FinishedBatch(session.run(np.ascontiguousarray(rows)))
+            outputs = session.run(np.ascontiguousarray(laid_out))
+            if MAPS in outputs:
+                outputs[MAPS] = outputs[MAPS].transpose(0, 3, 1, 2)
+            return FinishedBatch(outputs)
         finally:
             with self._lock:
                 self._running -= 1

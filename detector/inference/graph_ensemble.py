@@ -89,6 +89,7 @@ class GraphEnsemble(Ensemble):
             ("regions", tuple(members), after, batch),
             lambda: region_graph([self._weights[index] for index in members], after, self._options()),
             batch=batch,
+            reads_maps=after is not None,
         )
 
     def classifier_engine(self, *, batch: int | None = None) -> GraphEngine:
@@ -105,7 +106,12 @@ class GraphEnsemble(Ensemble):
         give_back_free_memory()
 
     def _engine(
-        self, key: tuple[object, ...], make: Callable[[], onnx.ModelProto], *, batch: int | None
+        self,
+        key: tuple[object, ...],
+        make: Callable[[], onnx.ModelProto],
+        *,
+        batch: int | None,
+        reads_maps: bool = False,
     ) -> GraphEngine:
         if key not in self._made:
             self._made[key] = GraphEngine(
@@ -117,6 +123,7 @@ class GraphEnsemble(Ensemble):
                 ),
                 batch=batch,
                 streams=self._streams or 1,
+                reads_maps=reads_maps,
             )
         return self._made[key]
 

@@ -1,6 +1,7 @@
 """Arrays that are NumPy's, in the host's memory: for engines that run on a CPU without torch.
 
-They give what torch's give but for rounding. Letters for shapes: R regions, P points of a grid, K channels.
+They give what torch's give but for rounding. Maps [1,K,h,w] and what is cut out of them lie in memory with
+their channels last: a point of a region is interpolated for all channels at once. Letters for shapes: R regions, P points of a grid, K channels.
 """
 
 from collections.abc import Callable, Sequence
@@ -51,7 +52,9 @@ class NumpyArrays:
         sides = cells[:, 2:] - cells[:, :2]
         x = cells[:, :1] + step * sides[:, :1]  # R x size
         y = cells[:, 1:2] + step * sides[:, 1:]
-        return _interpolated(maps[0], *_taps_or_edge(y, height), *_taps_or_edge(x, width))
+        last = np.ascontiguousarray(maps[0].transpose(1, 2, 0))  # h x w x K, as it lies there
+        cut = _interpolated_cells(last, *_taps_or_edge(y, height), *_taps_or_edge(x, width))
+        return cut.transpose(0, 3, 1, 2)
 
     def mirror(self, rows: Floats) -> Floats:
         return np.ascontiguousarray(rows[..., ::-1])
@@ -63,7 +66,7 @@ class NumpyArrays:
         return np.concatenate(parts) if len(parts) > 1 else parts[0]
 
     def copy(self, rows: Floats) -> Floats:
-        return rows.copy()
+        return rows.copy(order="K")
 
     def in_groups(
         self, groups: NDArray[np.integer], make: Callable[[int, NDArray[np.int64]], Floats]
@@ -101,7 +104,7 @@ def _taps_or_edge(points: Floats, length: int) -> tuple[NDArray[np.int32], Float
 
 @cached_njit(nogil=True)
 def _interpolated(maps, rows, row_weights, columns, column_weights):  # type: ignore[no-untyped-def]
-    """Interpolate maps [K,h,w] at the points [R,P] x [R,P] of each region: [R,K,P,P].
+    """Interpolate an image [K,h,w] at the points [R,P] x [R,P] of each region: [R,K,P,P].
 
     ``rows`` and ``columns`` are the first of two neighbours, which may be -1, or the last of all, where the
     weight of the missing one is zero.
@@ -123,4 +126,30 @@ def _interpolated(maps, rows, row_weights, columns, column_weights):  # type: ig
                     result[region, channel, i, j] = a * (c * above[left] + d * above[right]) + b * (
                         c * below[left] + d * below[right]
                     )
+    return result
+
+
+@cached_njit(nogil=True)
+def _interpolated_cells(maps, rows, row_weights, columns, column_weights):  # type: ignore[no-untyped-def]
+    """Interpolate maps [h,w,K] at the points [R,P] x [R,P] of each region: [R,P,P,K].
+
+    ``rows`` and ``columns`` are the first of two neighbours, which may be the last of all, where the weight of
+    the missing one is zero.
+    """
+    height, width, channels = maps.shape
+    count, points = rows.shape
+    result = np.empty((count, points, points, channels), np.float32)
+    for region in range(count):
+        for i in range(points):
+            y = rows[region, i]
+            above, below = maps[y], maps[min(y + 1, height - 1)]
+            a, b = row_weights[region, i, 0], row_weights[region, i, 1]
+            for j in range(points):
+                left = columns[region, j]
+                right = min(left + 1, width - 1)
+                c, d = column_weights[region, j, 0], column_weights[region, j, 1]
+                for channel in range(channels):
+                    result[region, i, j, channel] = a * (
+                        c * above[left, channel] + d * above[right, channel]
+                    ) + b * (c * below[left, channel] + d * below[right, channel])
     return result

@@ -18,7 +18,7 @@ from detector.inference.executor import Executor
 from detector.inference.image_maps import ImageMaps, MapsAtScale
 from detector.inference.preprocessing import Preprocessing, add_context
 from detector.inference.region_crops import ImageView
-from detector.inference.shared_maps import SharedMaps, align
+from detector.inference.shared_maps import SharedMaps, align, nearest_scale
 from detector.structures.boxes import Boxes, flip
 
 
@@ -137,6 +137,10 @@ class SharedRegions:
     ) -> list[RegionPrediction]:
         windows = _windows(view, boxes, self._preprocessing, whole=whole)
         predictions: dict[int, RegionPrediction] = {}
+        # Those of one scale follow each other: rows of several would have to be put in order again, all maps.
+        factors = [part.factors for part in self._parts[0][0].of(view, executor=executor)]
+        order = np.argsort(nearest_scale(windows, factors, self._preprocessing.size), kind="stable")
+        place, windows = np.argsort(order, kind="stable"), windows[order]
         for maps, ensemble, members in self._parts:
             arrays = ensemble.engine.arrays
             make_plain = self._rows(maps.of(view, executor=executor), windows, arrays)
@@ -148,7 +152,7 @@ class SharedRegions:
             outputs = ensemble.predict(
                 len(windows), make_plain, flip=mirrored, make_mirrored=make_mirrored, executor=executor
             )
-            predictions.update(zip(members, outputs, strict=True))
+            predictions.update(zip(members, [output.rows(place) for output in outputs], strict=True))
         return [predictions[index] for index in sorted(predictions)]
 
     def _rows(self, maps: Sequence[MapsAtScale], windows: Boxes, arrays: Arrays) -> "_AlignedRows":

@@ -151,6 +151,11 @@ def random_rows(*shape: int, seed: int = 0, spread: float = 50.0) -> NDArray[np.
     return values if shape[1] == 3 else np.maximum(values, 0)
 
 
+def channels_last(maps: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Maps [N,K,h,w] as graphs read and give them: [N,h,w,K]."""
+    return np.ascontiguousarray(maps.transpose(0, 2, 3, 1))
+
+
 def assert_close(
     got: Mapping[str, Array],
     expected: Mapping[str, Array],

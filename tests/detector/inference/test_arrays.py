@@ -215,6 +215,14 @@ def test_windows_beside_each_other_are_those_of_each_alone() -> None:
         assert np.array_equal(NUMPY.align(maps, windows, 9, 1.0)[row], NUMPY.align(maps, window, 9, 1.0)[0])
 
 
+def test_what_is_cut_out_of_maps_has_its_channels_last_in_memory() -> None:
+    """So it is made, copied and read without being put in another order."""
+    rows = NUMPY.align(noise(1, 4, 22, 31), as_boxes(WINDOWS["several, of all kinds"]), 9, 1.0)
+    assert rows.transpose(0, 2, 3, 1).flags.c_contiguous
+    assert NUMPY.copy(rows[1:]).transpose(0, 2, 3, 1).flags.c_contiguous
+    assert NUMPY.concatenate([rows, rows]).transpose(0, 2, 3, 1).flags.c_contiguous
+
+
 @pytest.mark.parametrize("rows", [0, 1, 5], ids=lambda rows: f"{rows} rows")
 def test_mirror(rows: int) -> None:
     both(noise(rows, 3, 6, 7), lambda arrays, crops: arrays.mirror(crops))

@@ -38,7 +38,7 @@ def _engine(name: str, *, streams: int | None = None, compiled: list[str] | None
         model = region_graph([detector_weights()], "inception_4e", GraphOptions(native_lrn=False))
         return compile_graph(name, model, precision="float32", streams=streams)
 
-    return GraphEngine(compile, batch=None, streams=streams or 1)
+    return GraphEngine(compile, batch=None, streams=streams or 1, reads_maps=True)
 
 
 @pytest.mark.parametrize("name", GRAPH_ENGINES)
