@@ -16,6 +16,16 @@ BUILDING_AND_TESTING = [
     "nvidia/**/*.a",
     "nvidia/**/*.bc",
     "nvidia/**/include",
+    "**/*.pyi",
+    "**/*.pxd",
+    "**/*.h",
+    "**/*.hpp",
+    "**/*.c",
+    "**/*.cc",
+    "numpy/distutils",
+    "numpy/f2py",
+    "numpy/_core/_*_tests.*.so",
+    "numpy/_core/_simd.*.so",  # for numpy's own tests
     "torch/bin/protoc*",
     "torch/include",
     "torch/share",
@@ -26,6 +36,8 @@ BUILDING_AND_TESTING = [
     "onnx/**/*.proto*",
     "openvino/libs/libopenvino_intel_gpu_plugin.so",  # runs networks on other devices than a CPU
     "openvino/libs/libopenvino_intel_npu_*",
+    "openvino/libs/libopenvino_auto_*plugin.so",
+    "openvino/libs/libopenvino_hetero_plugin.so",
     "openvino/libs/cache.json",
     "openvino/libs/libopenvino_*paddle_frontend.so*",  # reads other kinds of models than ONNX
     "openvino/libs/libopenvino_*pytorch_frontend.so*",
@@ -36,6 +48,7 @@ BUILDING_AND_TESTING = [
     "openvino/frontend/paddle",
     "openvino/frontend/pytorch",
     "openvino/frontend/tensorflow",
+    "openvino/tools",  # converts models
     "openvino/include",
     "openvino/cmake",
 ]
