@@ -1,7 +1,8 @@
 """Arrays that are NumPy's, in the host's memory: for engines that run on a CPU without torch.
 
 They give what torch's give but for rounding. Maps [1,K,h,w] and what is cut out of them lie in memory with
-their channels last: a point of a region is interpolated for all channels at once. Letters for shapes: R regions, P points of a grid, K channels.
+their channels last: a point of a region is interpolated for all channels at once. Letters for shapes:
+R regions, P points of a grid, K channels.
 """
 
 from collections.abc import Callable, Sequence

@@ -61,10 +61,11 @@ def test_regions_of_several_scales_come_back_in_their_order(
     detector = Detector(checkpoint, device="cpu", batch=2)
     mixed = as_boxes([(10, 10, 90, 70), (30, 20, 44, 36), (0, 0, 100, 80), (5, 60, 20, 75), (2, 3, 80, 79)])
     [together] = detector.predict(pixels, mixed, whole=True)
-    for row, box in enumerate([*mixed, np.float32([0, 0, 100, 80])]):
-        [alone] = detector.predict(pixels, box[None])
-        assert np.allclose(together.probabilities[row], alone.probabilities[0], atol=1e-5)
-        assert np.allclose(together.deltas[row], alone.deltas[0], atol=1e-4)
+    for row, box in enumerate(mixed):
+        [alone] = detector.predict(pixels, box[None], whole=True)
+        for number, other in ((row, 0), (5, 1)):
+            assert np.allclose(together.probabilities[number], alone.probabilities[other], atol=1e-5)
+            assert np.allclose(together.deltas[number], alone.deltas[other], atol=1e-4)
 
 
 def test_detections_lie_in_the_picture(checkpoint: Checkpoint, pixels: np.ndarray) -> None:
