@@ -6,7 +6,7 @@ Letters for shapes: R regions.
 import json
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from statistics import median
 from typing import Annotated
@@ -14,6 +14,7 @@ from typing import Annotated
 import numpy as np
 from tyro.conf import UseAppendAction, arg
 
+from detector.cli.bench_requests import can_serve, requests_a_second, service_options
 from detector.cli.command_line import at_least
 from detector.errors import ParameterError
 from detector.graphs.calibration import pictures_of
@@ -35,14 +36,16 @@ _CROPS = 16
 
 @dataclass(frozen=True)
 class Row:
-    """One engine in one precision: crops of 224x224 through the whole network, pictures through a profile, a
-    second; the largest difference of a region's probability from torch's in float32, or where torch is not
-    installed from the first row's; whether it is what ``auto`` chooses."""
+    """One engine in one precision: crops of 224x224 through the whole network, pictures through a profile,
+    requests that a service answers, each a second (``requests`` is None where it was not asked for or the
+    service is not installed); the largest difference of a region's probability from torch's in float32, or
+    where torch is not installed from the first row's; whether it is what ``auto`` chooses."""
 
     engine: str
     precision: str
     crops: float
     pictures: float
+    requests: float | None
     difference: float
     chosen: bool
 
@@ -56,13 +59,17 @@ def bench(
     profile: Annotated[Profile, arg(help="Which way pictures go.")] = Profile.BALANCED,
     rounds: Annotated[int, at_least(1), arg(help="Rounds; medians count.")] = 3,
     device: Annotated[str, arg(help="auto, cpu, cuda or cuda:N.")] = "auto",
+    seconds: Annotated[
+        float, at_least(0, float), arg(help="How long a service is asked, by each engine; 0: not at all.")
+    ] = 10,
+    clients: Annotated[int, at_least(1), arg(help="Clients that ask it at once.")] = 8,
     json_file: Annotated[Path | None, arg(name="json", help="Write the rows into this file too.")] = None,
 ) -> None:
     """Measure every engine and precision of this machine, and say which one is chosen where none is named.
 
-    All take turns in the same rounds, so that other work on the machine slows all of them alike. How many
-    threads they may take is what OMP_NUM_THREADS says, or all. What a service answers in a second is measured
-    by benchmarks/serving.py.
+    All take turns in the same rounds, so that other work on the machine slows all of them alike; the services
+    are started one after the other, where `detector serve` is installed. How many threads they may take is
+    what OMP_NUM_THREADS says, or all.
     """
     if json_file is not None:
         check_writable(json_file)
@@ -70,11 +77,34 @@ def bench(
     pictures = pictures_of(data, images)
     systems = _systems(paths, device)
     rows = _measure(systems, pictures, profile, rounds)
-    print(f"{'engine':<12} {'precision':<9} {'crops/s':>8} {'pictures/s':>10} {'difference':>10}")
+    if seconds and can_serve():
+        rows = [
+            replace(
+                row,
+                requests=requests_a_second(
+                    service_options(
+                        paths,
+                        engine=row.engine,
+                        precision=row.precision,
+                        device=system.ensemble.device,
+                        profile=profile if system.has_multibox else Profile.SEARCH,
+                    ),
+                    pictures,
+                    clients=clients,
+                    seconds=seconds,
+                ),
+            )
+            for row, system in zip(rows, systems, strict=True)
+        ]
+    print(
+        f"{'engine':<12} {'precision':<9} {'crops/s':>8} {'pictures/s':>10} {'requests/s':>10} "
+        f"{'difference':>10}"
+    )
     for row in rows:
         mark = "  chosen by auto" if row.chosen else ""
+        requests = "-" if row.requests is None else f"{row.requests:.2f}"
         print(
-            f"{row.engine:<12} {row.precision:<9} {row.crops:8.1f} {row.pictures:10.2f} "
+            f"{row.engine:<12} {row.precision:<9} {row.crops:8.1f} {row.pictures:10.2f} {requests:>10} "
             f"{row.difference:10.2g}{mark}"
         )
     if json_file is not None:
@@ -150,6 +180,7 @@ def _measure(
             detector.ensemble.precision,
             _CROPS / median(seconds[index, "crops"]),
             len(pictures) / median(seconds[index, "pictures"]),
+            None,
             differences[index],
             (detector.ensemble.engine, detector.ensemble.precision) == (chosen, best),
         )

@@ -134,8 +134,8 @@ def _interpolated(maps, rows, row_weights, columns, column_weights):  # type: ig
 def _interpolated_cells(maps, rows, row_weights, columns, column_weights):  # type: ignore[no-untyped-def]
     """Interpolate maps [h,w,K] at the points [R,P] x [R,P] of each region: [R,P,P,K].
 
-    ``rows`` and ``columns`` are the first of two neighbours, which may be the last of all, where the weight of
-    the missing one is zero.
+    ``rows`` and ``columns`` are the first of two neighbours, which may be the last of all, where the weight
+    of the missing one is zero.
     """
     height, width, channels = maps.shape
     count, points = rows.shape
