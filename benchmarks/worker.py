@@ -24,10 +24,8 @@ from tyro.conf import arg
 
 from api.frontend.settings import Settings
 from api.protocol.messages import ClassifyTask, DetectTask, Task
-from api.worker.fair_queue import RequestHandle
 from api.worker.handlers import handle_task
 from api.worker.loaded_model import LoadedModel, load_model
-from api.worker.scheduler import Scheduler
 from api.worker.task_pool import TaskPool
 from api.worker.task_runner import TaskRunner
 from detector.cli.command_line import at_least, run_script
@@ -37,6 +35,8 @@ from detector.io.decoding import Limits
 from detector.models.backbone import CHANNELS, Backbone
 from detector.models.checkpoint import Checkpoint
 from detector.models.metadata import Metadata
+from detector.scheduling.fair_queue import RequestHandle
+from detector.scheduling.scheduler import Scheduler
 from detector.structures.classes import ClassList
 from detector.threads import run_alone
 

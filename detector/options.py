@@ -19,6 +19,11 @@ CROP_COST = 9
 maps, and so does an image for each crop's worth of its pixels (float32, AVX2: benchmarks/detection.py)."""
 
 
+QUANTUM = 256
+"""Regions, or what takes as long, that a client, or a request, may take on a device before it is another's
+turn: those of the profiles that keep the best boxes fit. The service's estimates and turns go by it."""
+
+
 class Engine(StrEnum):
     """What runs a network (:func:`detector.inference.placement.choose_engine`)."""
 

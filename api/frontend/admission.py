@@ -4,7 +4,7 @@ Work is counted in regions (the pass over a whole image as the regions that it t
 it is done is measured: so it is known whether a request can be answered in its time. One that cannot is
 refused at its head, which costs nothing, instead of later, when it would have cost its work. Nothing is held
 for a body that may never come: bytes count as they are received, work counts from when it can start. How long
-a request waits depends on its share (:mod:`api.worker.fair_queue`), not on all that is pending.
+a request waits depends on its share (:mod:`detector.scheduling.fair_queue`), not on all that is pending.
 """
 
 import math
@@ -15,7 +15,7 @@ from time import monotonic
 
 from api.observability.metrics import Metrics
 from api.protocol.errors import ApiError
-from api.protocol.messages import QUANTUM
+from detector.options import QUANTUM
 
 _MARGIN = 0.85
 """The share of a request's time that may be planned for: the rest is for what the estimate does not know."""

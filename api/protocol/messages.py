@@ -15,10 +15,6 @@ from pydantic import ConfigDict, Field
 from api.protocol.model_info import ModelInfo
 from detector.options import Profile
 
-QUANTUM = 256
-"""Rows of regions that a client, or a request, may take on a device before it is another's turn: those of
-the profiles that keep the best boxes fit. The front's estimates and the worker's turns go by it."""
-
 
 @dataclass
 class _Message:

@@ -32,15 +32,15 @@ from api.protocol.messages import (
     WorkerSettings,
 )
 from api.protocol.model_info import ModelInfo
-from api.worker.fair_queue import RequestHandle
 from api.worker.handlers import Result, Stopwatch, handle_task
 from api.worker.loaded_model import load_model
-from api.worker.scheduler import Scheduler
 from api.worker.task_pool import TaskPool
 from api.worker.task_runner import TaskRunner
 from detector.errors import DetectorError
 from detector.inference.placement import choose_engine, device_of
 from detector.io.decoding import Limits
+from detector.scheduling.fair_queue import RequestHandle
+from detector.scheduling.scheduler import Scheduler
 from detector.threads import default_threads, run_alone
 
 logger = logging.getLogger("api.worker")

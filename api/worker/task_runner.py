@@ -6,15 +6,15 @@ from contextvars import Context
 from time import monotonic
 
 from api.protocol.errors import ApiError, image_error
-from api.worker.batching import Outcome
-from api.worker.device_errors import Cancelled, DeviceFault, Expired, OutOfMemory
-from api.worker.fair_queue import RequestHandle
 from api.worker.handlers import Result, Stopwatch
-from api.worker.scheduler import Scheduler
 from api.worker.task_pool import TaskPool
 from detector.errors import ImageError
 from detector.inference.engine import Outputs
 from detector.inference.executor import Executor, ForwardRequest
+from detector.scheduling.batching import Outcome
+from detector.scheduling.device_errors import Cancelled, DeviceFault, Expired, OutOfMemory
+from detector.scheduling.fair_queue import RequestHandle
+from detector.scheduling.scheduler import Scheduler
 
 logger = logging.getLogger(__name__)
 

@@ -5,8 +5,8 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from api.worker.fair_queue import RequestHandle
 from api.worker.task_pool import TaskPool
+from detector.scheduling.fair_queue import RequestHandle
 
 
 class Diary:

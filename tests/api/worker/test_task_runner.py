@@ -15,16 +15,16 @@ from torch import Tensor
 from api.frontend.settings import Settings
 from api.protocol.errors import ApiError
 from api.protocol.messages import ClassifyTask, DetectTask, Task
-from api.worker.device_errors import Expired
-from api.worker.fair_queue import RequestHandle
 from api.worker.handlers import Result, Stopwatch, handle_task
 from api.worker.loaded_model import LoadedModel, load_model
-from api.worker.scheduler import Scheduler
 from api.worker.task_pool import TaskPool
 from api.worker.task_runner import TaskRunner
 from detector.inference.engine import Outputs
 from detector.inference.executor import Executor, ForwardRequest
 from detector.io.decoding import Limits
+from detector.scheduling.device_errors import Expired
+from detector.scheduling.fair_queue import RequestHandle
+from detector.scheduling.scheduler import Scheduler
 
 PNG_TASK = DetectTask(0.0, 50, None, None, "image/png", None)
 JSON_TASK = DetectTask(0.0, 50, None, None, "json", None)

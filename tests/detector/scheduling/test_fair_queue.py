@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from api.worker.fair_queue import FairQueue, RequestHandle
+from detector.scheduling.fair_queue import FairQueue, RequestHandle
 
 QUANTUM = 10
 

@@ -7,9 +7,9 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
-from api.worker.fair_queue import FairQueue, RequestHandle
 from detector.inference.engine import Engine, Outputs, concatenated
 from detector.inference.executor import ForwardRequest, Priority
+from detector.scheduling.fair_queue import FairQueue, RequestHandle
 
 _MIN_BATCH_ROWS = 4
 """Rows that are not shared out any further: below that a batch costs more than it does."""

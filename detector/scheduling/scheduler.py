@@ -17,12 +17,19 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from time import monotonic
 
-from api.protocol.messages import QUANTUM
-from api.worker.batching import Batch, BatchQueue, Outcome, QueuedRequest
-from api.worker.device_errors import Cancelled, DeviceFault, Expired, OutOfMemory, is_fault, is_out_of_memory
-from api.worker.fair_queue import RequestHandle
 from detector.inference.engine import RunningBatch, copied_rows
 from detector.inference.executor import ForwardRequest
+from detector.options import QUANTUM
+from detector.scheduling.batching import Batch, BatchQueue, Outcome, QueuedRequest
+from detector.scheduling.device_errors import (
+    Cancelled,
+    DeviceFault,
+    Expired,
+    OutOfMemory,
+    is_fault,
+    is_out_of_memory,
+)
+from detector.scheduling.fair_queue import RequestHandle
 
 logger = logging.getLogger(__name__)
 

@@ -6,10 +6,10 @@ import pytest
 import torch
 from torch import nn
 
-from api.worker.batching import BatchQueue, QueuedRequest
-from api.worker.fair_queue import RequestHandle
 from detector.inference.executor import ForwardRequest, Priority
 from detector.inference.torch_engine import InferenceNetwork, TorchEngine
+from detector.scheduling.batching import BatchQueue, QueuedRequest
+from detector.scheduling.fair_queue import RequestHandle
 
 BATCH, QUANTUM = 8, 16
 

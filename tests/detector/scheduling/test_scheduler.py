@@ -10,12 +10,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from api.worker.batching import Outcome
-from api.worker.device_errors import Cancelled, DeviceFault, Expired, OutOfMemory
-from api.worker.fair_queue import RequestHandle
-from api.worker.scheduler import Scheduler
 from detector.inference.executor import ForwardRequest, Priority, run_directly
 from detector.inference.torch_engine import InferenceNetwork, TorchEngine, place
+from detector.scheduling.batching import Outcome
+from detector.scheduling.device_errors import Cancelled, DeviceFault, Expired, OutOfMemory
+from detector.scheduling.fair_queue import RequestHandle
+from detector.scheduling.scheduler import Scheduler
 
 BATCH = 8
 FAR = 1e12
