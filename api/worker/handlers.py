@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from difflib import get_close_matches
 from time import monotonic
 from typing import Any
 
@@ -21,6 +20,7 @@ from detector.inference.tiles import tiles_of
 from detector.io.decoding import RGB, Limits, read
 from detector.io.visualization import JPEG_SIDE
 from detector.options import Profile
+from detector.structures.class_choice import labels_of
 from detector.structures.classes import ClassList
 from detector.structures.detections import Detections
 
@@ -110,7 +110,7 @@ def _detect(
             "not_supported",
             "The model's weights have no MultiBox head. Leave profile out, or ask for profile=search.",
         )
-    labels = labels_of(task.classes, detector.classes) if task.classes is not None else None
+    labels = _labels_of(task.classes, detector.classes) if task.classes is not None else None
     decoded = read(data, limits)
     height, width = decoded.pixels.shape[:2]
     about = {"width": width, "height": height, "frames": decoded.frames, "model": detector.name}
@@ -201,30 +201,11 @@ def _classify(
     return Result(about, JSON, orjson.dumps(likeliest.as_dicts(classifier.classes)))
 
 
-def labels_of(text: str, classes: ClassList) -> tuple[int, ...]:
-    """Return the labels, ascending, of comma-separated names or ids, whatever their case.
-
-    A name that several classes share means all of them. Raises ApiError 422 for a class that is not in the
-    list, naming what comes near, and for no class at all.
-    """
-    known: dict[str, set[int]] = {}
-    for label, words in enumerate(zip(classes.names, classes.ids, strict=True)):
-        for word in words:
-            known.setdefault(_folded(word), set()).add(label)
-    wanted = [_folded(word) for word in text.split(",") if word.strip()]
-    if not wanted:
-        raise _invalid("name at least one class, or leave the parameter out")
-    for word in wanted:
-        if word not in known:
-            near = get_close_matches(word[:80], known, n=3)
-            hint = f"did you mean {' or '.join(near)}?" if near else "GET /models lists them."
-            raise _invalid(f"there is no class {word[:80]!r}; {hint}")
-    return tuple(sorted(set().union(*(known[word] for word in wanted))))
-
-
-def _folded(word: str) -> str:
-    return " ".join(word.casefold().split())
-
-
-def _invalid(problem: str) -> ApiError:
-    return ApiError(422, "invalid_parameter", f"classes: {problem.rstrip('.')}. See /docs.")
+def _labels_of(text: str, classes: ClassList) -> tuple[int, ...]:
+    """Return the labels of the classes that a request names. Raises ApiError 422 for what is none of them."""
+    try:
+        return labels_of(text, classes)
+    except ParameterError as error:
+        raise ApiError(
+            422, "invalid_parameter", f"classes: {error}. GET /models lists them; see /docs."
+        ) from error

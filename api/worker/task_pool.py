@@ -2,10 +2,10 @@
 
 An image has a thread from its beginning to its end, and a turn to run only while it is not waiting for the
 device: no more threads run at once than there are turns. Images that were begun go on first. New ones begin
-fairly (:mod:`detector.scheduling.fair_queue`), and only while few of those begun wait for their first turn on the
-device: images decoded long before their turn would only take memory, and, where the device is the CPU itself,
-time from those before them. Of these few, one request has no more than half: its images wait for each other,
-and others must not wait for them.
+fairly (:mod:`detector.scheduling.fair_queue`), and only while few of those begun wait for their first turn
+on the device: images decoded long before their turn would only take memory, and, where the device is the CPU
+itself, time from those before them. Of these few, one request has no more than half: its images wait for
+each other, and others must not wait for them.
 """
 
 import logging

@@ -5,6 +5,7 @@ Letters for shapes: M members, C classes, K crops of an image.
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,7 +17,7 @@ from detector.inference.executor import Executor, ForwardRequest, run_directly, 
 from detector.inference.placement import Networks, place
 from detector.inference.region_crops import ImageView
 from detector.inference.test_time_crops import SCALES, crop_windows
-from detector.io.decoding import ImageInput, check_several
+from detector.io.decoding import ImageInput, as_several
 from detector.options import CROP_COST
 from detector.structures.classes import ClassList
 from detector.structures.detections import Classification
@@ -68,14 +69,31 @@ class Classifier:
         self._engine = ensemble.classifier_engine(batch=batch)
         self._members = len(ensemble.members)
 
+    @overload
+    def classify(  # type: ignore[overload-overlap]
+        self, images: ImageInput, *, top: int = 5, crops: int = 1
+    ) -> Classification: ...
+
+    @overload
+    def classify(
+        self, images: Sequence[ImageInput], *, top: int = 5, crops: int = 1
+    ) -> list[Classification]: ...
+
     @without_callers_context
-    def classify(self, images: Sequence[ImageInput], *, top: int = 5, crops: int = 1) -> list[Classification]:
-        """Return the ``top`` likeliest classes of each image; ``crops`` is 1, 10 or 144."""
+    def classify(
+        self, images: ImageInput | Sequence[ImageInput], *, top: int = 5, crops: int = 1
+    ) -> Classification | list[Classification]:
+        """Return the ``top`` likeliest classes of an image, or of each of several; ``crops`` is 1, 10 or
+        144."""
         if not 1 <= top <= len(self.classes):
             raise ParameterError(f"top must lie in 1..{len(self.classes)}, got {top}")
-        return [
-            best(self.probabilities(image, crops=crops), top) for image in check_several(images, "classify")
+
+        several, alone = as_several(images)
+        found = [
+            replace(best(self.probabilities(image, crops=crops), top), classes=self.classes)
+            for image in several
         ]
+        return found[0] if alone else found
 
     def view(self, image: ImageInput) -> ImageView:
         """Reduce an image [H,W,3] once. Raises ParameterError for what is no image."""

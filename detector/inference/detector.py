@@ -3,8 +3,10 @@
 Letters for shapes: R regions, C classes (background is the last of C+1), D detections.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property, partial
+from typing import Protocol, overload
 
 from detector.errors import CheckpointError, ParameterError
 from detector.inference.ensemble import Ensemble, Member, RegionPrediction, average
@@ -21,15 +23,18 @@ from detector.inference.region_crops import ImageView
 from detector.inference.region_features import RegionFeatures, SharedRegions, WarpedRegions
 from detector.inference.scoring import Scoring
 from detector.inference.shared_maps import SharedMaps, with_finer_scale
+from detector.inference.streaming import stream
 from detector.inference.tiles import check_tile, merge_tiles, tiles_of
-from detector.io.decoding import RGB, ImageInput, as_rgb, check_several
+from detector.io.decoding import RGB, ImageInput, as_rgb, as_several
 from detector.options import MAX_DETECTIONS, SCORE_THRESHOLD, Profile
 from detector.proposals.multibox import MAX_BOXES, MultiBox
 from detector.proposals.profiles import Proposer
 from detector.structures.boxes import Boxes
+from detector.structures.class_choice import labels_of
 from detector.structures.classes import ClassList
 from detector.structures.detections import Detections
 from detector.structures.proposals import Proposals
+from detector.threads import default_threads
 
 __all__ = ["MAX_DETECTIONS", "SCORE_THRESHOLD", "Detector", "RegionScores", "select"]
 
@@ -50,12 +55,31 @@ class Steps:
         return isinstance(self.features, WarpedRegions)
 
 
+@dataclass(frozen=True)
+class _Settings:
+    """What a call asks for: parameters of :meth:`Detector.detect`, the classes by their labels."""
+
+    profile: Profile | str | None
+    score_threshold: float
+    max_detections: int
+    labels: tuple[int, ...] | None
+    tile: int | None
+
+
+class Finder(Protocol):
+    """Finds objects in one image."""
+
+    def __call__(self, image: ImageInput, *, executor: Executor = run_directly) -> Detections:
+        """Return the detections of an image; ``executor`` runs the network."""
+
+
 class Detector:
     """Finds objects in images: proposals, the network on each region, suppression class by class.
 
     ``detect`` takes all steps: ``propose``, ``score``, ``select``, each of which can be called
     alone. Those that need a network take an ``executor``, which runs it; left out, it is run at once. The
-    network may be an ensemble, whose outputs are averaged: proposals are made and warped once.
+    network may be an ensemble, whose outputs are averaged: proposals are made and warped once. ``stream``
+    takes any number of images. Several threads may use one Detector.
 
     An image is an array uint8 [H,W,3] RGB, upright, or the path or the bytes of an image file, or a Pillow
     image (:func:`detector.io.decoding.as_rgb`), or a :meth:`view` of one, which steps share. Boxes are in the
@@ -107,6 +131,7 @@ class Detector:
         self.classes: ClassList = metadata.detection
         self.metadata = metadata
         self.max_proposals = max_proposals
+        self._batch, self._compile = batch, compile
         self.scoring = metadata.scoring if scoring is None else scoring
         preprocessing, shared = metadata.preprocessing, metadata.shared_maps
         specs = {index: member.metadata.multibox for index, member in enumerate(ensemble.members)}
@@ -165,7 +190,19 @@ class Detector:
         """Whether the weights hold a MultiBox head: without one, ``search`` is the only profile."""
         return self._proposer.multibox is not None
 
-    @without_callers_context
+    @overload
+    def detect(  # type: ignore[overload-overlap]
+        self,
+        images: ImageInput,
+        *,
+        profile: Profile | str | None = None,
+        score_threshold: float = SCORE_THRESHOLD,
+        max_detections: int = MAX_DETECTIONS,
+        classes: str | Sequence[str] | None = None,
+        tile: int | None = None,
+    ) -> Detections: ...
+
+    @overload
     def detect(
         self,
         images: Sequence[ImageInput],
@@ -173,26 +210,129 @@ class Detector:
         profile: Profile | str | None = None,
         score_threshold: float = SCORE_THRESHOLD,
         max_detections: int = MAX_DETECTIONS,
+        classes: str | Sequence[str] | None = None,
         tile: int | None = None,
-    ) -> list[Detections]:
-        """Return the detections of each image [H,W,3], best first; ``profile`` says where to look.
+    ) -> list[Detections]: ...
 
-        With ``tile`` an image that is larger is also looked at in overlapping squares of so many pixels a
-        side, for objects that are too small in the whole. Raises ParameterError for a bad image or setting.
+    @without_callers_context
+    def detect(
+        self,
+        images: ImageInput | Sequence[ImageInput],
+        *,
+        profile: Profile | str | None = None,
+        score_threshold: float = SCORE_THRESHOLD,
+        max_detections: int = MAX_DETECTIONS,
+        classes: str | Sequence[str] | None = None,
+        tile: int | None = None,
+    ) -> Detections | list[Detections]:
+        """Return the detections of an image, best first, or those of each of several.
+
+        ``profile`` says where to look; ``classes`` which to keep, by names or ids. With ``tile`` an image
+        that is larger is also looked at in overlapping squares of so many pixels a side, for objects that are
+        too small in the whole. Raises ParameterError for a bad image or setting.
         """
+        find = self.finder(
+            profile=profile,
+            score_threshold=score_threshold,
+            max_detections=max_detections,
+            classes=classes,
+            tile=tile,
+        )
+        several, alone = as_several(images)
+        found = [find(image) for image in several]
+        return found[0] if alone else found
+
+    def stream(
+        self,
+        images: Iterable[ImageInput],
+        *,
+        profile: Profile | str | None = None,
+        score_threshold: float = SCORE_THRESHOLD,
+        max_detections: int = MAX_DETECTIONS,
+        classes: str | Sequence[str] | None = None,
+        tile: int | None = None,
+        return_exceptions: bool = False,
+    ) -> Iterator[Detections]:
+        """Yield the detections of each image as they are found, in order: of any number, also without end.
+
+        Several images are under way at once and share the batches of the network, which takes less time than
+        one after the other. An image that cannot be read raises its error when it is its turn, or with
+        ``return_exceptions`` is the error that is yielded in place of its detections. Raises ParameterError
+        for a bad setting at once.
+        """
+        find = self.for_streams.finder(
+            profile=profile,
+            score_threshold=score_threshold,
+            max_detections=max_detections,
+            classes=classes,
+            tile=tile,
+        )
+
+        def results() -> Iterator[Detections]:
+            for _, found in stream(
+                images, lambda image, executor: find(image, executor=executor), streams=self.streams
+            ):
+                if isinstance(found, Exception) and not return_exceptions:
+                    raise found
+                yield found  # type: ignore[misc]
+
+        return results()
+
+    @property
+    def streams(self) -> int:
+        """How many batches run best at once, each on one thread: one for each thread of a CPU."""
+        return default_threads() if self.ensemble.device == "cpu" else 1
+
+    @cached_property
+    def for_streams(self) -> "Detector":
+        """The same detector, of the same weights in memory, that runs several batches beside each other, each
+        on one thread: what :func:`detector.inference.streaming.stream` asks."""
+        return type(self)(
+            self.ensemble.with_streams(self.streams),
+            scoring=self.scoring,
+            profile=self.profile,
+            max_proposals=self.max_proposals,
+            batch=self._batch,
+            compile=self._compile,
+        )
+
+    def finder(
+        self,
+        *,
+        profile: Profile | str | None = None,
+        score_threshold: float = SCORE_THRESHOLD,
+        max_detections: int = MAX_DETECTIONS,
+        classes: str | Sequence[str] | None = None,
+        tile: int | None = None,
+    ) -> "Finder":
+        """Return a function from an image to its detections, its settings checked once: parameters are those
+        of :meth:`detect`. Several threads may call it."""
         if tile is not None:
             check_tile(tile)
+        self.steps(profile)  # says what is wrong with it
+        labels = None if classes is None else labels_of(classes, self.classes)
+        settings = _Settings(profile, score_threshold, max_detections, labels, tile)
+        return partial(self._find, settings=settings)
 
-        def find(image: ImageInput) -> Detections:
-            view = self.view(image, profile)
-            self.prepare(view, profile)
-            regions = self.score(view, self.propose(view, profile), profile)
-            return self.select(regions, score_threshold=score_threshold, max_detections=max_detections)
+    @without_callers_context
+    def _find(
+        self, image: ImageInput, *, settings: "_Settings", executor: Executor = run_directly
+    ) -> Detections:
+        def look(part: ImageInput) -> Detections:
+            view = self.view(part, settings.profile)
+            self.prepare(view, settings.profile, executor=executor)
+            proposals = self.propose(view, settings.profile, executor=executor)
+            regions = self.score(view, proposals, settings.profile, executor=executor)
+            return self.select(
+                regions,
+                score_threshold=settings.score_threshold,
+                max_detections=settings.max_detections,
+                classes=settings.labels,
+            )
 
-        return [
-            find(image) if tile is None else self.find_in_tiles(image, tile, find, max_detections)
-            for image in check_several(images, "detect")
-        ]
+        if settings.tile is None:
+            return look(image)
+        return self.find_in_tiles(image, settings.tile, look, settings.max_detections)
 
     def find_in_tiles(
         self, image: ImageInput, tile: int, find: Callable[[RGB], Detections], max_detections: int
@@ -205,7 +345,7 @@ class Detector:
         height, width = pixels.shape[:2]
         tiles = tiles_of(width, height, tile)
         parts = [find(pixels[y1:y2, x1:x2]) for x1, y1, x2, y2 in tiles.astype(int).tolist()]
-        return merge_tiles(
+        merged = merge_tiles(
             find(pixels),
             tiles,
             parts,
@@ -214,6 +354,7 @@ class Detector:
             nms_iou=self.scoring.nms_iou,
             max_detections=max_detections,
         )
+        return replace(merged, classes=self.classes)
 
     def view(self, image: ImageInput, profile: Profile | str | None = None) -> ImageView:
         """Reduce an image [H,W,3] once for all steps of a profile. Raises ParameterError for what is no
@@ -293,13 +434,14 @@ class Detector:
     ) -> Detections:
         """Return regions over the threshold, without those that a better one of the same class overlaps; of
         some ``classes`` alone, if their labels are given."""
-        return select(
+        found = select(
             regions,
             score_threshold=score_threshold,
             max_detections=max_detections,
             scoring=self.scoring,
             classes=classes,
         )
+        return replace(found, classes=self.classes)
 
     @without_callers_context
     def predict(

@@ -61,6 +61,11 @@ class Ensemble(ABC):
         """Return the first members as an ensemble of their own, in the same memory."""
 
     @abstractmethod
+    def with_streams(self, count: int) -> Self:
+        """Return the same networks, in the same memory, for so many batches beside each other on a CPU, each
+        on one thread."""
+
+    @abstractmethod
     def alike_through(self, stage: str) -> list[list[int]]:
         """Group members, by their numbers, whose stages up to ``stage`` are the same.
 

@@ -57,6 +57,9 @@ class GraphEnsemble(Ensemble):
         ensemble._made = self._made  # what is made of the same members is the same
         return ensemble
 
+    def with_streams(self, count: int) -> Self:
+        return type(self)(self._weights, self.engine, precision=self.precision, streams=count)
+
     def alike_through(self, stage: str) -> list[list[int]]:
         trunk = trunk_of(self._weights[0].metadata.architecture)
         cut = stages_through(trunk, stage)

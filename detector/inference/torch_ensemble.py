@@ -74,6 +74,9 @@ class TorchEnsemble(Ensemble):
     def first(self, count: int) -> "TorchEnsemble":
         return TorchEnsemble(self.checkpoints[:count], self.precision)
 
+    def with_streams(self, count: int) -> "TorchEnsemble":
+        return self  # a batch takes what the thread that starts it may
+
     def alike_through(self, stage: str) -> list[list[int]]:
         cut = self._stages_through(stage)
         trunks = [checkpoint.backbone.features for checkpoint in self.checkpoints]

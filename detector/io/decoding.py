@@ -171,12 +171,12 @@ def as_rgb(image: ImageInput) -> RGB:
     )
 
 
-def check_several(images: Sequence[ImageInput], method: str) -> Sequence[ImageInput]:
-    """Return the images unchanged. Raises ParameterError for a single image in place of a list."""
+def as_several(images: ImageInput | Sequence[ImageInput]) -> tuple[Sequence[ImageInput], bool]:
+    """Return images as a sequence, and whether it was one alone, in any form that :func:`as_rgb` takes."""
     single = isinstance(images, str | PathLike | bytes | bytearray | memoryview | Image.Image)
     if single or (isinstance(images, np.ndarray) and images.ndim < 4):
-        raise ParameterError(f"{method} takes a list of pictures: give it [image]")
-    return images
+        return [images], True  # type: ignore[list-item]
+    return images, False  # type: ignore[return-value]
 
 
 def _of_pillow(image: Image.Image) -> RGB:

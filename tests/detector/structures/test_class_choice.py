@@ -2,8 +2,8 @@
 
 import pytest
 
-from api.protocol.errors import ApiError
-from api.worker.handlers import labels_of
+from detector.errors import ParameterError
+from detector.structures.class_choice import labels_of
 from detector.structures.classes import ClassList, ilsvrc_det
 
 CLASSES = ClassList(("n1", "n2", "n3", "n4"), ("dog", "domestic cat", "bow tie", "Dog"))
@@ -30,17 +30,21 @@ def test_labels(text: str, labels: tuple[int, ...]) -> None:
     [
         pytest.param("", "at least one", id="nothing"),
         pytest.param(" , ,", "at least one", id="commas"),
-        pytest.param("domestic cat,bowtie", "'bowtie'; did you mean bow tie?", id="a word forgotten"),
-        pytest.param("dogs", "did you mean dog", id="plural"),
-        pytest.param("zeppelin", "'zeppelin'; GET /models", id="nothing like it"),
-        pytest.param("x" * 60_000, f"'{'x' * 80}'; GET /models", id="very long: cut"),
+        pytest.param("domestic cat,bowtie", "'bowtie': is bow tie meant?", id="a word forgotten"),
+        pytest.param("dogs", "is dog meant?", id="plural"),
+        pytest.param("zeppelin", "'zeppelin', nor one like it", id="nothing like it"),
+        pytest.param("x" * 60_000, f"'{'x' * 80}', nor", id="very long: cut"),
     ],
 )
 def test_refused(text: str, said: str) -> None:
-    with pytest.raises(ApiError) as caught:
+    with pytest.raises(ParameterError) as caught:
         labels_of(text, CLASSES)
-    assert (caught.value.status, caught.value.code) == (422, "invalid_parameter")
     assert said in str(caught.value)
+
+
+def test_names_come_as_a_list_too() -> None:
+    """A name of the user's own list may hold a comma."""
+    assert labels_of(["dog, small", "cat"], ClassList.of(["cat", "dog, small"])) == (0, 1)
 
 
 def test_every_class_that_ships_can_be_named() -> None:
