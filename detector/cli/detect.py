@@ -7,10 +7,12 @@ from typing import Annotated, Literal
 from tyro.conf import Positional, UseAppendAction, arg
 
 from detector.cli.command_line import at_least
-from detector.cli.image_run import ImageRun
+from detector.cli.image_run import ImageRun, Output
+from detector.errors import ParameterError
+from detector.inference.classifier import Classifier
 from detector.inference.detector import MAX_DETECTIONS, SCORE_THRESHOLD
-from detector.inference.loading import load_classifier, load_detector
-from detector.io.visualization import draw
+from detector.inference.loading import load_detector, load_ensemble
+from detector.io.result_files import Format, format_of
 from detector.options import MIN_TILE, Engine, Precision, Profile
 from detector.pretrained import SHIPPED
 
@@ -18,8 +20,9 @@ Images = Annotated[
     Sequence[Path],
     Positional,
     arg(
-        metavar="IMAGE|DIR...",
-        help="Pictures, or folders searched for them.",
+        metavar="IMAGE|DIR|LIST|VIDEO...",
+        help="Pictures; folders searched for them; patterns in quotes; lists of paths (.txt, or '-': what "
+        "standard input lists); videos.",
         help_behavior_hint="(required)",
     ),
 ]
@@ -30,6 +33,27 @@ Json = Annotated[
         help="Write the result as JSON, an entry for each picture that could be read; '-': standard output.",
     ),
 ]
+JsonLinesFile = Annotated[
+    Path | None,
+    arg(
+        name="jsonl",
+        help="Write a line of JSON for each picture as it is done, and for each that failed one into "
+        "NAME.errors.jsonl beside it.",
+    ),
+]
+Resume = Annotated[
+    bool, arg(help="Go on with the file of --jsonl: pictures that it holds are not looked at again.")
+]
+OutputFile = Annotated[
+    Path | None, arg(name="output", help="Write the result in the form of --format; yolo and voc: a folder.")
+]
+OutputFormat = Annotated[
+    Format | None, arg(name="format", help="Form of --output [by its name: .json, .jsonl, .csv].")
+]
+ErrorsFile = Annotated[
+    Path | None, arg(name="errors", help="Write a line of JSON for each picture that failed into this file.")
+]
+Every = Annotated[int, at_least(1), arg(help="Look at every so many frames of a video.")]
 Weights = Annotated[
     Sequence[Path],
     UseAppendAction,
@@ -46,10 +70,23 @@ PrecisionName = Annotated[Precision, arg(help="What it computes in; int8 needs c
 def detect(
     images: Images,
     json_file: Json = None,
-    draw_folder: Annotated[Path | None, arg(name="draw", help="Draw the boxes into this folder.")] = None,
+    jsonl_file: JsonLinesFile = None,
+    resume: Resume = False,
+    output: OutputFile = None,
+    form: OutputFormat = None,
+    draw_folder: Annotated[
+        Path | None, arg(name="draw", help="Draw the boxes into this folder, also as videos.")
+    ] = None,
+    crops_folder: Annotated[
+        Path | None, arg(name="save-crops", help="Cut the objects out into this folder, a folder a class.")
+    ] = None,
+    errors_file: ErrorsFile = None,
     weights: Weights = (),
     score_threshold: Annotated[float, arg(help="Leave out less certain objects.")] = SCORE_THRESHOLD,
     max_detections: Annotated[int, arg(help="Objects a picture, at most.")] = MAX_DETECTIONS,
+    classes: Annotated[
+        str | None, arg(help="Only these classes: names or ids, with commas between them.")
+    ] = None,
     profile: Annotated[
         Profile | None,
         arg(
@@ -68,18 +105,29 @@ def detect(
             help="Also look at overlapping squares of so many pixels of larger pictures: finds small objects."
         ),
     ] = None,
+    every: Every = 1,
     device: Device = "auto",
     engine: EngineName = Engine.AUTO,
     precision: PrecisionName = Precision.AUTO,
 ) -> None:
-    """Find objects in pictures.
+    """Find objects in pictures and videos.
 
     Folders are searched with all below them, except what systems leave there (hidden files, @eaDir,
     __MACOSX). What cannot be read is named on standard error, one line each (in folders, pictures of other
     kinds such as HEIC in one line for all), and is not part of the result; the others go on, and the exit
-    status is 1. An interrupted run (Ctrl-C) keeps what it has found.
+    status is 1. An interrupted run (Ctrl-C) keeps what it has found, a killed one what --jsonl has written,
+    and --resume goes on with it.
     """
-    with ImageRun("detections", json_file, draw_folder) as run:
+    outputs = _outputs(json_file, jsonl_file, output, form)
+    with ImageRun(
+        "detections",
+        outputs,
+        draw_folder=draw_folder,
+        crops_folder=crops_folder,
+        errors_file=errors_file,
+        resume=resume,
+        every=every,
+    ) as run:
         files = run.find(images, weights or [SHIPPED])
         detector = load_detector(
             weights or None,
@@ -88,19 +136,32 @@ def detect(
             precision=precision,
             profile=profile,
             max_proposals=max_proposals,
+        ).for_streams
+        find = detector.finder(
+            score_threshold=score_threshold, max_detections=max_detections, classes=classes, tile=tile
         )
-        for path, image in run.read(files):
-            (found,) = detector.detect(
-                [image.pixels], score_threshold=score_threshold, max_detections=max_detections, tile=tile
-            )
-            run.add(path, image, found.as_dicts(detector.classes))
-            if draw_folder is not None:
-                run.save_drawing(path, draw(image.pixels, found, detector.classes))
+        for looked in run.look(
+            files,
+            lambda image, executor: find(image.pixels, executor=executor),
+            detector.classes,
+            detector.ensemble.streams,
+        ):
+            found = looked.found
+            run.add(looked, found.as_dicts())
+            if looked.pixels is not None and draw_folder is not None:
+                run.save_drawing(looked, found.draw(looked.pixels))
+            if looked.pixels is not None and crops_folder is not None:
+                run.save_crops(looked, list(zip(found.names, found.crops(looked.pixels), strict=True)))
 
 
 def classify(
     images: Images,
     json_file: Json = None,
+    jsonl_file: JsonLinesFile = None,
+    resume: Resume = False,
+    output: OutputFile = None,
+    form: OutputFormat = None,
+    errors_file: ErrorsFile = None,
     weights: Weights = (),
     top: Annotated[int, arg(help="Classes a picture.")] = 5,
     crops: Annotated[
@@ -110,6 +171,7 @@ def classify(
             "square, and mirrored; 144: four scales, three squares, six crops of each, and mirrored."
         ),
     ] = 1,
+    every: Every = 1,
     device: Device = "auto",
     engine: EngineName = Engine.AUTO,
     precision: PrecisionName = Precision.AUTO,
@@ -119,11 +181,36 @@ def classify(
     A score is the probability of a class, 0..1, averaged over the views and the weights. Ten views take ten
     times as long as one, and so on; several weights likewise, less what they have in common.
 
-    Folders, unreadable pictures and interruptions are treated as by detect.
+    Folders, videos, unreadable pictures and interruptions are treated as by detect.
     """
-    with ImageRun("classes", json_file) as run:
+    outputs = _outputs(json_file, jsonl_file, output, form)
+    if any(one.form in (Format.COCO, Format.YOLO, Format.VOC) for one in outputs):
+        raise ParameterError("classes of whole pictures have no boxes: --format is json, jsonl or csv")
+    with ImageRun("classes", outputs, errors_file=errors_file, resume=resume, every=every) as run:
         files = run.find(images, weights or [SHIPPED])
-        classifier = load_classifier(weights or None, engine=engine, device=device, precision=precision)
-        for path, image in run.read(files):
-            (found,) = classifier.classify([image.pixels], top=top, crops=crops)
-            run.add(path, image, found.as_dicts(classifier.classes))
+        ensemble = load_ensemble(weights or None, engine=engine, device=device, precision=precision)
+        classifier = Classifier(ensemble.with_streams(ensemble.streams))
+        name = classifier.namer(top=top, crops=crops)
+        for looked in run.look(
+            files,
+            lambda image, executor: name(image.pixels, executor=executor),
+            classifier.classes,
+            ensemble.streams,
+        ):
+            run.add(looked, looked.found.as_dicts())
+
+
+def _outputs(
+    json_file: Path | None, jsonl_file: Path | None, output: Path | None, form: Format | None
+) -> list[Output]:
+    """Return where results go. Raises ParameterError for a form without a file, and for a name that asks for
+    no form."""
+    if form is not None and output is None:
+        raise ParameterError("--format is the form of --output: name that too")
+    given = [(json_file, Format.JSON), (jsonl_file, Format.JSONL)]
+    outputs = [Output(path, kind) for path, kind in given if path is not None]
+    if output is not None:
+        outputs.append(Output(output, form or format_of(output)))
+    if sum(one.form is Format.JSONL for one in outputs) > 1:
+        raise ParameterError("--jsonl is given, and --output is JSON lines too: leave one of them out")
+    return outputs

@@ -1,45 +1,95 @@
-"""One run of a command over the pictures that a user names: finding, reading and reporting them.
+"""One run of a command over the pictures that a user names: reading, looking at and reporting them.
 
 One bad entry is told and passed over, and a run that is cut short keeps what it has found.
 """
 
-import json
 import os
 import signal
 import stat
 import sys
 import threading
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from errno import EINVAL
 from pathlib import Path
 from types import FrameType, TracebackType
-from typing import Any, Self
+from typing import Any, Generic, Self, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
+from tqdm import tqdm
 
 from detector.cli.entry import reason
+from detector.cli.inputs import Entry, Inputs
 from detector.cli.standard_streams import output_is_lost
 from detector.errors import DetectorError, ImageError, ParameterError, WriteError
-from detector.io.atomic_write import check_writable, write_whole
+from detector.inference.executor import Executor
+from detector.inference.streaming import stream
+from detector.io.atomic_write import check_writable
 from detector.io.decoding import Decoded, read_file
-from detector.io.image_paths import images_below, unread_kinds
 from detector.io.output_paths import ProtectedFiles, check_not_overwriting
+from detector.io.result_files import (
+    FOLDERS,
+    Format,
+    JsonFile,
+    JsonLines,
+    Result,
+    ResultFile,
+    open_result_file,
+)
 from detector.io.terminal_text import one_line, printable, printable_path, valid_name
-from detector.io.visualization import is_drawing, save
+from detector.io.video import Video, VideoWriter
+from detector.io.visualization import save
+from detector.structures.classes import ClassList
 
 _ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _STANDARD_OUTPUT = Path("-")
 _MAX_STEM = 200  # bytes of a drawing's name; file systems take 255, with number and suffix
 
+F = TypeVar("F")
+
 
 @dataclass(frozen=True)
-class Entry:
-    """A picture to be read: named by the user, or found in a folder."""
+class Output:
+    """Where results go, and in which form."""
 
     path: Path
-    named: bool
+    form: Format
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A picture to be looked at: of a file, or with its ``pixels`` a frame of a video."""
+
+    entry: Entry
+    pixels: Decoded | None = None
+    frame: int | None = None
+    seconds: float = 0.0
+    rate: float = 0.0
+    """Frames that are looked at a second of the video."""
+
+    def read(self) -> Decoded:
+        """Decode it. Raises ImageError or OSError."""
+        if self.pixels is not None:
+            return self.pixels
+        path = self.entry.path
+        if not self.entry.named and not stat.S_ISREG(path.stat().st_mode):
+            raise OSError(EINVAL, "is no file")  # a pipe would wait for ever
+        return read_file(path)
+
+
+@dataclass(frozen=True)
+class Looked(Generic[F]):
+    """A picture that was looked at, and what was ``found``; its pixels only if the run needs them again."""
+
+    picture: Picture
+    width: int
+    height: int
+    frames: int
+    pixels: NDArray[np.uint8] | None
+    found: F
 
 
 class Interrupted(KeyboardInterrupt):
@@ -53,26 +103,57 @@ class Interrupted(KeyboardInterrupt):
 class ImageRun:
     """A run over pictures, as a context: at its end the results are written, however it ends.
 
-    ``kind`` is the key of a picture's results (``detections``, ``classes``). Without ``json_file``, results
-    are printed as they come. Leaving the context raises SystemExit with status 1 if anything went wrong, and
+    ``kind`` is the key of a picture's results (``detections``, ``classes``). Without outputs, results are
+    printed as they come. Leaving the context raises SystemExit with status 1 if anything went wrong, and
     with 128 and the signal's number after an interruption. A second signal ends the process at once.
     """
 
-    def __init__(self, kind: str, json_file: Path | None, draw_folder: Path | None = None) -> None:
-        """Check where the results go. Raises WriteError."""
+    def __init__(
+        self,
+        kind: str,
+        outputs: Sequence[Output] = (),
+        *,
+        draw_folder: Path | None = None,
+        crops_folder: Path | None = None,
+        errors_file: Path | None = None,
+        resume: bool = False,
+        every: int = 1,
+    ) -> None:
+        """Check where the results go.
+
+        ``draw_folder`` and ``crops_folder`` get drawn pictures and cut out objects; ``errors_file`` a line
+        for each picture that failed, in JSON. With ``resume`` pictures whose results the JSON lines among the
+        outputs hold are not looked at again. ``every`` is how many frames of a video a look is taken at.
+
+        Raises WriteError, and ParameterError where there is nothing to go on with.
+        """
         self._kind = kind
-        self._json_file = json_file
-        self._draw_folder = draw_folder
-        self._results: list[dict[str, Any]] = []
-        self._total = self._seen = self._failed = 0
+        self._outputs = list(outputs)
+        self._draw_folder, self._crops_folder = draw_folder, crops_folder
+        self._resume, self._every = resume, every
+        lines = next((output.path for output in outputs if output.form is Format.JSONL), None)
+        if resume and lines is None:
+            raise ParameterError("--resume goes on with the file of --jsonl: name it")
+        if errors_file is None and lines is not None:
+            errors_file = lines.with_suffix(".errors.jsonl")
+        self._errors_file = errors_file
+        self._errors: JsonLines | None = None
+        self._files: list[tuple[Output, ResultFile]] = []
+        self._total = self._seen = self._failed = self._found = 0
         self._incomplete = False
         self._taken = ProtectedFiles([])
-        self._passed_over = 0
         self._handlers: dict[int, Any] = {}
-        if json_file is not None and json_file != _STANDARD_OUTPUT:
-            check_writable(json_file)
-        if draw_folder is not None:
-            check_writable(draw_folder / "0001.png")
+        self._bar: tqdm[Any] | None = None
+        self._video: VideoWriter | None = None
+        self._drawn_video: tuple[Entry, ExitStack] | None = None
+        for output in outputs:
+            if output.path != _STANDARD_OUTPUT:
+                check_writable(output.path / "1.txt" if output.form in FOLDERS else output.path)
+        for folder in (draw_folder, crops_folder):
+            if folder is not None:
+                check_writable(folder / "0001.png")
+        if errors_file is not None:
+            check_writable(errors_file)
 
     def __enter__(self) -> Self:
         if threading.current_thread() is threading.main_thread():
@@ -85,10 +166,13 @@ class ImageRun:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         try:
-            if self._results or error is None:  # nothing found by a run that failed replaces no older file
+            self._end_video(error)
+            if self._bar is not None:
+                self._bar.close()
+            if self._found or error is None:  # nothing found by a run that failed replaces no older file
                 self._write()
             if isinstance(error, Interrupted):
-                kept = "" if self._results else "; nothing was found yet"
+                kept = "" if self._found else "; nothing was found yet"
                 _tell(f"interrupted after {self._seen} of {self._total} pictures{kept}")
                 raise SystemExit(128 + error.number)
         finally:
@@ -101,99 +185,242 @@ class ImageRun:
         if self._failed or self._incomplete:
             raise SystemExit(1)
 
+    @property
+    def needs_pixels(self) -> bool:
+        """Whether pictures are drawn on or cut."""
+        return self._draw_folder is not None or self._crops_folder is not None
+
     def find(self, named: Sequence[Path], weights: Sequence[Path] = ()) -> list[Entry]:
-        """Find the pictures: the files named, and those in the folders named.
+        """Find the pictures: files, folders, patterns, lists and videos (:mod:`detector.cli.inputs`).
 
         Drawings of other runs that lie in a folder are passed over, which is told, and so is a folder without
         pictures, and how many it has of kinds that are not read. Raises SystemExit, with status 1, if there
         is none at all, and ParameterError if the results would replace one of them, or the weights.
         """
-        entries = [entry for path in named for entry in self._entries(path)]
-        if self._passed_over:
+        inputs = Inputs(self._tell_of_input)
+        entries = inputs.expand(named)
+        self._incomplete |= inputs.incomplete
+        if inputs.drawings:
             _note(
-                f"{self._passed_over} drawings of other runs are passed over; one that is named by itself is "
+                f"{inputs.drawings} drawings of other runs are passed over; one that is named by itself is "
                 "looked at"
             )
         self._total = len(entries)
-        paths = [entry.path for entry in entries]
-        json_file = None if self._json_file == _STANDARD_OUTPUT else self._json_file
-        self._taken = ProtectedFiles([*paths, *weights])
-        self._taken.add(json_file)
-        check_not_overwriting(json_file)
+        self._taken = ProtectedFiles([*(entry.path for entry in entries), *weights])
+        files = [output.path for output in self._outputs if output.form not in FOLDERS]
+        for path in [*files, self._errors_file]:
+            if path is not None and path != _STANDARD_OUTPUT:
+                self._taken.add(path)
+                check_not_overwriting(path)
         if not entries:
+            self._open_files(None)
             self._write()
             raise SystemExit(1)
         return entries
 
-    def read(self, entries: Sequence[Entry]) -> Iterator[tuple[Path, Decoded]]:
-        """Yield each picture that can be read; one that cannot is told and counted."""
-        for entry in entries:
-            try:
-                if not entry.named and not stat.S_ISREG(entry.path.stat().st_mode):
-                    raise OSError(EINVAL, "is no file")  # a pipe would wait for ever
-                image = read_file(entry.path)
-            except (ImageError, OSError) as error:
-                self._fail(entry.path, error)
-            else:
-                yield entry.path, image
-            self._seen += 1
+    def look(
+        self,
+        entries: Sequence[Entry],
+        work: Callable[[Decoded, Executor], F],
+        classes: ClassList,
+        streams: int,
+    ) -> Iterator[Looked[F]]:
+        """Do ``work`` on each picture, several at a time; yield what was found, in order.
 
-    def add(self, path: Path, image: Decoded, found: list[dict[str, Any]]) -> None:
-        """Keep what was found in a picture, and print it where no JSON is asked for."""
-        height, width = image.pixels.shape[:2]
-        about = {"image": valid_name(path), "width": width, "height": height, "frames": image.frames}
-        self._results.append({**about, self._kind: found})
-        if self._json_file is None:
-            lines = [f"{printable_path(path)} ({width}x{height})"]
+        One that cannot be read is told and counted; what an earlier run has found is passed over. ``streams``
+        is that of :func:`detector.inference.streaming.stream`.
+        """
+        self._open_files(classes)
+        done = self._earlier()
+        self._show_progress(entries, sum(done.values()))
+
+        def do(picture: Picture, executor: Executor) -> Looked[F]:
+            image = picture.read()
+            height, width = image.pixels.shape[:2]
+            found = work(image, executor)
+            pixels = image.pixels if self.needs_pixels else None
+            return Looked(picture, width, height, image.frames, pixels, found)
+
+        with closing(stream(self._pictures(entries, done), do, streams=streams)) as results:  # type: ignore[type-var]
+            for picture, looked in results:
+                if isinstance(looked, DetectorError | OSError):
+                    self._fail(picture.entry.path, looked, picture.frame)
+                elif isinstance(looked, Exception):
+                    raise looked
+                else:
+                    yield looked
+                self._count()
+
+    def add(self, looked: Looked[Any], found: list[dict[str, Any]]) -> None:
+        """Keep what was found in a picture, and print it where it goes into no file."""
+        path = looked.picture.entry.path
+        about: Result = {"image": valid_name(path), "width": looked.width, "height": looked.height}
+        if looked.picture.frame is None:
+            about["frames"] = looked.frames
+        else:
+            about |= {"frame": looked.picture.frame, "seconds": round(looked.picture.seconds, 3)}
+        result = {**about, self._kind: found}
+        self._found += 1
+        for output, file in list(self._files):
+            try:
+                file.add(result, looked.picture.entry.below)
+            except WriteError as error:
+                if output.form not in FOLDERS:
+                    raise
+                self._fail(path, error, looked.picture.frame)
+        if not self._outputs:
+            frame = "" if looked.picture.frame is None else f" frame {looked.picture.frame}"
+            lines = [f"{printable_path(path)}{frame} ({looked.width}x{looked.height})"]
             for entry in found:
                 label = printable(entry["label"])
-                lines.append(f"  {entry['score']:6.1%}  {label:<24}{_corners(entry.get('box'))}")
+                lines.append(f"  {entry['score']:6.1%}  {label:<24}{_line_of(entry.get('box'))}")
             print("\n".join(lines), flush=True)
-            if self._draw_folder is None and output_is_lost():
+            if not self.needs_pixels and output_is_lost():
                 raise SystemExit(1)  # nothing else is made of the pictures that are left
 
-    def save_drawing(self, path: Path, drawn: NDArray[np.uint8]) -> None:
-        """Save the drawing [H,W,3] of the picture added last; one that cannot be written is told."""
+    def save_drawing(self, looked: Looked[Any], drawn: NDArray[np.uint8]) -> None:
+        """Save the drawing [H,W,3] of the picture added last, or add it to its video; one that cannot be
+        written is told."""
         assert self._draw_folder is not None
-        stem = os.fsdecode(os.fsencode(path.stem)[:_MAX_STEM])
-        place = self._draw_folder / f"{len(self._results):04d}-{stem}.png"
+        entry = looked.picture.entry
         try:
+            if looked.picture.frame is not None:
+                self._drawing_of(looked.picture).add(drawn)
+                return
+            place = self._draw_folder / f"{self._name_of(entry)}.png"
             self._taken.add(place)
             save(place, drawn)
         except (ParameterError, WriteError) as error:
-            self._fail(path, error)
+            self._fail(entry.path, error, looked.picture.frame)
 
-    def _entries(self, path: Path) -> Iterator[Entry]:
-        try:
-            is_folder = path.is_dir()
-        except OSError:  # whoever reads it says what is wrong
-            is_folder = False
-        if not is_folder:
-            yield Entry(path, named=True)
-            return
-        problems: list[OSError] = []
-        unread: list[Path] = []
-        found = False
-        try:
-            for image in images_below(path, problems.append, unread.append):
-                if is_drawing(image):
-                    self._passed_over += 1
-                    continue
-                found = True
-                yield Entry(image, named=False)
-        except OSError as error:  # the folder went away
-            problems.append(error)
-        for problem in problems:
-            _tell(f"{printable_path(problem.filename or path)}: {reason(problem)}")
-        if not found and not problems:
-            _tell(f"no pictures in {printable_path(path)}")
-        if unread:
-            _tell(f"{printable_path(path)}: {unread_kinds(unread)}")
-        self._incomplete |= bool(problems or unread) or not found
+    def save_crops(self, looked: Looked[Any], crops: Sequence[tuple[str, NDArray[np.uint8]]]) -> None:
+        """Save what was cut out of the picture added last, in a folder for each class; ``crops`` are names of
+        classes and pixels [H,W,3]. One that cannot be written is told."""
+        assert self._crops_folder is not None
+        for number, (name, pixels) in enumerate(crops, start=1):
+            folder = self._crops_folder / (printable(name).replace("/", "_").strip(". ") or "_")
+            place = folder / f"{self._name_of(looked.picture.entry)}-{number}.jpg"
+            try:
+                self._taken.add(place)
+                save(place, pixels)
+            except (ParameterError, WriteError) as error:
+                self._fail(looked.picture.entry.path, error, looked.picture.frame)
 
-    def _fail(self, path: Path, error: DetectorError | OSError) -> None:
+    def _name_of(self, entry: Entry) -> str:
+        stem = os.fsdecode(os.fsencode(entry.path.stem)[:_MAX_STEM])
+        return f"{self._found:04d}-{stem}"
+
+    def _pictures(self, entries: Sequence[Entry], done: Counter[tuple[str, int | None]]) -> Iterator[Picture]:
+        """Yield what is to be looked at; frames are read here, one after the other."""
+        for entry in entries:
+            name = valid_name(entry.path)
+            if not entry.is_video:
+                if done[name, None]:
+                    done[name, None] -= 1
+                else:
+                    yield Picture(entry)
+                continue
+            try:
+                with Video(entry.path) as video:
+                    for frame in video.every(self._every):
+                        if not done[name, frame.number]:
+                            yield Picture(
+                                entry,
+                                Decoded(frame.pixels),
+                                frame.number,
+                                frame.seconds,
+                                video.rate / self._every,
+                            )
+            except (ImageError, OSError) as error:
+                self._fail(entry.path, error)
+                self._count()
+
+    def _show_progress(self, entries: Sequence[Entry], done: int) -> None:
+        """Count the frames of videos; show a bar with rate and time left where results do not go to the
+        terminal."""
+        for entry in entries:
+            if entry.is_video:
+                try:
+                    with Video(entry.path) as video:
+                        self._total += -(-video.frames // self._every) - 1
+                except (ImageError, OSError):
+                    pass  # told when it is its turn
+        if self._outputs and sys.stderr is not None and sys.stderr.isatty():
+            self._bar = tqdm(total=self._total, initial=done, unit=" pictures", dynamic_ncols=True)
+        self._seen = done
+
+    def _count(self) -> None:
+        self._seen += 1
+        if self._bar is not None:
+            self._bar.update()
+
+    def _open_files(self, classes: ClassList | None) -> None:
+        for output in self._outputs:
+            if classes is not None:
+                file = open_result_file(output.path, output.form, classes, resume=self._resume)
+                self._files.append((output, file))
+            elif output.form is Format.JSON:  # nothing was found, which is a result too
+                self._files.append((output, JsonFile(output.path)))
+
+    def _earlier(self) -> Counter[tuple[str, int | None]]:
+        """Take what an earlier run has found into all files; return how often each picture was looked at."""
+        done: Counter[tuple[str, int | None]] = Counter()
+        if not self._resume:
+            return done
+        lines = next(file for _, file in self._files if isinstance(file, JsonLines))
+        for result in lines.earlier():
+            done[result["image"], result.get("frame")] += 1
+            self._found += 1
+            for _, file in self._files:
+                if file is not lines:
+                    file.add(result, Path(result["image"]))
+        return done
+
+    def _drawing_of(self, picture: Picture) -> VideoWriter:
+        """Return the video that a frame's drawing goes into."""
+        if self._drawn_video is None or self._drawn_video[0] is not picture.entry:
+            self._end_video(None)
+            assert self._draw_folder is not None
+            place = self._draw_folder / f"{self._name_of(picture.entry)}.mp4"
+            self._taken.add(place)
+            stack = ExitStack()
+            self._video = stack.enter_context(VideoWriter(place, picture.rate))
+            self._drawn_video = (picture.entry, stack)
+        assert self._video is not None
+        return self._video
+
+    def _end_video(self, error: BaseException | None) -> None:
+        """Finish the video that was drawn last: of an interrupted run what there is of it."""
+        if self._drawn_video is not None:
+            stack = self._drawn_video[1]
+            self._drawn_video = None
+            if error is None or isinstance(error, Interrupted):
+                stack.close()
+            else:
+                stack.__exit__(type(error), error, error.__traceback__)
+
+    def _fail(self, path: Path, error: DetectorError | OSError, frame: int | None = None) -> None:
         self._failed += 1
-        _tell(f"{printable_path(path)}: {reason(error).removeprefix(f'{path}: ')}")
+        why = reason(error).removeprefix(f"{path}: ")
+        shown = printable_path(path) + ("" if frame is None else f" frame {frame}")
+        self._say(f"error: {shown}: {why}")
+        if self._errors_file is not None:
+            if self._errors is None:
+                self._errors_file.unlink(missing_ok=True)  # those of a run before
+                self._errors = JsonLines(self._errors_file, resume=False)
+            told = {"image": valid_name(path), "error": getattr(error, "code", "unreadable"), "message": why}
+            self._errors.add(told | ({} if frame is None else {"frame": frame}), path)
+
+    def _tell_of_input(self, problem: str | OSError) -> None:
+        if isinstance(problem, OSError):
+            problem = f"{printable_path(problem.filename)}: {reason(problem)}"
+        _tell(problem)
+
+    def _say(self, message: str) -> None:
+        if self._bar is None:
+            _note(message)
+        else:
+            self._bar.write(one_line(message, limit=2000), file=sys.stderr)
 
     def _interrupt(self, number: int, frame: FrameType | None) -> None:
         for known in self._handlers:
@@ -201,20 +428,23 @@ class ImageRun:
         raise Interrupted(number)
 
     def _write(self) -> None:
-        if self._json_file is None:
-            return
-        text = json.dumps(self._results, indent=1)
-        if self._json_file != _STANDARD_OUTPUT:
+        if self._errors is not None:
+            self._errors.close()
+        elif self._errors_file is not None and not self._failed:
+            self._errors_file.unlink(missing_ok=True)
+        for output, file in self._files:
+            if isinstance(file, JsonFile) and output.path == _STANDARD_OUTPUT:
+                print(file.text(), flush=True)
+                continue
             try:
-                write_whole(self._json_file, text.encode())
-                return
+                file.close()
             except WriteError as error:
                 self._incomplete = True
-                if _is_standard_output(self._json_file):
+                if not isinstance(file, JsonFile) or _is_standard_output(output.path):
                     _tell(str(error))
-                    return
+                    continue
                 _tell(f"{error}; the results follow on standard output")
-        print(text, flush=True)
+                print(file.text(), flush=True)
 
 
 def _is_standard_output(path: Path) -> bool:
@@ -232,5 +462,5 @@ def _note(message: str) -> None:
     print(one_line(message, limit=2000), file=sys.stderr, flush=True)
 
 
-def _corners(box: dict[str, float] | None) -> str:
+def _line_of(box: dict[str, float] | None) -> str:
     return "" if box is None else "  ".join(f"{value:7.1f}" for value in box.values())

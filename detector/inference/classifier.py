@@ -5,7 +5,7 @@ Letters for shapes: M members, C classes, K crops of an image.
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import overload
+from typing import Protocol, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,6 +25,13 @@ from detector.structures.detections import Classification
 # Twice what the largest of the scales of 144 crops asks for: nothing that a crop shows is lost, and a
 # photograph of 50 megapixels takes no more memory than another.
 VIEW_SIDE = 2 * SCALES[-1]
+
+
+class Namer(Protocol):
+    """Names what one image shows."""
+
+    def __call__(self, image: ImageInput, *, executor: Executor = run_directly) -> Classification:
+        """Return the likeliest classes of an image; ``executor`` runs the network."""
 
 
 class Classifier:
@@ -85,15 +92,22 @@ class Classifier:
     ) -> Classification | list[Classification]:
         """Return the ``top`` likeliest classes of an image, or of each of several; ``crops`` is 1, 10 or
         144."""
+        name = self.namer(top=top, crops=crops)
+        several, alone = as_several(images)
+        found = [name(image) for image in several]
+        return found[0] if alone else found
+
+    def namer(self, *, top: int = 5, crops: int = 1) -> "Namer":
+        """Return a function from an image to its likeliest classes, its settings checked once: parameters are
+        those of :meth:`classify`. Several threads may call it."""
         if not 1 <= top <= len(self.classes):
             raise ParameterError(f"top must lie in 1..{len(self.classes)}, got {top}")
 
-        several, alone = as_several(images)
-        found = [
-            replace(best(self.probabilities(image, crops=crops), top), classes=self.classes)
-            for image in several
-        ]
-        return found[0] if alone else found
+        def name(image: ImageInput, *, executor: Executor = run_directly) -> Classification:
+            found = best(self.probabilities(image, crops=crops, executor=executor), top)
+            return replace(found, classes=self.classes)
+
+        return name
 
     def view(self, image: ImageInput) -> ImageView:
         """Reduce an image [H,W,3] once. Raises ParameterError for what is no image."""

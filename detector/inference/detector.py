@@ -34,7 +34,6 @@ from detector.structures.class_choice import labels_of
 from detector.structures.classes import ClassList
 from detector.structures.detections import Detections
 from detector.structures.proposals import Proposals
-from detector.threads import default_threads
 
 __all__ = ["MAX_DETECTIONS", "SCORE_THRESHOLD", "Detector", "RegionScores", "select"]
 
@@ -269,26 +268,20 @@ class Detector:
         )
 
         def results() -> Iterator[Detections]:
-            for _, found in stream(
-                images, lambda image, executor: find(image, executor=executor), streams=self.streams
-            ):
+            work = lambda image, executor: find(image, executor=executor)  # noqa: E731
+            for _, found in stream(images, work, streams=self.ensemble.streams):
                 if isinstance(found, Exception) and not return_exceptions:
                     raise found
                 yield found  # type: ignore[misc]
 
         return results()
 
-    @property
-    def streams(self) -> int:
-        """How many batches run best at once, each on one thread: one for each thread of a CPU."""
-        return default_threads() if self.ensemble.device == "cpu" else 1
-
     @cached_property
     def for_streams(self) -> "Detector":
         """The same detector, of the same weights in memory, that runs several batches beside each other, each
         on one thread: what :func:`detector.inference.streaming.stream` asks."""
         return type(self)(
-            self.ensemble.with_streams(self.streams),
+            self.ensemble.with_streams(self.ensemble.streams),
             scoring=self.scoring,
             profile=self.profile,
             max_proposals=self.max_proposals,

@@ -18,6 +18,7 @@ from detector.inference.engine import Engine, Outputs
 from detector.inference.executor import Executor, ForwardRequest, MakeCrops, run_directly, with_mirrored
 from detector.models.metadata import Metadata
 from detector.options import CROP_COST
+from detector.threads import default_threads
 
 
 @dataclass(frozen=True)
@@ -55,6 +56,11 @@ class Ensemble(ABC):
     def name(self) -> str:
         """The members' names as one, as replies state it."""
         return " + ".join(member.metadata.name for member in self.members)
+
+    @property
+    def streams(self) -> int:
+        """How many batches run best at once, each on one thread: one for each thread of a CPU."""
+        return default_threads() if self.device == "cpu" else 1
 
     @abstractmethod
     def first(self, count: int) -> Self:

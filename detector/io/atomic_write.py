@@ -57,7 +57,7 @@ def write_whole(path: Path, data: bytes) -> None:
         else:
             _replace(target, replaced, data)
     except OSError as error:
-        raise _write_error(path, error) from error
+        raise write_error(path, error) from error
 
 
 def check_writable(path: Path) -> None:
@@ -85,7 +85,7 @@ def check_writable(path: Path) -> None:
         ):
             raise _access_error(target.parent)
     except OSError as error:
-        raise _write_error(path, error) from error
+        raise write_error(path, error) from error
 
 
 def _target(path: Path) -> Path | int:
@@ -166,9 +166,10 @@ def _write_into(descriptor: int, data: bytes) -> None:
         file.write(data)
 
 
-def _write_error(path: Path, error: OSError) -> WriteError:
+def write_error(path: Path, error: OSError) -> WriteError:
+    """Return the error that names a path that cannot be written, the reason, and what to do."""
     reason = _ADVICE.get(error.errno or 0) or error.strerror or str(error)
-    write_error = WriteError(f"cannot write {printable_path(path)}: {reason}")
+    told = WriteError(f"cannot write {printable_path(path)}: {reason}")
     # No errno: the framework of the commands would act on it by itself.
-    write_error.strerror = error.strerror
-    return write_error
+    told.strerror = error.strerror
+    return told

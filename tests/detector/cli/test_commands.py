@@ -18,10 +18,11 @@ import pytest
 from PIL import Image
 
 from detector.cli.entry import main
-from detector.cli.image_run import ImageRun
+from detector.cli.image_run import ImageRun, Output
 from detector.inference.loading import load_classifier, load_detector
 from detector.inference.scoring import Scoring
 from detector.io.decoding import load
+from detector.io.result_files import Format
 from detector.models.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from detector.options import Profile
 from detector.structures.classes import ilsvrc_det
@@ -566,7 +567,7 @@ def test_a_run_that_fails_before_anything_is_found_keeps_the_older_result(
     assert "does not exist" in str(said)
 
     def interrupted() -> None:
-        with ImageRun("classes", out) as run:
+        with ImageRun("classes", [Output(out, Format.JSON)]) as run:
             run.find([images])
             os.kill(os.getpid(), signal.SIGTERM)
 
