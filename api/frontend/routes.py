@@ -50,15 +50,7 @@ async def detect(request: Request, query: Annotated[DetectQuery, Query()]) -> Re
     form = _drawn_as(request) if query.format is Format.IMAGE else query.format.value
 
     def task(upload: Upload) -> DetectTask:
-        return DetectTask(
-            query.score_threshold,
-            query.max_detections,
-            query.profile,
-            query.classes,
-            form,
-            upload.name,
-            query.tile,
-        )
+        return query.task(form, upload.name)
 
     service: Service = request.app.state.service
     uploads, answers = await service.answer(request, uploads_reader(query.model, task))

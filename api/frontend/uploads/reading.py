@@ -18,7 +18,7 @@ from api.frontend.uploads.body import (
 )
 from api.frontend.uploads.forms import read_form
 from api.frontend.uploads.json_body import parse_json
-from api.frontend.uploads.remote import Fetcher
+from api.frontend.uploads.remote import Fetcher, url_disabled
 from api.protocol.errors import ApiError
 from api.protocol.messages import Task
 
@@ -90,17 +90,19 @@ async def read_uploads(
             return read_form(request.headers["content-type"], body, expected.limits)
         return parse_json(body, expected.limits)
 
-    content = await off_the_loop(len(body), parse)
+    return await uploads_of(await off_the_loop(len(body), parse), fetcher, receive)
+
+
+async def uploads_of(content: Uploads | str, fetcher: Fetcher | None, receive: Receive) -> Uploads:
+    """Return the images, or the one at an address, which ``fetcher`` is asked for.
+
+    Raises ApiError 403 and 502 as :func:`read_uploads`.
+    """
     if isinstance(content, Uploads):
         return content
     if fetcher is None:
         raise url_disabled()
     return Uploads((await fetcher.fetch(content, receive),), many=False)
-
-
-def url_disabled() -> ApiError:
-    """Return the refusal of an address where none is fetched."""
-    return ApiError(403, "url_disabled", "This service fetches no addresses. Send the picture itself.")
 
 
 async def off_the_loop(size: int, parse: Callable[[], T]) -> T:
