@@ -95,7 +95,7 @@ class _Backend:
         for one after the other.
         """
         service: Service = request.app.state.service
-        reading = _TaskReading(self.pictures, _model(request))
+        reading = TaskReading(self.pictures, _model(request))
         _, answers = await service.answer(request, reading.reader)
         if len(answers) == 1 and isinstance(answers[0], ApiError):
             raise answers[0]
@@ -104,7 +104,7 @@ class _Backend:
         return json_reply({"results": results, "model_version": model_version(reading.info)})
 
 
-class _TaskReading:
+class TaskReading:
     """Reads one request, and writes its answers as the request's configuration has them."""
 
     def __init__(self, pictures: TaskPictures, info: ModelInfo) -> None:
@@ -125,7 +125,7 @@ class _TaskReading:
         try:
             async with asyncio.TaskGroup() as group:
                 fetches = [group.create_task(self._image(source, fetcher, receive)) for source in sources]
-        except* ApiError as errors:  # that there is no room for the pictures concerns the request as a whole
+        except ExceptionGroup as errors:  # that there is no room for a picture concerns the whole request
             raise errors.exceptions[0] from errors
         uploads = tuple(fetch.result() for fetch in fetches)
         return Requested(Uploads(uploads, many=len(uploads) > 1), None, lambda _: options.task())

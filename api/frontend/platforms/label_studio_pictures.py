@@ -6,6 +6,7 @@ address need not be public; it alone is shown the key. Label Studio also tells i
 requests: they are not used, since anybody could send them.
 """
 
+import asyncio
 import base64
 import re
 from time import monotonic
@@ -116,13 +117,15 @@ class _Key:
         self._origin, self._timeout_seconds = origin, timeout_seconds
         self._key = key.get_secret_value()
         self._access, self._until = "", 0.0
+        self._turn = asyncio.Lock()  # the pictures of a request share an exchange
 
     async def header(self) -> bytes:
         """Return the value of the header ``Authorization``. Raises ApiError 502 if there is no exchange."""
         if self._key.count(".") != 2:  # only a personal access token has the parts of a JSON web token
             return f"Token {self._key}".encode()
-        if monotonic() >= self._until:
-            self._access, self._until = await self._exchange(), monotonic() + _ACCESS_SECONDS
+        async with self._turn:
+            if monotonic() >= self._until:
+                self._access, self._until = await self._exchange(), monotonic() + _ACCESS_SECONDS
         return f"Bearer {self._access}".encode()
 
     async def _exchange(self) -> str:

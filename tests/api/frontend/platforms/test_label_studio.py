@@ -1,13 +1,21 @@
 """A model of Label Studio's, asked as Label Studio 1.23 asks it."""
 
+import asyncio
 from typing import Any
 from xml.sax.saxutils import quoteattr
 
 import httpx
+import orjson
 import pytest
+from fastapi import Request
 
+from api.frontend.platforms.label_studio import TaskReading
+from api.frontend.platforms.label_studio_pictures import TaskPictures
 from api.frontend.settings import Settings
-from tests.api.frontend.platforms.conftest import Ready, Studio, text
+from api.frontend.uploads.body import UploadLimits
+from api.protocol.errors import ApiError
+from api.protocol.model_info import ModelInfo
+from tests.api.frontend.platforms.conftest import PERSONAL_TOKEN, Ready, Studio, text
 
 
 def config(*labels: str, threshold: str = "0") -> str:
@@ -170,6 +178,36 @@ def test_of_too_many_tasks_the_first_is_answered(platforms: httpx.Client, image:
     picture = f"data:;base64,{text(image)}"
     results = platforms.post("/predict", json=request(config("dog"), *[picture] * 4)).json()["results"]
     assert len(results) == 1
+
+
+def test_no_room_for_the_pictures_is_told_as_such(
+    platforms: httpx.Client, studio: Studio, image: bytes
+) -> None:
+    """It concerns all tasks, not the one whose picture came last: they are to be asked for again."""
+    studio.files["/data/upload/1/a.png"] = image
+    body = orjson.dumps(request(config("dog"), *["/data/upload/1/a.png"] * 2))
+    settings = Settings(label_studio_url=studio.origin, label_studio_api_key=PERSONAL_TOKEN)
+    info = ModelInfo.model_validate(platforms.get("/models/eager").json())
+
+    def receive(size: int) -> None:
+        if size != 2 * len(body):
+            raise ApiError(429, "overloaded", "There is no room.")
+
+    async def body_of_request() -> dict[str, object]:
+        return {"type": "http.request", "body": body, "more_body": False}
+
+    async def read() -> None:
+        pictures = TaskPictures(settings)
+        headers = [(b"content-length", str(len(body)).encode())]
+        asked = Request({"type": "http", "method": "POST", "headers": headers}, body_of_request)
+        reader = TaskReading(pictures, info).reader
+        try:
+            await reader.read(asked, reader.expect(asked, UploadLimits(300_000, 3)), None, receive)
+        finally:
+            pictures.close()
+
+    with pytest.raises(ApiError, match="There is no room"):
+        asyncio.run(read())
 
 
 @pytest.mark.parametrize(
