@@ -25,7 +25,7 @@ from api.protocol.messages import Answer
 from api.protocol.model_info import ModelInfo
 
 _ADVICE = "Connect this service in Label Studio as a model: it writes the requests."
-_SETUP_LIMITS = UploadLimits(max_bytes=256 * 1024, max_pictures=1)  # of a body that is a configuration
+_SETUP_LIMITS = UploadLimits(max_bytes=64 * 1024, max_pictures=1)  # of a body that is a configuration
 _SETUP_SECONDS = 10.0
 _MOST_DETECTIONS = 1000
 

@@ -101,10 +101,14 @@ async def ready(request: Request) -> Response:
 @_open.get("/models/{name}/ready")
 @_open.get("/models/{name}/versions/{number}/ready")
 async def model_ready(request: Request, name: str, number: str = VERSION) -> Response:
-    """Whether a model would serve a request now. Raises ApiError 404 for one that there is not, or 503."""
+    """Whether a model would serve a request now. Raises ApiError 404 for one that there is not, or 503.
+
+    No key is asked for, so it names no model that the request does not name.
+    """
     service: Service = request.app.state.service
     service.check_ready()
-    _check_model(service, name, number)
+    if number != VERSION or all(info.name != name for info in service.models()):
+        raise ApiError(404, "unknown_model", "There is no such model, or no such version of it.")
     return json_reply({"name": name, "ready": True})
 
 

@@ -64,6 +64,12 @@ def test_what_serves(triton: InferenceServerClient) -> None:
     assert not triton.is_model_ready("another")
 
 
+def test_readiness_needs_no_key_and_names_no_model(platforms: httpx.Client) -> None:
+    for path in ("/v2/models/another/ready", "/v2/models/eager/versions/2/ready"):
+        reply = platforms.get(path)
+        assert (reply.status_code, "eager" in reply.text) == (404, False)
+
+
 def test_a_model_tells_its_inputs_and_outputs(triton: InferenceServerClient, image: bytes) -> None:
     about = triton.get_model_metadata("eager")
     assert (about["name"], about["versions"]) == ("eager", ["1"])
