@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import os
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from importlib.metadata import version
@@ -13,8 +14,11 @@ from starlette.types import ASGIApp
 from api.frontend import monitoring, pages, routes
 from api.frontend.auth import RequireKey
 from api.frontend.errors import install_error_handlers
-from api.frontend.middleware import HeadAsGet, RequestObserver
+from api.frontend.middleware import POLLED, WORK, HeadAsGet, RequestObserver
 from api.frontend.openapi import DESCRIPTION, UNAUTHORIZED
+from api.frontend.platforms import label_studio, open_inference, sagemaker, vertex
+from api.frontend.platforms.names import PlatformName, VertexRoutes
+from api.frontend.platforms.platform import Platform
 from api.frontend.service import Service
 from api.frontend.settings import Settings
 from api.frontend.shutdown import Shutdown, refuse_cancelled
@@ -35,6 +39,7 @@ def create_app(
     settings = settings or Settings()
     metrics = Metrics()
     shutdown = Shutdown(settings.shutdown_delay_seconds, settings.drain_seconds)
+    platforms = _platforms(settings)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -47,6 +52,8 @@ def create_app(
             loading.cancel()
             await asyncio.gather(loading, return_exceptions=True)
             await service.close()
+            for platform in platforms:
+                platform.close()
 
     app = FastAPI(
         title="GoogLeNet detector",
@@ -62,6 +69,10 @@ def create_app(
         app.include_router(routes.router, dependencies=[Depends(RequireKey(keys))], responses=UNAUTHORIZED)
     else:
         app.include_router(routes.router)
+    for platform in platforms:
+        guard = [Depends(RequireKey(keys, as_password=platform.keys_as_password))] if keys else []
+        app.include_router(platform.keyed, dependencies=guard)
+        app.include_router(platform.open)
     for part in (monitoring, pages):  # open, with keys or without
         app.include_router(part.router)
     install_error_handlers(app)
@@ -70,8 +81,24 @@ def create_app(
     stack: ASGIApp = HeadAsGet(app.build_middleware_stack())
     if settings.cors_origins:
         stack = _shared_with(settings.cors_origins, stack)
-    app.middleware_stack = RequestObserver(refuse_cancelled(stack), metrics)
+    app.middleware_stack = RequestObserver(
+        refuse_cancelled(stack),
+        metrics,
+        work={*WORK, *(path for platform in platforms for path in platform.work)},
+        polled={*POLLED, *(path for platform in platforms for path in platform.polled)},
+    )
     return app
+
+
+def _platforms(settings: Settings) -> list[Platform]:
+    """Return the platforms that are served."""
+    makers: dict[PlatformName, Callable[[], Platform]] = {
+        PlatformName.OPEN_INFERENCE: open_inference.platform,
+        PlatformName.SAGEMAKER: sagemaker.platform,
+        PlatformName.VERTEX: lambda: vertex.platform(VertexRoutes.of(os.environ)),
+        PlatformName.LABEL_STUDIO: lambda: label_studio.platform(settings),
+    }
+    return [makers[name]() for name in settings.platforms]
 
 
 def _shared_with(origins: Sequence[str], app: ASGIApp) -> ASGIApp:

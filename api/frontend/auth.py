@@ -1,5 +1,6 @@
 """API keys, and who a client is. No message ever shows a key."""
 
+import binascii
 import hmac
 import re
 from collections.abc import Collection, Iterable
@@ -73,17 +74,22 @@ class RequireKey:
     Only digests of the keys are kept, and all of them are compared with what was sent, each in constant time.
     """
 
-    def __init__(self, keys: Iterable[str]) -> None:
-        """Take the keys that are valid. Without any, nobody is let in."""
+    def __init__(self, keys: Iterable[str], *, as_password: bool = False) -> None:
+        """Take the keys that are valid. Without any, nobody is let in. ``as_password``: a key may also be the
+        password of HTTP's basic authentication, for clients that can send nothing else."""
         self._digests = [sha256(key.encode()).digest() for key in keys]
+        self._as_password = as_password
 
     async def __call__(
         self,
+        request: Request,
         bearer: Annotated[HTTPAuthorizationCredentials | None, Security(_bearer)],
         header: Annotated[str | None, Security(_header)],
     ) -> None:
         """Raise ApiError 401 unless one of both headers holds a valid key."""
         sent = [header] if header is not None else []
+        if self._as_password:
+            sent.append(_password(request))
         if bearer is not None:
             sent.append(bearer.credentials)
         if not self._known(sent):
@@ -101,6 +107,17 @@ class RequireKey:
         return any(same)  # all were compared, so that the time tells nothing
 
 
+def _password(request: Request) -> str:
+    """Return the password of HTTP's basic authentication (RFC 7617), empty where there is none."""
+    scheme, _, encoded = request.headers.get("authorization", "").partition(" ")
+    if scheme.lower() != "basic":
+        return ""
+    try:
+        return binascii.a2b_base64(encoded.strip(), strict_mode=True).decode().partition(":")[2]
+    except ValueError:  # of base64 and of UTF-8
+        return ""
+
+
 def client_of(request: Request, keys: Collection[str]) -> str:
     """Return what all requests of one client have in common: clients share the device.
 
@@ -110,7 +127,7 @@ def client_of(request: Request, keys: Collection[str]) -> str:
     """
     if keys:
         bearer = request.headers.get("authorization", "").partition(" ")[2].strip()
-        for key in (bearer, request.headers.get("x-api-key", "").strip()):
+        for key in (bearer, request.headers.get("x-api-key", "").strip(), _password(request)):
             if key in keys:
                 return sha256(key.encode()).hexdigest()
     host = request.client.host if request.client is not None else ""

@@ -39,7 +39,7 @@ SIGHUP switches to the weights files as they are by then; requests under way are
 exit status: 0 after SIGTERM or SIGINT, 1 if weights or port cannot be used, 2 for settings that cannot be"""
 
 SECTIONS = {
-    "host": "where to listen",
+    "platforms": "interfaces, and where to listen",
     "weights": "networks",
     "max_bytes": "limits of requests",
     "allow_urls": "who may ask for what",
@@ -49,6 +49,7 @@ SECTIONS = {
 """Headings of the help, by the first setting below each."""
 
 METAVARS = {
+    "platforms": "NAME[,NAME...]",
     "host": "ADDRESS",
     "weights": "PATH[:PATH...]",
     "model": "NAME=PATH[:PATH...]",
@@ -56,6 +57,8 @@ METAVARS = {
     "engine": "ENGINE",
     "precision": "PRECISION",
     "profile": "PROFILE",
+    "label_studio_url": "ORIGIN",
+    "label_studio_api_key": "KEY",
     "api_keys": "KEY[,KEY...]",
     "api_keys_file": "PATH",
     "cors_origins": "ORIGIN[,ORIGIN...]",

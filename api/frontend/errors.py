@@ -1,4 +1,4 @@
-"""Errors, all answered in one shape of JSON: the front's own refusals, and handlers for every exception."""
+"""Errors, answered in one shape of JSON: the front's own refusals, and handlers for every exception."""
 
 from collections.abc import Mapping
 from http import HTTPStatus
@@ -18,9 +18,14 @@ def json_reply(content: Any, status: int = 200, headers: Mapping[str, str] | Non
     return Response(orjson.dumps(content), status, headers, media_type="application/json")
 
 
+def error_body(status: int, code: str, message: str) -> dict[str, Any]:
+    """Return the JSON of an error, which looks like this unless its route says otherwise."""
+    return {"error": {"code": code, "message": message}}
+
+
 def error_reply(status: int, code: str, message: str, headers: Mapping[str, str] | None = None) -> Response:
-    """Return an error, which always looks like this."""
-    return json_reply({"error": {"code": code, "message": message}}, status, headers)
+    """Return an error in the one shape."""
+    return json_reply(error_body(status, code, message), status, headers)
 
 
 _MAX_PATH = 200  # of a path in a message
@@ -45,11 +50,13 @@ def _refused(
     request: Request, status: int, code: str, message: str, headers: Mapping[str, str] | None = None
 ) -> Response:
     request.state.error_code = code  # for the log and the metrics
-    return error_reply(status, code, message, headers)
+    body = getattr(request.scope.get("route"), "error_body", error_body)
+    return json_reply(body(status, code, message), status, headers)
 
 
 def install_error_handlers(app: FastAPI) -> None:
-    """Answer every exception of the app in the one shape."""
+    """Answer every exception of the app in the one shape, or in that of its route: the ``error_body`` of the
+    route's class, a function like :func:`error_body`."""
     app.add_exception_handler(ApiError, _api_error)
     app.add_exception_handler(RequestValidationError, _invalid_parameters)
     app.add_exception_handler(HTTPException, _http_error)

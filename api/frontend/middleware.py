@@ -7,6 +7,7 @@ Plain ASGI: Starlette's BaseHTTPMiddleware would hide from the routes that a cli
 import logging
 import re
 import uuid
+from collections.abc import Collection
 from time import perf_counter
 from typing import Any
 from urllib.parse import quote
@@ -29,7 +30,9 @@ WORK = ("/detect", "/classify")
 """Where a refusal counts by its reason."""
 
 _KNOWN = (*WORK, "/models")  # so named even where a request is refused before it meets its route
-_POLLED = ("/health/live", "/health/ready", "/metrics")  # every few seconds
+POLLED = ("/health/live", "/health/ready", "/metrics")
+"""What is asked every few seconds, and logged only where the answer is not the expected one."""
+
 _POLLS = (200, 503)  # and these are what is expected; the service logs by itself when it becomes ready
 _ID = re.compile(rb"[A-Za-z0-9._-]{1,128}")
 _MAX_PATH = 256
@@ -46,15 +49,23 @@ class RequestObserver:
     its request. Handlers of errors put the code of the error in ``error_code``.
     """
 
-    def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        metrics: Metrics,
+        work: Collection[str] = WORK,
+        polled: Collection[str] = POLLED,
+    ) -> None:
         self._app = app
         self._metrics = metrics
+        self._work = work
+        self._polled = polled
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        exchange = _Exchange(scope, receive, send, self._metrics)
+        exchange = _Exchange(scope, receive, send, self._metrics, self._work, self._polled)
         # Never reset: a request has its task for itself, and the server may log its exception after this.
         REQUEST_ID.set(exchange.request_id)
         try:
@@ -71,8 +82,17 @@ class RequestObserver:
 class _Exchange:
     """One request and its answer, as they pass."""
 
-    def __init__(self, scope: Scope, receive: Receive, send: Send, metrics: Metrics) -> None:
+    def __init__(
+        self,
+        scope: Scope,
+        receive: Receive,
+        send: Send,
+        metrics: Metrics,
+        work: Collection[str],
+        polled: Collection[str],
+    ) -> None:
         self._start = perf_counter()
+        self._work, self._polled = work, polled
         self._scope, self._receive, self._send, self._metrics = scope, receive, send, metrics
         self.request_id = _request_id(scope)
         self._state: dict[str, Any] = scope.setdefault("state", {})
@@ -120,13 +140,13 @@ class _Exchange:
         endpoint = _endpoint(self._scope)
         self._metrics.request_done(endpoint, status, seconds)
         code = self._state.get("error_code")
-        if status >= 400 and not self._disconnected and endpoint in WORK:
+        if status >= 400 and not self._disconnected and endpoint in self._work:
             self._metrics.refused(code or "unknown")
         self._log(endpoint, status, seconds, code)
 
     def _log(self, endpoint: str, status: int, seconds: float, code: str | None) -> None:
         level = logging.WARNING if status >= 500 else logging.INFO
-        if endpoint in _POLLED and status in _POLLS:
+        if endpoint in self._polled and status in _POLLS:
             level = logging.DEBUG
         if not logger.isEnabledFor(level):
             return

@@ -10,6 +10,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic.json_schema import SkipJsonSchema
 
+from api.protocol.messages import DetectTask
 from detector.options import MAX_DETECTIONS, MIN_TILE, SCORE_THRESHOLD, Profile
 
 
@@ -34,8 +35,8 @@ _ModelName = Annotated[
 ]
 
 
-class DetectQuery(BaseModel):
-    """Query of ``POST /detect``."""
+class DetectOptions(BaseModel):
+    """What is asked of a detection, wherever it is asked."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -71,6 +72,17 @@ class DetectQuery(BaseModel):
         ),
     ] = None
     model: _ModelName = None
+
+    def task(self, form: str = "json", name: str | None = None) -> DetectTask:
+        """Return the task of an image of that name, whose answer comes in that form."""
+        return DetectTask(
+            self.score_threshold, self.max_detections, self.profile, self.classes, form, name, self.tile
+        )
+
+
+class DetectQuery(DetectOptions):
+    """Query of ``POST /detect``."""
+
     format: Annotated[
         Format,
         Field(

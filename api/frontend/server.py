@@ -38,7 +38,7 @@ def run(settings: Settings) -> int:
         server.should_exit = True
 
     try:
-        sockets = listening_sockets(settings.host, settings.port)
+        sockets = listening_sockets(settings.host, settings.listening_port)
     except CannotListen as error:
         logger.error("The service %s", error)
         return 1

@@ -14,8 +14,8 @@ from api.frontend.errors import ClientDisconnected, about_to_end, not_ready
 from api.frontend.settings import Settings
 from api.frontend.shutdown import Shutdown, expire
 from api.frontend.supervisor import Supervisor
-from api.frontend.uploads.body import ExpectedBody, Upload, UploadLimits, Uploads, check_headers
-from api.frontend.uploads.reading import read_uploads
+from api.frontend.uploads.body import ExpectedBody, Upload, UploadLimits, Uploads
+from api.frontend.uploads.reading import Requested, RequestReader
 from api.frontend.uploads.remote import Fetcher
 from api.observability.metrics import Metrics
 from api.protocol.errors import ApiError
@@ -84,29 +84,33 @@ class Service:
         return self.workers.models
 
     async def answer(
-        self, request: Request, model: str | None, task_of: Callable[[Upload], Task]
+        self, request: Request, reader: RequestReader
     ) -> tuple[Uploads, list[Answer | ApiError]]:
         """Return the images of a request without their bytes, and the answer to each.
 
-        ``task_of`` makes the task of an image. Raises ApiError for what concerns the request as a whole, and
-        ClientDisconnected.
+        Raises ApiError for what concerns the request as a whole, and ClientDisconnected.
         """
         if self._shutdown.draining:
             raise about_to_end()
-        info = find_model(self.models(), model)
+        info = find_model(self.models(), reader.model)
         seconds = self._seconds(request)
-        expected = check_headers(request, self._limits)
-        regions = _regions(task_of(Upload(b"")), info)
+        expected = reader.expect(request, self._limits)
+        regions = _regions(reader.task, info)
         client = client_of(request, self._keys)
         with self._admission.admit(client, regions, expected.held, seconds) as ticket:
             request.state.log.update(model=info.name, regions=regions)
-            uploads = await self._read(request, expected, ticket)
+            requested = await self._read(request, reader, expected, ticket)
+            uploads, task_of = requested.uploads, requested.task_of
+            if requested.model != reader.model:
+                info = find_model(self.models(), requested.model)
+            regions = _regions(task_of(Upload(b"")), info)
+            request.state.log.update(model=info.name, regions=regions)
             images = [upload for upload in uploads.items if upload.refusal is None]
             ticket.hold(sum(len(upload.data) for upload in images))
             ticket.start(regions * len(images))
             bodies = [upload.data for upload in uploads.items]
             uploads = uploads.without_data()
-            del images
+            del images, requested
             answers = await self._ask(request, info.name, uploads, bodies, task_of, ticket, regions)
         return uploads, answers
 
@@ -124,13 +128,15 @@ class Service:
             )
         return int(text) / 1000
 
-    async def _read(self, request: Request, expected: ExpectedBody, ticket: Ticket) -> Uploads:
-        """Return the images of a request. Raises ApiError 408 or 503 if they do not come in time."""
+    async def _read(
+        self, request: Request, reader: RequestReader, expected: ExpectedBody, ticket: Ticket
+    ) -> Requested:
+        """Return what a request asks. Raises ApiError 408 or 503 if they do not come in time."""
         try:
             async with asyncio.timeout(ticket.deadline - monotonic()) as limit:
                 ticket.on_give_way = lambda: expire(limit)
                 with self._shutdown.expiring(limit):
-                    return await read_uploads(request, expected, self._fetcher, ticket.receive)
+                    return await reader.read(request, expected, self._fetcher, ticket.receive)
         except TimeoutError as error:
             if self._shutdown.refusing.is_set():
                 raise about_to_end() from error

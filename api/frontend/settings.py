@@ -22,6 +22,7 @@ from pydantic import (
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from api.frontend.auth import read_keys, split_keys
+from api.frontend.platforms.names import PlatformName, VertexRoutes, platform_port
 from api.protocol.messages import WorkerSettings
 from detector.io.decoding import Limits
 from detector.options import Engine, Precision, Profile
@@ -75,6 +76,29 @@ def _origins(value: object) -> object:
     return origins
 
 
+def _platforms(value: object) -> object:
+    """Return the platforms that commas part."""
+    if isinstance(value, str):
+        value = value.split(",")
+    if not isinstance(value, list | tuple):
+        return value
+    names = [str(name).strip().lower() for name in value]
+    for name in names:
+        if name not in list(PlatformName):
+            raise ValueError(f"there is no platform '{name}', but {', '.join(PlatformName)}")
+    return tuple(dict.fromkeys(names))
+
+
+def _origin(value: object) -> object:
+    """Return the scheme, host and port of a web site."""
+    if not isinstance(value, str):
+        return value
+    origin = value.strip().rstrip("/").lower()
+    if not ORIGIN.fullmatch(origin):
+        raise ValueError(f"'{value}' is no scheme and host, such as http://localhost:8080")
+    return origin
+
+
 def _lower(value: object) -> object:
     return value.lower() if isinstance(value, str) else value
 
@@ -98,11 +122,22 @@ class Settings(BaseSettings):
         env_prefix="DETECTOR_", env_ignore_empty=True, hide_input_in_errors=True
     )
 
+    platforms: Annotated[tuple[PlatformName, ...], NoDecode, BeforeValidator(_platforms)] = Field(
+        (),
+        description="Platforms whose interfaces are served beside our own, with commas between them: "
+        "open-inference (KServe, Triton), sagemaker, vertex, label-studio.",
+    )
     host: str = Field(
         "127.0.0.1",
         description="Address or name to listen on; 0.0.0.0 for all of IPv4, :: for all of IPv6 and IPv4.",
     )
-    port: int = Field(8000, ge=0, le=65535, description="Port to listen on; 0 for a free one.")
+    port: int = Field(
+        8000,
+        ge=0,
+        le=65535,
+        description="Port to listen on; 0 for a free one. Left out with the platform sagemaker or vertex, "
+        "what SAGEMAKER_BIND_TO_PORT or AIP_HTTP_PORT says, else 8080.",
+    )
     max_connections: PositiveInt = Field(
         1024,
         description="Connections open at once, at most; fewer if the limit of open files says so. One more "
@@ -213,6 +248,14 @@ class Settings(BaseSettings):
         description="Let requests name a picture by its address: the service fetches it, from public "
         "addresses only.",
     )
+    label_studio_url: Annotated[str | None, BeforeValidator(_origin)] = Field(
+        None,
+        description="The Label Studio whose pictures the platform label-studio may fetch, wherever it is: "
+        "http://localhost:8080. Left out, none are fetched from where it keeps them.",
+    )
+    label_studio_api_key: SecretStr | None = Field(
+        None, description="Key with which to fetch them: a legacy token, or a personal access token."
+    )
     url_timeout_seconds: Seconds = Field(10, description="How long such a fetch may take.")
     api_keys: Annotated[tuple[SecretStr, ...], NoDecode, BeforeValidator(split_keys)] = Field(
         (),
@@ -258,6 +301,19 @@ class Settings(BaseSettings):
                 "or set enableServiceLinks: false in the pod"
             )
         return value
+
+    @field_validator("platforms")
+    @classmethod
+    def _has_its_routes(cls, platforms: tuple[PlatformName, ...]) -> tuple[PlatformName, ...]:
+        platform_port(platforms, os.environ)
+        if PlatformName.VERTEX in platforms:
+            routes = VertexRoutes.of(os.environ)
+            if PlatformName.LABEL_STUDIO in platforms and routes.predict == "/predict":
+                raise ValueError(
+                    "vertex and label-studio would both be asked at /predict: set AIP_PREDICT_ROUTE to "
+                    "another path, or leave one of them out"
+                )
+        return platforms
 
     @field_validator("model")
     @classmethod
@@ -305,6 +361,13 @@ class Settings(BaseSettings):
         if path is not None:
             read_keys(path)
         return path
+
+    @property
+    def listening_port(self) -> int:
+        """The port to listen on: the one that was set, or else where a platform asks."""
+        if "port" in self.model_fields_set:
+            return self.port
+        return platform_port(self.platforms, os.environ) or self.port
 
     @property
     def limits(self) -> Limits:

@@ -93,17 +93,21 @@ def fast_client(multibox_path: Path) -> Iterator[httpx.Client]:
 
 
 @pytest.fixture(scope="session")
-def eager_client(multibox_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx.Client]:
-    """A client of a service whose untrained detector finds dozens of things: a power raises its scores.
-
-    The same without that power is a second model, ``plain``.
-    """
+def eager_path(multibox_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An untrained detector that finds dozens of things, as a file: a power raises its scores."""
     whole = load_checkpoint(multibox_path)
     eager = replace(whole.metadata, scoring=replace(whole.metadata.scoring, score_power=0.1))
     path = tmp_path_factory.mktemp("weights") / "eager.safetensors"
     save_checkpoint(path, Checkpoint(whole.network, eager, whole.multibox))
+    return path
+
+
+@pytest.fixture(scope="session")
+def eager_client(multibox_path: Path, eager_path: Path) -> Iterator[httpx.Client]:
+    """A client of a service whose detector finds dozens of things; the same detector without the power that
+    raises its scores is a second model, ``plain``."""
     settings = Settings(
-        model={"eager": (path,), "plain": (multibox_path,)},
+        model={"eager": (eager_path,), "plain": (multibox_path,)},
         device="cpu",
         profile=Profile.FAST,
         max_proposals=3,

@@ -18,12 +18,15 @@ RAW_TYPES = (
 """What a picture sent as the body may be called. Any other ``image/...`` will do: the content decides."""
 FORM_TYPE = "multipart/form-data"
 JSON_TYPE = "application/json"
+TENSORS_TYPE = "binary tensors"
+"""What a body is counted as that holds pictures one behind the other: it has no media type of its own."""
 FIELD = "file"
 FIELDS = (FIELD, "files", "image", "images")
 """The form fields that hold pictures, each also with ``[]`` behind it, as PHP and some libraries write it."""
 
 # What says nothing of the content: no type at all, and what curl's --data-binary states unless it is told.
 _UNSTATED = ("", "binary/octet-stream", "application/x-www-form-urlencoded")
+_TAKEN_APART = (FORM_TYPE, JSON_TYPE, TENSORS_TYPE)
 _FRAMING = 16 * 1024  # braces and keys of JSON; a form's boundary after the last part
 _PART_FRAMING = 5 * 1024  # the boundary and the headers of one part
 
@@ -65,7 +68,7 @@ class UploadLimits:
     def held(self, media_type: str, size: int) -> int:
         """Return how much memory so many bytes of a body take: a form's and JSON's pictures are taken out of
         it while it is there."""
-        return 2 * size if media_type in (FORM_TYPE, JSON_TYPE) else size
+        return 2 * size if media_type in _TAKEN_APART else size
 
     def body_bytes(self, media_type: str, images: int) -> int:
         """Return the most bytes of a body of that type with so many images (a raw body is always one)."""
@@ -73,7 +76,7 @@ class UploadLimits:
         return max(one, min(several, self.max_held // self.held(media_type, 1)))
 
     def _body_bytes(self, media_type: str, images: int) -> int:
-        if media_type == FORM_TYPE:
+        if media_type in (FORM_TYPE, TENSORS_TYPE):
             return images * (self.max_bytes + _PART_FRAMING) + _FRAMING
         if media_type == JSON_TYPE:  # base64, in lines of 76 characters at the worst
             return images * (self.max_bytes * 4 // 3 * 39 // 38) + _FRAMING
@@ -101,7 +104,7 @@ class ExpectedBody:
 
     def too_large(self) -> ApiError:
         """Return the refusal of a body that is larger than ``most``."""
-        if self.media_type not in (FORM_TYPE, JSON_TYPE):
+        if self.media_type not in _TAKEN_APART:
             return too_many_bytes(self.limits)
         if self.length is None:
             return ApiError(
@@ -124,16 +127,13 @@ def check_headers(request: Request, limits: UploadLimits) -> ExpectedBody:
     Raises ApiError: 400 ``empty`` without a body, 415 for a content type or a compression that is not read,
     413 for a stated length over the limit.
     """
-    headers = request.headers
-    stated = headers.get("content-length", "")
-    length = int(stated) if stated.isdecimal() and len(stated) < 20 else None
-    if length == 0 or (length is None and "transfer-encoding" not in headers):
+    if _length(request) == 0:
         raise ApiError(
             400,
             "empty",
             f"The request has no body. Send the picture as the body or as the form field {FIELD!r}.",
         )
-    media_type = headers.get("content-type", "").partition(";")[0].strip().lower()
+    media_type = stated_type(request)
     if not (media_type.startswith("image/") or media_type in (*RAW_TYPES, *_UNSTATED, FORM_TYPE, JSON_TYPE)):
         raise ApiError(
             415,
@@ -141,7 +141,19 @@ def check_headers(request: Request, limits: UploadLimits) -> ExpectedBody:
             f"The Content-Type is {media_type[:80]}. Send a picture as image/jpeg, image/png or the like, or "
             f"as application/octet-stream, {FORM_TYPE} with the field {FIELD!r}, or {JSON_TYPE}.",
         )
-    encoding = headers.get("content-encoding", "identity").strip().lower()
+    return expect_body(request, limits, media_type)
+
+
+def expect_body(request: Request, limits: UploadLimits, media_type: str) -> ExpectedBody:
+    """Return what the headers of a request promise whose body is of that type, whatever it states.
+
+    Raises ApiError: 400 ``empty`` without a body, 415 for a compression, 413 for a stated length over the
+    limit.
+    """
+    length = _length(request)
+    if length == 0:
+        raise ApiError(400, "empty", "The request has no body. Send what is to be looked at in it.")
+    encoding = request.headers.get("content-encoding", "identity").strip().lower()
     if encoding != "identity":
         raise ApiError(
             415,
@@ -152,6 +164,26 @@ def check_headers(request: Request, limits: UploadLimits) -> ExpectedBody:
     if length is not None and length > expected.most:
         raise expected.too_large()
     return expected
+
+
+def stated_type(request: Request) -> str:
+    """Return the media type that a request states, without parameters and in lower case; empty for none."""
+    return request.headers.get("content-type", "").partition(";")[0].strip().lower()
+
+
+def _length(request: Request) -> int | None:
+    """Return the length of the body as stated, 0 where there is none, None where it is not known."""
+    stated = request.headers.get("content-length", "")
+    if stated.isdecimal() and len(stated) < 20:
+        return int(stated)
+    return None if "transfer-encoding" in request.headers else 0
+
+
+def bounded_upload(data: bytes, limits: UploadLimits, name: str | None = None) -> Upload:
+    """Return an image, refused if it has more bytes than one may have."""
+    if len(data) > limits.max_bytes:
+        return Upload(b"", name, too_many_bytes(limits))
+    return Upload(data, name)
 
 
 def too_many_bytes(limits: UploadLimits) -> ApiError:

@@ -14,10 +14,9 @@ from python_multipart.multipart import MultipartParser, parse_options_header
 from api.frontend.uploads.body import (
     FIELD,
     FIELDS,
-    Upload,
     UploadLimits,
     Uploads,
-    too_many_bytes,
+    bounded_upload,
     too_many_images,
 )
 from api.protocol.errors import ApiError
@@ -57,12 +56,7 @@ def read_form(content_type: str, body: bytearray, limits: UploadLimits) -> Uploa
         )
     if len(parts) > limits.max_pictures:
         raise too_many_images(limits)
-    uploads = [
-        Upload(part.data, part.filename)
-        if len(part.data) <= limits.max_bytes
-        else Upload(b"", part.filename, too_many_bytes(limits))
-        for part in parts
-    ]
+    uploads = [bounded_upload(part.data, limits, part.filename) for part in parts]
     if len(uploads) == 1 and uploads[0].refusal is not None:
         raise uploads[0].refusal
     return Uploads(tuple(uploads), many=len(uploads) > 1)

@@ -5,10 +5,11 @@
 
 import binascii
 import re
+from typing import Any
 
 import orjson
 
-from api.frontend.uploads.body import Upload, UploadLimits, Uploads, too_many_bytes, too_many_images
+from api.frontend.uploads.body import Upload, UploadLimits, Uploads, bounded_upload, too_many_images
 from api.protocol.errors import ApiError
 
 # Objects of Python take up to 24 times the bytes of the JSON they come from. The JSON of pictures is a few
@@ -21,6 +22,7 @@ _URL_SAFE = bytes.maketrans(b"-_", b"+/")
 _WHITESPACE = b" \t\r\n"
 _TEXTS = "a list of texts, one picture or more"
 _WANTED = {"image": "a text", "file": "a text", "images": _TEXTS, "files": _TEXTS, "url": "a text"}
+_ADVICE = 'Send {"image": "<base64>"}, {"images": ["<base64>", ...]} or {"url": "https://..."}.'
 _BLOCK = 1 << 20  # characters that are decoded at once
 
 
@@ -35,32 +37,47 @@ def parse_json(body: bytes | bytearray, limits: UploadLimits) -> Uploads | str:
 
     Raises ApiError: 400 ``malformed_json`` or ``bad_base64``, 413 for too many or too large pictures.
     """
-    if len(body) > _LARGE and sum(map(body.count, (b"{", b"[", b","))) > _MOST_VALUES:
-        raise _malformed("it has far more values than pictures")
-    try:
-        content = orjson.loads(body)
-    except orjson.JSONDecodeError as error:
-        raise _malformed(_what_is_wrong(error, empty=len(body) < 100 and not body.strip())) from error
-    if isinstance(body, bytearray):
-        body.clear()  # all of it is in the texts now
+    return json_uploads(load_json(body, _ADVICE), limits)
+
+
+def json_uploads(content: object, limits: UploadLimits) -> Uploads | str:
+    """Return the images in the content of a JSON body, or the address in it; raises as :func:`parse_json`."""
     if not isinstance(content, dict) or len(content) != 1:
-        raise _malformed("it is not an object with exactly one key")
+        raise malformed_json("it is not an object with exactly one key", _ADVICE)
     [(key, value)] = content.items()
     match key, value:
         case "image" | "file", str():
-            upload = _upload(value, limits)
+            upload = base64_upload(value, limits)
             if upload.refusal is not None:
                 raise upload.refusal
             return Uploads((upload,), many=False)
         case "images" | "files", list() if value and all(isinstance(item, str) for item in value):
             if len(value) > limits.max_pictures:
                 raise too_many_images(limits)
-            return Uploads(tuple(_upload(text, limits) for text in value), many=True)
+            return Uploads(tuple(base64_upload(text, limits) for text in value), many=True)
         case "url", str():
             return value
     if key in _WANTED:
-        raise _malformed(f"{key!r} must be {_WANTED[key]}, and is {_kind(value)}")
-    raise _malformed(f"there is no key {key[:40]!r}")
+        raise malformed_json(f"{key!r} must be {_WANTED[key]}, and is {kind_of(value)}", _ADVICE)
+    raise malformed_json(f"there is no key {key[:40]!r}", _ADVICE)
+
+
+def load_json(body: bytes | bytearray, advice: str) -> Any:
+    """Return the content of a JSON body. A bytearray is emptied.
+
+    Raises ApiError 400 ``malformed_json``, which ends with the advice, for what is no JSON or holds far more
+    values than pictures.
+    """
+    if len(body) > _LARGE and sum(map(body.count, (b"{", b"[", b","))) > _MOST_VALUES:
+        raise malformed_json("it has far more values than pictures", advice)
+    try:
+        content = orjson.loads(body)
+    except orjson.JSONDecodeError as error:
+        problem = _what_is_wrong(error, empty=len(body) < 100 and not body.strip())
+        raise malformed_json(problem, advice) from error
+    if isinstance(body, bytearray):
+        body.clear()  # all of it is in the texts now
+    return content
 
 
 def _what_is_wrong(error: orjson.JSONDecodeError, *, empty: bool) -> str:
@@ -73,7 +90,7 @@ def _what_is_wrong(error: orjson.JSONDecodeError, *, empty: bool) -> str:
     return f"{error.msg} in line {error.lineno}, column {error.colno}"
 
 
-def _kind(value: object) -> str:
+def kind_of(value: object) -> str:
     """Return what a value of JSON is, in its own words."""
     match value:
         case None:
@@ -91,15 +108,16 @@ def _kind(value: object) -> str:
     return "an object"
 
 
-def _upload(text: str, limits: UploadLimits) -> Upload:
+def base64_upload(text: str, limits: UploadLimits, name: str | None = None) -> Upload:
+    """Return the image of a base64 text or a data URL; with a refusal if it is neither, or too large."""
     try:
         data = _from_base64(text)
     except ValueError as error:
         bad = ApiError(
             400, "bad_base64", f"The picture is not base64: {error}. Encode the bytes of its file."
         )
-        return Upload(b"", refusal=bad)
-    return Upload(data) if len(data) <= limits.max_bytes else Upload(b"", refusal=too_many_bytes(limits))
+        return Upload(b"", name, bad)
+    return bounded_upload(data, limits, name)
 
 
 def _from_base64(text: str) -> bytes:
@@ -131,10 +149,6 @@ def _decoded(encoded: bytes) -> bytes:
         raise ValueError(str(error).lower()) from error
 
 
-def _malformed(problem: str) -> ApiError:
-    return ApiError(
-        400,
-        "malformed_json",
-        f"The JSON cannot be used: {problem}. Send "
-        '{"image": "<base64>"}, {"images": ["<base64>", ...]} or {"url": "https://..."}.',
-    )
+def malformed_json(problem: str, advice: str) -> ApiError:
+    """Return the refusal of a body of JSON."""
+    return ApiError(400, "malformed_json", f"The JSON cannot be used: {problem}. {advice}")

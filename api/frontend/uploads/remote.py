@@ -13,6 +13,7 @@ import socket
 import ssl
 from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
 from urllib.parse import unquote
 
@@ -42,7 +43,7 @@ _CONNECT_SECONDS = 3.0  # for each
 _REDIRECTS = (301, 302, 303, 307, 308)
 _HEADERS = (
     (b"User-Agent", b"googlenet-detector"),
-    (b"Accept", b"image/*"),
+    (b"Accept", b"image/*, */*;q=0.1"),  # Label Studio refuses who wants images alone
     (b"Accept-Encoding", b"identity"),
 )
 
@@ -74,6 +75,25 @@ def _embedded(address: IPv6Address) -> IPv4Address | None:
     return IPv4Address(int(address) & 0xFFFFFFFF) if address in _NAT64 else None
 
 
+_PORTS = {"http": 80, "https": 443}
+
+
+@dataclass(frozen=True)
+class TrustedHost:
+    """A host that the service was told to fetch from, wherever it is, by its scheme, host and port."""
+
+    origin: str
+
+    def has(self, url: httpx.URL) -> bool:
+        """Return whether an address is one of the host's."""
+        return _origin(url) == _origin(httpx.URL(self.origin))
+
+
+def _origin(url: httpx.URL) -> tuple[str, str, int]:
+    host = url.raw_host.decode("ascii").strip("[]").lower()
+    return url.scheme, host, url.port or _PORTS.get(url.scheme, 0)
+
+
 class Fetcher:
     """Fetches pictures; one for the life of the service. ``close`` when done."""
 
@@ -86,10 +106,13 @@ class Fetcher:
         ports: Collection[int] = (80, 443),
         resolve: Resolver | None = None,
         ssl_context: ssl.SSLContext | None = None,
+        trusted: TrustedHost | None = None,
+        trusted_only: bool = False,
     ) -> None:
         """``timeout_seconds`` are for the whole of one picture, redirects and waiting for a turn included.
 
-        Connections go to ``allowed`` addresses and these ``ports`` only. No proxy is used, whatever the
+        Connections go to ``allowed`` addresses and these ``ports`` only, and to the ``trusted`` host whatever
+        its address and port; to no other with ``trusted_only``. No proxy is used, whatever the
         environment says; its SSL_CERT_FILE is, unless there is an ``ssl_context``.
         """
         self._max_bytes = max_bytes
@@ -97,21 +120,29 @@ class Fetcher:
         self._ports = frozenset(ports)
         # Threads of their own: names that nobody answers for must not hold up other work in threads.
         self._resolvers = ThreadPoolExecutor(_MAX_DOWNLOADS, thread_name_prefix="resolve")
+        self._trusted = trusted
+        self._trusted_only = trusted_only
         self._backend = _CheckedBackend(resolve or self._resolve, allowed)
+        self._trusted_backend = _CheckedBackend(resolve or self._resolve, lambda address: True)
         self._ssl_context = ssl_context or httpx.create_ssl_context()
         self._turns = asyncio.Semaphore(_MAX_DOWNLOADS)
 
-    async def fetch(self, url: str, receive: Callable[[int], None] = lambda size: None) -> Upload:
+    async def fetch(
+        self,
+        url: str,
+        receive: Callable[[int], None] = lambda size: None,
+        credentials: Sequence[tuple[bytes, bytes]] = (),
+    ) -> Upload:
         """Return the image at an address, named after the last part of its path; ``receive`` is told of the
-        bytes.
+        bytes. ``credentials`` are headers that the trusted host alone is sent.
 
         Raises ApiError: 403 ``url_forbidden`` for an address that is none of http(s), of another port, or of
-        a host that is not public; 413 ``too_many_bytes``; 502 ``url_failed`` for everything that goes wrong
-        on the way.
+        a host that is not public, ``url_disabled`` where the trusted host alone is asked; 413
+        ``too_many_bytes``; 502 ``url_failed`` for everything that goes wrong on the way.
         """
         try:
             async with asyncio.timeout(self._timeout_seconds), self._turns:
-                return await self._follow(self._checked(url), receive)
+                return await self._follow(self._checked(url), receive, credentials)
         except TimeoutError as error:
             raise _failed(f"it took longer than {self._timeout_seconds:g} seconds") from error
         except (httpcore.NetworkError, httpcore.ProtocolError, httpcore.TimeoutException, OSError) as error:
@@ -123,22 +154,35 @@ class Fetcher:
         """End the threads that resolve names."""
         self._resolvers.shutdown(wait=False, cancel_futures=True)
 
-    async def _follow(self, url: httpx.URL, receive: Callable[[int], None]) -> Upload:
-        async with httpcore.AsyncConnectionPool(
-            self._ssl_context, max_keepalive_connections=0, network_backend=self._backend
-        ) as connections:
-            for _ in range(_MAX_REDIRECTS + 1):
-                target = httpcore.URL(
-                    scheme=url.raw_scheme, host=url.raw_host, port=url.port, target=url.raw_path
-                )
-                asked = [(b"Host", url.netloc), *_HEADERS]
-                async with connections.stream("GET", target, headers=asked) as response:
-                    headers = httpx.Headers(response.headers)
-                    if response.status not in _REDIRECTS or "location" not in headers:
-                        data = await self._read(response, headers, receive)
-                        return Upload(data, unquote(url.path.rpartition("/")[2])[:255] or None)
-                url = self._checked(headers["location"], url)
+    async def _follow(
+        self,
+        url: httpx.URL,
+        receive: Callable[[int], None],
+        credentials: Sequence[tuple[bytes, bytes]],
+    ) -> Upload:
+        for _ in range(_MAX_REDIRECTS + 1):
+            trusted = self._is_trusted(url)
+            asked = [(b"Host", url.netloc), *_HEADERS, *(credentials if trusted else ())]
+            target = httpcore.URL(
+                scheme=url.raw_scheme, host=url.raw_host, port=url.port, target=url.raw_path
+            )
+            async with (
+                httpcore.AsyncConnectionPool(
+                    self._ssl_context,
+                    max_keepalive_connections=0,
+                    network_backend=self._trusted_backend if trusted else self._backend,
+                ) as connections,
+                connections.stream("GET", target, headers=asked) as response,
+            ):
+                headers = httpx.Headers(response.headers)
+                if response.status not in _REDIRECTS or "location" not in headers:
+                    data = await self._read(response, headers, receive)
+                    return Upload(data, unquote(url.path.rpartition("/")[2])[:255] or None)
+            url = self._checked(headers["location"], url)
         raise _failed(f"it redirects more than {_MAX_REDIRECTS} times")
+
+    def _is_trusted(self, url: httpx.URL) -> bool:
+        return self._trusted is not None and self._trusted.has(url)
 
     def _checked(self, text: str, base: httpx.URL | None = None) -> httpx.URL:
         """Return the address, seen from ``base``, if its form may be fetched. Raises ApiError 403."""
@@ -150,7 +194,11 @@ class Fetcher:
             raise _forbidden("it does not begin with http:// or https:// and a host")
         if url.userinfo:
             raise _forbidden("it has a user name or a password")
-        port = {"http": 80, "https": 443}[url.scheme] if url.port is None else url.port
+        if self._is_trusted(url):
+            return url
+        if self._trusted_only:
+            raise url_disabled()
+        port = _PORTS[url.scheme] if url.port is None else url.port
         if port not in self._ports:
             raise _forbidden(f"port {port} is none of {', '.join(map(str, sorted(self._ports)))}")
         return url
@@ -220,6 +268,11 @@ class _CheckedBackend(httpcore.AsyncNetworkBackend):
             except (httpcore.ConnectError, httpcore.ConnectTimeout) as error:
                 failure = error
         raise _failed("nobody accepts the connection") from failure
+
+
+def url_disabled() -> ApiError:
+    """Return the refusal of an address where none is fetched."""
+    return ApiError(403, "url_disabled", "This service fetches no addresses. Send the picture itself.")
 
 
 def _forbidden(why: str) -> ApiError:

@@ -1,5 +1,6 @@
 """Settings as the environment holds them."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -35,6 +36,9 @@ GOOD = [
     ("log_level", "WARNING", "warning", "in capitals"),
     ("compile", "1", True, "a switch"),
     ("shutdown_delay_seconds", "0", 0, "no delay"),
+    ("platforms", "", (), "no platform"),
+    ("platforms", "SageMaker, vertex,sagemaker", ("sagemaker", "vertex"), "platforms, one of them twice"),
+    ("label_studio_url", "http://Localhost:8080/", "http://localhost:8080", "an origin"),
 ]
 
 
@@ -68,6 +72,10 @@ BAD = [
     ("drain_seconds", "-1", "greater than or equal to 0", "a negative time"),
     ("api_keys", f"{KEY},", "key 2 of 2 is empty", "a comma too many"),
     ("api_keys", f"{KEY},with space", "key 2 of 2 has a space", "no header carries it"),
+    ("platforms", "kserve", "there is no platform 'kserve', but open-inference", "an unknown platform"),
+    ("platforms", "vertex,label-studio", "both be asked at /predict", "two platforms at one path"),
+    ("label_studio_url", "http://localhost/path", "is no scheme and host", "a path"),
+    ("label_studio_url", "localhost:8080", "is no scheme and host", "no scheme"),
     ("api_keys_file", "absent.txt", "absent.txt cannot be read", "no such file"),
 ]
 
@@ -142,6 +150,53 @@ def test_a_file_of_keys_that_cannot_be_meant(content: bytes, message: str, tmp_p
     with pytest.raises(ValidationError, match=message) as caught:
         Settings(api_keys_file=file)
     assert KEY not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("variables", "port"),
+    [
+        ({}, 8000),
+        ({"DETECTOR_PLATFORMS": "open-inference,label-studio"}, 8000),
+        ({"SAGEMAKER_BIND_TO_PORT": "9000"}, 8000),
+        ({"DETECTOR_PLATFORMS": "sagemaker"}, 8080),
+        ({"DETECTOR_PLATFORMS": "sagemaker", "SAGEMAKER_BIND_TO_PORT": "9000"}, 9000),
+        ({"DETECTOR_PLATFORMS": "vertex", "SAGEMAKER_BIND_TO_PORT": "9000"}, 8080),
+        ({"DETECTOR_PLATFORMS": "vertex", "AIP_HTTP_PORT": "9001"}, 9001),
+        ({"DETECTOR_PLATFORMS": "sagemaker,vertex", "AIP_HTTP_PORT": "9001"}, 9001),
+        ({"DETECTOR_PLATFORMS": "sagemaker", "DETECTOR_PORT": "8000"}, 8000),
+    ],
+    ids=["ours", "platforms that run no containers", "a platform that is not served", "SageMaker's usual one",
+         "SageMaker's variable", "another platform's variable", "Vertex AI's variable", "one of both tells",
+         "ours, set"],
+)  # fmt: skip
+def test_the_port_that_a_platform_asks_at(
+    monkeypatch: pytest.MonkeyPatch, variables: dict[str, str], port: int
+) -> None:
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    assert Settings().listening_port == port
+
+
+@pytest.mark.parametrize(
+    ("platform", "variable", "value", "message"),
+    [
+        ("sagemaker", "SAGEMAKER_BIND_TO_PORT", "tcp", "SAGEMAKER_BIND_TO_PORT holds 'tcp'"),
+        ("vertex", "AIP_HTTP_PORT", "70000", "AIP_HTTP_PORT holds '70000'"),
+        ("vertex", "AIP_PREDICT_ROUTE", "predict", "AIP_PREDICT_ROUTE holds 'predict', which is no path"),
+        ("vertex", "AIP_PREDICT_ROUTE", "/{name}", "which is no path"),
+        ("vertex", "AIP_PREDICT_ROUTE", "/detect", "a path of the service's own"),
+        ("vertex", "AIP_HEALTH_ROUTE", "/", "AIP_HEALTH_ROUTE holds '/', which is no path"),
+        ("vertex", "AIP_HEALTH_ROUTE", "/models", "a path of the service's own"),
+    ],
+    ids=["no number", "no port", "no slash", "a pattern", "our route", "the page", "a route with a key"],
+)
+def test_a_platforms_variable_that_makes_no_sense(
+    monkeypatch: pytest.MonkeyPatch, platform: str, variable: str, value: str, message: str
+) -> None:
+    monkeypatch.setenv(variable, value)
+    Settings()
+    with pytest.raises(ValidationError, match=re.escape(message)):
+        Settings(platforms=platform)
 
 
 def test_every_setting_is_explained() -> None:

@@ -12,7 +12,7 @@ from fastapi import Request
 
 from api.frontend.uploads.body import Upload, UploadLimits, Uploads, check_headers
 from api.frontend.uploads.reading import read_uploads
-from api.frontend.uploads.remote import Address, Fetcher, is_public
+from api.frontend.uploads.remote import Address, Fetcher, TrustedHost, is_public
 from api.protocol.errors import ApiError
 
 HOME, ELSEWHERE = IPv4Address("127.0.0.1"), IPv4Address("127.0.0.2")
@@ -57,6 +57,9 @@ def fetch(
     resolve: Callable[[str, int], Awaitable[Sequence[Address]]] | None = None,
     server_tls: ssl.SSLContext | None = None,
     client_tls: ssl.SSLContext | None = None,
+    trusted: str | None = None,
+    trusted_only: bool = False,
+    credentials: Sequence[tuple[bytes, bytes]] = (),
 ) -> Upload | tuple[int, str]:
     """What comes from an address of that server, or the status and the code of its refusal."""
 
@@ -70,9 +73,11 @@ def fetch(
                 ports={server.port},
                 resolve=resolve,
                 ssl_context=client_tls,
+                trusted=TrustedHost(trusted.replace("{port}", str(server.port))) if trusted else None,
+                trusted_only=trusted_only,
             )
             try:
-                return await fetcher.fetch(url.replace("{port}", str(server.port)))
+                return await fetcher.fetch(url.replace("{port}", str(server.port)), credentials=credentials)
             except ApiError as error:
                 return error.status, error.code
             finally:
@@ -165,6 +170,41 @@ def test_addresses_that_are_not_fetched(url: str) -> None:
     server = Server({"/a": OK})
     assert fetch(server, url) == FORBIDDEN
     assert not server.requests
+
+
+DISABLED = (403, "url_disabled")
+
+
+@pytest.mark.parametrize(
+    ("url", "trusted", "only", "expected"),
+    [
+        pytest.param(f"{AT_HOME}/a", AT_HOME, True, Upload(IMAGE, "a"), id="the host itself"),
+        pytest.param("HTTP://127.0.0.1:{port}/a", AT_HOME, True, Upload(IMAGE, "a"), id="in capitals"),
+        pytest.param("http://LOCALHOST:{port}/a", "http://localhost:{port}", True, Upload(IMAGE, "a"),
+                     id="a name in capitals"),
+        pytest.param(f"{AT_HOME}/a", None, False, FORBIDDEN, id="no host is trusted"),
+        pytest.param(f"{AT_HOME}/a", "http://localhost:{port}", False, FORBIDDEN, id="by another name"),
+        pytest.param(f"{AT_HOME}/a", "http://127.0.0.1:1", False, FORBIDDEN, id="another port"),
+        pytest.param(f"{AT_HOME}/a", "https://127.0.0.1:{port}", False, FORBIDDEN, id="another scheme"),
+        pytest.param(f"{AT_HOME}/a", "http://127.0.0.1:1", True, DISABLED, id="that one alone"),
+        pytest.param("http://x@127.0.0.1:{port}/a", AT_HOME, True, FORBIDDEN, id="a user"),
+        pytest.param(f"{AT_HOME}/elsewhere", AT_HOME, False, FORBIDDEN, id="it redirects elsewhere"),
+        pytest.param(f"{AT_HOME}/elsewhere", AT_HOME, True, DISABLED, id="elsewhere, that one alone"),
+        pytest.param(f"{AT_HOME}/here", AT_HOME, True, Upload(IMAGE, "a"), id="it redirects to itself"),
+    ],
+)  # fmt: skip
+def test_a_trusted_host_need_not_be_public(
+    url: str, trusted: str | None, only: bool, expected: object
+) -> None:
+    server = Server({"/a": OK, "/here": redirect("/a"), "/elsewhere": redirect("http://localhost:{port}/a")})
+    assert fetch(server, url, allowed=is_public, trusted=trusted, trusted_only=only) == expected
+
+
+def test_only_the_trusted_host_is_shown_the_credentials() -> None:
+    server = Server({"/a": OK, "/b": redirect("http://localhost:{port}/a")})
+    credentials = [(b"Authorization", b"Token secret")]
+    assert fetch(server, f"{AT_HOME}/b", trusted=AT_HOME, credentials=credentials) == Upload(IMAGE, "a")
+    assert ["Token secret" in request for request in server.requests] == [True, False]
 
 
 @pytest.mark.parametrize(
