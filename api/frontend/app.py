@@ -20,6 +20,7 @@ from api.frontend.settings import Settings
 from api.frontend.shutdown import Shutdown, refuse_cancelled
 from api.frontend.worker_subprocess import WorkerFailed
 from api.observability.metrics import Metrics
+from api.observability.tracing import open_tracing
 
 logger = logging.getLogger("api")
 
@@ -34,6 +35,7 @@ def create_app(
     """
     settings = settings or Settings()
     metrics = Metrics()
+    tracing = open_tracing(settings.otlp_endpoint)
     shutdown = Shutdown(settings.shutdown_delay_seconds, settings.drain_seconds)
 
     @asynccontextmanager
@@ -47,6 +49,7 @@ def create_app(
             loading.cancel()
             await asyncio.gather(loading, return_exceptions=True)
             await service.close()
+            await asyncio.to_thread(tracing.close)
 
     app = FastAPI(
         title="GoogLeNet detector",
@@ -56,6 +59,8 @@ def create_app(
         docs_url=None,  # ours needs no internet
         redoc_url=None,
         redirect_slashes=False,
+        # FastAPI's own spans state the query, which may hold a key; ours are begun by RequestObserver.
+        telemetry={"tracing": False, "metrics": False, "logs": False},
     )
     keys = settings.keys
     if keys:
@@ -70,7 +75,7 @@ def create_app(
     stack: ASGIApp = HeadAsGet(app.build_middleware_stack())
     if settings.cors_origins:
         stack = _shared_with(settings.cors_origins, stack)
-    app.middleware_stack = RequestObserver(refuse_cancelled(stack), metrics)
+    app.middleware_stack = RequestObserver(refuse_cancelled(stack), metrics, tracing)
     return app
 
 

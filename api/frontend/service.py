@@ -100,7 +100,8 @@ class Service:
         client = client_of(request, self._keys)
         with self._admission.admit(client, regions, expected.held, seconds) as ticket:
             request.state.log.update(model=info.name, regions=regions)
-            uploads = await self._read(request, expected, ticket)
+            with request.state.span.child("receive body"):
+                uploads = await self._read(request, expected, ticket)
             images = [upload for upload in uploads.items if upload.refusal is None]
             ticket.hold(sum(len(upload.data) for upload in images))
             ticket.start(regions * len(images))
@@ -166,9 +167,12 @@ class Service:
             data, bodies[number] = bodies[number], b""
             size = len(data)
             try:
-                pending = self.workers.ask(model, task_of(upload), data, ticket, regions)
-                del data
-                answer = await pending
+                about = {"detector.picture": number, "detector.bytes": size}
+                with request.state.span.child("picture", about) as span:
+                    pending = self.workers.ask(model, task_of(upload), data, ticket, regions)
+                    del data
+                    answer = await pending
+                    span.add_stages(answer.stages)
             except ApiError as error:
                 return error
             finally:
