@@ -6,6 +6,7 @@
 # make check     linter, formatter and type checker, all read-only
 # make training  what the scripts of training/ need besides, in .venv (make test brings it too)
 # make peers     what benchmarks measure against: OpenCV's contrib build in .venv/peers, LitServe
+# make docs      the documentation as a site, in build/site/index.html
 # make fuzz      schemathesis against a running service for five minutes
 # make clean     remove .venv and everything else that these made
 #
@@ -27,7 +28,7 @@ SHORTLY := awk '/Downloading .*\.(whl|gz) \(.* [MG]B\)/ {print "  downloading", 
   /^Successfully installed/ {print "  done"; fflush()}'
 
 .DEFAULT_GOAL := help
-.PHONY: help serve test test-exhaustive check training peers fuzz clean
+.PHONY: help serve test test-exhaustive check training peers docs fuzz clean
 .NOTPARALLEL:
 
 help:
@@ -57,6 +58,15 @@ check: $(VENV)/.dev
 	$(BIN)/mypy
 
 training: $(VENV)/.training
+
+# The pages lie as in the repository, so that their links hold on both.
+SITE_SOURCE := build/site-source
+docs: $(VENV)/.docs
+	rm -rf $(SITE_SOURCE) build/site
+	mkdir -p $(SITE_SOURCE)/docs
+	cp -r *.md CITATION.cff LICENSE examples $(SITE_SOURCE)
+	cp docs/*.md docs/*.png $(SITE_SOURCE)/docs
+	$(BIN)/zensical build --strict --clean
 
 fuzz: $(VENV)/.dev
 	$(BIN)/python benchmarks/fuzz.py
@@ -91,6 +101,11 @@ $(VENV)/.dev: $(VENV)/.made pyproject.toml constraints.txt
 $(VENV)/.training: $(VENV)/.made pyproject.toml constraints.txt
 	@echo "Installing what training needs into $(VENV): some minutes the first time."
 	@$(PIP_INSTALL) -e '.[training]' | $(SHORTLY)
+	@touch $@
+
+$(VENV)/.docs: $(VENV)/.made pyproject.toml constraints.txt
+	@echo "Installing what makes the site into $(VENV)."
+	@$(PIP_INSTALL) -e '.[docs]' | $(SHORTLY)
 	@touch $@
 
 $(VENV)/.peers: $(VENV)/.dev

@@ -24,6 +24,7 @@ from api.frontend.settings import Settings
 from api.frontend.shutdown import Shutdown, refuse_cancelled
 from api.frontend.worker_subprocess import WorkerFailed
 from api.observability.metrics import Metrics
+from api.observability.tracing import open_tracing
 
 logger = logging.getLogger("api")
 
@@ -38,6 +39,7 @@ def create_app(
     """
     settings = settings or Settings()
     metrics = Metrics()
+    tracing = open_tracing(settings.otlp_endpoint)
     shutdown = Shutdown(settings.shutdown_delay_seconds, settings.drain_seconds)
     platforms = _platforms(settings)
 
@@ -54,6 +56,7 @@ def create_app(
             await service.close()
             for platform in platforms:
                 platform.close()
+            await asyncio.to_thread(tracing.close)
 
     app = FastAPI(
         title="GoogLeNet detector",
@@ -63,6 +66,8 @@ def create_app(
         docs_url=None,  # ours needs no internet
         redoc_url=None,
         redirect_slashes=False,
+        # FastAPI's own spans state the query, which may hold a key; ours are begun by RequestObserver.
+        telemetry={"tracing": False, "metrics": False, "logs": False},
     )
     keys = settings.keys
     if keys:
@@ -84,6 +89,7 @@ def create_app(
     app.middleware_stack = RequestObserver(
         refuse_cancelled(stack),
         metrics,
+        tracing,
         work={*WORK, *(path for platform in platforms for path in platform.work)},
         polled={*POLLED, *(path for platform in platforms for path in platform.polled)},
     )

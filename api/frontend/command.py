@@ -43,7 +43,7 @@ SECTIONS = {
     "weights": "networks",
     "max_bytes": "limits of requests",
     "allow_urls": "who may ask for what",
-    "log_format": "logs",
+    "log_format": "logs and traces",
     "stall_seconds": "faults and the end",
 }
 """Headings of the help, by the first setting below each."""
@@ -64,6 +64,7 @@ METAVARS = {
     "cors_origins": "ORIGIN[,ORIGIN...]",
     "log_format": "FORMAT",
     "log_level": "LEVEL",
+    "otlp_endpoint": "ADDRESS",
 }
 """What stands for an option's value; a number is told by its name's last word."""
 

@@ -1,5 +1,5 @@
-"""What wraps the application: every request gets an id, a line in the log and its share of the metrics, and
-HEAD is answered as GET.
+"""What wraps the application: every request gets an id, a span, a line in the log and its share of the
+metrics, and HEAD is answered as GET.
 
 Plain ASGI: Starlette's BaseHTTPMiddleware would hide from the routes that a client has disconnected.
 """
@@ -14,8 +14,9 @@ from urllib.parse import quote
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from api.observability.logs import FIELDS, REQUEST_ID
+from api.observability.logs import FIELDS, REQUEST_ID, TRACE_ID
 from api.observability.metrics import Metrics
+from api.observability.tracing import Span, Tracing
 
 logger = logging.getLogger("api.access")
 
@@ -45,19 +46,22 @@ class RequestObserver:
 
     as the last step, since an app takes no further middleware or error handlers after that.
 
-    ``scope["state"]`` gets ``request_id`` and ``log``, a dict in which a route puts what the log shall say of
-    its request. Handlers of errors put the code of the error in ``error_code``.
+    ``scope["state"]`` gets ``request_id``, ``span``, to which routes add what they do, and ``log``, a dict in
+    which a route puts what the log shall say of its request. Handlers of errors put the code of the error in
+    ``error_code``.
     """
 
     def __init__(
         self,
         app: ASGIApp,
         metrics: Metrics,
+        tracing: Tracing | None = None,
         work: Collection[str] = WORK,
         polled: Collection[str] = POLLED,
     ) -> None:
         self._app = app
         self._metrics = metrics
+        self._tracing = tracing or Tracing()
         self._work = work
         self._polled = polled
 
@@ -65,9 +69,10 @@ class RequestObserver:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        exchange = _Exchange(scope, receive, send, self._metrics, self._work, self._polled)
+        exchange = _Exchange(scope, receive, send, self._metrics, self._span(scope), self._work, self._polled)
         # Never reset: a request has its task for itself, and the server may log its exception after this.
         REQUEST_ID.set(exchange.request_id)
+        TRACE_ID.set(exchange.span.trace_id)
         try:
             await self._app(scope, exchange.receive, exchange.send)
         except Exception:
@@ -77,6 +82,14 @@ class RequestObserver:
             logger.exception("%s %s failed", scope["method"], _shown_path(scope))
         finally:
             exchange.finish()
+
+    def _span(self, scope: Scope) -> Span:
+        if scope["path"] in _POLLED:
+            return Span()
+        method, path = scope["method"], _shown_path(scope)
+        return self._tracing.request(
+            scope["headers"], {"http.request.method": method, "url.path": path, "url.scheme": scope["scheme"]}
+        )
 
 
 class _Exchange:
@@ -88,15 +101,18 @@ class _Exchange:
         receive: Receive,
         send: Send,
         metrics: Metrics,
+        span: Span,
         work: Collection[str],
         polled: Collection[str],
     ) -> None:
         self._start = perf_counter()
         self._work, self._polled = work, polled
         self._scope, self._receive, self._send, self._metrics = scope, receive, send, metrics
+        self.span = span
         self.request_id = _request_id(scope)
         self._state: dict[str, Any] = scope.setdefault("state", {})
         self._state["request_id"] = self.request_id
+        self._state["span"] = span
         self._state["log"] = {}
         self._bytes_in = self._bytes_out = 0
         self._status: int | None = None
@@ -142,7 +158,20 @@ class _Exchange:
         code = self._state.get("error_code")
         if status >= 400 and not self._disconnected and endpoint in self._work:
             self._metrics.refused(code or "unknown")
+        self._end_span(endpoint, status, code)
         self._log(endpoint, status, seconds, code)
+
+    def _end_span(self, endpoint: str, status: int, code: str | None) -> None:
+        method = self._scope["method"]
+        attributes = {"detector.request_id": self.request_id}
+        if code is not None:
+            attributes["error.type"] = code
+        if self._disconnected:
+            attributes["error.type"] = "client_disconnected"
+        if endpoint == "other":
+            self.span.end(method, status, attributes)
+        else:
+            self.span.end(f"{method} {endpoint}", status, {**attributes, "http.route": endpoint})
 
     def _log(self, endpoint: str, status: int, seconds: float, code: str | None) -> None:
         level = logging.WARNING if status >= 500 else logging.INFO

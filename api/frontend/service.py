@@ -99,7 +99,8 @@ class Service:
         client = client_of(request, self._keys)
         with self._admission.admit(client, regions, expected.held, seconds) as ticket:
             request.state.log.update(model=info.name, regions=regions)
-            requested = await self._read(request, reader, expected, ticket)
+            with request.state.span.child("receive body"):
+                requested = await self._read(request, reader, expected, ticket)
             uploads, task_of = requested.uploads, requested.task_of
             if requested.model != reader.model:
                 info = find_model(self.models(), requested.model)
@@ -172,9 +173,12 @@ class Service:
             data, bodies[number] = bodies[number], b""
             size = len(data)
             try:
-                pending = self.workers.ask(model, task_of(upload), data, ticket, regions)
-                del data
-                answer = await pending
+                about = {"detector.picture": number, "detector.bytes": size}
+                with request.state.span.child("picture", about) as span:
+                    pending = self.workers.ask(model, task_of(upload), data, ticket, regions)
+                    del data
+                    answer = await pending
+                    span.add_stages(answer.stages)
             except ApiError as error:
                 return error
             finally:

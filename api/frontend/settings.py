@@ -273,6 +273,11 @@ class Settings(BaseSettings):
     log_level: Annotated[Literal["debug", "info", "warning", "error"], BeforeValidator(_lower)] = Field(
         "info", description="The least that is logged: debug, info, warning or error."
     )
+    otlp_endpoint: Annotated[str | None, Field(pattern="^https?://")] = Field(
+        None,
+        description="Collector of OpenTelemetry that traces are sent to by OTLP over HTTP, such as "
+        "http://localhost:4318. Left out, what OTEL_EXPORTER_OTLP_ENDPOINT says, or none are.",
+    )
 
     stall_seconds: Seconds = Field(
         120, description="A batch that takes longer means that the worker hangs: it is replaced."

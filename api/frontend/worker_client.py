@@ -9,7 +9,7 @@ from time import monotonic
 
 from api.frontend.admission import Ticket
 from api.frontend.worker_subprocess import COMMAND, WorkerFailed, WorkerProcess
-from api.observability.logs import REQUEST_ID
+from api.observability.logs import REQUEST_ID, TRACE_ID
 from api.observability.metrics import Metrics
 from api.protocol import wire
 from api.protocol.errors import ApiError
@@ -159,10 +159,17 @@ class WorkerClient:
         self._answers[number] = future
         self._regions[number] = regions
         future.add_done_callback(lambda _: self._done(number))
-        request_id = REQUEST_ID.get()
         self._send(
             DeviceTask(
-                number, model, task, ticket.deadline, ticket.client, ticket.number, request_id, body=image
+                number,
+                model,
+                task,
+                ticket.deadline,
+                ticket.client,
+                ticket.number,
+                REQUEST_ID.get(),
+                TRACE_ID.get(),
+                body=image,
             )
         )
         return future

@@ -20,6 +20,9 @@ from api.observability.log_writer import LogWriter
 REQUEST_ID: ContextVar[str | None] = ContextVar("request_id", default=None)
 """The request that is being handled; every record made meanwhile carries it."""
 
+TRACE_ID: ContextVar[str | None] = ContextVar("trace_id", default=None)
+"""The trace that the request is a part of, where traces are sent; in JSON every record carries it as well."""
+
 FIELDS = "fields"
 """Records made with ``extra={FIELDS: {...}}`` have these fields in their JSON line."""
 
@@ -88,7 +91,8 @@ class _TextFormatter(logging.Formatter):
 
 
 class _JsonFormatter(OrjsonFormatter):
-    """One JSON object a line: time, level, logger, message, request_id, exception, and a record's fields."""
+    """One JSON object a line: time, level, logger, message, request_id, trace_id, exception, and a record's
+    fields."""
 
     def __init__(self) -> None:
         super().__init__(
@@ -100,9 +104,9 @@ class _JsonFormatter(OrjsonFormatter):
 
     def process_log_record(self, log_data: LogData) -> LogData:
         fields: dict[str, Any] = log_data.pop(FIELDS, {})
-        time, request_id = log_data.pop("time"), REQUEST_ID.get()
-        known = {"request_id": request_id} if request_id else {}
-        return {"time": time, **fields, **log_data, **known}
+        known = {"request_id": REQUEST_ID.get(), "trace_id": TRACE_ID.get()}
+        known = {name: value for name, value in known.items() if value}
+        return {"time": log_data.pop("time"), **fields, **log_data, **known}
 
     def jsonify_log_record(self, log_data: LogData) -> str:
         try:

@@ -81,7 +81,7 @@ class DeviceTask(_Message):
     """A task for the image in ``body``.
 
     ``deadline`` is a time of ``time.monotonic``. ``client`` and ``request`` say whose turns its rows count
-    for; records of the log carry ``request_id``.
+    for; records of the log carry ``request_id`` and ``trace_id``. With a trace the answer states its stages.
     """
 
     id: int
@@ -91,6 +91,7 @@ class DeviceTask(_Message):
     client: str
     request: int
     request_id: str | None
+    trace_id: str | None = None
     op: Literal["task"] = field(default="task", kw_only=True)
 
 
@@ -127,12 +128,27 @@ class Failed(_Message):
     op: Literal["failed"] = field(default="failed", kw_only=True)
 
 
+@dataclass(frozen=True)
+class Stage:
+    """A stage of an image's way through the worker, for traces.
+
+    ``start`` and ``end`` are times of ``time.monotonic``, which all processes of a machine share; ``waited``
+    are the seconds in between that it waited for its turn on the device.
+    """
+
+    name: str
+    start: float
+    end: float
+    waited: float
+
+
 @dataclass
 class Answer(_Message):
     """What was found in an image of ``width`` x ``height`` pixels by a model.
 
     ``body`` is of ``media_type``: a JSON list of objects or classes, a COCO data set, or a drawn image.
-    ``timing_ms`` gives the milliseconds of each stage.
+    ``timing_ms`` gives the milliseconds of each stage, all waiting apart as ``queue``. ``stages`` tells when
+    each was, in order, if the task is part of a trace.
     """
 
     id: int
@@ -142,6 +158,7 @@ class Answer(_Message):
     model: str
     media_type: str
     timing_ms: dict[str, float]
+    stages: tuple[Stage, ...] = ()
     op: Literal["answer"] = field(default="answer", kw_only=True)
 
 

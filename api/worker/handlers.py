@@ -8,7 +8,7 @@ from typing import Any
 import orjson
 
 from api.protocol.errors import ApiError
-from api.protocol.messages import ClassifyTask, DetectTask, Task
+from api.protocol.messages import ClassifyTask, DetectTask, Stage, Task
 from api.worker.loaded_model import LoadedModel
 from api.worker.rendering import JPEG, JSON, as_coco, as_image, as_json
 from detector.errors import ParameterError
@@ -29,31 +29,53 @@ class Stopwatch:
     """Seconds that a task spends in each stage of its way.
 
     It runs between :meth:`go_on` and :meth:`pause`; handlers call :meth:`enter` where a stage begins. The
-    stage ``queue`` is all waiting.
+    stage ``queue`` is all waiting. Beside that, :attr:`stages` holds when each stage was, its waiting
+    included.
     """
 
     def __init__(self, check: Callable[[], None] = lambda: None) -> None:
         """``check`` raises where the task is to be given up; it is called between pieces of its work."""
         self.check = check
         self.seconds = {"queue": 0.0}
+        self.stages: list[Stage] = []
         self._stage = "decode"
         self._since: float | None = None
+        self._begun: float | None = None
+        self._waited = 0.0  # within this stage
 
     def add(self, seconds: float, stage: str | None = None) -> None:
         """Add time spent elsewhere, to the present stage if to no other."""
         stage = stage or self._stage
         self.seconds[stage] = self.seconds.get(stage, 0.0) + seconds
+        if stage == "queue":
+            self._waited += seconds
+
+    def begin(self, asked: float) -> None:
+        """Run from now on; the first wait is over, which began at a time ``asked``."""
+        self.add(monotonic() - asked, "queue")
+        self.stages.append(Stage("queue", asked, monotonic(), self._waited))
+        self._waited = 0.0
+        self.go_on()
 
     def go_on(self) -> None:
         """Run from now on."""
         self._since = monotonic()
+        if self._begun is None:
+            self._begun = self._since
 
     def enter(self, stage: str) -> None:
         """From now on it is another stage. Raises what ``check`` raises."""
         self.check()
-        self.pause()
+        self.finish()
         self._stage = stage
         self.go_on()
+
+    def finish(self) -> None:
+        """End the present stage."""
+        self.pause()
+        if self._begun is not None:
+            self.stages.append(Stage(self._stage, self._begun, monotonic(), self._waited))
+        self._begun, self._waited = None, 0.0
 
     def pause(self) -> None:
         """Stop, if it runs."""

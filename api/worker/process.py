@@ -123,6 +123,7 @@ class Worker:
                     **answer.about,
                     media_type=answer.media_type,
                     timing_ms=stopwatch.timing_ms,
+                    stages=tuple(stopwatch.stages) if message.trace_id is not None else (),
                     body=answer.body,
                 )
             )
@@ -130,6 +131,7 @@ class Worker:
         # Records of the log that the task writes carry the request's id.
         context = copy_context()
         context.run(logs.REQUEST_ID.set, message.request_id)
+        context.run(logs.TRACE_ID.set, message.trace_id)
         runner = self._tasks[number] = TaskRunner(
             lambda stopwatch, executor: handle_task(task, model, image, self._limits, stopwatch, executor),
             RequestHandle(message.deadline, client=message.client, request=message.request),

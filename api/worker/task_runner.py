@@ -61,14 +61,13 @@ class TaskRunner:
 
     def _run_in_context(self) -> None:
         self._ahead_of_device = True
-        self.stopwatch.add(monotonic() - self._asked, "queue")
-        self.stopwatch.go_on()
+        self.stopwatch.begin(self._asked)
         try:
             self._check()
             answer: Result | ApiError = self._task(self.stopwatch, self._execute)
         except Exception as error:
             answer = _refusal(error)
-        self.stopwatch.pause()
+        self.stopwatch.finish()
         self._answer(answer)
 
     def _execute(self, request: ForwardRequest) -> Outputs:

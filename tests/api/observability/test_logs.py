@@ -43,6 +43,11 @@ def test_a_record_as_json() -> None:
     }
 
 
+def test_a_record_names_its_trace() -> None:
+    [record] = run_json("from api.observability.logs import TRACE_ID; TRACE_ID.set('4bf9'); log.info('x')")
+    assert record["trace_id"] == "4bf9"
+
+
 def test_a_record_outside_of_requests_has_no_id() -> None:
     [record] = run_json("log.warning('hello')")
     assert set(record) == {"time", "level", "logger", "message"}

@@ -19,6 +19,7 @@ from api.protocol.messages import (
     Ready,
     Refusal,
     Report,
+    Stage,
     Stop,
     ToWorker,
     WorkerSettings,
@@ -93,6 +94,7 @@ FROM_WORKER = [
     Ready([MODEL], "cuda:0", 12.5),
     Failed("no weights"),
     Answer(1, 640, 480, 1, "a", "image/png", {"queue": 0.1, "decode": 2.0}, body=b"\x89PNG"),
+    Answer(1, 2, 3, 1, "a", "text/plain", {}, stages=(Stage("queue", 1234.5678901234567, 1235.0, 0.25),)),
     Refusal(1, 504, "deadline_exceeded", "Too late."),
     Report(5, 10, (0.5, 1.0), 0.0, 3, 0.25, 10**12, 0),
 ]
