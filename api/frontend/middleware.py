@@ -84,7 +84,7 @@ class RequestObserver:
             exchange.finish()
 
     def _span(self, scope: Scope) -> Span:
-        if scope["path"] in _POLLED:
+        if scope["path"] in self._polled:
             return Span()
         method, path = scope["method"], _shown_path(scope)
         return self._tracing.request(
