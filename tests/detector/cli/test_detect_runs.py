@@ -1,0 +1,190 @@
+"""Long runs of `detector detect`: results as they come, killed and resumed, videos, failures set aside."""
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from detector.cli.entry import main
+from detector.io.video import Video, VideoWriter
+
+Run = Callable[..., int | str | None]
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("pictures")
+    rng = np.random.default_rng(0)
+    for number in range(6):
+        pixels = rng.integers(0, 256, (40 + number, 60, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(folder / f"{number}.png")
+    return folder
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch, multibox_path: Path) -> Run:
+    def detect(*arguments: object) -> int | str | None:
+        few = ("--profile", "fast", "--max-proposals", 4, "--score-threshold", 0, "--max-detections", 3)
+        words = ["detector", "detect", *arguments, "--weights", multibox_path, *few]
+        monkeypatch.setattr(sys, "argv", list(map(str, words)))
+        with pytest.raises(SystemExit) as done:
+            main()
+        return done.value.code
+
+    return detect
+
+
+def lines(path: Path) -> list[dict[str, object]]:
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def test_every_form_says_the_same(run: Run, pictures: Path, tmp_path: Path) -> None:
+    as_list, as_lines, table = tmp_path / "a.json", tmp_path / "a.jsonl", tmp_path / "a.csv"
+    assert run(pictures, "--json", as_list, "--jsonl", as_lines, "--output", table) == 0
+    found = json.loads(as_list.read_text())
+    assert [Path(one["image"]).name for one in found] == [f"{number}.png" for number in range(6)]
+    assert lines(as_lines) == found
+    assert len(list(csv.DictReader(table.open()))) == sum(len(one["detections"]) for one in found)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.csv", "a.json", "a.jsonl"]
+
+
+def test_failures_stand_in_a_file_of_their_own(
+    run: Run, pictures: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bad = tmp_path / "bad.jpg"
+    bad.write_bytes(b"no picture")
+    named = (pictures / "0.png", bad, tmp_path / "missing.png", pictures / "1.png")
+    out, errors = tmp_path / "out.jsonl", tmp_path / "out.errors.jsonl"
+    assert run(*named, "--jsonl", out) == 1
+    assert [Path(str(one["image"])).name for one in lines(out)] == ["0.png", "1.png"]
+    assert [(Path(str(one["image"])).name, one["error"]) for one in lines(errors)] == [
+        ("bad.jpg", "unsupported_format"),
+        ("missing.png", "unreadable"),
+    ]
+    assert "no such file" in str(lines(errors)[1]["message"])
+    told = capsys.readouterr().err.splitlines()
+    assert told[-1] == "error: 2 of 4 pictures failed"
+    # Mended, they are done when the run goes on, and the failures are gone.
+    Image.new("RGB", (30, 30)).save(bad)
+    Image.new("RGB", (30, 30)).save(tmp_path / "missing.png")
+    assert run(*named, "--jsonl", out, "--resume") == 0
+    assert [Path(str(one["image"])).name for one in lines(out)] == [
+        "0.png",
+        "1.png",
+        "bad.jpg",
+        "missing.png",
+    ]
+    assert not errors.exists()
+
+
+def test_a_run_goes_on_where_it_was(run: Run, pictures: Path, tmp_path: Path) -> None:
+    whole, cut = tmp_path / "whole.jsonl", tmp_path / "cut.jsonl"
+    assert run(pictures, "--jsonl", whole) == 0
+    text = whole.read_text()
+    for kept in (0, len(text) // 3, len(text) // 2, len(text)):
+        cut.write_text(text[:kept])
+        as_list = tmp_path / "cut.json"
+        assert run(pictures, "--jsonl", cut, "--resume", "--json", as_list) == 0
+        assert cut.read_text() == text, kept
+        assert json.loads(as_list.read_text()) == lines(whole), "what was found before is in all files"
+
+
+def test_a_picture_that_is_named_twice_is_done_twice(run: Run, pictures: Path, tmp_path: Path) -> None:
+    out, one = tmp_path / "out.jsonl", pictures / "0.png"
+    assert run(one, "--jsonl", out) == 0
+    assert run(one, one, "--jsonl", out, "--resume") == 0
+    assert len(lines(out)) == 2
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        pytest.param(["--resume"], "--jsonl", id="nothing to go on with"),
+        pytest.param(["--format", "coco"], "--output", id="a form without a file"),
+        pytest.param(["--output", "found"], "does not say what is to be written", id="no form"),
+        pytest.param(["--jsonl", "a.jsonl", "--output", "b.jsonl"], "leave one", id="lines twice"),
+        pytest.param(["--classes", "zeppelin"], "no class 'zeppelin'", id="no such class"),
+        pytest.param(["--jsonl", "there.jsonl"], "--resume, or delete it", id="results that are there"),
+    ],
+)
+def test_what_cannot_be_is_said(
+    run: Run, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str], said: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("there.jsonl").write_text('{"image": "a.jpg"}\n')
+    code = run(pictures, *arguments)
+    assert said in str(code)
+    assert [path.name for path in tmp_path.iterdir()] == ["there.jsonl"]
+
+
+def test_some_classes_are_cut_out(run: Run, pictures: Path, tmp_path: Path) -> None:
+    everything = tmp_path / "all.json"
+    run(pictures / "0.png", "--json", everything)
+    [found] = json.loads(everything.read_text())
+    wanted = found["detections"][0]["label"]
+    few, crops = tmp_path / "few.json", tmp_path / "crops"
+    assert run(pictures / "0.png", "--json", few, "--classes", wanted, "--save-crops", crops) == 0
+    [found] = json.loads(few.read_text())
+    assert {one["label"] for one in found["detections"]} == {wanted}
+    files = sorted(path.relative_to(crops) for path in crops.rglob("*.jpg"))
+    assert files == [Path(wanted) / f"0001-0-{n}.jpg" for n in range(1, len(found["detections"]) + 1)]
+    box = found["detections"][0]["box"]
+    width, height = Image.open(crops / files[0]).size
+    assert abs(width - (box["xmax"] - box["xmin"])) <= 2
+    assert abs(height - (box["ymax"] - box["ymin"])) <= 2
+
+
+def test_a_video_is_looked_at_and_drawn(run: Run, pictures: Path, tmp_path: Path) -> None:
+    clip, out = tmp_path / "clip.mp4", tmp_path / "out.jsonl"
+    with VideoWriter(clip, 10) as video:
+        for number in range(9):
+            video.add(np.full((240, 320, 3), 20 * number, np.uint8))
+    run(clip, pictures / "0.png", "--every", 4, "--jsonl", out, "--draw", tmp_path / "drawn")
+    found = lines(out)
+    assert [(one.get("frame"), one.get("seconds")) for one in found] == [
+        (0, 0.0), (4, 0.4), (8, 0.8), (None, None),
+    ]  # fmt: skip
+    assert [Path(str(one["image"])).name for one in found] == ["clip.mp4"] * 3 + ["0.png"]
+    assert sorted(path.name for path in (tmp_path / "drawn").iterdir()) == ["0001-clip.mp4", "0004-0.png"]
+    with Video(tmp_path / "drawn" / "0001-clip.mp4") as drawn:
+        assert (drawn.rate, len(list(drawn.every(1)))) == (2.5, 3)
+    # Cut off within the video, the frames that are there are not looked at again.
+    text = out.read_text()
+    out.write_text("".join(f"{line}\n" for line in text.splitlines()[:2]))
+    run(clip, pictures / "0.png", "--every", 4, "--jsonl", out, "--resume")
+    assert out.read_text() == text
+
+
+@pytest.mark.exhaustive
+def test_killed_and_resumed_nothing_is_lost_or_doubled(
+    pictures: Path, multibox_path: Path, tmp_path: Path
+) -> None:
+    names = [str(pictures / f"{number % 6}.png") for number in range(240)]
+    (tmp_path / "list.txt").write_text("\n".join(names))
+
+    def command(out: Path) -> list[str]:
+        return [
+            *(sys.executable, "-m", "detector.cli.entry", "detect", str(tmp_path / "list.txt")),
+            *("--weights", str(multibox_path), "--profile", "fast", "--max-proposals", "2"),
+            *("--jsonl", str(out), "--resume"),
+        ]
+
+    undisturbed, killed = tmp_path / "undisturbed.jsonl", tmp_path / "killed.jsonl"
+    subprocess.run(command(undisturbed), check=True)
+    for more in (20, 60):
+        with subprocess.Popen(command(killed)) as run:
+            while run.poll() is None and (not killed.exists() or len(killed.read_text().splitlines()) < more):
+                time.sleep(0.01)
+            os.kill(run.pid, signal.SIGKILL)
+        assert more <= len(killed.read_text().splitlines()) < 240
+    subprocess.run(command(killed), check=True)
+    assert killed.read_text() == undisturbed.read_text()
