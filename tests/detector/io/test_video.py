@@ -63,10 +63,14 @@ def test_one_that_is_cut_off_gives_what_there_is_or_an_error(tmp_path: Path) -> 
 
 
 def test_after_an_error_there_is_no_file(tmp_path: Path) -> None:
-    with pytest.raises(RuntimeError, match="stop"), VideoWriter(tmp_path / "a.mp4", 10) as video:
-        video.add(moving(1)[0])
-        assert not (tmp_path / "a.mp4").exists(), "it appears when it is whole"
-        raise RuntimeError("stop")
+    def fail_within() -> None:
+        with VideoWriter(tmp_path / "a.mp4", 10) as video:
+            video.add(moving(1)[0])
+            assert not (tmp_path / "a.mp4").exists(), "it appears when it is whole"
+            raise RuntimeError("stop")
+
+    with pytest.raises(RuntimeError, match="stop"):
+        fail_within()
     assert list(tmp_path.iterdir()) == []
 
 
