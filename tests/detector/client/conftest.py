@@ -5,7 +5,7 @@ import json
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -88,7 +88,8 @@ class _Server(ThreadingHTTPServer):
 
 
 @contextmanager
-def _serve(steps: Sequence[Step]) -> Iterator[Scripted]:
+def serve_steps(steps: Iterable[Step]) -> Iterator[Scripted]:
+    """A server that answers each request with the next of the steps."""
     left = iter(steps)
 
     class Handler(BaseHTTPRequestHandler):
@@ -136,7 +137,7 @@ def _serve(steps: Sequence[Step]) -> Iterator[Scripted]:
 @pytest.fixture
 def scripted() -> Callable[..., AbstractContextManager[Scripted]]:
     """What serves a list of steps, one a request."""
-    return _serve
+    return serve_steps
 
 
 def _sync(address: str, method: str, *arguments: Any, settings: Mapping[str, Any], **named: Any) -> Any:
