@@ -139,7 +139,7 @@ class AsyncClient:
     async def ready(self, *, timeout: float | None = None, request_id: str | None = None) -> bool:
         """Return whether the service would take a request now: not while it loads, ends or is not there.
 
-        Asks once. Raises ServiceError where something else answers.
+        Asks once. Raises ServiceError where something else answers, or nothing in time.
         """
         attempts = self._settings.attempts(timeout, request_id)
         try:

@@ -17,7 +17,7 @@ from loadtest import balancer
 from api.frontend.settings import Settings
 from api.frontend.uploads.body import FORM_TYPE, JSON_TYPE, UploadLimits
 from detector.client import BusyError, Client
-from tests.detector.client.conftest import CUT, Scripted, Step, serve_steps
+from tests.detector.client.scripted_server import CUT, Scripted, Step, serve_steps
 
 TEXT = balancer.CONFIGURATION.read_text()
 needs_nginx = pytest.mark.skipif(not balancer.installed(), reason="nginx is not installed")

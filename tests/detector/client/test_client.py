@@ -12,7 +12,7 @@ import pytest
 from detector.client import Client, RefusedError, RefusedImage
 from detector.errors import ParameterError
 from detector.options import Profile
-from tests.detector.client.conftest import Step
+from tests.detector.client.scripted_server import Step, serve_steps
 
 ROOT = Path(__file__).resolve().parents[3]
 IMAGE = b"the bytes of an image"
@@ -42,18 +42,16 @@ def query(path: str) -> dict[str, str]:
         ),
     ],
 )
-def test_parameters(
-    scripted: Any, ask: Callable[..., Any], given: dict[str, Any], sent: dict[str, str] | None
-) -> None:
-    with scripted([Step()]) as server:
+def test_parameters(ask: Callable[..., Any], given: dict[str, Any], sent: dict[str, str] | None) -> None:
+    with serve_steps([Step()]) as server:
         ask(server.address, "detect", IMAGE, **given)
     [request] = server.requests
     assert urlsplit(request.path).path == "/detect"
     assert query(request.path) == (sent if sent is not None else {k: str(v) for k, v in given.items()})
 
 
-def test_a_parameter_that_there_is_not_is_told_at_once(scripted: Any, ask: Callable[..., Any]) -> None:
-    with scripted([Step()]) as server:
+def test_a_parameter_that_there_is_not_is_told_at_once(ask: Callable[..., Any]) -> None:
+    with serve_steps([Step()]) as server:
         with pytest.raises(ParameterError, match="there is no parameter threshold: there is classes"):
             ask(server.address, "detect", IMAGE, threshold=0.5)
         with pytest.raises(ParameterError, match="there is crops, model, top"):
@@ -61,15 +59,15 @@ def test_a_parameter_that_there_is_not_is_told_at_once(scripted: Any, ask: Calla
     assert not server.requests
 
 
-def test_classify(scripted: Any, ask: Callable[..., Any]) -> None:
-    with scripted([CLASSES]) as server:
+def test_classify(ask: Callable[..., Any]) -> None:
+    with serve_steps([CLASSES]) as server:
         [found] = ask(server.address, "classify", IMAGE, crops=10, top=1)
     assert (found.label, found.wnid, found.class_id, found.score) == ("tabby", "n02123045", None, 0.5)
     assert query(server.requests[0].path) == {"crops": "10", "top": "1"}
 
 
-def test_an_answer_reads_like_a_list(scripted: Any, ask: Callable[..., Any]) -> None:
-    with scripted([Step()]) as server:
+def test_an_answer_reads_like_a_list(ask: Callable[..., Any]) -> None:
+    with serve_steps([Step()]) as server:
         reply = ask(server.address, "detect", IMAGE)
     assert len(reply) == 2
     cat, mug = reply
@@ -79,19 +77,17 @@ def test_an_answer_reads_like_a_list(scripted: Any, ask: Callable[..., Any]) -> 
     assert (reply.width, reply.height, reply.timing_ms.total) == (451, 300, 5)
 
 
-def test_a_field_of_a_later_service_is_passed_over(scripted: Any, ask: Callable[..., Any]) -> None:
+def test_a_field_of_a_later_service_is_passed_over(ask: Callable[..., Any]) -> None:
     later = Step().body.replace(b'"frames": 1', b'"frames": 1, "sharpness": 0.5')
-    with scripted([Step(body=later)]) as server:
+    with serve_steps([Step(body=later)]) as server:
         assert len(ask(server.address, "detect", IMAGE)) == 2
 
 
-def test_one_nameless_image_is_the_body_and_all_else_a_form(
-    scripted: Any, ask: Callable[..., Any], tmp_path: Path
-) -> None:
+def test_one_nameless_image_is_the_body_and_all_else_a_form(ask: Callable[..., Any], tmp_path: Path) -> None:
     path = tmp_path / "a.jpg"
     path.write_bytes(IMAGE)
     many = Step(body=b'{"kind": "results", "results": []}')
-    with scripted([Step(), Step(), many]) as server:
+    with serve_steps([Step(), Step(), many]) as server:
         ask(server.address, "detect", IMAGE)
         ask(server.address, "detect", path)
         ask(server.address, "detect", [IMAGE, path])
@@ -114,13 +110,11 @@ def test_no_images_need_no_service(ask: Callable[..., Any]) -> None:
         pytest.param("invalid_parameter", False, id="the request's"),
     ],
 )
-def test_the_only_image_of_a_list(
-    scripted: Any, ask: Callable[..., Any], tmp_path: Path, code: str, entry: bool
-) -> None:
+def test_the_only_image_of_a_list(ask: Callable[..., Any], tmp_path: Path, code: str, entry: bool) -> None:
     """The service answers it as one image; the caller asked for a list."""
     path = tmp_path / "a.jpg"
     path.write_bytes(IMAGE)
-    with scripted([Step(), Step.error(422, code)]) as server:
+    with serve_steps([Step(), Step.error(422, code)]) as server:
         [reply] = ask(server.address, "detect", [path])
         assert len(reply) == 2
         if entry:
@@ -132,15 +126,15 @@ def test_the_only_image_of_a_list(
                 ask(server.address, "detect", [path])
 
 
-def test_a_client_keeps_its_connection(scripted: Any) -> None:
-    with scripted([Step()] * 3) as server, Client(server.address) as client:
+def test_a_client_keeps_its_connection() -> None:
+    with serve_steps([Step()] * 3) as server, Client(server.address) as client:
         for _ in range(3):
             client.detect(IMAGE)
     assert len({request.connection for request in server.requests}) == 1
 
 
-def test_the_key_is_sent_and_never_shown(scripted: Any, ask: Callable[..., Any]) -> None:
-    with scripted([Step.error(401, "unauthorized")]) as server, pytest.raises(RefusedError) as raised:
+def test_the_key_is_sent_and_never_shown(ask: Callable[..., Any]) -> None:
+    with serve_steps([Step.error(401, "unauthorized")]) as server, pytest.raises(RefusedError) as raised:
         ask(server.address, "detect", IMAGE, settings={"key": "the-key"})
     assert server.requests[0].headers["Authorization"] == "Bearer the-key"
     assert "the-key" not in str(raised.value)
@@ -148,8 +142,8 @@ def test_the_key_is_sent_and_never_shown(scripted: Any, ask: Callable[..., Any])
         assert "the-key" not in repr(client) + repr(vars(client))
 
 
-def test_a_service_below_a_path(scripted: Any, ask: Callable[..., Any]) -> None:
-    with scripted([Step()]) as server:
+def test_a_service_below_a_path(ask: Callable[..., Any]) -> None:
+    with serve_steps([Step()]) as server:
         ask(f"{server.address}/vision/", "detect", IMAGE, profile="fast")
     assert server.requests[0].path == "/vision/detect?profile=fast"
 

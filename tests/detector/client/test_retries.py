@@ -14,7 +14,7 @@ from detector.client import (
     ServiceError,
     ServiceTimeoutError,
 )
-from tests.detector.client.conftest import CUT, Step
+from tests.detector.client.scripted_server import CUT, Step, serve_steps
 
 IMAGE = b"the bytes of an image"
 BUSY = Step.error(429, "overloaded", Retry_After="0")
@@ -36,10 +36,8 @@ LOADING = Step.error(503, "not_ready")
         pytest.param([CUT, BUSY, Step()], 3, id="cut, then refused"),
     ],
 )
-def test_what_may_pass_is_tried_again(
-    scripted: Any, ask: Callable[..., Any], steps: list[Step], requests: int
-) -> None:
-    with scripted(steps) as server:
+def test_what_may_pass_is_tried_again(ask: Callable[..., Any], steps: list[Step], requests: int) -> None:
+    with serve_steps(steps) as server:
         reply = ask(server.address, "detect", IMAGE)
     assert [found.label for found in reply] == ["domestic cat", "mug"]
     assert len(server.requests) == requests
@@ -62,9 +60,9 @@ def test_what_may_pass_is_tried_again(
     ],
 )
 def test_what_would_end_in_the_same_is_not_tried_again(
-    scripted: Any, ask: Callable[..., Any], step: Step, kind: type[ServiceError]
+    ask: Callable[..., Any], step: Step, kind: type[ServiceError]
 ) -> None:
-    with scripted([step, Step()]) as server, pytest.raises(ServiceError) as raised:
+    with serve_steps([step, Step()]) as server, pytest.raises(ServiceError) as raised:
         ask(server.address, "detect", IMAGE, request_id="mine-1")
     assert type(raised.value) is kind
     assert raised.value.status == step.status
@@ -75,22 +73,22 @@ def test_what_would_end_in_the_same_is_not_tried_again(
 
 
 @pytest.mark.parametrize("retries", [0, 2])
-def test_tries_are_bounded(scripted: Any, ask: Callable[..., Any], retries: int) -> None:
-    with scripted([BUSY] * 10) as server, pytest.raises(BusyError) as raised:
+def test_tries_are_bounded(ask: Callable[..., Any], retries: int) -> None:
+    with serve_steps([BUSY] * 10) as server, pytest.raises(BusyError) as raised:
         ask(server.address, "detect", IMAGE, settings={"retries": retries})
     assert len(server.requests) == retries + 1
     assert (raised.value.code, raised.value.status, raised.value.retry_after) == ("overloaded", 429, 0)
 
 
-def test_the_time_that_the_service_names_is_kept(scripted: Any, ask: Callable[..., Any]) -> None:
-    with scripted([Step.error(429, "overloaded", Retry_After="1"), Step()]) as server:
+def test_the_time_that_the_service_names_is_kept(ask: Callable[..., Any]) -> None:
+    with serve_steps([Step.error(429, "overloaded", Retry_After="1"), Step()]) as server:
         ask(server.address, "detect", IMAGE, timeout=30)
     first, second = server.requests
     assert 1 <= second.at - first.at < 3
 
 
-def test_a_wait_beyond_the_timeout_is_not_begun(scripted: Any, ask: Callable[..., Any]) -> None:
-    with scripted([Step.error(429, "overloaded", Retry_After="60"), Step()]) as server:
+def test_a_wait_beyond_the_timeout_is_not_begun(ask: Callable[..., Any]) -> None:
+    with serve_steps([Step.error(429, "overloaded", Retry_After="60"), Step()]) as server:
         start = time.monotonic()
         with pytest.raises(BusyError) as raised:
             ask(server.address, "detect", IMAGE, timeout=20)
@@ -99,8 +97,8 @@ def test_a_wait_beyond_the_timeout_is_not_begun(scripted: Any, ask: Callable[...
     assert len(server.requests) == 1
 
 
-def test_each_try_tells_the_service_what_time_is_left(scripted: Any, ask: Callable[..., Any]) -> None:
-    with scripted([Step.error(429, "overloaded", Retry_After="1"), Step()]) as server:
+def test_each_try_tells_the_service_what_time_is_left(ask: Callable[..., Any]) -> None:
+    with serve_steps([Step.error(429, "overloaded", Retry_After="1"), Step()]) as server:
         ask(server.address, "detect", IMAGE, timeout=8)
     first, second = (int(request.headers["X-Timeout-Ms"]) for request in server.requests)
     assert 7000 < first <= 7600  # a twentieth less: time for a 504 to come back
@@ -114,8 +112,8 @@ def test_each_try_tells_the_service_what_time_is_left(scripted: Any, ask: Callab
         pytest.param(Step.error(429, "overloaded", Retry_After="0"), id="refused again and again"),
     ],
 )
-def test_the_timeout_is_that_of_all_tries(scripted: Any, ask: Callable[..., Any], step: Step) -> None:
-    with scripted([step] * 10_000) as server:
+def test_the_timeout_is_that_of_all_tries(ask: Callable[..., Any], step: Step) -> None:
+    with serve_steps([step] * 10_000) as server:
         start = time.monotonic()
         with pytest.raises((ServiceTimeoutError, BusyError)):
             ask(server.address, "detect", IMAGE, timeout=0.5, settings={"retries": 10_000})
@@ -146,10 +144,8 @@ def test_nobody_listens(ask: Callable[..., Any]) -> None:
         ),
     ],
 )
-def test_what_is_no_answer_of_this_service(
-    scripted: Any, ask: Callable[..., Any], step: Step, says: str
-) -> None:
-    with scripted([step, Step()]) as server, pytest.raises(ServiceError, match=says) as raised:
+def test_what_is_no_answer_of_this_service(ask: Callable[..., Any], step: Step, says: str) -> None:
+    with serve_steps([step, Step()]) as server, pytest.raises(ServiceError, match=says) as raised:
         ask(server.address, "detect", IMAGE)
     assert (raised.value.code, raised.value.status) == ("unexpected_reply", step.status)
     assert len(server.requests) == 1
@@ -164,7 +160,7 @@ def test_what_is_no_answer_of_this_service(
         pytest.param(CUT, False, id="cut"),
     ],
 )
-def test_ready_asks_once(scripted: Any, ask: Callable[..., Any], step: Step, ready: bool) -> None:
-    with scripted([step, Step()]) as server:
+def test_ready_asks_once(ask: Callable[..., Any], step: Step, ready: bool) -> None:
+    with serve_steps([step, Step()]) as server:
         assert ask(server.address, "ready") is ready
     assert [request.path for request in server.requests] == ["/health/ready"]
