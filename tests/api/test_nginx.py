@@ -4,6 +4,7 @@ A real nginx, where one is installed; the replicas are small servers that do as 
 """
 
 import json
+import logging
 import re
 import socket
 from collections.abc import Iterable, Iterator
@@ -16,6 +17,7 @@ from loadtest import balancer
 
 from api.frontend.settings import Settings
 from api.frontend.uploads.body import FORM_TYPE, JSON_TYPE, UploadLimits
+from api.observability.logs import FIELDS
 from detector.client import BusyError, Client
 from tests.detector.client.scripted_server import CUT, Scripted, Step, serve_steps
 
@@ -119,6 +121,25 @@ def test_who_asks_and_by_which_id(headers: dict[str, str], forwarded: str | None
         assert re.fullmatch("[0-9a-f]{32}", request.headers["X-Request-Id"])
     else:
         assert request.headers["X-Request-Id"] == forwarded
+
+
+@needs_nginx
+def test_the_service_tells_clients_apart_behind_it(
+    unready_client: httpx.Client, caplog: pytest.LogCaptureFixture
+) -> None:
+    """By the addresses that nginx sees: each client has its own share."""
+    addresses = ["127.0.0.2", "127.0.0.3"]
+    caplog.set_level(logging.DEBUG, "api.access")
+    with balancer.balanced([int(str(unready_client.base_url.port))]) as port:
+        for address in addresses:
+            with httpx.Client(transport=httpx.HTTPTransport(local_address=address)) as client:
+                client.post(
+                    f"http://127.0.0.1:{port}/detect",
+                    content=b"image",
+                    headers={"X-Forwarded-For": "1.2.3.4"},
+                )
+    fields = [getattr(record, FIELDS) for record in caplog.records if hasattr(record, FIELDS)]
+    assert [one["client"] for one in fields if one.get("path") == "/detect"] == addresses
 
 
 @needs_nginx
