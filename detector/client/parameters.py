@@ -1,4 +1,4 @@
-"""The parameters of ``POST /detect`` and ``POST /classify``, and of every call.
+"""The parameters of ``POST /detect`` and ``POST /classify``, and what the client itself takes beside them.
 
 A parameter that is left out, or None, is not sent: the service's default holds.
 """
@@ -11,25 +11,18 @@ from detector.options import Profile
 
 
 class CallOptions(TypedDict, total=False):
-    """What every call takes."""
+    """What the client itself takes, for a call with images."""
 
     timeout: float | None
     """Seconds that the call may take, all tries included; left out, those of the client."""
     request_id: str | None
     """An id for the logs of both sides: letters, digits, dots, dashes, underscores. Left out, a new one."""
-
-
-class ImageOptions(CallOptions, total=False):
-    """What every call with images takes."""
-
     encoding: Literal["png", "jpeg"]
     """How arrays and Pillow images travel: ``png`` (the default) keeps every pixel, ``jpeg`` is smaller.
     Files, bytes and file objects are sent as they are."""
-    model: str | None
-    """A model by name; left out, the default one."""
 
 
-class DetectParameters(ImageOptions, total=False):
+class DetectParameters(CallOptions, total=False):
     """What ``detect`` takes beside images."""
 
     score_threshold: float | None
@@ -42,24 +35,28 @@ class DetectParameters(ImageOptions, total=False):
     """Look at larger images also in overlapping squares of so many pixels a side."""
     classes: str | Iterable[str] | None
     """Only these classes, by name or id: a list, or a text with commas."""
+    model: str | None
+    """A model by name; left out, the default one."""
 
 
-class ClassifyParameters(ImageOptions, total=False):
+class ClassifyParameters(CallOptions, total=False):
     """What ``classify`` takes beside images."""
 
     top: int | None
     """How many classes, the likeliest."""
     crops: Literal[1, 10, 144] | None
     """So many views of the image are averaged."""
+    model: str | None
+    """A model by name; left out, the default one."""
 
 
 def query_of(parameters: Mapping[str, Any], kind: type) -> dict[str, str]:
-    """Return the query of a request: those of the parameters that the service knows, as texts.
+    """Return those of the parameters that are the service's, as the texts of a query.
 
-    ``kind`` is the TypedDict that they are of. Raises ParameterError for a name that it does not have.
+    ``kind`` is the TypedDict of what may be given. Raises ParameterError for a name that it does not have.
     """
-    known = kind.__annotations__.keys() - ImageOptions.__annotations__.keys() | {"model"}
-    unknown = parameters.keys() - known - ImageOptions.__annotations__.keys()
+    known = kind.__annotations__.keys() - CallOptions.__annotations__.keys()
+    unknown = parameters.keys() - kind.__annotations__.keys()
     if unknown:
         raise ParameterError(
             f"there is no parameter {', '.join(sorted(unknown))}: there is {', '.join(sorted(known))}"

@@ -231,9 +231,8 @@ def test_parameters_are_those_of_the_document(
 ) -> None:
     """``format`` is chosen by the method: detect, detect_coco or draw."""
     described = openapi["paths"][path]["post"]["parameters"]
-    own = set(CallOptions.__annotations__) | {"encoding"}
     assert {one["name"] for one in described if one["in"] == "query"} == (
-        parameters.__annotations__.keys() - own | methods
+        parameters.__annotations__.keys() - CallOptions.__annotations__.keys() | methods
     )
     assert {one["name"] for one in described if one["in"] == "header"} == {"X-Timeout-Ms", "X-Request-Id"}
 
