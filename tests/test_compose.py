@@ -51,20 +51,28 @@ def started(*profiles: str) -> list[str]:
     [
         pytest.param([], ["detector"], id="docker compose up"),
         pytest.param(["gpu"], ["detector-gpu"], id="the GPU's in its place"),
+        pytest.param(["replicas"], ["detector-replica", "proxy"], id="several behind nginx"),
         pytest.param(["monitoring"], ["prometheus", "grafana"], id="beside the one that runs"),
         pytest.param(["gpu", "monitoring"], ["detector-gpu", "prometheus", "grafana"], id="all at once"),
     ],
 )
 def test_what_starts_and_that_no_two_want_a_port(profiles: list[str], services: list[str]) -> None:
     assert started(*profiles) == services
-    published = [port.rpartition(":")[0] for name in services for port in SERVICES[name]["ports"]]
+    published = [port.rpartition(":")[0] for name in services for port in SERVICES[name].get("ports", [])]
     assert len(set(published)) == len(published)
 
 
-@pytest.mark.parametrize("name", ["detector", "detector-gpu"])
-def test_the_service_is_shut_in_and_has_time_to_end(name: str) -> None:
+@pytest.mark.parametrize(
+    ("name", "ports"),
+    [
+        ("detector", ["${PORT:-8000}:8000"]),
+        ("detector-gpu", ["${PORT:-8000}:8000"]),
+        ("detector-replica", None),  # whoever reached one could say to be any client
+    ],
+)
+def test_the_service_is_shut_in_and_has_time_to_end(name: str, ports: list[str] | None) -> None:
     service = SERVICES[name]
-    assert service["ports"] == ["${PORT:-8000}:8000"]
+    assert service.get("ports") == ports
     assert service["read_only"] is True
     assert service["tmpfs"] == ["/tmp"]
     assert service["cap_drop"] == ["ALL"]
@@ -100,11 +108,19 @@ def test_what_the_image_copies_is_there_and_not_ignored() -> None:
     assert all((ROOT / source).exists() for source in copied)
 
 
-def test_prometheus_asks_either_service() -> None:
+def test_prometheus_and_nginx_find_every_replica_of_either_service() -> None:
     config = yaml.safe_load((ROOT / "docker/prometheus/prometheus.yml").read_text())
     [job] = config["scrape_configs"]
-    assert job["static_configs"] == [{"targets": ["detector:8000"]}]
-    assert "detector" in SERVICES["detector-gpu"]["networks"]["default"]["aliases"]
+    [lookup] = job["dns_sd_configs"]
+    assert (lookup["names"], lookup["type"], lookup["port"]) == (["detector"], "A", 8000)
+    for name in ("detector-gpu", "detector-replica"):
+        assert SERVICES[name]["networks"]["default"]["aliases"] == ["detector"]
+    assert "server detector:8000 resolve" in (ROOT / "docker/nginx/replicas.conf").read_text()
+
+
+def test_nginx_listens_where_its_port_leads_to() -> None:
+    [port] = SERVICES["proxy"]["ports"]
+    assert f"listen {port.rpartition(':')[2]};" in (ROOT / "docker/nginx/detector.conf").read_text()
 
 
 def test_grafana_finds_prometheus_and_the_dashboard() -> None:

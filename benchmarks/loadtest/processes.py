@@ -60,7 +60,7 @@ def running(
     Raises SystemExit with the end of its log if it does not become ready.
     """
     signal.signal(signal.SIGTERM, lambda *_: sys.exit("error: ended by SIGTERM"))  # and so end the server
-    port = _free_port()
+    port = free_port()
     if open_files is not None:
         command = ["prlimit", f"--nofile={open_files}", *command]  # it becomes the command: one process
     with tempfile.TemporaryFile() as log:
@@ -76,7 +76,7 @@ def running(
             _wait(process, port, ready, start + seconds, log)
             yield Server(process, port, time.monotonic() - start)
         finally:
-            _end(process)
+            end_process(process)
 
 
 def service(
@@ -129,7 +129,7 @@ def _wait(process: subprocess.Popen[bytes], port: int, path: str, deadline: floa
     raise SystemExit(f"error: the server did not become ready at {path}. It said:\n{said}")
 
 
-def _end(process: subprocess.Popen[bytes]) -> None:
+def end_process(process: subprocess.Popen[bytes]) -> None:
     """SIGTERM, and SIGKILL for what is still there ten seconds later."""
     if process.poll() is not None:
         return
@@ -150,7 +150,7 @@ def _without_settings() -> dict[str, str]:
     return {name: value for name, value in os.environ.items() if not name.startswith("DETECTOR_")}
 
 
-def _free_port() -> int:
+def free_port() -> int:
     with socket.socket() as one:
         one.bind(("127.0.0.1", 0))
         return int(one.getsockname()[1])
