@@ -25,7 +25,8 @@ import pytest
 import yaml
 from PIL import Image
 
-from api.frontend.app import create_app
+from api.frontend.app import create_app, open_platforms
+from api.frontend.platforms.names import PlatformName
 from api.frontend.settings import Settings
 from detector.cli import command_line, entry
 from detector.pretrained import SHIPPED
@@ -226,20 +227,32 @@ def test_packages_and_commits_are_there(command: CommandLine) -> None:
     assert subprocess.run(["git", "cat-file", "-e", path], cwd=ROOT, check=False).returncode == 0
 
 
+PLATFORMS: tuple[tuple[PlatformName, ...], ...] = (
+    (PlatformName.OPEN_INFERENCE, PlatformName.SAGEMAKER, PlatformName.LABEL_STUDIO),
+    (PlatformName.VERTEX,),
+)
+"""Those that one service can speak."""
+
+
 @pytest.fixture(scope="module")
 def service() -> Iterator[httpx.Client]:
-    """The service as ``make serve`` starts it."""
-    settings = Settings(device="cpu")
+    """The service as ``make serve`` starts it, but that it speaks the platforms' interfaces too."""
+    settings = Settings(device="cpu", platforms=PLATFORMS[0])
     with serve(create_app(settings), settings) as client:
         wait_until_ready(client)
         yield client
+
+
+def asked_here(text: str, service: httpx.Client) -> str:
+    """What a page says, asked of the service of the tests."""
+    return re.sub(r"localhost:80[08]0", service.base_url.netloc.decode(), text)
 
 
 @pytest.mark.skipif(shutil.which("curl") is None, reason="no curl")
 @pytest.mark.parametrize("command", of("curl", whole=True))
 def test_curl_is_answered(command: CommandLine, service: httpx.Client, tmp_path: Path) -> None:
     """As it stands but for the port; files that it writes go elsewhere."""
-    words = [word.replace("localhost:8000", service.base_url.netloc.decode()) for word in command.words]
+    words = [asked_here(word, service) for word in command.words]
     words = [word.replace("@examples/", f"@{ROOT}/examples/") for word in words]
     done = subprocess.run(
         [*words, "--fail-with-body", "--silent"], cwd=tmp_path, capture_output=True, check=False
@@ -271,7 +284,7 @@ def every_option() -> set[str]:
     return {option for words in commands for option in re.findall(r"--[a-z][a-z0-9-]*", help_of(*words))}
 
 
-OTHERS_OPTIONS = {"--max-restarts", "--profile", "--nproc-per-node", "--ilsvrc"}
+OTHERS_OPTIONS = {"--max-restarts", "--profile", "--scale", "--nproc-per-node", "--ilsvrc"}
 """Of torchrun, Compose and benchmarks/proposals.py."""
 
 
@@ -298,18 +311,22 @@ def test_what_sentences_name_is_there(page: str) -> None:
     assert set(re.findall(r"\bDETECTOR_[A-Z_]+\b", text)) <= settings_variables()
     for extra in re.findall(r"googlenet-detector\[([\w,-]+)\]", text):
         assert set(extra.split(",")) <= set(EXTRAS)
-    routes = create_app(Settings()).openapi()["paths"]
+    routes = set(create_app(Settings()).openapi()["paths"])
+    for names in PLATFORMS:
+        for platform in open_platforms(Settings(platforms=names)):
+            routes |= {*platform.work, *platform.polled}
     for span in code_spans(text):
         if route := re.fullmatch(r"(?:GET|POST) (/[a-z/]*)(?:\?.*)?", span):
             assert route[1] in routes
         if re.fullmatch(r"(detector|api|training|benchmarks|tests|docs|docker|examples)/[\w/.-]+", span):
-            assert (ROOT / span).exists() or list(ROOT.glob(f"{span}.*")), f"there is no {span}"
+            there = (ROOT / span).exists() or list(ROOT.glob(f"{span}.*"))
+            assert there or "/mine/" in span, f"there is no {span}"
 
 
 @pytest.fixture
 def readers_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder with the files that snippets and commands of the pages speak of."""
-    for name in ("street.jpg", "cat.jpg", "photos/one.jpg"):
+    for name in ("street.jpg", "cat.jpg", "photos/one.jpg", "examples/cat.jpg"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         shutil.copy(ROOT / "examples/cat.jpg", tmp_path / name)
     (tmp_path / "runs/pictures").mkdir(parents=True)
@@ -338,9 +355,11 @@ SNIPPETS = [
 
 
 @pytest.mark.parametrize("snippet", SNIPPETS)
-def test_snippets_run(snippet: str, readers_folder: Path) -> None:
+def test_snippets_run(snippet: str, readers_folder: Path, request: pytest.FixtureRequest) -> None:
     """As they stand, after the import that the page has shown before."""
     before: dict[str, Any] = {}
+    if "localhost" in snippet:
+        snippet = asked_here(snippet, request.getfixturevalue("service"))
     exec("from detector import load, load_detector", before)
     exec(compile(ast.parse(snippet), "snippet", "exec"), before)
 

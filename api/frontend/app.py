@@ -41,7 +41,7 @@ def create_app(
     metrics = Metrics()
     tracing = open_tracing(settings.otlp_endpoint)
     shutdown = Shutdown(settings.shutdown_delay_seconds, settings.drain_seconds)
-    platforms = _platforms(settings)
+    platforms = open_platforms(settings)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -96,7 +96,7 @@ def create_app(
     return app
 
 
-def _platforms(settings: Settings) -> list[Platform]:
+def open_platforms(settings: Settings) -> list[Platform]:
     """Return the platforms that are served."""
     makers: dict[PlatformName, Callable[[], Platform]] = {
         PlatformName.OPEN_INFERENCE: open_inference.platform,
