@@ -1,9 +1,8 @@
 """Object detection in the manner of R-CNN with a GoogLeNet backbone.
 
->>> from detector import load, load_detector
+>>> from detector import load_detector
 >>> detector = load_detector()
->>> detections = detector.detect([load("street.jpg")])[0]
->>> detections.as_dicts(detector.classes)
+>>> print(detector.detect("street.jpg"))
 """
 
 from importlib import import_module
