@@ -9,10 +9,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
+from time import monotonic, sleep
+from uuid import uuid4
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
+from torch._C._distributed_c10d import Store
 from torch.distributed.rendezvous import rendezvous
 
 from detector.errors import ParameterError
@@ -20,6 +23,9 @@ from detector.inference.torch_engine import choose_device
 
 _PATIENCE = timedelta(days=2)
 """How long a process waits for the first one, which proposes boxes for a large set and fills the cache."""
+
+_MEETING_SECONDS = 600
+"""How long a process waits for the first one to start."""
 
 
 @dataclass(frozen=True)
@@ -100,13 +106,36 @@ def join_world(device: str) -> tuple[ProcessGroup, torch.device]:
 def _initialise(backend: str) -> None:
     """Initialise the process group.
 
-    After a restart the store still holds the addresses of the ended processes, so each start has its own
+    After a restart the store may still hold the addresses of the ended processes, so each start has its own
     prefix for keys.
     """
     store, rank, size = next(rendezvous("env://"))
-    start = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
-    prefixed = dist.PrefixStore(f"start-{start}-of-{size}", store)  # type: ignore[attr-defined]
+    prefixed = dist.PrefixStore(_meet(store, rank, size), store)  # type: ignore[attr-defined]
     dist.init_process_group(backend, store=prefixed, rank=rank, world_size=size)
+
+
+def _meet(store: Store, rank: int, size: int) -> str:
+    """Return a name that all processes of this start have, and those of no other start.
+
+    torchrun tells each process how often it was restarted, but the agents of several machines count apart: a
+    restart that another machine asks for counts for that one alone. So the first process names the start,
+    each other one joins it by a mark of its own, and goes on once the first has seen that very mark: what is left
+    of an earlier start knows other marks. Raises TimeoutError if the others do not come.
+    """
+    own = uuid4().hex
+    if rank == 0:
+        store.set("start", own)
+        marks = [store.get(f"{own}/{other}").decode() for other in range(1, size)]  # waits for each
+        store.set(f"{own}/seen", " ".join(marks))
+        return own
+    deadline = monotonic() + _MEETING_SECONDS
+    while monotonic() < deadline:
+        name = store.get("start").decode()
+        store.set(f"{name}/{rank}", own)
+        if store.check([f"{name}/seen"]) and own in store.get(f"{name}/seen").decode().split():
+            return name
+        sleep(0.05)
+    raise TimeoutError(f"process {rank} of {size} waited {_MEETING_SECONDS} seconds for the first one")
 
 
 def leave_world() -> None:

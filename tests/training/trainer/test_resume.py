@@ -5,6 +5,7 @@ import multiprocessing
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -99,14 +100,49 @@ def run_two(data: Path, init_path: Path, output: Path, kind: str) -> None:
     assert (output / "killed").exists()
 
 
+def run_on_two_machines(data: Path, init_path: Path, output: Path, kind: str) -> None:
+    """Two agents of torchrun that meet at an address, each with one process, as on two machines that share a
+    folder."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = [
+        sys.executable, "-m", "torch.distributed.run", "--nnodes", "2", "--nproc-per-node", "1",
+        "--rdzv-backend", "c10d", "--rdzv-endpoint", f"127.0.0.1:{port}", "--rdzv-id", "test",
+        "--max-restarts", "1", "--monitor-interval", "0.1",
+        RUNS, data, init_path, output, kind,
+    ]  # fmt: skip
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    agents = [
+        subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment
+        )
+        for _ in range(2)
+    ]
+    said = [agent.communicate(timeout=300)[0] for agent in agents]
+    assert [agent.returncode for agent in agents] == [0, 0], said
+    assert (output / "killed").exists()
+
+
 @pytest.mark.parametrize("undisturbed", [STEADY], indirect=True)
+@pytest.mark.parametrize(
+    "run",
+    [
+        pytest.param(run_two, id="on one machine"),
+        pytest.param(run_on_two_machines, id="on two"),
+    ],
+)
 def test_two_processes_do_what_one_does_though_one_is_killed(
-    undisturbed: tuple[str, Path], data: Path, init_path: Path, tmp_path: Path
+    undisturbed: tuple[str, Path],
+    data: Path,
+    init_path: Path,
+    tmp_path: Path,
+    run: Callable[[Path, Path, Path, str], None],
 ) -> None:
     """Sums of two shares are rounded otherwise."""
     kind, expected = undisturbed
     shutil.copytree(expected / "cache", tmp_path / "cache")
-    run_two(data, init_path, tmp_path, kind)
+    run(data, init_path, tmp_path, kind)
     for name in ("log.jsonl", "held_out.jsonl"):
         mine, others = lines(tmp_path, name), lines(expected, name)
         assert [line["iteration"] for line in mine] == [line["iteration"] for line in others]
