@@ -119,8 +119,8 @@ def _meet(store: Store, rank: int, size: int) -> str:
 
     torchrun tells each process how often it was restarted, but the agents of several machines count apart: a
     restart that another machine asks for counts for that one alone. So the first process names the start,
-    each other one joins it by a mark of its own, and goes on once the first has seen that very mark: what is left
-    of an earlier start knows other marks. Raises TimeoutError if the others do not come.
+    each other one joins it by a mark of its own, and goes on once the first has seen that very mark: what is
+    left of an earlier start knows other marks. Raises TimeoutError if the others do not come.
     """
     own = uuid4().hex
     if rank == 0:
