@@ -114,7 +114,7 @@ def detect(
 
     Folders are searched with all below them, except what systems leave there (hidden files, @eaDir,
     __MACOSX). What cannot be read is named on standard error, one line each (in folders, pictures of other
-    kinds such as HEIC in one line for all), and is not part of the result; the others go on, and the exit
+    kinds such as raw ones in one line for all), and is not part of the result; the others go on, and the exit
     status is 1. An interrupted run (Ctrl-C) keeps what it has found, a killed one what --jsonl has written,
     and --resume goes on with it.
     """

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from glob import glob, has_magic
 from pathlib import Path
 
+from detector.io import plugins
 from detector.io.image_paths import images_below, is_system_file, unread_kinds
 from detector.io.terminal_text import printable_path
 from detector.io.video import has_video_suffix
@@ -111,7 +112,9 @@ class Inputs:
         unread: list[Path] = []
         found = False
         try:
-            for image in images_below(folder, problems.append, unread.append):
+            for image in images_below(
+                folder, problems.append, unread.append, further_suffixes=plugins.suffixes()
+            ):
                 if is_drawing(image):
                     self.drawings += 1
                     continue
@@ -126,7 +129,9 @@ class Inputs:
         if not found and not problems:
             self._problem(f"no pictures in {printable_path(folder)}")
         if unread:
-            self._problem(f"{printable_path(folder)}: {unread_kinds(unread)}")
+            lacking = any(path.suffix.lower() in plugins.SUFFIXES[plugins.HEIC] for path in unread)
+            advice = ", or pip install 'googlenet-detector[heic]'" if lacking else ""
+            self._problem(f"{printable_path(folder)}: {unread_kinds(unread)}{advice}")
 
     def _problem(self, problem: str | OSError) -> None:
         self.incomplete = True

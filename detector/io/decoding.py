@@ -22,6 +22,7 @@ from PIL.TiffImagePlugin import TiffImageFile
 from PIL.WebPImagePlugin import WebPImageFile
 
 from detector.errors import ImageError, ParameterError
+from detector.io import plugins
 from detector.io.file_contents import (
     Contents,
     CutOffError,
@@ -85,16 +86,17 @@ class Decoded:
 
 
 def decode(data: bytes, limits: Limits = Limits()) -> RGB:
-    """Decode the image in ``data`` to upright RGB, uint8 [H,W,3]. See :func:`read`."""
-    return read(data, limits).pixels
+    """Decode the image in ``data`` to upright RGB, uint8 [H,W,3]. See :func:`read`; plugins are asked."""
+    return read(data, limits, ask_plugins=True).pixels
 
 
-def read(data: bytes, limits: Limits = Limits()) -> Decoded:
+def read(data: bytes, limits: Limits = Limits(), *, ask_plugins: bool = False) -> Decoded:
     """Decode the image in ``data`` to upright RGB, uint8 [H,W,3], and count its frames.
 
     JPEG, PNG, WebP, BMP, GIF and TIFF are recognised by their content. Grey, palette, CMYK and 16-bit images
     are converted to 8-bit RGB, transparent ones are laid on white. Of an animation the first frame is taken,
-    of a TIFF the first page. The EXIF orientation is applied.
+    of a TIFF the first page. The EXIF orientation is applied. With ``ask_plugins`` AVIF and HEIC are decoded
+    too where their decoders are installed (:mod:`detector.io.plugins`).
 
     Raises ImageError, whose ``code`` gives the reason: ``empty``, ``too_many_bytes``, ``unsupported_format``,
     ``too_many_pixels``, ``truncated`` or ``unreadable``.
@@ -104,6 +106,8 @@ def read(data: bytes, limits: Limits = Limits()) -> Decoded:
     if len(data) > limits.max_bytes:
         raise _too_many_bytes(len(data), limits)
     kind = sniff(data)
+    if kind is None and ask_plugins and (plugin := plugins.kind_of(data)) is not None:
+        return _read_by_plugin(data, plugin, limits)
     if kind is None:
         raise ImageError(
             "unsupported_format",
@@ -144,6 +148,21 @@ def read(data: bytes, limits: Limits = Limits()) -> Decoded:
     except CutOffError as error:
         raise _truncated(kind) from error
     except Exception as error:  # a broken file makes Pillow's readers raise nearly anything
+        raise _broken(data, kind) from error
+
+
+def _read_by_plugin(data: bytes, kind: str, limits: Limits) -> Decoded:
+    """Decode an AVIF or HEIC file. Raises ImageError as :func:`read`."""
+    if not plugins.is_installed(kind):
+        raise ImageError("unsupported_format", plugins.advice(kind))
+    try:
+        image = plugins.opened(data, kind)
+        _check_pixels(*image.size, limits)
+        image.load()
+        return Decoded(to_rgb(image, image.getexif().get(TAG, 1)), getattr(image, "n_frames", 1))
+    except (ImageError, MemoryError):
+        raise
+    except Exception as error:  # as of the other formats
         raise _broken(data, kind) from error
 
 
@@ -207,7 +226,8 @@ def read_file(path: str | Path, limits: Limits = Limits()) -> Decoded:
         if size > limits.max_bytes:
             raise _too_many_bytes(size, limits)
         with path.open("rb") as file:
-            return read(file.read(limits.max_bytes + 1), limits)  # a device or a pipe has no size, or no end
+            data = file.read(limits.max_bytes + 1)  # a device or a pipe has no size, or no end
+        return read(data, limits, ask_plugins=True)
     except ImageError as error:
         raise ImageError(error.code, f"{path}: {error}") from error
 

@@ -87,6 +87,7 @@ def images_below(
     folder: Path,
     on_error: Callable[[OSError], None] | None = None,
     on_unread: Callable[[Path], None] | None = None,
+    further_suffixes: tuple[str, ...] = (),
 ) -> Iterator[Path]:
     """Yield the paths with an image suffix in a folder and its sub-folders, sorted, the folder's own first.
 
@@ -95,7 +96,7 @@ def images_below(
 
     ``on_error`` is called for each folder that cannot be read (without it, the OSError is raised), and for
     each empty folder with an image suffix. ``on_unread`` is called for each image whose format is not
-    decoded.
+    decoded. ``further_suffixes``, in lower case, are those of formats that are decoded besides.
     """
     seen_folders = set()
     for folder_name, subfolders, names in os.walk(folder, onerror=on_error or _raise, followlinks=True):
@@ -109,7 +110,7 @@ def images_below(
             on_error(IsADirectoryError(EISDIR, "is a folder, not a picture", folder_name))
         subfolders[:] = sorted(name for name in subfolders if not is_system_file(name))
         for name in sorted(name for name in names if not is_system_file(name)):
-            if has_image_suffix(name):
+            if has_image_suffix(name) or name.lower().endswith(further_suffixes or "/"):
                 yield path / name
             elif on_unread is not None and has_unread_suffix(name):
                 on_unread(path / name)

@@ -329,13 +329,11 @@ def _nested(folder: Path, image: Path) -> str:
     return "b/d.jpg: no such file or directory"
 
 
-def _heic(folder: Path, image: Path) -> str:
+def _raw(folder: Path, image: Path) -> str:
     (folder / "b").mkdir()
-    for name in ("b.HEIC", "b/c.avif", "notes.txt", "b/.c.heic"):
+    for name in ("b.NEF", "b/c.jp2", "notes.txt", "b/.c.nef"):
         (folder / name).write_bytes(b"")
-    return (
-        "2 files are of kinds that are not read (.avif, .heic: b.HEIC, c.avif): convert them to JPEG or PNG"
-    )
+    return "2 files are of kinds that are not read (.jp2, .nef: b.NEF, c.jp2): convert them to JPEG or PNG"
 
 
 @pytest.mark.parametrize("command", ["detect", "classify"])
@@ -343,7 +341,7 @@ def test_pictures_of_a_folder_that_are_not_read_are_told_in_one_line(
     inside: Inside, images: Path, checkpoint_path: Path, tmp_path: Path,
     capsys: pytest.CaptureFixture[str], command: str,
 ) -> None:  # fmt: skip
-    says, out = _heic(tmp_path, images / "a.jpg"), tmp_path / "out.json"
+    says, out = _raw(tmp_path, images / "a.jpg"), tmp_path / "out.json"
     shutil.copy(images / "a.jpg", tmp_path)
     few = ("--max-proposals", 2) if command == "detect" else ()
     assert inside(command, tmp_path, "--weights", checkpoint_path, "--json", out, *few) == 1

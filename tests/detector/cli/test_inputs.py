@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from detector.cli.inputs import Inputs
+from detector.io import plugins
 from detector.io.visualization import save
 
 
@@ -92,6 +93,16 @@ def test_what_holds_nothing_is_told(tree: Path, named: str, told: str) -> None:
     (tree / "empty").mkdir()
     (tree / "empty.txt").touch()
     assert expanded(named, "a.jpg") == (["a.jpg"], [told])
+
+
+def test_heic_is_a_picture_where_its_plugin_is_there(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tree / "phone").mkdir()
+    (tree / "phone" / "a.HEIC").touch()
+    assert expanded("phone") == (["phone/a.HEIC"], [])
+    monkeypatch.setattr(plugins, "suffixes", tuple)
+    paths, [_, told] = expanded("phone")
+    assert paths == []
+    assert told.endswith("convert it to JPEG or PNG, or pip install 'googlenet-detector[heic]'")
 
 
 def test_drawings_are_passed_over_unless_named(tree: Path) -> None:
