@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -25,6 +26,7 @@ from detector.cli.detect import (
     Tile,
     Weights,
 )
+from detector.cli.entry import needs_extra
 from detector.cli.inputs import Inputs, note, tell
 from detector.cli.progress import Progress
 from detector.errors import ParameterError
@@ -37,6 +39,13 @@ from detector.options import MAX_DETECTIONS, SCORE_THRESHOLD, Engine, Precision
 from detector.pretrained import SHIPPED
 
 SHARD_SIZE = 1000
+
+
+class Runner(StrEnum):
+    """Who does the work."""
+
+    LOCAL = "local"
+    RAY = "ray"
 
 
 def batch(
@@ -77,6 +86,19 @@ def batch(
         at_least(1),
         arg(help="Pictures read beyond those under way: some more where they come over a network."),
     ] = AHEAD,
+    runner: Annotated[
+        Runner, arg(help="local: this process; ray: workers on the machines of a Ray cluster.")
+    ] = Runner.LOCAL,
+    ray_address: Annotated[
+        str | None,
+        arg(help="Where the cluster is, as Ray writes it; local: start one here [RAY_ADDRESS, or one here]."),
+    ] = None,
+    workers: Annotated[
+        int | None, at_least(1), arg(help="Workers on the cluster [one a GPU, else as many as find room].")
+    ] = None,
+    worker_cpus: Annotated[
+        int | None, at_least(1), arg(help="Processors a worker [4, or its share beside a GPU].")
+    ] = None,
 ) -> None:
     """Find objects in very many pictures, into Parquet files with a row a picture.
 
@@ -85,6 +107,8 @@ def batch(
     A folder with the shards of other inputs, weights or settings is refused. A picture that cannot be read
     is a row with its error, and the exit status is 1.
     """
+    if runner is Runner.LOCAL and (ray_address or workers or worker_cpus):
+        raise ParameterError("--ray-address, --workers and --worker-cpus are for --runner ray: name that too")
     if coco_file is not None:
         if coco_file.suffix.lower() != ".json":
             raise ParameterError(f"{printable_path(coco_file)} is to hold JSON: name it .json")
@@ -101,10 +125,15 @@ def batch(
         classes=classes,
         tile=tile,
     )
+    if runner is Runner.RAY:
+        with needs_extra("ray", "detector batch --runner ray"):
+            make = _on_ray(settings, read_ahead, ray_address, workers, worker_cpus)
+    else:
+        make = _locally(settings, read_ahead)
     plan, complete = _plan(inputs, column, shard_size)
     with open_job(output, plan, settings) as job:
         try:
-            _run(job, lambda job, numbers, count: _locally(job, numbers, settings, read_ahead, count))
+            _run(job, make)
         except KeyboardInterrupt:
             note(f"interrupted after {job.done} of {len(plan)} pictures: the same command goes on")
             raise SystemExit(130) from None
@@ -117,7 +146,7 @@ def batch(
         raise SystemExit(1)
 
 
-Runner = Callable[[Job, list[int], Callable[[int], object]], Iterator[Shard]]
+Make = Callable[[Job, list[int], Callable[[int], object]], Iterator[Shard]]
 """Makes the shards of a job that are given by their numbers; calls a function with how many pictures were
 done since."""
 
@@ -138,7 +167,7 @@ def _plan(named: Sequence[Path], column: str | None, shard_size: int) -> tuple[P
     return plan, not found.incomplete
 
 
-def _run(job: Job, runner: Runner) -> None:
+def _run(job: Job, make: Make) -> None:
     """Make what is not there yet."""
     numbers = job.pending()
     if job.done:
@@ -147,17 +176,43 @@ def _run(job: Job, runner: Runner) -> None:
         return
     with (
         Progress(len(job.plan), job.done, "pictures") as progress,
-        closing(runner(job, numbers, progress.add)) as shards,  # type: ignore[type-var]
+        closing(make(job, numbers, progress.add)) as shards,  # type: ignore[type-var]
     ):
         for shard in shards:
             job.keep(shard)
 
 
-def _locally(
-    job: Job, numbers: list[int], settings: DetectorSettings, read_ahead: int, count: Callable[[int], object]
-) -> Iterator[Shard]:
-    detector = ChunkDetector(settings, read_ahead=read_ahead)
-    return detector.shards(job.chunks(numbers), job.digest, lambda: count(1))
+def _locally(settings: DetectorSettings, read_ahead: int) -> Make:
+    """Return what makes shards in this process."""
+
+    def make(job: Job, numbers: list[int], count: Callable[[int], object]) -> Iterator[Shard]:
+        detector = ChunkDetector(settings, read_ahead=read_ahead)
+        return detector.shards(job.chunks(numbers), job.digest, lambda: count(1))
+
+    return make
+
+
+def _on_ray(
+    settings: DetectorSettings,
+    read_ahead: int,
+    address: str | None,
+    count: int | None,
+    cpus: int | None,
+) -> Make:
+    """Return what makes shards on a Ray cluster. Raises ModuleNotFoundError where Ray is not installed."""
+    from detector.bulk.ray_runner import Workers, cluster, run_on_ray
+
+    def make(job: Job, numbers: list[int], progress: Callable[[int], object]) -> Iterator[Shard]:
+        with cluster(address):
+            workers = Workers.of_cluster(settings.device, count, cpus)
+            note(f"workers: {workers.count}, each with processors: {workers.cpus}, GPUs: {workers.gpus}")
+            chunks = job.chunks(numbers)
+            with closing(run_on_ray(settings, chunks, job.digest, workers, read_ahead)) as shards:  # type: ignore[type-var]
+                for shard in shards:
+                    yield shard
+                    progress(shard.pictures)
+
+    return make
 
 
 def _write_coco(path: Path, job: Job, settings: DetectorSettings) -> None:

@@ -260,15 +260,48 @@ def test_killed_twice_it_ends_as_if_it_were_not(run: Batch, options: list[str]) 
     assert same(rows(Path("killed")), rows(Path("undisturbed")))
 
 
-def test_without_pyarrow_the_extra_is_named() -> None:
-    code = (
-        "import sys; sys.modules['pyarrow'] = None\n"
-        "from detector.cli.entry import main; sys.argv = ['detector', 'batch', 'a', '--output', 'b']; main()"
+@pytest.mark.exhaustive
+def test_on_ray_the_rows_are_the_same(run: Batch) -> None:
+    """And a shard that is there stays, whoever made it."""
+    pytest.importorskip("ray", reason="of the extra 'ray'")
+    shutil.copytree("out", "ray")
+    Path("ray/part-00001.parquet").unlink()
+    options = ("--runner", "ray", "--ray-address", "local", "--workers", "2", "--worker-cpus", "1")
+    status, told = run("photos", "--output", "ray", *options)
+    assert status == 0, told
+    assert "2 of 3 shards are there" in told
+    assert rows(Path("ray")) == rows(Path("out"))
+
+
+def test_options_of_ray_need_it(run: Batch) -> None:
+    with pytest.raises(ParameterError, match="are for --runner ray"):
+        run("photos", "--output", "out", "--workers", "2")
+
+
+@pytest.mark.parametrize(
+    ("package", "arguments", "says"),
+    [
+        pytest.param("pyarrow", [], "detector batch needs the package 'pyarrow', {}[batch]'", id="pyarrow"),
+        pytest.param(
+            "ray",
+            ["--runner", "ray"],
+            "detector batch --runner ray needs the package 'ray', {}[ray]'",
+            id="ray",
+        ),
+    ],
+)
+def test_without_a_package_the_extra_is_named(
+    package: str, arguments: list[str], says: str, tmp_path: Path
+) -> None:
+    words = ["detector", "batch", "examples/cat.jpg", "--output", str(tmp_path / "out"), *arguments]
+    code = f"import sys; sys.modules[{package!r}] = None; sys.argv = {words!r}\n"
+    done = subprocess.run(
+        [sys.executable, "-c", code + "from detector.cli.entry import main; main()"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
     )
-    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 1
     [line] = done.stderr.splitlines()
-    assert line == (
-        "error: detector batch needs the package 'pyarrow', which is not installed: "
-        "pip install 'googlenet-detector[batch]'"
-    )
+    assert line == "error: " + says.format("which is not installed: pip install 'googlenet-detector")
