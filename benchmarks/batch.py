@@ -2,12 +2,12 @@
 
     python benchmarks/batch.py --data pictures --images 4000
 
-1. Pictures a second of the bare `Detector.stream`, of `detector detect --jsonl` and of `detector batch`, each in
-   a process of its own, whose start (some seconds) is part of it. They take turns, round by round; medians.
-   Memory is the largest resident set in the first and in the last quarter of a run: flat memory is the same in
-   both, where a quarter is much longer than the start.
-2. `detector batch` killed (`kill -9`) when a part of its shards is there, and started again, until it is done;
-   its rows are compared with those of a run that nobody disturbed.
+1. Pictures a second of the bare `Detector.stream`, of `detector detect --jsonl` and of `detector batch`,
+   each in a process of its own, whose start (some seconds) is part of it. They take turns, round by round;
+   medians. Memory is the largest resident set in the first and in the last quarter of a run: flat memory is
+   the same in both, where a quarter is much longer than the start.
+2. `detector batch` killed (`kill -9`) when a part of its shards is there, and started again, until it is
+   done; its rows are compared with those of a run that nobody disturbed.
 """
 
 import signal

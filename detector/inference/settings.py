@@ -23,10 +23,10 @@ class DetectorSettings:
     """
 
     weights: tuple[Path, ...] = (SHIPPED,)
-    engine: Engine = Engine.AUTO
+    engine: Engine | str = Engine.AUTO
     device: str = "auto"
-    precision: Precision = Precision.AUTO
-    profile: Profile | None = None
+    precision: Precision | str = Precision.AUTO
+    profile: Profile | str | None = None
     max_proposals: int | None = None
     score_threshold: float = SCORE_THRESHOLD
     max_detections: int = MAX_DETECTIONS

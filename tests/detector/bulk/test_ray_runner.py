@@ -171,3 +171,29 @@ def test_errors_of_workers_are_the_librarys(settings: DetectorSettings, plan: Pl
 def test_no_cluster_at_the_address() -> None:
     with pytest.raises(ClusterError, match="no Ray cluster answers at"), cluster("no address"):
         pass
+
+
+@pytest.mark.parametrize(
+    ("device", "cpus", "expected"),
+    [
+        pytest.param(
+            "auto", None, Workers(count=2, cpus=2, gpus=1), id="one a GPU, with its share of processors"
+        ),
+        pytest.param("auto", 4, Workers(count=1, cpus=4, gpus=1), id="processors for one of two GPUs"),
+        pytest.param("cpu", None, Workers(count=1, cpus=4, gpus=0), id="as many processors as a machine has"),
+        pytest.param("cpu", 1, Workers(count=5, cpus=1, gpus=0), id="on both machines"),
+    ],
+)
+def test_workers_share_what_there_is(mixed: None, device: str, cpus: int | None, expected: Workers) -> None:
+    assert Workers.of_cluster(device, cpus=cpus) == expected
+
+
+@pytest.fixture(scope="module")
+def mixed() -> Iterator[None]:
+    """Connected to a cluster of a small machine and one that has, for all that Ray knows, two GPUs."""
+    started = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
+    started.add_node(num_cpus=4, num_gpus=2)
+    started.wait_for_nodes()
+    with cluster(started.address):
+        yield
+    started.shutdown()
