@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -258,6 +259,19 @@ def test_killed_twice_it_ends_as_if_it_were_not(run: Batch, options: list[str]) 
     undisturbed = start(options, "many", "--output", "undisturbed")
     undisturbed.communicate()
     assert same(rows(Path("killed")), rows(Path("undisturbed")))
+
+
+@pytest.mark.exhaustive
+def test_an_interrupted_run_says_how_to_go_on(run: Batch, options: list[str]) -> None:
+    save_folder(Path("many"), 24)
+    process = start([*options[:-1], "1"], "many", "--output", "killed")
+    while not Path("killed/part-00001.parquet").exists():
+        assert process.poll() is None, process.communicate()[1]
+        time.sleep(0.005)
+    process.send_signal(signal.SIGINT)
+    told = process.communicate()[1]
+    assert process.returncode == 130
+    assert re.search(r"interrupted after [0-9]+ of 24 pictures: the same command goes on", told)
 
 
 @pytest.mark.exhaustive
