@@ -31,3 +31,10 @@ class ParameterError(DetectorError, ValueError):
 
 class WriteError(DetectorError, OSError):
     """A file that cannot be written: no room, no permission, something else in its place."""
+
+
+def reason(error: DetectorError | OSError) -> str:
+    """Say why something failed; of the system's errors, without number and file name."""
+    if isinstance(error, DetectorError) or not error.strerror:
+        return str(error)
+    return error.strerror[:1].lower() + error.strerror[1:]

@@ -28,6 +28,7 @@ from PIL import Image
 from api.frontend.app import create_app, open_platforms
 from api.frontend.platforms.names import PlatformName
 from api.frontend.settings import Settings
+from detector.bulk.shards import ShardBuilder
 from detector.cli import command_line, entry
 from detector.pretrained import SHIPPED
 from tests.api.conftest import serve, wait_until_ready
@@ -341,6 +342,10 @@ def readers_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
                 (tmp_path / data / f"labels/{name}.txt").write_text("0 0.5 0.5 0.4 0.4\n")
         yaml_text = "names: [screw]\ntrain: images/train\nval: images/val\n"
         (tmp_path / data / "data.yaml").write_text(yaml_text)
+    job = ShardBuilder(0, "job")
+    job.add_error("photos/two.jpg", "no such file or directory")
+    (tmp_path / "found").mkdir()
+    (tmp_path / "found/part-00000.parquet").write_bytes(job.finish().data)
     (tmp_path / "mine.txt").write_text("train0\ntrain1\n")
     monkeypatch.chdir(tmp_path)
     return tmp_path

@@ -62,6 +62,25 @@ Weights = Annotated[
         "all."
     ),
 ]
+ScoreThreshold = Annotated[float, arg(help="Leave out less certain objects.")]
+MaxDetections = Annotated[int, arg(help="Objects a picture, at most.")]
+Classes = Annotated[str | None, arg(help="Only these classes: names or ids, with commas between them.")]
+ProfileName = Annotated[
+    Profile | None,
+    arg(
+        help="Where to look. fast: what MultiBox sees at a glance; balanced: that and selective search; "
+        "thorough: both, for small things too; paper: all boxes of both, each warped, as in 2014; "
+        "search: selective search alone [balanced, if the weights allow]."
+    ),
+]
+MaxProposals = Annotated[
+    int | None, at_least(1), arg(help="Regions a picture, at most [the profile's own number].")
+]
+Tile = Annotated[
+    int | None,
+    at_least(MIN_TILE),
+    arg(help="Also look at overlapping squares of so many pixels of larger pictures: finds small objects."),
+]
 Device = Annotated[str, arg(help="auto, cpu, cuda or cuda:N.")]
 EngineName = Annotated[Engine, arg(help="What runs the network; torch is needed for a GPU.")]
 PrecisionName = Annotated[Precision, arg(help="What it computes in; int8 needs calibrated weights.")]
@@ -82,29 +101,12 @@ def detect(
     ] = None,
     errors_file: ErrorsFile = None,
     weights: Weights = (),
-    score_threshold: Annotated[float, arg(help="Leave out less certain objects.")] = SCORE_THRESHOLD,
-    max_detections: Annotated[int, arg(help="Objects a picture, at most.")] = MAX_DETECTIONS,
-    classes: Annotated[
-        str | None, arg(help="Only these classes: names or ids, with commas between them.")
-    ] = None,
-    profile: Annotated[
-        Profile | None,
-        arg(
-            help="Where to look. fast: what MultiBox sees at a glance; balanced: that and selective search; "
-            "thorough: both, for small things too; paper: all boxes of both, each warped, as in 2014; "
-            "search: selective search alone [balanced, if the weights allow]."
-        ),
-    ] = None,
-    max_proposals: Annotated[
-        int | None, at_least(1), arg(help="Regions a picture, at most [the profile's own number].")
-    ] = None,
-    tile: Annotated[
-        int | None,
-        at_least(MIN_TILE),
-        arg(
-            help="Also look at overlapping squares of so many pixels of larger pictures: finds small objects."
-        ),
-    ] = None,
+    score_threshold: ScoreThreshold = SCORE_THRESHOLD,
+    max_detections: MaxDetections = MAX_DETECTIONS,
+    classes: Classes = None,
+    profile: ProfileName = None,
+    max_proposals: MaxProposals = None,
+    tile: Tile = None,
     every: Every = 1,
     device: Device = "auto",
     engine: EngineName = Engine.AUTO,

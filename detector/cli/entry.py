@@ -17,7 +17,7 @@ from importlib.util import find_spec
 from os import PathLike
 
 from detector.cli.standard_streams import lasting_streams
-from detector.errors import DetectorError
+from detector.errors import DetectorError, reason
 from detector.io.terminal_text import one_line, printable_path
 
 DESCRIPTION = "Object detection in the manner of R-CNN with a GoogLeNet backbone."
@@ -33,17 +33,25 @@ _PACKAGES = ("detector", "api", "training")
 class Command:
     """A command: ``target`` is ``module:function``, whose parameters are the options; ``help`` is one line.
 
-    ``spread`` is that of :func:`detector.cli.command_line.run_command`.
+    ``spread`` is that of :func:`detector.cli.command_line.run_command`; ``extra`` is what brings the packages
+    that it needs besides.
     """
 
     target: str
     help: str
     spread: str | None = None
+    extra: str = "torch"
 
 
 OWN: Mapping[str, Command | Mapping[str, Command]] = {
     "detect": Command("detector.cli.detect:detect", "Find objects in pictures.", "images"),
     "classify": Command("detector.cli.detect:classify", "Name what whole pictures show.", "images"),
+    "batch": Command(
+        "detector.cli.batch:batch",
+        "Find objects in very many pictures; killed, it goes on.",
+        "inputs",
+        "batch",
+    ),
     "weights": {
         "import": Command(
             "detector.cli.import_weights:import_weights", "Turn foreign GoogLeNet weights into a checkpoint."
@@ -114,18 +122,12 @@ def needs_extra(extra: str, who: str) -> Iterator[None]:
         ) from error
 
 
-def reason(error: DetectorError | OSError) -> str:
-    """Say why something failed; of the system's errors, without number and file name."""
-    if isinstance(error, DetectorError) or not error.strerror:
-        return str(error)
-    return error.strerror[:1].lower() + error.strerror[1:]
-
-
 def _run(arguments: Sequence[str]) -> None:
     name = arguments[0] if arguments else None
     command = OWN.get(name or "")
     if command is not None:
-        with needs_extra("torch", f"detector {name}"):
+        extra = command.extra if isinstance(command, Command) else "torch"
+        with needs_extra(extra, f"detector {name}"):
             if isinstance(command, Command):
                 _run_command(f"detector {name}", command, arguments[1:])
             else:

@@ -21,10 +21,9 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from detector.cli.entry import reason
-from detector.cli.inputs import Entry, Inputs
+from detector.cli.inputs import Entry, Inputs, note, tell
 from detector.cli.standard_streams import output_is_lost
-from detector.errors import DetectorError, ImageError, ParameterError, WriteError
+from detector.errors import DetectorError, ImageError, ParameterError, WriteError, reason
 from detector.inference.executor import Executor
 from detector.inference.streaming import stream
 from detector.io.atomic_write import check_writable
@@ -173,7 +172,7 @@ class ImageRun:
                 self._write()
             if isinstance(error, Interrupted):
                 kept = "" if self._found else "; nothing was found yet"
-                _tell(f"interrupted after {self._seen} of {self._total} pictures{kept}")
+                tell(f"interrupted after {self._seen} of {self._total} pictures{kept}")
                 raise SystemExit(128 + error.number)
         finally:
             for number, handler in self._handlers.items():
@@ -181,7 +180,7 @@ class ImageRun:
         if error is not None:
             return
         if self._failed and self._total > 1:
-            _tell(f"{self._failed} of {self._total} pictures failed")
+            tell(f"{self._failed} of {self._total} pictures failed")
         if self._failed or self._incomplete:
             raise SystemExit(1)
 
@@ -197,11 +196,11 @@ class ImageRun:
         pictures, and how many it has of kinds that are not read. Raises SystemExit, with status 1, if there
         is none at all, and ParameterError if the results would replace one of them, or the weights.
         """
-        inputs = Inputs(self._tell_of_input)
+        inputs = Inputs(tell)
         entries = inputs.expand(named)
         self._incomplete |= inputs.incomplete
         if inputs.drawings:
-            _note(
+            note(
                 f"{inputs.drawings} drawings of other runs are passed over; one that is named by itself is "
                 "looked at"
             )
@@ -411,14 +410,9 @@ class ImageRun:
             told = {"image": valid_name(path), "error": getattr(error, "code", "unreadable"), "message": why}
             self._errors.add(told | ({} if frame is None else {"frame": frame}), path)
 
-    def _tell_of_input(self, problem: str | OSError) -> None:
-        if isinstance(problem, OSError):
-            problem = f"{printable_path(problem.filename)}: {reason(problem)}"
-        _tell(problem)
-
     def _say(self, message: str) -> None:
         if self._bar is None:
-            _note(message)
+            note(message)
         else:
             self._bar.write(one_line(message, limit=2000), file=sys.stderr)
 
@@ -441,9 +435,9 @@ class ImageRun:
             except WriteError as error:
                 self._incomplete = True
                 if not isinstance(file, JsonFile) or _is_standard_output(output.path):
-                    _tell(str(error))
+                    tell(str(error))
                     continue
-                _tell(f"{error}; the results follow on standard output")
+                tell(f"{error}; the results follow on standard output")
                 print(file.text(), flush=True)
 
 
@@ -452,14 +446,6 @@ def _is_standard_output(path: Path) -> bool:
         return os.path.samestat(path.stat(), os.fstat(sys.stdout.fileno()))
     except (OSError, ValueError):
         return False
-
-
-def _tell(message: str) -> None:
-    _note(f"error: {message}")
-
-
-def _note(message: str) -> None:
-    print(one_line(message, limit=2000), file=sys.stderr, flush=True)
 
 
 def _line_of(box: dict[str, float] | None) -> str:

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from glob import glob, has_magic
 from pathlib import Path
 
+from detector.errors import reason
 from detector.io import plugins
 from detector.io.image_paths import images_below, is_system_file, unread_kinds
-from detector.io.terminal_text import printable_path
+from detector.io.terminal_text import one_line, printable_path
 from detector.io.video import has_video_suffix
 from detector.io.visualization import is_drawing
 
@@ -50,7 +51,11 @@ class Inputs:
 
     def expand(self, named: Sequence[Path]) -> list[Entry]:
         """Return the pictures and videos: of folders all pictures below them."""
-        return [entry for path in named for entry in self._of_argument(path)]
+        return list(self.each(named))
+
+    def each(self, named: Sequence[Path]) -> Iterator[Entry]:
+        """Yield the same, as they are found."""
+        return (entry for path in named for entry in self._of_argument(path))
 
     def _of_argument(self, path: Path) -> Iterator[Entry]:
         if path == STANDARD_INPUT:
@@ -136,3 +141,15 @@ class Inputs:
     def _problem(self, problem: str | OSError) -> None:
         self.incomplete = True
         self._tell(problem)
+
+
+def tell(problem: str | OSError) -> None:
+    """Print a problem on standard error, in one line."""
+    if isinstance(problem, OSError):
+        problem = f"{printable_path(problem.filename)}: {reason(problem)}"
+    note(f"error: {problem}")
+
+
+def note(message: str) -> None:
+    """Print one line on standard error."""
+    print(one_line(message, limit=2000), file=sys.stderr, flush=True)

@@ -28,7 +28,7 @@ def test_the_help_names_all_commands(
     ("arguments", "says"),
     [
         (["detct"], "error: detector has no command 'detct'; is detect meant?"),
-        (["zebra"], "error: detector has no command 'zebra': there are detect, classify, weights"),
+        (["zebra"], "error: detector has no command 'zebra': there are detect, classify, batch, weights"),
         ([""], "error: detector has no command ''"),
         (["weights", "shw"], "error: detector weights has no command 'shw'; is show meant?"),
         (["detect"], "error: images must be given; detector detect --help says more"),

@@ -1,0 +1,1 @@
+"""Detection in more pictures than anybody wants to wait for twice: chunks of work, resumable, in Parquet."""
