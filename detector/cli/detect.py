@@ -13,7 +13,7 @@ from detector.inference.classifier import Classifier
 from detector.inference.detector import MAX_DETECTIONS, SCORE_THRESHOLD
 from detector.inference.loading import load_detector, load_ensemble
 from detector.io.result_files import Format, format_of
-from detector.options import MIN_TILE, Engine, Precision, Profile
+from detector.options import MIN_TILE, Engine, Precision, Profile, ScoreThreshold
 from detector.pretrained import SHIPPED
 
 Images = Annotated[
@@ -82,7 +82,14 @@ def detect(
     ] = None,
     errors_file: ErrorsFile = None,
     weights: Weights = (),
-    score_threshold: Annotated[float, arg(help="Leave out less certain objects.")] = SCORE_THRESHOLD,
+    score_threshold: Annotated[
+        ScoreThreshold,
+        arg(
+            metavar="0..1|auto",
+            help="Leave out less certain objects. auto: below the threshold of each class, as measured for "
+            "these weights.",
+        ),
+    ] = SCORE_THRESHOLD,
     max_detections: Annotated[int, arg(help="Objects a picture, at most.")] = MAX_DETECTIONS,
     classes: Annotated[
         str | None, arg(help="Only these classes: names or ids, with commas between them.")

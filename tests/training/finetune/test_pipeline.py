@@ -104,6 +104,8 @@ def test_figures_and_report_tell_of_members_and_ensemble(made: Plan) -> None:
     figures = json.loads((made.output / FIGURES).read_text())
     assert list(figures) == ["mine-1", "mine-2", "all 2 together"]
     assert set(figures["mine-1"]["AP"]) <= set(NAMES)
+    assert set(figures["mine-1"]["thresholds"]) == set(NAMES)
+    assert figures["mine-1"]["precision wanted"] == 0.7
     page = (made.output / REPORT).read_text()
     for part in (
         "mine",
@@ -112,6 +114,8 @@ def test_figures_and_report_tell_of_members_and_ensemble(made: Plan) -> None:
         "all 2 together",
         "<svg",
         "make serve WEIGHTS=",
+        "How far scores can be trusted",
+        "Thresholds for 70 % right",
         "batch.positives",
     ):
         assert part in page, part
