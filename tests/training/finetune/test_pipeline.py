@@ -141,13 +141,16 @@ def test_the_command_on_a_yolo_set(init_path: Path, tmp_path: Path, monkeypatch:
     root = yolo(tmp_path / "shop")
     monkeypatch.chdir(tmp_path)
     options = ["--preset", "quick", "--iterations", "2", "--batch-positives", "2", "--batch-background", "2"]
+    options += ["--precision-wanted", "1e-9"]  # one detection of all that is right reaches it
     status, said = run_command(main, "--data", root, "--init", init_path, *options)
     assert status == 0, said
     metadata = verify_checkpoint(tmp_path / "runs" / "shop" / "detector.safetensors")
     assert metadata.name == "shop"
     assert metadata.detection is not None
     assert metadata.detection.names == NAMES
-    assert (tmp_path / "runs" / "shop" / REPORT).exists()
+    assert metadata.thresholds is not None
+    assert metadata.thresholds.measured_on == "2 pictures held out, VOC rule, search"
+    assert "found %" in (tmp_path / "runs" / "shop" / REPORT).read_text()
 
 
 @pytest.mark.parametrize(
