@@ -4,9 +4,16 @@ Nothing here imports torch: what only passes options on starts at once.
 """
 
 from enum import StrEnum
+from typing import Literal
 
 SCORE_THRESHOLD = 0.3
 """About where precision and recall of the shipped weights balance best on DET/val; evaluation uses 0.001."""
+
+AUTO = "auto"
+
+ScoreThreshold = float | Literal["auto"]
+"""The least score of a detection that is kept, or ``auto``: of each class the one that was measured for these
+weights (:class:`detector.inference.thresholds.Thresholds`)."""
 
 MAX_DETECTIONS = 100
 

@@ -22,6 +22,7 @@ BUILDING_AND_TESTING = [
     "**/*.hpp",
     "**/*.c",
     "**/*.cc",
+    "numba/cuda",  # compiles for GPUs
     "numpy/distutils",
     "numpy/f2py",
     "numpy/_core/_*_tests.*.so",

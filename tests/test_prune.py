@@ -20,6 +20,8 @@ FILES = {
     "numpy/_core/_umath_tests.cpython-312-x86_64-linux-gnu.so": "none",
     "numpy/f2py/crackfortran.py": "none",
     "numba/_helperlib.c": "none",
+    "numba/core/dispatcher.py": "both",
+    "numba/cuda/api.py": "none",
     "nvidia/cu13/include/cublas.h": "none",
     "nvidia/cu13/lib/libcudart_static.a": "none",
     "openvino/libs/libopenvino.so.2641": "both",

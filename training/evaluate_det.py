@@ -27,10 +27,13 @@ from detector.datasets.open import Format
 from detector.datasets.problems import OnProblem, left_out
 from detector.errors import ParameterError
 from detector.evaluation.class_match import ClassMatch, match_classes
+from detector.evaluation.tables import thresholds_table
+from detector.evaluation.thresholds import PRECISION, measure_thresholds, threshold_figures
+from detector.inference.thresholds import check_precision
 from detector.io.atomic_write import check_writable, write_whole
 from detector.io.output_paths import check_apart, check_not_overwriting
 from detector.models.checkpoint import add_metrics
-from detector.models.weights import read_metadata
+from detector.models.weights import change_metadata, read_metadata
 from detector.options import MIN_TILE, Engine, Precision, Profile
 from detector.pretrained import SHIPPED
 from detector.structures.detections import Detections
@@ -78,6 +81,16 @@ def main(
     engine: Annotated[Engine, arg(help="What runs the network.")] = Engine.AUTO,
     precision: Annotated[Precision, arg(help="What it computes in.")] = Precision.AUTO,
     record: Annotated[bool, arg(help="Write each detector's mAP into its checkpoint's metadata.")] = False,
+    thresholds_to: Annotated[
+        Path | None,
+        arg(
+            help="Write the weights there (.safetensors) with the thresholds that score_threshold 'auto' "
+            "takes: the lowest score of each class from which on --precision-wanted of it is right."
+        ),
+    ] = None,
+    precision_wanted: Annotated[
+        float, arg(help="The share of what is shown that is to be right, for --thresholds-to.")
+    ] = PRECISION,
     every: Annotated[int, at_least(1), arg(help="Measure every Nth picture only.")] = 1,
     format: Annotated[Format | None, arg(help="The data's layout, if looking cannot tell.")] = None,
     rule: Annotated[
@@ -120,12 +133,16 @@ def main(
     """Print AP of every class, where mAP is lost, and one line a detector, profile and scoring."""
     with one_line_errors():
         _check_options(results, weights, record, ensemble, scoring)
+        check_precision(precision_wanted)
         read = [*(results or []), *(weights or [SHIPPED]), blacklist, Path(split) if split else None]
-        check_apart([save_results, json_file], read, data)
+        check_apart([save_results, json_file, thresholds_to], read, data)
         check_not_overwriting(json_file)
         if cache is not None:
             check_folder_apart(cache, [data])
         _check_files(weights or [], save_results, json_file, cache, record)
+        if thresholds_to is not None:
+            check_writable(thresholds_to)
+            _check_measures_thresholds(weights or [SHIPPED], profile, results, ensemble, scoring)
         measured = open_measured(
             data,
             format=format,
@@ -140,6 +157,10 @@ def main(
             print(problem)
         banned = measured.blacklist(blacklist) if blacklist else frozenset()
         rules = list(dict.fromkeys(rule or usual_rules(measured.folder.format)))
+        if thresholds_to is not None and set(rules) == {RuleName.COCO}:
+            raise ParameterError(
+                "--thresholds-to goes by a rule that says what is right: ilsvrc, voc07 or voc"
+            )
 
         figures = []
         detections: dict[str, Detections] = {}
@@ -194,6 +215,8 @@ def main(
         print(all_runs_table(figures, rules), flush=True)
         if json_file is not None:
             _write_figures(json_file, figures, measured)
+        if thresholds_to is not None:
+            _write_thresholds(systems[0], matches[0], figures[0], measured, precision_wanted, thresholds_to)
         if save_results is not None:
             measured.write_results(save_results, detections)  # of the only run, or of all members
 
@@ -211,6 +234,26 @@ def _check_options(
         )
     if record and (ensemble or scoring):
         raise ParameterError("--record notes the figure of one checkpoint as it is: no --ensemble, --scoring")
+
+
+def _check_measures_thresholds(
+    weights: Sequence[Path],
+    profile: Sequence[Profile],
+    results: Sequence[Path],
+    ensemble: bool,
+    scoring: Sequence[str],
+) -> None:
+    """Raises ParameterError for what is not one network as it is, and CheckpointError for one that does not
+    detect."""
+    if results or ensemble or scoring or len(weights) > 1 or len(profile or []) > 1:
+        raise ParameterError(
+            "--thresholds-to is about one network as it is: one --weights, one --profile at most, no "
+            "--ensemble, --scoring, --results"
+        )
+    if read_metadata(weights[0]).detection is None:
+        raise ParameterError(
+            f"{weights[0]} only classifies: make a detector of it first, with `detector train --init`"
+        )
 
 
 def _check_files(
@@ -285,6 +328,32 @@ def _record(
             for run, one in zip(runs, figures, strict=True):
                 name = f"{measured.name} mAP{suffix}, {run.profile}, {run.boxes:.0f} proposals, {on}"
                 add_metrics(system.paths[0], {name: one.evaluations[rule].mean_ap})
+
+
+def _write_thresholds(
+    system: System,
+    match: ClassMatch,
+    figures: RunFigures,
+    measured: MeasuredData,
+    precision: float,
+    target: Path,
+) -> None:
+    """Write the weights with the thresholds that a run's figures give, by the first of its rules but COCO's.
+
+    Raises ParameterError where no score reaches the precision.
+    """
+    rule, evaluation = next(iter(figures.evaluations.items()))
+    pictures = f"{len(measured.records)} pictures{_without(measured)}"
+    on = f"{measured.name}, {rule} rule, {figures.settings['profile']}, {pictures}"
+    thresholds = measure_thresholds(evaluation, precision, on)
+    if not thresholds.reached:
+        raise ParameterError(
+            f"no score of {system.title} reaches a precision of {precision} on these pictures: want less "
+            "with --precision-wanted, or measure on more pictures"
+        )
+    change_metadata(system.paths[0], target, thresholds=match.thresholds(thresholds))
+    print(f"\n{thresholds_table(threshold_figures(evaluation, thresholds), thresholds, measured.classes)}")
+    print(f"\n{target}: thresholds for {100 * precision:.0f} % right")
 
 
 def _without(measured: MeasuredData) -> str:

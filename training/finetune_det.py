@@ -68,6 +68,13 @@ def main(
     measured_images: Annotated[
         int, at_least(1), arg(help="Of the pictures held out, measure at most so many.")
     ] = Plan.measured_images,
+    precision_wanted: Annotated[
+        float,
+        arg(
+            help="The share of what is shown that is to be right where detection is asked for with "
+            "score_threshold 'auto': the score of each class that does it is measured and stored."
+        ),
+    ] = Plan.precision_wanted,
     cache: Annotated[Path | None, arg(help="Folder for proposals and maps [OUTPUT/cache].")] = None,
     cache_gib: Annotated[
         float,
@@ -110,6 +117,7 @@ def main(
             name=name or chosen.name,
             members=members,
             measured_images=measured_images,
+            precision_wanted=precision_wanted,
             device=device,
             cache_gib=cache_gib,
             workers=workers,

@@ -7,11 +7,12 @@ several and a COCO data set cannot be mistaken.
 from enum import IntEnum, StrEnum
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, PlainValidator, TypeAdapter, ValidationError
 from pydantic.json_schema import SkipJsonSchema
+from pydantic_core import PydanticCustomError
 
 from api.protocol.messages import DetectTask
-from detector.options import MAX_DETECTIONS, MIN_TILE, SCORE_THRESHOLD, Profile
+from detector.options import AUTO, MAX_DETECTIONS, MIN_TILE, SCORE_THRESHOLD, Profile, ScoreThreshold
 
 
 class Crops(IntEnum):
@@ -35,13 +36,36 @@ _ModelName = Annotated[
 ]
 
 
+_Score = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
+
+
+_SCORE: TypeAdapter[float] = TypeAdapter(_Score)
+
+
+def _score_or_auto(value: object) -> ScoreThreshold:
+    """Return a score in 0..1 or ``auto``; pydantic's own union would name its branches in messages."""
+    if value == AUTO:
+        return "auto"
+    try:
+        return _SCORE.validate_python(value)
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise PydanticCustomError("score_or_auto", "{what}, or 'auto'", {"what": first["msg"]}) from error
+
+
 class DetectOptions(BaseModel):
     """What is asked of a detection, wherever it is asked."""
 
     model_config = ConfigDict(extra="forbid")
 
     score_threshold: Annotated[
-        float, Field(ge=0, le=1, allow_inf_nan=False, description="leave out detections with a lower score")
+        ScoreThreshold,
+        PlainValidator(_score_or_auto, json_schema_input_type=_Score | Literal["auto"]),
+        Field(
+            description="leave out detections with a lower score; `auto`: for each class the score from "
+            "which on as large a share is right as was wanted when the weights were measured "
+            "(`precision_wanted` of `GET /models`)"
+        ),
     ] = SCORE_THRESHOLD
     max_detections: Annotated[int, Field(ge=1, le=1000, description="at most so many, the best")] = (
         MAX_DETECTIONS

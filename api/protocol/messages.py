@@ -13,7 +13,7 @@ from typing import Annotated, Literal
 from pydantic import ConfigDict, Field
 
 from api.protocol.model_info import ModelInfo
-from detector.options import Profile
+from detector.options import Profile, ScoreThreshold
 
 
 @dataclass
@@ -54,7 +54,7 @@ class DetectTask:
     """Find objects. ``format`` is json, coco, image/png or image/jpeg; ``name`` is the image's; ``tile`` is
     the side in pixels of the tiles that it is looked at in as well."""
 
-    score_threshold: float
+    score_threshold: ScoreThreshold
     max_detections: int
     profile: Profile | None
     classes: str | None

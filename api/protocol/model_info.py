@@ -57,6 +57,9 @@ class ModelBase(_Info):
     profiles: list[ProfileOffered]
     default_profile: Profile | None = Field(description="null for a model that does not detect")
     scoring: dict[str, Any] | None = Field(description="how scores and boxes are made; null likewise")
+    precision_wanted: float | None = Field(
+        None, description="share that is right of what `score_threshold=auto` keeps; null: not measured"
+    )
     loaded_at: str = Field(json_schema_extra={"format": "date-time"})
 
 

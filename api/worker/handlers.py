@@ -19,7 +19,7 @@ from detector.inference.region_crops import ImageView
 from detector.inference.tiles import tiles_of
 from detector.io.decoding import RGB, Limits, read
 from detector.io.visualization import JPEG_SIDE
-from detector.options import Profile
+from detector.options import AUTO, Profile
 from detector.structures.class_choice import labels_of
 from detector.structures.classes import ClassList
 from detector.structures.detections import Detections
@@ -133,6 +133,14 @@ def _detect(
             "The model's weights have no MultiBox head. Leave profile out, or ask for profile=search.",
         )
     labels = _labels_of(task.classes, detector.classes) if task.classes is not None else None
+    if task.score_threshold == AUTO and detector.thresholds is None:
+        raise ApiError(
+            422,
+            "invalid_parameter",
+            "score_threshold: no thresholds were measured for the model's weights, or they are an ensemble. "
+            "Give a number in 0..1, or measure thresholds with `detector evaluate --thresholds-to`; "
+            "GET /models tells which models have some (precision_wanted).",
+        )
     decoded = read(data, limits)
     height, width = decoded.pixels.shape[:2]
     about = {"width": width, "height": height, "frames": decoded.frames, "model": detector.name}

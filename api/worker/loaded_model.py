@@ -118,6 +118,7 @@ def model_info(
     ``paths`` are those of the ensemble's members, in order. Reads the files for their digests.
     """
     metadata = [member.metadata for member in ensemble.members]
+    thresholds = detector.thresholds if detector is not None else None
     return {
         "name": name,
         "tasks": ["detect"] * (detector is not None) + ["classify"] * (classifier is not None),
@@ -138,6 +139,7 @@ def model_info(
         "profiles": _profiles(detector) if detector is not None else [],
         "default_profile": detector.profile if detector is not None else None,
         "scoring": asdict(detector.scoring) if detector is not None else None,
+        "precision_wanted": thresholds.precision if thresholds is not None else None,
         "loaded_at": datetime.now(UTC).isoformat(timespec="seconds"),
         "detection_classes": _classes(detector.classes) if detector is not None else [],
         "classification_classes": _classes(classifier.classes) if classifier is not None else [],

@@ -14,6 +14,7 @@ from detector.inference.detector import MAX_DETECTIONS, SCORE_THRESHOLD
 from detector.inference.loading import load_detector, load_ensemble
 from detector.io.result_files import Format, format_of
 from detector.options import MIN_TILE, Engine, Precision, Profile
+from detector.options import ScoreThreshold as Threshold
 from detector.pretrained import SHIPPED
 
 Images = Annotated[
@@ -62,7 +63,14 @@ Weights = Annotated[
         "all."
     ),
 ]
-ScoreThreshold = Annotated[float, arg(help="Leave out less certain objects.")]
+ScoreThreshold = Annotated[
+    Threshold,
+    arg(
+        metavar="0..1|auto",
+        help="Leave out less certain objects. auto: below the threshold of each class, as measured for these "
+        "weights.",
+    ),
+]
 MaxDetections = Annotated[int, arg(help="Objects a picture, at most.")]
 Classes = Annotated[str | None, arg(help="Only these classes: names or ids, with commas between them.")]
 ProfileName = Annotated[

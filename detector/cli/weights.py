@@ -11,6 +11,7 @@ from detector.errors import CheckpointError
 from detector.graphs.calibration import measured, pictures_of
 from detector.graphs.networks import check_weights
 from detector.inference.scoring import Scoring
+from detector.inference.thresholds import Thresholds
 from detector.io.atomic_write import check_writable
 from detector.io.output_paths import check_apart
 from detector.models.checkpoint_file import read_header, write_file
@@ -49,6 +50,7 @@ def show(path: Annotated[Path, Positional, arg(help="Checkpoint.")] = SHIPPED) -
         "detection": _count(metadata.detection),
         "MultiBox": _head(metadata.multibox),
         "scoring": _scoring(metadata.scoring),
+        "thresholds": _thresholds(metadata.thresholds),
         "8 bits": "calibrated" if metadata.activation_ranges else "not calibrated",
         "input": f"{prepare.size}x{prepare.size} RGB, mean {prepare.mean}, std {prepare.std}, "
         f"context {prepare.context}",
@@ -85,6 +87,13 @@ def _head(spec: MultiBoxSpec | None) -> str:
     shapes = sum(len(grid.sides) for grid in spec.grids)
     scales = " and ".join(map(str, spec.image.scales))
     return f"{shapes} shapes of priors, reads {' and '.join(spec.stages)}, images at {scales} pixels"
+
+
+def _thresholds(thresholds: Thresholds | None) -> str:
+    if thresholds is None:
+        return "not measured"
+    common = "at no score" if thresholds.common is None else f"from score {thresholds.common:.3f} on"
+    return f"{100 * thresholds.precision:.0f} % right {common} ({thresholds.measured_on})"
 
 
 def _scoring(scoring: Scoring) -> str:

@@ -20,6 +20,12 @@ class PrecisionRecall:
     precision: NDArray[np.float64]
     scores: NDArray[np.float64]
 
+    @property
+    def correct(self) -> NDArray[np.bool_]:
+        """Which of the detections [D] are true."""
+        true = np.rint(self.precision * np.arange(1, len(self.precision) + 1))
+        return np.diff(true, prepend=0) > 0
+
 
 def precision_recall(
     scores: NDArray[np.floating], correct: NDArray[np.bool_], ground_truths: int

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from detector.datasets.annotated_image import AnnotatedImage
 from detector.errors import ParameterError
+from detector.inference.thresholds import Thresholds
 from detector.structures.classes import ClassList, class_aliases
 from detector.structures.detections import Detections
 from detector.structures.nms import suppress
@@ -57,6 +58,12 @@ class ClassMatch:
         kept = suppress(found.boxes[ours], found.scores[ours], _NMS_IOU, labels[ours])
         rows = np.sort(np.concatenate([rows[~joined], ours[kept]]))  # best first, as they came
         return Detections(found.boxes[rows], labels[rows], found.scores[rows])
+
+    def thresholds(self, of_data: Thresholds) -> Thresholds:
+        """Thresholds of the data's classes as those of the detector's: the common one for a class that is
+        none of the data's."""
+        scores = (of_data.scores[label] if label >= 0 else of_data.common for label in self.labels.tolist())
+        return replace(of_data, scores=tuple(scores))
 
     def record(self, record: AnnotatedImage) -> AnnotatedImage:
         """The record without objects of classes that the detector knows nothing of."""

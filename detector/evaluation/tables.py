@@ -11,6 +11,8 @@ from detector.evaluation.det_evaluation import DetEvaluation
 from detector.evaluation.error_analysis import ErrorBreakdown, ErrorKind
 from detector.evaluation.proposal_recall import ALL, FoundBy, MethodFigures
 from detector.evaluation.sizes import SIZES
+from detector.evaluation.thresholds import ThresholdFigures
+from detector.inference.thresholds import Thresholds
 from detector.options import SCORE_THRESHOLD
 from detector.structures.classes import ClassList
 
@@ -96,6 +98,31 @@ def det_table(evaluation: DetEvaluation, classes: ClassList) -> str:
                 f"{evaluation.detections[label]:10d}"
             )
     return "\n".join(lines)
+
+
+def thresholds_table(figures: Sequence[ThresholdFigures], thresholds: Thresholds, classes: ClassList) -> str:
+    """One line a class that the set holds or that was detected: its threshold, and what it shows of the set;
+    then one of all classes together."""
+    rows = [["class", "threshold", "shown", "right", "right %", "objects", "found %"]]
+    for name, one in zip(classes.names, figures, strict=True):
+        if one.objects or one.shown:
+            rows.append([name, *_threshold_cells(one)])
+    shown, right, objects = (
+        sum(getattr(one, what) for one in figures) for what in ("shown", "right", "objects")
+    )
+    every = ThresholdFigures(thresholds.common, shown, right, objects)
+    return aligned([*rows, ["all, each by its own; in common", *_threshold_cells(every)]])
+
+
+def _threshold_cells(one: ThresholdFigures) -> list[str]:
+    return [
+        "-" if one.threshold is None else f"{one.threshold:.3f}",
+        f"{one.shown}",
+        f"{one.right}",
+        f"{100 * one.right / one.shown:.0f}" if one.shown else "-",
+        f"{one.objects}",
+        f"{100 * one.right / one.objects:.0f}" if one.objects else "-",
+    ]
 
 
 def det_summary(evaluation: DetEvaluation) -> str:

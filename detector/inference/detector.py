@@ -8,6 +8,9 @@ from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from typing import Protocol, overload
 
+import numpy as np
+from numpy.typing import NDArray
+
 from detector.errors import CheckpointError, ParameterError
 from detector.inference.ensemble import Ensemble, Member, RegionPrediction, average
 from detector.inference.executor import Executor, run_directly, without_callers_context
@@ -24,9 +27,10 @@ from detector.inference.region_features import RegionFeatures, SharedRegions, Wa
 from detector.inference.scoring import Scoring
 from detector.inference.shared_maps import SharedMaps, with_finer_scale
 from detector.inference.streaming import stream
+from detector.inference.thresholds import Thresholds
 from detector.inference.tiles import check_tile, merge_tiles, tiles_of
 from detector.io.decoding import RGB, ImageInput, as_rgb, as_several
-from detector.options import MAX_DETECTIONS, SCORE_THRESHOLD, Profile
+from detector.options import AUTO, MAX_DETECTIONS, SCORE_THRESHOLD, Profile, ScoreThreshold
 from detector.proposals.multibox import MAX_BOXES, MultiBox
 from detector.proposals.profiles import Proposer
 from detector.structures.boxes import Boxes
@@ -59,7 +63,7 @@ class _Settings:
     """What a call asks for: parameters of :meth:`Detector.detect`, the classes by their labels."""
 
     profile: Profile | str | None
-    score_threshold: float
+    score_threshold: float | NDArray[np.float64]
     max_detections: int
     labels: tuple[int, ...] | None
     tile: int | None
@@ -195,7 +199,7 @@ class Detector:
         images: ImageInput,
         *,
         profile: Profile | str | None = None,
-        score_threshold: float = SCORE_THRESHOLD,
+        score_threshold: ScoreThreshold = SCORE_THRESHOLD,
         max_detections: int = MAX_DETECTIONS,
         classes: str | Sequence[str] | None = None,
         tile: int | None = None,
@@ -207,7 +211,7 @@ class Detector:
         images: Sequence[ImageInput],
         *,
         profile: Profile | str | None = None,
-        score_threshold: float = SCORE_THRESHOLD,
+        score_threshold: ScoreThreshold = SCORE_THRESHOLD,
         max_detections: int = MAX_DETECTIONS,
         classes: str | Sequence[str] | None = None,
         tile: int | None = None,
@@ -219,14 +223,16 @@ class Detector:
         images: ImageInput | Sequence[ImageInput],
         *,
         profile: Profile | str | None = None,
-        score_threshold: float = SCORE_THRESHOLD,
+        score_threshold: ScoreThreshold = SCORE_THRESHOLD,
         max_detections: int = MAX_DETECTIONS,
         classes: str | Sequence[str] | None = None,
         tile: int | None = None,
     ) -> Detections | list[Detections]:
         """Return the detections of an image, best first, or those of each of several.
 
-        ``profile`` says where to look; ``classes`` which to keep, by names or ids. With ``tile`` an image
+        ``profile`` says where to look; ``classes`` which to keep, by names or ids. ``score_threshold`` is the
+        least score that is kept, or ``"auto"``: for each class that from which on as large a share is right
+        as was wanted when these weights were measured (:attr:`thresholds`). With ``tile`` an image
         that is larger is also looked at in overlapping squares of so many pixels a side, for objects that are
         too small in the whole. Raises ParameterError for a bad image or setting.
         """
@@ -246,7 +252,7 @@ class Detector:
         images: Iterable[ImageInput],
         *,
         profile: Profile | str | None = None,
-        score_threshold: float = SCORE_THRESHOLD,
+        score_threshold: ScoreThreshold = SCORE_THRESHOLD,
         max_detections: int = MAX_DETECTIONS,
         classes: str | Sequence[str] | None = None,
         tile: int | None = None,
@@ -293,7 +299,7 @@ class Detector:
         self,
         *,
         profile: Profile | str | None = None,
-        score_threshold: float = SCORE_THRESHOLD,
+        score_threshold: ScoreThreshold = SCORE_THRESHOLD,
         max_detections: int = MAX_DETECTIONS,
         classes: str | Sequence[str] | None = None,
         tile: int | None = None,
@@ -304,7 +310,7 @@ class Detector:
             check_tile(tile)
         self.steps(profile)  # says what is wrong with it
         labels = None if classes is None else labels_of(classes, self.classes)
-        settings = _Settings(profile, score_threshold, max_detections, labels, tile)
+        settings = _Settings(profile, self.least_scores(score_threshold), max_detections, labels, tile)
         return partial(self._find, settings=settings)
 
     @without_callers_context
@@ -316,12 +322,7 @@ class Detector:
             self.prepare(view, settings.profile, executor=executor)
             proposals = self.propose(view, settings.profile, executor=executor)
             regions = self.score(view, proposals, settings.profile, executor=executor)
-            return self.select(
-                regions,
-                score_threshold=settings.score_threshold,
-                max_detections=settings.max_detections,
-                classes=settings.labels,
-            )
+            return self._select(regions, settings.score_threshold, settings.max_detections, settings.labels)
 
         if settings.tile is None:
             return look(image)
@@ -421,20 +422,58 @@ class Detector:
         self,
         regions: RegionScores,
         *,
-        score_threshold: float = SCORE_THRESHOLD,
+        score_threshold: ScoreThreshold = SCORE_THRESHOLD,
         max_detections: int = MAX_DETECTIONS,
         classes: Sequence[int] | None = None,
     ) -> Detections:
         """Return regions over the threshold, without those that a better one of the same class overlaps; of
-        some ``classes`` alone, if their labels are given."""
+        some ``classes`` alone, if their labels are given. Raises ParameterError for a bad setting."""
+        return self._select(regions, self.least_scores(score_threshold), max_detections, classes)
+
+    def _select(
+        self,
+        regions: RegionScores,
+        least: float | NDArray[np.float64],
+        max_detections: int,
+        classes: Sequence[int] | None,
+    ) -> Detections:
         found = select(
             regions,
-            score_threshold=score_threshold,
+            score_threshold=least,
             max_detections=max_detections,
             scoring=self.scoring,
             classes=classes,
         )
         return replace(found, classes=self.classes)
+
+    @property
+    def thresholds(self) -> Thresholds | None:
+        """The thresholds that ``score_threshold="auto"`` stands for: those of the weights, None where none
+        were measured. They hold for one network under its own scoring."""
+        alone = len(self.members) == 1 and self.scoring == self.metadata.scoring
+        return self.metadata.thresholds if alone else None
+
+    def least_scores(self, score_threshold: ScoreThreshold) -> float | NDArray[np.float64]:
+        """Return the least score that is kept, or of ``auto`` that of each class [C].
+
+        Raises ParameterError for ``auto`` where no thresholds were measured.
+        """
+        if not isinstance(score_threshold, str):
+            return score_threshold
+        if score_threshold != AUTO:
+            raise ParameterError(
+                f"score_threshold must be a number in 0..1 or 'auto', got {score_threshold!r}"
+            )
+        if self.thresholds is None:
+            why = "was never measured for them"
+            if self.metadata.thresholds is not None:
+                why = "has none for several networks together, or under another scoring"
+            raise ParameterError(
+                f"score_threshold 'auto' goes by thresholds of the classes, and {self.name} {why}: give a "
+                "number in 0..1, or measure thresholds for one file of weights with `detector evaluate "
+                "--thresholds-to`"
+            )
+        return self.thresholds.least
 
     @without_callers_context
     def predict(

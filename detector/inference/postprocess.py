@@ -101,23 +101,24 @@ def class_scores(regions: RegionScores, scoring: Scoring) -> NDArray[np.float32]
 def select(
     regions: RegionScores,
     *,
-    score_threshold: float,
+    score_threshold: float | NDArray[np.float64],
     max_detections: int,
     scoring: Scoring = Scoring(),  # noqa: B008 (frozen)
     classes: Sequence[int] | None = None,
 ) -> Detections:
     """Suppress class by class, greedily (R-CNN, arXiv 1311.2524, section 2); keep the best of all classes.
 
-    With ``classes``, labels, the best of these classes only; their scores are the same as without.
+    ``score_threshold`` is the least score kept, of all classes or of each [C]; an infinite one keeps none of
+    its class. With ``classes``, labels, the best of these classes only; their scores are the same as without.
 
     Raises ParameterError for a threshold outside 0..1, no detections asked for, or an unknown label.
     """
-    if not 0 <= score_threshold <= 1:
+    if not isinstance(score_threshold, np.ndarray) and not 0 <= score_threshold <= 1:
         raise ParameterError(f"score_threshold must lie in 0..1, got {score_threshold}")
     if max_detections < 1:
         raise ParameterError(f"max_detections must be at least 1, got {max_detections}")
     scores = class_scores(regions, scoring)
-    wanted = scores >= score_threshold  # R x C
+    wanted = scores >= score_threshold  # R x C, thresholds of each class along C
     if classes is not None:
         wanted &= _chosen(classes, scores.shape[1])
     region, label = _best_kept(regions.boxes, scores, wanted, max_detections, scoring.nms_iou)

@@ -9,7 +9,7 @@ from detector.errors import CheckpointError
 from detector.inference.detector import Detector, Finder
 from detector.inference.loading import load_detector
 from detector.models.weights import read_metadata
-from detector.options import MAX_DETECTIONS, SCORE_THRESHOLD, Engine, Precision, Profile
+from detector.options import MAX_DETECTIONS, SCORE_THRESHOLD, Engine, Precision, Profile, ScoreThreshold
 from detector.pretrained import SHIPPED
 from detector.structures.classes import ClassList
 
@@ -28,7 +28,7 @@ class DetectorSettings:
     precision: Precision | str = Precision.AUTO
     profile: Profile | str | None = None
     max_proposals: int | None = None
-    score_threshold: float = SCORE_THRESHOLD
+    score_threshold: ScoreThreshold = SCORE_THRESHOLD
     max_detections: int = MAX_DETECTIONS
     classes: str | tuple[str, ...] | None = None
     tile: int | None = None

@@ -9,6 +9,7 @@ from detector.errors import CheckpointError, ParameterError
 from detector.inference.preprocessing import Preprocessing
 from detector.inference.scoring import Scoring
 from detector.inference.shared_maps import SharedMaps
+from detector.inference.thresholds import Thresholds
 from detector.io.terminal_text import one_line, printable
 from detector.models.multibox_spec import MultiBoxSpec
 from detector.structures.classes import ClassList
@@ -27,8 +28,9 @@ class Metadata:
     image, if the heads were trained for that; None is for warped crops. ``scoring`` gives how the network's
     outputs become detections, with the settings that were best for these weights. ``activation_ranges`` are
     the least and the greatest output of each layer on real images, if they were measured: what a network in
-    8 bits needs (:mod:`detector.graphs.quantization`). ``metrics`` maps a metric's
-    name to its value, ``training`` records how the weights were trained.
+    8 bits needs (:mod:`detector.graphs.quantization`). ``thresholds`` are the scores of each class from which
+    on a wanted share of detections is right, if they were measured. ``metrics`` maps a metric's name to its
+    value, ``training`` records how the weights were trained.
     """
 
     name: str
@@ -40,6 +42,7 @@ class Metadata:
     shared_maps: SharedMaps | None = None
     scoring: Scoring = field(default_factory=Scoring)
     activation_ranges: Mapping[str, tuple[float, float]] | None = None
+    thresholds: Thresholds | None = None
     training: Mapping[str, Any] = field(default_factory=dict)
     metrics: Mapping[str, Any] = field(default_factory=dict)
     licence: str = "unknown"
@@ -77,6 +80,7 @@ class Metadata:
             shared_maps=_shared_maps(entry),
             scoring=Scoring.from_json(entry.get("scoring", {})),  # earlier files lack it too
             activation_ranges=_ranges(entry),
+            thresholds=_thresholds(entry),
             training=_mapping(entry, "training"),
             metrics=_mapping(entry, "metrics"),
             licence=_text(entry, "licence"),
@@ -104,6 +108,13 @@ def _ranges(entry: Mapping[str, Any]) -> dict[str, tuple[float, float]] | None:
         if len(real) != 2 or not all(real) or not -MAX_ACTIVATION <= pair[0] < pair[1] <= MAX_ACTIVATION:
             raise ValueError("activation_ranges, which must be a lower and a higher number for each layer")
     return {printable(name): (float(low), float(high)) for name, (low, high) in ranges.items()}
+
+
+def _thresholds(entry: Mapping[str, Any]) -> Thresholds | None:
+    if entry.get("thresholds") is None:  # earlier files lack this entry
+        return None
+    classes = _class_list(entry, "detection")
+    return Thresholds.from_json(_object(entry, "thresholds"), len(classes) if classes is not None else 0)
 
 
 def _class_list(entry: Mapping[str, Any], name: str) -> ClassList | None:

@@ -100,7 +100,9 @@ def transfer(init: Checkpoint, classes: ClassList) -> Checkpoint:
     if network.fit_head is None:
         network.fit_head = IoUHead()
     return Checkpoint(
-        network.float().eval(), replace(start.metadata, detection=classes, metrics={}), init.multibox
+        network.float().eval(),
+        replace(start.metadata, detection=classes, thresholds=None, metrics={}),
+        init.multibox,
     )
 
 
@@ -213,5 +215,5 @@ def attach_multibox_head(checkpoint: Checkpoint, source: Checkpoint) -> Checkpoi
     training = dict(checkpoint.metadata.training)
     if "multibox" in source.metadata.training:
         training["multibox"] = source.metadata.training["multibox"]
-    metadata = replace(checkpoint.metadata, multibox=head.spec, training=training)
+    metadata = replace(checkpoint.metadata, multibox=head.spec, thresholds=None, training=training)
     return replace(checkpoint, metadata=metadata, multibox=head)

@@ -5,7 +5,7 @@ What a file holds is read and checked here; :mod:`detector.models.checkpoint` bu
 """
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from detector.errors import CheckpointError
 from detector.io.terminal_text import printable
-from detector.models.checkpoint_file import read_file, read_header
+from detector.models.checkpoint_file import read_file, read_header, write_file
 from detector.models.metadata import Metadata, metadata_from
 
 REAL = ("float16", "bfloat16", "float32", "float64")
@@ -62,6 +62,13 @@ def read_weights(path: Path) -> Weights:
     metadata = metadata_from(header, path)
     check_labels(metadata, tensors, str(path))
     return Weights(metadata, tensors, str(path))
+
+
+def change_metadata(source: Path, target: Path, **changes: Any) -> None:
+    """Write a checkpoint again, to ``target``, with other entries of :class:`Metadata`; its tensors stay as
+    they are. Raises CheckpointError and WriteError."""
+    weights = read_weights(source)
+    write_file(target, replace(weights.metadata, **changes).as_json(), weights.tensors)
 
 
 def read_metadata(path: Path) -> Metadata:

@@ -1,7 +1,9 @@
 """The command that measures detectors, on small sets with detectors that learned nothing."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,8 +16,10 @@ from detector.evaluation.coco import write_coco_results
 from detector.evaluation.ilsvrc import write_ilsvrc_results
 from detector.inference.scoring import Scoring
 from detector.models.checkpoint import load_checkpoint, save_checkpoint
+from detector.models.region_network import RegionNetwork
 from detector.models.weights import read_metadata
 from detector.options import Profile
+from detector.pretrained import SHIPPED
 from detector.structures.classes import ilsvrc_det
 from detector.structures.detections import Detections
 from tests.training.small_sets import rectangles, write_coco, write_ilsvrc, write_voc
@@ -72,6 +76,53 @@ def test_it_measures_and_records(ilsvrc: Path, mine: Path, tmp_path: Path, capsy
     assert run["errors"]["objects"] == 2
     assert 0 <= run["coco"]["ap"] <= 1
     assert run["coco"]["ap_large"] is None, "no object is that large, and JSON knows no NaN"
+
+
+def test_thresholds_go_into_other_weights(ilsvrc: Path, mine: Path, tmp_path: Path, capsys: Printed) -> None:
+    """Of a detector that calls everything an accordion one in fifty is right, and not seven of ten."""
+    checkpoint = load_checkpoint(mine)
+    assert isinstance(checkpoint.network, RegionNetwork)
+    checkpoint.backbone.classifier.bias.data[checkpoint.network.pooling.labels == 0] += 1000
+    scoring = Scoring(box_regression=False, nms_iou=0.95)
+    save_checkpoint(mine, replace(checkpoint, metadata=replace(checkpoint.metadata, scoring=scoring)))
+    target, before = tmp_path / "thresholds.safetensors", mine.read_bytes()
+    options = {"max_proposals": 20, "device": "cpu", "thresholds_to": target}
+    main(ilsvrc, [mine], precision_wanted=0.02, **options)
+    printed = capsys.readouterr().out
+    assert mine.read_bytes() == before
+    thresholds = read_metadata(target).thresholds
+    assert thresholds is not None
+    assert (thresholds.precision, len(thresholds.scores)) == (0.02, 200)
+    assert thresholds.measured_on == "DET/val, ilsvrc rule, search, 3 pictures"
+    assert "found %" in printed
+    assert f"{target}: thresholds for" in printed
+    assert replace(read_metadata(target), thresholds=None) == read_metadata(mine)
+
+    target.unlink()
+    with pytest.raises(SystemExit, match=r"a precision of 0\.7 on these pictures: want less with"):
+        main(ilsvrc, [mine], precision_wanted=0.7, **options)
+    assert not target.exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"precision_wanted": 70.0}, "the precision wanted must lie between 0 and 1, got 70"),
+        ({"weights": [SHIPPED, SHIPPED]}, "one --weights"),
+        ({"ensemble": True}, "no --ensemble"),
+        ({"scoring": ["own:"]}, "no --ensemble, --scoring"),
+        ({"profile": [Profile.FAST, Profile.SEARCH]}, "one --profile at most"),
+        ({"rule": [RuleName.COCO]}, "a rule that says what is right"),
+    ],
+    ids=lambda value: str(value)[:24],
+)
+def test_thresholds_that_cannot_be_measured(
+    ilsvrc: Path, mine: Path, tmp_path: Path, options: dict[str, Any], says: str
+) -> None:
+    """Said before any picture is looked at."""
+    given = {"weights": [mine], **options}
+    with pytest.raises(SystemExit, match=says):
+        main(ilsvrc, thresholds_to=tmp_path / "new.safetensors", device="cpu", **given)
 
 
 @pytest.mark.exhaustive

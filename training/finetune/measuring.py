@@ -8,7 +8,9 @@ import numpy as np
 from detector.datasets.annotated_image import AnnotatedImage
 from detector.evaluation.det_evaluation import DetEvaluation, evaluate
 from detector.evaluation.matching import Rule
+from detector.evaluation.thresholds import PRECISION, measure_thresholds
 from detector.inference.detector import Detector
+from detector.inference.thresholds import Thresholds
 from detector.structures.detections import Detections
 from training.evaluating.run import Candidate, run_candidates
 
@@ -17,7 +19,8 @@ from training.evaluating.run import Candidate, run_candidates
 class Measured:
     """Figures of one detector on the pictures held out, and the detections they come from.
 
-    ``boxes`` and ``seconds`` are proposals and median seconds a picture.
+    ``boxes`` and ``seconds`` are proposals and median seconds a picture. ``thresholds`` are those of the
+    precision that was wanted.
     """
 
     name: str
@@ -28,6 +31,7 @@ class Measured:
     evaluation: DetEvaluation
     boxes: float
     seconds: float
+    thresholds: Thresholds
 
     @property
     def measure(self) -> str:
@@ -38,8 +42,11 @@ class Measured:
         )
 
 
-def measure(detector: Detector, name: str, records: Sequence[AnnotatedImage], rule: Rule) -> Measured:
-    """Look at every picture as the service would, by the detector's own profile, and judge the result."""
+def measure(
+    detector: Detector, name: str, records: Sequence[AnnotatedImage], rule: Rule, precision: float = PRECISION
+) -> Measured:
+    """Look at every picture as the service would, by the detector's own profile, and judge the result;
+    ``precision`` is the share that is wanted right."""
     (run,) = run_candidates([Candidate(detector)], [detector.profile], records)
     evaluation = evaluate(run.records, run.detections, len(detector.classes), rule)
     return Measured(
@@ -51,4 +58,7 @@ def measure(detector: Detector, name: str, records: Sequence[AnnotatedImage], ru
         evaluation,
         run.boxes,
         float(np.median(run.seconds)),
+        measure_thresholds(
+            evaluation, precision, f"{len(run.records)} pictures held out, {rule.name} rule, {run.profile}"
+        ),
     )

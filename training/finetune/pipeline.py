@@ -13,11 +13,14 @@ from tqdm import tqdm
 from detector.datasets.annotated_image import Dataset
 from detector.datasets.problems import OnProblem, left_out
 from detector.errors import ParameterError
+from detector.evaluation.thresholds import PRECISION
 from detector.inference.loading import load_detector
+from detector.inference.thresholds import Thresholds, check_precision
 from detector.io.atomic_write import write_whole
 from detector.io.terminal_text import utf8_text
 from detector.models.checkpoint import Checkpoint, add_metrics, load_checkpoint
 from detector.models.transfer import known_classes
+from detector.models.weights import change_metadata
 from training.finetune.measuring import Measured, measure
 from training.finetune.report import RunFacts, report
 from training.finetune.training_data import ChosenData, FurtherData, check_shown
@@ -35,9 +38,10 @@ class Plan:
 
     ``members`` runs differ in their seed, and so in the regions they draw and in their order (arXiv
     1409.4842, section 7: six such networks). At most ``measured_images`` of the validation images are
-    measured. ``cache`` is the folder for proposals and maps, which take ``cache_gib`` at most, or else images
-    are streamed by ``workers`` processes. ``also`` are further data sets to learn from. ``on_problem`` says
-    what happens at an image that can no longer be read.
+    measured; the thresholds that go into the checkpoint are those from which on ``precision_wanted`` of what
+    is shown is right there. ``cache`` is the folder for proposals and maps, which take ``cache_gib`` at most,
+    or else images are streamed by ``workers`` processes. ``also`` are further data sets to learn from.
+    ``on_problem`` says what happens at an image that can no longer be read.
     """
 
     data: ChosenData
@@ -48,6 +52,7 @@ class Plan:
     name: str
     members: int = 1
     measured_images: int = 1000
+    precision_wanted: float = PRECISION
     device: str = "auto"
     cache_gib: float = 16.0
     workers: int | None = None
@@ -65,6 +70,7 @@ class Plan:
             raise ParameterError(f"--members must be at least 1, got {self.members}")
         if self.recipe.iterations < 1:
             raise ParameterError(f"--iterations must be at least 1, got {self.recipe.iterations}")
+        check_precision(self.precision_wanted)
         stages_through(self.init, self.recipe.frozen_through)
         check_shown(self.data, known_classes(self.init, self.data.classes))
         for folder in (self.output, self.cache):
@@ -113,11 +119,15 @@ def _measure(plan: Plan, paths: Sequence[Path]) -> list[Measured]:
     measured = []
     for path in paths:
         detector = load_detector(path, device=plan.device)
-        measured.append(measure(detector, detector.name, records, plan.data.rule))
-        add_metrics(path, {measured[-1].measure: measured[-1].evaluation.mean_ap})
+        one = measure(detector, detector.name, records, plan.data.rule, plan.precision_wanted)
+        measured.append(one)
+        add_metrics(path, {one.measure: one.evaluation.mean_ap})
+        change_metadata(path, path, thresholds=one.thresholds if one.thresholds.reached else None)
     if len(paths) > 1:
         together = load_detector(paths, device=plan.device)
-        measured.append(measure(together, f"all {len(paths)} together", records, plan.data.rule))
+        measured.append(
+            measure(together, f"all {len(paths)} together", records, plan.data.rule, plan.precision_wanted)
+        )
     return measured
 
 
@@ -142,12 +152,21 @@ def _write(plan: Plan, paths: Sequence[Path], measured: Sequence[Measured], minu
         f"\n{member.name}: mAP {100 * member.evaluation.mean_ap:.1f} % ({member.measure})"
         for member in measured
     ]
+    lines.append(_about_thresholds(measured[-1].thresholds))
     if len(names) <= 30:
         lines += [f"  {name:<24} {100 * ap:5.1f}" for name, ap in zip(names, last.ap, strict=True)]
     lines += [f"detector  {path} ({path.stat().st_size / 2**20:.1f} MiB)" for path in paths]
     lines += [f"report    {plan.output / REPORT}", f"cache     {plan.cache} (delete it when you are done)"]
     lines += [f"next      {command}" for command in commands]
     tqdm.write("\n".join(lines))
+
+
+def _about_thresholds(thresholds: Thresholds) -> str:
+    wanted = f"{100 * thresholds.precision:.0f} %"
+    if not thresholds.reached:
+        return f"no score reaches a precision of {wanted}: score_threshold 'auto' has no thresholds to go by"
+    common = "none" if thresholds.common is None else f"{thresholds.common:.3f}"
+    return f"score threshold for {wanted} right: {common} of all classes together ('auto': each class's own)"
 
 
 def _figures(plan: Plan, measured: Sequence[Measured]) -> dict[str, object]:
@@ -159,6 +178,9 @@ def _figures(plan: Plan, measured: Sequence[Measured]) -> dict[str, object]:
             "pictures": len(member.records),
             "left out": left_out(plan.data.validation.problems),
             "seconds a picture": round(member.seconds, 3),
+            "precision wanted": member.thresholds.precision,
+            "common threshold": member.thresholds.common,
+            "thresholds": dict(zip(names, member.thresholds.scores, strict=True)),
             "AP": {
                 names[i]: round(float(member.evaluation.ap[i]), 4)
                 for i in member.evaluation.measured.nonzero()[0]

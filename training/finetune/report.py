@@ -16,12 +16,14 @@ from detector.datasets.problems import left_out
 from detector.errors import ImageError
 from detector.evaluation.det_evaluation import DetEvaluation
 from detector.evaluation.error_analysis import break_down
+from detector.evaluation.reliability import LEAST_SCORE, reliability
 from detector.evaluation.tables import MEANING
+from detector.evaluation.thresholds import PRIOR, threshold_figures
 from detector.io.terminal_text import utf8_text
 from detector.structures.classes import ClassList
 from training.finetune.measuring import Measured
 from training.finetune.mistakes import Mistake, cut_out, worst_false_positives, worst_missed
-from training.finetune.report_charts import curves_chart, precision_recall_chart
+from training.finetune.report_charts import curves_chart, precision_recall_chart, reliability_chart
 from training.finetune.training_data import ChosenData
 
 _CURVES = 12  # classes whose curves are shown
@@ -73,6 +75,7 @@ def report(data: ChosenData, measured: Sequence[Measured], facts: RunFacts) -> s
         classes=_class_rows(data, last.evaluation),
         curves_shown=shown,
         precision_recall=precision_recall_chart(curves),
+        **_trust(last, data.classes),
         losses=_losses(data, last),
         mistakes=_mistakes(data, last),
         how=f"{facts.training['init']}, fine-tuned on {facts.training['data']}.",
@@ -80,6 +83,22 @@ def report(data: ChosenData, measured: Sequence[Measured], facts: RunFacts) -> s
         problem_count=len(problems),
         problems=problems[:_PROBLEMS],
     )
+
+
+def _trust(measured: Measured, classes: ClassList) -> dict[str, Any]:
+    """Return what the page says of scores: how reliable they are, and from which on a class is shown."""
+    thresholds, evaluation = measured.thresholds, measured.evaluation
+    found = reliability(evaluation.curves)
+    figures = threshold_figures(evaluation, thresholds)
+    rows = sorted(zip(classes.names, figures, strict=True), key=lambda row: -row[1].objects)
+    return {
+        "reliability": reliability_chart(found),
+        "calibration_error": found.expected_calibration_error if found.shown.any() else None,
+        "least_score": LEAST_SCORE,
+        "prior": PRIOR,
+        "thresholds": thresholds,
+        "threshold_rows": [row for row in rows if row[1].objects or row[1].shown],
+    }
 
 
 def _losses(data: ChosenData, measured: Measured) -> list[tuple[str, str, float, float]]:

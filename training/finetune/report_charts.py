@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from detector.evaluation.average_precision import PrecisionRecall
+from detector.evaluation.reliability import Reliability, wilson_interval
 from training.trainer.run_log import log_lines
 
 _INK = "#010203"  # replaced by the page's text color
@@ -70,6 +71,35 @@ def precision_recall_chart(curves: Sequence[tuple[str, float, PrecisionRecall]])
         panel.fill_between(x, y, step="pre", color=_COLORS[0], alpha=0.18, linewidth=0)
         panel.set(xlim=(0, 1.02), ylim=(0, 1.05), xticks=(0, 0.5, 1), yticks=(0, 0.5, 1))
         panel.set_title(f"{name}  {100 * ap:.0f}", fontsize=9, color=_INK, loc="left")
+    return _svg(figure)
+
+
+def reliability_chart(measured: Reliability) -> str:
+    """Draw the share that is right over the score, with what chance may make of it, and how many detections
+    each bin holds, as SVG."""
+    figure, (right, shown) = _panels(2, columns=2, height=2.9)
+    middle = (measured.edges[:-1] + measured.edges[1:]) / 2
+    some = measured.shown > 0
+    low, high = wilson_interval(measured.right, measured.shown)
+    share = measured.share
+    right.plot((0, 1), (0, 1), color=_INK, alpha=0.4, linewidth=1, linestyle=":")
+    right.errorbar(
+        measured.score[some],
+        share[some],
+        yerr=np.maximum([(share - low)[some], (high - share)[some]], 0),
+        fmt="-o",
+        color=_COLORS[0],
+        linewidth=1.6,
+        markersize=4,
+        capsize=3,
+    )
+    right.set(xlim=(0, 1.02), ylim=(0, 1.05), xticks=(0, 0.5, 1), yticks=(0, 0.5, 1))
+    right.set_title("share right, by score", fontsize=9, color=_INK, loc="left")
+    shown.bar(middle, measured.shown, np.diff(measured.edges) * 0.9, color=_COLORS[0], alpha=0.35)
+    shown.bar(middle, measured.right, np.diff(measured.edges) * 0.9, color=_COLORS[0])
+    shown.set_yscale("symlog", linthresh=1)  # of low scores there are thousands
+    shown.set(xlim=(0, 1.02), xticks=(0, 0.5, 1))
+    shown.set_title("detections (logarithmic), dark: right", fontsize=9, color=_INK, loc="left")
     return _svg(figure)
 
 

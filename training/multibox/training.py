@@ -114,6 +114,7 @@ def _with_head(
         metadata,
         source=f"{source}{_AND_HEAD}{', '.join(data) or 'unnamed pictures'}",
         multibox=head.spec,
+        thresholds=None,  # scores go by the head's confidence
         training={**metadata.training, "multibox": dict(how)},
         metrics={**kept, **{f"{_MEASURED}{name}": round(value, 4) for name, value in recall.items()}},
     )

@@ -65,6 +65,15 @@ def test_parameters_are_documented(path: str, names: set[str]) -> None:
     assert all("description" in parameter for parameter in parameters)
 
 
+def test_a_threshold_is_a_number_or_auto() -> None:
+    parameters = OPENAPI["paths"]["/detect"]["post"]["parameters"]
+    [schema] = [one["schema"] for one in parameters if one["name"] == "score_threshold"]
+    assert schema["anyOf"] == [
+        {"type": "number", "minimum": 0, "maximum": 1},
+        {"type": "string", "const": "auto"},
+    ]
+
+
 @pytest.mark.parametrize(("name", "values"), [("profile", Profile), ("format", Format)])
 def test_every_choice_is_documented(name: str, values: type[Profile | Format]) -> None:
     [parameter] = [p for p in OPENAPI["paths"]["/detect"]["post"]["parameters"] if p["name"] == name]

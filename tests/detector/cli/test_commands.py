@@ -21,9 +21,11 @@ from detector.cli.entry import main
 from detector.cli.image_run import ImageRun, Output
 from detector.inference.loading import load_classifier, load_detector
 from detector.inference.scoring import Scoring
+from detector.inference.thresholds import Thresholds
 from detector.io.decoding import load
 from detector.io.result_files import Format
 from detector.models.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from detector.models.weights import change_metadata
 from detector.options import Profile
 from detector.structures.classes import ilsvrc_det
 
@@ -78,6 +80,25 @@ def test_detect_writes_json_and_drawings(images: Path, checkpoint_path: Path, tm
         assert 0 <= box["ymin"] <= box["ymax"] <= 60
     drawn = sorted((tmp_path / "drawn").iterdir())
     assert [path.name for path in drawn] == ["0001-a.png", "0002-b.png"]
+
+
+def test_a_threshold_of_each_class(
+    inside: Inside, images: Path, checkpoint_path: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """``auto`` goes by what was measured for the weights, and says what to do where nothing was."""
+    measured = tmp_path / "measured.safetensors"
+    never = (None,) * 199
+    change_metadata(
+        checkpoint_path, measured, thresholds=Thresholds(0.7, None, (0.0, *never), "two pictures")
+    )
+    auto = ("detect", images / "a.jpg", "--max-proposals", 4, "--score-threshold", "auto", "--weights")
+    assert inside(*auto, measured, "--json", tmp_path / "auto.json") == 0
+    [entry] = json.loads((tmp_path / "auto.json").read_text())
+    assert {one["label"] for one in entry["detections"]} == {ilsvrc_det().names[0]}
+    assert inside("weights", "show", measured) == 0
+    assert "70 % right at no score (two pictures)" in capsys.readouterr().out
+    assert "evaluate --thresholds-to" in str(inside(*auto, checkpoint_path))
+    assert inside("detect", images / "a.jpg", "--score-threshold", "high") == 2
 
 
 def test_classify_prints(

@@ -12,6 +12,7 @@ from detector.inference.detector import Detector, RegionScores, select
 from detector.inference.loading import load_detector
 from detector.inference.region_crops import warp
 from detector.inference.scoring import Scoring
+from detector.inference.thresholds import Thresholds
 from detector.inference.torch_arrays import TorchArrays
 from detector.models.checkpoint import Checkpoint, load_checkpoint
 from detector.structures.boxes import as_boxes
@@ -126,6 +127,67 @@ def test_the_whole_picture_is_one_more_region(checkpoint_path: Path, asked: bool
         logits = checkpoint.network(crop).logits[0, :-1]
     assert regions.image is not None
     assert np.allclose(regions.image, logits.softmax(0).numpy(), atol=1e-5)
+
+
+def _measured(path: Path, least: float) -> Checkpoint:
+    """Weights whose first class is shown from half of ``least`` on, the second never, others from there."""
+    checkpoint = load_checkpoint(path)
+    thresholds = Thresholds(0.7, least, (least / 2, None, *[least] * 198), "some pictures")
+    return replace(checkpoint, metadata=replace(checkpoint.metadata, thresholds=thresholds))
+
+
+def test_auto_is_the_threshold_of_each_class(checkpoint_path: Path) -> None:
+    """However it is asked for: of an image, of a stream, of a finder, or in the last step alone."""
+    image = np.random.default_rng(0).integers(0, 256, (60, 80, 3), dtype=np.uint8)
+    options = {"device": "cpu", "precision": "float32", "max_proposals": 9}
+    plain = Detector(load_checkpoint(checkpoint_path), **options)
+    [every] = plain.detect([image], score_threshold=0.0, max_detections=1000)
+    least = float(np.median(every.scores))
+    detector = Detector(_measured(checkpoint_path, least), **options)
+    limits = np.array([least / 2, np.inf, *[least] * 198])
+    shown = every.scores >= limits[every.labels]
+    assert 0 < shown.sum() < len(every)
+    assert (every.labels[~shown] == 1).any()
+
+    view = detector.view(image)
+    regions = detector.score(view, detector.propose(view))
+    auto = {"score_threshold": "auto", "max_detections": 1000}
+    for found in (
+        detector.detect(image, **auto),
+        next(detector.stream([image], **auto)),
+        detector.finder(**auto)(image),
+        detector.select(regions, **auto),
+    ):
+        assert found.labels.tolist() == every.labels[shown].tolist()
+        assert np.allclose(found.boxes, every.boxes[shown], atol=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("settings", "says"),
+    [
+        pytest.param("nothing measured", "was never measured for them", id="weights without thresholds"),
+        pytest.param("an ensemble", "none for several networks together", id="averaged scores are others"),
+        pytest.param("another scoring", "or under another scoring", id="scores of another scoring too"),
+    ],
+)
+def test_auto_needs_thresholds_of_just_these_scores(checkpoint_path: Path, settings: str, says: str) -> None:
+    one, scoring = _measured(checkpoint_path, 0.5), None
+    if settings == "nothing measured":
+        one = load_checkpoint(checkpoint_path)
+    if settings == "another scoring":
+        scoring = replace(one.metadata.scoring, score_power=0.5)
+    networks = [one, one] if settings == "an ensemble" else one
+    detector = Detector(networks, scoring=scoring, device="cpu")
+    assert detector.thresholds is None
+    image = np.zeros((40, 40, 3), np.uint8)
+    for ask in (detector.detect, lambda image, **asked: detector.finder(**asked)):
+        with pytest.raises(ParameterError, match=f"{says}.*evaluate --thresholds-to"):
+            ask(image, score_threshold="auto")
+
+
+def test_a_word_that_is_no_threshold(detector: Detector) -> None:
+    with pytest.raises(ParameterError, match=r"a number in 0\.\.1 or 'auto', got 'high'"):
+        detector.finder(score_threshold="high")  # type: ignore[arg-type]
 
 
 def test_a_mere_classifier_is_refused(classifier_checkpoint: Checkpoint) -> None:

@@ -132,6 +132,20 @@ def test_a_filter_leaves_scores_and_boxes_as_they_are() -> None:
     assert some.scores.tolist() == every.scores[mine].tolist()
 
 
+@pytest.mark.parametrize(
+    ("least", "labels"),
+    [
+        pytest.param([0.1, 0.1], [1, 0, 0], id="the same for both is one threshold"),
+        pytest.param([0.5, 0.6], [1, 0], id="each class by its own, itself included"),
+        pytest.param([0.1, np.inf], [0, 0], id="a class that no score makes sure of is never shown"),
+    ],
+)
+def test_thresholds_of_each_class(least: list[float], labels: list[int]) -> None:
+    regions = _regions([A, FAR], [(0.5, 0), (0.2, 0.6)])
+    found = select(regions, score_threshold=np.float32(least).astype(float), max_detections=9)
+    assert found.labels.tolist() == labels
+
+
 @pytest.mark.parametrize("label", [-1, 2])
 def test_a_label_that_is_none(label: int) -> None:
     with pytest.raises(ParameterError, match=rf"0\.\.1, got {label}"):

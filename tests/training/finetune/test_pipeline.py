@@ -104,6 +104,8 @@ def test_figures_and_report_tell_of_members_and_ensemble(made: Plan) -> None:
     figures = json.loads((made.output / FIGURES).read_text())
     assert list(figures) == ["mine-1", "mine-2", "all 2 together"]
     assert set(figures["mine-1"]["AP"]) <= set(NAMES)
+    assert set(figures["mine-1"]["thresholds"]) == set(NAMES)
+    assert figures["mine-1"]["precision wanted"] == 0.7
     page = (made.output / REPORT).read_text()
     for part in (
         "mine",
@@ -112,6 +114,8 @@ def test_figures_and_report_tell_of_members_and_ensemble(made: Plan) -> None:
         "all 2 together",
         "<svg",
         "make serve WEIGHTS=",
+        "How far scores can be trusted",
+        "Thresholds for 70 % right",
         "batch.positives",
     ):
         assert part in page, part
@@ -137,13 +141,16 @@ def test_the_command_on_a_yolo_set(init_path: Path, tmp_path: Path, monkeypatch:
     root = yolo(tmp_path / "shop")
     monkeypatch.chdir(tmp_path)
     options = ["--preset", "quick", "--iterations", "2", "--batch-positives", "2", "--batch-background", "2"]
+    options += ["--precision-wanted", "1e-9"]  # one detection of all that is right reaches it
     status, said = run_command(main, "--data", root, "--init", init_path, *options)
     assert status == 0, said
     metadata = verify_checkpoint(tmp_path / "runs" / "shop" / "detector.safetensors")
     assert metadata.name == "shop"
     assert metadata.detection is not None
     assert metadata.detection.names == NAMES
-    assert (tmp_path / "runs" / "shop" / REPORT).exists()
+    assert metadata.thresholds is not None
+    assert metadata.thresholds.measured_on == "2 pictures held out, VOC rule, search"
+    assert "found %" in (tmp_path / "runs" / "shop" / REPORT).read_text()
 
 
 @pytest.mark.parametrize(

@@ -8,12 +8,18 @@ import pytest
 
 from detector.datasets.annotated_image import AnnotatedImage
 from detector.evaluation.average_precision import precision_recall
+from detector.evaluation.reliability import reliability
 from detector.evaluation.voc import VOC
 from detector.structures.classes import ClassList
 from detector.structures.detections import Detections
 from tests.training.small_sets import write_image
 from training.finetune.mistakes import cut_out, worst_false_positives, worst_missed
-from training.finetune.report_charts import curves_chart, precision_recall_chart, read_log
+from training.finetune.report_charts import (
+    curves_chart,
+    precision_recall_chart,
+    read_log,
+    reliability_chart,
+)
 
 CLASSES = ClassList.of(["cat", "dog"])
 CAT, DOG = (10, 10, 50, 50), (60, 10, 90, 70)
@@ -103,6 +109,17 @@ def test_logs_and_their_curves(tmp_path: Path) -> None:
     assert "currentColor" in chart
     assert "#010203" not in chart
     assert curves_chart({"nothing yet": tmp_path / "none"}).startswith("<svg")
+
+
+def test_the_reliability_of_many_and_of_no_detections() -> None:
+    scores = np.linspace(0.1, 1, 200)
+    many = precision_recall(scores, np.arange(200) % 3 > 0, 100)
+    none = precision_recall(np.zeros(0), np.zeros(0, bool), 3)
+    for curves in ([many, none], [none]):
+        chart = reliability_chart(reliability(curves))
+        assert ">share right, by score<" in chart
+        assert ">detections (logarithmic), dark: right<" in chart
+    assert reliability_chart(reliability([many])) != reliability_chart(reliability([none]))
 
 
 def test_a_class_without_detections_has_an_empty_chart() -> None:
