@@ -79,8 +79,7 @@ clean:
 
 # A stamp is written last, so that a step cut short is done again.
 
-# Whoever has installed everything for tests has the service too. Byte code is left to the first start, which
-# makes that of the modules it needs, a fifth of all, in two processes at once.
+# Whoever has installed everything for tests has the service too.
 $(VENV)/.serve-%: $(VENV)/.made pyproject.toml constraints.txt
 	@$(if $(filter cpu gpu,$*),true,echo "SERVE is cpu or gpu, not $*" >&2; exit 1)
 	@if [ $* = cpu ]; then \
@@ -90,7 +89,7 @@ $(VENV)/.serve-%: $(VENV)/.made pyproject.toml constraints.txt
 	  echo "Installing the service for the GPU into $(VENV): PyTorch, some minutes and gigabytes the first time."; \
 	  echo "(make serve SERVE=cpu takes OpenVINO, 0.75 GB.)"; \
 	fi
-	@$(PIP_INSTALL) --no-compile -e '.[serve-$*]' | $(SHORTLY)
+	@$(PIP_INSTALL) -e '.[serve-$*]' | $(SHORTLY)
 	@touch $@
 
 $(VENV)/.dev: $(VENV)/.made pyproject.toml constraints.txt
