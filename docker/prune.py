@@ -16,6 +16,8 @@ BUILDING_AND_TESTING = [
     "nvidia/**/*.a",
     "nvidia/**/*.bc",
     "nvidia/**/include",
+    "*.dist-info/RECORD",  # what an uninstallation would delete
+    "*.dist-info/sboms",
     "**/*.pyi",
     "**/*.pxd",
     "**/*.h",
@@ -39,6 +41,7 @@ BUILDING_AND_TESTING = [
     "openvino/libs/libopenvino_intel_npu_*",
     "openvino/libs/libopenvino_auto_*plugin.so",
     "openvino/libs/libopenvino_hetero_plugin.so",
+    "openvino/libs/libopenvino_c.so*",  # for programs in C
     "openvino/libs/cache.json",
     "openvino/libs/libopenvino_*paddle_frontend.so*",  # reads other kinds of models than ONNX
     "openvino/libs/libopenvino_*pytorch_frontend.so*",

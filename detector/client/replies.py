@@ -213,6 +213,7 @@ class ModelSummary:
     loaded_at: str
     detection_class_count: int
     classification_class_count: int
+    precision_wanted: float | None = None
 
 
 @dataclass(frozen=True)
@@ -230,6 +231,7 @@ class ModelInfo:
     loaded_at: str
     detection_classes: list[ClassName]
     classification_classes: list[ClassName]
+    precision_wanted: float | None = None
 
 
 @dataclass(frozen=True)

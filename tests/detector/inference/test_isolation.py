@@ -124,15 +124,6 @@ def test_what_is_no_picture_is_refused_with_advice(
             call()
 
 
-@pytest.mark.parametrize("single", [pixels(), "a.png", b"\x89PNG", Path("a.png"), Image.new("RGB", (8, 8))])
-def test_a_picture_where_a_list_of_them_belongs(
-    detector: Detector, classifier: Classifier, single: Any
-) -> None:
-    for call in (detector.detect, classifier.classify):
-        with pytest.raises(ParameterError, match=r"give it \[image\]"):
-            call(single)
-
-
 def test_files_that_cannot_be_read(detector: Detector, tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         detector.detect([tmp_path / "absent.png"])
