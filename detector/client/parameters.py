@@ -25,8 +25,8 @@ class CallOptions(TypedDict, total=False):
 class DetectParameters(CallOptions, total=False):
     """What ``detect`` takes beside images."""
 
-    score_threshold: float | None
-    """Leave out detections with a lower score."""
+    score_threshold: float | Literal["auto"] | None
+    """Leave out detections with a lower score; ``auto`` goes by what was measured for each class."""
     max_detections: int | None
     """At most so many, the best."""
     profile: Profile | Literal["fast", "balanced", "thorough", "paper", "search"] | None
