@@ -5,7 +5,7 @@ later service adds is passed over.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal
 
 from pydantic import Field
@@ -199,8 +199,8 @@ class ClassName:
 
 
 @dataclass(frozen=True)
-class ModelSummary:
-    """A model that is loaded, its classes counted. ``tasks`` are ``detect``, ``classify`` or both."""
+class ServedModel:
+    """What is told of every model. ``tasks`` are ``detect``, ``classify`` or both."""
 
     name: str
     tasks: list[str]
@@ -211,27 +211,23 @@ class ModelSummary:
     default_profile: Profile | None
     scoring: dict[str, Any] | None
     loaded_at: str
-    detection_class_count: int
-    classification_class_count: int
-    precision_wanted: float | None = None
+    precision_wanted: float | None = field(default=None, kw_only=True)
 
 
 @dataclass(frozen=True)
-class ModelInfo:
+class ModelSummary(ServedModel):
+    """A model that is loaded, its classes counted."""
+
+    detection_class_count: int
+    classification_class_count: int
+
+
+@dataclass(frozen=True)
+class ModelInfo(ServedModel):
     """A model that is loaded, with all its classes, label by label."""
 
-    name: str
-    tasks: list[str]
-    members: list[Member]
-    engine: str
-    precision: str
-    profiles: list[ProfileOffered]
-    default_profile: Profile | None
-    scoring: dict[str, Any] | None
-    loaded_at: str
     detection_classes: list[ClassName]
     classification_classes: list[ClassName]
-    precision_wanted: float | None = None
 
 
 @dataclass(frozen=True)

@@ -59,7 +59,7 @@ class Steps:
 
 
 @dataclass(frozen=True)
-class _Settings:
+class _Request:
     """What a call asks for: parameters of :meth:`Detector.detect`, the classes by their labels."""
 
     profile: Profile | str | None
@@ -274,7 +274,9 @@ class Detector:
         )
 
         def results() -> Iterator[Detections]:
-            work = lambda image, executor: find(image, executor=executor)  # noqa: E731
+            def work(image: ImageInput, executor: Executor) -> Detections:
+                return find(image, executor=executor)
+
             for _, found in stream(images, work, streams=self.ensemble.streams):
                 if isinstance(found, Exception) and not return_exceptions:
                     raise found
@@ -310,23 +312,21 @@ class Detector:
             check_tile(tile)
         self.steps(profile)  # says what is wrong with it
         labels = None if classes is None else labels_of(classes, self.classes)
-        settings = _Settings(profile, self.least_scores(score_threshold), max_detections, labels, tile)
-        return partial(self._find, settings=settings)
+        request = _Request(profile, self.least_scores(score_threshold), max_detections, labels, tile)
+        return partial(self._find, request=request)
 
     @without_callers_context
-    def _find(
-        self, image: ImageInput, *, settings: "_Settings", executor: Executor = run_directly
-    ) -> Detections:
+    def _find(self, image: ImageInput, *, request: _Request, executor: Executor = run_directly) -> Detections:
         def look(part: ImageInput) -> Detections:
-            view = self.view(part, settings.profile)
-            self.prepare(view, settings.profile, executor=executor)
-            proposals = self.propose(view, settings.profile, executor=executor)
-            regions = self.score(view, proposals, settings.profile, executor=executor)
-            return self._select(regions, settings.score_threshold, settings.max_detections, settings.labels)
+            view = self.view(part, request.profile)
+            self.prepare(view, request.profile, executor=executor)
+            proposals = self.propose(view, request.profile, executor=executor)
+            regions = self.score(view, proposals, request.profile, executor=executor)
+            return self._select(regions, request.score_threshold, request.max_detections, request.labels)
 
-        if settings.tile is None:
+        if request.tile is None:
             return look(image)
-        return self.find_in_tiles(image, settings.tile, look, settings.max_detections)
+        return self.find_in_tiles(image, request.tile, look, request.max_detections)
 
     def find_in_tiles(
         self, image: ImageInput, tile: int, find: Callable[[RGB], Detections], max_detections: int

@@ -230,8 +230,9 @@ def test_no_pictures_at_all(run: Batch, arguments: list[str], says: str) -> None
 def start(options: list[str], *arguments: str) -> subprocess.Popen[str]:
     command = [sys.executable, "-m", "detector.cli.entry", "batch", *arguments, *options]
     return subprocess.Popen(
-        command, env={**os.environ, "PYTHONPATH": str(ROOT)}, stderr=subprocess.PIPE, text=True
-    )
+        command, env={**os.environ, "PYTHONPATH": str(ROOT)}, stderr=subprocess.PIPE, text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # ignored in a shell's background
+    )  # fmt: skip
 
 
 @pytest.mark.exhaustive

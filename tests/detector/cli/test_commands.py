@@ -582,6 +582,7 @@ def test_a_run_that_fails_before_anything_is_found_keeps_the_older_result(
 ) -> None:
     out = tmp_path / "out.json"
     out.write_text("older")
+    handler = signal.getsignal(signal.SIGTERM)
     said = inside("detect", images, "--weights", "nowhere.safetensors", "--json", out)
     assert "does not exist" in str(said)
 
@@ -594,7 +595,7 @@ def test_a_run_that_fails_before_anything_is_found_keeps_the_older_result(
         interrupted()
     assert ended.value.code == 143
     assert out.read_text() == "older"
-    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+    assert signal.getsignal(signal.SIGTERM) is handler
 
 
 @pytest.mark.exhaustive
