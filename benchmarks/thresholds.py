@@ -1,7 +1,7 @@
 """How well thresholds for a wanted precision keep their word: measured on half of the pictures, tried on the
 other half, for several weights of what is known of all classes (``PRIOR``).
 
-    python benchmarks/thresholds.py --data ilsvrc --every 2 --profile fast --cache /tmp/detections
+    python benchmarks/thresholds.py --data ilsvrc --every 2 --profile fast --cache detections
 """
 
 from pathlib import Path

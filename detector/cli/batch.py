@@ -14,20 +14,20 @@ from detector.bulk.plan import Plan
 from detector.bulk.shards import Shard, results_of, shard_path
 from detector.bulk.sources import sources_of
 from detector.cli.command_line import at_least
-from detector.cli.detect import (
+from detector.cli.entry import needs_extra
+from detector.cli.inputs import Inputs, note, tell
+from detector.cli.network_options import (
     Classes,
     Device,
     EngineName,
+    LeastScore,
     MaxDetections,
     MaxProposals,
     PrecisionName,
     ProfileName,
-    ScoreThreshold,
     Tile,
     Weights,
 )
-from detector.cli.entry import needs_extra
-from detector.cli.inputs import Inputs, note, tell
 from detector.cli.progress import Progress
 from detector.errors import ParameterError
 from detector.inference.settings import DetectorSettings
@@ -72,7 +72,7 @@ def batch(
     ] = None,
     shard_size: Annotated[int, at_least(1), arg(help="Pictures a shard.")] = SHARD_SIZE,
     weights: Weights = (),
-    score_threshold: ScoreThreshold = SCORE_THRESHOLD,
+    score_threshold: LeastScore = SCORE_THRESHOLD,
     max_detections: MaxDetections = MAX_DETECTIONS,
     classes: Classes = None,
     profile: ProfileName = None,

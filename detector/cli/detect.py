@@ -4,18 +4,31 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Literal
 
-from tyro.conf import Positional, UseAppendAction, arg
+from tyro.conf import Positional, arg
 
 from detector.cli.command_line import at_least
 from detector.cli.image_run import ImageRun, Output
+from detector.cli.network_options import (
+    Classes,
+    Device,
+    EngineName,
+    LeastScore,
+    MaxDetections,
+    MaxProposals,
+    PrecisionName,
+    ProfileName,
+    Tile,
+    Weights,
+)
 from detector.errors import ParameterError
 from detector.inference.classifier import Classifier
-from detector.inference.detector import MAX_DETECTIONS, SCORE_THRESHOLD
-from detector.inference.loading import load_detector, load_ensemble
+from detector.inference.loading import load_ensemble
+from detector.inference.settings import DetectorSettings
 from detector.io.result_files import Format, format_of
-from detector.options import MIN_TILE, Engine, Precision, Profile
-from detector.options import ScoreThreshold as Threshold
+from detector.options import MAX_DETECTIONS, SCORE_THRESHOLD, Engine, Precision
 from detector.pretrained import SHIPPED
+
+_STANDARD_OUTPUT = Path("/dev/stdout")
 
 Images = Annotated[
     Sequence[Path],
@@ -55,43 +68,6 @@ ErrorsFile = Annotated[
     Path | None, arg(name="errors", help="Write a line of JSON for each picture that failed into this file.")
 ]
 Every = Annotated[int, at_least(1), arg(help="Look at every so many frames of a video.")]
-Weights = Annotated[
-    Sequence[Path],
-    UseAppendAction,
-    arg(
-        help="Checkpoint to use instead of the shipped one; given several times, an ensemble: the average of "
-        "all."
-    ),
-]
-ScoreThreshold = Annotated[
-    Threshold,
-    arg(
-        metavar="0..1|auto",
-        help="Leave out less certain objects. auto: below the threshold of each class, as measured for these "
-        "weights.",
-    ),
-]
-MaxDetections = Annotated[int, arg(help="Objects a picture, at most.")]
-Classes = Annotated[str | None, arg(help="Only these classes: names or ids, with commas between them.")]
-ProfileName = Annotated[
-    Profile | None,
-    arg(
-        help="Where to look. fast: what MultiBox sees at a glance; balanced: that and selective search; "
-        "thorough: both, for small things too; paper: all boxes of both, each warped, as in 2014; "
-        "search: selective search alone [balanced, if the weights allow]."
-    ),
-]
-MaxProposals = Annotated[
-    int | None, at_least(1), arg(help="Regions a picture, at most [the profile's own number].")
-]
-Tile = Annotated[
-    int | None,
-    at_least(MIN_TILE),
-    arg(help="Also look at overlapping squares of so many pixels of larger pictures: finds small objects."),
-]
-Device = Annotated[str, arg(help="auto, cpu, cuda or cuda:N.")]
-EngineName = Annotated[Engine, arg(help="What runs the network; torch is needed for a GPU.")]
-PrecisionName = Annotated[Precision, arg(help="What it computes in; int8 needs calibrated weights.")]
 
 
 def detect(
@@ -109,7 +85,7 @@ def detect(
     ] = None,
     errors_file: ErrorsFile = None,
     weights: Weights = (),
-    score_threshold: ScoreThreshold = SCORE_THRESHOLD,
+    score_threshold: LeastScore = SCORE_THRESHOLD,
     max_detections: MaxDetections = MAX_DETECTIONS,
     classes: Classes = None,
     profile: ProfileName = None,
@@ -129,6 +105,18 @@ def detect(
     and --resume goes on with it.
     """
     outputs = _outputs(json_file, jsonl_file, output, form)
+    settings = DetectorSettings(
+        weights=tuple(weights) or (SHIPPED,),
+        engine=engine,
+        device=device,
+        precision=precision,
+        profile=profile,
+        max_proposals=max_proposals,
+        score_threshold=score_threshold,
+        max_detections=max_detections,
+        classes=classes,
+        tile=tile,
+    )
     with ImageRun(
         "detections",
         outputs,
@@ -138,18 +126,9 @@ def detect(
         resume=resume,
         every=every,
     ) as run:
-        files = run.find(images, weights or [SHIPPED])
-        detector = load_detector(
-            weights or None,
-            engine=engine,
-            device=device,
-            precision=precision,
-            profile=profile,
-            max_proposals=max_proposals,
-        ).for_streams
-        find = detector.finder(
-            score_threshold=score_threshold, max_detections=max_detections, classes=classes, tile=tile
-        )
+        files = run.find(images, settings.weights)
+        detector = settings.load().for_streams
+        find = settings.finder(detector)
         for looked in run.look(
             files,
             lambda image, executor: find(image.pixels, executor=executor),
@@ -218,9 +197,14 @@ def _outputs(
     if form is not None and output is None:
         raise ParameterError("--format is the form of --output: name that too")
     given = [(json_file, Format.JSON), (jsonl_file, Format.JSONL)]
-    outputs = [Output(path, kind) for path, kind in given if path is not None]
     if output is not None:
-        outputs.append(Output(output, form or format_of(output)))
+        given.append((output, form or format_of(output)))
+    # A list is printed at the end; other forms are written into the open descriptor.
+    outputs = [
+        Output(_STANDARD_OUTPUT if path == Path("-") and kind is not Format.JSON else path, kind)
+        for path, kind in given
+        if path is not None
+    ]
     if sum(one.form is Format.JSONL for one in outputs) > 1:
         raise ParameterError("--jsonl is given, and --output is JSON lines too: leave one of them out")
     return outputs

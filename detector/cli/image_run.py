@@ -10,7 +10,7 @@ import sys
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, closing
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from errno import EINVAL
 from pathlib import Path
@@ -19,9 +19,10 @@ from typing import Any, Generic, Self, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
-from tqdm import tqdm
 
+from detector.cli.drawings import Drawings
 from detector.cli.inputs import Entry, Inputs, note, tell
+from detector.cli.progress import Progress
 from detector.cli.standard_streams import output_is_lost
 from detector.errors import DetectorError, ImageError, ParameterError, WriteError, reason
 from detector.inference.executor import Executor
@@ -31,21 +32,22 @@ from detector.io.decoding import Decoded, read_file
 from detector.io.output_paths import ProtectedFiles, check_not_overwriting
 from detector.io.result_files import (
     FOLDERS,
+    FailuresFile,
     Format,
     JsonFile,
     JsonLines,
     Result,
     ResultFile,
+    VocFolder,
+    YoloFolder,
     open_result_file,
 )
 from detector.io.terminal_text import one_line, printable, printable_path, valid_name
-from detector.io.video import Video, VideoWriter
-from detector.io.visualization import save
+from detector.io.video import Video
 from detector.structures.classes import ClassList
 
 _ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _STANDARD_OUTPUT = Path("-")
-_MAX_STEM = 200  # bytes of a drawing's name; file systems take 255, with number and suffix
 
 F = TypeVar("F")
 
@@ -128,31 +130,24 @@ class ImageRun:
         """
         self._kind = kind
         self._outputs = list(outputs)
-        self._draw_folder, self._crops_folder = draw_folder, crops_folder
         self._resume, self._every = resume, every
         lines = next((output.path for output in outputs if output.form is Format.JSONL), None)
         if resume and lines is None:
             raise ParameterError("--resume goes on with the file of --jsonl: name it")
-        if errors_file is None and lines is not None:
+        if errors_file is None and lines is not None and not _is_device(lines):
             errors_file = lines.with_suffix(".errors.jsonl")
         self._errors_file = errors_file
-        self._errors: JsonLines | None = None
+        self._errors = None if errors_file is None else FailuresFile(errors_file)
         self._files: list[tuple[Output, ResultFile]] = []
         self._total = self._seen = self._failed = self._found = 0
         self._incomplete = False
         self._taken = ProtectedFiles([])
         self._handlers: dict[int, Any] = {}
-        self._bar: tqdm[Any] | None = None
-        self._video: VideoWriter | None = None
-        self._drawn_video: tuple[Entry, ExitStack] | None = None
+        self._progress: Progress | None = None
         for output in outputs:
             if output.path != _STANDARD_OUTPUT:
                 check_writable(output.path / "1.txt" if output.form in FOLDERS else output.path)
-        for folder in (draw_folder, crops_folder):
-            if folder is not None:
-                check_writable(folder / "0001.png")
-        if errors_file is not None:
-            check_writable(errors_file)
+        self._drawings = Drawings(draw_folder, crops_folder, lambda place: self._taken.add(place))
 
     def __enter__(self) -> Self:
         if threading.current_thread() is threading.main_thread():
@@ -165,9 +160,9 @@ class ImageRun:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         try:
-            self._end_video(error)
-            if self._bar is not None:
-                self._bar.close()
+            self._drawings.close(None if isinstance(error, Interrupted) else error)
+            if self._progress is not None:
+                self._progress.close()
             if self._found or error is None:  # nothing found by a run that failed replaces no older file
                 self._write()
             if isinstance(error, Interrupted):
@@ -183,11 +178,6 @@ class ImageRun:
             tell(f"{self._failed} of {self._total} pictures failed")
         if self._failed or self._incomplete:
             raise SystemExit(1)
-
-    @property
-    def needs_pixels(self) -> bool:
-        """Whether pictures are drawn on or cut."""
-        return self._draw_folder is not None or self._crops_folder is not None
 
     def find(self, named: Sequence[Path], weights: Sequence[Path] = ()) -> list[Entry]:
         """Find the pictures: files, folders, patterns, lists and videos (:mod:`detector.cli.inputs`).
@@ -230,14 +220,14 @@ class ImageRun:
         is that of :func:`detector.inference.streaming.stream`.
         """
         self._open_files(classes)
-        done = self._earlier()
+        done = self._earlier(entries)
         self._show_progress(entries, sum(done.values()))
 
         def do(picture: Picture, executor: Executor) -> Looked[F]:
             image = picture.read()
             height, width = image.pixels.shape[:2]
             found = work(image, executor)
-            pixels = image.pixels if self.needs_pixels else None
+            pixels = image.pixels if self._drawings.wanted else None
             return Looked(picture, width, height, image.frames, pixels, found)
 
         with closing(stream(self._pictures(entries, done), do, streams=streams)) as results:  # type: ignore[type-var]
@@ -259,14 +249,7 @@ class ImageRun:
         else:
             about |= {"frame": looked.picture.frame, "seconds": round(looked.picture.seconds, 3)}
         result = {**about, self._kind: found}
-        self._found += 1
-        for output, file in list(self._files):
-            try:
-                file.add(result, looked.picture.entry.below)
-            except WriteError as error:
-                if output.form not in FOLDERS:
-                    raise
-                self._fail(path, error, looked.picture.frame)
+        self._keep(result, path, looked.picture.entry.below, [file for _, file in self._files])
         if not self._outputs:
             frame = "" if looked.picture.frame is None else f" frame {looked.picture.frame}"
             lines = [f"{printable_path(path)}{frame} ({looked.width}x{looked.height})"]
@@ -274,40 +257,31 @@ class ImageRun:
                 label = printable(entry["label"])
                 lines.append(f"  {entry['score']:6.1%}  {label:<24}{_line_of(entry.get('box'))}")
             print("\n".join(lines), flush=True)
-            if not self.needs_pixels and output_is_lost():
+            if not self._drawings.wanted and output_is_lost():
                 raise SystemExit(1)  # nothing else is made of the pictures that are left
 
     def save_drawing(self, looked: Looked[Any], drawn: NDArray[np.uint8]) -> None:
         """Save the drawing [H,W,3] of the picture added last, or add it to its video; one that cannot be
         written is told."""
-        assert self._draw_folder is not None
-        entry = looked.picture.entry
-        try:
-            if looked.picture.frame is not None:
-                self._drawing_of(looked.picture).add(drawn)
-                return
-            place = self._draw_folder / f"{self._name_of(entry)}.png"
-            self._taken.add(place)
-            save(place, drawn)
-        except (ParameterError, WriteError) as error:
-            self._fail(entry.path, error, looked.picture.frame)
+        picture = looked.picture
+        with self._told_of(picture):
+            if picture.frame is None:
+                self._drawings.save_picture(self._found, picture.entry, drawn)
+            else:
+                self._drawings.save_frame(self._found, picture.entry, picture.rate, drawn)
 
     def save_crops(self, looked: Looked[Any], crops: Sequence[tuple[str, NDArray[np.uint8]]]) -> None:
-        """Save what was cut out of the picture added last, in a folder for each class; ``crops`` are names of
-        classes and pixels [H,W,3]. One that cannot be written is told."""
-        assert self._crops_folder is not None
-        for number, (name, pixels) in enumerate(crops, start=1):
-            folder = self._crops_folder / (printable(name).replace("/", "_").strip(". ") or "_")
-            place = folder / f"{self._name_of(looked.picture.entry)}-{number}.jpg"
-            try:
-                self._taken.add(place)
-                save(place, pixels)
-            except (ParameterError, WriteError) as error:
-                self._fail(looked.picture.entry.path, error, looked.picture.frame)
+        """Save what was cut out of the picture added last; ``crops`` are names of classes and pixels
+        [H,W,3]. What cannot be written is told."""
+        with self._told_of(looked.picture):
+            self._drawings.save_crops(self._found, looked.picture.entry, crops)
 
-    def _name_of(self, entry: Entry) -> str:
-        stem = os.fsdecode(os.fsencode(entry.path.stem)[:_MAX_STEM])
-        return f"{self._found:04d}-{stem}"
+    @contextmanager
+    def _told_of(self, picture: Picture) -> Iterator[None]:
+        try:
+            yield
+        except (ParameterError, WriteError) as error:
+            self._fail(picture.entry.path, error, picture.frame)
 
     def _pictures(self, entries: Sequence[Entry], done: Counter[tuple[str, int | None]]) -> Iterator[Picture]:
         """Yield what is to be looked at; frames are read here, one after the other."""
@@ -344,14 +318,14 @@ class ImageRun:
                         self._total += -(-video.frames // self._every) - 1
                 except (ImageError, OSError):
                     pass  # told when it is its turn
-        if self._outputs and sys.stderr is not None and sys.stderr.isatty():
-            self._bar = tqdm(total=self._total, initial=done, unit=" pictures", dynamic_ncols=True)
+        if self._outputs:
+            self._progress = Progress(self._total, done, "pictures", in_logs=False)
         self._seen = done
 
     def _count(self) -> None:
         self._seen += 1
-        if self._bar is not None:
-            self._bar.update()
+        if self._progress is not None:
+            self._progress.add()
 
     def _open_files(self, classes: ClassList | None) -> None:
         for output in self._outputs:
@@ -361,60 +335,45 @@ class ImageRun:
             elif output.form is Format.JSON:  # nothing was found, which is a result too
                 self._files.append((output, JsonFile(output.path)))
 
-    def _earlier(self) -> Counter[tuple[str, int | None]]:
+    def _earlier(self, entries: Sequence[Entry]) -> Counter[tuple[str, int | None]]:
         """Take what an earlier run has found into all files; return how often each picture was looked at."""
         done: Counter[tuple[str, int | None]] = Counter()
         if not self._resume:
             return done
+        below = {valid_name(entry.path): entry.below for entry in entries}
         lines = next(file for _, file in self._files if isinstance(file, JsonLines))
+        others = [file for _, file in self._files if file is not lines]
         for result in lines.earlier():
-            done[result["image"], result.get("frame")] += 1
-            self._found += 1
-            for _, file in self._files:
-                if file is not lines:
-                    file.add(result, Path(result["image"]))
+            name = result["image"]
+            done[name, result.get("frame")] += 1
+            self._keep(result, Path(name), below.get(name, Path(Path(name).name)), others)
         return done
 
-    def _drawing_of(self, picture: Picture) -> VideoWriter:
-        """Return the video that a frame's drawing goes into."""
-        if self._drawn_video is None or self._drawn_video[0] is not picture.entry:
-            self._end_video(None)
-            assert self._draw_folder is not None
-            place = self._draw_folder / f"{self._name_of(picture.entry)}.mp4"
-            self._taken.add(place)
-            stack = ExitStack()
-            self._video = stack.enter_context(VideoWriter(place, picture.rate))
-            self._drawn_video = (picture.entry, stack)
-        assert self._video is not None
-        return self._video
-
-    def _end_video(self, error: BaseException | None) -> None:
-        """Finish the video that was drawn last: of an interrupted run what there is of it."""
-        if self._drawn_video is not None:
-            stack = self._drawn_video[1]
-            self._drawn_video = None
-            if error is None or isinstance(error, Interrupted):
-                stack.close()
-            else:
-                stack.__exit__(type(error), error, error.__traceback__)
+    def _keep(self, result: Result, path: Path, below: Path, files: Sequence[ResultFile]) -> None:
+        """Put a picture's results into files; one of its own that cannot be written is told."""
+        self._found += 1
+        for file in files:
+            try:
+                file.add(result, below)
+            except WriteError as error:
+                if not isinstance(file, YoloFolder | VocFolder):
+                    raise
+                self._fail(path, error, result.get("frame"))
 
     def _fail(self, path: Path, error: DetectorError | OSError, frame: int | None = None) -> None:
         self._failed += 1
         why = reason(error).removeprefix(f"{path}: ")
         shown = printable_path(path) + ("" if frame is None else f" frame {frame}")
         self._say(f"error: {shown}: {why}")
-        if self._errors_file is not None:
-            if self._errors is None:
-                self._errors_file.unlink(missing_ok=True)  # those of a run before
-                self._errors = JsonLines(self._errors_file, resume=False)
+        if self._errors is not None:
             told = {"image": valid_name(path), "error": getattr(error, "code", "unreadable"), "message": why}
-            self._errors.add(told | ({} if frame is None else {"frame": frame}), path)
+            self._errors.add(told | ({} if frame is None else {"frame": frame}))
 
     def _say(self, message: str) -> None:
-        if self._bar is None:
+        if self._progress is None:
             note(message)
         else:
-            self._bar.write(one_line(message, limit=2000), file=sys.stderr)
+            self._progress.say(one_line(message, limit=2000))
 
     def _interrupt(self, number: int, frame: FrameType | None) -> None:
         for known in self._handlers:
@@ -424,8 +383,6 @@ class ImageRun:
     def _write(self) -> None:
         if self._errors is not None:
             self._errors.close()
-        elif self._errors_file is not None and not self._failed:
-            self._errors_file.unlink(missing_ok=True)
         for output, file in self._files:
             if isinstance(file, JsonFile) and output.path == _STANDARD_OUTPUT:
                 print(file.text(), flush=True)
@@ -439,6 +396,11 @@ class ImageRun:
                     continue
                 tell(f"{error}; the results follow on standard output")
                 print(file.text(), flush=True)
+
+
+def _is_device(path: Path) -> bool:
+    """Tell whether a path is of something else than a file, such as standard output."""
+    return path.exists() and not path.is_file()
 
 
 def _is_standard_output(path: Path) -> bool:

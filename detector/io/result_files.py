@@ -17,7 +17,7 @@ from typing import Any, Protocol
 from xml.etree import ElementTree
 
 from detector.errors import ParameterError, WriteError
-from detector.io.atomic_write import write_error, write_whole
+from detector.io.atomic_write import check_writable, write_error, write_whole
 from detector.io.terminal_text import printable_path
 from detector.structures.classes import ClassList
 
@@ -136,6 +136,48 @@ class JsonLines:
             self._file.close()
         except OSError as error:
             raise write_error(self._path, error) from error
+
+
+class FailuresFile:
+    """A JSON object a line for each picture that failed, written as they fail: ``image``, ``error`` (a code),
+    ``message``, and ``frame`` of a video. Where none failed there is no file: that of a run before goes."""
+
+    def __init__(self, path: Path) -> None:
+        """Raises WriteError for a path that cannot be written, ParameterError for a file of other things."""
+        check_writable(path)
+        self._path = path
+        self._lines: JsonLines | None = None
+        if path.is_file() and not _holds_failures(path):
+            raise ParameterError(
+                f"{printable_path(path)} is there, and is no list of failures: give another name"
+            )
+
+    def add(self, failure: dict[str, Any]) -> None:
+        """Add a picture. Raises WriteError."""
+        if self._lines is None:
+            self._remove()
+            self._lines = JsonLines(self._path, resume=False)
+        self._lines.add(failure, self._path)
+
+    def close(self) -> None:
+        """Raises WriteError."""
+        if self._lines is not None:
+            self._lines.close()
+        else:
+            self._remove()
+
+    def _remove(self) -> None:
+        if self._path.is_file():
+            self._path.unlink()
+
+
+def _holds_failures(path: Path) -> bool:
+    with path.open(encoding="utf-8", errors="replace") as lines:
+        first = lines.readline(1 << 20)
+    try:
+        return not first or {"image", "error"} <= json.loads(first).keys()
+    except (ValueError, AttributeError):
+        return False
 
 
 class CsvFile:
@@ -290,7 +332,10 @@ def _cut_off_half_a_line(path: Path) -> None:
 
 
 def _file_of(folder: Path, result: Result, below: Path, suffix: str, taken: set[Path]) -> Path:
-    """Return the path of a picture's own file. Raises WriteError where another picture has it."""
+    """Return the path of a picture's own file, within the folder. Raises WriteError where another picture has
+    it."""
+    if below.is_absolute() or ".." in below.parts:
+        raise ValueError(f"{below} does not lie below a folder")
     stem = f"{below.stem}-{result['frame']:06d}" if "frame" in result else below.stem
     path = folder / below.parent / f"{stem}{suffix}"
     if path in taken:

@@ -98,6 +98,66 @@ def test_a_run_goes_on_where_it_was(run: Run, pictures: Path, tmp_path: Path) ->
         assert json.loads(as_list.read_text()) == lines(whole), "what was found before is in all files"
 
 
+@pytest.mark.parametrize(("form", "suffix"), [("yolo", ".txt"), ("voc", ".xml")])
+def test_labels_of_what_was_found_before_stay_away_from_the_pictures(
+    run: Run, pictures: Path, tmp_path: Path, form: str, suffix: str
+) -> None:
+    """Results name pictures by whole paths; a file beside a picture is the user's own label."""
+    out, labels = tmp_path / "out.jsonl", tmp_path / "labels"
+    own = pictures / f"0{suffix}"
+    own.write_text("mine")
+    try:
+        assert run(pictures, "--jsonl", out) == 0
+        assert run(pictures, "--jsonl", out, "--resume", "--output", labels, "--format", form) == 0
+        assert own.read_text() == "mine"
+    finally:
+        own.unlink()
+    assert sorted(path.name for path in labels.glob(f"*{suffix}")) == [f"{n}{suffix}" for n in range(6)]
+
+
+@pytest.mark.parametrize("text", ["my notes", "[1]", '{"image": "a.jpg", "detections": []}'])
+def test_a_file_that_lists_no_failures_is_not_touched(
+    run: Run, pictures: Path, tmp_path: Path, text: str
+) -> None:
+    notes = tmp_path / "notes.txt"
+    notes.write_text(text)
+    said = run(pictures, "--errors", notes, "--json", tmp_path / "out.json")
+    assert "is no list of failures" in str(said)
+    assert notes.read_text() == text
+
+
+def test_failures_go_into_a_device_too(run: Run, tmp_path: Path) -> None:
+    """It is written to and stays, whether or not any picture fails."""
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    with subprocess.Popen(["cat", str(pipe)], stdout=subprocess.PIPE, text=True) as reader:
+        assert run(tmp_path / "missing.png", "--errors", pipe, "--json", tmp_path / "out.json") == 1
+        assert json.loads(reader.communicate(timeout=60)[0])["error"] == "unreadable"
+    assert pipe.is_fifo()
+
+
+@pytest.mark.exhaustive
+@pytest.mark.parametrize("form", ["jsonl", "csv"])
+def test_a_dash_is_standard_output(multibox_path: Path, pictures: Path, tmp_path: Path, form: str) -> None:
+    command = [sys.executable, "-m", "detector.cli.entry", "detect", str(pictures / "0.png")]
+    few = [
+        "--weights",
+        str(multibox_path),
+        "--profile",
+        "fast",
+        "--max-proposals",
+        "4",
+        "--score-threshold",
+        "0",
+    ]
+    done = subprocess.run(
+        [*command, *few, "--output", "-", "--format", form],
+        cwd=tmp_path, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert "0.png" in done.stdout.splitlines()[-1]
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_picture_that_is_named_twice_is_done_twice(run: Run, pictures: Path, tmp_path: Path) -> None:
     out, one = tmp_path / "out.jsonl", pictures / "0.png"
     assert run(one, "--jsonl", out) == 0

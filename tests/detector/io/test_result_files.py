@@ -142,6 +142,13 @@ def test_pictures_of_one_name_do_not_share_a_file(tmp_path: Path, form: Format) 
     assert (tmp_path / f"a-000030.{suffix}").is_file()
 
 
+@pytest.mark.parametrize("below", ["/pictures/a.jpg", "../a.jpg"])
+def test_files_of_pictures_stay_within_the_folder(tmp_path: Path, below: str) -> None:
+    file = open_result_file(tmp_path / "labels", Format.YOLO, CLASSES)
+    with pytest.raises(ValueError, match="below a folder"):
+        file.add(RESULTS[0], Path(below))
+
+
 @pytest.mark.parametrize(
     ("name", "form"),
     [
