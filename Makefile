@@ -20,12 +20,12 @@ PYTHON ?= python3
 JOBS ?= $(shell expr $$(nproc) + 1)
 VENV := .venv
 BIN := $(VENV)/bin
-PIP_INSTALL := $(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt
+PIP_INSTALL := $(BIN)/python -u -m pip install --disable-pip-version-check -c constraints.txt
 
-# What pip says, shortened to what takes time.
-SHORTLY := awk '/Downloading .*\.(whl|gz) \(.* [MG]B\)/ {print "  downloading", $$2, $$3, $$4; fflush()} \
-  /^Installing collected packages/ {print "  unpacking", NF - 3, "packages"; fflush()} \
-  /^Successfully installed/ {print "  done"; fflush()}'
+# What pip says, shortened to what takes time, line by line (awk and sed may keep lines back).
+SHORTLY := while read -r what name rest; do case "$$what $$rest" in \
+  Downloading*MB*) echo "  downloading $$name $$rest";; \
+  "Installing packages: "*) echo "  unpacking" $$(($$(wc -w <<< "$$rest") - 1)) "packages";; esac; done
 
 .DEFAULT_GOAL := help
 .PHONY: help serve test test-exhaustive check training peers docs fuzz clean
@@ -38,8 +38,7 @@ help:
 SERVE ?= $(if $(wildcard /proc/driver/nvidia/version /dev/dxg),gpu,cpu)
 
 serve: $(VENV)/.serve-$(SERVE)
-	@echo "Starting the service: the weights are loaded, and on the first start selective search is compiled."
-	@echo "That takes some ten seconds (half a minute on a slow machine); then the log says Ready."
+	@echo "Starting the service: it loads the weights, and the log says Ready."
 	$(if $(WEIGHTS),DETECTOR_WEIGHTS='$(WEIGHTS)') $(if $(PORT),DETECTOR_PORT='$(PORT)') $(BIN)/python -P -m api
 
 # One thread for each process of tests: more would only get in each other's way. One process more than there
@@ -89,7 +88,12 @@ $(VENV)/.serve-%: $(VENV)/.made pyproject.toml constraints.txt
 	  echo "Installing the service for the GPU into $(VENV): PyTorch, some minutes and gigabytes the first time."; \
 	  echo "(make serve SERVE=cpu takes OpenVINO, 0.75 GB.)"; \
 	fi
-	@$(PIP_INSTALL) -e '.[serve-$*]' | $(SHORTLY)
+	@# Two at once, since pip keeps one core busy: what is done early or fails there is found, or done, by the
+	@# last pip and at the start. Of numba's many modules few are ever imported.
+	@$(PIP_INSTALL) --no-deps openvino openvino-telemetry onnx | $(SHORTLY) & \
+	  $(PIP_INSTALL) --no-compile numba opencv-python-headless pillow | $(SHORTLY); wait
+	@PYTHONDONTWRITEBYTECODE= PYTHONPATH=. $(BIN)/python -P -m detector.precompile & \
+	  $(PIP_INSTALL) -e '.[serve-$*]' | $(SHORTLY) && wait
 	@touch $@
 
 $(VENV)/.dev: $(VENV)/.made pyproject.toml constraints.txt

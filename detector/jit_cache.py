@@ -62,7 +62,7 @@ class _DiskCache(NullCache):
             data = _read(folder / self._file(key), key, self._source)
             if data is not None:
                 return CompileResult._rebuild(target_context, *pickle.loads(data))
-        _tell_once("Compiling selective search, once for this installation: some ten seconds")
+        _tell_once("Compiling selective search, once for this installation: a quarter of a minute or so")
         return None
 
     def save_overload(self, sig: Any, data: Any) -> None:
