@@ -20,11 +20,13 @@ BUILDING_AND_TESTING = [
     "*.dist-info/sboms",
     "**/*.pyi",
     "**/*.pxd",
+    "**/*.pyx",
     "**/*.h",
     "**/*.hpp",
     "**/*.c",
     "**/*.cc",
     "numba/cuda",  # compiles for GPUs
+    "yaml/_yaml.*.so",  # PyYAML has the same in Python, which is what reads data.yaml
     "numpy/distutils",
     "numpy/f2py",
     "numpy/_core/_*_tests.*.so",
@@ -35,7 +37,7 @@ BUILDING_AND_TESTING = [
     "onnx/backend",
     "onnx/reference",
     "PIL/_avif*",
-    "pillow.libs/libavif*",  # a format that is not decoded here
+    "pillow.libs/libavif*",  # a format that the service does not take
     "onnx/**/*.proto*",
     "openvino/libs/libopenvino_intel_gpu_plugin.so",  # runs networks on other devices than a CPU
     "openvino/libs/libopenvino_intel_npu_*",
