@@ -109,6 +109,8 @@ class OpenVinoSession:
                 "NUM_STREAMS": streams or 1,
                 "INFERENCE_NUM_THREADS": streams or default_threads(),
                 "ENABLE_CPU_PINNING": False,  # a thread tied to a busy processor would wait for it
+                # Programs kept for shapes that were seen; each picture's is another. OpenVINO keeps 5,000.
+                "CPU_RUNTIME_CACHE_CAPACITY": 64,
             },
         )
         self._names = list(outputs)
