@@ -27,7 +27,7 @@ from loadtest.figures import machine
 from tyro.conf import arg
 
 from detector.cli.command_line import at_least, run_script
-from detector.evaluation.tables import aligned
+from detector.evaluation.measured_table import aligned
 from detector.io.image_paths import images_below
 from detector.options import Engine, Precision, Profile
 from detector.pretrained import SHIPPED

@@ -22,7 +22,7 @@ from loadtest.figures import machine
 from tyro.conf import arg
 
 from detector.cli.command_line import at_least, run_script
-from detector.evaluation.tables import aligned
+from detector.evaluation.measured_table import aligned
 from detector.inference.detector import Detector
 from detector.inference.shared_maps import SharedMaps
 from detector.io.decoding import RGB, load

@@ -28,7 +28,7 @@ from loadtest.processes import ROOT, MemoryWatch, Server, service
 from tyro.conf import arg
 
 from detector.cli.command_line import at_least, run_script
-from detector.evaluation.tables import aligned
+from detector.evaluation.measured_table import aligned
 from detector.io.atomic_write import write_whole
 
 ALLOWED = {("200", None), ("429", "overloaded"), ("504", "deadline_exceeded")}

@@ -27,9 +27,10 @@ from tyro.conf import arg
 from detector.datasets.annotated_image import AnnotatedImage
 from detector.datasets.open import Format, open_dataset
 from detector.errors import DetectorError
+from detector.evaluation.measured_table import aligned
 from detector.evaluation.proposal_methods import Method, chosen, detector_methods, run_methods, search_methods
 from detector.evaluation.proposal_recall import ALL, MethodFigures, figures
-from detector.evaluation.tables import aligned, budget_names, percent
+from detector.evaluation.tables import budget_names, percent
 from detector.inference.loading import load_detector
 from detector.io.decoding import RGB
 from detector.proposals.reference import reference_selective_search

@@ -42,7 +42,7 @@ from loadtest.queueing import Queue
 from tyro.conf import arg
 
 from detector.cli.command_line import at_least, run_script
-from detector.evaluation.tables import aligned
+from detector.evaluation.measured_table import aligned
 
 DEADLINE = 10.0
 """Seconds that each request allows."""

@@ -43,7 +43,7 @@ from serving_peers import WARM_UP_IMAGES, Options
 from tyro.conf import OmitArgPrefixes, UseAppendAction, arg
 
 from detector.cli.command_line import at_least, run_script
-from detector.evaluation.tables import aligned
+from detector.evaluation.measured_table import aligned
 from detector.io.atomic_write import write_whole
 
 PEERS = ROOT / "benchmarks" / "serving_peers.py"

@@ -16,7 +16,7 @@ from detector.datasets.problems import OnProblem
 from detector.evaluation.det_evaluation import DetEvaluation, evaluate
 from detector.evaluation.ilsvrc import ILSVRC
 from detector.evaluation.matching import Rule
-from detector.evaluation.tables import aligned
+from detector.evaluation.measured_table import aligned
 from detector.evaluation.thresholds import measure_thresholds, threshold_figures
 from detector.evaluation.voc import VOC
 from detector.options import Profile
