@@ -8,14 +8,15 @@ from datetime import date
 from pathlib import Path
 from typing import Annotated
 
-from tyro.conf import arg
+from tyro.conf import OmitArgPrefixes, arg
 
 from detector.evaluation.measured_table import Table
 from detector.evaluation.run_conditions import code, command_line, data_name, hardware, versions
 from detector.evaluation.run_record import Data, RunRecord
 from detector.io.atomic_write import check_writable
 
-SHIPPED_PICTURES = Data("the two pictures that come with the package", 2)
+SHIPPED_PICTURES = Data("the two that come with the package", 2)
+"""What is measured on where no folder is named."""
 
 
 @dataclass(frozen=True)
@@ -97,3 +98,9 @@ class Saving:
                 versions=versions(),
                 tables=tuple(recording.tables),
             ).write(self.file)
+
+
+SavingOptions = Annotated[Saving, OmitArgPrefixes]
+"""The type of a parameter that reads them."""
+NOT_SAVED = Saving()
+"""Its default."""

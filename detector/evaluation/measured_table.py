@@ -1,7 +1,7 @@
 """A table of what was measured: numbers as they are, and how they are shown, on a terminal and on a page."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from detector.errors import ParameterError
@@ -11,14 +11,14 @@ Cell = str | int | float | None
 ABSENT = "-"
 
 
-def aligned(rows: Sequence[Sequence[str]]) -> str:
-    """Rows of cells as lines: the first column to the left, all others to the right, as wide as need be."""
+def aligned(rows: Sequence[Sequence[str]], left: Collection[int] = (0,)) -> str:
+    """Rows of cells as lines: columns of ``left`` to the left, others to the right, as wide as need be."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return "\n".join(
         "  ".join(
-            cell.ljust(width) if number == 0 else cell.rjust(width)
+            cell.ljust(width) if number in left else cell.rjust(width)
             for number, (cell, width) in enumerate(zip(row, widths, strict=True))
-        )
+        ).rstrip()
         for row in rows
     )
 
@@ -61,8 +61,8 @@ class Table:
         notes: Sequence[str] = (),
     ) -> "Table":
         """Make a table of any sequences. Raises ParameterError for a row of more or fewer cells."""
-        finite = tuple(tuple(_finite(cell) for cell in row) for row in rows)
-        return cls(title, tuple(columns), finite, tuple(notes))
+        kept = tuple(tuple(_kept(cell) for cell in row) for row in rows)
+        return cls(title, tuple(columns), kept, tuple(notes))
 
     def __post_init__(self) -> None:
         for row in self.rows:
@@ -81,11 +81,23 @@ class Table:
             [column.shown(cell) for column, cell in zip(self.columns, row, strict=True)] for row in self.rows
         ]
 
+    def of_words(self) -> list[int]:
+        """Which columns are read from the left: those that hold no number."""
+        return [
+            index
+            for index in range(len(self.columns))
+            if not any(isinstance(row[index], int | float) for row in self.rows)
+        ]
+
     def text(self) -> str:
         """All of it for a terminal: the title, the table, the notes."""
-        parts = [self.title, aligned([self.headings(), *self.cells()]), "\n".join(self.notes)]
+        table = aligned([self.headings(), *self.cells()], self.of_words())
+        parts = [self.title, table, "\n".join(self.notes)]
         return "\n\n".join(part for part in parts if part)
 
 
-def _finite(cell: Cell) -> Cell:
-    return None if isinstance(cell, float) and not math.isfinite(cell) else cell
+def _kept(cell: Cell) -> Cell:
+    """Keep six digits, more than any run repeats."""
+    if not isinstance(cell, float):
+        return cell
+    return float(f"{cell:.6g}") if math.isfinite(cell) else None
