@@ -27,7 +27,7 @@ from tyro.conf import arg
 
 from detector.cli.command_line import at_least, run_script
 from detector.cli.run_saving import NOT_SAVED, Benchmark, SavingOptions
-from detector.evaluation.measured_table import Column, Table
+from detector.evaluation.measured_table import Column, Table, counted
 from detector.io.image_paths import images_below
 from detector.options import Engine, Precision, Profile
 from detector.pretrained import SHIPPED
@@ -84,7 +84,7 @@ def main(
         listed.write_text("".join(f"{path}\n" for path in paths))
         common = ("--weights", weights, "--profile", profile, "--engine", engine, "--precision", precision)
         batch = (*DETECTOR, "batch", listed, *common, "--shard-size", shard_size, "--output")
-        setting = f"{profile}, engine {engine}, precision {precision}, medians of {rounds} rounds"
+        setting = f"{profile}, engine {engine}, precision {precision}, medians of {counted(rounds, 'round')}"
         with saving.recording(BENCHMARK, saving.data(data, len(paths)), setting, folder=data) as run:
             runs: dict[str, list[Run]] = {
                 "Detector.stream": [],

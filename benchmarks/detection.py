@@ -22,7 +22,7 @@ from tyro.conf import arg
 
 from detector.cli.command_line import at_least, run_script
 from detector.cli.run_saving import NOT_SAVED, Benchmark, SavingOptions
-from detector.evaluation.measured_table import Column, Table
+from detector.evaluation.measured_table import Column, Table, counted
 from detector.inference.detector import Detector
 from detector.inference.shared_maps import SharedMaps
 from detector.io.decoding import RGB, load
@@ -60,7 +60,7 @@ def main(
     """Print a table for each number of threads: medians, and how many times as fast as R50-FPN."""
     pictures = [load(path) for path in list(images_below(data))[:images]]
     contenders = {**_ours(weights), **_peers()}
-    setting = f"medians of {rounds} rounds, torch, peers in float32 with random weights"
+    setting = f"medians of {counted(rounds, 'round')}, torch, peers in float32 with random weights"
     with saving.recording(BENCHMARK, saving.data(data, len(pictures)), setting, folder=data) as run:
         for count in threads:
             torch.set_num_threads(count)
@@ -71,7 +71,7 @@ def _table(threads: int, seconds: dict[str, list[float]]) -> Table:
     medians = {name: statistics.median(values) for name, values in seconds.items()}
     yardstick = medians[YARDSTICK]
     return Table.of(
-        f"{threads} {'thread' if threads == 1 else 'threads'}",
+        counted(threads, "thread"),
         [
             Column("contender"),
             Column("", "s/picture", ".3f"),

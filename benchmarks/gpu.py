@@ -26,7 +26,7 @@ from tyro.conf import arg
 from detector import load_detector
 from detector.cli.command_line import at_least, run_script
 from detector.cli.run_saving import NOT_SAVED, Benchmark, SavingOptions
-from detector.evaluation.measured_table import Cell, Column, Table
+from detector.evaluation.measured_table import Cell, Column, Table, counted
 from detector.graphs.calibration import pictures_of
 from detector.inference.torch_engine import choose_device
 from detector.io.decoding import RGB
@@ -60,7 +60,7 @@ def main(
     """Print a table of crops and one of pictures, then what the scripts of the service print."""
     chosen = choose_device(device)
     some = pictures_of(data, 16)
-    used, setting = saving.data(data, len(some)), f"torch, medians of {rounds} rounds"
+    used, setting = saving.data(data, len(some)), f"torch, medians of {counted(rounds, 'round')}"
     with saving.recording(BENCHMARK, used, setting, folder=data, device=str(chosen)) as run:
         run.show(crops(chosen, batches, rounds, compiled=compile))
         run.show(pictures(chosen, some, rounds))

@@ -44,7 +44,7 @@ from tyro.conf import OmitArgPrefixes, UseAppendAction, arg
 
 from detector.cli.command_line import at_least, run_script
 from detector.cli.run_saving import NOT_SAVED, Benchmark, SavingOptions
-from detector.evaluation.measured_table import Column, Table
+from detector.evaluation.measured_table import Column, Table, counted
 from detector.io.atomic_write import write_whole
 
 PEERS = ROOT / "benchmarks" / "serving_peers.py"
@@ -119,7 +119,7 @@ def main(
     numbers = [int(number) for number in clients.split(",")]
     counts = {number: max(requests, 2 * number) for number in numbers}
     paths = picked(data, images)
-    setting = f"{in_short(asdict(options))}, medians of {rounds} rounds"
+    setting = f"{in_short(asdict(options))}, medians of {counted(rounds, 'round')}"
     used = saving.data(data, len(paths))
     with saving.recording(BENCHMARK, used, setting, folder=data, device=options.device) as run:
         cells: list[Measured] = []
@@ -132,7 +132,7 @@ def main(
                     write_whole(json_file, json.dumps([asdict(cell) for cell in cells], indent=1).encode())
         for number in numbers:
             of_bare = [cell for cell in cells if cell.contender == "bare" and cell.images == counts[number]]
-            title = f"{number} {'client' if number == 1 else 'clients'}, {counts[number]} requests a round"
+            title = f"{counted(number, 'client')}, {counts[number]} requests a round"
             run.show(table(title, [cell for cell in cells if cell.clients == number], of_bare, names))
 
 

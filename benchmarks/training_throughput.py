@@ -23,7 +23,7 @@ from torchvision.models import GoogLeNet as TorchvisionNetwork
 
 from detector.cli.command_line import run_script
 from detector.cli.run_saving import NOT_SAVED, Benchmark, SavingOptions
-from detector.evaluation.measured_table import Cell, Column, Table
+from detector.evaluation.measured_table import Cell, Column, Table, counted
 from detector.evaluation.run_record import Data
 from detector.inference.torch_engine import choose_device, choose_precision
 from detector.models.backbone import Backbone
@@ -57,8 +57,8 @@ def main(batch: int = 32, runs: int = 5, device: str = "auto", saving: SavingOpt
         ("fine-tuning all stages, regions/s", lambda peer: finetuning(peer, "", batch, chosen)),
         ("fine-tuning after pool4, regions/s", lambda peer: finetuning(peer, "pool4", batch, chosen)),
     ]
-    threads = f"{torch.get_num_threads()} {'thread' if torch.get_num_threads() == 1 else 'threads'}"
-    setting = f"{threads}, {precision}, minibatches of {batch}, medians of {runs} runs"
+    threads = counted(torch.get_num_threads(), "thread")
+    setting = f"{threads}, {precision}, minibatches of {batch}, medians of {counted(runs, 'run')}"
     with saving.recording(
         BENCHMARK, Data("pictures that the script makes"), setting, device=str(chosen)
     ) as run:

@@ -30,7 +30,7 @@ from api.worker.task_pool import TaskPool
 from api.worker.task_runner import TaskRunner
 from detector.cli.command_line import at_least, run_script
 from detector.cli.run_saving import NOT_SAVED, Benchmark, SavingOptions
-from detector.evaluation.measured_table import Cell, Column, Table
+from detector.evaluation.measured_table import Cell, Column, Table, counted
 from detector.evaluation.run_record import Data
 from detector.inference.classifier import Classifier
 from detector.inference.preprocessing import Preprocessing
@@ -88,9 +88,8 @@ def main(
         ),
         "detect": (model, DetectTask(0.3, 10, None, None, "json", None)),
     }
-    setting = (
-        f"{in_flight} in flight, {threads} threads, {streams} batches at once, medians of {rounds} rounds"
-    )
+    how = f"{counted(threads, 'thread')}, {streams} batches at once, medians of {counted(rounds, 'round')}"
+    setting = f"{in_flight} tasks in flight, {how}"
     with saving.recording(BENCHMARK, Data("a picture that the script makes"), setting) as recording:
         rows: list[list[Cell]] = []
         for name, (loaded, task) in kinds.items():

@@ -11,6 +11,11 @@ Cell = str | int | float | None
 ABSENT = "-"
 
 
+def counted(count: int, noun: str) -> str:
+    """Return ``1 thread``, ``2 threads``."""
+    return f"{count} {noun}{'' if count == 1 else 's'}"
+
+
 def aligned(rows: Sequence[Sequence[str]], left: Collection[int] = (0,)) -> str:
     """Rows of cells as lines: columns of ``left`` to the left, others to the right, as wide as need be."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]

@@ -15,7 +15,7 @@ from pathlib import Path
 import detector
 from detector.evaluation.run_record import Code, Hardware
 from detector.inference.graph_engine import cpu_flags
-from detector.inference.placement import TORCH, choose_engine
+from detector.inference.placement import choose_engine, device_of
 
 ROOT = Path(detector.__file__).resolve().parents[1]
 """The folder of the project, where it is run from a checkout."""
@@ -144,14 +144,13 @@ def _processor() -> str:
 
 
 def _gpu(device: str) -> str | None:
-    """Return the name of the GPU that a device is, where there is one."""
-    if device == "cpu" or choose_engine("auto", device) != TORCH:
+    """Return the name of the GPU that a device is, or None. Raises ParameterError where there is no such."""
+    place = device_of(choose_engine("auto", device), device)
+    if not place.startswith("cuda"):
         return None
     import torch
 
-    if not torch.cuda.is_available():
-        return None
-    return str(torch.cuda.get_device_name(None if device == "auto" else device))
+    return str(torch.cuda.get_device_name(place))
 
 
 def _git(root: Path, *words: str) -> str | None:

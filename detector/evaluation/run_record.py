@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from detector.errors import ParameterError
-from detector.evaluation.measured_table import Column, Table
+from detector.evaluation.measured_table import Column, Table, counted
 from detector.io.atomic_write import write_whole
 from detector.io.terminal_text import printable_path
 
@@ -34,7 +34,7 @@ class Hardware:
 
     def __str__(self) -> str:
         sets = f" with {', '.join(self.instructions)}" if self.instructions else ""
-        cores = f"{self.cores} {'core' if self.cores == 1 else 'cores'} of {self.processor}{sets}"
+        cores = f"{counted(self.cores, 'core')} of {self.processor}{sets}"
         return f"{self.gpu}, {cores}" if self.gpu else cores
 
 
@@ -48,7 +48,7 @@ class Data:
     def __str__(self) -> str:
         if self.pictures is None:
             return self.name
-        return f"{self.name}, {self.pictures} {'picture' if self.pictures == 1 else 'pictures'}"
+        return f"{self.name}, {counted(self.pictures, 'picture')}"
 
 
 @dataclass(frozen=True)
