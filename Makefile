@@ -6,6 +6,9 @@
 # make check     linter, formatter and type checker, all read-only
 # make training  what the scripts of training/ need besides, in .venv (make test brings it too)
 # make peers     what benchmarks measure against: OpenCV's contrib build in .venv/peers, LitServe
+# make benchmarks DATA=path  measures all that docs/benchmarks.md shows (hours; a quiet machine), then writes it;
+#                path holds PASCAL VOC, ILSVRC=path a folder with ILSVRC/, RUNS="name name" chooses
+# make benchmarks-page  writes docs/benchmarks.md anew from benchmarks/runs
 # make docs      the documentation as a site, in build/site/index.html
 # make fuzz      schemathesis against a running service for five minutes
 # make clean     remove .venv and everything else that these made
@@ -28,7 +31,7 @@ SHORTLY := while read -r what name rest; do case "$$what $$rest" in \
   "Installing packages: "*) echo "  unpacking" $$(($$(wc -w <<< "$$rest") - 1)) "packages";; esac; done
 
 .DEFAULT_GOAL := help
-.PHONY: help serve test test-exhaustive check training peers docs fuzz clean
+.PHONY: help serve test test-exhaustive check training peers benchmarks benchmarks-page docs fuzz clean
 .NOTPARALLEL:
 
 help:
@@ -66,6 +69,17 @@ docs: $(VENV)/.docs
 	cp -r *.md CITATION.cff LICENSE examples $(SITE_SOURCE)
 	cp docs/*.md docs/*.png $(SITE_SOURCE)/docs
 	$(BIN)/zensical build --strict --clean
+
+# The page shows what there is, whatever failed.
+benchmarks: $(VENV)/.dev
+	$(if $(DATA),,$(error DATA names no folder with PASCAL VOC: make benchmarks DATA=VOCdevkit/VOC2007))
+	status=0; \
+	$(BIN)/python benchmarks/run_all.py --data '$(DATA)' $(if $(ILSVRC),--ilsvrc '$(ILSVRC)') \
+	  $(addprefix --run ,$(RUNS)) || status=$$?; \
+	$(BIN)/python benchmarks/page.py && exit $$status
+
+benchmarks-page: $(VENV)/.dev
+	$(BIN)/python benchmarks/page.py
 
 fuzz: $(VENV)/.dev
 	$(BIN)/python benchmarks/fuzz.py

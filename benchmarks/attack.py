@@ -66,7 +66,7 @@ def main(
     wrong = 0
     for name in trial or TRIALS:
         done = TRIALS[name](settings)
-        done.show()
+        print(f"\n{done.table().text()}", flush=True)
         wrong += bool(done.wrong)
     print(f"\n{wrong} of {len(trial or TRIALS)} trials went wrong")
     sys.exit(1 if wrong else 0)

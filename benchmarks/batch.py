@@ -16,18 +16,18 @@ import sys
 import tempfile
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import median
 from typing import Annotated, Any
 
 import psutil
 import pyarrow.parquet as pq
-from loadtest.figures import machine
 from tyro.conf import arg
 
 from detector.cli.command_line import at_least, run_script
-from detector.evaluation.tables import aligned
+from detector.cli.run_saving import NOT_SAVED, Benchmark, SavingOptions
+from detector.evaluation.measured_table import Column, Table, counted
 from detector.io.image_paths import images_below
 from detector.options import Engine, Precision, Profile
 from detector.pretrained import SHIPPED
@@ -44,6 +44,13 @@ detector = load_detector(weights, profile=profile, engine=engine, precision=prec
 count = sum(1 for _ in detector.stream(Path(listed).read_text().splitlines(), return_exceptions=True))
 """
 """What a user of the library writes."""
+
+BENCHMARK = Benchmark(
+    "batch",
+    "Very many pictures: `detector batch`",
+    "What `detector batch` costs beside the bare `Detector.stream`, in how much memory, and whether a job "
+    "that is killed and started again ends with the same rows.",
+)
 
 DETECTOR = (sys.executable, "-m", "detector.cli.entry")
 
@@ -67,6 +74,7 @@ def main(
     shard_size: Annotated[int, at_least(1), arg(help="Pictures a shard.")] = 100,
     rounds: Annotated[int, at_least(1), arg(help="Runs of each; medians count.")] = 1,
     kills: Annotated[int, at_least(0), arg(help="How often the disturbed run is killed.")] = 2,
+    saving: SavingOptions = NOT_SAVED,
 ) -> None:
     """Print a table of the three ways, and what became of the run that was killed."""
     with tempfile.TemporaryDirectory() as name:
@@ -76,24 +84,26 @@ def main(
         listed.write_text("".join(f"{path}\n" for path in paths))
         common = ("--weights", weights, "--profile", profile, "--engine", engine, "--precision", precision)
         batch = (*DETECTOR, "batch", listed, *common, "--shard-size", shard_size, "--output")
-        print(f"{machine()}, {len(paths)} pictures, {profile}, engine {engine}, precision {precision}")
-        runs: dict[str, list[Run]] = {
-            "Detector.stream": [],
-            "detector detect --jsonl": [],
-            "detector batch": [],
-        }
-        for number in range(rounds):
-            stream = (sys.executable, "-c", STREAM, weights, profile, engine, precision, listed)
-            runs["Detector.stream"].append(measure(stream))
-            lines = folder / f"{number}.jsonl"
-            detect = (*DETECTOR, "detect", listed, *common, "--jsonl", lines)
-            runs["detector detect --jsonl"].append(measure(detect))
-            runs["detector batch"].append(measure((*batch, folder / f"round{number}")))
-        print(aligned(table(runs, len(paths))))
-        if kills:
-            print()
-            disturb(batch, folder / "disturbed", kills, -(-len(paths) // shard_size))
-            print(compared(rows(folder / "disturbed"), rows(folder / "round0")))
+        setting = f"{profile}, engine {engine}, precision {precision}, medians of {counted(rounds, 'round')}"
+        with saving.recording(BENCHMARK, saving.data(data, len(paths)), setting, folder=data) as run:
+            runs: dict[str, list[Run]] = {
+                "Detector.stream": [],
+                "detector detect --jsonl": [],
+                "detector batch": [],
+            }
+            for number in range(rounds):
+                stream = (sys.executable, "-c", STREAM, weights, profile, engine, precision, listed)
+                runs["Detector.stream"].append(measure(stream))
+                lines = folder / f"{number}.jsonl"
+                detect = (*DETECTOR, "detect", listed, *common, "--jsonl", lines)
+                runs["detector detect --jsonl"].append(measure(detect))
+                runs["detector batch"].append(measure((*batch, folder / f"round{number}")))
+            run.show(table(runs, len(paths)))
+            if kills:
+                disturbed = disturb(batch, folder / "disturbed", kills, -(-len(paths) // shard_size))
+                run.show(
+                    replace(disturbed, notes=(compared(rows(folder / "disturbed"), rows(folder / "round0")),))
+                )
 
 
 def measure(command: Sequence[object]) -> Run:
@@ -117,36 +127,46 @@ def measure(command: Sequence[object]) -> Run:
     return Run(seconds, max(samples[:quarter]), max(samples[-quarter:]))
 
 
-def table(runs: dict[str, list[Run]], pictures: int) -> list[list[str]]:
-    """Return the rows of the table: medians of the rounds, each beside the first way."""
-    lines = [["way", "pictures/s", "of the bare stream", "MiB, first quarter", "MiB, last quarter"]]
+def table(runs: dict[str, list[Run]], pictures: int) -> Table:
+    """Return the table of medians of the rounds, each beside the first way."""
     bare = median(run.seconds for run in runs["Detector.stream"])
+    lines = []
     for way, of_way in runs.items():
         seconds = median(run.seconds for run in of_way)
-        lines.append(
-            [
-                way,
-                f"{pictures / seconds:.2f}",
-                f"{bare / seconds:.3f}",
-                f"{median(run.first_memory for run in of_way):.0f}",
-                f"{median(run.last_memory for run in of_way):.0f}",
-            ]
-        )
-    return lines
+        memory = (median(getattr(run, name) for run in of_way) for name in ("first_memory", "last_memory"))
+        lines.append([way, pictures / seconds, bare / seconds, *memory])
+    return Table.of(
+        "",
+        [
+            Column("way"),
+            Column("", "pictures/s", ".2f"),
+            Column("of the bare stream", "", ".3f"),
+            Column("first quarter", "MiB", ".0f"),
+            Column("last quarter", "MiB", ".0f"),
+        ],
+        lines,
+    )
 
 
-def disturb(batch: Sequence[object], output: Path, kills: int, shards: int) -> None:
-    """Run a job to its end, killing it as soon as shares of its shards are there."""
+def disturb(batch: Sequence[object], output: Path, kills: int, shards: int) -> Table:
+    """Run a job to its end, killing it as soon as shares of its shards are there; return how that went."""
+    lines: list[tuple[str, int, float]] = []
     for number in range(1, kills + 1):
         wanted = number * shards // (kills + 1)
+        start = time.perf_counter()
         process = subprocess.Popen(list(map(str, (*batch, output))), stderr=subprocess.DEVNULL)
         while process.poll() is None and len(list(output.glob("part-*"))) < wanted:
             time.sleep(_SECONDS)
         process.send_signal(signal.SIGKILL)
         process.wait()
-        print(f"killed with {len(list(output.glob('part-*')))} of {shards} shards")
+        lines.append(("killed", len(list(output.glob("part-*"))), time.perf_counter() - start))
     last = measure((*batch, output))
-    print(f"the last run took {last.seconds:.1f} s")
+    lines.append(("to its end", len(list(output.glob("part-*"))), last.seconds))
+    return Table.of(
+        "A job that is killed and started again",
+        [Column("start"), Column(f"shards of {shards}"), Column("took", "s", ".1f")],
+        lines,
+    )
 
 
 def rows(folder: Path) -> list[dict[str, Any]]:

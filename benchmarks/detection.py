@@ -18,11 +18,11 @@ from typing import Annotated
 
 import torch
 import torchvision.models.detection as peers
-from loadtest.figures import machine
 from tyro.conf import arg
 
 from detector.cli.command_line import at_least, run_script
-from detector.evaluation.tables import aligned
+from detector.cli.run_saving import NOT_SAVED, Benchmark, SavingOptions
+from detector.evaluation.measured_table import Column, Table, counted
 from detector.inference.detector import Detector
 from detector.inference.shared_maps import SharedMaps
 from detector.io.decoding import RGB, load
@@ -39,6 +39,13 @@ PEERS: dict[str, Callable[..., torch.nn.Module]] = {
 }
 YARDSTICK = "Faster R-CNN R50-FPN"
 
+BENCHMARK = Benchmark(
+    "detection",
+    "A picture, beside torchvision's detectors",
+    "How long a picture takes by each profile, with regions warped and cut out of shared maps, and by the "
+    "detectors of torchvision that a user would take instead; they take turns, picture by picture.",
+)
+
 Run = Callable[[RGB], object]
 
 
@@ -48,21 +55,30 @@ def main(
     images: Annotated[int, at_least(1), arg(help="Different pictures.")] = 10,
     rounds: Annotated[int, at_least(1), arg(help="Times each is looked at.")] = 3,
     threads: Annotated[tuple[int, ...], arg(help="Numbers of threads.")] = (1, 2),
+    saving: SavingOptions = NOT_SAVED,
 ) -> None:
     """Print a table for each number of threads: medians, and how many times as fast as R50-FPN."""
     pictures = [load(path) for path in list(images_below(data))[:images]]
     contenders = {**_ours(weights), **_peers()}
-    print(f"{machine()}, {len(pictures)} pictures, medians of {rounds} rounds, float32 peers")
-    for count in threads:
-        torch.set_num_threads(count)
-        seconds = _measure(contenders, pictures, rounds)
-        yardstick = statistics.median(seconds[YARDSTICK])
-        rows = [["contender", "s/picture", f"times as fast as {YARDSTICK}"]]
-        for name, values in seconds.items():
-            median = statistics.median(values)
-            rows.append([name, f"{median:.3f}", f"{yardstick / median:.2f}"])
-        print(f"\n{count} threads\n")
-        print(aligned(rows))
+    setting = f"medians of {counted(rounds, 'round')}, torch, peers in float32 with random weights"
+    with saving.recording(BENCHMARK, saving.data(data, len(pictures)), setting, folder=data) as run:
+        for count in threads:
+            torch.set_num_threads(count)
+            run.show(_table(count, _measure(contenders, pictures, rounds)))
+
+
+def _table(threads: int, seconds: dict[str, list[float]]) -> Table:
+    medians = {name: statistics.median(values) for name, values in seconds.items()}
+    yardstick = medians[YARDSTICK]
+    return Table.of(
+        counted(threads, "thread"),
+        [
+            Column("contender"),
+            Column("", "s/picture", ".3f"),
+            Column(f"times as fast as {YARDSTICK}", "", ".2f"),
+        ],
+        [[name, median, yardstick / median] for name, median in medians.items()],
+    )
 
 
 def _ours(weights: Path) -> dict[str, Run]:

@@ -11,20 +11,25 @@ The limits of the device are measured too: a matrix product in the same precisio
 --device cpu it runs on a CPU, to try the script.
 """
 
-import argparse
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from statistics import median
+from typing import Annotated
 
 import torch
+from tyro.conf import arg
 
 from detector import load_detector
+from detector.cli.command_line import at_least, run_script
+from detector.cli.run_saving import NOT_SAVED, Benchmark, SavingOptions
+from detector.evaluation.measured_table import Cell, Column, Table, counted
 from detector.graphs.calibration import pictures_of
 from detector.inference.torch_engine import choose_device
+from detector.io.decoding import RGB
 from detector.models.checkpoint import load_checkpoint
 from detector.pretrained import SHIPPED
 
@@ -35,29 +40,39 @@ ACTIVATIONS = 6.6e6
 """Numbers that the layers of a crop write, about: each is written once and read once."""
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--device", default="cuda")
-    parser.add_argument("--data", type=Path, help="folder of pictures; two of the package without")
-    parser.add_argument("--batches", type=int, nargs="+", default=[16, 64, 128, 256, 512])
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--compile", action="store_true", help="compiled trunks too: half a minute each")
-    parser.add_argument("--no-service", action="store_true")
-    options = parser.parse_args()
-    device = choose_device(options.device)
-    name = torch.cuda.get_device_name(device) if device.type == "cuda" else "CPU"
-    print(f"{name}, torch {torch.__version__}")
-    crops(device, options.batches, options.rounds, compiled=options.compile)
-    pictures(device, options.data, options.rounds)
-    if not options.no_service:
+BENCHMARK = Benchmark(
+    "gpu",
+    "A GPU",
+    "How many crops a second go through the whole network by batch and precision, beside eager float32, "
+    "which share of the device's arithmetic and memory that is, and how many whole pictures a second.",
+)
+
+
+def main(
+    device: Annotated[str, arg(help="auto, cpu, cuda or cuda:N.")] = "cuda",
+    data: Annotated[Path | None, arg(help="A folder of pictures [two of the package].")] = None,
+    batches: Annotated[tuple[int, ...], arg(help="Crops a batch.")] = (16, 64, 128, 256, 512),
+    rounds: Annotated[int, at_least(1), arg(help="Rounds; medians count.")] = 5,
+    compile: Annotated[bool, arg(help="Compiled trunks too: half a minute each.")] = False,
+    service: Annotated[bool, arg(help="The scripts of the service too.")] = True,
+    saving: SavingOptions = NOT_SAVED,
+) -> None:
+    """Print a table of crops and one of pictures, then what the scripts of the service print."""
+    chosen = choose_device(device)
+    some = pictures_of(data, 16)
+    used, setting = saving.data(data, len(some)), f"torch, medians of {counted(rounds, 'round')}"
+    with saving.recording(BENCHMARK, used, setting, folder=data, device=str(chosen)) as run:
+        run.show(crops(chosen, batches, rounds, compiled=compile))
+        run.show(pictures(chosen, some, rounds))
+    if service:
         for script in ("overload.py", "resilience.py"):
             print(f"\n{script}", flush=True)
-            command = [sys.executable, str(Path(__file__).with_name(script))]
+            command = [sys.executable, str(Path(__file__).with_name(script)), "--device", str(chosen)]
             subprocess.run(command, check=False)
 
 
-def crops(device: torch.device, batches: list[int], rounds: int, *, compiled: bool) -> None:
-    """Print crops a second by batch and precision; a CUDA graph of each where there is a GPU."""
+def crops(device: torch.device, batches: Sequence[int], rounds: int, *, compiled: bool) -> Table:
+    """Measure crops a second by batch and precision; a CUDA graph of each where there is a GPU."""
     trunk = load_checkpoint(SHIPPED).backbone.features.to(device).eval()
     kinds: list[tuple[str, torch.dtype, bool]] = [("eager", torch.float32, False)]
     for dtype in (
@@ -68,8 +83,7 @@ def crops(device: torch.device, batches: list[int], rounds: int, *, compiled: bo
             kinds.append(("CUDA graph", dtype, False))
         if compiled:
             kinds.append(("compiled", dtype, True))
-    columns = f"{'batch':>5} {'how':<14} {'precision':<9} {'crops/s':>9} {'to eager':>8}"
-    print(f"\n{columns} {'arithmetic':>10} {'memory':>7}")
+    lines: list[list[Cell]] = []
     for batch in batches:
         eager = 0.0
         for how, dtype, compile_it in kinds:
@@ -85,12 +99,23 @@ def crops(device: torch.device, batches: list[int], rounds: int, *, compiled: bo
             eager = eager or rate
             arithmetic = rate * 2 * MULTIPLY_ADDS / flops(device, dtype)
             memory = rate * 2 * ACTIVATIONS * dtype.itemsize / bandwidth(device)
-            print(
-                f"{batch:5} {how:<14} {str(dtype).removeprefix('torch.'):<9} {rate:9.0f} {rate / eager:8.2f} "
-                f"{arithmetic:10.1%} {memory:7.1%}",
-                flush=True,
-            )
+            name = str(dtype).removeprefix("torch.")
+            lines.append([batch, how, name, rate, rate / eager, 100 * arithmetic, 100 * memory])
             trunk = trunk.float()
+        print(f"batches of {batch}: done", file=sys.stderr, flush=True)
+    return Table.of(
+        "Crops of 224 x 224",
+        [
+            Column("batch"),
+            Column("how"),
+            Column("precision"),
+            Column("", "crops/s", ".0f"),
+            Column("to eager", "", ".2f"),
+            Column("arithmetic", "%", ".1f"),
+            Column("memory", "%", ".1f"),
+        ],
+        lines,
+    )
 
 
 def captured(network: torch.nn.Module, rows: torch.Tensor) -> Callable[[], object]:
@@ -106,11 +131,10 @@ def captured(network: torch.nn.Module, rows: torch.Tensor) -> Callable[[], objec
     return graph.replay
 
 
-def pictures(device: torch.device, data: Path | None, rounds: int) -> None:
-    """Print whole pictures a second of each profile, one after the other and four in flight."""
+def pictures(device: torch.device, some: Sequence[RGB], rounds: int) -> Table:
+    """Measure whole pictures a second of each profile, one after the other and four in flight."""
     detector = load_detector(engine="torch", device=str(device))
-    some = pictures_of(data, 16)
-    print(f"\n{'profile':<10} {'in flight':>9} {'pictures/s':>10}")
+    rows: list[list[Cell]] = []
     for profile in ("fast", "balanced", "thorough"):
         for flying in (1, 4):
             with ThreadPoolExecutor(flying) as pool:
@@ -118,9 +142,11 @@ def pictures(device: torch.device, data: Path | None, rounds: int) -> None:
                 def run(name: str = profile, threads: ThreadPoolExecutor = pool) -> object:
                     return list(threads.map(lambda image: detector.detect([image], profile=name), some))
 
-                print(
-                    f"{profile:<10} {flying:9} {len(some) / seconds(run, device, rounds):10.2f}", flush=True
-                )
+                rows.append([profile, flying, len(some) / seconds(run, device, rounds)])
+        print(f"{profile}: done", file=sys.stderr, flush=True)
+    return Table.of(
+        "Whole pictures", [Column("profile"), Column("in flight"), Column("", "pictures/s", ".2f")], rows
+    )
 
 
 def seconds(run: Callable[[], object], device: torch.device, rounds: int) -> float:
@@ -152,4 +178,4 @@ def bandwidth(device: torch.device) -> float:
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

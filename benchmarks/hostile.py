@@ -44,7 +44,7 @@ def main(
     max_proposals: Annotated[int, arg(help="Regions of each picture.")] = 1,
     device: str = "auto",
     weights: Path | None = None,
-    save: Annotated[Path | None, arg(help="A folder for the files that showed a fault.")] = None,
+    keep: Annotated[Path | None, arg(help="A folder for the files that showed a fault.")] = None,
 ) -> None:
     """Print what went wrong and how often which answer came."""
     settings = {"device": device, "weights": weights, "profile": "fast", "max_proposals": max_proposals}
@@ -70,8 +70,8 @@ def main(
         problems["memory"] = f"{sizes[0]:.0f} MiB after the first pass, {sizes[-1]:.0f} MiB after the last"
     for name, problem in problems.items():
         print(f"WRONG  {name}: {problem}")
-    if save:
-        keep(save, [file for file in sent if file.name in problems])
+    if keep:
+        keep_files(keep, [file for file in sent if file.name in problems])
     print(f"{len(problems)} things are wrong")
     sys.exit(1 if problems else 0)
 
@@ -140,7 +140,7 @@ def said(server: Server, message: bytes) -> str:
         return f"{answer.outcome} {answer.body[:200]!r}"
 
 
-def keep(folder: Path, files: Sequence[HostileFile]) -> None:
+def keep_files(folder: Path, files: Sequence[HostileFile]) -> None:
     """The files under names that say what they are."""
     folder.mkdir(parents=True, exist_ok=True)
     for file in files:

@@ -12,7 +12,6 @@ does not have.
 
 import asyncio
 import itertools
-import json
 import statistics
 import sys
 import time
@@ -22,17 +21,23 @@ from pathlib import Path
 from typing import Annotated
 
 from loadtest.client import NO_ANSWER, form, request
-from loadtest.figures import OwnTime, in_words, machine, milliseconds, outcomes, percentile, read_images
+from loadtest.figures import OwnTime, in_short, in_words, milliseconds, outcomes, percentile, read_images
 from loadtest.loops import OpenLoop, closed_loop, open_loop
 from loadtest.processes import ROOT, MemoryWatch, Server, service
 from tyro.conf import arg
 
 from detector.cli.command_line import at_least, run_script
-from detector.evaluation.tables import aligned
-from detector.io.atomic_write import write_whole
+from detector.cli.run_saving import NOT_SAVED, Benchmark, SavingOptions
+from detector.evaluation.measured_table import Cell, Column, Table
 
 ALLOWED = {("200", None), ("429", "overloaded"), ("504", "deadline_exceeded")}
 """How a request may end here, and with which code."""
+BENCHMARK = Benchmark(
+    "overload",
+    "More load than the service can bear",
+    "What the service answers, what it refuses and how fast, when requests come at random moments at several "
+    "times its capacity.",
+)
 GRACE = 15.0
 """Seconds past its deadline after which an answer counts as lost."""
 
@@ -49,7 +54,7 @@ def main(
     images: Annotated[int, at_least(1), arg(help="Different pictures.")] = 24,
     measure_seconds: Annotated[float, arg(help="How long the capacity is measured.")] = 30.0,
     seed: int = 0,
-    json_file: Annotated[Path | None, arg(name="json", help="Write the figures.")] = None,
+    saving: SavingOptions = NOT_SAVED,
 ) -> None:
     """Print how it went; status 1 if a request was lost."""
     settings = {"profile": profile, "max_proposals": max_proposals, "device": device, "weights": weights}
@@ -58,8 +63,12 @@ def main(
         request("/detect", *form({name: body}), headers=headers)
         for name, body in read_images(data, images).items()
     ]
-    print(f"{machine()}, device {device}, profile {profile}, max_proposals {max_proposals}")
-    with service(settings) as server:
+    setting = f"{in_short(settings)}, {times:g} times the capacity for {minutes:g} minutes"
+    used = saving.data(data, len(messages))
+    with (
+        saving.recording(BENCHMARK, used, setting, folder=data, device=device) as run,
+        service(settings) as server,
+    ):
         capacity = measured_capacity(server, messages, measure_seconds)
         print(f"capacity {capacity:.2f} pictures/s", flush=True)
         own = OwnTime()
@@ -76,9 +85,7 @@ def main(
                 )
             )
         result = Result(went, watch.samples, deadline, capacity, own.share(), after(server, messages[0]))
-    print(result.text())
-    if json_file:
-        write_whole(json_file, json.dumps(result.figures(), indent=1).encode())
+        run.show(result.table())
     sys.exit(1 if result.bad() else 0)
 
 
@@ -142,47 +149,35 @@ class Result:
         last = [size for at, size in self.memory if at >= end - part]
         return statistics.median(first or [0]) / 2**20, statistics.median(last or [0]) / 2**20
 
-    def figures(self) -> dict[str, object]:
-        """For a file."""
-        first, last = self.first_and_last_minute()
-        return {
-            "capacity": self.capacity,
-            "sent": len(self.went.answers),
-            "lost": self.lost(),
-            "kinds": {
-                name: {"count": len(took), **{f"p{q}": percentile(took, q) for q in (50, 99, 100)}}
-                for name, took in self.kinds().items()
-            },
-            "client_late": {f"p{q}": percentile(self.went.lateness, q) for q in (50, 99, 100)},
-            "client_share": self.client_share,
-            "mebibytes": {"first": first, "last": last},
-            "after": self.after,
-        }
-
-    def text(self) -> str:
-        """For people."""
-        rows = [["how it ended", "requests", "p50 ms", "p90 ms", "p99 ms", "most ms"]]
+    def table(self) -> Table:
+        """How requests ended, and how the service was."""
         late = {"(the client's own lateness)": self.went.lateness}
+        rows: list[list[Cell]] = []
         for name, took in [*sorted(self.kinds().items()), *late.items()]:
-            shown = [milliseconds(percentile(took, q)) for q in (50, 90, 99, 100)]
-            rows.append([name, str(len(took)), *shown])
+            rows.append([name, len(took), *(1e3 * percentile(took, q) for q in (50, 90, 99, 100))])
         accepted = self.kinds().get("200", [])
         refused = self.kinds().get("429 overloaded", [])
         first, last = self.first_and_last_minute()
         fast = sum(seconds < 0.02 for seconds in refused)
-        return "\n".join(
+        return Table.of(
+            f"A capacity of {self.capacity:.2f} pictures a second",
             [
-                aligned(rows),
-                f"answered with detections: {len(accepted) / self._seconds():.2f} a second, "
-                f"{len(accepted) / self._seconds() / self.capacity:.2f} of the capacity",
-                f"accepted requests' p99 within the deadline of {self.deadline:g} s: "
-                f"{'yes' if percentile(accepted, 99) <= self.deadline else 'NO'}",
-                f"refused under 20 ms: {fast} of {len(refused)}",
-                f"memory: {first:.0f} MiB in the first minute, {last:.0f} MiB in the last",
-                f"client: {100 * self.client_share:.1f} % of a core",
-                f"afterwards: {self.after}",
-                f"without an answer: {self.lost()}; not in the contract: {in_words(self.bad())}",
-            ]
+                Column("how it ended"),
+                Column("requests"),
+                *(Column(name, "ms", ".1f") for name in ("p50", "p90", "p99", "most")),
+            ],
+            rows,
+            [
+                f"Answered with detections: {len(accepted) / self._seconds():.2f} a second, "
+                f"{len(accepted) / self._seconds() / self.capacity:.2f} of the capacity.",
+                f"Accepted requests' p99 within the deadline of {self.deadline:g} s: "
+                f"{'yes' if percentile(accepted, 99) <= self.deadline else 'NO'}.",
+                f"Refused under 20 ms: {fast} of {len(refused)}.",
+                f"Memory: {first:.0f} MiB in the first minute, {last:.0f} MiB in the last.",
+                f"Client: {100 * self.client_share:.1f} % of a core.",
+                f"Afterwards: {self.after}.",
+                f"Without an answer: {self.lost()}; not in the contract: {in_words(self.bad())}.",
+            ],
         )
 
     def _seconds(self) -> float:

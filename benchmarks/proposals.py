@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 from detector.cli.command_line import at_least, run_script
+from detector.cli.run_saving import NOT_SAVED, Benchmark, SavingOptions
 
 # Before anything imports cv2, so that it is the contrib build.
 sys.path.insert(0, str(Path(sys.prefix) / "peers"))
@@ -27,9 +28,12 @@ from tyro.conf import arg
 from detector.datasets.annotated_image import AnnotatedImage
 from detector.datasets.open import Format, open_dataset
 from detector.errors import DetectorError
+from detector.evaluation.measured_table import Column, Table
 from detector.evaluation.proposal_methods import Method, chosen, detector_methods, run_methods, search_methods
 from detector.evaluation.proposal_recall import ALL, MethodFigures, figures
-from detector.evaluation.tables import aligned, budget_names, percent
+from detector.evaluation.run_conditions import data_name
+from detector.evaluation.run_record import Data
+from detector.evaluation.tables import budget_names
 from detector.inference.loading import load_detector
 from detector.io.decoding import RGB
 from detector.proposals.reference import reference_selective_search
@@ -42,6 +46,13 @@ YARDSTICKS = ("opencv-fast", "opencv-quality")
 ON_TWO = ("search-fast", "search-fast-2x", "search-quality", "opencv-fast")
 """What is run on two threads too."""
 TWO_THREADS = ", 2 threads"
+BENCHMARK = Benchmark(
+    "proposals",
+    "Proposals, beside OpenCV's selective search",
+    "What the ways to proposals cover of the objects and what they cost, beside OpenCV's selective search "
+    "and the `selectivesearch` package; they take turns, picture by picture, on one thread unless two are "
+    "named.",
+)
 
 
 def main(
@@ -54,6 +65,7 @@ def main(
     slow_images: Annotated[
         int, arg(help="Pictures for the selectivesearch package, which is very slow.")
     ] = 3,
+    saving: SavingOptions = NOT_SAVED,
 ) -> None:
     """Print a table of coverage, one of cost, and one of two threads, for each set of pictures."""
     if not hasattr(cv2, "ximgproc"):
@@ -63,15 +75,19 @@ def main(
     cv2.setNumThreads(1)
     torch.set_num_threads(1)
     try:
-        sets = {str(data): open_dataset(data, Format.VOC).read().records[::every]}
+        sets = {saving.name_of(data): open_dataset(data, Format.VOC).read().records[::every]}
         if ilsvrc is not None:
-            sets[f"{ilsvrc}, DET val"] = open_dataset(ilsvrc, Format.ILSVRC).read("val").records[::every]
+            sets[f"{data_name(ilsvrc)}, DET val"] = (
+                open_dataset(ilsvrc, Format.ILSVRC).read("val").records[::every]
+            )
         methods = _methods(weights, slow_images)
     except DetectorError as error:
         raise SystemExit(f"error: {error}") from error
-    print(f"OpenCV {cv2.__version__}, numpy {np.__version__}, torch {torch.__version__}")
-    for name, records in sets.items():
-        _report(name, methods, records)
+    setting = f"OpenCV {cv2.__version__} with its contrib modules"
+    with saving.recording(BENCHMARK, Data(" and ".join(sets)), setting, folder=data) as recording:
+        for name, records in sets.items():
+            for table in _tables(name, methods, records):
+                recording.show(table)
 
 
 def _methods(weights: Path | None, slow_images: int) -> list[Method]:
@@ -113,48 +129,74 @@ def _opencv_threads(count: int) -> Iterator[None]:
         cv2.setNumThreads(1)
 
 
-def _report(name: str, methods: Sequence[Method], records: Sequence[AnnotatedImage]) -> None:
+def _tables(name: str, methods: Sequence[Method], records: Sequence[AnnotatedImage]) -> Iterator[Table]:
+    """Run the methods on a set; its tables of cost, of coverage and of threads."""
     runs = {run.name: run for run in run_methods(methods, records)}
     measured = [figures(run, records, BUDGETS) for run in runs.values()]
     yardsticks = [runs[name].seconds for name in YARDSTICKS]
-    print(f"\n{name}: {len(records)} pictures, {sum(len(record.boxes) for record in records)} objects\n")
-    print(_cost_table(measured, yardsticks, len(records)))
+    objects = sum(len(record.boxes) for record in records)
+    yield _cost_table(
+        f"{name}: {len(records)} pictures, {objects} objects", measured, yardsticks, len(records)
+    )
     for measure in ("recall@0.5", "MABO"):
-        rows = [[f"{measure}, %", *budget_names(measured[0])]]
-        rows += [
-            [_label(one, len(records)), *percent(one.measures[measure])]
-            for one in measured
-            if not one.name.endswith(TWO_THREADS)  # threads change the time alone
-        ]
-        print(f"\n{aligned(rows)}")
-    print(f"\n{_threads_table({one.name: one.seconds for one in measured})}")
+        yield Table.of(
+            f"{name}: {measure} of so many boxes",
+            [Column(f"{measure}, %"), *(Column(budget, "", ".1f") for budget in budget_names(measured[0]))],
+            [
+                [_label(one, len(records)), *(100 * share for share in one.measures[measure])]
+                for one in measured
+                if not one.name.endswith(TWO_THREADS)  # threads change the time alone
+            ],
+        )
+    yield _threads_table(f"{name}: threads", {one.name: one.seconds for one in measured})
 
 
-def _cost_table(measured: Sequence[MethodFigures], yardsticks: Sequence[Sequence[float]], images: int) -> str:
-    """Seconds a picture are the median, and how many times less they are than each yardstick's on the same
-    pictures; an object is found where any box overlaps it by half."""
-    rows = [["", "s/picture", *(f"{name} / it" for name in YARDSTICKS), "boxes", "ms/object found", "us/box"]]
+def _cost_table(
+    title: str, measured: Sequence[MethodFigures], yardsticks: Sequence[Sequence[float]], images: int
+) -> Table:
+    rows = []
     for one in measured:
         found = one.measures["recall@0.5"][-1] * one.objects / one.images  # objects a picture
         rows.append(
             [
                 _label(one, images),
-                f"{one.seconds:.3f}",
-                *(f"{np.median(their[: one.images]) / one.seconds:.2f}" for their in yardsticks),
-                f"{one.boxes:.0f}",
-                f"{1e3 * one.seconds / found:.1f}",
-                f"{1e6 * one.seconds / one.boxes:.0f}",
+                one.seconds,
+                *(float(np.median(their[: one.images])) / one.seconds for their in yardsticks),
+                one.boxes,
+                1e3 * one.seconds / found,
+                1e6 * one.seconds / one.boxes,
             ]
         )
-    return aligned(rows)
+    return Table.of(
+        title,
+        [
+            Column("method"),
+            Column("", "s/picture", ".3f"),
+            *(Column(f"{name} / it", "", ".2f") for name in YARDSTICKS),
+            Column("boxes", "", ".0f"),
+            Column("", "ms/object found", ".1f"),
+            Column("", "us/box", ".0f"),
+        ],
+        rows,
+        [
+            "Seconds a picture are the median, and how many times less they are than each yardstick's on the "
+            "same pictures; an object is found where any box overlaps it by half."
+        ],
+    )
 
 
-def _threads_table(seconds: Mapping[str, float]) -> str:
-    rows = [["seconds a picture", "1 thread", "2 threads", "speed-up"]]
-    for name in ON_TWO:
-        one, two = seconds[name], seconds[name + TWO_THREADS]
-        rows.append([name, f"{one:.3f}", f"{two:.3f}", f"{one / two:.2f}"])
-    return aligned(rows)
+def _threads_table(title: str, seconds: Mapping[str, float]) -> Table:
+    pairs = [(name, seconds[name], seconds[name + TWO_THREADS]) for name in ON_TWO]
+    return Table.of(
+        title,
+        [
+            Column("method"),
+            Column("1 thread,", "s/picture", ".3f"),
+            Column("2 threads,", "s/picture", ".3f"),
+            Column("speed-up", "", ".2f"),
+        ],
+        [[name, one, two, one / two] for name, one, two in pairs],
+    )
 
 
 def _label(one: MethodFigures, images: int) -> str:

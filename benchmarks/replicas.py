@@ -30,7 +30,6 @@ from loadtest.client import NO_ANSWER, Answer, request
 from loadtest.figures import (
     OthersTime,
     in_words,
-    machine,
     milliseconds,
     outcomes,
     percentile,
@@ -42,10 +41,17 @@ from loadtest.queueing import Queue
 from tyro.conf import arg
 
 from detector.cli.command_line import at_least, run_script
-from detector.evaluation.tables import aligned
+from detector.cli.run_saving import NOT_SAVED, Benchmark, SavingOptions
+from detector.evaluation.measured_table import Cell, Column, Table
 
 DEADLINE = 10.0
 """Seconds that each request allows."""
+BENCHMARK = Benchmark(
+    "replicas",
+    "One replica, and several behind nginx",
+    "What one replica of the service and several behind nginx answer at given arrival rates, and what a "
+    "queueing model predicts.",
+)
 GRACE = 5.0
 """Seconds past that after which an answer counts as lost."""
 SETTINGS = {"device": "cpu", "threads": 1, "prepare_threads": 1}
@@ -61,26 +67,28 @@ def main(
     images: Annotated[int, at_least(1), arg(help="Different pictures.")] = 24,
     measure_seconds: Annotated[float, arg(help="How long one replica is measured, alone and busy.")] = 8.0,
     seed: int = 0,
+    saving: SavingOptions = NOT_SAVED,
 ) -> None:
     """Print a row for each rate; status 1 if a request was lost."""
     if not balancer.installed():
         raise SystemExit("error: nginx is not installed (on Debian: apt-get install nginx-light)")
     headers = {"X-Timeout-Ms": str(round(DEADLINE * 1000))}
     messages = [request("/classify", body, headers=headers) for body in read_images(data, images).values()]
-    print(f"{machine()}, one thread a replica, {seconds:g} s at each rate", flush=True)
-    with ExitStack() as stack:
+    setting = f"/classify, one thread a replica, {seconds:g} s at each rate"
+    with (
+        saving.recording(BENCHMARK, saving.data(data, len(messages)), setting, folder=data) as run,
+        ExitStack() as stack,
+    ):
         ports = [stack.enter_context(service(SETTINGS)).port for _ in range(replicas)]
         port = stack.enter_context(balancer.balanced(ports))
         for each in ports:
             warm_up(each, messages)
         others = OthersTime()
         replica = measured_replica(ports[0], messages, measure_seconds)
-        print(replica.text(), flush=True)
         rows = [Row.at(replica, load, 1, ports[0], messages, seconds, seed) for load in loads]
         rows += [Row.at(replica, load, replicas, port, messages, seconds, seed) for load in loads]
-        taken = others.cores()
-    print(aligned([Row.HEAD, *(row.cells() for row in rows)]))
-    print(f"others on this machine took {taken:.2f} cores meanwhile")
+        others_took = f"Others on this machine took {others.cores():.2f} cores meanwhile."
+        run.show(Table.of("", Row.COLUMNS, [row.cells() for row in rows], [replica.text(), others_took]))
     lost = [answer for row in rows for answer in row.answers if answer.outcome in NO_ANSWER]
     if lost:
         sys.exit(f"error: no answer came to {in_words(outcomes(lost))}")
@@ -98,8 +106,8 @@ class Replica:
     def text(self) -> str:
         """For people."""
         return (
-            f"one replica: a picture alone takes {milliseconds(self.alone)} ms (squared coefficient of "
-            f"variation {self.variability:.3f}), at most {self.most:.2f} pictures/s"
+            f"One replica: a picture alone takes {milliseconds(self.alone)} ms (squared coefficient of "
+            f"variation {self.variability:.3f}), at most {self.most:.2f} pictures/s."
         )
 
     def queue(self, rate: float, servers: int) -> Queue:
@@ -140,18 +148,19 @@ def warm_up(port: int, messages: Sequence[bytes]) -> None:
 class Row:
     """What became of the requests at one rate, and what the model says."""
 
-    HEAD = (
-        "replicas",
-        "arrivals/s",
-        "answered/s",
-        "refused",
-        "busy (model)",
-        "p50 ms",
-        "(model)",
-        "p99 ms",
-        "(model)",
-        "mean ms",
-        "(model)",
+    COLUMNS = (
+        Column("replicas"),
+        Column("", "arrivals/s", ".1f"),
+        Column("", "answered/s", ".1f"),
+        Column("refused"),
+        Column("requests"),
+        Column("busy by the model", "%", ".0f"),
+        Column("p50", "ms", ".1f"),
+        Column("by the model", "ms", ".1f"),
+        Column("p99", "ms", ".1f"),
+        Column("by the model", "ms", ".1f"),
+        Column("mean", "ms", ".1f"),
+        Column("by the model", "ms", ".1f"),
     )
 
     servers: int
@@ -176,8 +185,8 @@ class Row:
         went = asyncio.run(open_loop(port, sent, rate, seconds, patience=DEADLINE + GRACE, seed=seed))
         return cls(servers, rate, went.answers, replica)
 
-    def cells(self) -> list[str]:
-        """For people; what the model says of overload is that nothing is ever done: ``-``."""
+    def cells(self) -> list[Cell]:
+        """A row; what the model says of overload is that nothing is ever done: infinity."""
         good = [answer.seconds for answer in self.answers if answer.outcome == "200"]
         refused = sum(answer.outcome == "429" for answer in self.answers)
         ends = [answer.started + answer.seconds for answer in self.answers]
@@ -185,22 +194,19 @@ class Row:
         queue = self.replica.queue(self.rate, self.servers)
         alone = self.replica.alone
         return [
-            str(self.servers),
-            f"{self.rate:.1f}",
-            f"{len(good) / took:.1f}",
-            f"{refused} of {len(self.answers)}",
-            f"{min(1.0, queue.utilisation):.0%}",
-            milliseconds(percentile(good, 50)),
-            _or_never(alone + queue.wait(50)),
-            milliseconds(percentile(good, 99)),
-            _or_never(alone + queue.wait(99)),
-            milliseconds(statistics.mean(good)) if good else "-",
-            _or_never(alone + queue.mean_wait),
+            self.servers,
+            self.rate,
+            len(good) / took,
+            refused,
+            len(self.answers),
+            100 * min(1.0, queue.utilisation),
+            1e3 * percentile(good, 50),
+            1e3 * (alone + queue.wait(50)),
+            1e3 * percentile(good, 99),
+            1e3 * (alone + queue.wait(99)),
+            1e3 * statistics.mean(good) if good else None,
+            1e3 * (alone + queue.mean_wait),
         ]
-
-
-def _or_never(seconds: float) -> str:
-    return milliseconds(seconds) if seconds < float("inf") else "-"
 
 
 if __name__ == "__main__":

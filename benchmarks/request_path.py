@@ -1,6 +1,6 @@
 """Count the source files that one picture crosses, from ``POST /detect`` to its reply.
 
-    python -m benchmarks.request_path examples/cat.jpg
+    python benchmarks/request_path.py examples/cat.jpg
 
 Starts the service with a profiler in both of its processes, sends the picture twice and lists, for the second
 time, each file of ``api`` and ``detector`` in which a function was entered for it, in the order of first
@@ -8,7 +8,6 @@ entry: the files that somebody reads who follows a request through the code. Wha
 the care for workers and connections) does not count, nor do files that only define types or constants.
 """
 
-import argparse
 import os
 import signal
 import socket
@@ -17,11 +16,26 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import Annotated
 
 import httpx
 import psutil
+from tyro.conf import Positional, arg
+
+from detector.cli.command_line import run_script
+from detector.cli.run_saving import NOT_SAVED, Benchmark, SavingOptions
+from detector.evaluation.measured_table import Column, Table
+from detector.evaluation.run_record import Data
 
 ROOT = Path(__file__).resolve().parents[1]
+BENCHMARK = Benchmark(
+    "request_path",
+    "The files that one picture crosses",
+    "Each source file in which a function is entered for one picture, from `POST /detect` to its reply: what "
+    "somebody reads who follows a request through the code.",
+)
+
+DECODING = "detector/io/decoding.py"
 
 _HOOK = """
 import os, signal, sys, threading, time
@@ -54,11 +68,17 @@ sys.setprofile(profile)
 """A ``sitecustomize`` module: SIGUSR1 forgets what was entered, SIGUSR2 writes it down."""
 
 
-def main() -> int:
-    """Print the files and their numbers; exit status 0."""
-    parser = argparse.ArgumentParser(description="Count the files that one picture crosses in the service.")
-    parser.add_argument("image", type=Path)
-    image = parser.parse_args().image.read_bytes()
+def main(
+    image: Annotated[Path, Positional, arg(help="A picture.")], saving: SavingOptions = NOT_SAVED
+) -> None:
+    """Print the files, in the order of first entry, and their numbers."""
+    data = image.read_bytes()
+    with saving.recording(BENCHMARK, Data(saving.name_of(image)), "fast, 5 regions", folder=image) as run:
+        run.show(_table(_entered(data)))
+
+
+def _entered(image: bytes) -> list[tuple[float, str, str]]:
+    """Run the service and send it the picture; (time, process, file) of what was entered for it."""
     with tempfile.TemporaryDirectory() as folder:
         Path(folder, "sitecustomize.py").write_text(_HOOK)
         environment = os.environ | {
@@ -74,16 +94,22 @@ def main() -> int:
         command += ["--max-proposals", "5", "--log-level", "warning"]
         front = psutil.Popen(command, env=environment, cwd=folder, stderr=subprocess.DEVNULL)
         try:
-            entered = _trace(front, f"http://127.0.0.1:{port}", image, Path(folder))
+            return _trace(front, f"http://127.0.0.1:{port}", image, Path(folder))
         finally:
             front.terminate()
             front.wait()
-    decoded = next(when for when, _, name in entered if name == "detector/io/decoding.py")
-    for when, process, name in entered:
-        print(f"{(when - entered[0][0]) * 1000:8.1f} ms  {process:6}  {name}")
+
+
+def _table(entered: list[tuple[float, str, str]]) -> Table:
+    start, decoded = entered[0][0], next(when for when, _, name in entered if name == DECODING)
     names = {name for _, _, name in entered}
-    print(f"{len(names)} files, {len({name for when, _, name in entered if when < decoded})} before decoding")
-    return 0
+    before = {name for when, _, name in entered if when < decoded}
+    return Table.of(
+        "",
+        [Column("file"), Column("process"), Column("first entered after", "ms", ".1f")],
+        [[name, process, (when - start) * 1000] for when, process, name in entered],
+        [f"{len(names)} files, {len(before)} before the picture is decoded; the profiler slows all of it."],
+    )
 
 
 def _trace(front: psutil.Popen, url: str, image: bytes, folder: Path) -> list[tuple[float, str, str]]:
@@ -115,4 +141,4 @@ def _trace(front: psutil.Popen, url: str, image: bytes, folder: Path) -> list[tu
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_script(main)

@@ -29,7 +29,7 @@ from typing import Annotated, Any
 
 import httpx
 from loadtest.client import NO_ANSWER, REFUSED, Answer, form, request
-from loadtest.figures import in_words, machine, milliseconds, outcomes, read_images
+from loadtest.figures import in_short, in_words, milliseconds, outcomes, read_images
 from loadtest.loops import closed_loop
 from loadtest.metrics import metric, regions, requests_by_status, until_idle
 from loadtest.processes import ROOT, Server, service
@@ -37,8 +37,15 @@ from loadtest.trial import Trial
 from tyro.conf import UseAppendAction, arg
 
 from detector.cli.command_line import at_least, run_script
+from detector.cli.run_saving import NOT_SAVED, Benchmark, SavingOptions
 
 TRIALS = ("vanish", "kill", "sigterm")
+BENCHMARK = Benchmark(
+    "resilience",
+    "Clients that vanish, a worker that is killed, an end under load",
+    "What becomes of requests when clients vanish, the worker is killed, or the service is told to end; each "
+    "trial has a service of its own.",
+)
 
 
 def main(
@@ -55,6 +62,7 @@ def main(
     device: str = "auto",
     weights: Path | None = None,
     seed: int = 0,
+    saving: SavingOptions = NOT_SAVED,
 ) -> None:
     """Print a table for each trial; status 1 if anything was wrong."""
     if unknown := set(trial or ()) - set(TRIALS):
@@ -63,19 +71,20 @@ def main(
     images = read_images(data, 24)
     headers = {"X-Timeout-Ms": "300000"}  # what vanishes shall not have been refused for want of time
     messages = [request("/detect", *form({name: body}), headers=headers) for name, body in images.items()]
-    print(f"{machine()}, device {device}, profile {profile}, max_proposals {max_proposals}")
+    used = saving.data(data, len(images))
     failed = False
-    for name in trial or TRIALS:
-        with service(settings) as server:
-            asyncio.run(closed_loop(server.port, messages[:3], 1))
-            if name == "vanish":
-                done = vanish(server, messages, clients, random.Random(seed))
-            elif name == "kill":
-                done = asyncio.run(kill(server, messages, load, seconds, patience))
-            else:
-                done = asyncio.run(sigterm(server, messages, load, seconds, patience))
-        done.show()
-        failed |= bool(done.wrong)
+    with saving.recording(BENCHMARK, used, in_short(settings), folder=data, device=device) as run:
+        for name in trial or TRIALS:
+            with service(settings) as server:
+                asyncio.run(closed_loop(server.port, messages[:3], 1))
+                if name == "vanish":
+                    done = vanish(server, messages, clients, random.Random(seed))
+                elif name == "kill":
+                    done = asyncio.run(kill(server, messages, load, seconds, patience))
+                else:
+                    done = asyncio.run(sigterm(server, messages, load, seconds, patience))
+            run.show(done.table())
+            failed |= bool(done.wrong)
     sys.exit(1 if failed else 0)
 
 

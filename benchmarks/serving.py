@@ -15,6 +15,7 @@ near zero, the figures say little. The other contenders are in serving_peers.py 
 
 import asyncio
 import json
+import math
 import statistics
 import subprocess
 import sys
@@ -30,9 +31,8 @@ from loadtest.client import Answer, form, request
 from loadtest.figures import (
     OthersTime,
     OwnTime,
+    in_short,
     in_words,
-    machine,
-    milliseconds,
     outcomes,
     percentile,
     read_images,
@@ -43,7 +43,8 @@ from serving_peers import WARM_UP_IMAGES, Options
 from tyro.conf import OmitArgPrefixes, UseAppendAction, arg
 
 from detector.cli.command_line import at_least, run_script
-from detector.evaluation.tables import aligned
+from detector.cli.run_saving import NOT_SAVED, Benchmark, SavingOptions
+from detector.evaluation.measured_table import Column, Table, counted
 from detector.io.atomic_write import write_whole
 
 PEERS = ROOT / "benchmarks" / "serving_peers.py"
@@ -57,8 +58,30 @@ NAMES = {
 }
 
 
+BENCHMARK = Benchmark(
+    "serving",
+    "The service, beside its detector and other servers",
+    "What a service adds to its detector: pictures a second and how long one takes, by how many clients ask, "
+    "beside the same detector bare, behind plain FastAPI and behind LitServe.",
+)
+
+
+COLUMNS = (
+    Column("contender"),
+    Column("", "pictures/s", ".2f"),
+    Column("of bare", "", ".3f"),
+    Column("p50", "ms", ".1f"),
+    Column("less bare's", "ms", "+.1f"),
+    Column("p99", "ms", ".1f"),
+    Column("detections"),
+    Column("client", "% of a core", ".1f"),
+    Column("others", "cores", ".2f"),
+    Column("errors"),
+)
+
+
 @dataclass(frozen=True)
-class Cell:
+class Measured:
     """What one contender did for one number of clients in one round; seconds."""
 
     contender: str
@@ -86,7 +109,8 @@ def main(
     images: Annotated[int, at_least(1), arg(help="Different pictures.")] = 24,
     rounds: Annotated[int, at_least(1)] = 3,
     options: Annotated[Options, OmitArgPrefixes] = Options(profile="fast"),  # noqa: B008 (cannot be changed)
-    json_file: Annotated[Path | None, arg(name="json", help="Write every cell of every round.")] = None,
+    json_file: Annotated[Path | None, arg(name="json", help="Write what each did in every round.")] = None,
+    saving: SavingOptions = NOT_SAVED,
 ) -> None:
     """Print a table a number of clients, and ratios to the bare Detector."""
     names = contender or list(NAMES)
@@ -95,22 +119,21 @@ def main(
     numbers = [int(number) for number in clients.split(",")]
     counts = {number: max(requests, 2 * number) for number in numbers}
     paths = picked(data, images)
-    most = options.max_proposals
-    proposals = f"at most {most} regions" if most else "as many regions as it takes"
-    setting = f"device {options.device}, profile {options.profile}, {proposals}"
-    print(f"{machine()}, {setting}, {len(paths)} different pictures")
-    cells: list[Cell] = []
-    for number in range(rounds):
-        turn = number % len(names)
-        for name in names[turn:] + names[:turn]:
-            cells += measure(name, paths, counts, options)
-            print(f"round {number + 1}: {NAMES[name]} done", file=sys.stderr, flush=True)
-            if json_file:
-                write_whole(json_file, json.dumps([asdict(cell) for cell in cells], indent=1).encode())
-    for number in numbers:
-        of_bare = [cell for cell in cells if cell.contender == "bare" and cell.images == counts[number]]
-        print(f"\n{number} clients, {counts[number]} pictures, medians of {rounds} rounds\n")
-        print(table([cell for cell in cells if cell.clients == number], of_bare, names))
+    setting = f"{in_short(asdict(options))}, medians of {counted(rounds, 'round')}"
+    used = saving.data(data, len(paths))
+    with saving.recording(BENCHMARK, used, setting, folder=data, device=options.device) as run:
+        cells: list[Measured] = []
+        for number in range(rounds):
+            turn = number % len(names)
+            for name in names[turn:] + names[:turn]:
+                cells += measure(name, paths, counts, options)
+                print(f"round {number + 1}: {NAMES[name]} done", file=sys.stderr, flush=True)
+                if json_file:
+                    write_whole(json_file, json.dumps([asdict(cell) for cell in cells], indent=1).encode())
+        for number in numbers:
+            of_bare = [cell for cell in cells if cell.contender == "bare" and cell.images == counts[number]]
+            title = f"{counted(number, 'client')}, {counts[number]} requests a round"
+            run.show(table(title, [cell for cell in cells if cell.clients == number], of_bare, names))
 
 
 def picked(data: Path, count: int) -> list[Path]:
@@ -119,7 +142,7 @@ def picked(data: Path, count: int) -> list[Path]:
     return [by_name[name] for name in read_images(data, count)]
 
 
-def measure(name: str, paths: list[Path], counts: dict[int, int], options: Options) -> list[Cell]:
+def measure(name: str, paths: list[Path], counts: dict[int, int], options: Options) -> list[Measured]:
     """All cells of one contender in one round."""
     if name == "bare":
         return [bare(paths, count, options) for count in sorted(set(counts.values()))]
@@ -138,7 +161,7 @@ def measure(name: str, paths: list[Path], counts: dict[int, int], options: Optio
         return [loaded(name, ready, messages, number, count) for number, count in counts.items()]
 
 
-def loaded(name: str, server: Server, messages: list[bytes], clients: int, count: int) -> Cell:
+def loaded(name: str, server: Server, messages: list[bytes], clients: int, count: int) -> Measured:
     """One cell: so many clients, until ``count`` pictures are answered."""
     own, start = OwnTime(), time.monotonic()
     others = OthersTime(psutil.Process(server.process.pid))
@@ -146,7 +169,7 @@ def loaded(name: str, server: Server, messages: list[bytes], clients: int, count
     answers = asyncio.run(closed_loop(server.port, work, clients))
     wall, share = time.monotonic() - start, own.share()
     good = [one for one in answers if one.outcome == "200"]
-    return Cell(
+    return Measured(
         name,
         clients,
         count,
@@ -160,13 +183,13 @@ def loaded(name: str, server: Server, messages: list[bytes], clients: int, count
     )
 
 
-def bare(paths: list[Path], count: int, options: Options) -> Cell:
+def bare(paths: list[Path], count: int, options: Options) -> Measured:
     """The Detector over the same pictures in a process of its own."""
     work = [str(paths[number % len(paths)]) for number in range(count)]
     command = [sys.executable, str(PEERS), "bare", *options.arguments(), *work]
     done = subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.PIPE)
     took: dict[str, Any] = json.loads(done.stdout)
-    return Cell(
+    return Measured(
         "bare",
         0,
         count,
@@ -185,23 +208,11 @@ def found(answer: Answer) -> int:
     return len(json.loads(answer.body)["detections"])
 
 
-def table(cells: list[Cell], of_bare: list[Cell], names: list[str]) -> str:
+def table(title: str, cells: list[Measured], of_bare: list[Measured], names: Sequence[str]) -> Table:
     """A row a contender; ratios are to the bare Detector's throughput and to its latency of one picture."""
-    head = [
-        "",
-        "pictures/s",
-        "of bare",
-        "p50 ms",
-        "less bare's",
-        "p99 ms",
-        "detections",
-        "client",
-        "others",
-        "errors",
-    ]
-    rows = [head]
-    base_rate = statistics.median([cell.rate for cell in of_bare]) if of_bare else None
-    base_p50 = statistics.median([cell.p50 for cell in of_bare]) if of_bare else None
+    base_rate = statistics.median([cell.rate for cell in of_bare]) if of_bare else math.nan
+    base_p50 = statistics.median([cell.p50 for cell in of_bare]) if of_bare else math.nan
+    rows = []
     for name in names:
         mine = of_bare if name == "bare" else [cell for cell in cells if cell.contender == name]
         if not mine:
@@ -215,18 +226,18 @@ def table(cells: list[Cell], of_bare: list[Cell], names: list[str]) -> str:
         rows.append(
             [
                 NAMES[name],
-                f"{rate:.2f}",
-                f"{rate / base_rate:.3f}" if base_rate else "-",
-                milliseconds(p50),
-                f"{(p50 - base_p50) * 1e3:+.1f}" if base_p50 is not None else "-",
-                milliseconds(p99),
+                rate,
+                rate / base_rate,
+                1e3 * p50,
+                1e3 * (p50 - base_p50),
+                1e3 * p99,
                 "/".join(str(count) for count in sorted({cell.detections for cell in mine})),
-                f"{100 * max(cell.client_share for cell in mine):.1f} %",
-                f"{max(cell.others for cell in mine):.2f}",
+                100 * max(cell.client_share for cell in mine),
+                max(cell.others for cell in mine),
                 in_words(errors),
             ]
         )
-    return aligned(rows)
+    return Table.of(title, COLUMNS, rows)
 
 
 if __name__ == "__main__":

@@ -8,8 +8,8 @@ paper's has none, no response normalisation, and 3x3 for 5x5 convolutions. The l
 reads, cuts and distorts of JPEG pictures of 500 x 375 pixels.
 """
 
-import os
 import statistics
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
@@ -22,6 +22,9 @@ from torch import nn
 from torchvision.models import GoogLeNet as TorchvisionNetwork
 
 from detector.cli.command_line import run_script
+from detector.cli.run_saving import NOT_SAVED, Benchmark, SavingOptions
+from detector.evaluation.measured_table import Cell, Column, Table, counted
+from detector.evaluation.run_record import Data
 from detector.inference.torch_engine import choose_device, choose_precision
 from detector.models.backbone import Backbone
 from detector.models.convert_bvlc import PREPROCESSING
@@ -37,29 +40,38 @@ from training.trainer.distributed import ProcessGroup
 from training.trainer.excluded_images import BrokenImages
 
 CLASSES = 200
+BENCHMARK = Benchmark(
+    "training_throughput",
+    "Training, beside torchvision's `googlenet`",
+    "How many pictures or regions a second this project's GoogLeNet and torchvision's `googlenet` learn "
+    "from, in the same steps, and how many pictures one process reads and distorts meanwhile.",
+)
 
 
-def main(batch: int = 32, runs: int = 5, device: str = "auto") -> None:
+def main(batch: int = 32, runs: int = 5, device: str = "auto", saving: SavingOptions = NOT_SAVED) -> None:
     """Training's throughput, ours against torchvision's googlenet."""
     chosen = choose_device(device)
     precision = str(choose_precision("auto", chosen)).removeprefix("torch.")
-    where = torch.cuda.get_device_name(chosen) if chosen.type == "cuda" else f"{os.cpu_count()} CPU cores"
-    print(
-        f"{where}, {torch.get_num_threads()} threads, {precision}, minibatches of {batch}, "
-        f"median of {runs} runs"
-    )
-    print(f"{'':<44}{'ours':>10}{'torchvision':>13}")
     cases: list[tuple[str, Callable[[bool], Callable[[], object]]]] = [
         ("pretraining, pictures/s", lambda peer: pretraining(peer, batch, chosen)),
         ("fine-tuning all stages, regions/s", lambda peer: finetuning(peer, "", batch, chosen)),
         ("fine-tuning after pool4, regions/s", lambda peer: finetuning(peer, "pool4", batch, chosen)),
     ]
-    for name, make in cases:
-        ours, theirs = _rates([make(False), make(True)], batch, runs, chosen)
-        print(f"{name:<44}{ours:>10.1f}{theirs:>13.1f}", flush=True)
-    with tempfile.TemporaryDirectory() as folder:
-        (rate,) = _rates([reading(Path(folder), batch)], batch, runs, torch.device("cpu"))
-    print(f"{'reading by one process, images/s':<44}{rate:>10.1f}")
+    threads = counted(torch.get_num_threads(), "thread")
+    setting = f"{threads}, {precision}, minibatches of {batch}, medians of {counted(runs, 'run')}"
+    with saving.recording(
+        BENCHMARK, Data("pictures that the script makes"), setting, device=str(chosen)
+    ) as run:
+        rows: list[list[Cell]] = []
+        for name, make in cases:
+            rows.append([name, *_rates([make(False), make(True)], batch, runs, chosen)])
+            print(f"{name}: done", file=sys.stderr, flush=True)
+        with tempfile.TemporaryDirectory() as folder:
+            rates = _rates([reading(Path(folder), batch)], batch, runs, torch.device("cpu"))
+        rows.append(["reading by one process, pictures/s", *rates, None])
+        run.show(
+            Table.of("", [Column("what"), Column("ours", "", ".1f"), Column("torchvision", "", ".1f")], rows)
+        )
 
 
 def pretraining(peer: bool, batch: int, device: torch.device) -> Callable[[], object]:

@@ -8,8 +8,8 @@ few regions. Prints, as medians of several rounds, tasks a second, milliseconds 
 other work on the machine changes little), the most threads at once, and the growth of the process's memory.
 """
 
-import json
 import statistics
+import sys
 import threading
 import time
 from contextvars import copy_context
@@ -29,6 +29,9 @@ from api.worker.loaded_model import LoadedModel, load_model
 from api.worker.task_pool import TaskPool
 from api.worker.task_runner import TaskRunner
 from detector.cli.command_line import at_least, run_script
+from detector.cli.run_saving import NOT_SAVED, Benchmark, SavingOptions
+from detector.evaluation.measured_table import Cell, Column, Table, counted
+from detector.evaluation.run_record import Data
 from detector.inference.classifier import Classifier
 from detector.inference.preprocessing import Preprocessing
 from detector.io.decoding import Limits
@@ -41,6 +44,21 @@ from detector.structures.classes import ClassList
 from detector.threads import run_alone
 
 REGIONS = 3
+BENCHMARK = Benchmark(
+    "worker",
+    "What the worker itself costs",
+    "How many small tasks a second go through the threads and the scheduler of the service's worker: `tiny` "
+    "with a network that costs next to nothing, `detect` with the shipped weights and few regions.",
+)
+
+
+FIGURES = {
+    "tasks_a_second": Column("", "tasks/s", ".1f"),
+    "cpu_ms_a_task": Column("CPU", "ms/task", ".2f"),
+    "threads": Column("threads", "", ".0f"),
+    "mib_more": Column("more memory", "MiB", ".1f"),
+}
+"""What a round tells, and the column of it."""
 
 
 class _Mean(nn.Module):
@@ -57,8 +75,9 @@ def main(
     threads: Annotated[int, at_least(1), arg(help="Threads for preprocessing.")] = 2,
     streams: Annotated[int, at_least(1), arg(help="Batches at once.")] = 2,
     kind: Annotated[str, arg(help="tiny, detect or both.")] = "both",
+    saving: SavingOptions = NOT_SAVED,
 ) -> None:
-    """Print a line for each kind of task, as JSON."""
+    """Print a line for each kind of task."""
     run_alone()
     settings = Settings(device="cpu", max_proposals=REGIONS, profile="fast")
     model = load_model("default", settings.worker_settings()[0], streams)
@@ -69,12 +88,18 @@ def main(
         ),
         "detect": (model, DetectTask(0.3, 10, None, None, "json", None)),
     }
-    for name, (loaded, task) in kinds.items():
-        if kind in (name, "both"):
-            count = tasks if name == "tiny" else max(in_flight, tasks // 4)
-            done = [run(loaded, task, count, in_flight, threads, streams) for _ in range(rounds)]
-            medians = {key: round(statistics.median(one[key] for one in done), 3) for key in done[0]}
-            print(json.dumps({"kind": name, "tasks": count, "in_flight": in_flight, **medians}), flush=True)
+    how = f"{counted(threads, 'thread')}, {streams} batches at once, medians of {counted(rounds, 'round')}"
+    setting = f"{in_flight} tasks in flight, {how}"
+    with saving.recording(BENCHMARK, Data("a picture that the script makes"), setting) as recording:
+        rows: list[list[Cell]] = []
+        for name, (loaded, task) in kinds.items():
+            if kind in (name, "both"):
+                count = tasks if name == "tiny" else max(in_flight, tasks // 4)
+                done = [run(loaded, task, count, in_flight, threads, streams) for _ in range(rounds)]
+                medians = [statistics.median(one[key] for one in done) for key in FIGURES]
+                rows.append([name, count, *medians])
+                print(f"{name}: done", file=sys.stderr, flush=True)
+        recording.show(Table.of("", [Column("kind"), Column("tasks"), *FIGURES.values()], rows))
 
 
 def tiny_classifier() -> Classifier:

@@ -285,8 +285,8 @@ def every_option() -> set[str]:
     return {option for words in commands for option in re.findall(r"--[a-z][a-z0-9-]*", help_of(*words))}
 
 
-OTHERS_OPTIONS = {"--max-restarts", "--profile", "--scale", "--nproc-per-node", "--ilsvrc"}
-"""Of torchrun, Compose and benchmarks/proposals.py."""
+OTHERS_OPTIONS = {"--max-restarts", "--profile", "--scale", "--nproc-per-node", "--ilsvrc", "--save"}
+"""Of torchrun, Compose and the scripts of benchmarks/."""
 
 
 @pytest.mark.parametrize("page", TEXTS)

@@ -5,7 +5,7 @@ import os
 import resource
 import time
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import psutil
@@ -37,6 +37,13 @@ def outcomes(answers: Iterable[Answer]) -> Counter[str]:
 def in_words(counts: Counter[str]) -> str:
     """``200: 31, 429 overloaded: 5``."""
     return ", ".join(f"{name}: {count}" for name, count in sorted(counts.items())) or "none"
+
+
+def in_short(settings: Mapping[str, object]) -> str:
+    """Say a service's settings but for its weights: ``device cpu, profile fast, at most 20 regions``."""
+    most = settings.get("max_proposals")
+    regions = f"at most {most} regions" if most else "as many regions as the profile takes"
+    return f"device {settings['device']}, profile {settings['profile']}, {regions}"
 
 
 class OwnTime:

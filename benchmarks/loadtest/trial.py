@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass, field
 
+from detector.evaluation.measured_table import Column, Table
+
 
 @dataclass
 class Trial:
@@ -16,10 +18,7 @@ class Trial:
         if not right:
             self.wrong.append(otherwise)
 
-    def show(self) -> None:
-        """Print all of it."""
-        print(f"\n{self.name}")
-        for key, value in self.figures.items():
-            print(f"  {key}: {value}")
-        for problem in self.wrong:
-            print(f"  WRONG: {problem}", flush=True)
+    def table(self) -> Table:
+        """All of it."""
+        wrong = [f"WRONG: {problem}" for problem in self.wrong]
+        return Table.of(self.name, [Column("what"), Column("how it went")], list(self.figures.items()), wrong)

@@ -3,10 +3,9 @@
 Letters for shapes: R regions.
 """
 
-import json
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import median
 from typing import Annotated
@@ -16,7 +15,9 @@ from tyro.conf import UseAppendAction, arg
 
 from detector.cli.bench_requests import can_serve, requests_a_second, service_options
 from detector.cli.command_line import at_least
+from detector.cli.run_saving import Benchmark, Saving
 from detector.errors import ParameterError
+from detector.evaluation.measured_table import Column, Table, counted
 from detector.graphs.calibration import pictures_of
 from detector.inference.detector import Detector
 from detector.inference.ensemble import Ensemble
@@ -25,13 +26,19 @@ from detector.inference.graph_engine import PRECISIONS, choose_precision
 from detector.inference.loading import load_ensemble
 from detector.inference.placement import ENGINES, TORCH, choose_engine, is_installed
 from detector.inference.preprocessing import add_context
-from detector.io.atomic_write import check_writable, write_whole
 from detector.io.decoding import RGB
 from detector.options import Profile
 from detector.pretrained import SHIPPED
 from detector.proposals.multibox import MAX_BOXES
 
 _CROPS = 16
+_BENCHMARK = Benchmark(
+    "bench",
+    "Engines and precisions",
+    "How fast each engine is in each precision that this machine has: crops through the whole network, "
+    "pictures through a profile and requests to a service; and how far its probabilities are from those of "
+    "torch in float32, or of the first row where torch is not installed.",
+)
 
 
 @dataclass(frozen=True)
@@ -63,7 +70,10 @@ def bench(
         float, at_least(0, float), arg(help="How long a service is asked, by each engine; 0: not at all.")
     ] = 10,
     clients: Annotated[int, at_least(1), arg(help="Clients that ask it at once.")] = 8,
-    json_file: Annotated[Path | None, arg(name="json", help="Write the rows into this file too.")] = None,
+    json_file: Annotated[
+        Path | None, arg(name="json", help="Write the run's file too: figures, machine.")
+    ] = None,
+    called: Annotated[str | None, arg(help="What that file calls the folder of pictures.")] = None,
 ) -> None:
     """Measure every engine and precision of this machine, and say which one is chosen where none is named.
 
@@ -71,44 +81,65 @@ def bench(
     are started one after the other, where `detector serve` is installed. How many threads they may take is
     what OMP_NUM_THREADS says, or all.
     """
-    if json_file is not None:
-        check_writable(json_file)
     paths = list(weights) or [SHIPPED]
     pictures = pictures_of(data, images)
-    systems = _systems(paths, device)
-    rows = _measure(systems, pictures, profile, rounds)
+    saving = Saving(json_file, called)
+    setting = f"{profile}, medians of {counted(rounds, 'round')}"
     if seconds and can_serve():
-        rows = [
-            replace(
-                row,
-                requests=requests_a_second(
-                    service_options(
-                        paths,
-                        engine=row.engine,
-                        precision=row.precision,
-                        device=system.ensemble.device,
-                        profile=profile if system.has_multibox else Profile.SEARCH,
+        setting += f"; a service asked by {counted(clients, 'client')} for {seconds:g} s"
+    used = saving.data(data, len(pictures))
+    with saving.recording(
+        _BENCHMARK, used, setting, folder=data, device=device, options=("--json", "--called")
+    ) as run:
+        systems = _systems(paths, device)
+        rows = _measure(systems, pictures, profile, rounds)
+        if seconds and can_serve():
+            rows = [
+                replace(
+                    row,
+                    requests=requests_a_second(
+                        service_options(
+                            paths,
+                            engine=row.engine,
+                            precision=row.precision,
+                            device=system.ensemble.device,
+                            profile=profile if system.has_multibox else Profile.SEARCH,
+                        ),
+                        pictures,
+                        clients=clients,
+                        seconds=seconds,
                     ),
-                    pictures,
-                    clients=clients,
-                    seconds=seconds,
-                ),
-            )
-            for row, system in zip(rows, systems, strict=True)
-        ]
-    print(
-        f"{'engine':<12} {'precision':<9} {'crops/s':>8} {'pictures/s':>10} {'requests/s':>10} "
-        f"{'difference':>10}"
+                )
+                for row, system in zip(rows, systems, strict=True)
+            ]
+        run.show(_table(rows))
+
+
+def _table(rows: Sequence[Row]) -> Table:
+    return Table.of(
+        "",
+        [
+            Column("engine"),
+            Column("precision"),
+            Column("", "crops/s", ".1f"),
+            Column("", "pictures/s", ".2f"),
+            Column("", "requests/s", ".2f"),
+            Column("difference", "", ".2g"),
+            Column(""),
+        ],
+        [
+            [
+                row.engine,
+                row.precision,
+                row.crops,
+                row.pictures,
+                row.requests,
+                row.difference,
+                "chosen by auto" if row.chosen else "",
+            ]
+            for row in rows
+        ],
     )
-    for row in rows:
-        mark = "  chosen by auto" if row.chosen else ""
-        requests = "-" if row.requests is None else f"{row.requests:.2f}"
-        print(
-            f"{row.engine:<12} {row.precision:<9} {row.crops:8.1f} {row.pictures:10.2f} {requests:>10} "
-            f"{row.difference:10.2g}{mark}"
-        )
-    if json_file is not None:
-        write_whole(json_file, json.dumps([asdict(row) for row in rows], indent=1).encode())
 
 
 def _systems(paths: Sequence[Path], device: str) -> list[Detector]:

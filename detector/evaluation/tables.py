@@ -9,25 +9,13 @@ from numpy import nan_to_num
 from detector.evaluation.classification import ClassificationFigures
 from detector.evaluation.det_evaluation import DetEvaluation
 from detector.evaluation.error_analysis import ErrorBreakdown, ErrorKind
+from detector.evaluation.measured_table import aligned
 from detector.evaluation.proposal_recall import ALL, FoundBy, MethodFigures
 from detector.evaluation.sizes import SIZES
 from detector.evaluation.thresholds import ThresholdFigures
 from detector.inference.thresholds import Thresholds
 from detector.options import SCORE_THRESHOLD
 from detector.structures.classes import ClassList
-
-
-def aligned(rows: Sequence[Sequence[str]]) -> str:
-    """Rows of cells as lines: the first column to the left, all others to the right, as wide as need be."""
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return "\n".join(
-        "  ".join(
-            cell.ljust(width) if number == 0 else cell.rjust(width)
-            for number, (cell, width) in enumerate(zip(row, widths, strict=True))
-        )
-        for row in rows
-    )
-
 
 MEANING = {
     ErrorKind.CONFUSION: "of another class, in the right place",

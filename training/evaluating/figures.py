@@ -18,8 +18,9 @@ from detector.evaluation.det_evaluation import DetEvaluation, evaluate
 from detector.evaluation.error_analysis import ErrorBreakdown, break_down
 from detector.evaluation.ilsvrc import ILSVRC
 from detector.evaluation.matching import Rule
+from detector.evaluation.measured_table import aligned
 from detector.evaluation.proposal_recall import ALL, proposal_recall
-from detector.evaluation.tables import aligned, det_summary, det_table, error_table
+from detector.evaluation.tables import det_summary, det_table, error_table
 from detector.evaluation.voc import VOC, VOC_2007
 from detector.structures.boxes import Boxes
 from detector.structures.classes import ClassList

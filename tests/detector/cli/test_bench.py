@@ -1,6 +1,5 @@
 """`detector bench`: every engine and precision in a table, and a service for each."""
 
-import json
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +7,7 @@ import pytest
 
 from detector.cli.bench import bench
 from detector.cli.bench_requests import ServiceError, requests_a_second, service_options
+from detector.evaluation.run_record import RunRecord
 from detector.options import Profile
 
 PICTURE = np.random.default_rng(0).integers(0, 256, (60, 80, 3), np.uint8)
@@ -19,20 +19,28 @@ def test_every_engine_and_precision_is_measured(
 ) -> None:
     file = tmp_path / "rows.json"
     bench([multibox_path], images=1, profile=Profile.FAST, rounds=1, seconds=0, json_file=file)
-    rows = json.loads(file.read_text())
+    (table,) = RunRecord.read(file).tables
+    assert table.headings()[:6] == [
+        "engine",
+        "precision",
+        "crops/s",
+        "pictures/s",
+        "requests/s",
+        "difference",
+    ]
     assert {("torch", "float32"), ("openvino", "float32"), ("onnxruntime", "float32")} <= {
-        (row["engine"], row["precision"]) for row in rows
+        row[:2] for row in table.rows
     }
-    assert sum(row["chosen"] for row in rows) == 1
-    for row in rows:
-        assert row["crops"] > 0
-        assert row["pictures"] > 0
-        assert row["requests"] is None
-        assert row["precision"] != "float32" or row["difference"] < 1e-4
-    head, *lines = capsys.readouterr().out.splitlines()
-    assert head.split() == ["engine", "precision", "crops/s", "pictures/s", "requests/s", "difference"]
-    assert len(lines) == len(rows)
-    assert sum("chosen by auto" in line for line in lines) == 1
+    assert [row[6] for row in table.rows].count("chosen by auto") == 1
+    for _, precision, crops, pictures, requests, difference, _ in table.rows:
+        assert isinstance(crops, float)
+        assert isinstance(pictures, float)
+        assert isinstance(difference, float)
+        assert crops > 0
+        assert pictures > 0
+        assert requests is None, "no service was asked"
+        assert precision != "float32" or difference < 1e-4
+    assert table.text() in capsys.readouterr().out
 
 
 @pytest.mark.exhaustive
