@@ -126,7 +126,8 @@ class ImageRun:
 
         ``draw_folder``, ``crops_folder`` and ``explain_folder`` get drawn pictures, cut out objects and drawn
         explanations; ``errors_file`` a line for each picture that failed, in JSON. With ``resume``
-        pictures whose results the JSON lines among the outputs hold are not looked at again. ``every`` is how many frames of a video a look is taken at.
+        pictures whose results the JSON lines among the outputs hold are not looked at again. ``every`` is how
+        many frames of a video a look is taken at.
 
         Raises WriteError, and ParameterError where there is nothing to go on with.
         """
