@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from detector.inference.scoring import Scoring
     from detector.io.decoding import decode, load
     from detector.structures.detections import Classification, Detections
+    from detector.structures.explanation import Explanation
 
     __version__: str
 
@@ -30,6 +31,7 @@ __all__ = [
     "Detections",
     "Detector",
     "DetectorError",
+    "Explanation",
     "ImageError",
     "ParameterError",
     "Scoring",
@@ -49,6 +51,7 @@ _HOMES = {
     "Classifier": "inference.classifier",
     "Detections": "structures.detections",
     "Detector": "inference.detector",
+    "Explanation": "structures.explanation",
     "Scoring": "inference.scoring",
     "decode": "io.decoding",
     "load": "io.decoding",

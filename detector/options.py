@@ -17,6 +17,9 @@ weights (:class:`detector.inference.thresholds.Thresholds`)."""
 
 MAX_DETECTIONS = 100
 
+MAX_EXPLAINED = 20
+"""Most detections of a picture that are explained: each is looked at once more."""
+
 MIN_TILE = 64
 """Least side in pixels of a tile of a large image: less shows nothing."""
 

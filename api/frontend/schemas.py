@@ -7,12 +7,29 @@ several and a COCO data set cannot be mistaken.
 from enum import IntEnum, StrEnum
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, PlainValidator, TypeAdapter, ValidationError
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    PlainValidator,
+    TypeAdapter,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+)
 from pydantic.json_schema import SkipJsonSchema
 from pydantic_core import PydanticCustomError
 
 from api.protocol.messages import DetectTask
-from detector.options import AUTO, MAX_DETECTIONS, MIN_TILE, SCORE_THRESHOLD, Profile, ScoreThreshold
+from detector.options import (
+    AUTO,
+    MAX_DETECTIONS,
+    MAX_EXPLAINED,
+    MIN_TILE,
+    SCORE_THRESHOLD,
+    Profile,
+    ScoreThreshold,
+)
 
 
 class Crops(IntEnum):
@@ -87,6 +104,15 @@ class DetectOptions(BaseModel):
             "finds smaller objects and takes as many times as long as there are squares (640 is a start)",
         ),
     ] = None
+    explain: Annotated[
+        int,
+        Field(
+            ge=0,
+            le=MAX_EXPLAINED,
+            description="explain the best so many objects (`explanation`): the factors whose product is the "
+            "score, and a class activation map of the region; in JSON, and not together with `tile`",
+        ),
+    ] = 0
     classes: Annotated[
         str | None,
         Field(
@@ -97,10 +123,26 @@ class DetectOptions(BaseModel):
     ] = None
     model: _ModelName = None
 
+    @field_validator("explain")
+    @classmethod
+    def _not_in_tiles(cls, explain: int, info: ValidationInfo) -> int:
+        if explain and info.data.get("tile") is not None:
+            raise PydanticCustomError(
+                "explain_and_tile", "what tiles show cannot be explained: leave one out"
+            )
+        return explain
+
     def task(self, form: str = "json", name: str | None = None) -> DetectTask:
         """Return the task of an image of that name, whose answer comes in that form."""
         return DetectTask(
-            self.score_threshold, self.max_detections, self.profile, self.classes, form, name, self.tile
+            self.score_threshold,
+            self.max_detections,
+            self.profile,
+            self.classes,
+            form,
+            name,
+            self.tile,
+            self.explain,
         )
 
 
@@ -114,6 +156,15 @@ class DetectQuery(DetectOptions):
             "picture with the objects drawn on it, PNG unless `Accept` asks for image/jpeg (one picture only)"
         ),
     ] = Format.JSON
+
+    @field_validator("format")
+    @classmethod
+    def _explained_in_json(cls, form: Format, info: ValidationInfo) -> Format:
+        if form is not Format.JSON and info.data.get("explain"):
+            raise PydanticCustomError(
+                "explain_and_format", "explanations come as json alone: leave out explain"
+            )
+        return form
 
 
 class ClassifyQuery(BaseModel):
@@ -161,10 +212,35 @@ class _Classed(_Reply):
     score: float = Field(ge=0, le=1)
 
 
+class ScoreFactor(_Reply):
+    """One factor of a score: its contribution is its value to its power."""
+
+    name: str = Field(description="`probability`, `predicted_iou`, `objectness` or `context`")
+    value: float = Field(ge=0, le=1)
+    power: float
+    contribution: float
+
+
+class Explanation(_Reply):
+    """Why an object has its score."""
+
+    factors: list[ScoreFactor] = Field(description="the product of their contributions is the score")
+    region: tuple[float, float, float, float] = Field(
+        description="where the map lies: x1, y1, x2, y2 in pixels; it may reach beyond the picture"
+    )
+    activation: list[list[float]] = Field(
+        description="class activation map: what each place of the region adds to the class's logit; rows "
+        "from the top, usually 7 of 7"
+    )
+
+
 class DetectedObject(_Classed):
     """One object."""
 
     box: Box
+    explanation: Explanation | SkipJsonSchema[None] = Field(
+        None, description="of the best `explain` objects, where it is asked for"
+    )
 
 
 class LikelyClass(_Classed):

@@ -234,7 +234,7 @@ def _regions(task: Task, model: ModelInfo) -> int:
     for profile in model.profiles:
         if profile.name == wanted:
             looks = 1 if task.tile is None else _TILES_ESTIMATE
-            return profile.cost * looks
+            return profile.cost * looks + task.explain * profile.region_cost
     return 1  # the worker refuses it
 
 

@@ -52,7 +52,8 @@ class WorkerSettings(_Message):
 @dataclass(frozen=True)
 class DetectTask:
     """Find objects. ``format`` is json, coco, image/png or image/jpeg; ``name`` is the image's; ``tile`` is
-    the side in pixels of the tiles that it is looked at in as well."""
+    the side in pixels of the tiles that it is looked at in as well; the best ``explain`` of what is found are
+    explained, in JSON."""
 
     score_threshold: ScoreThreshold
     max_detections: int
@@ -61,6 +62,7 @@ class DetectTask:
     format: str
     name: str | None
     tile: int | None = None
+    explain: int = 0
     kind: Literal["detect"] = field(default="detect", kw_only=True)
 
 

@@ -37,6 +37,9 @@ class ProfileOffered(_Info):
     name: Profile
     max_regions: int | None = Field(description="most regions of a picture; null for all there are")
     cost: int = Field(description="what a picture takes, about, in regions that take as long")
+    region_cost: int = Field(
+        1, description="what each of its regions takes; one that is explained, once more"
+    )
 
 
 class ClassName(_Info):

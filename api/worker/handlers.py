@@ -163,12 +163,15 @@ def _detect(
         stopwatch.enter("regions")
         regions = detector.score(view, proposals, task.profile, executor=executor)
         stopwatch.check()
-        return detector.select(
+        found = detector.select(
             regions,
             score_threshold=task.score_threshold,
             max_detections=task.max_detections,
             classes=labels,
         )
+        if not task.explain:
+            return found
+        return detector.explain(view, regions, found, task.explain, task.profile, executor=executor)
 
     view = detector.view(decoded.pixels, task.profile)
     del decoded  # a large photograph would take its memory until the last region

@@ -154,7 +154,8 @@ def _profiles(detector: Detector) -> list[dict[str, Any]]:
 def _profile(detector: Detector, name: Profile) -> dict[str, Any]:
     budget = detector.max_proposals or BUDGETS[name]
     cost = detector.cost(name, budget or _UNLIMITED_REGIONS_ESTIMATE)
-    return {"name": name, "max_regions": budget, "cost": cost}
+    region_cost = detector.cost(name, 1) - detector.cost(name, 0)
+    return {"name": name, "max_regions": budget, "cost": cost, "region_cost": region_cost}
 
 
 def _classes(classes: ClassList) -> list[dict[str, str]]:

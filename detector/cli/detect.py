@@ -12,6 +12,7 @@ from detector.cli.network_options import (
     Classes,
     Device,
     EngineName,
+    Explain,
     LeastScore,
     MaxDetections,
     MaxProposals,
@@ -22,6 +23,7 @@ from detector.cli.network_options import (
 )
 from detector.errors import ParameterError
 from detector.inference.classifier import Classifier
+from detector.inference.explanation import check_explain
 from detector.inference.loading import load_ensemble
 from detector.inference.settings import DetectorSettings
 from detector.io.result_files import Format, format_of
@@ -83,6 +85,14 @@ def detect(
     crops_folder: Annotated[
         Path | None, arg(name="save-crops", help="Cut the objects out into this folder, a folder a class.")
     ] = None,
+    explain: Explain = 0,
+    explain_folder: Annotated[
+        Path | None,
+        arg(
+            name="explain-to",
+            help="Draw each explanation into this folder: a heat map over the picture, and the factors.",
+        ),
+    ] = None,
     errors_file: ErrorsFile = None,
     weights: Weights = (),
     score_threshold: LeastScore = SCORE_THRESHOLD,
@@ -105,6 +115,7 @@ def detect(
     and --resume goes on with it.
     """
     outputs = _outputs(json_file, jsonl_file, output, form)
+    _check_explain(explain, explain_folder, tile, outputs)
     settings = DetectorSettings(
         weights=tuple(weights) or (SHIPPED,),
         engine=engine,
@@ -122,13 +133,14 @@ def detect(
         outputs,
         draw_folder=draw_folder,
         crops_folder=crops_folder,
+        explain_folder=explain_folder,
         errors_file=errors_file,
         resume=resume,
         every=every,
     ) as run:
         files = run.find(images, settings.weights)
         detector = settings.load().for_streams
-        find = settings.finder(detector)
+        find = settings.finder(detector, explain=explain)
         for looked in run.look(
             files,
             lambda image, executor: find(image.pixels, executor=executor),
@@ -141,6 +153,11 @@ def detect(
                 run.save_drawing(looked, found.draw(looked.pixels))
             if looked.pixels is not None and crops_folder is not None:
                 run.save_crops(looked, list(zip(found.names, found.crops(looked.pixels), strict=True)))
+            if looked.pixels is not None and explain_folder is not None:
+                explained = range(min(explain, len(found)))
+                run.save_explanations(
+                    looked, (found.draw_explanation(looked.pixels, index) for index in explained)
+                )
 
 
 def classify(
@@ -187,6 +204,21 @@ def classify(
             ensemble.streams,
         ):
             run.add(looked, looked.found.as_dicts())
+
+
+def _check_explain(explain: int, folder: Path | None, tile: int | None, outputs: Sequence[Output]) -> None:
+    """Raise ParameterError for explanations that cannot be made, or would go nowhere."""
+    check_explain(explain, tile)
+    if folder is not None and not explain:
+        raise ParameterError(
+            "--explain-to draws explanations: say of how many objects a picture by --explain"
+        )
+    forms = {one.form for one in outputs}
+    if explain and folder is None and forms and not forms & {Format.JSON, Format.JSONL}:
+        raise ParameterError(
+            "--explain: the other forms have no place for explanations; write --json or --jsonl, or draw "
+            "them by --explain-to"
+        )
 
 
 def _outputs(

@@ -1,7 +1,7 @@
-"""Files of pixels that a run leaves: drawn pictures, drawn videos, objects cut out."""
+"""Files of pixels that a run leaves: drawn pictures, drawn videos, objects cut out, explanations."""
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -18,28 +18,39 @@ _MAX_STEM = 200  # bytes of a drawing's name; file systems take 255, with number
 
 
 class Drawings:
-    """Writes drawings into a folder, and what was cut out into another, numbered as pictures come.
+    """Writes drawings, what was cut out, and drawn explanations into folders, numbered as pictures come.
 
     Methods raise WriteError for what cannot be written, and what ``take`` raises.
     """
 
     def __init__(
-        self, draw_folder: Path | None, crops_folder: Path | None, take: Callable[[Path], object]
+        self,
+        draw_folder: Path | None,
+        crops_folder: Path | None,
+        explain_folder: Path | None,
+        take: Callable[[Path], object],
     ) -> None:
         """``take`` is told of each file before it is written, and raises where it must not be.
 
         Raises WriteError for folders that cannot be written to.
         """
-        self._draw_folder, self._crops_folder, self._take = draw_folder, crops_folder, take
+        self._draw_folder, self._crops_folder, self._explain_folder = (
+            draw_folder,
+            crops_folder,
+            explain_folder,
+        )
+        self._take = take
         self._video: tuple[Entry, VideoWriter, ExitStack] | None = None
-        for folder in (draw_folder, crops_folder):
-            if folder is not None:
-                check_writable(folder / "0001.png")
+        self._folders = [
+            folder for folder in (draw_folder, crops_folder, explain_folder) if folder is not None
+        ]
+        for folder in self._folders:
+            check_writable(folder / "0001.png")
 
     @property
     def wanted(self) -> bool:
         """Whether there is anything to write."""
-        return self._draw_folder is not None or self._crops_folder is not None
+        return bool(self._folders)
 
     def save_picture(self, number: int, entry: Entry, drawn: NDArray[np.uint8]) -> None:
         """Save the drawing [H,W,3] of a picture."""
@@ -66,6 +77,15 @@ class Drawings:
         for part, (name, pixels) in enumerate(crops, start=1):
             folder = self._crops_folder / (printable(name).replace("/", "_").strip(". ") or "_")
             place = folder / f"{_name(number, entry)}-{part}.jpg"
+            self._take(place)
+            save(place, pixels)
+
+    def save_explanations(self, number: int, entry: Entry, drawn: Iterable[NDArray[np.uint8]]) -> None:
+        """Save drawn explanations [H,W,3] of a picture's objects, best first; each is drawn when its turn
+        comes."""
+        assert self._explain_folder is not None
+        for part, pixels in enumerate(drawn, start=1):
+            place = self._explain_folder / f"{_name(number, entry)}-{part}.png"
             self._take(place)
             save(place, pixels)
 

@@ -9,7 +9,7 @@ import stat
 import sys
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from errno import EINVAL
@@ -45,6 +45,7 @@ from detector.io.result_files import (
 from detector.io.terminal_text import one_line, printable, printable_path, valid_name
 from detector.io.video import Video
 from detector.structures.classes import ClassList
+from detector.structures.explanation import Factor
 
 _ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _STANDARD_OUTPUT = Path("-")
@@ -116,15 +117,17 @@ class ImageRun:
         *,
         draw_folder: Path | None = None,
         crops_folder: Path | None = None,
+        explain_folder: Path | None = None,
         errors_file: Path | None = None,
         resume: bool = False,
         every: int = 1,
     ) -> None:
         """Check where the results go.
 
-        ``draw_folder`` and ``crops_folder`` get drawn pictures and cut out objects; ``errors_file`` a line
-        for each picture that failed, in JSON. With ``resume`` pictures whose results the JSON lines among the
-        outputs hold are not looked at again. ``every`` is how many frames of a video a look is taken at.
+        ``draw_folder``, ``crops_folder`` and ``explain_folder`` get drawn pictures, cut out objects and drawn
+        explanations; ``errors_file`` a line for each picture that failed, in JSON. With ``resume``
+        pictures whose results the JSON lines among the outputs hold are not looked at again. ``every`` is how
+        many frames of a video a look is taken at.
 
         Raises WriteError, and ParameterError where there is nothing to go on with.
         """
@@ -147,7 +150,9 @@ class ImageRun:
         for output in outputs:
             if output.path != _STANDARD_OUTPUT:
                 check_writable(output.path / "1.txt" if output.form in FOLDERS else output.path)
-        self._drawings = Drawings(draw_folder, crops_folder, lambda place: self._taken.add(place))
+        self._drawings = Drawings(
+            draw_folder, crops_folder, explain_folder, lambda place: self._taken.add(place)
+        )
 
     def __enter__(self) -> Self:
         if threading.current_thread() is threading.main_thread():
@@ -256,6 +261,8 @@ class ImageRun:
             for entry in found:
                 label = printable(entry["label"])
                 lines.append(f"  {entry['score']:6.1%}  {label:<24}{_line_of(entry.get('box'))}")
+                if "explanation" in entry:
+                    lines.append(f"          = {_factors_of(entry['explanation'])}")
             print("\n".join(lines), flush=True)
             if not self._drawings.wanted and output_is_lost():
                 raise SystemExit(1)  # nothing else is made of the pictures that are left
@@ -275,6 +282,11 @@ class ImageRun:
         [H,W,3]. What cannot be written is told."""
         with self._told_of(looked.picture):
             self._drawings.save_crops(self._found, looked.picture.entry, crops)
+
+    def save_explanations(self, looked: Looked[Any], drawn: Iterable[NDArray[np.uint8]]) -> None:
+        """Save drawn explanations [H,W,3] of the picture added last. What cannot be written is told."""
+        with self._told_of(looked.picture):
+            self._drawings.save_explanations(self._found, looked.picture.entry, drawn)
 
     @contextmanager
     def _told_of(self, picture: Picture) -> Iterator[None]:
@@ -408,6 +420,11 @@ def _is_standard_output(path: Path) -> bool:
         return os.path.samestat(path.stat(), os.fstat(sys.stdout.fileno()))
     except (OSError, ValueError):
         return False
+
+
+def _factors_of(explanation: dict[str, Any]) -> str:
+    factors = explanation["factors"]
+    return " x ".join(str(Factor(factor["name"], factor["value"], factor["power"])) for factor in factors)
 
 
 def _line_of(box: dict[str, float] | None) -> str:

@@ -43,6 +43,14 @@ Tile = Annotated[
     at_least(MIN_TILE),
     arg(help="Also look at overlapping squares of so many pixels of larger pictures: finds small objects."),
 ]
+Explain = Annotated[
+    int,
+    at_least(0),
+    arg(
+        help="Explain the best so many objects of each picture: the factors whose product is the score, and "
+        "where in its region the evidence lies."
+    ),
+]
 Device = Annotated[str, arg(help="auto, cpu, cuda or cuda:N.")]
 EngineName = Annotated[Engine, arg(help="What runs the network; torch is needed for a GPU.")]
 PrecisionName = Annotated[Precision, arg(help="What it computes in; int8 needs calibrated weights.")]

@@ -33,6 +33,8 @@ class DetectParameters(CallOptions, total=False):
     """Which methods propose regions, and how many are looked at."""
     tile: int | None
     """Look at larger images also in overlapping squares of so many pixels a side."""
+    explain: int | None
+    """Explain the best so many objects: each has an ``explanation``. Not together with ``tile``."""
     classes: str | Iterable[str] | None
     """Only these classes, by name or id: a list, or a text with commas."""
     model: str | None

@@ -40,14 +40,39 @@ class LikelyClass:
 
 
 @dataclass(frozen=True)
+class ScoreFactor:
+    """One factor of a score: its ``contribution`` is its ``value``, in 0..1, to its ``power``."""
+
+    name: str
+    value: float
+    power: float
+    contribution: float
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """Why an object has its score: the product of the ``factors``' contributions is the score.
+
+    ``activation`` is a class activation map, rows from the top: what each place of the ``region`` adds to the
+    class's logit. The region's corners x1, y1, x2, y2, in pixels, may lie beyond the image.
+    """
+
+    factors: tuple[ScoreFactor, ...]
+    region: tuple[float, float, float, float]
+    activation: tuple[tuple[float, ...], ...]
+
+
+@dataclass(frozen=True)
 class DetectedObject:
-    """An object: its class as of :class:`LikelyClass`, its score in 0..1, its box."""
+    """An object: its class as of :class:`LikelyClass`, its score in 0..1, its box, and its explanation if one
+    was asked for."""
 
     label: str
     score: float
     box: Box
     wnid: str | None = None
     class_id: str | None = None
+    explanation: Explanation | None = None
 
 
 @dataclass(frozen=True)
@@ -183,11 +208,13 @@ class Member:
 
 @dataclass(frozen=True)
 class ProfileOffered:
-    """A profile that a model can serve: most regions of an image (None: all), and its cost in regions."""
+    """A profile that a model can serve: most regions of an image (None: all), and its cost in regions,
+    of which each region has ``region_cost``."""
 
     name: Profile
     max_regions: int | None
     cost: int
+    region_cost: int = 1
 
 
 @dataclass(frozen=True)

@@ -69,12 +69,17 @@ def region_graph(
         for index, (weights, maps) in enumerate(zip(members, _last_maps(graph, members, after), strict=True))
         for name, value in _region_outputs(graph, maps, weights, index).items()
     }
-    sides = (
-        ("R", 3, "H", "W")
-        if after is None
-        else ("R", "h", "w", channels_after(trunk_of(members[0].metadata.architecture), after))
-    )
-    return graph.model({"rows": sides}, outputs, name="regions")
+    return graph.model({"rows": _row_sides(members, after)}, outputs, name="regions")
+
+
+def last_maps_graph(
+    members: Sequence[Weights], after: str | None, options: GraphOptions = GraphOptions()
+) -> onnx.ModelProto:
+    """Return the graph of regions that ends before the heads: ``rows`` as of :func:`region_graph` -> of
+    member m ``m.last_maps`` [R,1024,7,7] in float32."""
+    graph = options.builder()
+    outputs = {f"{index}.last_maps": maps for index, maps in enumerate(_last_maps(graph, members, after))}
+    return graph.model({"rows": _row_sides(members, after)}, outputs, name="last_maps")
 
 
 def classifier_graph(members: Sequence[Weights], options: GraphOptions = GraphOptions()) -> onnx.ModelProto:
@@ -247,6 +252,13 @@ def _last_maps(graph: GraphBuilder, members: Sequence[Weights], after: str | Non
         graph.float32(_run(graph, x, weights, trunk[common:], _name(index), high))
         for index, (weights, trunk) in enumerate(zip(members, trunks, strict=True))
     ]
+
+
+def _row_sides(members: Sequence[Weights], after: str | None) -> tuple[int | str, ...]:
+    """Return the sides of ``rows``: crops, or maps of a stage with their channels last."""
+    if after is None:
+        return "R", 3, "H", "W"
+    return "R", "h", "w", channels_after(trunk_of(members[0].metadata.architecture), after)
 
 
 def _region_outputs(graph: GraphBuilder, maps: Value, weights: Weights, index: int) -> dict[str, Value]:

@@ -183,6 +183,23 @@ def stages_through(trunk: Sequence[Stage], stage: str) -> int:
     return names.index(stage) + 1
 
 
+def first_cell(trunk: Sequence[Stage]) -> tuple[float, int]:
+    """Return where the first cell of a trunk's last maps has its centre, and how far it is from one cell to
+    the next, both in pixels of the crop.
+
+    The centre is not half a step from the edge: the poolings have no padding, so each moves it by half its
+    window, while convolutions keep it where it is.
+    """
+    centre, step = 0.5, 1
+    for stage in trunk:
+        if isinstance(stage, Pool):
+            centre += step * (stage.kernel - 1) / 2
+            step *= 2
+        elif isinstance(stage, Conv):
+            step *= stage.stride
+    return centre, step
+
+
 def shapes_of(trunk: Sequence[Stage], prefix: str) -> Iterator[tuple[str, tuple[int, ...]]]:
     """Yield the names and shapes of a trunk's tensors."""
     for stage in trunk:

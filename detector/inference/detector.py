@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from detector.errors import CheckpointError, ParameterError
 from detector.inference.ensemble import Ensemble, Member, RegionPrediction, average
 from detector.inference.executor import Executor, run_directly, without_callers_context
+from detector.inference.explanation import check_explain, explain
 from detector.inference.image_maps import ImageMaps
 from detector.inference.placement import Networks, place
 from detector.inference.postprocess import (
@@ -67,6 +68,7 @@ class _Request:
     max_detections: int
     labels: tuple[int, ...] | None
     tile: int | None
+    explain: int
 
 
 class Finder(Protocol):
@@ -203,6 +205,7 @@ class Detector:
         max_detections: int = MAX_DETECTIONS,
         classes: str | Sequence[str] | None = None,
         tile: int | None = None,
+        explain: int = 0,
     ) -> Detections: ...
 
     @overload
@@ -215,6 +218,7 @@ class Detector:
         max_detections: int = MAX_DETECTIONS,
         classes: str | Sequence[str] | None = None,
         tile: int | None = None,
+        explain: int = 0,
     ) -> list[Detections]: ...
 
     @without_callers_context
@@ -227,6 +231,7 @@ class Detector:
         max_detections: int = MAX_DETECTIONS,
         classes: str | Sequence[str] | None = None,
         tile: int | None = None,
+        explain: int = 0,
     ) -> Detections | list[Detections]:
         """Return the detections of an image, best first, or those of each of several.
 
@@ -234,7 +239,9 @@ class Detector:
         least score that is kept, or ``"auto"``: for each class that from which on as large a share is right
         as was wanted when these weights were measured (:attr:`thresholds`). With ``tile`` an image
         that is larger is also looked at in overlapping squares of so many pixels a side, for objects that are
-        too small in the whole. Raises ParameterError for a bad image or setting.
+        too small in the whole. The best ``explain`` of them have an :class:`Explanation` each, which takes a
+        second look at their regions; not together with ``tile``. Raises ParameterError for a bad image or
+        setting.
         """
         find = self.finder(
             profile=profile,
@@ -242,6 +249,7 @@ class Detector:
             max_detections=max_detections,
             classes=classes,
             tile=tile,
+            explain=explain,
         )
         several, alone = as_several(images)
         found = [find(image) for image in several]
@@ -256,6 +264,7 @@ class Detector:
         max_detections: int = MAX_DETECTIONS,
         classes: str | Sequence[str] | None = None,
         tile: int | None = None,
+        explain: int = 0,
         return_exceptions: bool = False,
     ) -> Iterator[Detections]:
         """Yield the detections of each image as they are found, in order: of any number, also without end.
@@ -271,6 +280,7 @@ class Detector:
             max_detections=max_detections,
             classes=classes,
             tile=tile,
+            explain=explain,
         )
 
         def results() -> Iterator[Detections]:
@@ -305,14 +315,16 @@ class Detector:
         max_detections: int = MAX_DETECTIONS,
         classes: str | Sequence[str] | None = None,
         tile: int | None = None,
+        explain: int = 0,
     ) -> "Finder":
         """Return a function from an image to its detections, its settings checked once: parameters are those
         of :meth:`detect`. Several threads may call it."""
         if tile is not None:
             check_tile(tile)
         self.steps(profile)  # says what is wrong with it
+        check_explain(explain, tile)
         labels = None if classes is None else labels_of(classes, self.classes)
-        request = _Request(profile, self.least_scores(score_threshold), max_detections, labels, tile)
+        request = _Request(profile, self.least_scores(score_threshold), max_detections, labels, tile, explain)
         return partial(self._find, request=request)
 
     @without_callers_context
@@ -322,7 +334,10 @@ class Detector:
             self.prepare(view, request.profile, executor=executor)
             proposals = self.propose(view, request.profile, executor=executor)
             regions = self.score(view, proposals, request.profile, executor=executor)
-            return self._select(regions, request.score_threshold, request.max_detections, request.labels)
+            found = self._select(regions, request.score_threshold, request.max_detections, request.labels)
+            if not request.explain:
+                return found
+            return self.explain(view, regions, found, request.explain, request.profile, executor=executor)
 
         if request.tile is None:
             return look(image)
@@ -446,6 +461,31 @@ class Detector:
         )
         return replace(found, classes=self.classes)
 
+    @without_callers_context
+    def explain(
+        self,
+        image: ImageInput | ImageView,
+        regions: RegionScores,
+        detections: Detections,
+        count: int,
+        profile: Profile | str | None = None,
+        *,
+        executor: Executor = run_directly,
+    ) -> Detections:
+        """Return detections that :meth:`select` made of the regions of an image, the first ``count`` of them
+        explained: the factors of their scores, and where the evidence lies.
+
+        The network looks at their regions once more. Raises ParameterError for detections or regions of
+        other origin, and for too many of them.
+        """
+        check_explain(count)
+        steps, view = self.steps(profile), self._view_of(image, profile)
+        explanations = explain(
+            self.ensemble, steps.features, view, regions, detections[:count], self.scoring, executor=executor
+        )
+        rest = [None] * (len(detections) - len(explanations))
+        return replace(detections, explanations=(*explanations, *rest))
+
     @property
     def thresholds(self) -> Thresholds | None:
         """The thresholds that ``score_threshold="auto"`` stands for: those of the weights, None where none
@@ -497,7 +537,7 @@ class Detector:
 
     def cost(self, profile: Profile | str | None, regions: int) -> int:
         """Return what an image of 3:4 with so many proposals takes the network, in regions of shared maps
-        that take as long."""
+        that take as long. One that is explained counts as one proposal more."""
         chosen = self._proposer.check_profile(self.profile if profile is None else profile)
         steps, scoring = self.steps(chosen), self.scoring
         looks = 2 if scoring.flip else 1

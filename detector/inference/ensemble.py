@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from detector.errors import CheckpointError
+from detector.inference.class_activation import ClassLayer
 from detector.inference.engine import Engine, Outputs
 from detector.inference.executor import Executor, ForwardRequest, MakeCrops, run_directly, with_mirrored
 from detector.models.metadata import Metadata
@@ -100,6 +101,18 @@ class Ensemble(ABC):
         ``batch``: the most rows at once, if not as many as are best; ``compile`` spends time on a faster
         program where the engine knows how.
         """
+
+    @abstractmethod
+    def last_maps_engine(
+        self, members: Sequence[int], *, after: str | None = None, batch: int | None = None
+    ) -> Engine:
+        """Return an engine for regions that ends before the heads: rows as of :meth:`region_engine` -> of the
+        m-th of ``members`` ``m.last_maps`` [R,1024,7,7], which its heads read. It costs nothing until it
+        runs."""
+
+    @abstractmethod
+    def class_layer(self, member: int) -> ClassLayer:
+        """Return the linear layer by which a member that detects classifies the mean of its last maps."""
 
     @abstractmethod
     def classifier_engine(self, *, batch: int | None = None) -> Engine:
@@ -195,14 +208,11 @@ class RegionEnsemble:
         With ``flip`` every row is also seen mirrored, and both are averaged. ``make_mirrored`` makes the
         mirrored rows [crops turned].
         """
-        engine, cost = self.engine, self.region_cost
-        if not flip:
-            return self._predictions(executor(ForwardRequest(engine, rows, make_crops, cost=cost)))
-        both = with_mirrored(make_crops, rows, engine.arrays, make_mirrored)
-        outputs = executor(ForwardRequest(engine, 2 * rows, both, cost=cost))
-        plain = self._predictions({name: column[:rows] for name, column in outputs.items()})
-        mirrored = self._predictions({name: column[rows:] for name, column in outputs.items()})
-        return [average([a, _turned_back(b)]) for a, b in zip(plain, mirrored, strict=True)]
+        looks = _run_looks(self.engine, self.region_cost, rows, make_crops, flip, make_mirrored, executor)
+        plain, *mirrored = [self._predictions(outputs) for outputs in looks]
+        if not mirrored:
+            return plain
+        return [average([a, _turned_back(b)]) for a, b in zip(plain, *mirrored, strict=True)]
 
     def _predictions(self, outputs: Outputs) -> list[RegionPrediction]:
         """Take outputs of R rows apart, member by member."""
@@ -214,6 +224,51 @@ class RegionEnsemble:
             )
             for index in range(self._members)
         ]
+
+
+class LastMaps:
+    """Computes what the heads of one or more networks of an ensemble read."""
+
+    def __init__(self, engine: Engine, members: int, cost: int = CROP_COST) -> None:
+        """``engine`` is one of :meth:`Ensemble.last_maps_engine` for so many members; ``cost`` as of
+        :class:`RegionEnsemble`."""
+        self._engine, self._members, self._cost = engine, members, cost
+
+    def of(
+        self,
+        rows: int,
+        make_crops: MakeCrops,
+        *,
+        flip: bool = False,
+        make_mirrored: MakeCrops | None = None,
+        executor: Executor = run_directly,
+    ) -> list[list[NDArray[np.float32]]]:
+        """Return each member's last maps [R,1024,7,7] of R rows as of :meth:`RegionEnsemble.predict`; with
+        ``flip`` also those of the mirrored rows, turned back."""
+        looks = _run_looks(self._engine, self._cost, rows, make_crops, flip, make_mirrored, executor)
+        return [
+            [outputs[f"{index}.last_maps"][..., :: -1 if look else 1] for look, outputs in enumerate(looks)]
+            for index in range(self._members)
+        ]
+
+
+def _run_looks(
+    engine: Engine,
+    cost: int,
+    rows: int,
+    make_crops: MakeCrops,
+    flip: bool,
+    make_mirrored: MakeCrops | None,
+    executor: Executor,
+) -> list[Outputs]:
+    """Return the outputs of R rows, and with ``flip`` those of the mirrored rows."""
+    if not flip:
+        return [executor(ForwardRequest(engine, rows, make_crops, cost=cost))]
+    both = with_mirrored(make_crops, rows, engine.arrays, make_mirrored)
+    outputs = executor(ForwardRequest(engine, 2 * rows, both, cost=cost))
+    return [
+        {name: column[part] for name, column in outputs.items()} for part in (slice(rows), slice(rows, None))
+    ]
 
 
 def _turned_back(mirrored: RegionPrediction) -> RegionPrediction:

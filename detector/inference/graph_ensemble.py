@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from typing import Self
 
+import numpy as np
 import onnx
 
 from detector.graphs.networks import (
@@ -10,14 +11,22 @@ from detector.graphs.networks import (
     check_weights,
     classifier_graph,
     image_graph,
+    last_maps_graph,
     region_graph,
     same_stages,
 )
 from detector.graphs.stages import stages_through, trunk_of
+from detector.inference.class_activation import ClassLayer
 from detector.inference.ensemble import Ensemble, Member
 from detector.inference.graph_engine import GraphEngine, choose_precision, compile_graph
 from detector.memory import give_back_free_memory
 from detector.models.weights import Weights
+
+_CLASSIFIER, _LAST_MAPS = "classifier", "last maps"
+
+_FORGOTTEN = (_CLASSIFIER, _LAST_MAPS)
+"""Graphs that an idle process keeps none of: they have stages of the trunk once more, and are compiled in a
+moment."""
 
 
 class GraphEnsemble(Ensemble):
@@ -95,17 +104,34 @@ class GraphEnsemble(Ensemble):
             reads_maps=after is not None,
         )
 
+    def last_maps_engine(
+        self, members: Sequence[int], *, after: str | None = None, batch: int | None = None
+    ) -> GraphEngine:
+        return self._engine(
+            (_LAST_MAPS, tuple(members), after, batch),
+            lambda: last_maps_graph([self._weights[index] for index in members], after, self._options()),
+            batch=batch,
+            reads_maps=after is not None,
+        )
+
+    def class_layer(self, member: int) -> ClassLayer:
+        tensors = self._weights[member].tensors
+        return ClassLayer(
+            tensors["backbone.classifier.weight"].astype(np.float32),
+            tensors["backbone.classifier.bias"].astype(np.float32),
+            tensors["pooling.labels"].astype(np.int64),
+        )
+
     def classifier_engine(self, *, batch: int | None = None) -> GraphEngine:
         return self._engine(
-            ("classifier", len(self._weights), batch),
+            (_CLASSIFIER, len(self._weights), batch),
             lambda: classifier_graph(self._weights, self._options()),
             batch=batch,
         )
 
     def release_memory(self) -> None:
         for (task, *_), engine in self._made.items():
-            # The classifier's graph has the whole trunk once more, and is compiled in a moment.
-            engine.release_memory(forget=task == "classifier")
+            engine.release_memory(forget=task in _FORGOTTEN)
         give_back_free_memory()
 
     def _engine(

@@ -13,11 +13,13 @@ from numpy.typing import NDArray
 from detector.errors import ParameterError
 from detector.inference.ensemble import RegionPrediction
 from detector.inference.scoring import (
+    Factor,
     Scoring,
     class_posterior,
     class_prior,
     filled_objectness,
     region_scores,
+    score_factors,
 )
 from detector.structures.boxes import Boxes, clip, decode, iou
 from detector.structures.detections import Detections
@@ -82,20 +84,24 @@ def score_regions(
     )
 
 
+def factors_of(regions: RegionScores, scoring: Scoring) -> list[Factor]:
+    """Return the factors of the scores [R,C] of an image's regions."""
+    return score_factors(regions.probabilities, scoring, **_besides_probabilities(regions, scoring))
+
+
 def class_scores(regions: RegionScores, scoring: Scoring) -> NDArray[np.float32]:
     """Return the score [R,C] of each region for each class: probabilities and all that bears on them."""
+    return region_scores(regions.probabilities, scoring, **_besides_probabilities(regions, scoring))
+
+
+def _besides_probabilities(regions: RegionScores, scoring: Scoring) -> dict[str, NDArray[np.float32] | None]:
+    """Return what else bears on scores, as :func:`detector.inference.scoring.score_factors` takes it."""
     objectness = prior = None
     if scoring.objectness_power and regions.proposals is not None:
         objectness = filled_objectness(regions.proposals.boxes, regions.proposals.objectness)
     if scoring.context_power and regions.image is not None:
         prior = class_prior(regions.image, regions.probabilities, scoring)
-    return region_scores(
-        regions.probabilities,
-        scoring,
-        predicted_iou=regions.predicted_iou,
-        objectness=objectness,
-        prior=prior,
-    )
+    return {"predicted_iou": regions.predicted_iou, "objectness": objectness, "prior": prior}
 
 
 def select(
@@ -125,7 +131,7 @@ def select(
     boxes = regions.boxes[region]
     if scoring.vote_iou is not None:
         boxes = vote(boxes, regions.boxes, scores[:, label].T, scoring.vote_iou)
-    return Detections(boxes, label, scores[region, label])
+    return Detections(boxes, label, scores[region, label], regions=region)
 
 
 def vote(kept: Boxes, boxes: Boxes, weights: NDArray[np.float32], vote_iou: float) -> NDArray[np.float32]:

@@ -6,15 +6,15 @@ for. Letters for shapes: R regions, M members of an ensemble, K channels of maps
 """
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from detector.inference.arrays import Array, Arrays
 from detector.inference.engine import MAPS
-from detector.inference.ensemble import Ensemble, RegionEnsemble, RegionPrediction
-from detector.inference.executor import Executor
+from detector.inference.ensemble import Ensemble, LastMaps, RegionEnsemble, RegionPrediction
+from detector.inference.executor import Executor, MakeCrops
 from detector.inference.image_maps import ImageMaps, MapsAtScale
 from detector.inference.preprocessing import Preprocessing, add_context
 from detector.inference.region_crops import ImageView
@@ -45,6 +45,12 @@ class RegionFeatures(Protocol):
         left to right, and both are averaged.
         """
 
+    def last_maps(
+        self, view: ImageView, boxes: Boxes, *, mirrored: bool, executor: Executor
+    ) -> list[list[NDArray[np.float32]]]:
+        """Return each member's last maps [R,1024,7,7] of boxes [R,4] of an image, which its heads read: those
+        of the image, and with ``mirrored`` those of the image turned left to right, turned back."""
+
 
 class WarpedRegions:
     """R-CNN's way (arXiv 1311.2524): each region with its context is warped to a crop, the crop is run."""
@@ -62,6 +68,7 @@ class WarpedRegions:
         members = range(len(ensemble.members))
         engine = ensemble.region_engine(members, batch=batch, compile=compile)
         self._ensemble = RegionEnsemble(engine, len(members))
+        self._last_maps = LastMaps(ensemble.last_maps_engine(members, batch=batch), len(members))
 
     @property
     def image_cost(self) -> int:
@@ -78,12 +85,19 @@ class WarpedRegions:
         self, view: ImageView, boxes: Boxes, *, whole: bool, mirrored: bool, executor: Executor
     ) -> list[RegionPrediction]:
         windows = _windows(view, boxes, self._preprocessing, whole=whole)
-        size, arrays = self._preprocessing.size, self._ensemble.engine.arrays
-
-        def make_crops(first: int, last: int) -> Array:
-            return view.crops(windows[first:last], size, arrays)
-
+        make_crops = self._rows(view, windows)
         return self._ensemble.predict(len(windows), make_crops, flip=mirrored, executor=executor)
+
+    def last_maps(
+        self, view: ImageView, boxes: Boxes, *, mirrored: bool, executor: Executor
+    ) -> list[list[NDArray[np.float32]]]:
+        windows = _windows(view, boxes, self._preprocessing, whole=False)
+        make_crops = self._rows(view, windows)
+        return self._last_maps.of(len(windows), make_crops, flip=mirrored, executor=executor)
+
+    def _rows(self, view: ImageView, windows: Boxes) -> MakeCrops:
+        size, arrays = self._preprocessing.size, self._ensemble.engine.arrays
+        return lambda first, last: view.crops(windows[first:last], size, arrays)
 
 
 class SharedRegions:
@@ -106,31 +120,38 @@ class SharedRegions:
         ParameterError where the trunk has no such stage.
         """
         self._preprocessing, self._settings = preprocessing, settings
-        self._parts: list[tuple[ImageMaps, RegionEnsemble, list[int]]] = []
+        self._parts: list[_Part] = []
         for members in ensemble.alike_through(settings.stage):
             proposes = multibox in members
             reader = multibox if multibox is not None and proposes else members[0]
             trunk = ensemble.image_engine(reader, settings.stage, multibox=proposes)
             engine = ensemble.region_engine(members, after=settings.stage, batch=batch, compile=compile)
-            maps = ImageMaps(trunk, settings, preprocessing)
-            self._parts.append((maps, RegionEnsemble(engine, len(members), cost=1), members))
+            ends_early = ensemble.last_maps_engine(members, after=settings.stage, batch=batch)
+            self._parts.append(
+                _Part(
+                    ImageMaps(trunk, settings, preprocessing),
+                    RegionEnsemble(engine, len(members), cost=1),
+                    LastMaps(ends_early, len(members), cost=1),
+                    members,
+                )
+            )
 
     @property
     def image_cost(self) -> int:
-        return sum(maps.cost for maps, _, _ in self._parts)
+        return sum(part.maps.cost for part in self._parts)
 
     @property
     def region_cost(self) -> int:
-        return sum(ensemble.region_cost for _, ensemble, _ in self._parts)
+        return sum(part.ensemble.region_cost for part in self._parts)
 
     def maps_of_member(self, index: int) -> ImageMaps:
         """Return the maker of the maps that a network's regions are cut out of."""
-        return next(maps for maps, _, members in self._parts if index in members)
+        return next(part.maps for part in self._parts if index in part.members)
 
     def prepare(self, view: ImageView, *, mirrored: bool, executor: Executor) -> None:
-        for maps, _, _ in self._parts:
+        for part in self._parts:
             for turned in (False, True)[: 1 + mirrored]:
-                maps.of(view, mirrored=turned, executor=executor)
+                part.maps.of(view, mirrored=turned, executor=executor)
 
     def predict(
         self, view: ImageView, boxes: Boxes, *, whole: bool, mirrored: bool, executor: Executor
@@ -138,26 +159,55 @@ class SharedRegions:
         windows = _windows(view, boxes, self._preprocessing, whole=whole)
         predictions: dict[int, RegionPrediction] = {}
         # Those of one scale follow each other: rows of several would have to be put in order again, all maps.
-        factors = [part.factors for part in self._parts[0][0].of(view, executor=executor)]
+        factors = [scale.factors for scale in self._parts[0].maps.of(view, executor=executor)]
         order = np.argsort(nearest_scale(windows, factors, self._preprocessing.size), kind="stable")
         place, windows = np.argsort(order, kind="stable"), windows[order]
-        for maps, ensemble, members in self._parts:
-            arrays = ensemble.engine.arrays
-            make_plain = self._rows(maps.of(view, executor=executor), windows, arrays)
-            make_mirrored = None
-            if mirrored:
-                turned = flip(windows, view.pixels.shape[1])
-                turned_maps = maps.of(view, mirrored=True, executor=executor)
-                make_mirrored = self._rows(turned_maps, turned, arrays)
-            outputs = ensemble.predict(
+        for part in self._parts:
+            make_plain, make_mirrored = self._makers(part, view, windows, mirrored, executor)
+            outputs = part.ensemble.predict(
                 len(windows), make_plain, flip=mirrored, make_mirrored=make_mirrored, executor=executor
             )
-            predictions.update(zip(members, [output.rows(place) for output in outputs], strict=True))
+            predictions.update(zip(part.members, [output.rows(place) for output in outputs], strict=True))
         return [predictions[index] for index in sorted(predictions)]
+
+    def last_maps(
+        self, view: ImageView, boxes: Boxes, *, mirrored: bool, executor: Executor
+    ) -> list[list[NDArray[np.float32]]]:
+        windows = _windows(view, boxes, self._preprocessing, whole=False)
+        found: dict[int, list[NDArray[np.float32]]] = {}
+        for part in self._parts:
+            make_plain, make_mirrored = self._makers(part, view, windows, mirrored, executor)
+            maps = part.last_maps.of(
+                len(windows), make_plain, flip=mirrored, make_mirrored=make_mirrored, executor=executor
+            )
+            found.update(zip(part.members, maps, strict=True))
+        return [found[index] for index in sorted(found)]
+
+    def _makers(
+        self, part: "_Part", view: ImageView, windows: Boxes, mirrored: bool, executor: Executor
+    ) -> tuple[MakeCrops, MakeCrops | None]:
+        """Return what makes the rows of windows [R,4] for a part's networks, and what makes those of the
+        image turned left to right, if it is looked at."""
+        arrays = part.ensemble.engine.arrays
+        make_plain = self._rows(part.maps.of(view, executor=executor), windows, arrays)
+        if not mirrored:
+            return make_plain, None
+        turned = flip(windows, view.pixels.shape[1])
+        turned_maps = part.maps.of(view, mirrored=True, executor=executor)
+        return make_plain, self._rows(turned_maps, turned, arrays)
 
     def _rows(self, maps: Sequence[MapsAtScale], windows: Boxes, arrays: Arrays) -> "_AlignedRows":
         factors, cells = [part.factors for part in maps], [part.outputs[MAPS] for part in maps]
         return _AlignedRows(cells, windows, factors, self._settings, self._preprocessing.size, arrays)
+
+
+class _Part(NamedTuple):
+    """Networks of an ensemble, by their numbers, whose regions are cut out of the same maps."""
+
+    maps: ImageMaps
+    ensemble: RegionEnsemble
+    last_maps: LastMaps
+    members: list[int]
 
 
 class _AlignedRows:
@@ -178,6 +228,12 @@ class _AlignedRows:
     def __call__(self, first: int, last: int) -> Array:
         windows = self._windows[first:last]
         return align(self._maps, windows, self._factors, self._settings, self._crop, self._arrays)
+
+
+def seen_regions(view: ImageView, boxes: Boxes, preprocessing: Preprocessing) -> Boxes:
+    """Return what the network sees of boxes [R,4] of an image: each with its context, in the image's own
+    pixels. It may reach beyond the image."""
+    return _windows(view, boxes, preprocessing, whole=False) / view.factors
 
 
 def _windows(view: ImageView, boxes: Boxes, preprocessing: Preprocessing, *, whole: bool) -> Boxes:

@@ -8,7 +8,7 @@ whole image is one more region of the same network. Letters for shapes: R region
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from enum import StrEnum
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from detector.errors import ParameterError
 from detector.io.terminal_text import one_line
 from detector.structures.boxes import Boxes, iou
+from detector.structures.explanation import FACTOR_NAMES
 
 _RETIRED = {"refine", "refine_regions"}
 """A second look at moved boxes (arXiv 1505.01749, section 4.1), which earlier versions had: it gained nothing
@@ -110,6 +111,42 @@ def _shown(value: object) -> str:
         return "a number of thousands of digits"
 
 
+class Factor(NamedTuple):
+    """One factor of the scores of all regions: its name (:data:`FACTOR_NAMES`), ``values`` in 0..1 that
+    broadcast to [R,C], and its power before ``score_power``."""
+
+    name: str
+    values: NDArray[np.float32]
+    power: float
+
+
+def score_factors(
+    probabilities: NDArray[np.float32],
+    scoring: Scoring,
+    *,
+    predicted_iou: NDArray[np.float32] | None = None,
+    objectness: NDArray[np.float32] | None = None,
+    prior: NDArray[np.float32] | None = None,
+) -> list[Factor]:
+    """Return the factors of the scores of regions, their probabilities [R,C] first.
+
+    ``predicted_iou`` [R] is that of a region and its object, ``objectness`` [R] as :func:`filled_objectness`
+    gives it, ``prior`` [C] how likely the image shows each class. A factor that is None or has no power is
+    left out.
+    """
+    columns = (
+        (probabilities, 1.0),
+        (predicted_iou[:, None] if predicted_iou is not None else None, scoring.fit_power),
+        (objectness[:, None] if objectness is not None else None, scoring.objectness_power),
+        (prior[None, :] if prior is not None else None, scoring.context_power),
+    )
+    return [
+        Factor(name, values, power)
+        for name, (values, power) in zip(FACTOR_NAMES, columns, strict=True)
+        if values is not None and power
+    ]
+
+
 def region_scores(
     probabilities: NDArray[np.float32],
     scoring: Scoring,
@@ -118,18 +155,13 @@ def region_scores(
     objectness: NDArray[np.float32] | None = None,
     prior: NDArray[np.float32] | None = None,
 ) -> NDArray[np.float32]:
-    """Return scores [R,C] in 0..1 of probabilities [R,C], each factor to its power.
-
-    ``predicted_iou`` [R] is that of a region and its object, ``objectness`` [R] as :func:`filled_objectness`
-    gives it, ``prior`` [C] how likely the image shows each class. A factor that is None counts as 1.
-    """
+    """Return scores [R,C] in 0..1 of probabilities [R,C]: the product of the :func:`score_factors`, each to
+    its power."""
     scores = probabilities
-    if predicted_iou is not None and scoring.fit_power:
-        scores = scores * (predicted_iou**scoring.fit_power)[:, None]
-    if objectness is not None and scoring.objectness_power:
-        scores = scores * (objectness**scoring.objectness_power)[:, None]
-    if prior is not None and scoring.context_power:
-        scores = scores * (prior**scoring.context_power)[None, :]
+    for factor in score_factors(
+        probabilities, scoring, predicted_iou=predicted_iou, objectness=objectness, prior=prior
+    )[1:]:
+        scores = scores * factor.values**factor.power
     if scoring.score_power != 1:
         scores = scores**scoring.score_power
     return scores.astype(np.float32, copy=False)

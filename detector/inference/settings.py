@@ -44,8 +44,9 @@ class DetectorSettings:
             max_proposals=self.max_proposals,
         )
 
-    def finder(self, detector: Detector) -> Finder:
-        """Return what finds in an image, by a detector of these settings, what they ask for.
+    def finder(self, detector: Detector, *, explain: int = 0) -> Finder:
+        """Return what finds in an image, by a detector of these settings, what they ask for, and explains the
+        best ``explain`` of it.
 
         Raises ParameterError for a setting that the detector cannot serve.
         """
@@ -54,6 +55,7 @@ class DetectorSettings:
             max_detections=self.max_detections,
             classes=self.classes,
             tile=self.tile,
+            explain=explain,
         )
 
     def class_list(self) -> ClassList:

@@ -3,8 +3,10 @@
 import copy
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 
 from detector.errors import CheckpointError
+from detector.inference.class_activation import ClassLayer
 from detector.inference.ensemble import Ensemble, Member
 from detector.inference.shared_maps import stages_through
 from detector.inference.torch_engine import (
@@ -14,7 +16,7 @@ from detector.inference.torch_engine import (
     choose_precision,
     to_precision,
 )
-from detector.inference.torch_networks import ClassifierHeads, ImageNetwork, RegionHeads
+from detector.inference.torch_networks import ClassifierHeads, ImageNetwork, RegionHeads, last_maps
 from detector.models.checkpoint import Checkpoint
 from detector.models.region_network import RegionNetwork
 from detector.models.shared_trunk import SharedTrunk, count_shared_stages
@@ -105,11 +107,24 @@ class TorchEnsemble(Ensemble):
         batch: int | None = None,
         compile: bool = False,
     ) -> TorchEngine:
-        first_stage = self._stages_through(after) if after is not None else 0
-        networks = [self.checkpoints[index].network for index in members]
-        regions = [network for network in networks if isinstance(network, RegionNetwork)]
-        trunk = SharedTrunk([network.backbone.features[first_stage:] for network in regions])
-        return TorchEngine(InferenceNetwork(trunk, RegionHeads(regions)), batch=batch, compile=compile)
+        regions = self._region_networks(members)
+        network = InferenceNetwork(self._trunk_after(after, regions), RegionHeads(regions))
+        return TorchEngine(network, batch=batch, compile=compile)
+
+    def last_maps_engine(
+        self, members: Sequence[int], *, after: str | None = None, batch: int | None = None
+    ) -> TorchEngine:
+        regions = self._region_networks(members)
+        network = InferenceNetwork(
+            self._trunk_after(after, regions), partial(last_maps, members=len(regions))
+        )
+        return TorchEngine(network, batch=batch)
+
+    def class_layer(self, member: int) -> ClassLayer:
+        [network] = self._region_networks([member])
+        classifier = network.backbone.classifier
+        tensors = (classifier.weight, classifier.bias, network.pooling.labels)
+        return ClassLayer(*(tensor.detach().cpu().numpy() for tensor in tensors))
 
     def classifier_engine(self, *, batch: int | None = None) -> TorchEngine:
         classes = self.members[0].metadata.classification
@@ -120,6 +135,15 @@ class TorchEnsemble(Ensemble):
 
     def release_memory(self) -> None:
         """Do nothing: torch keeps what it will need again."""
+
+    def _region_networks(self, members: Sequence[int]) -> list[RegionNetwork]:
+        networks = [self.checkpoints[index].network for index in members]
+        return [network for network in networks if isinstance(network, RegionNetwork)]
+
+    def _trunk_after(self, stage: str | None, networks: Sequence[RegionNetwork]) -> SharedTrunk:
+        """Return the trunks of networks from the stage that follows ``stage`` on, or all of them for None."""
+        first = self._stages_through(stage) if stage is not None else 0
+        return SharedTrunk([network.backbone.features[first:] for network in networks])
 
     def _stages_through(self, stage: str) -> int:
         """Return how many stages end with one of a name. Raises ParameterError if there is none."""

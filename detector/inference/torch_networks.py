@@ -58,6 +58,11 @@ class RegionHeads(nn.Module):
         return outputs
 
 
+def last_maps(maps: Tensor, *, members: int) -> TensorOutputs:
+    """Take the maps [M*R,1024,7,7] of M members apart: ``m.last_maps`` [R,1024,7,7]."""
+    return {f"{index}.last_maps": part for index, part in enumerate(maps.chunk(members))}
+
+
 class ClassifierHeads(nn.Module):
     """The classifiers of M backbones.
 

@@ -165,12 +165,22 @@ class _Style:
 
     @classmethod
     def of(cls, canvas: Image.Image) -> "_Style":
-        # On a long strip the shorter side decides: lines and text must fit it.
-        unit = min((canvas.width * canvas.height) ** 0.5, 2 * min(canvas.size)) / 100
-        size = max(11, round(2.9 * unit))
-        font = ImageFont.load_default(size)
-        assert isinstance(font, ImageFont.FreeTypeFont)  # a bitmap font only where Pillow lacks FreeType
+        unit, font = _unit_of(canvas), font_for(canvas)
+        size = font.size
         return cls(font, max(2, round(0.5 * unit)), round(0.35 * size), round(0.4 * size), round(1.5 * size))
+
+
+def font_for(canvas: Image.Image) -> ImageFont.FreeTypeFont:
+    """Return the font of the text on an image of this size."""
+    font = ImageFont.load_default(max(11, round(2.9 * _unit_of(canvas))))
+    assert isinstance(font, ImageFont.FreeTypeFont)  # a bitmap font only where Pillow lacks FreeType
+    return font
+
+
+def _unit_of(canvas: Image.Image) -> float:
+    """Return a hundredth of an image's side; on a long strip the shorter side decides: lines and text must
+    fit it."""
+    return min((canvas.width * canvas.height) ** 0.5, 2 * min(canvas.size)) / 100
 
 
 def _whole_pixels(box: NDArray[np.float32], size: tuple[int, int]) -> Span:

@@ -15,6 +15,7 @@ from detector.errors import ParameterError
 from detector.structures.boxes import Boxes, clip
 from detector.structures.class_choice import labels_of
 from detector.structures.classes import ClassList
+from detector.structures.explanation import Explanation
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -28,14 +29,15 @@ Index = slice | NDArray[np.bool_] | NDArray[np.integer] | list[bool] | list[int]
 
 @dataclass(frozen=True)
 class Detection:
-    """One object: its class by ``name``, ``class_id`` and number (``label``), its score in 0..1, and its box
-    ``(x1, y1, x2, y2)`` in pixels of the upright image."""
+    """One object: its class by ``name``, ``class_id`` and number (``label``), its score in 0..1, its box
+    ``(x1, y1, x2, y2)`` in pixels of the upright image, and its explanation, if one was asked for."""
 
     name: str
     class_id: str
     label: int
     score: float
     box: tuple[float, float, float, float]
+    explanation: Explanation | None = None
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -44,7 +46,9 @@ class Detections:
 
     boxes [D,4] float32 in pixels of the upright image, labels [D] int64, scores [D] float32 in 0..1.
     ``classes`` are those of the labels; what a detector finds has them, and methods that name a class need
-    them: without, they raise ParameterError.
+    them: without, they raise ParameterError. ``regions`` [D] int64 are the rows of the regions that
+    :func:`detector.inference.postprocess.select` kept, None for what comes from elsewhere; ``explanations``
+    are of each detection one or None, and none at all where none were asked for.
 
     It has a length, is iterated as :class:`Detection`, and is indexed: ``found[0]`` is one of them,
     ``found[:5]``, ``found[found.scores > 0.5]`` and ``found[[2, 0]]`` are Detections.
@@ -54,6 +58,8 @@ class Detections:
     labels: NDArray[np.int64]
     scores: NDArray[np.float32]
     classes: ClassList | None = None
+    regions: NDArray[np.int64] | None = None
+    explanations: tuple[Explanation | None, ...] = ()
 
     def __len__(self) -> int:
         return len(self.boxes)
@@ -72,10 +78,23 @@ class Detections:
             classes, label = self._named, int(self.labels[index])
             x1, y1, x2, y2 = map(float, self.boxes[index])
             return Detection(
-                classes.names[label], classes.ids[label], label, float(self.scores[index]), (x1, y1, x2, y2)
+                classes.names[label],
+                classes.ids[label],
+                label,
+                float(self.scores[index]),
+                (x1, y1, x2, y2),
+                self.explanations[index] if self.explanations else None,
             )
         rows = index if isinstance(index, slice) else _rows(index)
-        return replace(self, boxes=self.boxes[rows], labels=self.labels[rows], scores=self.scores[rows])
+        kept = np.arange(len(self))[rows] if self.explanations else ()
+        return replace(
+            self,
+            boxes=self.boxes[rows],
+            labels=self.labels[rows],
+            scores=self.scores[rows],
+            regions=self.regions[rows] if self.regions is not None else None,
+            explanations=tuple(self.explanations[row] for row in kept),
+        )
 
     def __repr__(self) -> str:
         if self.classes is None:
@@ -106,12 +125,14 @@ class Detections:
         return self[self.scores >= score]
 
     def as_dicts(self, classes: ClassList | None = None) -> list[dict[str, Any]]:
-        """Return one dict an object: ``label``, ``wnid`` or ``class_id``, ``score`` and ``box`` in pixels.
+        """Return one dict an object: ``label``, ``wnid`` or ``class_id``, ``score``, ``box`` in pixels, and
+        ``explanation`` where there is one.
 
         A class whose id is a WordNet id has a ``wnid``, any other a ``class_id``. ``classes`` are the
         detections' own unless given.
         """
         classes = classes or self._named
+        explanations = self.explanations or [None] * len(self)
         return [
             {
                 **_class_keys(classes, label),
@@ -122,9 +143,10 @@ class Detections:
                     "xmax": round(x2, 1),
                     "ymax": round(y2, 1),
                 },
+                **({"explanation": explanation.as_dict()} if explanation is not None else {}),
             }
-            for (x1, y1, x2, y2), label, score in zip(
-                self.boxes.tolist(), self.labels.tolist(), self.scores.tolist(), strict=True
+            for (x1, y1, x2, y2), label, score, explanation in zip(
+                self.boxes.tolist(), self.labels.tolist(), self.scores.tolist(), explanations, strict=True
             )
         ]
 
@@ -171,6 +193,13 @@ class Detections:
         from detector.io.visualization import draw
 
         return draw(image, self, self._named)
+
+    def draw_explanation(self, image: NDArray[np.uint8], index: int) -> NDArray[np.uint8]:
+        """Return a copy of the image [H,W,3] that shows why one of them has its score: its class activation
+        map, its frame, and the factors below. Raises ParameterError for one that is not explained."""
+        from detector.io.heat_map import draw_explanation
+
+        return draw_explanation(image, self, index)
 
     def crops(self, image: NDArray[np.uint8]) -> list[NDArray[np.uint8]]:
         """Cut each object out of its image [H,W,3]: whole pixels, at least one, views of its memory."""

@@ -89,6 +89,19 @@ def test_both_clients_say_the_same(client: httpx.Client, files: list[Path], pixe
     assert model.default_profile is Profile.SEARCH
 
 
+def test_explanations_are_typed(client: httpx.Client, pixels: np.ndarray) -> None:
+    with Client(address(client), timeout=300) as asked:
+        found = asked.detect(pixels, explain=2, **ALL)
+    assert [one.explanation is not None for one in found] == [True, True, False, False, False]
+    explanation = found.detections[0].explanation
+    assert explanation is not None
+    assert explanation.factors[0].name == "probability"
+    assert np.prod([factor.contribution for factor in explanation.factors]) == pytest.approx(
+        found.detections[0].score, abs=1e-4
+    )
+    assert np.shape(explanation.activation) == (7, 7)
+
+
 def test_a_list_of_one_is_a_list(client: httpx.Client, files: list[Path], pixels: np.ndarray) -> None:
     with Client(address(client), timeout=300) as asked:
         [found] = asked.detect([pixels], **ALL)
@@ -181,6 +194,8 @@ def shape(schema: Mapping[str, Any], *, optional: bool = False) -> Any:
             shapes = [shape(one) for one in schema[key]]
             shapes = [one for one in shapes if not (optional and one == "null")]
             return shapes[0] if len(shapes) == 1 else sorted(map(str, shapes))
+    if "prefixItems" in schema:
+        return tuple(shape(one) for one in schema["prefixItems"])
     if schema.get("type") == "array":
         return [shape(schema["items"])]
     return schema["type"]

@@ -240,6 +240,10 @@ def _parse(
     else:
         all_binary = False  # it is refused below
     options = detect_options(parameters)
+    if options.explain:
+        raise ApiError(
+            422, "invalid_parameter", "explain: no output tensor holds explanations. Leave it out."
+        )
     asked.id = content["id"] if isinstance(content.get("id"), str) else ""
     asked.outputs = _outputs(content.get("outputs"), all_binary)
     uploads = images_of(input_tensors(content, binary), limits)

@@ -189,8 +189,8 @@ def test_pictures_that_are_done_make_room(clock: Clock) -> None:
     admission.admit("a", 300, 500, 5)
 
 
-def detecting(profile: Profile | None, tile: int | None = None) -> DetectTask:
-    return DetectTask(0.3, 100, profile, None, "json", None, tile)
+def detecting(profile: Profile | None, tile: int | None = None, explain: int = 0) -> DetectTask:
+    return DetectTask(0.3, 100, profile, None, "json", None, tile, explain)
 
 
 @pytest.mark.parametrize(
@@ -200,6 +200,7 @@ def detecting(profile: Profile | None, tile: int | None = None) -> DetectTask:
         pytest.param(detecting(None), 150, id="what the usual profile does"),
         pytest.param(detecting(Profile.PAPER), 7200, id="warped regions by what they take, not their number"),
         pytest.param(detecting(Profile.FAST, 640), 800, id="in tiles: some more looks"),
+        pytest.param(detecting(Profile.FAST, explain=20), 80 + 20 * 9, id="each that is explained once more"),
         pytest.param(detecting(Profile.SEARCH), 1, id="a profile that the worker will refuse"),
         pytest.param(ClassifyTask(5, 10), 10 * CROP_COST, id="crops of a whole picture"),
     ],
@@ -212,7 +213,10 @@ def test_what_a_task_is_taken_to_cost(task: Task, expected: int) -> None:
         members=[],
         engine="openvino",
         precision="float32",
-        profiles=[ProfileOffered(name=name, max_regions=60, cost=cost) for name, cost in costs.items()],
+        profiles=[
+            ProfileOffered(name=name, max_regions=60, cost=cost, region_cost=9)
+            for name, cost in costs.items()
+        ],
         default_profile=Profile.BALANCED,
         scoring={},
         loaded_at="",

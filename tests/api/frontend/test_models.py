@@ -47,7 +47,9 @@ def test_weights_without_a_multibox_head(checkpoint_path: Path) -> None:
     assert orjson.loads(orjson.dumps(told)) == told
     ModelInfo.model_validate(told)
     assert told["tasks"] == ["detect", "classify"]
-    assert told["profiles"] == [{"name": "search", "max_regions": 120, "cost": 120 * CROP_COST}]
+    assert told["profiles"] == [
+        {"name": "search", "max_regions": 120, "cost": 120 * CROP_COST, "region_cost": CROP_COST}
+    ]
     assert told["default_profile"] == "search"
     assert told["scoring"]["nms_iou"] == 0.3
     [member] = told["members"]

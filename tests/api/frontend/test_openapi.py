@@ -54,7 +54,10 @@ def test_the_json_shown_can_be_sent_as_it_is(path: str) -> None:
 @pytest.mark.parametrize(
     ("path", "names"),
     [
-        ("/detect", {"score_threshold", "max_detections", "profile", "tile", "classes", "model", "format"}),
+        (
+            "/detect",
+            {"score_threshold", "max_detections", "profile", "tile", "explain", "classes", "model", "format"},
+        ),
         ("/classify", {"top", "crops", "model"}),
     ],
 )

@@ -40,6 +40,44 @@ def test_detect_answers_as_the_library_does(
     assert body["model"] == detector.name
 
 
+def test_explanations_are_the_library_s(
+    client: httpx.Client, detector: Detector, pixels: np.ndarray, image: bytes
+) -> None:
+    """The best have one, the others none."""
+    settings = {"score_threshold": 0.0, "max_detections": 4, "explain": 2}
+    reply = client.post("/detect", content=image, headers=PNG, params=settings)
+    body = reply.json()
+    DetectReply.model_validate(body)
+    expected = detector.detect(pixels, **settings).as_dicts()
+    assert ["explanation" in found for found in body["detections"]] == [True, True, False, False]
+    for found, known in zip(body["detections"][:2], expected, strict=False):
+        explanation = found["explanation"]
+        assert explanation["factors"] == known["explanation"]["factors"]
+        assert explanation["region"] == known["explanation"]["region"]
+        assert np.allclose(explanation["activation"], known["explanation"]["activation"], atol=0.02)
+        product = np.prod([factor["contribution"] for factor in explanation["factors"]])
+        assert product == pytest.approx(found["score"], abs=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("query", "says"),
+    [
+        pytest.param({"explain": 21}, "explain: Input should be less than or equal to 20", id="too many"),
+        pytest.param({"explain": -1}, "explain: Input should be greater than", id="less than none"),
+        pytest.param({"explain": 1, "tile": 640}, "explain: what tiles show", id="tiles are merged"),
+        pytest.param({"explain": 1, "format": "coco"}, "format: explanations come as json", id="no place"),
+        pytest.param({"explain": 1, "format": "image"}, "format: explanations come as json", id="a picture"),
+    ],
+)
+def test_what_cannot_be_explained(
+    client: httpx.Client, image: bytes, query: dict[str, int | str], says: str
+) -> None:
+    reply = client.post("/detect", content=image, headers=PNG, params=query)
+    error = reply.json()["error"]
+    assert (reply.status_code, error["code"]) == (422, "invalid_parameter")
+    assert error["message"].startswith(says)
+
+
 @pytest.mark.parametrize(
     ("query", "top", "crops"),
     [

@@ -50,7 +50,7 @@ MODEL = ModelInfo(
     detection_classes=[ClassName(id="n02672831", name="accordion")],
     classification_classes=[],
 )
-DETECT = DetectTask(0.25, 5, Profile.FAST, None, "json", "ä.jpg")
+DETECT = DetectTask(0.25, 5, Profile.FAST, None, "json", "ä.jpg", explain=3)
 
 TO_WORKER = [
     WorkerSettings(

@@ -173,6 +173,10 @@ def test_a_picture_that_is_named_twice_is_done_twice(run: Run, pictures: Path, t
         pytest.param(["--output", "found"], "does not say what is to be written", id="no form"),
         pytest.param(["--jsonl", "a.jsonl", "--output", "b.jsonl"], "leave one", id="lines twice"),
         pytest.param(["--classes", "zeppelin"], "no class 'zeppelin'", id="no such class"),
+        pytest.param(["--explain-to", "why"], "say of how many", id="explanations of nothing"),
+        pytest.param(["--explain", 1, "--tile", 64], "leave out tile", id="explanations of merged tiles"),
+        pytest.param(["--explain", 21], "0..20", id="more explanations than there are"),
+        pytest.param(["--explain", 1, "--output", "a.csv"], "no place for", id="explanations into a table"),
         pytest.param(["--jsonl", "there.jsonl"], "--resume, or delete it", id="results that are there"),
     ],
 )
@@ -201,6 +205,53 @@ def test_some_classes_are_cut_out(run: Run, pictures: Path, tmp_path: Path) -> N
     width, height = Image.open(crops / files[0]).size
     assert abs(width - (box["xmax"] - box["xmin"])) <= 2
     assert abs(height - (box["ymax"] - box["ymin"])) <= 2
+
+
+def test_the_best_are_explained(run: Run, pictures: Path, tmp_path: Path) -> None:
+    """In JSON where it can be said, and as a picture for each."""
+    out, table, why = tmp_path / "a.jsonl", tmp_path / "a.csv", tmp_path / "why"
+    arguments = ("--explain", 2, "--explain-to", why)
+    assert run(pictures / "0.png", pictures / "1.png", "--jsonl", out, "--output", table, *arguments) == 0
+    for found in lines(out):
+        *explained, last = found["detections"]  # type: ignore[misc]
+        assert len(explained) == 2
+        assert "explanation" not in last
+        for detection in explained:
+            explanation = detection["explanation"]
+            product = np.prod([factor["contribution"] for factor in explanation["factors"]])
+            assert product == pytest.approx(detection["score"], abs=1e-4)
+            assert np.shape(explanation["activation"]) == (7, 7)
+    assert "explanation" not in table.read_text()
+    expected = [f"000{picture}-{picture - 1}-{part}.png" for picture in (1, 2) for part in (1, 2)]
+    assert sorted(path.name for path in why.iterdir()) == expected
+    assert Image.open(why / expected[0]).size[0] == 720, "small pictures are enlarged, as by --draw"
+
+
+def test_explanations_are_printed(run: Run, pictures: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(pictures / "0.png", "--explain", 1) == 0
+    _, first, factors, second = capsys.readouterr().out.splitlines()[:4]
+    assert factors.strip().startswith("= probability ")
+    assert "%" in first
+    assert "%" in second
+
+
+def test_explanations_replace_no_picture_that_is_looked_at(run: Run, pictures: Path, tmp_path: Path) -> None:
+    """Even one that is called as they would be."""
+    picture = tmp_path / "0001-0-1.png"
+    picture.write_bytes((pictures / "0.png").read_bytes())
+    before = picture.read_bytes()
+    assert run(pictures / "0.png", picture, "--explain", 1, "--explain-to", tmp_path) == 1
+    assert picture.read_bytes() == before
+    assert (tmp_path / "0002-0001-0-1-1.png").exists()
+
+
+def test_frames_of_a_video_are_explained_one_by_one(run: Run, tmp_path: Path) -> None:
+    clip, why = tmp_path / "clip.mp4", tmp_path / "why"
+    with VideoWriter(clip, 10) as video:
+        for number in range(2):
+            video.add(np.full((240, 320, 3), 90 * number, np.uint8))
+    run(clip, "--explain", 1, "--explain-to", why)
+    assert sorted(path.name for path in why.iterdir()) == ["0001-clip-1.png", "0002-clip-1.png"]
 
 
 def test_a_video_is_looked_at_and_drawn(run: Run, pictures: Path, tmp_path: Path) -> None:

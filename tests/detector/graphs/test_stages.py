@@ -6,8 +6,9 @@ import torch
 from detector.errors import CheckpointError, ParameterError
 from detector.graphs.heads import multibox_shapes, region_head_shapes
 from detector.graphs.networks import range_keys
-from detector.graphs.stages import TRUNKS, Conv, Pool, shapes_of, stages_through, trunk_of
+from detector.graphs.stages import TRUNKS, Conv, Pool, first_cell, shapes_of, stages_through, trunk_of
 from detector.inference import shared_maps
+from detector.inference.image_scales import first_centre
 from detector.models.checkpoint import ARCHITECTURES
 from detector.models.multibox_head import MultiBoxHead
 from detector.models.multibox_spec import MultiBoxSpec
@@ -88,3 +89,20 @@ def test_what_is_unknown_is_told_with_what_is_known() -> None:
         trunk_of("vgg16", "b.onnx")
     with pytest.raises(ParameterError, match="the trunk has no stage 'conv9', only conv1, pool1, norm1"):
         stages_through(trunk_of("googlenet"), "conv9")
+
+
+@pytest.mark.parametrize(
+    ("architecture", "centre"),
+    [
+        pytest.param("googlenet", 30.5, id="four poolings of 3, each a cell of its input later"),
+        pytest.param("torchvision-googlenet", 22.5, id="the last pooling is of 2: half a cell"),
+    ],
+)
+def test_where_the_first_cell_lies(architecture: str, centre: float) -> None:
+    assert first_cell(trunk_of(architecture)) == (centre, 32)
+
+
+def test_the_first_cell_is_where_shared_maps_have_it() -> None:
+    """Of the maps that regions are cut out of, and of those after one more pooling without padding."""
+    trunk = trunk_of("googlenet")
+    assert first_cell(trunk[: stages_through(trunk, "inception_4e")]) == (first_centre(16), 16)

@@ -1,11 +1,15 @@
 """What was found, as values: indexing, filters, and the forms that others read."""
 
+import json
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from detector.errors import ParameterError
 from detector.structures.classes import ClassList
 from detector.structures.detections import Classification, Detection, Detections
+from detector.structures.explanation import Explanation, Factor
 
 CLASSES = ClassList(("n02084071", "n02121808", "17"), ("dog", "domestic cat", "crab, small"))
 FOUND = Detections(
@@ -156,6 +160,42 @@ def test_crops_are_cut_out_in_whole_pixels() -> None:
     assert np.array_equal(crops[0], image[20:40, 10:31])
     beside = Detections(np.array([[90, 90, 99, 99]], np.float32), np.array([0]), np.array([1.0]), CLASSES)
     assert np.array_equal(beside.crops(image)[0], image[49:, 39:]), "one pixel at least"
+
+
+EXPLANATION = Explanation(
+    (Factor("probability", 0.81, 0.5), Factor("context", 0.5, 1.0)),
+    (-1.04, 2, 3, 4),
+    np.array([[0.126, 1], [2, -3]], np.float32),
+    0.5,
+)
+
+
+def test_explanations_stay_with_their_objects() -> None:
+    some = replace(FOUND, explanations=(EXPLANATION, None, None, None), regions=np.array([7, 5, 3, 1]))
+    assert some[0].explanation is EXPLANATION
+    assert some[1].explanation is None
+    turned = some[[3, 0]]
+    assert turned.explanations == (None, EXPLANATION)
+    assert turned.regions is not None
+    assert turned.regions.tolist() == [1, 7]
+    assert some.above(0.85).explanations == (EXPLANATION,)
+    assert FOUND[[3, 0]].explanations == ()
+
+
+def test_an_explanation_as_json_knows_it() -> None:
+    some = replace(FOUND, explanations=(EXPLANATION, None, None, None))
+    first, second, *_ = some.as_dicts()
+    assert "explanation" not in second
+    assert json.loads(json.dumps(first["explanation"])) == {
+        "factors": [
+            {"name": "probability", "value": 0.81, "power": 0.5, "contribution": 0.9},
+            {"name": "context", "value": 0.5, "power": 1.0, "contribution": 0.5},
+        ],
+        "region": [-1.0, 2, 3, 4],
+        "activation": [[0.13, 1], [2, -3]],
+    }
+    assert EXPLANATION.score == pytest.approx(0.45)
+    assert EXPLANATION.line == "probability 0.81^0.5 x context 0.5"
 
 
 def test_drawn() -> None:

@@ -157,10 +157,12 @@ def test_only_some_classes(triton: InferenceServerClient, image: bytes, found: l
         (files(b"x"), "another", {}, "404", "There is eager"),
         (files(b"x"), "eager", {"score": 1}, "422", "score: there is no such parameter"),
         (files(b"x"), "eager", {"score_threshold": 2}, "422", "score_threshold: "),
+        (files(b"x"), "eager", {"explain": 1}, "422", "no output tensor holds explanations"),
         (files(b"x"), "eager", {"model": "eager"}, "422", "named by the path"),
         (InferInput("picture", [1], "BYTES"), "eager", {}, "400", "has 'picture'"),
     ],
     ids=["no picture", "too large", "too many", "unknown model", "unknown parameter", "out of range",
+         "what no tensor holds",
          "a model beside the path's", "unknown input"],
 )  # fmt: skip
 def test_the_client_gets_refusals_as_its_own_exceptions(

@@ -35,6 +35,16 @@ def test_classes_may_be_a_list(platforms: httpx.Client, image: bytes, found: lis
     assert prediction["detections"][0] == found[0]
 
 
+def test_explanations_are_handed_on(
+    platforms: httpx.Client, image: bytes, found: list[dict[str, Any]]
+) -> None:
+    asked = {"instances": [{"b64": text(image)}], "parameters": {**ASKED, "explain": 1}}
+    [prediction] = platforms.post(PREDICT, json=asked).json()["predictions"]
+    first, *others = prediction["detections"]
+    assert first.pop("explanation").keys() == {"factors", "region", "activation"}
+    assert [first, *others] == found
+
+
 def test_one_that_is_no_picture_costs_its_neighbours_nothing(
     platforms: httpx.Client, image: bytes, found: list[dict[str, Any]]
 ) -> None:
