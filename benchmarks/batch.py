@@ -3,12 +3,14 @@ what kills cost.
 
     python benchmarks/batch.py --data pictures --images 4000
     python benchmarks/batch.py --data pictures --images 4000 --bare 300 --way batch --way detect-killed
+    python benchmarks/batch.py --data pictures --images 300 --way batch --way ray-1 --way ray-2
 
 Each way is a process of its own, whose start (some seconds) is part of its time; they take turns, round by
 round; medians. The bare `Detector.stream`, what a user of the library writes, is what they are measured by:
 its start does not count, and with `--bare` it looks at so many pictures evenly taken from all. Memory is the
 largest resident set in the first and in the last quarter of the time: flat memory is the same in both, where
-a quarter is much longer than the start.
+a quarter is much longer than the start. `ray-1` and `ray-2` are `detector batch` on a local Ray cluster with
+so many workers of one processor each; their memory is that of the process that drives them.
 
 What is killed (`kill -9`, two times unless said otherwise, each time a share of the pictures is done) is
 started again until it is done. Then all ways are compared: the same pictures, in the same order, each once,
@@ -68,8 +70,8 @@ DETECTOR = (sys.executable, "-m", "detector.cli.entry")
 Told = tuple[str, list[tuple[Any, ...]]]
 """A picture, and of each of its objects label, score and corners."""
 
-WayName = Literal["detect", "batch", "detect-killed", "batch-killed"]
-WAYS: tuple[WayName, ...] = ("detect", "batch", "detect-killed", "batch-killed")
+WayName = Literal["detect", "batch", "detect-killed", "batch-killed", "ray-1", "ray-2"]
+USUAL: tuple[WayName, ...] = ("detect", "batch", "detect-killed", "batch-killed")
 
 
 @dataclass(frozen=True)
@@ -95,7 +97,9 @@ class Way:
 def main(
     data: Annotated[Path, arg(help="A folder with pictures.")] = Path(__file__).parents[1] / "examples",
     images: Annotated[int, at_least(1), arg(help="How many of them, at most.")] = 12,
-    way: Annotated[Sequence[WayName], UseAppendAction, arg(help="Give it again for more [all].")] = (),
+    way: Annotated[
+        Sequence[WayName], UseAppendAction, arg(help="Give it again for more [all but those of Ray].")
+    ] = (),
     bare: Annotated[int | None, at_least(1), arg(help="Pictures of the bare stream [all].")] = None,
     weights: Annotated[Path, arg(help="Checkpoint.")] = SHIPPED,
     profile: Annotated[Profile, arg(help="Where to look.")] = Profile.FAST,
@@ -118,7 +122,7 @@ def main(
         setting = f"{profile}, engine {engine}, precision {precision}, medians of {counted(rounds, 'round')}"
         with saving.recording(BENCHMARK, saving.data(data, len(paths)), setting, folder=data) as run:
             rates: list[float] = []
-            runs: dict[WayName, list[Run]] = {one: [] for one in way or WAYS}
+            runs: dict[WayName, list[Run]] = {one: [] for one in way or USUAL}
             rows: dict[WayName, list[Told]] = {}
             for number in range(rounds):
                 stream = (sys.executable, "-c", STREAM, weights, profile, engine, precision, sample)
@@ -136,10 +140,12 @@ def main(
 
 def made(name: WayName, listed: Path, options: tuple[object, ...], output: Path, shard_size: int) -> Way:
     """Return a way that leaves its results at ``output``."""
-    if name.startswith("batch"):
+    if not name.startswith("detect"):
         command = (*DETECTOR, "batch", listed, *options, "--shard-size", shard_size, "--output", output)
+        _, on_ray, workers = name.partition("ray-")
+        cluster = ("--runner", "ray", "--ray-address", "local", "--workers", workers, "--worker-cpus", 1)
         return Way(
-            command,
+            (*command, *cluster) if on_ray else command,
             lambda: shard_size * len(list(output.glob("part-*"))),
             lambda: [told(row) for row in pq.read_table(output).to_pylist() if row["error"] is None],
         )
