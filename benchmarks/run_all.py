@@ -47,18 +47,8 @@ PLAN: dict[str, tuple[str, ...]] = {
     "resilience": ("benchmarks/resilience.py", "--data", DATA, "--max-proposals", "20", "--device", "cpu"),
     "worker": ("benchmarks/worker.py",),
     "batch": (
-        *(
-            "benchmarks/batch.py",
-            "--data",
-            ILSVRC,
-            "--images",
-            "4000",
-            "--bare",
-            "300",
-            "--precision",
-            "int8",
-        ),
-        *("--way", "batch", "--way", "detect-killed"),
+        *("benchmarks/batch.py", "--data", ILSVRC, "--images", "4000", "--bare", "300"),
+        *("--precision", "int8", "--way", "batch", "--way", "detect-killed"),
     ),
     "batch_ray": (
         *("benchmarks/batch.py", "--data", ILSVRC, "--images", "200", "--shard-size", "25"),
