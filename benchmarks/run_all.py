@@ -50,10 +50,6 @@ PLAN: dict[str, tuple[str, ...]] = {
         *("benchmarks/batch.py", "--data", ILSVRC, "--images", "4000", "--bare", "300"),
         *("--precision", "int8", "--way", "batch", "--way", "detect-killed"),
     ),
-    "batch_ray": (
-        *("benchmarks/batch.py", "--data", ILSVRC, "--images", "200", "--shard-size", "25"),
-        *("--precision", "int8", "--way", "batch", "--way", "ray-1", "--way", "ray-2"),
-    ),
     "thresholds": ("benchmarks/thresholds.py", "--data", ILSVRC, "--every", "2"),
     "training_throughput": (
         *("benchmarks/training_throughput.py", "--batch", "8", "--runs", "3", "--device", "cpu"),
