@@ -92,8 +92,8 @@ clean:
 
 # A stamp is written last, so that a step cut short is done again.
 
-# What is large, with what it needs beside NumPy.
-ALONE := openvino openvino-telemetry onnx ml_dtypes protobuf typing_extensions
+# What is large, with what it needs beside NumPy: installed while numba is.
+LARGE := openvino openvino-telemetry onnx ml_dtypes protobuf typing_extensions
 
 # Whoever has installed everything for tests has the service too.
 $(VENV)/.serve-%: $(VENV)/.made pyproject.toml constraints.txt
@@ -107,7 +107,7 @@ $(VENV)/.serve-%: $(VENV)/.made pyproject.toml constraints.txt
 	fi
 	@# Two at once, since pip keeps one core busy: what is done early or fails there is found, or done, by the
 	@# last pip and at the start. Of numba's many modules few are ever imported.
-	@$(PIP_INSTALL) --no-deps $(ALONE) 2> /dev/null | $(SHORTLY) & \
+	@$(PIP_INSTALL) --no-deps $(LARGE) 2> /dev/null | $(SHORTLY) & \
 	  $(PIP_INSTALL) --no-compile numba opencv-python-headless pillow | $(SHORTLY); wait
 	@PYTHONDONTWRITEBYTECODE= PYTHONPATH=. $(BIN)/python -P -m detector.precompile & \
 	  $(PIP_INSTALL) -e '.[serve-$*]' | $(SHORTLY) && wait

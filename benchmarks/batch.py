@@ -100,7 +100,7 @@ def main(
     way: Annotated[
         Sequence[WayName], UseAppendAction, arg(help="Give it again for more [all but those of Ray].")
     ] = (),
-    bare: Annotated[int | None, at_least(1), arg(help="Pictures of the bare stream [all].")] = None,
+    bare: Annotated[int | None, at_least(1), arg(help="Pictures of the bare stream, at most [all].")] = None,
     weights: Annotated[Path, arg(help="Checkpoint.")] = SHIPPED,
     profile: Annotated[Profile, arg(help="Where to look.")] = Profile.FAST,
     engine: Annotated[Engine, arg(help="What runs the network.")] = Engine.AUTO,

@@ -30,7 +30,7 @@ from detector.io.result_files import Format, format_of
 from detector.options import MAX_DETECTIONS, SCORE_THRESHOLD, Engine, Precision
 from detector.pretrained import SHIPPED
 
-_STANDARD_OUTPUT = Path("/dev/stdout")
+_OPEN_DESCRIPTOR = Path("/dev/stdout")
 
 Images = Annotated[
     Sequence[Path],
@@ -233,7 +233,7 @@ def _outputs(
         given.append((output, form or format_of(output)))
     # A list is printed at the end; other forms are written into the open descriptor.
     outputs = [
-        Output(_STANDARD_OUTPUT if path == Path("-") and kind is not Format.JSON else path, kind)
+        Output(_OPEN_DESCRIPTOR if path == Path("-") and kind is not Format.JSON else path, kind)
         for path, kind in given
         if path is not None
     ]

@@ -34,23 +34,15 @@ class Drawings:
 
         Raises WriteError for folders that cannot be written to.
         """
-        self._draw_folder, self._crops_folder, self._explain_folder = (
-            draw_folder,
-            crops_folder,
-            explain_folder,
-        )
+        self._draw_folder, self._crops_folder = draw_folder, crops_folder
+        self._explain_folder = explain_folder
         self._take = take
         self._video: tuple[Entry, VideoWriter, ExitStack] | None = None
-        self._folders = [
-            folder for folder in (draw_folder, crops_folder, explain_folder) if folder is not None
-        ]
-        for folder in self._folders:
-            check_writable(folder / "0001.png")
-
-    @property
-    def wanted(self) -> bool:
+        folders = [folder for folder in (draw_folder, crops_folder, explain_folder) if folder is not None]
+        self.wanted = bool(folders)
         """Whether there is anything to write."""
-        return bool(self._folders)
+        for folder in folders:
+            check_writable(folder / "0001.png")
 
     def save_picture(self, number: int, entry: Entry, drawn: NDArray[np.uint8]) -> None:
         """Save the drawing [H,W,3] of a picture."""

@@ -45,7 +45,7 @@ from detector.io.result_files import (
 from detector.io.terminal_text import one_line, printable, printable_path, valid_name
 from detector.io.video import Video
 from detector.structures.classes import ClassList
-from detector.structures.explanation import Factor
+from detector.structures.explanation import Factor, product_of
 
 _ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _STANDARD_OUTPUT = Path("-")
@@ -424,7 +424,7 @@ def _is_standard_output(path: Path) -> bool:
 
 def _factors_of(explanation: dict[str, Any]) -> str:
     factors = explanation["factors"]
-    return " x ".join(str(Factor(factor["name"], factor["value"], factor["power"])) for factor in factors)
+    return product_of(Factor(factor["name"], factor["value"], factor["power"]) for factor in factors)
 
 
 def _line_of(box: dict[str, float] | None) -> str:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from detector.errors import ParameterError
 from detector.inference.ensemble import RegionPrediction
 from detector.inference.scoring import (
-    Factor,
+    RegionFactor,
     Scoring,
     class_posterior,
     class_prior,
@@ -84,7 +84,7 @@ def score_regions(
     )
 
 
-def factors_of(regions: RegionScores, scoring: Scoring) -> list[Factor]:
+def factors_of(regions: RegionScores, scoring: Scoring) -> list[RegionFactor]:
     """Return the factors of the scores [R,C] of an image's regions."""
     return score_factors(regions.probabilities, scoring, **_besides_probabilities(regions, scoring))
 

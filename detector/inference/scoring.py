@@ -111,7 +111,7 @@ def _shown(value: object) -> str:
         return "a number of thousands of digits"
 
 
-class Factor(NamedTuple):
+class RegionFactor(NamedTuple):
     """One factor of the scores of all regions: its name (:data:`FACTOR_NAMES`), ``values`` in 0..1 that
     broadcast to [R,C], and its power before ``score_power``."""
 
@@ -127,7 +127,7 @@ def score_factors(
     predicted_iou: NDArray[np.float32] | None = None,
     objectness: NDArray[np.float32] | None = None,
     prior: NDArray[np.float32] | None = None,
-) -> list[Factor]:
+) -> list[RegionFactor]:
     """Return the factors of the scores of regions, their probabilities [R,C] first.
 
     ``predicted_iou`` [R] is that of a region and its object, ``objectness`` [R] as :func:`filled_objectness`
@@ -141,7 +141,7 @@ def score_factors(
         (prior[None, :] if prior is not None else None, scoring.context_power),
     )
     return [
-        Factor(name, values, power)
+        RegionFactor(name, values, power)
         for name, (values, power) in zip(FACTOR_NAMES, columns, strict=True)
         if values is not None and power
     ]

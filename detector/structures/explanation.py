@@ -1,5 +1,6 @@
 """Why a detection has its score: the factors of it, and where in its region the evidence lies."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from math import prod
 from typing import Any
@@ -35,6 +36,11 @@ class Factor:
         return f"{_WORDS.get(self.name, self.name)} {self.value:.3g}{power}"
 
 
+def product_of(factors: Iterable[Factor]) -> str:
+    """Write factors as a product in one line."""
+    return " x ".join(map(str, factors))
+
+
 @dataclass(frozen=True, eq=False)
 class Explanation:
     """The factors of a detection's score, and the class activation map of its region.
@@ -61,7 +67,7 @@ class Explanation:
     @property
     def line(self) -> str:
         """The factors in one line: ``probability 0.93 x predicted IoU 0.71^0.5``."""
-        return " x ".join(map(str, self.factors))
+        return product_of(self.factors)
 
     def as_dict(self) -> dict[str, Any]:
         """Return it as JSON knows it: ``factors``, each with ``name``, ``value``, ``power`` and
