@@ -4,7 +4,7 @@ They compute in float32. Letters for shapes: R regions, S sub-classes, C classes
 """
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,8 +21,17 @@ CHANNELS = 1024
 CELLS = 7
 """Cells a side of a region's last maps."""
 
+CELL_CHANNELS, LAST_STAGES = 832, 2
+"""Channels of the maps that the last stages of a trunk read, and how many stages these are."""
+
 HEAD_WIDTH = 64
 """Channels that the box head and the IoU head reduce a region's maps to."""
+
+LOCATION_WIDTH, LOCATION_HIDDEN = 128, 256
+"""Channels that the location head reduces a region's maps to, and units of its hidden layer."""
+
+REGION_HEADS = ("location_head", "box_head", "fit_head")
+"""Heads that read the layout of a region; the last two are those of earlier versions."""
 
 _WIDTH, _FINE_WIDTH, _GROUPS = 192, 64, 16  # of MultiBox
 _EPSILON = 1e-5
@@ -31,14 +40,23 @@ OFFSET_SCALE = (0.1, 0.1, 0.2, 0.2)
 """MultiBox's offsets are divided by these in training."""
 
 
+class RegionMaps(NamedTuple):
+    """What the heads of a region network read: the ``last`` maps [R,1024,7,7] in float32, and the ``cells``
+    [R,832,7,7] that the last two stages read, as those do."""
+
+    last: Value
+    cells: Value
+
+
 def region_heads(
-    graph: GraphBuilder, maps: Value, tensors: Tensors, num_classes: int, name: str
+    graph: GraphBuilder, region: RegionMaps, tensors: Tensors, num_classes: int, name: str
 ) -> dict[str, Value]:
-    """Add the heads of a region network on maps [R,1024,7,7] in float32.
+    """Add the heads of a region network on the maps of regions.
 
     Returns ``probabilities`` [R,C+1], and ``deltas`` [R,4] and ``predicted_iou`` [R] where there are heads
     for them. A class's probability is the sum of its sub-classes': the softmax over all sub-classes that take
     part, times a matrix of zeros and ones, is what the log-sum-exp of each class gives."""
+    maps = region.last
     mean = graph.add("ReduceMean", maps, axes=[2, 3], keepdims=0)  # R x 1024
     labels = tensors["pooling.labels"]
     used = np.flatnonzero(labels >= 0)
@@ -55,6 +73,8 @@ def region_heads(
     outputs = {
         "probabilities": graph.add("MatMul", sub_classes, graph.constant(f"{name}pooling.members", member))
     }
+    if "location_head.reduce.weight" in tensors:
+        return outputs | _located(graph, region.cells, tensors, name)
     if "box_head.reduce.weight" in tensors:
         layout = _reduced(graph, maps, f"{name}box_head", tensors, "box_head")
         moved = _linear_of(graph, layout, name, tensors, "box_head.regress")
@@ -64,9 +84,27 @@ def region_heads(
         layout = _reduced(graph, maps, f"{name}fit_head", tensors, "fit_head")
         both = graph.add("Concat", mean, layout, axis=1)
         logit = _linear_of(graph, both, name, tensors, "fit_head.predict")  # R x 1
-        flat = graph.add("Reshape", logit, graph.constant("shape_flat", np.array([-1], np.int64)))
-        outputs["predicted_iou"] = graph.add("Sigmoid", flat)
+        outputs["predicted_iou"] = graph.add("Sigmoid", _flat(graph, logit))
     return outputs
+
+
+def _located(graph: GraphBuilder, cells: Value, tensors: Tensors, name: str) -> dict[str, Value]:
+    """Add a location head on cells [R,832,7,7]: ``deltas`` [R,4] and ``predicted_iou`` [R]."""
+    layout = _reduced(graph, graph.float32(cells), f"{name}location_head", tensors, "location_head")
+    hidden = graph.add("Relu", _linear_of(graph, layout, name, tensors, "location_head.hidden"))
+    located = _linear_of(graph, hidden, name, tensors, "location_head.locate")  # R x 5
+    moved = graph.add("Gather", located, graph.constant("places_moved", np.arange(4)), axis=1)
+    logit = graph.add("Gather", located, graph.constant("place_of_iou", np.array([4])), axis=1)
+    scale = graph.constant(f"{name}location_head.scale", tensors["location_head.scale"].astype(np.float32))
+    return {
+        "deltas": graph.add("Mul", moved, scale),
+        "predicted_iou": graph.add("Sigmoid", _flat(graph, logit)),
+    }
+
+
+def _flat(graph: GraphBuilder, column: Value) -> Value:
+    """Return a column [R,1] as [R]."""
+    return graph.add("Reshape", column, graph.constant("shape_flat", np.array([-1], np.int64)))
 
 
 def region_head_shapes(tensors: Tensors, num_classes: int) -> Shapes:
@@ -84,6 +122,16 @@ def region_head_shapes(tensors: Tensors, num_classes: int) -> Shapes:
             shapes[f"{head}.{last}.bias"] = (outputs,)
             if head == "box_head":
                 shapes["box_head.scale"] = (4,)
+    if any(key.startswith("location_head.") for key in tensors):
+        layers = {
+            "reduce": (LOCATION_WIDTH, CELL_CHANNELS, 1, 1),
+            "hidden": (LOCATION_HIDDEN, LOCATION_WIDTH * CELLS * CELLS),
+            "locate": (5, LOCATION_HIDDEN),
+        }
+        for layer, shape in layers.items():
+            shapes[f"location_head.{layer}.weight"] = shape
+            shapes[f"location_head.{layer}.bias"] = shape[:1]
+        shapes["location_head.scale"] = (4,)
     return shapes
 
 
@@ -208,7 +256,7 @@ def _group_norm(graph: GraphBuilder, x: Value, tensors: Tensors, name: str) -> V
 
 
 def _reduced(graph: GraphBuilder, maps: Value, name: str, tensors: Tensors, head: str) -> Value:
-    """Reduce maps [R,1024,7,7] to their layout [R,64*49]."""
+    """Reduce the channels of maps [R,K,7,7] as a head does -> their layout [R,width*49]."""
     weight, bias = (tensors[f"{head}.reduce.{part}"].astype(np.float32) for part in ("weight", "bias"))
     constants = (
         graph.constant(f"{name}.reduce.weight", weight),

@@ -3,7 +3,7 @@
 Letters for shapes: N images, M members, R regions, K channels or crops, C classes, A anchors.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +15,9 @@ from detector.errors import CheckpointError, ParameterError
 from detector.graphs.builder import FLOAT32, INT8, GraphBuilder, Value
 from detector.graphs.heads import (
     CHANNELS,
+    LAST_STAGES,
+    REGION_HEADS,
+    RegionMaps,
     class_probabilities,
     multibox_head,
     multibox_shapes,
@@ -66,7 +69,7 @@ def region_graph(
     graph = options.builder()
     outputs = {
         f"{index}.{name}": value
-        for index, (weights, maps) in enumerate(zip(members, _last_maps(graph, members, after), strict=True))
+        for index, (weights, maps) in enumerate(zip(members, _own_maps(graph, members, after), strict=True))
         for name, value in _region_outputs(graph, maps, weights, index).items()
     }
     return graph.model({"rows": _row_sides(members, after)}, outputs, name="regions")
@@ -78,7 +81,7 @@ def last_maps_graph(
     """Return the graph of regions that ends before the heads: ``rows`` as of :func:`region_graph` -> of
     member m ``m.last_maps`` [R,1024,7,7] in float32."""
     graph = options.builder()
-    outputs = {f"{index}.last_maps": maps for index, maps in enumerate(_last_maps(graph, members, after))}
+    outputs = {f"{index}.last_maps": maps.last for index, maps in enumerate(_own_maps(graph, members, after))}
     return graph.model({"rows": _row_sides(members, after)}, outputs, name="last_maps")
 
 
@@ -90,9 +93,9 @@ def classifier_graph(members: Sequence[Weights], options: GraphOptions = GraphOp
     assert classes is not None
     outputs = {
         f"{index}.probabilities": class_probabilities(
-            graph, maps, weights.tensors, _prefix(weights), len(classes), _name(index)
+            graph, maps.last, weights.tensors, _prefix(weights), len(classes), _name(index)
         )
-        for index, (weights, maps) in enumerate(zip(members, _last_maps(graph, members, None), strict=True))
+        for index, (weights, maps) in enumerate(zip(members, _own_maps(graph, members, None), strict=True))
     }
     return graph.model({"rows": ("K", 3, "H", "W")}, outputs, name="classifier")
 
@@ -135,11 +138,14 @@ def detector_graph(weights: Weights, options: GraphOptions = GraphOptions()) -> 
     )
     trunk = trunk_of(weights.metadata.architecture)
     cut = stages_through(trunk, shared.stage)
-    maps = _run(graph, graph.lowered(cells), weights, trunk[cut:], "", _range_of(weights, trunk[cut - 1]))
+    lowered = graph.lowered(cells)
+    kept = {shared.stage: lowered}
+    last = _run(graph, lowered, weights, trunk[cut:], "", _range_of(weights, trunk[cut - 1]), kept)
+    maps = _region_maps(graph, last, kept, trunk)
     start, axis = (graph.constant(f"slice_{name}", np.zeros(1, np.int64)) for name in ("start", "axis"))
     outputs |= {
         name: graph.add("Slice", value, start, count, axis)
-        for name, value in _region_outputs(graph, graph.float32(maps), weights, 0).items()
+        for name, value in _region_outputs(graph, maps, weights, 0).items()
     }
     return graph.model({"image": (1, 3, "H", "W"), "windows": ("R", 4)}, outputs, name="detector")
 
@@ -178,7 +184,7 @@ def check_weights(weights: Weights) -> None:
     whole = {"pooling.labels"} | {name for name in expected if name.endswith("num_batches_tracked")}
     check_shapes(metadata.architecture, tensors, expected, whole, source)
     try:
-        check_sizes(metadata, heads=weights.has("box_head.") or weights.has("fit_head."))
+        check_sizes(metadata, heads=any(weights.has(f"{head}.") for head in REGION_HEADS))
     except ParameterError as error:
         raise CheckpointError(f"{source} does not fit {metadata.architecture}: {error}") from error
     weights.check_finite()
@@ -239,19 +245,30 @@ def _image_outputs(
     return outputs
 
 
-def _last_maps(graph: GraphBuilder, members: Sequence[Weights], after: str | None) -> list[Value]:
-    """Add the trunks, from the stage that follows ``after`` on -> each member's last maps, in float32."""
+def _own_maps(graph: GraphBuilder, members: Sequence[Weights], after: str | None) -> list[RegionMaps]:
+    """Add the trunks, from the stage that follows ``after`` on -> each member's maps of the rows."""
     trunks = [trunk_of(weights.metadata.architecture) for weights in members]
     first = stages_through(trunks[0], after) if after is not None else 0
     common = max(same_stages(members, trunks[0]), first)
     known = _range_of(members[0], trunks[0][first - 1]) if first else None
     rows = Value("rows") if after is None else graph.add("Transpose", Value("rows"), perm=[0, 3, 1, 2])
-    x = _run(graph, graph.lowered(rows), members[0], trunks[0][first:common], "", known)
+    lowered = graph.lowered(rows)
+    begun = {after: lowered} if after is not None else {}
+    x = _run(graph, lowered, members[0], trunks[0][first:common], "", known, begun)
     high = known if common == first else None
-    return [
-        graph.float32(_run(graph, x, weights, trunk[common:], _name(index), high))
-        for index, (weights, trunk) in enumerate(zip(members, trunks, strict=True))
-    ]
+    every = []
+    for index, (weights, trunk) in enumerate(zip(members, trunks, strict=True)):
+        kept = dict(begun)
+        last = _run(graph, x, weights, trunk[common:], _name(index), high, kept)
+        every.append(_region_maps(graph, last, kept, trunk))
+    return every
+
+
+def _region_maps(
+    graph: GraphBuilder, last: Value, kept: Mapping[str, Value], trunk: Sequence[Stage]
+) -> RegionMaps:
+    """Return what heads read of a trunk that was run, given the outputs of its stages by their names."""
+    return RegionMaps(graph.float32(last), kept[trunk[-LAST_STAGES - 1].name])
 
 
 def _row_sides(members: Sequence[Weights], after: str | None) -> tuple[int | str, ...]:
@@ -261,7 +278,7 @@ def _row_sides(members: Sequence[Weights], after: str | None) -> tuple[int | str
     return "R", "h", "w", channels_after(trunk_of(members[0].metadata.architecture), after)
 
 
-def _region_outputs(graph: GraphBuilder, maps: Value, weights: Weights, index: int) -> dict[str, Value]:
+def _region_outputs(graph: GraphBuilder, maps: RegionMaps, weights: Weights, index: int) -> dict[str, Value]:
     classes = weights.metadata.detection
     assert classes is not None
     return region_heads(graph, maps, weights.tensors, len(classes), _name(index))

@@ -164,4 +164,5 @@ class GraphEnsemble(Ensemble):
 
 
 def _member(weights: Weights) -> Member:
-    return Member(weights.metadata, weights.has("box_head."), weights.has("fit_head."))
+    located = weights.has("location_head.")
+    return Member(weights.metadata, located or weights.has("box_head."), located or weights.has("fit_head."))

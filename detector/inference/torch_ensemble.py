@@ -108,7 +108,8 @@ class TorchEnsemble(Ensemble):
         compile: bool = False,
     ) -> TorchEngine:
         regions = self._region_networks(members)
-        network = InferenceNetwork(self._trunk_after(after, regions), RegionHeads(regions))
+        located = any(network.location_head is not None for network in regions)
+        network = InferenceNetwork(self._trunk_after(after, regions, cells=located), RegionHeads(regions))
         return TorchEngine(network, batch=batch, compile=compile)
 
     def last_maps_engine(
@@ -140,10 +141,12 @@ class TorchEnsemble(Ensemble):
         networks = [self.checkpoints[index].network for index in members]
         return [network for network in networks if isinstance(network, RegionNetwork)]
 
-    def _trunk_after(self, stage: str | None, networks: Sequence[RegionNetwork]) -> SharedTrunk:
+    def _trunk_after(
+        self, stage: str | None, networks: Sequence[RegionNetwork], *, cells: bool = False
+    ) -> SharedTrunk:
         """Return the trunks of networks from the stage that follows ``stage`` on, or all of them for None."""
         first = self._stages_through(stage) if stage is not None else 0
-        return SharedTrunk([network.backbone.features[first:] for network in networks])
+        return SharedTrunk([network.backbone.features[first:] for network in networks], cells=cells)
 
     def _stages_through(self, stage: str) -> int:
         """Return how many stages end with one of a name. Raises ParameterError if there is none."""
@@ -157,4 +160,4 @@ def _member(checkpoint: Checkpoint) -> Member:
     metadata = replace(checkpoint.metadata, multibox=spec)
     if not isinstance(network, RegionNetwork):
         return Member(replace(metadata, detection=None))
-    return Member(metadata, network.box_head is not None, network.fit_head is not None)
+    return Member(metadata, network.moves_boxes, network.predicts_iou)

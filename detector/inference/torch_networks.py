@@ -35,23 +35,25 @@ def _outputs(maps: Mapping[str, Tensor]) -> TensorOutputs:
 class RegionHeads(nn.Module):
     """The heads of M region networks.
 
-    Maps [M*R,1024,7,7], member after member -> of member m ``m.probabilities`` [R,C+1] and, where it has such
-    a head, ``m.deltas`` [R,4] and ``m.predicted_iou`` [R].
+    Maps [M*R,1024,7,7], member after member, or as of :class:`SharedTrunk` these and what the last two stages
+    read -> of member m ``m.probabilities`` [R,C+1] and, where it has such a head, ``m.deltas`` [R,4] and
+    ``m.predicted_iou`` [R].
     """
 
     def __init__(self, networks: Sequence[RegionNetwork]) -> None:
         super().__init__()
         self.networks = nn.ModuleList(networks)
 
-    def forward(self, maps: Tensor) -> TensorOutputs:
-        outputs = {}
-        for index, (network, part) in enumerate(
-            zip(self.networks, maps.chunk(len(self.networks)), strict=True)
-        ):
+    def forward(self, maps: Tensor | Mapping[str, Tensor]) -> TensorOutputs:
+        members, outputs = len(self.networks), {}
+        last = maps if isinstance(maps, Tensor) else maps["maps"]
+        cells = [None] * members if isinstance(maps, Tensor) else maps["cells"].chunk(members)
+        parts = zip(self.networks, last.chunk(members), cells, strict=True)
+        for index, (network, part, read) in enumerate(parts):
             assert isinstance(network, RegionNetwork)
-            output = network.heads(part)
+            output = network.heads(part, read)
             outputs[f"{index}.probabilities"] = output.logits.softmax(dim=1)
-            if network.box_head is not None:
+            if network.moves_boxes:
                 outputs[f"{index}.deltas"] = output.deltas
             if output.predicted_iou is not None:
                 outputs[f"{index}.predicted_iou"] = output.predicted_iou.sigmoid()

@@ -5,6 +5,9 @@ from torch import Tensor, nn
 CHANNELS = 1024
 """Channels of the trunk's last maps, for every architecture."""
 
+LAST_STAGES = 2
+"""Stages at the end of every trunk, inception 5a and 5b: a region's own, whatever comes before."""
+
 
 class Backbone(nn.Module):
     """A trunk of named stages, and a linear classifier on the mean of its last maps.

@@ -15,7 +15,7 @@ from detector.errors import CheckpointError, ParameterError
 from detector.inference.image_scales import STRIDE, Square
 from detector.inference.shared_maps import SharedMaps, stages_through
 from detector.io.terminal_text import one_line
-from detector.models.backbone import CHANNELS, Backbone
+from detector.models.backbone import CHANNELS, LAST_STAGES, Backbone
 from detector.models.checkpoint_file import read_header, write_file
 from detector.models.googlenet import GoogLeNet
 from detector.models.image_trunk import ImageTrunk
@@ -178,7 +178,9 @@ def _check_shared(network: RegionNetwork, settings: SharedMaps) -> None:
     maps = features[:cut](torch.empty(1, 3, 8 * STRIDE, 8 * STRIDE))
     if maps.shape[2] != 8:
         raise ParameterError(f"the stages through {settings.stage} have no stride of {STRIDE} pixels")
-    network.heads(features[cut:](maps.new_empty(1, maps.shape[1], settings.size, settings.size)))
+    network.outputs_of(
+        features[cut:-LAST_STAGES](maps.new_empty(1, maps.shape[1], settings.size, settings.size))
+    )
 
 
 def _check_multibox(backbone: Backbone, head: MultiBoxHead) -> None:
@@ -239,6 +241,7 @@ def _build(
         len(metadata.detection),
         box_regression=any(name.startswith("box_head.") for name in tensors),
         iou_prediction=any(name.startswith("fit_head.") for name in tensors),
+        location=any(name.startswith("location_head.") for name in tensors),
     )
     return network, multibox
 

@@ -10,6 +10,7 @@ from torchvision.ops import roi_align
 from detector.errors import ParameterError
 from detector.inference.image_scales import STRIDE
 from detector.inference.shared_maps import stages_through
+from detector.models.backbone import LAST_STAGES
 from detector.models.checkpoint import Checkpoint
 from detector.models.image_trunk import MULTIBOX, ImageTrunk
 from detector.models.multibox_head import objectness_and_offsets
@@ -31,7 +32,7 @@ class ExportableDetector(nn.Module):
             head = None
         cut = stages_through([name for name, _ in features.named_children()], shared.stage)
         self.trunk = ImageTrunk(features, shared.stage, head)
-        self.rest = features[cut:]
+        self.rest = features[cut:-LAST_STAGES]
         self.network = network
         self.size = shared.size
 
@@ -44,9 +45,9 @@ class ExportableDetector(nn.Module):
         cells = roi_align(
             outputs["maps"], boxes, self.size, spatial_scale=1 / STRIDE, sampling_ratio=1, aligned=True
         )
-        regions = self.network.heads(self.rest(cells))
+        regions = self.network.outputs_of(self.rest(cells))
         outputs["probabilities"] = regions.logits.softmax(dim=1)
-        if self.network.box_head is not None:
+        if self.network.moves_boxes:
             outputs["deltas"] = regions.deltas
         if regions.predicted_iou is not None:
             outputs["predicted_iou"] = regions.predicted_iou.sigmoid()
@@ -65,7 +66,7 @@ class ExportableRegions(nn.Module):
     def forward(self, rows: Tensor) -> dict[str, Tensor]:
         regions = self.network(rows)
         outputs = {"0.probabilities": regions.logits.softmax(dim=1)}
-        if self.network.box_head is not None:
+        if self.network.moves_boxes:
             outputs["0.deltas"] = regions.deltas
         if regions.predicted_iou is not None:
             outputs["0.predicted_iou"] = regions.predicted_iou.sigmoid()

@@ -1,4 +1,4 @@
-"""The network that classifies regions: a backbone, class pooling, a box head and an IoU head.
+"""The network that classifies regions: a backbone, class pooling, and heads for boxes and the IoU.
 
 Letters for shapes: R regions, S sub-classes (outputs of the linear classifier), C classes (background is the
 last of the C+1 logits).
@@ -9,7 +9,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from detector.models.backbone import CHANNELS, Backbone
+from detector.models.backbone import CHANNELS, LAST_STAGES, Backbone
+from detector.models.location_head import LocationHead
 
 
 class RegionOutput(NamedTuple):
@@ -17,7 +18,8 @@ class RegionOutput(NamedTuple):
 
     logits [R,C+1]; deltas [R,4], box offsets (:func:`detector.structures.boxes.encode`); sub_classes [R,S],
     the logits before class pooling; predicted_iou [R], the logit of the IoU of the region and the object it
-    shows, None without an IoU head.
+    shows, None without a head for it: a :class:`LocationHead` predicts that of the moved box, an
+    :class:`IoUHead` that of the region as it was proposed.
     """
 
     logits: Tensor
@@ -34,7 +36,9 @@ class RegionNetwork(nn.Module):
     the log-sum-exp of its sub-classes: its posterior is the sum of theirs. With the outputs of an ImageNet
     classifier this is that classifier's posterior folded onto the detection classes, before any training.
 
-    In checkpoints the tensors of the IoU head are called ``fit_head.*``.
+    Where the object lies, a location head says. Networks of earlier versions have a box head and an IoU
+    head instead, which read the last maps. In checkpoints the tensors of the IoU head are called
+    ``fit_head.*``.
     """
 
     def __init__(
@@ -45,8 +49,9 @@ class RegionNetwork(nn.Module):
         *,
         box_regression: bool = True,
         iou_prediction: bool = False,
+        location: bool = False,
     ) -> None:
-        """Join a backbone and new heads.
+        """Join a backbone and new heads; with ``location`` neither a box head nor an IoU head is needed.
 
         ``sub_class_labels`` [S] int64 is the class of each sub-class: 0..C-1, C for background, -1 to take no
         part.
@@ -56,14 +61,40 @@ class RegionNetwork(nn.Module):
         self.pooling = ClassPooling(sub_class_labels, num_classes)
         self.box_head = BoxHead() if box_regression else None
         self.fit_head = IoUHead() if iou_prediction else None
+        self.location_head = LocationHead() if location else None
+
+    @property
+    def moves_boxes(self) -> bool:
+        """Whether the network learned to move boxes."""
+        return self.box_head is not None or self.location_head is not None
+
+    @property
+    def predicts_iou(self) -> bool:
+        """Whether the network predicts how well boxes fit."""
+        return self.fit_head is not None or self.location_head is not None
+
+    @property
+    def offset_scale(self) -> Tensor | None:
+        """What offsets are divided by in training [4]; None if boxes are not moved."""
+        head = self.location_head or self.box_head
+        return head.scale if head is not None else None
 
     def forward(self, crops: Tensor) -> RegionOutput:
         """Compute the outputs for crops [R,3,224,224]."""
-        return self.heads(self.backbone.features(crops))
+        return self.outputs_of(self.backbone.features[:-LAST_STAGES](crops))
 
-    def heads(self, maps: Tensor) -> RegionOutput:
-        """Compute the outputs from the trunk's maps [R,1024,7,7]."""
+    def outputs_of(self, cells: Tensor) -> RegionOutput:
+        """Compute the outputs from the maps [R,832,7,7] that the last two stages read."""
+        return self.heads(self.backbone.features[-LAST_STAGES:](cells), cells)
+
+    def heads(self, maps: Tensor, cells: Tensor | None = None) -> RegionOutput:
+        """Compute the outputs from the trunk's last maps [R,1024,7,7]; a location head also needs the
+        ``cells`` [R,832,7,7] that the last two stages read."""
         sub_classes = self.backbone.pool(maps)  # R x S
+        if self.location_head is not None:
+            assert cells is not None
+            deltas, iou = self.location_head(cells)
+            return RegionOutput(self.pooling(sub_classes), deltas, sub_classes, iou)
         deltas = self.box_head(maps) if self.box_head is not None else maps.new_zeros(maps.shape[0], 4)
         predicted_iou = self.fit_head(maps) if self.fit_head is not None else None
         return RegionOutput(self.pooling(sub_classes), deltas, sub_classes, predicted_iou)

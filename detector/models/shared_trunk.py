@@ -8,24 +8,54 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from detector.models.backbone import LAST_STAGES
+
 
 class SharedTrunk(nn.Module):
     """The trunks of several networks; the first stages that are the same in all of them run once.
 
-    Crops [R,3,224,224] -> the members' maps one after the other, [M*R,1024,7,7].
+    Crops [R,3,224,224] -> the members' maps one after the other, [M*R,1024,7,7]; with ``cells`` these as
+    ``maps``, and as ``cells`` those that the last two stages read, [M*R,832,7,7].
     """
 
-    def __init__(self, trunks: Sequence[nn.Sequential]) -> None:
+    def __init__(self, trunks: Sequence[nn.Sequential], *, cells: bool = False) -> None:
         super().__init__()
         count = count_shared_stages(trunks)
         self.shared = trunks[0][:count]
         self.tails = nn.ModuleList(trunk[count:] for trunk in trunks)
+        self.cells = cells
 
-    def forward(self, crops: Tensor) -> Tensor:
-        maps = self.shared(crops)
-        if len(self.tails) == 1:
-            return self.tails[0](maps)
-        return torch.cat([tail(maps) for tail in self.tails])
+    def forward(self, crops: Tensor) -> Tensor | dict[str, Tensor]:
+        if not self.cells:
+            begun = self.shared(crops)
+            return _joined([tail(begun) for tail in self.tails])
+        parts = []
+        for tail in self.tails:
+            assert isinstance(tail, nn.Sequential)
+            parts.append(len(self.shared) + len(tail) - LAST_STAGES)
+        begun, early = _run(self.shared, crops, parts[0])
+        runs = [
+            _run(tail, begun, first - len(self.shared))  # type: ignore[arg-type]
+            for tail, first in zip(self.tails, parts, strict=True)
+        ]
+        return {
+            "maps": _joined([maps for maps, _ in runs]),
+            "cells": _joined([early if cells is None else cells for _, cells in runs]),  # type: ignore[misc]
+        }
+
+
+def _run(stages: nn.Sequential, x: Tensor, number: int) -> tuple[Tensor, Tensor | None]:
+    """Run stages -> the last maps, and what stage ``number`` reads, None if it is none of them."""
+    read = None
+    for index, stage in enumerate(stages):
+        if index == number:
+            read = x
+        x = stage(x)
+    return x, read
+
+
+def _joined(parts: Sequence[Tensor]) -> Tensor:
+    return parts[0] if len(parts) == 1 else torch.cat(list(parts))
 
 
 def count_shared_stages(trunks: Sequence[nn.Sequential]) -> int:

@@ -15,8 +15,9 @@ from torch import Tensor, nn
 from detector.errors import CheckpointError, ParameterError
 from detector.models.backbone import CHANNELS
 from detector.models.checkpoint import ARCHITECTURES, Checkpoint
+from detector.models.location_head import LocationHead
 from detector.models.multibox_head import stages_read
-from detector.models.region_network import BoxHead, ClassPooling, IoUHead, RegionNetwork
+from detector.models.region_network import ClassPooling, RegionNetwork
 from detector.structures.classes import ClassList, class_aliases, cls_to_det, ilsvrc_cls, ilsvrc_det
 
 
@@ -26,7 +27,7 @@ def from_classifier(checkpoint: Checkpoint, *, own_sub_classes: bool = False) ->
     A detection class pools its synsets as sub-classes; the 505 synsets that belong to none of the 200 are
     background. With ``own_sub_classes`` each class and background also get a new sub-class of their own, so
     that training can learn what no synset covers ("person" is otherwise a groom, a ballplayer or a scuba
-    diver), and the network gets a box head and an IoU head. The weights of a class's own sub-class start at
+    diver), and the network gets a location head. The weights of a class's own sub-class start at
     the mean of its synsets', with a bias two lower; those of background start at zero.
 
     Raises CheckpointError if the checkpoint is no classifier of the 1000 ILSVRC classes.
@@ -51,9 +52,7 @@ def from_classifier(checkpoint: Checkpoint, *, own_sub_classes: bool = False) ->
     with torch.no_grad():
         backbone.classifier.weight.copy_(weight)
         backbone.classifier.bias.copy_(bias)
-    network = RegionNetwork(
-        backbone, labels, num_classes, box_regression=own_sub_classes, iou_prediction=own_sub_classes
-    )
+    network = RegionNetwork(backbone, labels, num_classes, box_regression=False, location=own_sub_classes)
     folded = replace(metadata, name=f"{metadata.name}-folded", detection=ilsvrc_det(), metrics={})
     return Checkpoint(network.eval(), folded, checkpoint.multibox)
 
@@ -70,9 +69,9 @@ def transfer(init: Checkpoint, classes: ClassList) -> Checkpoint:
 
     Synsets of no class of the list are background, as in :func:`from_classifier`, if every class is known.
     Else they take no part, since they may be what an unknown class looks like (a "hard hat" is a crash
-    helmet), and would lower its score. Background's own sub-class, the box head, the IoU head and the
-    MultiBox head are kept, a classifier of whole images alone is not; missing heads are new. A classifier is
-    folded first: for the 200 ILSVRC classes the result is that of ``from_classifier(init,
+    helmet), and would lower its score. Background's own sub-class, the heads that say where objects lie and
+    the MultiBox head are kept, a classifier of whole images alone is not; a missing head is new. A
+    classifier is folded first: for the 200 ILSVRC classes the result is that of ``from_classifier(init,
     own_sub_classes=True)``.
 
     Raises CheckpointError for a classifier of other than the 1000 ILSVRC classes.
@@ -95,10 +94,8 @@ def transfer(init: Checkpoint, classes: ClassList) -> Checkpoint:
         network.backbone.classifier.weight.copy_(rows[:, :-1])
         network.backbone.classifier.bias.copy_(rows[:, -1])
     network.pooling = ClassPooling(torch.cat([labels, torch.arange(len(classes) + 1)]), len(classes))
-    if network.box_head is None:
-        network.box_head = BoxHead()
-    if network.fit_head is None:
-        network.fit_head = IoUHead()
+    if not network.moves_boxes and not network.predicts_iou:
+        network.location_head = LocationHead()
     return Checkpoint(
         network.float().eval(),
         replace(start.metadata, detection=classes, thresholds=None, metrics={}),

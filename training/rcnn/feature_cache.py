@@ -59,6 +59,13 @@ class FeatureCache:
     images: Tensor
     count: int
 
+    @classmethod
+    def empty(cls, count: int) -> "FeatureCache":
+        """Return that of ``count`` images of which none can be read."""
+        none = torch.zeros(0)
+        labels, deltas = none.long(), torch.zeros(0, 4)
+        return cls(Rows([]), Rows([]), labels, none, deltas, none.bool(), none.long(), count)
+
 
 class Rows:
     """Tensors of the same kind of rows, usually memory maps, read as if they were one: [M,...]."""
@@ -84,7 +91,12 @@ class Rows:
 
 
 def joined(caches: Sequence[FeatureCache]) -> FeatureCache:
-    """Join caches one after the other, with their images numbered through."""
+    """Join caches one after the other, with their images numbered through.
+
+    Raises DatasetError if no image of any can be read.
+    """
+    if not any(len(cache.labels) for cache in caches):
+        raise DatasetError(f"none of {sum(cache.count for cache in caches)} pictures can be read any more")
     firsts = np.cumsum([0] + [cache.count for cache in caches[:-1]])
     return FeatureCache(
         Rows([part for cache in caches for part in cache.maps.parts]),
@@ -126,18 +138,23 @@ def build_feature_cache(
     background_label: int,
     device: str,
     broken: BrokenImages,
+    first: int = 0,
 ) -> FeatureCache:
     """Sample the regions of every image and run the first ``frozen`` stages over them.
+
+    ``first`` is the number of the first image in its data set: regions are drawn by an image's number there.
 
     A half-built cache is completed; one made from another checkpoint, list or setting lies under another
     key and is never used; damaged rows are made again. ``preprocessing`` and ``shared`` are those of the
     detector in training.
-    An image that can no longer be read is left out, and ``broken`` is told. Raises DatasetError if none can,
-    DiskSpaceError before anything is computed if the maps find no room.
+    An image that can no longer be read is left out, and ``broken`` is told. Raises DiskSpaceError before
+    anything is computed if the maps find no room.
     """
     regions_of, digests = _sample(
-        records, proposals, settings, background_label, broken, mirrors=shared is None
+        records, proposals, settings, background_label, broken, mirrors=shared is None, first=first
     )
+    if not any(digests):
+        return FeatureCache.empty(len(records))
     folder = folder / _key(checkpoint, frozen, preprocessing, shared, records, regions_of, digests)
     folder.mkdir(parents=True, exist_ok=True)
     backbone = checkpoint.backbone
@@ -178,8 +195,10 @@ def build_feature_cache(
     def joined_parts(name: str) -> Tensor:
         return torch.from_numpy(np.concatenate([getattr(regions_of[index], name) for index in kept]))
 
+    kept = np.flatnonzero(whole & [bool(digest) for digest in digests])
+    if not len(kept):
+        return FeatureCache.empty(len(records))
     maps, teacher = store.rows()
-    kept = np.flatnonzero(whole)
     runs = [(int(starts[run[0]]), int(starts[run[-1] + 1])) for run in _consecutive(kept)]
     return FeatureCache(
         Rows([maps[first:last] for first, last in runs]),
@@ -201,6 +220,7 @@ def _sample(
     broken: BrokenImages,
     *,
     mirrors: bool,
+    first: int = 0,
 ) -> tuple[list[Regions], list[bytes]]:
     """Sample the regions of every image -> regions and digests; no regions of one that cannot be read.
 
@@ -208,7 +228,7 @@ def _sample(
     runs once over an image, and one orientation of all its regions is as good as the other.
     """
     regions_of, digests = [], []
-    for index, record in enumerate(records):
+    for index, record in enumerate(records, start=first):
         rng = np.random.default_rng([settings.seed, index])
         try:
             proposed, digest = proposals.with_digest(record)
@@ -221,8 +241,6 @@ def _sample(
         regions = regions.with_whole_image(record)
         regions_of.append(regions if mirrors else regions.mirrored_alike(False))
         digests.append(digest)
-    if not any(digests):
-        raise DatasetError(f"none of {len(records)} pictures can be read any more")
     return regions_of, digests
 
 

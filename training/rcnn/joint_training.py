@@ -20,6 +20,7 @@ from torchvision.ops import batched_nms, roi_align
 from detector.inference.image_scales import STRIDE
 from detector.inference.preprocessing import Preprocessing, add_context
 from detector.inference.shared_maps import SharedMaps, nearest_scale, place_windows
+from detector.models.backbone import LAST_STAGES
 from detector.models.multibox_head import MultiBoxHead, objectness_and_offsets
 from detector.models.region_network import RegionNetwork
 from detector.structures.boxes import Boxes, clip
@@ -150,8 +151,9 @@ class JointTrainingModule(nn.Module):
         cells = self._align([part[self._shared.stage].float() for part in maps], image, regions, factors)
         targets = self._targets(begun, image, regions, factors, precision)
         with torch.autocast(device.type, precision, enabled=mixed):
-            last = features[self._cut :](cells.to(precision))
-        output = self.network.heads(last.float())
+            read = features[self._cut : -LAST_STAGES](cells.to(precision))
+            last = features[-LAST_STAGES:](read)
+        output = self.network.heads(last.float(), read.float())
         background = self.network.pooling.num_classes
         sums = region_weights(targets, background, self._weights.uncertain).sums()
         sums = RegionWeights(*self._world.total(torch.stack(sums)))

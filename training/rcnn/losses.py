@@ -16,6 +16,7 @@ from torch.nn import functional as F
 from tyro.conf import arg
 
 from detector.models.region_network import RegionNetwork, RegionOutput
+from detector.structures.boxes import MAX_LOG_SCALE
 from training.rcnn.sampling import POSITIVE_IOU, UNKNOWN, WHOLE
 from training.trainer.optimization import ANY, SHARE, check_ranges
 
@@ -122,7 +123,8 @@ def region_losses(
 ) -> RegionLosses:
     """Compute the parts of the loss, and their weighted sum.
 
-    Cross entropy of the classes, smooth L1 of the offsets, binary cross entropy of the predicted IoU, and the
+    Cross entropy of the classes, smooth L1 of the offsets, binary cross entropy of the predicted IoU (of a
+    location head that of the moved box), and the
     divergence from the classifier before training, which keeps what the backbone knows of the 1000 classes
     (Hinton et al., arXiv 1503.02531, at temperature 1). ``auxiliary`` are the logits [B,C+1] of the side
     classifiers. ``sums`` are the summed weights of the whole minibatch, where this is a piece of one. The
@@ -150,16 +152,15 @@ def region_losses(
         divergence = F.kl_div(rows, teacher, reduction="none", log_target=True).sum(dim=1)
         distillation = mean(divergence, per_region.distillation, sums.distillation)
     box = classification.new_zeros(())
-    if network.box_head is not None:
-        scale = network.box_head.scale
-        wanted = targets.deltas.nan_to_num() / scale
-        error = F.smooth_l1_loss(output.deltas.float() / scale, wanted, reduction="none")
-        box = mean(error.mean(dim=1), per_region.box, sums.box)
+    scale = network.offset_scale
+    if scale is not None:
+        box = mean(box_errors(output.deltas, targets, scale), per_region.box, sums.box)
     fit = classification.new_zeros(())
     if output.predicted_iou is not None:
-        error = F.binary_cross_entropy_with_logits(
-            output.predicted_iou.float(), targets.overlaps, reduction="none"
-        )
+        wanted = targets.overlaps
+        if network.location_head is not None:
+            wanted = moved_overlaps(output.deltas, targets)
+        error = F.binary_cross_entropy_with_logits(output.predicted_iou.float(), wanted, reduction="none")
         fit = mean(error, per_region.fit, sums.fit)
     total = (
         classification
@@ -169,6 +170,31 @@ def region_losses(
         + weights.auxiliary * side
     )
     return RegionLosses(total, classification, box, fit, distillation, side)
+
+
+def box_errors(deltas: Tensor, targets: Targets, scale: Tensor) -> Tensor:
+    """Compute the errors [B] of offsets [B,4]: smooth L1, summed over the four (Fast R-CNN, arXiv 1504.08083,
+    equation 2). Those of regions without offsets to learn have no meaning."""
+    wanted = targets.deltas.nan_to_num() / scale
+    return F.smooth_l1_loss(deltas.float() / scale, wanted, reduction="none").sum(dim=1)
+
+
+@torch.no_grad()
+def moved_overlaps(deltas: Tensor, targets: Targets) -> Tensor:
+    """Compute the IoU [B] that regions moved by offsets [B,4] have with their objects; of regions without
+    offsets to learn that of the region as it is."""
+    moved, wanted = (
+        torch.cat([-0.5 * size, 0.5 * size], dim=1) + centre.repeat(1, 2)  # B x 4, the region's sides being 1
+        for centre, size in (
+            (some[:, :2], some[:, 2:].clamp(-MAX_LOG_SCALE, MAX_LOG_SCALE).exp())
+            for some in (deltas.float(), targets.deltas.nan_to_num())
+        )
+    )
+    corner, end = torch.maximum(moved[:, :2], wanted[:, :2]), torch.minimum(moved[:, 2:], wanted[:, 2:])
+    shared = (end - corner).clamp_min(0).prod(dim=1)
+    areas = [(some[:, 2:] - some[:, :2]).prod(dim=1) for some in (moved, wanted)]
+    known = ~targets.deltas.isnan().any(dim=1)
+    return torch.where(known, shared / (areas[0] + areas[1] - shared), targets.overlaps)
 
 
 def cross_entropy(

@@ -73,12 +73,9 @@ class DataLoaderBuilder:
         if cached and self.world.first:
             # At most: maps of this run may be there already.
             require(self.folder, needed - used(self.folder), "maps of the frozen stages", DISK_SPACE_ADVICE)
-        self._prepare_proposals(mixed.records, keep_maps=cached)
         if cached:
-            caches = [self._cache(part.records, part.sampling or recipe.sampling) for part in mixed.parts]
-            self.proposals.forget_maps()
             return CachedDataLoader(
-                joined(caches),
+                self._cache_all(mixed, recipe.sampling),
                 self.distilled_classes,
                 self.background,
                 recipe.batch,
@@ -88,6 +85,7 @@ class DataLoaderBuilder:
                 world=self.world,
                 workers=workers,
             )
+        self._prepare_proposals(mixed.records)
         if cacheable and self.world.first:
             tqdm.write(
                 f"maps of the frozen stages would take up to {needed / 2**30:.1f} GiB, more than the "
@@ -127,9 +125,7 @@ class DataLoaderBuilder:
         if not records:
             raise ParameterError("no held-out picture has an object to measure by")
         chosen = spread(records, VALIDATION_IMAGES)
-        self._prepare_proposals(chosen, keep_maps=True)
-        cache = self._cache(chosen, _VALIDATION_SAMPLING)
-        self.proposals.forget_maps()
+        cache = joined([self._cache(chosen, _VALIDATION_SAMPLING)])
         return ValidationRegions(
             cache,
             self.distilled_classes,
@@ -148,15 +144,29 @@ class DataLoaderBuilder:
         regions = sampling.positives + sampling.background + 2
         return images * regions * maps.numel() * 2
 
-    def _prepare_proposals(self, records: Sequence[AnnotatedImage], *, keep_maps: bool) -> None:
+    def _prepare_proposals(self, records: Sequence[AnnotatedImage], *, keep_maps: bool = False) -> None:
         with self.world.first_alone():
             if self.world.first:
                 self.proposals.prepare(records, keep_maps=keep_maps)
 
-    def _cache(self, records: Sequence[AnnotatedImage], settings: SamplingSettings) -> FeatureCache:
-        """Maps of the images' regions; the first process makes them, the others read them."""
+    def _cache_all(self, mixed: Mix, sampling: SamplingSettings) -> FeatureCache:
+        """Maps of the regions of all images of a mix, a group of images after the other."""
+        groups = [(part, group) for part in mixed.parts for group in self.proposals.groups(part.records)]
+        caches: list[FeatureCache] = []
+        for number, (part, (first, records)) in enumerate(groups, start=1):
+            if len(groups) > 1 and self.world.first:
+                tqdm.write(f"group {number} of {len(groups)}: {len(records)} pictures")
+            caches.append(self._cache(records, part.sampling or sampling, first))
+        return joined(caches)
+
+    def _cache(
+        self, records: Sequence[AnnotatedImage], settings: SamplingSettings, first: int = 0
+    ) -> FeatureCache:
+        """Propose in images and make the maps of their regions; the first process makes them, the others
+        read them. ``first`` is the number of the first image in its data set."""
+        self._prepare_proposals(records, keep_maps=True)
         with self.world.first_alone():
-            return build_feature_cache(
+            cache = build_feature_cache(
                 self.folder,
                 self.init,
                 self.frozen,
@@ -168,4 +178,7 @@ class DataLoaderBuilder:
                 background_label=self.background,
                 device=str(self.device),
                 broken=self.broken,
+                first=first,
             )
+            self.proposals.forget_maps()
+            return cache

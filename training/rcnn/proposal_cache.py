@@ -13,6 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import asdict, replace
 from functools import cache, partial
+from itertools import pairwise
 from pathlib import Path
 from threading import Lock
 
@@ -47,6 +48,9 @@ _FORMAT = 2
 
 _KEPT_BYTES = 1 << 30
 """Maps in memory: those of about 300 images at two scales. Further ones are made again when wanted."""
+
+_KEPT_IMAGES = 250
+"""Images whose maps find room in memory, but for very long ones."""
 
 
 class ProposalCache:
@@ -97,6 +101,16 @@ class ProposalCache:
         self._kept: dict[bytes, list[MapsAtScale]] = {}
         self._keeping = Lock()
         self._damage_reported = False
+
+    def groups(self, records: Sequence[AnnotatedImage]) -> list[tuple[int, Sequence[AnnotatedImage]]]:
+        """Split images into groups, in order -> the number of each group's first image, and its images.
+
+        The maps of a group find room in memory: who prepares a group and asks for its maps before the next
+        one has the trunk run once over each image. One group where no maps are kept.
+        """
+        count = -(-len(records) // _KEPT_IMAGES) if self._room > 0 else min(len(records), 1)
+        bounds = np.linspace(0, len(records), count + 1).astype(int).tolist()
+        return [(first, records[first:last]) for first, last in pairwise(bounds)]
 
     def prepare(
         self, records: Sequence[AnnotatedImage], *, keep_maps: bool = False, threads: int | None = None

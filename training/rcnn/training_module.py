@@ -6,6 +6,8 @@ Letters for shapes: B regions, C classes.
 import torch
 from torch import Tensor, nn
 
+from detector.errors import ParameterError
+from detector.models.backbone import LAST_STAGES
 from detector.models.googlenet import AuxiliaryClassifier, initialise
 from detector.models.region_network import RegionNetwork, RegionOutput
 from training.rcnn.dataloader import RegionBatch
@@ -25,12 +27,21 @@ class RegionTrainingModule(nn.Module):
     """
 
     def __init__(self, network: RegionNetwork, frozen: int, weights: LossWeights) -> None:
-        """Take ``network``, whose first ``frozen`` stages keep their weights and are not run."""
+        """Take ``network``, whose first ``frozen`` stages keep their weights and are not run.
+
+        Raises ParameterError where the location head's maps are not among what is run.
+        """
         super().__init__()
         network.backbone.features[:frozen].requires_grad_(False)
         self.network, self._weights = network, weights
         tail = network.backbone.features[frozen:].to(memory_format=torch.channels_last)
         self._stages = list(tail.named_children())  # a plain list: they are modules of the network already
+        self._before_last = len(self._stages) - LAST_STAGES
+        if network.location_head is not None and self._before_last < 0:
+            raise ParameterError(
+                "the head that says where objects lie reads the maps before the last two inception stages: "
+                "freeze at most the stages before these (--frozen-through pool4)"
+            )
         self.side = nn.ModuleDict()
         if weights.auxiliary > 0:
             for name, channels in AUXILIARY_STAGES.items():
@@ -57,12 +68,14 @@ class RegionTrainingModule(nn.Module):
         """
         side: list[Tensor] = []
         with torch.autocast(maps.device.type, precision, enabled=precision != torch.float32):
-            x = maps.to(precision)
-            for name, stage in self._stages:
+            x = cells = maps.to(precision)
+            for number, (name, stage) in enumerate(self._stages, start=1):
                 x = stage(x)
+                if number == self._before_last:
+                    cells = x
                 if self.training and name in self.side:
                     side.append(self.side[name](x))
-        output: RegionOutput = self.network.heads(x.float())
+        output: RegionOutput = self.network.heads(x.float(), cells.float())
         losses = region_losses(self.network, output, targets, self._weights, auxiliary=side, sums=sums)
         return losses, output.logits.detach()
 

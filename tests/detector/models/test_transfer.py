@@ -111,7 +111,7 @@ def test_a_list_of_other_classes(shipped: Checkpoint) -> None:
             start = old[row] - 2.0 * torch.eye(1025)[-1]
         assert torch.allclose(rows[1000 + label], start, atol=1e-6), label
     assert torch.equal(rows[-1], old[-1])
-    assert network.box_head is not None
+    assert network.location_head is not None
     assert isinstance(shipped.network, RegionNetwork)
     assert shipped.network.box_head is not None
     assert torch.equal(network.box_head.regress.weight, shipped.network.box_head.regress.weight)
@@ -149,9 +149,9 @@ def test_a_detector_of_your_own_can_start_another(shipped: Checkpoint) -> None:
     assert {int(row) for row in torch.nonzero(labels[:1000] == 0)} == {SYNSET["airliner"]}
 
 
-def test_an_untrained_folded_detector_gets_rows_and_a_box_head(untrained: Checkpoint) -> None:
+def test_an_untrained_folded_detector_gets_rows_and_a_location_head(untrained: Checkpoint) -> None:
     network, rows, _ = parts(transfer(from_classifier(untrained), ClassList.of(["dog", "widget"])))
-    assert network.box_head is not None
+    assert network.location_head is not None
     assert len(rows) == 1003
     assert torch.equal(rows[1001], torch.zeros(1025))
 
