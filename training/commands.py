@@ -11,6 +11,7 @@ from detector.cli.entry import Command, needs_extra, run_commands
 _TRAIN = {
     "": Command("training.finetune_det:main", "Train a detector of your own on labelled pictures."),
     "multibox": Command("training.train_multibox:main", "Train a MultiBox head on a checkpoint's trunk."),
+    "location": Command("training.train_location:main", "Train the head that moves boxes onto objects."),
     "classifier": Command("training.pretrain_cls:main", "Train GoogLeNet to classify pictures."),
     "distil": Command("training.distil_classifier:main", "Give a detector a classifier of whole pictures."),
     "pseudo-label": Command("training.pseudo_label:main", "Find boxes in pictures whose class is known."),
@@ -24,7 +25,7 @@ _CHECK = {"": Command("training.check_data:main", "Find what is wrong with a dat
 
 
 def train(arguments: Sequence[str]) -> int:
-    """Train a detector of your own; train multibox, classifier, distil, pseudo-label."""
+    """Train a detector of your own; train multibox, location, classifier, distil, pseudo-label."""
     return _run("detector train", _TRAIN, arguments)
 
 

@@ -15,6 +15,7 @@ from training import (
     finetune_det,
     pretrain_cls,
     pseudo_label,
+    train_location,
     train_multibox,
 )
 
@@ -38,6 +39,7 @@ BY_WEIGHTS: list[tuple[str, Script]] = [
     ("finetune_det", lambda weights: finetune_det.main(NO_DATA, weights)),
     ("pretrain_cls", lambda weights: pretrain_cls.main(NO_DATA, weights.parent / "run", weights)),
     ("pseudo_label", lambda weights: pseudo_label.main(NO_DATA, weights.parent / "run", weights=weights)),
+    ("train_location", lambda weights: train_location.main([str(NO_DATA)], weights.parent / "run", weights)),
     ("train_multibox", lambda weights: train_multibox.main([NO_DATA], weights.parent / "run", weights)),
 ]
 
@@ -70,6 +72,11 @@ BY_PLACE: list[tuple[str, Script]] = [
     ("finetune_det --cache", lambda place: finetune_det.main(NO_DATA, output=None, cache=place / "cache")),
     ("pretrain_cls --output", lambda place: pretrain_cls.main(NO_DATA, place / "run")),
     ("pseudo_label --output", lambda place: pseudo_label.main(NO_DATA, place / "run")),
+    ("train_location --output", lambda place: train_location.main([str(NO_DATA)], place / "run")),
+    (
+        "train_location --cache",
+        lambda place: train_location.main([str(NO_DATA)], place.parent / "run", cache=place / "cache"),
+    ),
     ("train_multibox --output", lambda place: train_multibox.main([NO_DATA], place / "run")),
     ("check_data --report", lambda place: check_data.main(NO_DATA, report=place / "a.json")),
     ("check_data --chart", lambda place: check_data.main(NO_DATA, chart=place / "a.png")),

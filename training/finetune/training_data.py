@@ -12,7 +12,7 @@ from detector.datasets.annotated_image import AnnotatedImage, Dataset
 from detector.datasets.formats.agnostic import agnostic_file
 from detector.datasets.formats.values import number
 from detector.datasets.load_image import without_unreadable
-from detector.datasets.open import Format, open_dataset
+from detector.datasets.open import DataFolder, Format, open_dataset
 from detector.datasets.problems import OnProblem, Problem
 from detector.datasets.split_names import Role, role_of
 from detector.datasets.train_validation import train_and_validation
@@ -53,6 +53,14 @@ def with_unknown_objects(learned: Dataset, agnostic: Dataset) -> Dataset:
             other = None
         records.append(_completed(record, other))
     return Dataset(records, learned.class_ids, problems)
+
+
+def _with_agnostic_boxes(folder: DataFolder, learned: Dataset, on_problem: OnProblem) -> Dataset:
+    """Complete what is learned from ILSVRC by ``agnostic_boxes.json``, if that lies beside it."""
+    if folder.format is not Format.ILSVRC or not agnostic_file(folder.root).is_file():
+        return learned
+    agnostic = open_dataset(folder.root, Format.AGNOSTIC).read(on_problem=on_problem)
+    return with_unknown_objects(learned, agnostic)
 
 
 def _completed(record: AnnotatedImage, other: AnnotatedImage | None) -> AnnotatedImage:
@@ -99,6 +107,7 @@ def further_data(text: str, sampling: SamplingSettings, on_problem: OnProblem) -
     if split is None:
         split = next((name for name in folder.splits if role_of(name) is Role.TRAIN), None)
     dataset = without_unreadable(folder.read(split, on_problem=on_problem), on_problem)
+    dataset = _with_agnostic_boxes(folder, dataset, on_problem)
     return FurtherData(path.resolve().name, DatasetSpec(dataset, weight, kept))
 
 
@@ -191,11 +200,7 @@ def choose_data(
                 "one picture with boxes is needed to learn from and one to measure on; "
                 f"detector check {root} lists what is wrong"
             )
-    learned = split.train
-    if folder.format is Format.ILSVRC and agnostic_file(root).is_file():
-        learned = with_unknown_objects(
-            learned, open_dataset(root, Format.AGNOSTIC).read(on_problem=on_problem)
-        )
+    learned = _with_agnostic_boxes(folder, split.train, on_problem)
     return ChosenData(
         root.resolve().name, root, folder.format, folder.classes, learned, split.validation, split.how
     )

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 import torch
 from tqdm import tqdm
@@ -13,7 +14,7 @@ from detector.inference.preprocessing import Preprocessing
 from detector.inference.shared_maps import SharedMaps
 from detector.models.checkpoint import Checkpoint
 from detector.structures.classes import ClassList
-from training.rcnn.dataloader import CachedDataLoader, RegionDataLoader
+from training.rcnn.dataloader import BatchSettings, CachedDataLoader, RegionDataLoader
 from training.rcnn.feature_cache import FeatureCache, build_feature_cache, joined
 from training.rcnn.map_store import DISK_SPACE_ADVICE
 from training.rcnn.mixing import Mix, relabelled, spread
@@ -31,6 +32,21 @@ VALIDATION_IMAGES = 200
 """Images of a validation: enough to tell whether the loss still falls."""
 
 _VALIDATION_SAMPLING = SamplingSettings(positives=6, background=10)
+
+
+class DataSettings(Protocol):
+    """What of a recipe says how minibatches are made."""
+
+    @property
+    def batch(self) -> BatchSettings: ...
+    @property
+    def sampling(self) -> SamplingSettings: ...
+    @property
+    def zoom(self) -> float: ...
+    @property
+    def color_jitter(self) -> bool: ...
+    @property
+    def seed(self) -> int: ...
 
 
 @dataclass(frozen=True)
@@ -55,7 +71,9 @@ class DataLoaderBuilder:
     world: ProcessGroup
     broken: BrokenImages
 
-    def build(self, mixed: Mix, recipe: Recipe, *, cache_gib: float, workers: int | None) -> RegionDataLoader:
+    def build(
+        self, mixed: Mix, recipe: DataSettings, *, cache_gib: float, workers: int | None
+    ) -> RegionDataLoader:
         """Build a dataloader of cached maps if stages are frozen, colors are not to be changed and the maps
         fit ``cache_gib``; else one that streams images, and samples all by the recipe.
 
@@ -117,6 +135,18 @@ class DataLoaderBuilder:
     def build_validation(
         self, validation: Dataset, classes: ClassList, recipe: Recipe, output: Path
     ) -> ValidationRegions:
+        """Make the regions of a validation. Raises ParameterError if no image has an object."""
+        return ValidationRegions(
+            self.validation_cache(validation, classes),
+            self.distilled_classes,
+            self.background,
+            recipe.loss.uncertain,
+            output,
+            device=self.device,
+            world=self.world,
+        )
+
+    def validation_cache(self, validation: Dataset, classes: ClassList) -> FeatureCache:
         """Cache regions of at most :data:`VALIDATION_IMAGES` images, spread over the set.
 
         Raises ParameterError if no image has an object.
@@ -125,16 +155,7 @@ class DataLoaderBuilder:
         if not records:
             raise ParameterError("no held-out picture has an object to measure by")
         chosen = spread(records, VALIDATION_IMAGES)
-        cache = joined([self._cache(chosen, _VALIDATION_SAMPLING)])
-        return ValidationRegions(
-            cache,
-            self.distilled_classes,
-            self.background,
-            recipe.loss.uncertain,
-            output,
-            device=self.device,
-            world=self.world,
-        )
+        return joined([self._cache(chosen, _VALIDATION_SAMPLING)])
 
     @torch.no_grad()
     def cache_size(self, images: int, sampling: SamplingSettings) -> int:

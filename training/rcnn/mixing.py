@@ -62,7 +62,8 @@ class Mix:
 def mix(train: Dataset | Sequence[DatasetSpec], classes: ClassList, *, unknown: bool = False) -> Mix:
     """Take the images with an object of ``classes``, in the labels of that list.
 
-    With ``unknown`` also those that have objects of unknown class alone: MultiBox learns from them.
+    With ``unknown`` also those that have objects of unknown class alone: MultiBox and the location head learn
+    from them.
 
     The images of a set that has only some of the classes are partial: they say nothing of the others. Objects
     of classes that are not in the list become objects of unknown class: they are neither classified nor
@@ -81,8 +82,8 @@ def mix(train: Dataset | Sequence[DatasetSpec], classes: ClassList, *, unknown: 
         ]
         if records:
             parts.append(Part(records, float(spec.weight), spec.sampling))
-    if not any(len(record.boxes) for part in parts for record in part.records):
-        raise ParameterError("no picture of the data has an object of the classes to learn from")
+    if not parts:
+        raise ParameterError("no picture of the data has an object to learn from")
     return Mix(parts)
 
 
