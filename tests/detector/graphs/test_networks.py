@@ -345,9 +345,7 @@ def test_weights_of_other_types_are_taken(dtype: str) -> None:
 
 @pytest.mark.parametrize(
     ("engine", "location"),
-    by_engines(
-        pytest.param(False, id="heads of earlier versions"), pytest.param(True, id="a location head")
-    ),
+    by_engines(pytest.param(False, id="heads of earlier versions"), pytest.param(True, id="a location head")),
 )
 def test_a_whole_detector_is_one_graph(engine: str, location: bool) -> None:
     """Of any number of windows, none among them, and of any sides."""
