@@ -79,7 +79,7 @@ def region_heads(
     if "location_head.reduce.weight" in tensors:
         if region.cells is None:
             raise ParameterError(
-                "the location head reads the maps before the last two stages: begin with those of an earlier one"
+                "the location head reads the maps before the last two stages: begin with an earlier one"
             )
         return outputs | _located(graph, region.cells, tensors, name)
     if "box_head.reduce.weight" in tensors:

@@ -24,7 +24,7 @@ class SharedTrunk(nn.Module):
         super().__init__()
         if cells and any(len(trunk) < LAST_STAGES for trunk in trunks):
             raise ParameterError(
-                "the location head reads the maps before the last two stages: begin with those of an earlier one"
+                "the location head reads the maps before the last two stages: begin with an earlier one"
             )
         count = count_shared_stages(trunks)
         self.shared = trunks[0][:count]

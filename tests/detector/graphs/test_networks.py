@@ -236,9 +236,9 @@ def _rows(weights: Weights, after: str | None, count: int) -> np.ndarray:
 )
 def test_a_location_head_needs_the_maps_that_it_reads(after: str) -> None:
     weights = detector_weights(location=True)
-    with pytest.raises(ParameterError, match="before the last two stages: begin with those of an earlier"):
+    with pytest.raises(ParameterError, match="before the last two stages: begin with an earlier"):
         region_graph([weights], after)
-    with pytest.raises(ParameterError, match="before the last two stages: begin with those of an earlier"):
+    with pytest.raises(ParameterError, match="before the last two stages: begin with an earlier"):
         _torch((weights,)).region_engine([0], after=after)
 
 

@@ -202,7 +202,7 @@ def test_cells_are_those_that_each_members_last_stages_read(
 
 
 def test_cells_of_trunks_that_begin_after_them_are_refused(members: list[Checkpoint]) -> None:
-    with pytest.raises(ParameterError, match="begin with those of an earlier one"):
+    with pytest.raises(ParameterError, match="begin with an earlier one"):
         SharedTrunk([member.backbone.features[-1:] for member in members], cells=True)
 
 
