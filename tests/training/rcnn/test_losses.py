@@ -122,7 +122,9 @@ def test_errors_of_offsets(given: list[float], wanted: list[float], expected: fl
     assert errors.isfinite().all(), "where there is nothing to learn, too: weights of zero are times it"
 
 
-@pytest.mark.parametrize("spread", [0.05, 0.3, 2.0, 30.0], ids=["near", "apart", "far", "beyond what is kept"])
+@pytest.mark.parametrize(
+    "spread", [0.05, 0.3, 2.0, 30.0], ids=["near", "apart", "far", "beyond what is kept"]
+)
 def test_overlaps_of_moved_boxes_are_those_of_the_decoded_ones(spread: float) -> None:
     """Whatever the regions' places and sides are."""
     rng = np.random.default_rng(0)

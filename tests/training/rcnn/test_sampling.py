@@ -133,7 +133,11 @@ def test_backgrounds_are_drawn_from_what_can_be_moved_where_there_is_nothing_els
 def test_offsets_of_backgrounds_lead_to_the_object_that_they_lie_nearest_to() -> None:
     record = _record(FLEA, DOG)
     regions = sample_regions(
-        record, _shifted(*np.linspace(0.36, 0.49, 12)), BACKGROUND, SamplingSettings(0, 30), np.random.default_rng(1)
+        record,
+        _shifted(*np.linspace(0.36, 0.49, 12)),
+        BACKGROUND,
+        SamplingSettings(0, 30),
+        np.random.default_rng(1),
     )
     assert (regions.labels == BACKGROUND).all()
     assert not np.isnan(regions.deltas).any()

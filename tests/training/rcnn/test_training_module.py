@@ -97,7 +97,9 @@ def test_offsets_and_their_iou_are_learnt_by_the_location_head_alone() -> None:
     batch = mixed_minibatch(832, 7)
     losses, _ = module(batch.maps, batch.targets, None, torch.float32)
     (losses.box + losses.fit).backward()
-    learning = {name.partition(".")[0] for name, value in network.named_parameters() if value.grad is not None}
+    learning = {
+        name.partition(".")[0] for name, value in network.named_parameters() if value.grad is not None
+    }
     assert learning == {"location_head"}
 
 
