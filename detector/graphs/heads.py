@@ -26,7 +26,7 @@ CELL_CHANNELS, LAST_STAGES = 832, 2
 """Channels of the maps that the last stages of a trunk read, and how many stages these are."""
 
 HEAD_WIDTH = 64
-"""Channels that the box head and the IoU head reduce a region's maps to."""
+"""Channels that the box head and the IoU head of earlier versions reduce a region's maps to."""
 
 LOCATION_WIDTH, LOCATION_HIDDEN = 128, 256
 """Channels that the location head reduces a region's maps to, and units of its hidden layer."""

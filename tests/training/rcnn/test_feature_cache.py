@@ -203,8 +203,8 @@ def builder_of(folder: Path, init: Checkpoint, proposals: ProposalCache, limit: 
 def test_rows_made_in_groups_are_those_of_one_group(
     init: Checkpoint, data: Path, passes: Passes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, size: int
 ) -> None:
-    """Of two sets, the second of three images, bit by bit; the trunk runs once over each image, at two scales,
-    though the maps of no more than a group find room."""
+    """Of two sets, the second of three images, bit by bit; the trunk runs once over each image, at two
+    scales, though the maps of no more than a group find room."""
     whole = small_set(data)
     sets = [DatasetSpec(replace(whole, records=part)) for part in (whole.records[:1], whole.records[1:4])]
     mixed = mix(sets, CLASSES)
