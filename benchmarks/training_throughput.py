@@ -105,11 +105,12 @@ def pretraining(peer: bool, batch: int, device: torch.device) -> Callable[[], ob
 
 
 def finetuning(peer: bool, frozen_through: str, batch: int, device: torch.device) -> Callable[[], object]:
-    """A step of training the region classifier and the box head on maps of the frozen stages."""
+    """A step of training the region classifier and the location head on maps of the frozen stages."""
     backbone: Backbone = TorchvisionGoogLeNet(CLASSES + 1) if peer else GoogLeNet(CLASSES + 1)
     stages = [name.replace("max", "") for name, _ in backbone.features.named_children()]
     frozen = stages.index(frozen_through) + 1 if frozen_through else 0
-    network = RegionNetwork(backbone, torch.arange(CLASSES + 1), CLASSES).to(device)
+    labels = torch.arange(CLASSES + 1)
+    network = RegionNetwork(backbone, labels, CLASSES, box_regression=False, location=True).to(device)
     learner = RegionTrainingModule(network, frozen, LossWeights()).to(device).train()
     torch.manual_seed(0)
     with torch.no_grad():

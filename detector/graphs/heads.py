@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from detector.errors import ParameterError
 from detector.graphs.builder import GraphBuilder, Value
 from detector.graphs.stages import Shapes
 from detector.models.multibox_spec import MultiBoxSpec
@@ -25,7 +26,7 @@ CELL_CHANNELS, LAST_STAGES = 832, 2
 """Channels of the maps that the last stages of a trunk read, and how many stages these are."""
 
 HEAD_WIDTH = 64
-"""Channels that the box head and the IoU head reduce a region's maps to."""
+"""Channels that the box head and the IoU head of earlier versions reduce a region's maps to."""
 
 LOCATION_WIDTH, LOCATION_HIDDEN = 128, 256
 """Channels that the location head reduces a region's maps to, and units of its hidden layer."""
@@ -42,10 +43,10 @@ OFFSET_SCALE = (0.1, 0.1, 0.2, 0.2)
 
 class RegionMaps(NamedTuple):
     """What the heads of a region network read: the ``last`` maps [R,1024,7,7] in float32, and the ``cells``
-    [R,832,7,7] that the last two stages read, as those do."""
+    [R,832,7,7] that the last two stages read, as those do; None where a graph begins after them."""
 
     last: Value
-    cells: Value
+    cells: Value | None
 
 
 def region_heads(
@@ -54,7 +55,9 @@ def region_heads(
     """Add the heads of a region network on the maps of regions.
 
     Returns ``probabilities`` [R,C+1], and ``deltas`` [R,4] and ``predicted_iou`` [R] where there are heads
-    for them. A class's probability is the sum of its sub-classes': the softmax over all sub-classes that take
+    for them. Raises ParameterError for a location head without the ``cells`` that it reads.
+
+    A class's probability is the sum of its sub-classes': the softmax over all sub-classes that take
     part, times a matrix of zeros and ones, is what the log-sum-exp of each class gives."""
     maps = region.last
     mean = graph.add("ReduceMean", maps, axes=[2, 3], keepdims=0)  # R x 1024
@@ -74,6 +77,10 @@ def region_heads(
         "probabilities": graph.add("MatMul", sub_classes, graph.constant(f"{name}pooling.members", member))
     }
     if "location_head.reduce.weight" in tensors:
+        if region.cells is None:
+            raise ParameterError(
+                "the location head reads the maps before the last two stages: begin with an earlier one"
+            )
         return outputs | _located(graph, region.cells, tensors, name)
     if "box_head.reduce.weight" in tensors:
         layout = _reduced(graph, maps, f"{name}box_head", tensors, "box_head")

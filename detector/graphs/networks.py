@@ -268,7 +268,7 @@ def _region_maps(
     graph: GraphBuilder, last: Value, kept: Mapping[str, Value], trunk: Sequence[Stage]
 ) -> RegionMaps:
     """Return what heads read of a trunk that was run, given the outputs of its stages by their names."""
-    return RegionMaps(graph.float32(last), kept[trunk[-LAST_STAGES - 1].name])
+    return RegionMaps(graph.float32(last), kept.get(trunk[-LAST_STAGES - 1].name))
 
 
 def _row_sides(members: Sequence[Weights], after: str | None) -> tuple[int | str, ...]:

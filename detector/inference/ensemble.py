@@ -154,8 +154,8 @@ def _seen_by(metadata: Metadata, task: str) -> object:
 class RegionPrediction(NamedTuple):
     """Raw outputs for R regions: what is known of them before any scoring.
 
-    probabilities [R,C+1], background last; deltas [R,4], None without a box head; predicted_iou [R] in 0..1,
-    None without a head for it.
+    probabilities [R,C+1], background last; deltas [R,4], None if no head moves boxes; predicted_iou [R] in
+    0..1, None without a head for it.
     """
 
     probabilities: NDArray[np.float32]

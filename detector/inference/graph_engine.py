@@ -129,10 +129,22 @@ class OpenVinoSession:
         self._compiled.release_memory()
 
 
-@cache
+_LOADING = Lock()
+
+
 def _openvino() -> Any:
+    """Load OpenVINO, once."""
+    with _LOADING:
+        return _loaded_openvino()
+
+
+@cache
+def _loaded_openvino() -> Any:
     import openvino
 
+    # The first tensor of a process prepares the use of NumPy. Two threads that both make a first one can wait
+    # for each other without end, one for that to be ready, the other for the interpreter's lock.
+    openvino.Tensor(np.zeros(1, np.float32))
     return openvino.Core()
 
 

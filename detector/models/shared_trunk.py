@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from detector.errors import ParameterError
 from detector.models.backbone import LAST_STAGES
 
 
@@ -15,11 +16,16 @@ class SharedTrunk(nn.Module):
     """The trunks of several networks; the first stages that are the same in all of them run once.
 
     Crops [R,3,224,224] -> the members' maps one after the other, [M*R,1024,7,7]; with ``cells`` these as
-    ``maps``, and as ``cells`` those that the last two stages read, [M*R,832,7,7].
+    ``maps``, and as ``cells`` those that the last two stages read, [M*R,832,7,7]. Raises ParameterError where
+    these are asked of trunks that begin after them.
     """
 
     def __init__(self, trunks: Sequence[nn.Sequential], *, cells: bool = False) -> None:
         super().__init__()
+        if cells and any(len(trunk) < LAST_STAGES for trunk in trunks):
+            raise ParameterError(
+                "the location head reads the maps before the last two stages: begin with an earlier one"
+            )
         count = count_shared_stages(trunks)
         self.shared = trunks[0][:count]
         self.tails = nn.ModuleList(trunk[count:] for trunk in trunks)

@@ -41,7 +41,7 @@ SMALL = Recipe(
 
 KINDS = {
     "cached": SMALL,
-    "streamed": replace(SMALL, iterations=6, color_jitter=True, patience=2, frozen_through="inception_5a"),
+    "streamed": replace(SMALL, iterations=6, color_jitter=True, patience=2),
     "shared": replace(SMALL, iterations=6, regions=RegionKind.SHARED, scales=(64, 128), zoom=1.3),
     "joint": replace(
         SMALL,

@@ -34,7 +34,7 @@ from training.rcnn.proposal_cache import ProposalCache
 from training.rcnn.recipe import Recipe
 from training.rcnn.streaming_dataloader import class_balance
 from training.rcnn.task import RegionTask
-from training.rcnn.training_module import RegionTrainingModule
+from training.rcnn.training_module import RegionTrainingModule, check_frozen
 from training.scaled_images import ImageBatches
 from training.trainer.dataloader import workers_for
 from training.trainer.distributed import ProcessGroup, join_world
@@ -90,6 +90,7 @@ def finetune(
         torch.manual_seed(recipe.seed)  # initial weights of new heads
         start = transfer(init, classes)
         assert isinstance(start.network, RegionNetwork)
+        check_frozen(start.network, frozen)  # before hours of proposals and maps
         classification = start.metadata.classification
         stops = on_problem is OnProblem.STOP
         broken = BrokenImages(

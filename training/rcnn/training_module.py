@@ -19,6 +19,16 @@ AUXILIARY_STAGES = {"inception_4a": 512, "inception_4d": 528, "inception4a": 512
 1409.4842, section 5)."""
 
 
+def check_frozen(network: RegionNetwork, frozen: int) -> None:
+    """Raise ParameterError if the maps that a location head reads are not among what is run, where the first
+    ``frozen`` stages are not."""
+    if network.location_head is not None and frozen > len(network.backbone.features) - LAST_STAGES:
+        raise ParameterError(
+            "the head that says where objects lie reads the maps before the last two inception stages: "
+            "freeze at most the stages before these (--frozen-through pool4)"
+        )
+
+
 class RegionTrainingModule(nn.Module):
     """The trained stages, the heads and, during training, the side classifiers.
 
@@ -29,19 +39,15 @@ class RegionTrainingModule(nn.Module):
     def __init__(self, network: RegionNetwork, frozen: int, weights: LossWeights) -> None:
         """Take ``network``, whose first ``frozen`` stages keep their weights and are not run.
 
-        Raises ParameterError where the location head's maps are not among what is run.
+        Raises ParameterError as :func:`check_frozen` does.
         """
         super().__init__()
+        check_frozen(network, frozen)
         network.backbone.features[:frozen].requires_grad_(False)
         self.network, self._weights = network, weights
         tail = network.backbone.features[frozen:].to(memory_format=torch.channels_last)
         self._stages = list(tail.named_children())  # a plain list: they are modules of the network already
         self._before_last = len(self._stages) - LAST_STAGES
-        if network.location_head is not None and self._before_last < 0:
-            raise ParameterError(
-                "the head that says where objects lie reads the maps before the last two inception stages: "
-                "freeze at most the stages before these (--frozen-through pool4)"
-            )
         self.side = nn.ModuleDict()
         if weights.auxiliary > 0:
             for name, channels in AUXILIARY_STAGES.items():

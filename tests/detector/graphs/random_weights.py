@@ -44,13 +44,15 @@ def detector_weights(
     labels: tuple[int, ...] = LABELS,
     boxes: bool = True,
     iou: bool = True,
+    location: bool = False,
     whole: bool = False,
     multibox: bool = False,
     shared: bool = True,
     seed: int = 0,
 ) -> Weights:
-    """Weights of a detector of three classes, not to be changed."""
-    heads = ["box_head."] * boxes + ["fit_head."] * iou
+    """Weights of a detector of three classes, not to be changed: with a location head, or else with the heads
+    of earlier versions, ``boxes`` and ``iou``."""
+    heads = ["location_head."] if location else ["box_head."] * boxes + ["fit_head."] * iou
     pooled = np.array(labels, np.int64)
     marks = {"pooling.labels": pooled} | dict.fromkeys(heads, pooled)
     shapes = dict(shapes_of(trunk_of(architecture), "backbone.features."))

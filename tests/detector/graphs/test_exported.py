@@ -3,6 +3,7 @@
 import hashlib
 import json
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +49,13 @@ WRITTEN: list[tuple[str, Callable[[], Weights], Task, str]] = [
     ("a classifier", classifier_weights, Task.CLASSIFY, "float32"),
     ("the classes of a detector", lambda: detector_weights(whole=True), Task.CLASSIFY, "float32"),
     ("each region warped", lambda: detector_weights(shared=False), Task.DETECT, "float32"),
+    ("a location head", lambda: detector_weights(location=True), Task.DETECT, "float32"),
+    (
+        "a location head, each region warped, float16",
+        lambda: stored_as(detector_weights(TORCHVISION, location=True, shared=False), np.float16),
+        Task.DETECT,
+        "float16",
+    ),
     (
         "float16 as float32",
         lambda: stored_as(detector_weights(iou=False), np.float16),
@@ -73,10 +81,16 @@ def test_a_file_holds_the_checkpoint(
     check_weights(read)
 
 
-@pytest.mark.parametrize("architecture", STAGES)
-def test_8_bits_come_back_within_half_a_step(architecture: str, tmp_path: Path) -> None:
-    weights, path = with_ranges(classifier_weights(architecture)), tmp_path / "network.onnx"
-    onnx.save(exported_model(weights, Task.CLASSIFY, "int8"), path)
+@pytest.mark.parametrize(
+    ("make", "task"),
+    [
+        *(pytest.param(partial(classifier_weights, name), Task.CLASSIFY, id=name) for name in STAGES),
+        pytest.param(partial(detector_weights, location=True), Task.DETECT, id="a location head"),
+    ],
+)
+def test_8_bits_come_back_within_half_a_step(make: Callable[[], Weights], task: Task, tmp_path: Path) -> None:
+    weights, path = with_ranges(make()), tmp_path / "network.onnx"
+    onnx.save(exported_model(weights, task, "int8"), path)
     read = read_exported(path)
     assert read.metadata == weights.metadata
     assert read.numbers == "int8"
@@ -125,6 +139,12 @@ OUTPUTS: list[Any] = [
         Task.DETECT,
         {"0.probabilities": (2, len(DETECTION) + 1), "0.predicted_iou": (2,)},
         id="each region warped, no box head",
+    ),
+    pytest.param(
+        lambda: detector_weights(location=True, shared=False),
+        Task.DETECT,
+        {"0.probabilities": (2, len(DETECTION) + 1), "0.deltas": (2, 4), "0.predicted_iou": (2,)},
+        id="each region warped, a location head",
     ),
     pytest.param(
         classifier_weights, Task.CLASSIFY, {"0.probabilities": (2, len(CLASSIFICATION))}, id="a classifier"

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import replace
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,7 @@ import onnx
 import pytest
 import torch
 
-from detector.errors import CheckpointError
+from detector.errors import CheckpointError, ParameterError
 from detector.graphs.networks import (
     GraphOptions,
     check_weights,
@@ -79,6 +79,17 @@ def _near(stages: int) -> tuple[Weights, ...]:
     return first, sharing_stages(first, detector_weights(seed=1), stages)
 
 
+def _located(stages: int) -> tuple[Weights, ...]:
+    """Two detectors with location heads that have so many first stages in common."""
+    first = detector_weights(location=True)
+    return first, sharing_stages(first, detector_weights(seed=1, location=True), stages)
+
+
+def _old_and_new(stages: int) -> tuple[Weights, ...]:
+    first = detector_weights(location=True)
+    return first, sharing_stages(first, detector_weights(seed=1), stages)
+
+
 REGIONS: list[tuple[str, Callable[[], tuple[Weights, ...]], str | None, int]] = [
     ("all heads, crops", lambda: _members(detector_weights()), None, 2),
     ("all heads, maps", lambda: _members(detector_weights()), "inception_4e", 5),
@@ -101,6 +112,27 @@ REGIONS: list[tuple[str, Callable[[], tuple[Weights, ...]], str | None, int]] = 
         "inception_4e",
         2,
     ),
+    ("a location head, crops", lambda: _members(detector_weights(location=True)), None, 2),
+    ("a location head, maps", lambda: _members(detector_weights(location=True)), "inception_4e", 3),
+    ("a location head reads what is given", lambda: _members(detector_weights(location=True)), "pool4", 2),
+    (
+        "a location head, batch normalisation, crops",
+        lambda: _members(detector_weights(TORCHVISION, location=True)),
+        None,
+        1,
+    ),
+    (
+        "a location head, batch normalisation, maps",
+        lambda: _members(detector_weights(TORCHVISION, location=True)),
+        "inception4e",
+        2,
+    ),
+    ("a location head and the heads of earlier versions", lambda: _old_and_new(0), "inception_4e", 2),
+    ("the same, with a trunk in common", lambda: _old_and_new(18), "inception_4e", 2),
+    ("two location heads whose last stages differ", lambda: _located(16), None, 1),
+    ("two location heads whose last stage differs", lambda: _located(17), "inception_4e", 2),
+    ("two location heads on one trunk", lambda: _located(18), "inception_4e", 2),
+    ("two location heads, all stages but the first differ", lambda: _located(1), "norm2", 1),
     ("batch normalisation, crops", lambda: _members(detector_weights(TORCHVISION)), None, 1),
     ("batch normalisation, maps", lambda: _members(detector_weights(TORCHVISION)), "inception4e", 3),
     (
@@ -155,6 +187,8 @@ RARE = {
     "the last maps",
     "no box head",
     "no IoU head",
+    "a location head, batch normalisation, crops",
+    "two location heads, all stages but the first differ",
     "background without sub-classes",
     "batch normalisation, crops",
     "two that have nothing in common",
@@ -191,6 +225,21 @@ def _rows(weights: Weights, after: str | None, count: int) -> np.ndarray:
     channels = {"norm2": 192, "inception_3b": 480, "inception_5b": 1024}.get(after, 832)
     side = {"norm2": 56, "inception_3b": 28, "pool4": 7, "inception_5b": 7}.get(after, 14)
     return random_rows(count, channels, side, side)
+
+
+@pytest.mark.parametrize(
+    "after",
+    [
+        pytest.param("inception_5a", id="one of the two stages is left"),
+        pytest.param("inception_5b", id="none is left"),
+    ],
+)
+def test_a_location_head_needs_the_maps_that_it_reads(after: str) -> None:
+    weights = detector_weights(location=True)
+    with pytest.raises(ParameterError, match="before the last two stages: begin with an earlier"):
+        region_graph([weights], after)
+    with pytest.raises(ParameterError, match="before the last two stages: begin with an earlier"):
+        _torch((weights,)).region_engine([0], after=after)
 
 
 def test_common_stages_are_in_the_graph_once() -> None:
@@ -294,10 +343,13 @@ def test_weights_of_other_types_are_taken(dtype: str) -> None:
     assert_close(_by("onnxruntime", model, channels_last(rows)), expected)
 
 
-@pytest.mark.parametrize("engine", ENGINES)
-def test_a_whole_detector_is_one_graph(engine: str) -> None:
+@pytest.mark.parametrize(
+    ("engine", "location"),
+    by_engines(pytest.param(False, id="heads of earlier versions"), pytest.param(True, id="a location head")),
+)
+def test_a_whole_detector_is_one_graph(engine: str, location: bool) -> None:
     """Of any number of windows, none among them, and of any sides."""
-    weights = detector_weights(multibox=True)
+    weights = detector_weights(multibox=True, location=location)
     module = ExportableDetector(as_checkpoint(weights)).eval()
     model = detector_graph(weights)
     onnx.checker.check_model(model)
@@ -460,9 +512,61 @@ FAULTS: list[tuple[str, Damage, str]] = [
 ]
 
 
-@pytest.mark.parametrize(("damage", "says"), [f[1:] for f in FAULTS], ids=[f[0] for f in FAULTS])
-def test_faults_of_weights_are_named_as_torch_names_them(damage: Damage, says: str) -> None:
-    weights = damage(detector_weights(multibox=True))
+LOCATION_FAULTS: list[tuple[str, Damage, str]] = [
+    ("no scale", _lacking("location_head.scale"), "lacks tensors location_head.scale"),
+    (
+        "no first layer",
+        _lacking("location_head.reduce.weight", "location_head.reduce.bias"),
+        "lacks tensors location_head.reduce.bias, location_head.reduce.weight",
+    ),
+    ("half of a layer", _lacking("location_head.hidden.bias"), "lacks tensors location_head.hidden.bias"),
+    (
+        "offsets without the IoU",
+        _having(location_head__locate__weight=np.zeros((4, 256), np.float32)),
+        "tensor location_head.locate.weight has the shape [4, 256] where [5, 256] is needed",
+    ),
+    (
+        "a head for the last maps",
+        _having(location_head__reduce__weight=np.zeros((128, 1024, 1, 1), np.float32)),
+        "tensor location_head.reduce.weight has the shape [128, 1024, 1, 1] where [128, 832, 1, 1] is needed",
+    ),
+    (
+        "a tensor too many",
+        _having(location_head__more=np.zeros(4, np.float32)),
+        "has unknown tensors location_head.more",
+    ),
+    (
+        "no number",
+        _filled("location_head.locate.bias", np.nan),
+        "tensor 'location_head.locate.bias' holds values that",
+    ),
+    (
+        "whole numbers",
+        _having(location_head__scale=np.ones(4, np.int32)),
+        "tensor 'location_head.scale' is of type int32, where numbers with a fraction are needed",
+    ),
+    (
+        "regions of more cells than it reads",
+        _stating(shared_maps=SharedMaps((64, 96), 2.0, 16, "inception_4e", 20)),
+        "does not fit googlenet",
+    ),
+    (
+        "crops larger than it reads",
+        lambda weights: _stating(preprocessing=replace(weights.metadata.preprocessing, size=320))(weights),
+        "does not fit googlenet",
+    ),
+]
+
+
+@pytest.mark.parametrize(
+    ("location", "damage", "says"),
+    [
+        *(pytest.param(False, *fault[1:], id=fault[0]) for fault in FAULTS),
+        *(pytest.param(True, *fault[1:], id=f"location head: {fault[0]}") for fault in LOCATION_FAULTS),
+    ],
+)
+def test_faults_of_weights_are_named_as_torch_names_them(location: bool, damage: Damage, says: str) -> None:
+    weights = damage(detector_weights(multibox=True, location=location))
     with pytest.raises(CheckpointError) as by_torch:
         as_checkpoint(weights)
     with pytest.raises(CheckpointError) as caught:
@@ -472,11 +576,18 @@ def test_faults_of_weights_are_named_as_torch_names_them(damage: Damage, says: s
 
 
 @pytest.mark.parametrize(
-    "damage", [_lacking("box_head.scale"), _filled("box_head.scale", np.nan), _stating(architecture="vgg16")]
+    ("location", "damage"),
+    [
+        (False, _lacking("box_head.scale")),
+        (False, _filled("box_head.scale", np.nan)),
+        (False, _stating(architecture="vgg16")),
+        (True, _lacking("location_head.scale")),
+        (True, _having(location_head__locate__bias=np.zeros(4, np.float32))),
+    ],
 )
-def test_a_file_is_refused_in_the_same_words(damage: Damage, tmp_path: Path) -> None:
+def test_a_file_is_refused_in_the_same_words(location: bool, damage: Damage, tmp_path: Path) -> None:
     path = tmp_path / "broken.safetensors"
-    weights = damage(detector_weights())
+    weights = damage(detector_weights(location=location))
     write_file(path, weights.metadata.as_json(), weights.tensors)
     with pytest.raises(CheckpointError) as by_torch:
         load_checkpoint(path)
@@ -497,7 +608,9 @@ def test_weights_without_classes_are_refused(says: str, change: Damage) -> None:
         check_weights(change(classifier_weights()))
 
 
-@pytest.mark.parametrize("make", [detector_weights, classifier_weights])
+@pytest.mark.parametrize(
+    "make", [detector_weights, classifier_weights, partial(detector_weights, location=True)]
+)
 @pytest.mark.parametrize("architecture", STAGES)
 def test_sound_weights_pass(make: Callable[[str], Weights], architecture: str) -> None:
     check_weights(make(architecture))

@@ -97,10 +97,11 @@ def test_8_bits_come_near_to_32(engine: str, architecture: str) -> None:
     _near(ours.run(IMAGE), theirs.run(IMAGE))
 
 
+@pytest.mark.parametrize("location", [False, True], ids=["heads of earlier versions", "a location head"])
 @pytest.mark.parametrize("engine", GRAPH_ENGINES)
-def test_regions_go_on_in_8_bits_where_the_image_ended(engine: str) -> None:
+def test_regions_go_on_in_8_bits_where_the_image_ended(engine: str, location: bool) -> None:
     """Maps are handed on in float32, and read in the steps of the stage that made them."""
-    weights = _measured(detector_weights(multibox=True))
+    weights = _measured(detector_weights(multibox=True, location=location))
     stage = "inception_4e"
     images, regions = (
         [
@@ -120,9 +121,17 @@ def test_regions_go_on_in_8_bits_where_the_image_ended(engine: str) -> None:
     _near(*(graph.run(rows) for graph in regions))
 
 
-def test_members_with_common_stages_share_their_8_bits() -> None:
-    first = _measured(detector_weights())
-    near = _measured(sharing_stages(detector_weights(), detector_weights(seed=1), 15))
+@pytest.mark.parametrize(
+    ("location", "count"),
+    [
+        pytest.param(False, 15, id="heads of earlier versions"),
+        pytest.param(True, 15, id="location heads that read maps of their own"),
+        pytest.param(True, 17, id="location heads that read the same maps"),
+    ],
+)
+def test_members_with_common_stages_share_their_8_bits(location: bool, count: int) -> None:
+    whole, other = (detector_weights(location=location, seed=seed) for seed in (0, 1))
+    first, near = _measured(whole), _measured(sharing_stages(whole, other, count))
     rows = np.maximum(random_rows(1, 14, 14, 832), 0)
     ours, theirs = (
         compile_graph(

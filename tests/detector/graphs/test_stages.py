@@ -30,13 +30,29 @@ def test_stages_and_shapes_are_those_of_the_torch_network(architecture: str) -> 
     assert dict(shapes_of(trunk, "a.")) == expected
 
 
-@pytest.mark.parametrize(("boxes", "iou"), [(True, True), (True, False), (False, True), (False, False)])
-def test_shapes_of_region_heads_are_those_of_the_torch_network(boxes: bool, iou: bool) -> None:
-    weights = detector_weights(boxes=boxes, iou=iou)
+@pytest.mark.parametrize(
+    ("boxes", "iou", "location"),
+    [
+        pytest.param(True, True, False, id="a box head and an IoU head"),
+        pytest.param(True, False, False, id="a box head"),
+        pytest.param(False, True, False, id="an IoU head"),
+        pytest.param(False, False, False, id="none"),
+        pytest.param(False, False, True, id="a location head"),
+    ],
+)
+def test_shapes_of_region_heads_are_those_of_the_torch_network(
+    boxes: bool, iou: bool, location: bool
+) -> None:
+    weights = detector_weights(boxes=boxes, iou=iou, location=location)
     with torch.device("meta"):
         labels = torch.zeros(8, dtype=torch.int64)
         network = RegionNetwork(
-            ARCHITECTURES["googlenet"](8), labels, 3, box_regression=boxes, iou_prediction=iou
+            ARCHITECTURES["googlenet"](8),
+            labels,
+            3,
+            box_regression=boxes,
+            iou_prediction=iou,
+            location=location,
         )
     state = {name: tuple(value.shape) for name, value in network.state_dict().items()}
     expected = {name: shape for name, shape in state.items() if not name.startswith("backbone.")}

@@ -20,7 +20,7 @@ from detector.inference.torch_ensemble import TorchEnsemble
 from detector.models.backbone import Backbone
 from detector.models.checkpoint import Checkpoint, load_checkpoint
 from detector.models.metadata import Metadata
-from detector.models.region_network import BoxHead, RegionNetwork
+from detector.models.region_network import BoxHead, IoUHead, RegionNetwork
 from detector.models.shared_trunk import SharedTrunk, count_shared_stages
 from detector.structures.boxes import as_boxes, iou
 from detector.structures.classes import ClassList
@@ -167,6 +167,76 @@ def test_a_detector_and_a_classifier_of_one_ensemble_share_its_weights(multibox_
         assert run <= own
 
 
+@pytest.mark.parametrize(
+    ("changed", "shared"),
+    [
+        pytest.param([], "inception_5b", id="nothing differs: the last stages run once"),
+        pytest.param(["inception_5b"], "inception_5a", id="the last stage: both read the same cells"),
+        pytest.param(["inception_5a"], "pool4", id="what reads the cells: they are the last common maps"),
+        pytest.param(["inception_4e"], "inception_4d", id="the stage before: cells of their own"),
+        pytest.param(["conv1"], None, id="the first stage: nothing is common"),
+    ],
+)
+@pytest.mark.parametrize("first", [0, 14, 16], ids=["crops", "maps", "the cells themselves"])
+def test_cells_are_those_that_each_members_last_stages_read(
+    checkpoint_path: Path, changed: list[str], shared: str | None, first: int
+) -> None:
+    trunks = [load_checkpoint(checkpoint_path).backbone.features for _ in range(2)]
+    with torch.no_grad():
+        for name, value in trunks[1].named_parameters():
+            if name.partition(".")[0] in changed:
+                value.mul_(1.1)
+    names = [name for name, _ in trunks[0].named_children()]
+    assert count_shared_stages(trunks) == (names.index(shared) + 1 if shared else 0)
+    rows = {0: (3, 64, 64), 14: (528, 14, 14), 16: (832, 7, 7)}[first]
+    x = torch.rand(2, *rows) * 50
+    with torch.no_grad():
+        got = SharedTrunk([trunk[first:] for trunk in trunks], cells=True)(x)
+        assert isinstance(got, dict)
+        read = [trunk[first:-2](x) for trunk in trunks]
+        last = [trunk[-2:](cells) for trunk, cells in zip(trunks, read, strict=True)]
+    assert torch.equal(got["cells"], torch.cat(read))
+    assert torch.equal(got["maps"], torch.cat(last))
+    differ = bool(changed) and first <= names.index(changed[0])
+    assert torch.equal(*last) != differ, "or nothing would show whose maps they are"
+
+
+def test_cells_of_trunks_that_begin_after_them_are_refused(members: list[Checkpoint]) -> None:
+    with pytest.raises(ParameterError, match="begin with an earlier one"):
+        SharedTrunk([member.backbone.features[-1:] for member in members], cells=True)
+
+
+def _earlier(checkpoint: Checkpoint) -> Checkpoint:
+    """The same with a box head and an IoU head, as earlier versions have them."""
+    network = copy.deepcopy(checkpoint.network)
+    assert isinstance(network, RegionNetwork)
+    torch.manual_seed(3)
+    network.location_head, network.box_head, network.fit_head = None, BoxHead(), IoUHead()
+    for head in (network.box_head, network.fit_head):
+        for value in head.parameters():
+            nn.init.normal_(value, std=0.02)
+    return Checkpoint(network.eval(), replace(checkpoint.metadata, name="earlier"))
+
+
+@pytest.mark.parametrize(
+    "order", [[0, 1], [1, 0]], ids=["the location head first", "the earlier heads first"]
+)
+@pytest.mark.parametrize("change", [False, True], ids=["one trunk", "trunks that differ at the end"])
+def test_a_location_head_beside_the_heads_of_earlier_versions(
+    members: list[Checkpoint], order: list[int], change: bool
+) -> None:
+    pair = [members[0], _earlier(members[change])]
+    pair = [pair[number] for number in order]
+    crops = torch.randn(2, 3, 224, 224) * 50
+    alone = [predict(TorchEnsemble.place(member, **CPU), crops, flip=False)[0] for member in pair]
+    together = predict(TorchEnsemble.place(pair, **CPU), crops, flip=False)
+    for ours, theirs in zip(together, alone, strict=True):
+        for name, got, expected in zip(RegionPrediction._fields, ours, theirs, strict=True):
+            assert np.allclose(got, expected, rtol=1e-4, atol=1e-5), name
+    assert not np.allclose(alone[0].deltas, alone[1].deltas, rtol=1e-2)
+    Detector(pair, scoring=Scoring(fit_power=1), **CPU)
+
+
 def test_a_difference_in_the_first_stage_leaves_nothing_to_share(members: list[Checkpoint]) -> None:
     with torch.no_grad():
         next(members[1].backbone.features.parameters()).add_(1e-3)
@@ -219,7 +289,7 @@ def test_several_files(checkpoint_path: Path, multibox_path: Path) -> None:
 def test_fit_cannot_be_asked_of_weights_without_it(members: list[Checkpoint]) -> None:
     network = members[1].network
     assert isinstance(network, RegionNetwork)
-    network.fit_head = None
+    network.location_head = None
     with pytest.raises(ParameterError, match="no fit head"):
         Detector(members, scoring=Scoring(fit_power=1), **CPU)
     assert Detector(members, **CPU).scoring == Scoring()

@@ -1,6 +1,8 @@
 """Engines of graphs: batches, threads, memory, and the precisions that there are."""
 
 import re
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -243,3 +245,28 @@ def test_what_the_processor_can_do_is_read_where_linux_says_it(
         assert cpu_flags.__wrapped__() == flags
     (tmp_path / "cpuinfo").unlink()
     assert cpu_flags.__wrapped__() == set(), "another system"
+
+
+FIRST_TENSOR = """
+import threading
+import openvino
+
+made, tensor = [], openvino.Tensor
+openvino.Tensor = lambda *arguments: (made.append(threading.active_count()), tensor(*arguments))[1]
+
+from detector.inference.graph_engine import _openvino
+
+together = threading.Barrier(4)
+threads = [threading.Thread(target=lambda: (together.wait(), _openvino())) for _ in range(4)]
+for thread in threads:
+    thread.start()
+for thread in threads:
+    thread.join()
+print(len(made))
+"""
+
+
+def test_openvino_makes_its_first_tensor_once() -> None:
+    """Before anybody can make one: two threads that made the first one waited for each other without end."""
+    done = subprocess.run([sys.executable, "-c", FIRST_TENSOR], capture_output=True, text=True, timeout=120)
+    assert done.stdout == "1\n", done.stderr

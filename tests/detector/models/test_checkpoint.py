@@ -61,12 +61,28 @@ def test_detector_round_trip_keeps_scores_and_metadata(checkpoint_path: Path, tm
         assert torch.equal(ours, theirs)
 
 
-@pytest.mark.parametrize("lacking", [["fit_head"], ["box_head"], ["fit_head", "box_head"]])
-def test_heads_are_optional(checkpoint_path: Path, tmp_path: Path, lacking: list[str]) -> None:
+@pytest.fixture
+def earlier_path(checkpoint_path: Path, tmp_path: Path) -> Path:
+    """The same detector as earlier versions made it: with a box head and an IoU head, as a file."""
+    start, path = load_checkpoint(checkpoint_path), tmp_path / "earlier.safetensors"
+    assert isinstance(start.network, RegionNetwork)
+    torch.manual_seed(4)
+    network = RegionNetwork(start.backbone, start.network.pooling.labels, 200, iou_prediction=True)
+    for head in (network.box_head, network.fit_head):
+        for value in head.parameters():  # type: ignore[union-attr]
+            torch.nn.init.normal_(value, std=0.01)
+    save_checkpoint(path, Checkpoint(network, start.metadata))
+    return path
+
+
+@pytest.mark.parametrize("lacking", [[], ["fit_head"], ["box_head"], ["fit_head", "box_head"]])
+def test_heads_of_earlier_versions_are_optional(
+    earlier_path: Path, tmp_path: Path, lacking: list[str]
+) -> None:
     """A file without the tensors of a head makes a network without it, which says the rest as before."""
     path = tmp_path / "fewer.safetensors"
-    whole = load_checkpoint(checkpoint_path).network
-    shutil.copy(checkpoint_path, path)
+    whole = load_checkpoint(earlier_path).network
+    shutil.copy(earlier_path, path)
 
     def behead(header: dict, tensors: dict) -> None:
         for name in [name for name in tensors if name.partition(".")[0] in lacking]:
@@ -78,8 +94,57 @@ def test_heads_are_optional(checkpoint_path: Path, tmp_path: Path, lacking: list
     with torch.no_grad():
         ours, theirs = network.heads(maps), whole.heads(maps)
     assert torch.equal(ours.logits, theirs.logits)
-    assert (ours.predicted_iou is None) == ("fit_head" in lacking)
-    assert bool((ours.deltas == 0).all()) == ("box_head" in lacking)
+    assert (ours.predicted_iou is None) == ("fit_head" in lacking) == (not network.predicts_iou)
+    assert bool((ours.deltas == 0).all()) == ("box_head" in lacking) == (not network.moves_boxes)
+    assert (network.offset_scale is None) == ("box_head" in lacking)
+
+
+def test_a_location_head_comes_back(checkpoint_path: Path, tmp_path: Path) -> None:
+    """Bit by bit, and with nothing that drops out."""
+    first, path = load_checkpoint(checkpoint_path), tmp_path / "again.safetensors"
+    assert isinstance(first.network, RegionNetwork)
+    assert first.network.location_head is not None
+    with torch.no_grad():
+        for value in first.network.location_head.parameters():
+            value.normal_()
+        first.network.location_head.scale.copy_(torch.tensor([0.1, 0.2, 0.3, 0.4]))
+    save_checkpoint(path, first, torch.float32)
+    assert {name.partition(".")[0] for name in load_file(path)} == {"backbone", "pooling", "location_head"}
+    network = load_checkpoint(path).network
+    assert isinstance(network, RegionNetwork)
+    assert network.location_head is not None
+    for name, value in first.network.location_head.state_dict().items():
+        assert torch.equal(network.location_head.state_dict()[name], value), name
+    assert not network.location_head.training
+    assert (network.box_head, network.fit_head) == (None, None)
+    assert network.moves_boxes
+    assert network.predicts_iou
+    assert network.offset_scale is network.location_head.scale
+    cells = torch.rand(2, 832, 7, 7)
+    with torch.no_grad():
+        for ours, theirs in zip(network.outputs_of(cells), first.network.outputs_of(cells), strict=True):
+            assert torch.equal(ours, theirs)
+
+
+def test_without_a_location_head_boxes_stay(checkpoint_path: Path, tmp_path: Path) -> None:
+    path = tmp_path / "fewer.safetensors"
+    whole = load_checkpoint(checkpoint_path).network
+    shutil.copy(checkpoint_path, path)
+
+    def behead(header: dict, tensors: dict) -> None:
+        for name in [name for name in tensors if name.startswith("location_head.")]:
+            del tensors[name]
+
+    _rewritten(behead)(path)
+    network = load_checkpoint(path).network
+    assert not network.moves_boxes
+    assert not network.predicts_iou
+    cells = torch.rand(2, 832, 7, 7)
+    with torch.no_grad():
+        ours, theirs = network.outputs_of(cells), whole.outputs_of(cells)
+    assert torch.equal(ours.logits, theirs.logits)
+    assert ours.predicted_iou is None
+    assert (ours.deltas == 0).all()
 
 
 def test_float16_halves_the_file_and_keeps_scores(classifier_checkpoint: Checkpoint, tmp_path: Path) -> None:
@@ -145,6 +210,50 @@ def _as_graphs(path: Path) -> Ensemble:
 def load(request: pytest.FixtureRequest) -> Load:
     """Each way to load a file: what one refuses the other must not serve."""
     return request.param
+
+
+def _cut_location_head(header: dict, tensors: dict) -> None:
+    tensors["location_head.locate.weight"] = tensors["location_head.locate.weight"][:4].clone()
+
+
+@pytest.mark.parametrize(
+    ("damage", "says"),
+    [
+        pytest.param(
+            lambda header, tensors: tensors.pop("location_head.scale"),
+            "lacks tensors location_head.scale",
+            id="a tensor lacks",
+        ),
+        pytest.param(_cut_location_head, r"has the shape \[4, 256\] where \[5, 256\] is", id="no IoU"),
+        pytest.param(
+            lambda header, tensors: tensors.update({"location_head.extra": torch.zeros(1)}),
+            "unknown tensors location_head.extra",
+            id="a tensor too many",
+        ),
+        pytest.param(
+            lambda header, tensors: tensors["location_head.hidden.bias"].fill_(float("nan")),
+            "not finite",
+            id="no numbers",
+        ),
+    ],
+)
+def test_a_broken_location_head_is_named(
+    checkpoint_path: Path, tmp_path: Path, load: Load, damage: Callable[[dict, dict], object], says: str
+) -> None:
+    path = tmp_path / "broken.safetensors"
+    shutil.copy(checkpoint_path, path)
+    _rewritten(damage)(path)
+    with pytest.raises(CheckpointError, match=says) as caught:
+        load(path)
+    assert str(path) in str(caught.value)
+
+
+def test_a_changed_weight_is_found_of_the_location_head(checkpoint_path: Path, tmp_path: Path) -> None:
+    path = tmp_path / "weights.safetensors"
+    shutil.copy(checkpoint_path, path)
+    _rewritten(lambda header, tensors: tensors["location_head.locate.bias"].add_(1), sound=False)(path)
+    with pytest.raises(CheckpointError, match="SHA-256"):
+        load_checkpoint(path)
 
 
 BROKEN = [
@@ -628,11 +737,12 @@ def test_a_classifier_of_whole_images_is_kept(checkpoint_path: Path, tmp_path: P
     assert second.backbone.whole is not None
     assert torch.equal(second.backbone.whole.weight, first.backbone.whole.weight)
     assert plain.backbone.whole is None
-    maps = torch.randn(2, 1024, 7, 7)
+    maps, cells = torch.randn(2, 1024, 7, 7), torch.rand(2, 832, 7, 7)
     with torch.no_grad():
         assert torch.equal(second.backbone.classify_whole(maps), first.backbone.whole(maps.mean(dim=(2, 3))))
         assert torch.equal(plain.backbone.classify_whole(maps), plain.backbone.pool(maps))
-        for ours, theirs in zip(second.network.heads(maps), plain.network.heads(maps), strict=True):
+        heads = (checkpoint.network.heads(maps, cells) for checkpoint in (second, plain))
+        for ours, theirs in zip(*heads, strict=True):
             assert torch.equal(ours, theirs)
 
 

@@ -36,10 +36,17 @@ def _ensemble(weights: Weights):
     return place(weights, engine="torch", device="cpu", precision="float32")
 
 
-@pytest.mark.parametrize("multibox", [True, False])
-def test_a_detector_is_its_image_and_its_regions(multibox: bool) -> None:
+@pytest.mark.parametrize(
+    ("multibox", "location"),
+    [
+        pytest.param(True, False, id="MultiBox, heads of earlier versions"),
+        pytest.param(False, False, id="no MultiBox"),
+        pytest.param(True, True, id="MultiBox, a location head"),
+    ],
+)
+def test_a_detector_is_its_image_and_its_regions(multibox: bool, location: bool) -> None:
     """RoIAlign between them is the one of the arrays that detectors use."""
-    weights = detector_weights(multibox=multibox)
+    weights = detector_weights(multibox=multibox, location=location)
     ensemble = _ensemble(weights)
     image = random_rows(1, 3, 96, 128)
     windows = np.array([[0, 0, 60, 50], [9, 20, 100, 90], [-20, 3, 30, 200]], np.float32)
@@ -63,15 +70,16 @@ def test_a_head_that_reads_other_images_is_left_out() -> None:
 
 
 @pytest.mark.parametrize(
-    ("boxes", "iou", "names"),
+    ("heads", "names"),
     [
-        (True, True, {"0.probabilities", "0.deltas", "0.predicted_iou"}),
-        (True, False, {"0.probabilities", "0.deltas"}),
-        (False, False, {"0.probabilities"}),
+        ({}, {"0.probabilities", "0.deltas", "0.predicted_iou"}),
+        ({"iou": False}, {"0.probabilities", "0.deltas"}),
+        ({"boxes": False, "iou": False}, {"0.probabilities"}),
+        ({"location": True}, {"0.probabilities", "0.deltas", "0.predicted_iou"}),
     ],
 )
-def test_regions_have_the_outputs_of_their_heads(boxes: bool, iou: bool, names: set[str]) -> None:
-    weights = detector_weights(boxes=boxes, iou=iou, shared=False)
+def test_regions_have_the_outputs_of_their_heads(heads: dict[str, bool], names: set[str]) -> None:
+    weights = detector_weights(**heads, shared=False)
     rows = random_rows(1, 3, 224, 224)
     got = _run(ExportableRegions(as_checkpoint(weights)), rows)
     assert got.keys() == names

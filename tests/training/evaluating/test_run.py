@@ -24,7 +24,7 @@ from detector.inference.torch_ensemble import TorchEnsemble
 from detector.io.decoding import load
 from detector.models.checkpoint import Checkpoint, load_checkpoint
 from detector.models.convert_bvlc import PREPROCESSING
-from detector.models.region_network import BoxHead, RegionNetwork
+from detector.models.region_network import BoxHead, IoUHead, RegionNetwork
 from detector.options import Profile
 from detector.structures.boxes import Boxes, as_boxes
 from detector.structures.classes import ClassList
@@ -158,13 +158,13 @@ def test_a_budget_of_regions(record: AnnotatedImage) -> None:
 
 @pytest.fixture
 def detectors(checkpoint_path: Path) -> dict[str, Detector]:
-    """An untrained detector under three scorings; its box head moves boxes at random."""
+    """An untrained detector under three scorings; its location head moves boxes at random."""
     checkpoint = load_checkpoint(checkpoint_path)
     torch.manual_seed(3)
     network = checkpoint.network
     assert isinstance(network, RegionNetwork)
-    network.box_head = BoxHead()
-    torch.nn.init.normal_(network.box_head.regress.weight, std=0.02)
+    assert network.location_head is not None
+    torch.nn.init.normal_(network.location_head.locate.weight, std=0.001)
     scorings = {
         "own": Scoring(),
         "unmoved": Scoring(box_regression=False),
@@ -200,16 +200,20 @@ def test_shared_looks_give_what_each_detector_finds_alone(
 
 @pytest.fixture
 def three(checkpoint_path: Path) -> list[Checkpoint]:
-    """Untrained detectors with one trunk up to stage 5a, whose box heads move boxes at random; the first two
-    differ in 5b alone, and the second cannot move boxes."""
+    """Untrained detectors with one trunk up to stage 5a, which move boxes at random; the first two differ in
+    5b alone. The first has a location head, the second cannot move boxes, the third has a box head."""
     members = []
     for seed in range(3):
         torch.manual_seed(seed)
         checkpoint = load_checkpoint(checkpoint_path)
         network = checkpoint.network
         assert isinstance(network, RegionNetwork)
-        network.box_head = BoxHead() if seed != 1 else None
-        if network.box_head is not None:
+        assert network.location_head is not None
+        torch.nn.init.normal_(network.location_head.locate.weight, std=0.001)
+        if seed > 0:
+            network.location_head, network.fit_head = None, IoUHead()
+        if seed == 2:
+            network.box_head = BoxHead()
             torch.nn.init.normal_(network.box_head.regress.weight, std=0.02)
         with torch.no_grad():
             for name, value in network.named_parameters():

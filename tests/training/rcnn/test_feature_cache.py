@@ -11,7 +11,7 @@ from torch import nn
 from torch.nn.modules.module import register_module_forward_hook
 
 from detector.datasets.annotated_image import AnnotatedImage
-from detector.errors import ImageError
+from detector.errors import DatasetError, ImageError
 from detector.inference.region_crops import ImageView
 from detector.inference.shared_maps import SharedMaps
 from detector.io.decoding import load
@@ -183,14 +183,8 @@ def test_how_often_the_trunk_runs_over_an_image(
     assert_same(cache, kept[1])
 
 
-def test_maps_are_kept_for_every_set_that_joins(
-    init: Checkpoint, data: Path, passes: Passes, tmp_path: Path
-) -> None:
-    """The first set's rows are made first: the maps of the second must still be there. Then none is."""
-    whole = small_set(data)
-    sets = [DatasetSpec(replace(whole, records=[record])) for record in whole.records[:2]]
-    proposals = proposals_of(tmp_path / "proposals", init)
-    builder = DataLoaderBuilder(
+def builder_of(folder: Path, init: Checkpoint, proposals: ProposalCache, limit: int = 0) -> DataLoaderBuilder:
+    return DataLoaderBuilder(
         init=init,
         frozen=FROZEN,
         distilled_classes=5,
@@ -198,11 +192,97 @@ def test_maps_are_kept_for_every_set_that_joins(
         preprocessing=init.metadata.preprocessing,
         shared=SHARED,
         proposals=proposals,
-        folder=tmp_path / "maps",
+        folder=folder / "maps",
         device=torch.device("cpu"),
         world=ProcessGroup(),
-        broken=BrokenImages(tmp_path / "broken.txt", limit=0),
+        broken=BrokenImages(folder / "broken.txt", limit=limit),
     )
+
+
+@pytest.mark.parametrize("size", [1, 2], ids=["each image alone", "pairs, and one that is left"])
+def test_rows_made_in_groups_are_those_of_one_group(
+    init: Checkpoint, data: Path, passes: Passes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, size: int
+) -> None:
+    """Of two sets, the second of three images, bit by bit; the trunk runs once over each image, at two
+    scales, though the maps of no more than a group find room."""
+    whole = small_set(data)
+    sets = [DatasetSpec(replace(whole, records=part)) for part in (whole.records[:1], whole.records[1:4])]
+    mixed = mix(sets, CLASSES)
+    one = builder_of(tmp_path / "one", init, proposals_of(tmp_path / "one" / "proposals", init))
+    expected = one._cache_all(mixed, SMALL.sampling)
+    assert passes.count == 2 * 4
+    monkeypatch.setattr(proposal_cache, "_KEPT_IMAGES", size)
+    monkeypatch.setattr(proposal_cache, "_KEPT_BYTES", size * MAPS_OF_ONE)
+    proposals = proposals_of(tmp_path / "groups" / "proposals", init)
+    got = builder_of(tmp_path / "groups", init, proposals)._cache_all(mixed, SMALL.sampling)
+    assert passes.count == 2 * (4 + 4)
+    assert got.count == expected.count == 4
+    assert len(got.maps.parts) > len(expected.maps.parts)
+    assert_same(got, expected)
+    assert not proposals._kept
+
+
+@pytest.mark.parametrize(
+    ("gone", "rows_of"),
+    [
+        pytest.param([0], [1, 2], id="the first group"),
+        pytest.param([1], [0, 2], id="one in the middle"),
+        pytest.param([2], [0, 1], id="the last"),
+        pytest.param([0, 1], [2], id="all but one"),
+        pytest.param([0, 1, 2], None, id="all: there is nothing to learn from"),
+    ],
+)
+def test_a_group_of_which_nothing_can_be_read_does_not_end_the_run(
+    init: Checkpoint,
+    data: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    gone: list[int],
+    rows_of: list[int] | None,
+) -> None:
+    """Groups are of one image each; images keep their numbers."""
+    monkeypatch.setattr(proposal_cache, "_KEPT_IMAGES", 1)
+    whole = small_set(data)
+    records = [
+        replace(record, path=tmp_path / f"gone{number}.jpg") if number in gone else record
+        for number, record in enumerate(whole.records[:3])
+    ]
+    builder = builder_of(tmp_path, init, proposals_of(tmp_path / "proposals", init), limit=3)
+    mixed = mix([DatasetSpec(replace(whole, records=records))], CLASSES)
+    if rows_of is None:
+        with pytest.raises(DatasetError, match="none of 3 pictures can be read"):
+            builder._cache_all(mixed, SMALL.sampling)
+    else:
+        cache = builder._cache_all(mixed, SMALL.sampling)
+        assert cache.count == 3
+        assert cache.images.unique().tolist() == rows_of
+        assert len(cache.maps) == len(cache.teacher) == len(cache.labels)
+    assert len((tmp_path / "broken.txt").read_text().split()) == len(gone)
+
+
+def test_joined_caches_of_which_one_is_empty() -> None:
+    """Its images are counted: those that follow have the numbers that they had."""
+    both = joined([FeatureCache.empty(2), _cache(2, [0, 1], first=3), FeatureCache.empty(1)])
+    assert both.images.tolist() == [2, 3]
+    assert both.count == 5
+    assert both.maps[torch.tensor([1, 0])][:, 0, 0, 0].tolist() == [4, 3]
+    assert both.teacher[torch.tensor([0])].tolist() == [[3]]
+
+
+@pytest.mark.parametrize("counts", [[], [3], [1, 2]], ids=["no cache", "one that is empty", "two"])
+def test_empty_caches_alone_are_no_data(counts: list[int]) -> None:
+    with pytest.raises(DatasetError, match=f"none of {sum(counts)} pictures can be read any more"):
+        joined([FeatureCache.empty(count) for count in counts])
+
+
+def test_maps_are_kept_for_every_set_that_joins(
+    init: Checkpoint, data: Path, passes: Passes, tmp_path: Path
+) -> None:
+    """The first set's rows are made first: the maps of the second must still be there. Then none is."""
+    whole = small_set(data)
+    sets = [DatasetSpec(replace(whole, records=[record])) for record in whole.records[:2]]
+    proposals = proposals_of(tmp_path / "proposals", init)
+    builder = builder_of(tmp_path, init, proposals)
     builder.build(mix(sets, CLASSES), SMALL, cache_gib=1, workers=0)
     assert passes.count == 2 * len(sets)
     assert not proposals._kept

@@ -32,7 +32,9 @@ LEARNING = replace(
     momentum=0.5,
     averaging=Averaging.NONE,
     batch=BatchSettings(positives=4, background=6, whole=1, mined=0.0),
-    loss=LossWeights(distillation=0.0),
+    loss=LossWeights(
+        box=0.25, distillation=0.0
+    ),  # in the large maps of untrained weights edges are hard to see
 )
 SHORT = replace(SMALL, iterations=1, batch=BatchSettings(2, 2, 1, images=1), sampling=SamplingSettings(2, 2))
 
@@ -73,7 +75,9 @@ def test_a_run_leaves_a_detector_and_a_log(learnt: Path) -> None:
 def test_the_loss_falls(learnt: Path) -> None:
     lines = [json.loads(line) for line in (learnt / "log.jsonl").read_text().splitlines()]
     total = [line["total"] for line in lines]
-    assert np.mean(total[-6:]) < 0.4 * np.mean(total[:3])
+    assert np.mean(total[-6:]) < 0.55 * np.mean(total[:3])
+    classification = [line["classification"] for line in lines]
+    assert np.mean(classification[-6:]) < 0.4 * np.mean(classification[:3])
 
 
 def test_what_is_frozen_stays(learnt: Path, init_path: Path) -> None:
@@ -83,6 +87,16 @@ def test_what_is_frozen_stays(learnt: Path, init_path: Path) -> None:
         name.split(".")[0] for name in before if not torch.equal(before[name].half(), after[name].half())
     }
     assert changed == {"inception_5a", "inception_5b"}
+
+
+def test_freezing_what_the_location_head_reads_is_refused_at_once(
+    data: Path, init_path: Path, tmp_path: Path
+) -> None:
+    """Before proposals and maps are made."""
+    recipe, cache = replace(SHORT, frozen_through="inception_5a"), tmp_path / "cache"
+    with pytest.raises(ParameterError, match="--frozen-through pool4"):
+        train(data, load_checkpoint(init_path), tmp_path / "output", recipe, cache=cache)
+    assert not cache.exists()
 
 
 @pytest.mark.exhaustive
@@ -98,7 +112,7 @@ def test_all_stages_can_train_and_side_classifiers_are_not_kept(
     assert line["auxiliary"] > 0
     with safe_open(path, framework="pt") as file, safe_open(init_path, framework="pt") as init:
         assert {name.split(".")[0] for name in file.keys()} <= (  # noqa: SIM118
-            {name.split(".")[0] for name in init.keys()} | {"box_head", "fit_head"}  # noqa: SIM118
+            {name.split(".")[0] for name in init.keys()} | {"location_head"}  # noqa: SIM118
         )
 
 

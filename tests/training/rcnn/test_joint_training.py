@@ -21,6 +21,7 @@ from detector.inference.torch_arrays import TorchArrays
 from detector.inference.torch_engine import TorchEngine
 from detector.inference.torch_networks import ImageNetwork
 from detector.io.decoding import load
+from detector.models.backbone import LAST_STAGES
 from detector.models.checkpoint import Checkpoint, load_checkpoint, verify_checkpoint
 from detector.models.image_trunk import MappedStages
 from detector.models.multibox_head import MultiBoxHead
@@ -205,10 +206,15 @@ def test_training_sees_what_the_detector_sees(
     pixels = [scale.normalised(SHARED, preprocessing, CPU) for scale in batch.scales]
     maps = [features[: module._cut](x) for x in pixels]
     cells = module._align(maps, image, regions, [scale.factors for scale in batch.scales])
-    found = module.network.heads(features[module._cut :](cells)).logits.softmax(dim=1)
+    found = module.network.outputs_of(features[module._cut : -LAST_STAGES](cells))
+    probabilities, fit = found.logits.softmax(dim=1), found.predicted_iou
+    assert fit is not None
     for index, record in enumerate(batch.records):
         [expected] = detector.predict(load(record.path), boxes)
-        assert np.allclose(found[image == index], expected.probabilities, atol=1e-5)
+        own = image == index
+        assert np.allclose(probabilities[own], expected.probabilities, atol=1e-5)
+        assert np.allclose(found.deltas[own], expected.deltas, atol=1e-5)
+        assert np.allclose(fit[own].sigmoid(), expected.predicted_iou, atol=1e-5)
 
 
 @torch.no_grad()
@@ -413,16 +419,17 @@ def test_the_teacher_stays_while_its_pupil_learns(
     for number, stage in enumerate(stages):
         own = {name for name in names if name.startswith(f"network.backbone.features.{stage}.")}
         assert bool(own & changed) == (bool(own) and number >= frozen), stage
-    for head in ("multibox.", "network.box_head.", "network.fit_head.", "network.backbone.classifier."):
+    for head in ("multibox.", "network.location_head.", "network.backbone.classifier."):
         assert any(name.startswith(head) for name in changed), head
 
 
+@pytest.mark.parametrize("location", [False, True], ids=["heads of earlier versions", "a location head"])
 def test_batch_normalisation_keeps_its_statistics(
-    preprocessing: Preprocessing, records: list[AnnotatedImage]
+    preprocessing: Preprocessing, records: list[AnnotatedImage], location: bool
 ) -> None:
     torch.manual_seed(0)
     backbone = TorchvisionGoogLeNet(4)
-    network = RegionNetwork(backbone, torch.tensor([0, 0, 1, 1]), 1, iou_prediction=True)
+    network = RegionNetwork(backbone, torch.tensor([0, 0, 1, 1]), 1, iou_prediction=True, location=location)
     shared = replace(SHARED, stage="inception4e")
     spec = choose_anchors("torchvision-googlenet", backbone.features.eval(), records, shared, 5, seed=0)
     module = JointTrainingModule(
@@ -624,20 +631,22 @@ def test_both_heads_learn_a_minibatch_by_heart(
     preprocessing: Preprocessing,
     records: list[AnnotatedImage],
 ) -> None:
-    """Each part of the loss falls."""
+    """Each part of the loss falls; that of the IoU, which is no 0 or 1, not far."""
     batch = minibatch(images_of(records, preprocessing, 2))
     module = module_of(init, multibox_spec, frozen_through(init, "inception_3b")).eval()
-    optimizer = torch.optim.Adam([weight for weight in module.parameters() if weight.requires_grad], lr=3e-4)
+    optimizer = torch.optim.Adam([weight for weight in module.parameters() if weight.requires_grad], lr=1e-4)
     losses = []
-    for _ in range(12):
+    for _ in range(48):
         part = module(batch, torch.float32)
-        losses.append([float(value) for value in part])
+        losses.append([value.item() for value in part])
         optimizer.zero_grad()
         part.total.backward()
         optimizer.step()
-    first, last = (dict(zip(JointLosses._fields, losses[step], strict=True)) for step in (0, -1))
-    for name in ("total", "classification", "box", "fit", "objectness", "location"):
-        assert last[name] < 0.7 * first[name], (name, first, last)
+    first = dict(zip(JointLosses._fields, losses[0], strict=True))
+    last = dict(zip(JointLosses._fields, np.mean(losses[-6:], axis=0), strict=True))
+    for name in ("total", "classification", "box", "objectness", "location"):
+        assert last[name] < 0.75 * first[name], (name, first, last)
+    assert last["fit"] < first["fit"]
 
 
 def test_a_run_leaves_a_detector_that_proposes_and_detects(learnt: Path, data: Path) -> None:

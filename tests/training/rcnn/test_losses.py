@@ -1,15 +1,21 @@
 """The loss, against what it should be by hand."""
 
+import math
+
+import numpy as np
 import pytest
 import torch
 
 from detector.models.googlenet import GoogLeNet
 from detector.models.region_network import RegionNetwork, RegionOutput
+from detector.structures.boxes import as_boxes, decode, iou
 from training.rcnn.losses import (
     LossWeights,
     RegionLosses,
     Targets,
+    box_errors,
     cross_entropy,
+    moved_overlaps,
     region_losses,
     region_weights,
 )
@@ -77,11 +83,98 @@ def test_whole_pictures_are_only_remembered(network: RegionNetwork) -> None:
 
 
 def test_box_loss_sums_where_there_are_offsets(network: RegionNetwork) -> None:
-    """Offsets of one whitened unit from an output of zero: smooth L1 gives a half."""
+    """Offsets of one whitened unit from an output of zero: smooth L1 gives a half for each of the four."""
     scale = [0.1, 0.1, 0.2, 0.2]
     part = _losses(network, [UNSURE, UNSURE], [0, BACKGROUND], [1.0, 0.0], [scale, [NAN] * 4])
-    assert part.box.item() == pytest.approx(0.5)
+    assert part.box.item() == pytest.approx(4 * 0.5)
     assert _losses(network, [UNSURE], [BACKGROUND], [0.0]).box.item() == 0
+
+
+SCALE = torch.tensor([0.1, 0.1, 0.2, 0.2])
+
+
+def _asked(deltas: list[list[float]], overlaps: list[float]) -> Targets:
+    count = len(deltas)
+    return Targets(
+        torch.zeros(count, dtype=torch.int64),
+        torch.tensor(overlaps),
+        torch.tensor(deltas),
+        torch.ones(count, dtype=torch.bool),
+        torch.zeros(count, 0),
+    )
+
+
+@pytest.mark.parametrize(
+    ("given", "wanted", "expected"),
+    [
+        pytest.param([0.1, 0.2, 0.3, 0.4], [0.1, 0.2, 0.3, 0.4], 0.0, id="right"),
+        pytest.param([0.05, 0.0, 0.0, 0.0], [0.0] * 4, 0.5 * 0.5**2, id="half a unit: a square"),
+        pytest.param([0.0, 0.0, 0.1, 0.0], [0.0] * 4, 0.5 * 0.5**2, id="of a side, whose unit is larger"),
+        pytest.param([0.3, 0.0, 0.0, 0.0], [0.0] * 4, 3 - 0.5, id="three units: a line"),
+        pytest.param([0.1, -0.1, 0.2, -0.2], [0.0] * 4, 4 * 0.5, id="all four: their sum, not their mean"),
+        pytest.param([0.1, 0.0, 0.0, 0.0], [-0.1, 0.0, 0.0, 0.0], 2 - 0.5, id="the difference counts"),
+    ],
+)
+def test_errors_of_offsets(given: list[float], wanted: list[float], expected: float) -> None:
+    errors = box_errors(torch.tensor([given, [0.0] * 4]), _asked([wanted, [NAN] * 4], [0.7, 0.1]), SCALE)
+    assert errors.shape == (2,)
+    assert errors[0].item() == pytest.approx(expected, abs=1e-6)
+    assert errors.isfinite().all(), "where there is nothing to learn, too: weights of zero are times it"
+
+
+@pytest.mark.parametrize(
+    "spread", [0.05, 0.3, 2.0, 30.0], ids=["near", "apart", "far", "beyond what is kept"]
+)
+def test_overlaps_of_moved_boxes_are_those_of_the_decoded_ones(spread: float) -> None:
+    """Whatever the regions' places and sides are."""
+    rng = np.random.default_rng(0)
+    corners = rng.uniform(0, 300, (200, 2))
+    boxes = as_boxes(np.concatenate([corners, corners + rng.uniform(4, 200, (200, 2))], axis=1))
+    given, wanted = (rng.normal(0, spread, (200, 4)).astype(np.float32) for _ in range(2))
+    expected = np.diag(iou(decode(boxes, given), decode(boxes, wanted)))
+    got = moved_overlaps(torch.from_numpy(given), _asked(wanted.tolist(), [0.5] * 200))
+    assert np.abs(got.numpy() - expected).max() < 1e-4
+    assert np.ptp(expected) > 0.05, "or all would be alike"
+
+
+@pytest.mark.parametrize(
+    ("given", "wanted", "overlap", "expected"),
+    [
+        pytest.param([0.2, -0.1, 0.3, 0.0], [0.2, -0.1, 0.3, 0.0], 0.6, 1.0, id="moved onto its object"),
+        pytest.param([0.0] * 4, [0.0, 0.0, math.log(0.5), 0.0], 0.5, 0.5, id="not moved: as it was"),
+        pytest.param([0.5, 0.0, 0.0, 0.0], [0.0] * 4, 1.0, 1 / 3, id="moved away by half a width"),
+        pytest.param([3.0, 0.0, 0.0, 0.0], [0.0] * 4, 1.0, 0.0, id="moved off it"),
+        pytest.param([3.0, 0.0, 0.0, 0.0], [NAN] * 4, 0.2, 0.2, id="no offsets to learn: the region's own"),
+        pytest.param([0.0] * 4, [0.1, NAN, 0.1, 0.1], 0.3, 0.3, id="one is unknown: none is known"),
+    ],
+)
+def test_overlaps_of_moved_boxes(
+    given: list[float], wanted: list[float], overlap: float, expected: float
+) -> None:
+    deltas = torch.tensor([given], requires_grad=True)
+    got = moved_overlaps(deltas, _asked([wanted], [overlap]))
+    assert got.item() == pytest.approx(expected, abs=1e-5)
+    assert not got.requires_grad, "boxes are not moved to where their IoU is easy to predict"
+
+
+@pytest.mark.parametrize(
+    ("location", "expected"),
+    [
+        pytest.param(True, 1.0, id="a location head: of the moved box, which is its object"),
+        pytest.param(False, 0.6, id="an IoU head: of the region as it was proposed"),
+    ],
+)
+def test_which_iou_is_learnt(location: bool, expected: float) -> None:
+    network = RegionNetwork(
+        GoogLeNet(3), torch.arange(3), CLASSES, box_regression=False, iou_prediction=not location,
+        location=location,
+    )  # fmt: skip
+    deltas = [[0.1, 0.0, 0.2, 0.0]]
+    logits, predicted = torch.tensor([UNSURE]), torch.tensor([2.0])
+    output = RegionOutput(logits, torch.tensor(deltas), logits, predicted)
+    fit = region_losses(network, output, _asked(deltas, [0.6]), LossWeights(distillation=0.0)).fit
+    wanted = torch.nn.functional.binary_cross_entropy_with_logits(predicted, torch.tensor([expected]))
+    assert fit.item() == pytest.approx(wanted.item(), rel=1e-4)
 
 
 @pytest.mark.parametrize(
@@ -198,8 +291,10 @@ def test_side_classifiers_are_asked_the_same(network: RegionNetwork) -> None:
     assert two.total.item() == pytest.approx(none.total.item() + 0.3 * two.auxiliary.item(), abs=1e-4)
 
 
-def test_pieces_add_up_to_the_whole(network: RegionNetwork) -> None:
+@pytest.mark.parametrize("location", [False, True], ids=["a box head", "a location head"])
+def test_pieces_add_up_to_the_whole(location: bool) -> None:
     """Each part is a mean over the whole minibatch's regions, also of a piece that has none of them."""
+    network = RegionNetwork(GoogLeNet(3), torch.arange(3), CLASSES, location=location)
     logits = torch.tensor([SURE_OF_0, UNSURE, [0.0, 3.0, 1.0], UNSURE])
     targets = Targets(
         torch.tensor([0, BACKGROUND, 1, WHOLE]),

@@ -10,6 +10,7 @@ import torch
 from detector.datasets.annotated_image import AnnotatedImage
 from detector.datasets.formats.voc import read_voc
 from detector.inference.image_scales import ImageScales
+from detector.inference.shared_maps import SharedMaps
 from detector.models.checkpoint import Checkpoint, load_checkpoint
 from detector.structures.proposals import Source
 from tests.training.small_sets import rectangles, write_voc
@@ -47,6 +48,41 @@ def test_both_sources_propose_and_are_found_again(
     assert (found.boxes <= [record.width, record.height] * 2).all()
     assert _files(tmp_path) == [file]
     assert file.stat().st_mtime_ns == written
+
+
+@pytest.mark.parametrize(
+    ("images", "sizes"),
+    [
+        pytest.param(0, [], id="none"),
+        pytest.param(1, [1], id="one"),
+        pytest.param(250, [250], id="as many as find room"),
+        pytest.param(251, [125, 126], id="one more: two halves, not 250 and 1"),
+        pytest.param(1000, [250] * 4, id="four times as many"),
+        pytest.param(1001, [200, 200, 200, 200, 201], id="five groups that differ by one"),
+    ],
+)
+def test_groups_are_alike_and_in_order(
+    record: AnnotatedImage, init: Checkpoint, tmp_path: Path, images: int, sizes: list[int]
+) -> None:
+    records = [replace(record, image_id=str(number)) for number in range(images)]
+    shared = SharedMaps(init.metadata.multibox.image.scales)  # type: ignore[union-attr]
+    proposals = ProposalCache(tmp_path, init, init.metadata.preprocessing, shared=shared, device="cpu")
+    groups = proposals.groups(records)
+    assert [len(group) for _, group in groups] == sizes
+    assert [one.image_id for _, group in groups for one in group] == [one.image_id for one in records]
+    assert [first for first, _ in groups] == [sum(sizes[:number]) for number in range(len(sizes))]
+
+
+@pytest.mark.parametrize(
+    ("images", "sizes"), [(0, []), (1001, [1001])], ids=["none", "more than would find room"]
+)
+def test_one_group_where_no_maps_are_kept(
+    record: AnnotatedImage, init: Checkpoint, tmp_path: Path, images: int, sizes: list[int]
+) -> None:
+    """Each region is warped: nothing of an image would be wanted again."""
+    proposals = ProposalCache(tmp_path, init, init.metadata.preprocessing, device="cpu")
+    groups = proposals.groups([record] * images)
+    assert [(first, len(group)) for first, group in groups] == [(0, size) for size in sizes]
 
 
 def test_without_a_multibox_head_it_is_selective_search(

@@ -75,6 +75,88 @@ def test_offsets_lead_to_the_object_also_when_mirrored() -> None:
         assert np.abs(decode(seen, deltas[None]) - object_seen).max() < 0.01
 
 
+def _shifted(*shares: float) -> Boxes:
+    """DOG, moved aside so that it keeps these IoUs with itself: of a width w, by w (1 - s) / (1 + s)."""
+    x1, y1, x2, y2 = DOG
+    moves = [(x2 - x1) * (1 - share) / (1 + share) for share in shares]
+    return as_boxes([(x1 + move, y1, x2 + move, y2) for move in moves])
+
+
+FAR = as_boxes([(170 + 0.2 * number, 80, 198, 118) for number in range(60)])
+"""Proposals that show nothing of the dog."""
+
+
+@pytest.mark.parametrize(
+    ("proposals", "count", "movable"),
+    [
+        pytest.param([*np.linspace(0.36, 0.49, 40)], 30, 10, id="many: a third"),
+        pytest.param([*np.linspace(0.36, 0.49, 4)], 30, 4, id="few: all of them"),
+        pytest.param([], 30, 0, id="none"),
+        pytest.param([*np.linspace(0.2, 0.34, 40)], 30, 0, id="near, but none of them can be moved"),
+        pytest.param([*np.linspace(0.36, 0.49, 40)], 1, 0, id="a third of one"),
+        pytest.param([*np.linspace(0.36, 0.49, 40)], 2, 1, id="a third of two"),
+        pytest.param([*np.linspace(0.36, 0.49, 40)], 0, 0, id="no background is wanted"),
+    ],
+)
+def test_a_third_of_the_backgrounds_can_be_moved_onto_an_object(
+    proposals: list[float], count: int, movable: int
+) -> None:
+    """All proposals but these are far; in all there are enough."""
+    record = _record(DOG)
+    candidates = np.concatenate([np.concatenate([FAR] * 20), _shifted(*proposals)])
+    drawn = [
+        sample_regions(
+            record, candidates, BACKGROUND, SamplingSettings(0, count), np.random.default_rng(seed)
+        )
+        for seed in range(20)
+    ]
+    found = [int((~np.isnan(regions.deltas).any(axis=1)).sum()) for regions in drawn]
+    assert all(len(regions.labels) == count for regions in drawn)
+    assert min(found) >= movable
+    # Beyond a third they are drawn as often as any other: 30 among 1,230, say.
+    assert np.mean(found) <= movable + 1.5
+
+
+def test_backgrounds_are_drawn_from_what_can_be_moved_where_there_is_nothing_else() -> None:
+    regions = sample_regions(
+        _record(DOG),
+        _shifted(*np.linspace(0.36, 0.49, 20)),
+        BACKGROUND,
+        SamplingSettings(0, 30),
+        np.random.default_rng(0),
+    )
+    assert len(regions.labels) == 20, "each once"
+    assert len(np.unique(regions.boxes, axis=0)) == 20
+    assert not np.isnan(regions.deltas).any()
+
+
+def test_offsets_of_backgrounds_lead_to_the_object_that_they_lie_nearest_to() -> None:
+    record = _record(FLEA, DOG)
+    regions = sample_regions(
+        record,
+        _shifted(*np.linspace(0.36, 0.49, 12)),
+        BACKGROUND,
+        SamplingSettings(0, 30),
+        np.random.default_rng(1),
+    )
+    assert (regions.labels == BACKGROUND).all()
+    assert not np.isnan(regions.deltas).any()
+    assert 0 < regions.mirrored.sum() < 12
+    dog = as_boxes([DOG])
+    for box, deltas, mirrored in zip(regions.boxes, regions.deltas, regions.mirrored, strict=True):
+        seen, wanted = (flip(part, 200) if mirrored else part for part in (box[None], dog))
+        assert np.abs(decode(seen, deltas[None]) - wanted).max() < 0.01
+
+
+def test_without_objects_nothing_is_moved() -> None:
+    regions = sample_regions(
+        _record(), _proposals(), BACKGROUND, SamplingSettings(12, 30), np.random.default_rng(0)
+    )
+    assert len(regions.labels) == 30
+    assert np.isnan(regions.deltas).all()
+    assert (regions.overlaps == 0).all()
+
+
 @pytest.mark.parametrize("proposals", [_proposals(), _proposals()[::-1].copy()], ids=["ranked", "reversed"])
 def test_choice_does_not_hang_on_the_ranking(proposals: Boxes) -> None:
     settings = SamplingSettings(8, 8)
