@@ -95,7 +95,7 @@ def train_location_head(
     dataloader = builder.build(mixed, recipe, cache_gib=cache_gib, workers=workers)
     held_out = None
     if validation is not None:
-        regions = builder.validation_cache(validation, classes)
+        regions = builder.validation_cache(validation, classes, unknown=True)
         held_out = ValidationLocations(regions, output, device=chosen, world=world)
     torch.manual_seed(recipe.seed)  # initial weights of a new head
     head = copy.deepcopy(network.location_head) or LocationHead()

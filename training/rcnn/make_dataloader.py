@@ -146,12 +146,19 @@ class DataLoaderBuilder:
             world=self.world,
         )
 
-    def validation_cache(self, validation: Dataset, classes: ClassList) -> FeatureCache:
-        """Cache regions of at most :data:`VALIDATION_IMAGES` images, spread over the set.
+    def validation_cache(
+        self, validation: Dataset, classes: ClassList, *, unknown: bool = False
+    ) -> FeatureCache:
+        """Cache regions of at most :data:`VALIDATION_IMAGES` images with objects, spread over the set; with
+        ``unknown`` also of those whose objects are of no class that is known.
 
         Raises ParameterError if no image has an object.
         """
-        records = [record for record in relabelled(validation, classes).records if len(record.boxes)]
+        records = [
+            record
+            for record in relabelled(validation, classes).records
+            if len(record.boxes) or (unknown and len(record.unknown))
+        ]
         if not records:
             raise ParameterError("no held-out picture has an object to measure by")
         chosen = spread(records, VALIDATION_IMAGES)
