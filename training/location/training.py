@@ -60,7 +60,7 @@ def train_location_head(
     if not isinstance(network, RegionNetwork) or metadata.detection is None:
         raise ParameterError(f"{metadata.name} is no detector: train one first (detector train)")
     shared, classes = metadata.shared_maps, metadata.detection
-    mixed = mix(train, classes, unknown=True)
+    mixed = mix(train, classes, unknown=True, labelled=False)
     world, chosen = join_world(device)
     side = mixed.short_side if shared is None else max(shared.scales)
     stops = on_problem is OnProblem.STOP

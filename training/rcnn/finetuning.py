@@ -81,8 +81,6 @@ def finetune(
         shared = recipe.shared_maps(init.metadata.shared_maps, SHARED_STAGE[init.metadata.architecture])
         joint = shared is not None and frozen < stages_through(init, shared.stage)
         mixed = mix(train, classes, unknown=joint)
-        if not any(len(record.boxes) for record in mixed.records):
-            raise ParameterError("no picture of the data has an object of the classes to learn from")
         world, chosen = join_world(device)
         # Shared maps have scales of their own, to which smaller images are enlarged.
         side = mixed.short_side if shared is None else max(shared.scales)

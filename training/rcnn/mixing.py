@@ -59,7 +59,13 @@ class Mix:
         )
 
 
-def mix(train: Dataset | Sequence[DatasetSpec], classes: ClassList, *, unknown: bool = False) -> Mix:
+def mix(
+    train: Dataset | Sequence[DatasetSpec],
+    classes: ClassList,
+    *,
+    unknown: bool = False,
+    labelled: bool = True,
+) -> Mix:
     """Take the images with an object of ``classes``, in the labels of that list.
 
     With ``unknown`` also those that have objects of unknown class alone: MultiBox and the location head learn
@@ -68,7 +74,7 @@ def mix(train: Dataset | Sequence[DatasetSpec], classes: ClassList, *, unknown: 
     The images of a set that has only some of the classes are partial: they say nothing of the others. Objects
     of classes that are not in the list become objects of unknown class: they are neither classified nor
     background, for the list may hold them in other words or parts. Raises ParameterError if a weight is not
-    positive, or if no image has an object to learn from.
+    positive, or if no image has an object to learn from: with ``labelled`` one of the classes.
     """
     specs = [DatasetSpec(train)] if isinstance(train, Dataset) else train
     parts: list[Part] = []
@@ -82,6 +88,8 @@ def mix(train: Dataset | Sequence[DatasetSpec], classes: ClassList, *, unknown: 
         ]
         if records:
             parts.append(Part(records, float(spec.weight), spec.sampling))
+    if labelled and not any(len(record.boxes) for part in parts for record in part.records):
+        raise ParameterError("no picture of the data has an object of the classes to learn from")
     if not parts:
         raise ParameterError("no picture of the data has an object to learn from")
     return Mix(parts)
