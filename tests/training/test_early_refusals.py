@@ -75,7 +75,7 @@ BY_PLACE: list[tuple[str, Script]] = [
     ("train_location --output", lambda place: train_location.main([str(NO_DATA)], place / "run")),
     (
         "train_location --cache",
-        lambda place: train_location.main([str(NO_DATA)], place.parent / "run", cache=place / "cache"),
+        lambda place: train_location.main([str(NO_DATA)], place.parent / "open", cache=place / "cache"),
     ),
     ("train_multibox --output", lambda place: train_multibox.main([NO_DATA], place / "run")),
     ("check_data --report", lambda place: check_data.main(NO_DATA, report=place / "a.json")),
@@ -85,9 +85,12 @@ BY_PLACE: list[tuple[str, Script]] = [
 
 @pytest.fixture
 def closed(tmp_path: Path) -> Iterator[Path]:
-    """A folder that this process may read and not write to."""
+    """A folder that this process may read and not write to; "open" beside it takes all."""
     folder = tmp_path / "closed"
     folder.mkdir(mode=0o555)
+    beside = tmp_path / "open"
+    beside.mkdir()
+    beside.chmod(0o777)
     if os.geteuid() != 0:
         yield folder
         return

@@ -135,7 +135,7 @@ def test_warped_and_shared_are_not_averaged(checkpoint: Checkpoint) -> None:
 
 @torch.no_grad()
 def test_training_sees_what_the_detector_sees(checkpoint: Checkpoint, pixels: np.ndarray) -> None:
-    """The same regions through the training's maps and the network give the detector's probabilities."""
+    """The same regions through the training's maps and the network give the detector's answers."""
     features = checkpoint.backbone.features
     cut = [name for name, _ in features.named_children()].index("pool4") + 1
     preprocessing = checkpoint.metadata.preprocessing
@@ -149,9 +149,11 @@ def test_training_sees_what_the_detector_sees(checkpoint: Checkpoint, pixels: np
     plain = np.zeros(len(BOXES), bool)
     maps = maps_of(view.pixels, BOXES * view.factors, plain, plain)
     network = copy.deepcopy(checkpoint.network).eval()
-    probabilities = network.heads(network.backbone.features[cut:](maps)).logits.softmax(dim=1)  # type: ignore[union-attr,operator]
+    output = network.outputs_of(maps)  # type: ignore[union-attr,operator]
     [expected] = detector.predict(view, BOXES)
-    assert np.allclose(probabilities, expected.probabilities, atol=1e-5)
+    assert np.allclose(output.logits.softmax(dim=1), expected.probabilities, atol=1e-5)
+    assert np.allclose(output.deltas, expected.deltas, atol=1e-5)
+    assert np.allclose(output.predicted_iou.sigmoid(), expected.predicted_iou, atol=1e-5)
 
 
 def test_maps_shared_by_stages_that_are_trained_are_refused(checkpoint: Checkpoint) -> None:
