@@ -123,10 +123,10 @@ def region_losses(
 ) -> RegionLosses:
     """Compute the parts of the loss, and their weighted sum.
 
-    Cross entropy of the classes, smooth L1 of the offsets, binary cross entropy of the predicted IoU (of a
-    location head that of the moved box), and the
+    Cross entropy of the classes, smooth L1 of the offsets, binary cross entropy of the predicted IoU, and the
     divergence from the classifier before training, which keeps what the backbone knows of the 1000 classes
-    (Hinton et al., arXiv 1503.02531, at temperature 1). ``auxiliary`` are the logits [B,C+1] of the side
+    (Hinton et al., arXiv 1503.02531, at temperature 1). Where a location head moves boxes, classes and IoU go
+    by the overlap of the moved box: it is the one that is shown. ``auxiliary`` are the logits [B,C+1] of the side
     classifiers. ``sums`` are the summed weights of the whole minibatch, where this is a piece of one. The
     graph of a part does not depend on what is in the minibatch: each device has gradients of the same
     weights.
@@ -134,12 +134,15 @@ def region_losses(
     background = network.pooling.num_classes
     per_region = region_weights(targets, background, weights.uncertain)
     sums = sums or per_region.sums()
+    overlaps = targets.overlaps
+    if network.location_head is not None:
+        overlaps = moved_overlaps(output.deltas, targets)
 
     def mean(values: Tensor, weight: Tensor, weight_sum: Tensor) -> Tensor:
         return torch.where(weight > 0, values * weight, 0).sum() / weight_sum.clamp_min(1)
 
     def classified(logits: Tensor) -> Tensor:
-        values = cross_entropy(logits.float(), targets.labels, targets.overlaps, background, weights)
+        values = cross_entropy(logits.float(), targets.labels, overlaps, background, weights)
         return mean(values, per_region.classification, sums.classification)
 
     classification = classified(output.logits)
@@ -157,10 +160,7 @@ def region_losses(
         box = mean(box_errors(output.deltas, targets, scale), per_region.box, sums.box)
     fit = classification.new_zeros(())
     if output.predicted_iou is not None:
-        wanted = targets.overlaps
-        if network.location_head is not None:
-            wanted = moved_overlaps(output.deltas, targets)
-        error = F.binary_cross_entropy_with_logits(output.predicted_iou.float(), wanted, reduction="none")
+        error = F.binary_cross_entropy_with_logits(output.predicted_iou.float(), overlaps, reduction="none")
         fit = mean(error, per_region.fit, sums.fit)
     total = (
         classification

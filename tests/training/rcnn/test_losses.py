@@ -158,23 +158,26 @@ def test_overlaps_of_moved_boxes(
 
 
 @pytest.mark.parametrize(
-    ("location", "expected"),
+    ("location", "iou", "expected_class"),
     [
-        pytest.param(True, 1.0, id="a location head: of the moved box, which is its object"),
-        pytest.param(False, 0.6, id="an IoU head: of the region as it was proposed"),
+        # Of SURE_OF_0: 8 times the share of the target that is background.
+        pytest.param(True, 1.0, 0.0, id="a location head: of the moved box, which is its object"),
+        pytest.param(False, 0.6, 8 / 3, id="an IoU head: of the region as it was proposed"),
     ],
 )
-def test_which_iou_is_learnt(location: bool, expected: float) -> None:
+def test_which_iou_is_learnt(location: bool, iou: float, expected_class: float) -> None:
+    """The one predicted, and the one that says how sure of its class a region shall be."""
     network = RegionNetwork(
         GoogLeNet(3), torch.arange(3), CLASSES, box_regression=False, iou_prediction=not location,
         location=location,
     )  # fmt: skip
     deltas = [[0.1, 0.0, 0.2, 0.0]]
-    logits, predicted = torch.tensor([UNSURE]), torch.tensor([2.0])
+    logits, predicted = torch.tensor([SURE_OF_0]), torch.tensor([2.0])
     output = RegionOutput(logits, torch.tensor(deltas), logits, predicted)
-    fit = region_losses(network, output, _asked(deltas, [0.6]), LossWeights(distillation=0.0)).fit
-    wanted = torch.nn.functional.binary_cross_entropy_with_logits(predicted, torch.tensor([expected]))
-    assert fit.item() == pytest.approx(wanted.item(), rel=1e-4)
+    losses = region_losses(network, output, _asked(deltas, [0.6]), LossWeights(distillation=0.0))
+    wanted = torch.nn.functional.binary_cross_entropy_with_logits(predicted, torch.tensor([iou]))
+    assert losses.fit.item() == pytest.approx(wanted.item(), rel=1e-4)
+    assert losses.classification.item() == pytest.approx(expected_class, abs=1e-3)
 
 
 @pytest.mark.parametrize(
