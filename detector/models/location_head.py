@@ -28,7 +28,7 @@ class LocationHead(nn.Module):
 
     scale: Tensor
 
-    def __init__(self, dropout: float = 0.3) -> None:
+    def __init__(self, dropout: float = 0.5) -> None:
         super().__init__()
         self.reduce = nn.Conv2d(CELL_CHANNELS, LOCATION_WIDTH, 1)  # R x width x 7 x 7
         self.hidden = nn.Linear(LOCATION_WIDTH * 7 * 7, LOCATION_HIDDEN)
@@ -42,6 +42,6 @@ class LocationHead(nn.Module):
         nn.init.zeros_(self.locate.bias)
 
     def forward(self, cells: Tensor) -> tuple[Tensor, Tensor]:
-        layout = torch.relu(self.reduce(cells)).flatten(1)  # R x width*49
+        layout = self.dropout(torch.relu(self.reduce(cells)).flatten(1))  # R x width*49
         located = self.locate(self.dropout(torch.relu(self.hidden(layout))))  # R x 5
         return located[:, :4] * self.scale, located[:, 4]

@@ -126,9 +126,9 @@ def region_losses(
     Cross entropy of the classes, smooth L1 of the offsets, binary cross entropy of the predicted IoU, and the
     divergence from the classifier before training, which keeps what the backbone knows of the 1000 classes
     (Hinton et al., arXiv 1503.02531, at temperature 1). Where a location head moves boxes, classes and IoU go
-    by the overlap of the moved box: it is the one that is shown. ``auxiliary`` are the logits [B,C+1] of the side
-    classifiers. ``sums`` are the summed weights of the whole minibatch, where this is a piece of one. The
-    graph of a part does not depend on what is in the minibatch: each device has gradients of the same
+    by the overlap of the moved box: it is the one that is shown. ``auxiliary`` are the logits [B,C+1] of the
+    side classifiers. ``sums`` are the summed weights of the whole minibatch, where this is a piece of one.
+    The graph of a part does not depend on what is in the minibatch: each device has gradients of the same
     weights.
     """
     background = network.pooling.num_classes

@@ -6,12 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from detector.inference.torch_engine import choose_precision
 from training.rcnn.dataloader import RegionBatch, RegionDataLoader, cached_targets
 from training.rcnn.feature_cache import FeatureCache
-from training.rcnn.losses import RegionLosses, RegionWeights, region_weights
+from training.rcnn.losses import RegionLosses, RegionWeights, Targets, region_weights
 from training.rcnn.recipe import Recipe
 from training.rcnn.training_module import RegionTrainingModule, keep_hardest
 from training.trainer.distributed import ProcessGroup
@@ -96,28 +96,33 @@ class ValidationRegions:
         self._cache, self._distilled_classes = cache, distilled_classes
         self._log, self._device, self._world = output / "held_out.jsonl", device, world
         self._precision = choose_precision("auto", device)
+        self._background, self._uncertain = background_label, uncertain
         every = torch.arange(len(cache.labels))
         self._share = every[world.rank :: world.size]
-        self._sums = region_weights(
-            cached_targets(cache, every, distilled_classes), background_label, uncertain
-        ).sums()
+        targets = cached_targets(cache, every, distilled_classes)
+        self._sums = region_weights(targets, background_label, uncertain).sums()
+        self._labelled = float(self._labels_count(targets).sum())
 
     @torch.no_grad()
     def validate(self, done: int, module: nn.Module) -> Validation:
         """Measure a training module: its loss as in training, the part of classification, and the accuracy,
-        which is the share of labelled regions whose class is right."""
+        which is the share of labelled regions whose class is right, each counted as much as its loss."""
         sums = RegionWeights(*(value.to(self._device) for value in self._sums))
         totals = torch.zeros(3, device=self._device)
         for rows in self._share.split(64):
             maps = self._cache.maps[rows].to(self._device, memory_format=torch.channels_last)
             targets = cached_targets(self._cache, rows, self._distilled_classes).to(self._device)
             losses, logits = module(maps, targets, sums, self._precision)
-            right = ((logits.argmax(dim=1) == targets.labels) & (targets.labels >= 0)).sum()
-            accuracy = right / sums.classification.clamp_min(1)
-            totals += torch.stack([losses.total, losses.classification, accuracy])
+            right = self._labels_count(targets)[logits.argmax(dim=1) == targets.labels].sum()
+            totals += torch.stack([losses.total, losses.classification, right / max(self._labelled, 1)])
         values = self._world.total(totals).tolist()
         figures = dict(zip(("loss", "classification", "accuracy"), values, strict=True))
         if self._world.first:
             rounded = {name: round(value, 5) for name, value in figures.items()}
             Lines(self._log, done - 1).add({"iteration": done - 1, **rounded})
         return Validation(figures, figures["loss"])
+
+    def _labels_count(self, targets: Targets) -> Tensor:
+        """How much the label of each region counts [B]: nothing where there is none."""
+        weights = region_weights(targets, self._background, self._uncertain)
+        return weights.classification * (targets.labels >= 0)

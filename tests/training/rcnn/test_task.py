@@ -11,11 +11,13 @@ from safetensors import safe_open
 from torch import Tensor
 
 from detector.errors import ParameterError
-from tests.training.heads import heads_that_tell, mixed_minibatch
+from tests.training.heads import BACKGROUND, heads_that_tell, maps_of, mixed_minibatch, targets_of
 from training.rcnn.dataloader import BatchSettings, RegionBatch, RegionDataLoader
+from training.rcnn.feature_cache import FeatureCache, Rows
 from training.rcnn.losses import LossWeights
 from training.rcnn.recipe import Recipe
-from training.rcnn.task import RegionTask
+from training.rcnn.sampling import UNKNOWN, WHOLE
+from training.rcnn.task import RegionTask, ValidationRegions
 from training.rcnn.training_module import RegionTrainingModule
 from training.trainer.distributed import ProcessGroup
 from training.trainer.optimization import Averaging, Decay
@@ -161,3 +163,39 @@ def test_what_drops_out_hangs_on_the_iteration_alone(tmp_path: Path) -> None:
 def test_a_loss_that_runs_away_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(ParameterError, match=r"iteration [1-9]: lower the rates"):
         run(tmp_path, replace(PLAIN, iterations=20, rate=1e3, head_rate=1e3, weight_decay=10.0))
+
+
+@pytest.mark.parametrize(
+    ("said", "accuracy"),
+    [
+        pytest.param([0, 1, BACKGROUND, BACKGROUND, 0, 0], 1.0, id="all are right"),
+        pytest.param([1, 1, BACKGROUND, BACKGROUND, 0, 0], 2.25 / 3.25, id="an object is wrong"),
+        pytest.param([0, 1, BACKGROUND, 0, 0, 0], 3 / 3.25, id="what may be an object counts a quarter"),
+        pytest.param([1, 0, 0, 0, 0, 0], 0.0, id="nothing is right"),
+    ],
+)
+def test_accuracy_on_regions_held_out(tmp_path: Path, said: list[int], accuracy: float) -> None:
+    """Of two objects, a background that is one, one that may be an object nobody labelled, an object of
+    unknown class and a whole picture."""
+    targets = targets_of(
+        [0, 1, BACKGROUND, BACKGROUND, UNKNOWN, WHOLE],
+        overlaps=[1.0, 1.0, 0.0, 0.0, 0.8, 0.0],
+        certain=[True, True, True, False, True, True],
+    )
+    logits = 5.0 * torch.nn.functional.one_hot(torch.tensor(said), 3)
+    cache = FeatureCache(
+        Rows([maps_of(logits).bfloat16()]),
+        Rows([targets.teacher]),
+        targets.labels,
+        targets.overlaps,
+        targets.deltas,
+        targets.certain,
+        torch.arange(6),
+        6,
+    )
+    cpu, world = torch.device("cpu"), ProcessGroup()
+    held_out = ValidationRegions(cache, 0, BACKGROUND, 0.25, tmp_path, device=cpu, world=world)
+    module = RegionTrainingModule(heads_that_tell(), STAGES, LossWeights()).eval()
+    assert held_out.validate(1, module).figures["accuracy"] == pytest.approx(accuracy, abs=1e-5)
+    [line] = [json.loads(line) for line in (tmp_path / "held_out.jsonl").read_text().splitlines()]
+    assert line["accuracy"] == pytest.approx(accuracy, abs=1e-5)
