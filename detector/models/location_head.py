@@ -42,6 +42,6 @@ class LocationHead(nn.Module):
         nn.init.zeros_(self.locate.bias)
 
     def forward(self, cells: Tensor) -> tuple[Tensor, Tensor]:
-        layout = self.dropout(torch.relu(self.reduce(cells)).flatten(1))  # R x width*49
+        layout = torch.relu(self.reduce(cells)).flatten(1)  # R x width*49
         located = self.locate(self.dropout(torch.relu(self.hidden(layout))))  # R x 5
         return located[:, :4] * self.scale, located[:, 4]
