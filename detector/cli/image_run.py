@@ -355,7 +355,7 @@ class ImageRun:
         below = {valid_name(entry.path): entry.below for entry in entries}
         lines = next(file for _, file in self._files if isinstance(file, JsonLines))
         others = [file for _, file in self._files if file is not lines]
-        for result in lines.earlier():
+        for result in lines.earlier(self._kind):
             name = result["image"]
             done[name, result.get("frame")] += 1
             self._keep(result, Path(name), below.get(name, Path(Path(name).name)), others)
