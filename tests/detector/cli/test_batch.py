@@ -238,10 +238,13 @@ def start(options: list[str], *arguments: str) -> subprocess.Popen[str]:
 
 @pytest.mark.exhaustive
 def test_killed_twice_it_ends_as_if_it_were_not(run: Batch, options: list[str]) -> None:
-    """Killed after some shards of two pictures; a second run beside it is refused."""
+    """Killed after some shards of two pictures; a second run beside it is refused.
+
+    The second kill comes when what was under way at the first is done: nothing is alone then.
+    """
     save_folder(Path("many"), 24)
     options = [*options[:-1], "2"]
-    for shards in (2, 5):
+    for shards in (2, 7):
         process = start(options, "many", "--output", "killed")
         deadline = time.monotonic() + 120
         while len(list(Path("killed").glob("part-*"))) < shards:
