@@ -9,6 +9,7 @@ from detector.bulk.shards import Shard, ShardBuilder
 from detector.bulk.sources import Picture
 from detector.errors import DetectorError, reason
 from detector.inference.executor import Executor
+from detector.inference.quarantine import Quarantine
 from detector.inference.settings import DetectorSettings
 from detector.inference.streaming import AHEAD, stream
 
@@ -19,8 +20,12 @@ Found = tuple[int, int, list[dict[str, Any]]]
 class ChunkDetector:
     """A loaded detector, and all that is asked of it."""
 
-    def __init__(self, settings: DetectorSettings, *, read_ahead: int = AHEAD) -> None:
+    def __init__(
+        self, settings: DetectorSettings, *, read_ahead: int = AHEAD, quarantine: Quarantine | None = None
+    ) -> None:
         """Load the detector; ``read_ahead`` pictures are read beyond those that the network is busy with.
+
+        ``quarantine`` notes which pictures are under way; without one nothing is noted.
 
         Raises CheckpointError and ParameterError for settings that cannot be served.
         """
@@ -28,6 +33,7 @@ class ChunkDetector:
         self._find = settings.finder(detector)
         self._streams = detector.ensemble.streams
         self._read_ahead = read_ahead
+        self._quarantine = quarantine or Quarantine(None)
 
     def shards(
         self, chunks: Iterable[Chunk], job: str, on_picture: Callable[[], object] | None = None
@@ -59,6 +65,11 @@ class ChunkDetector:
                     builder = None
 
     def _look(self, item: tuple[Chunk, Picture], executor: Executor) -> Found:
-        pixels = item[1].read().pixels
-        height, width = pixels.shape[:2]
-        return width, height, self._find(pixels, executor=executor).as_dicts()
+        _, picture = item
+
+        def look() -> Found:
+            pixels = picture.read().pixels
+            height, width = pixels.shape[:2]
+            return width, height, self._find(pixels, executor=executor).as_dicts()
+
+        return self._quarantine.look(picture.name, look)

@@ -20,6 +20,9 @@ from detector.io.terminal_text import printable_path
 MANIFEST = "_manifest.json"
 """What reads a folder as one table (pandas, Spark) passes over names that begin so."""
 
+QUARANTINE = "_quarantine.json"
+"""What :class:`detector.inference.quarantine.Quarantine` notes."""
+
 _LOCK = ".lock"
 
 

@@ -9,6 +9,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from detector.bulk.parquet_damage import damage_told
+from detector.errors import DatasetError
 from detector.io.result_files import Result
 
 _NUMBER = pa.float32()
@@ -105,17 +107,17 @@ def shard_path(folder: Path, number: int) -> Path:
 def failures_of(path: Path, job: str, pictures: int) -> int | None:
     """Return how many pictures of a finished shard could not be read.
 
-    None for a file that is not there, is cut off, or is not the shard of this job with so many pictures: it
+    None for a file that is not there, is damaged, or is not the shard of this job with so many pictures: it
     has to be made.
     """
     try:
-        with pq.ParquetFile(path) as file:
+        with damage_told(path), pq.ParquetFile(path) as file:
             if (file.schema_arrow.metadata or {}).get(_JOB) != job.encode():
                 return None
             if file.metadata.num_rows != pictures:
                 return None
-            return pictures - file.read(["error"]).column(0).null_count
-    except (FileNotFoundError, pa.ArrowInvalid):
+            return pictures - file.read(use_threads=False).column("error").null_count
+    except (FileNotFoundError, DatasetError):
         return None
 
 

@@ -19,6 +19,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from detector.bulk.addresses import is_address, read_address
+from detector.bulk.parquet_damage import damage_told
 from detector.errors import DatasetError, ImageError, ParameterError
 from detector.io.decoding import Decoded, Limits, read, read_file
 from detector.io.image_paths import has_image_suffix, is_system_file
@@ -158,11 +159,8 @@ class ParquetRows:
     def of(cls, path: Path, name: str, folder: str, column: str | None) -> "ParquetRows":
         """Find the column of pictures. Raises DatasetError for a file that is none, ParameterError for a
         column that is not there or holds something else."""
-        try:
-            with pq.ParquetFile(path) as file:
-                schema, count = file.schema_arrow, file.metadata.num_rows
-        except pa.ArrowInvalid as error:
-            raise DatasetError(f"{printable_path(path)} is no whole Parquet file: {error}") from error
+        with damage_told(path), pq.ParquetFile(path) as file:
+            schema, count = file.schema_arrow, file.metadata.num_rows
         there = {field.name.lower(): field.name for field in reversed(list(schema))}
         chosen = column or next((there[known] for known in COLUMNS if known in there), None)
         if chosen is None or chosen not in schema.names:
@@ -201,7 +199,7 @@ class ParquetRows:
 
     def _values(self) -> Iterator[Any]:
         """Yield the column's values, reading of the file no more row groups than hold some of them."""
-        with pq.ParquetFile(self.path, pre_buffer=False, buffer_size=1 << 20) as file:
+        with damage_told(self.path), pq.ParquetFile(self.path, pre_buffer=False, buffer_size=1 << 20) as file:
             first = 0
             for group in range(file.num_row_groups):
                 end = first + file.metadata.row_group(group).num_rows

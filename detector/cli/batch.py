@@ -9,13 +9,14 @@ from typing import Annotated
 from tyro.conf import Positional, arg
 
 from detector.bulk.chunk_detector import ChunkDetector
-from detector.bulk.job import Job, open_job
+from detector.bulk.job import QUARANTINE, Job, open_job
 from detector.bulk.plan import Plan
 from detector.bulk.shards import Shard, results_of, shard_path
 from detector.bulk.sources import sources_of
 from detector.cli.command_line import at_least
 from detector.cli.entry import needs_extra
 from detector.cli.inputs import Inputs, note, tell
+from detector.cli.interruption import Interrupted, interruptible
 from detector.cli.network_options import (
     Classes,
     Device,
@@ -30,6 +31,7 @@ from detector.cli.network_options import (
 )
 from detector.cli.progress import Progress
 from detector.errors import ParameterError
+from detector.inference.quarantine import Quarantine
 from detector.inference.settings import DetectorSettings
 from detector.inference.streaming import AHEAD
 from detector.io.atomic_write import check_writable
@@ -131,14 +133,14 @@ def batch(
     else:
         make = _locally(settings, read_ahead)
     plan, complete = _plan(inputs, column, shard_size)
-    with open_job(output, plan, settings) as job:
+    with open_job(output, plan, settings) as job, interruptible():
         try:
             _run(job, make)
-        except KeyboardInterrupt:
+            if coco_file is not None:
+                _write_coco(coco_file, job, settings)
+        except Interrupted as signal:
             note(f"interrupted after {job.done} of {len(plan)} pictures: the same command goes on")
-            raise SystemExit(130) from None
-        if coco_file is not None:
-            _write_coco(coco_file, job, settings)
+            raise SystemExit(128 + signal.number) from None
         print(f"{printable_path(output)}: {len(plan)} pictures in {plan.shards} shards")
         if job.failed:
             tell(f"{job.failed} of {len(plan)} pictures could not be read: their rows have an error")
@@ -186,8 +188,9 @@ def _locally(settings: DetectorSettings, read_ahead: int) -> Make:
     """Return what makes shards in this process."""
 
     def make(job: Job, numbers: list[int], count: Callable[[int], object]) -> Iterator[Shard]:
-        detector = ChunkDetector(settings, read_ahead=read_ahead)
-        return detector.shards(job.chunks(numbers), job.digest, lambda: count(1))
+        with Quarantine(job.folder / QUARANTINE) as quarantine:
+            detector = ChunkDetector(settings, read_ahead=read_ahead, quarantine=quarantine)
+            yield from detector.shards(job.chunks(numbers), job.digest, lambda: count(1))
 
     return make
 

@@ -76,7 +76,7 @@ def main() -> None:
     """Run what the command line names.
 
     An error of this library or of a file is one line on standard error and exit status 1; mistakes of usage
-    end with status 2.
+    end with status 2, Ctrl-C with 130.
     """
     with lasting_streams():
         try:
@@ -88,6 +88,9 @@ def main() -> None:
                 f"{printable_path(error.filename)}: " if isinstance(error.filename, str | PathLike) else ""
             )
             raise SystemExit(f"error: {where}{reason(error)}") from error
+        except KeyboardInterrupt as error:
+            print("error: interrupted", file=sys.stderr)
+            raise SystemExit(128 + signal.SIGINT) from error
     raise SystemExit(0)
 
 

@@ -4,17 +4,15 @@ One bad entry is told and passed over, and a run that is cut short keeps what it
 """
 
 import os
-import signal
 import stat
 import sys
-import threading
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from errno import EINVAL
 from pathlib import Path
-from types import FrameType, TracebackType
+from types import TracebackType
 from typing import Any, Generic, Self, TypeVar
 
 import numpy as np
@@ -22,10 +20,12 @@ from numpy.typing import NDArray
 
 from detector.cli.drawings import Drawings
 from detector.cli.inputs import Entry, Inputs, note, tell
+from detector.cli.interruption import Interrupted, interruptible
 from detector.cli.progress import Progress
 from detector.cli.standard_streams import output_is_lost
 from detector.errors import DetectorError, ImageError, ParameterError, WriteError, reason
 from detector.inference.executor import Executor
+from detector.inference.quarantine import Quarantine
 from detector.inference.streaming import stream
 from detector.io.atomic_write import check_writable
 from detector.io.decoding import Decoded, read_file
@@ -47,7 +47,6 @@ from detector.io.video import Video
 from detector.structures.classes import ClassList
 from detector.structures.explanation import Factor, product_of
 
-_ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _STANDARD_OUTPUT = Path("-")
 
 F = TypeVar("F")
@@ -72,6 +71,11 @@ class Picture:
     rate: float = 0.0
     """Frames that are looked at a second of the video."""
 
+    @property
+    def name(self) -> str:
+        """The picture's name, with a frame's number: ``clip.mp4#7``."""
+        return valid_name(self.entry.path) + ("" if self.frame is None else f"#{self.frame}")
+
     def read(self) -> Decoded:
         """Decode it. Raises ImageError or OSError."""
         if self.pixels is not None:
@@ -92,14 +96,6 @@ class Looked(Generic[F]):
     frames: int
     pixels: NDArray[np.uint8] | None
     found: F
-
-
-class Interrupted(KeyboardInterrupt):
-    """The user, or the system, wants the run to end."""
-
-    def __init__(self, number: int) -> None:
-        super().__init__()
-        self.number = number
 
 
 class ImageRun:
@@ -137,15 +133,18 @@ class ImageRun:
         lines = next((output.path for output in outputs if output.form is Format.JSONL), None)
         if resume and lines is None:
             raise ParameterError("--resume goes on with the file of --jsonl: name it")
-        if errors_file is None and lines is not None and not _is_device(lines):
-            errors_file = lines.with_suffix(".errors.jsonl")
+        beside = None if lines is None or _is_device(lines) else lines
+        if errors_file is None and beside is not None:
+            errors_file = beside.with_suffix(".errors.jsonl")
+        self._quarantine_file = None if beside is None else beside.with_suffix(".quarantine.json")
+        self._quarantine = Quarantine(self._quarantine_file, resume=resume)
         self._errors_file = errors_file
         self._errors = None if errors_file is None else FailuresFile(errors_file)
         self._files: list[tuple[Output, ResultFile]] = []
         self._total = self._seen = self._failed = self._found = 0
         self._incomplete = False
         self._taken = ProtectedFiles([])
-        self._handlers: dict[int, Any] = {}
+        self._context = ExitStack()
         self._progress: Progress | None = None
         for output in outputs:
             if output.path != _STANDARD_OUTPUT:
@@ -155,10 +154,8 @@ class ImageRun:
         )
 
     def __enter__(self) -> Self:
-        if threading.current_thread() is threading.main_thread():
-            for number in _ENDING:
-                if signal.getsignal(number) is not signal.SIG_IGN:  # as under nohup
-                    self._handlers[number] = signal.signal(number, self._interrupt)
+        self._context.enter_context(interruptible())
+        self._context.enter_context(self._quarantine)
         return self
 
     def __exit__(
@@ -175,8 +172,7 @@ class ImageRun:
                 tell(f"interrupted after {self._seen} of {self._total} pictures{kept}")
                 raise SystemExit(128 + error.number)
         finally:
-            for number, handler in self._handlers.items():
-                signal.signal(number, handler)
+            self._context.close()
         if error is not None:
             return
         if self._failed and self._total > 1:
@@ -202,7 +198,7 @@ class ImageRun:
         self._total = len(entries)
         self._taken = ProtectedFiles([*(entry.path for entry in entries), *weights])
         files = [output.path for output in self._outputs if output.form not in FOLDERS]
-        for path in [*files, self._errors_file]:
+        for path in [*files, self._errors_file, self._quarantine_file]:
             if path is not None and path != _STANDARD_OUTPUT:
                 self._taken.add(path)
                 check_not_overwriting(path)
@@ -228,12 +224,15 @@ class ImageRun:
         done = self._earlier(entries)
         self._show_progress(entries, sum(done.values()))
 
-        def do(picture: Picture, executor: Executor) -> Looked[F]:
+        def look(picture: Picture, executor: Executor) -> Looked[F]:
             image = picture.read()
             height, width = image.pixels.shape[:2]
             found = work(image, executor)
             pixels = image.pixels if self._drawings.wanted else None
             return Looked(picture, width, height, image.frames, pixels, found)
+
+        def do(picture: Picture, executor: Executor) -> Looked[F]:
+            return self._quarantine.look(picture.name, lambda: look(picture, executor))
 
         with closing(stream(self._pictures(entries, done), do, streams=streams)) as results:  # type: ignore[type-var]
             for picture, looked in results:
@@ -355,7 +354,7 @@ class ImageRun:
         below = {valid_name(entry.path): entry.below for entry in entries}
         lines = next(file for _, file in self._files if isinstance(file, JsonLines))
         others = [file for _, file in self._files if file is not lines]
-        for result in lines.earlier():
+        for result in lines.earlier(self._kind):
             name = result["image"]
             done[name, result.get("frame")] += 1
             self._keep(result, Path(name), below.get(name, Path(Path(name).name)), others)
@@ -386,11 +385,6 @@ class ImageRun:
             note(message)
         else:
             self._progress.say(one_line(message, limit=2000))
-
-    def _interrupt(self, number: int, frame: FrameType | None) -> None:
-        for known in self._handlers:
-            signal.signal(known, signal.SIG_DFL)
-        raise Interrupted(number)
 
     def _write(self) -> None:
         if self._errors is not None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from glob import glob, has_magic
 from pathlib import Path
 
+from detector.datasets.formats.text_files import encoding_by_mark
 from detector.errors import reason
 from detector.io import plugins
 from detector.io.image_paths import images_below, is_system_file, unread_kinds
@@ -73,8 +74,12 @@ class Inputs:
     def _listed(self, data: bytes, folder: Path, source: str) -> Iterator[Entry]:
         """Yield what a list names, a path a line, or with zero bytes between (``find -print0``).
 
-        Paths count from the current folder, or where nothing is there, from the list's own.
+        Paths count from the current folder, or where nothing is there, from the list's own. With a byte order
+        mark, as programs on Windows write it, the text is in the encoding that it tells.
         """
+        if (encoding := encoding_by_mark(data)) is not None:
+            errors = "surrogateescape" if encoding.startswith("utf-8") else "replace"
+            data = data.decode(encoding, errors).encode("utf-8", "surrogateescape")
         lines = data.split(b"\0") if b"\0" in data else data.splitlines()
         paths = [Path(os.fsdecode(line)) for line in lines if line.strip()]
         if not paths:

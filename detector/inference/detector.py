@@ -272,8 +272,10 @@ class Detector:
         Several images are under way at once and share the batches of the network, which takes less time than
         one after the other. An image that cannot be read raises its error when it is its turn, or with
         ``return_exceptions`` is the error that is yielded in place of its detections. Raises ParameterError
-        for a bad setting at once.
+        for a bad setting at once, and for one image alone.
         """
+        if as_several(images)[1]:  # type: ignore[arg-type]  # a path would be taken letter by letter
+            raise ParameterError("stream takes an iterable of images: for one alone there is detect")
         find = self.for_streams.finder(
             profile=profile,
             score_threshold=score_threshold,

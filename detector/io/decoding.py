@@ -5,7 +5,7 @@ costs no more than its header. Nothing here touches Pillow's global settings: an
 decode at once, each with its own limits.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from io import BytesIO
 from os import PathLike
@@ -191,9 +191,13 @@ def as_rgb(image: ImageInput) -> RGB:
 
 
 def as_several(images: ImageInput | Sequence[ImageInput]) -> tuple[Sequence[ImageInput], bool]:
-    """Return images as a sequence, and whether it was one alone, in any form that :func:`as_rgb` takes."""
+    """Return images as a sequence, and whether it was one alone, in any form that :func:`as_rgb` takes.
+
+    What is no image and holds none, such as the None that OpenCV returns for a file that it cannot read, is
+    one alone: whoever reads it says so.
+    """
     single = isinstance(images, str | PathLike | bytes | bytearray | memoryview | Image.Image)
-    if single or (isinstance(images, np.ndarray) and images.ndim < 4):
+    if single or not isinstance(images, Iterable) or (isinstance(images, np.ndarray) and images.ndim < 4):
         return [images], True  # type: ignore[list-item]
     return images, False  # type: ignore[return-value]
 

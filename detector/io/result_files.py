@@ -10,6 +10,7 @@ import json
 import os
 import re
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from enum import StrEnum
 from io import StringIO
 from pathlib import Path
@@ -90,9 +91,10 @@ class JsonLines:
         """Begin a file, or, with ``resume``, go on with one that is there.
 
         Raises ParameterError for a file that is there, where nobody asked to go on with it, and for one that
-        holds something else; WriteError for one that cannot be written.
+        ends in something else; WriteError for one that cannot be written.
         """
         self._path = path
+        self._failed = False
         try:
             if not resume and path.is_file() and path.stat().st_size:
                 raise ParameterError(
@@ -105,20 +107,19 @@ class JsonLines:
         except OSError as error:
             raise write_error(path, error) from error
 
-    def earlier(self) -> Iterator[Result]:
-        """Yield what the file holds already. Raises ParameterError for lines that are no results."""
+    def earlier(self, kind: str) -> Iterator[Result]:
+        """Yield what the file holds already. Raises ParameterError for lines that are no results of a
+        ``kind``: ``detections`` or ``classes``."""
         if not self._path.is_file():
             return
-        with self._path.open(encoding="utf-8") as lines:
+        with self._path.open("rb") as lines:
             for number, line in enumerate(lines, start=1):
-                try:
-                    result = json.loads(line)
-                    result["image"]
-                except (ValueError, KeyError, TypeError) as error:
+                result = _result_of(line)
+                if result is None or kind not in result:
                     raise ParameterError(
-                        f"line {number} of {printable_path(self._path)} is no result of this program: give "
-                        "the output another name"
-                    ) from error
+                        f"line {number} of {printable_path(self._path)} holds no {kind} of this program: "
+                        "give the output another name"
+                    )
                 yield result
 
     def add(self, result: Result, below: Path) -> None:
@@ -126,9 +127,14 @@ class JsonLines:
             self._file.write(json.dumps(result).encode() + b"\n")
             self._file.flush()  # whoever kills this loses none that was found
         except OSError as error:
+            self._failed = True
             raise write_error(self._path, error) from error
 
     def close(self) -> None:
+        if self._failed:  # that was told
+            with suppress(OSError):
+                self._file.close()
+            return
         try:
             self._file.flush()
             if self._path.is_file():
@@ -315,8 +321,14 @@ def open_result_file(path: Path, form: Format, classes: ClassList, *, resume: bo
     return makers[form]()
 
 
+_BEGINNING = b'{"image": '  # of a line
+
+
 def _cut_off_half_a_line(path: Path) -> None:
-    """Cut a file off behind its last whole line: what a kill left of the one that was being written."""
+    """Cut a file off behind its last whole line: what a kill left of the one that was being written.
+
+    Raises ParameterError where something else stands there: the file is somebody else's.
+    """
     with path.open("rb+") as file:
         end = file.seek(0, os.SEEK_END)
         block = 65536
@@ -328,7 +340,23 @@ def _cut_off_half_a_line(path: Path) -> None:
                 end = start + newline + 1
                 break
             end = start
+        file.seek(end)
+        half = file.read(len(_BEGINNING))
+        if not _BEGINNING.startswith(half):
+            raise ParameterError(
+                f"{printable_path(path)} ends in something that is no result of this program: give the "
+                "output another name"
+            )
         file.truncate(end)
+
+
+def _result_of(line: bytes) -> Result | None:
+    """Return the result that a line of JSON holds; None for something else."""
+    with suppress(ValueError):
+        result = json.loads(line)
+        if isinstance(result, dict) and {"image", "width", "height"} <= result.keys():
+            return result
+    return None
 
 
 def _file_of(folder: Path, result: Result, below: Path, suffix: str, taken: set[Path]) -> Path:
@@ -340,8 +368,8 @@ def _file_of(folder: Path, result: Result, below: Path, suffix: str, taken: set[
     path = folder / below.parent / f"{stem}{suffix}"
     if path in taken:
         raise WriteError(
-            f"cannot write {printable_path(path)}: another picture of the same name has it; take the folders "
-            "of these pictures one by one"
+            f"cannot write {printable_path(path)}: another picture of the same name has it; rename one of "
+            "them, or take their folders one by one"
         )
     taken.add(path)
     return path

@@ -61,13 +61,18 @@ def read_text(path: Path, *, pipes: bool = False) -> str:
     on a Latin-1 disk names its pictures. ``pipes`` and errors are those of :func:`read_bytes`.
     """
     data = read_bytes(path, pipes=pipes)
-    encoding = next((name for mark, name in _MARKS if data.startswith(mark)), None)
+    encoding = encoding_by_mark(data)
     if encoding is None:
         encoding = json.detect_encoding(data) if b"\0" in data[:4] else "utf-8"
     try:
         return data.decode(encoding, "surrogateescape" if encoding.startswith("utf-8") else "strict")
     except UnicodeDecodeError as error:
         raise DatasetError(f"{path} cannot be read as {encoding.upper()}: {error.reason}") from error
+
+
+def encoding_by_mark(data: bytes) -> str | None:
+    """Return the encoding that a byte order mark tells, under which Python takes the mark off."""
+    return next((name for mark, name in _MARKS if data.startswith(mark)), None)
 
 
 def all_lines(path: Path) -> list[str]:

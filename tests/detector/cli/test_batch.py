@@ -20,6 +20,7 @@ from detector.cli.batch import batch
 from detector.errors import ParameterError
 from detector.inference.loading import load_detector
 from tests.detector.bulk.pictures import jpeg, save_folder, save_parquet, save_tar
+from tests.detector.cli.poison import poison, run_to_death
 from tests.run_command import run_command
 
 COUNT = 10
@@ -237,10 +238,13 @@ def start(options: list[str], *arguments: str) -> subprocess.Popen[str]:
 
 @pytest.mark.exhaustive
 def test_killed_twice_it_ends_as_if_it_were_not(run: Batch, options: list[str]) -> None:
-    """Killed after some shards of two pictures; a second run beside it is refused."""
+    """Killed after some shards of two pictures; a second run beside it is refused.
+
+    The second kill comes when what was under way at the first is done: nothing is alone then.
+    """
     save_folder(Path("many"), 24)
     options = [*options[:-1], "2"]
-    for shards in (2, 5):
+    for shards in (2, 7):
         process = start(options, "many", "--output", "killed")
         deadline = time.monotonic() + 120
         while len(list(Path("killed").glob("part-*"))) < shards:
@@ -263,15 +267,40 @@ def test_killed_twice_it_ends_as_if_it_were_not(run: Batch, options: list[str]) 
 
 
 @pytest.mark.exhaustive
-def test_an_interrupted_run_says_how_to_go_on(run: Batch, options: list[str]) -> None:
+def test_a_picture_that_ends_the_process_is_a_row_in_the_end(
+    run: Batch, options: list[str], tmp_path: Path
+) -> None:
+    """At the third start; all others are there, and looked at."""
+    poison(Path("photos/05.jpg"))
+    command = ("batch", "photos", "--output", "dying", *options)
+    assert run_to_death(tmp_path, *command)[0] < 0
+    assert run_to_death(tmp_path, *command)[0] < 0
+    status, told = run_to_death(tmp_path, *command)
+    assert status == 1
+    assert "1 of 10 pictures could not be read" in told
+    there = rows(Path("dying"))
+    assert "ended twice" in there[5]["error"]
+    assert "dying/_quarantine.json" in there[5]["error"]
+    expected = rows(Path("out"))
+    assert same(there[:5] + there[6:], expected[:5] + expected[6:])
+    assert run("photos", "--output", "dying")[0] == 1, "what is finished stays so"
+
+
+@pytest.mark.exhaustive
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_an_interrupted_run_says_how_to_go_on(
+    run: Batch, options: list[str], number: int, status: int
+) -> None:
+    """And no picture is suspected of having ended it."""
     save_folder(Path("many"), 24)
     process = start([*options[:-1], "1"], "many", "--output", "killed")
     while not Path("killed/part-00001.parquet").exists():
         assert process.poll() is None, process.communicate()[1]
         time.sleep(0.005)
-    process.send_signal(signal.SIGINT)
+    process.send_signal(number)
     told = process.communicate()[1]
-    assert process.returncode == 130
+    assert process.returncode == status
+    assert not Path("killed/_quarantine.json").exists()
     assert re.search(r"interrupted after [0-9]+ of 24 pictures: the same command goes on", told)
 
 

@@ -16,6 +16,7 @@ from PIL import Image
 
 from detector.cli.entry import main
 from detector.io.video import Video, VideoWriter
+from tests.detector.cli.poison import poison, run_to_death
 
 Run = Callable[..., int | str | None]
 
@@ -299,3 +300,27 @@ def test_killed_and_resumed_nothing_is_lost_or_doubled(
         assert more <= len(killed.read_text().splitlines()) < 240
     subprocess.run(command(killed), check=True)
     assert killed.read_text() == undisturbed.read_text()
+
+
+@pytest.mark.exhaustive
+def test_a_picture_that_ends_the_process_is_left_out_in_the_end(multibox_path: Path, tmp_path: Path) -> None:
+    """Of four that are looked at beside each other; it is tried again when its note is deleted."""
+    for number in range(4):
+        Image.new("RGB", (40, 30 + number)).save(tmp_path / f"{number}.jpg")
+    poison(tmp_path / "1.jpg")
+    command = ("detect", ".", "--weights", multibox_path, "--profile", "fast", "--max-proposals", 2)
+    command += ("--jsonl", "out.jsonl", "--resume")
+    assert run_to_death(tmp_path, *command)[0] < 0
+    assert run_to_death(tmp_path, *command)[0] < 0
+    for _ in range(2):
+        status, told = run_to_death(tmp_path, *command)
+        assert status == 1
+        assert "error: 1.jpg: The process ended twice" in told
+        assert {line["image"] for line in lines(tmp_path / "out.jsonl")} == {"0.jpg", "2.jpg", "3.jpg"}
+        [failure] = lines(tmp_path / "out.errors.jsonl")
+        assert failure["image"] == "1.jpg"
+    (tmp_path / "out.quarantine.json").unlink()
+    Image.new("RGB", (40, 31)).save(tmp_path / "1.jpg")
+    assert run_to_death(tmp_path, *command)[0] == 0
+    assert len(lines(tmp_path / "out.jsonl")) == 4
+    assert sorted(path.name for path in tmp_path.glob("out*")) == ["out.jsonl"]

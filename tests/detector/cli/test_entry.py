@@ -1,5 +1,7 @@
 """Which commands there are, and what is said about names that are none and packages that are missing."""
 
+import os
+import signal
 import sys
 
 import pytest
@@ -42,6 +44,23 @@ def test_mistakes_of_usage_are_one_line(
     assert _main(monkeypatch, *arguments) == 2
     [line] = capsys.readouterr().err.splitlines()
     assert line.startswith(says)
+
+
+def interrupt() -> None:
+    """A command that is interrupted."""
+    os.kill(os.getpid(), signal.SIGINT)
+
+
+def test_an_interruption_is_one_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(OWN, "show", Command(f"{__name__}:interrupt", "Wait."))  # type: ignore[misc]
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        assert _main(monkeypatch, "show") == 130
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert capsys.readouterr().err == "error: interrupted\n"
 
 
 @pytest.mark.parametrize(

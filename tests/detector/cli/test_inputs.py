@@ -66,6 +66,8 @@ def test_expanded(tree: Path, named: list[str], found: list[str]) -> None:
         pytest.param(b"sub\n*.png", ["sub/c.jpg", "sub/deep/d.jpg", "b.png"], id="a folder and a pattern"),
         pytest.param(b"#a.jpg", ["#a.jpg"], id="no comments: a name may begin so"),
         pytest.param(os.fsencode("\udcff.jpg"), ["\udcff.jpg"], id="a name that is not UTF-8"),
+        pytest.param(b"\xef\xbb\xbfa.jpg\n\xff.jpg", ["a.jpg", "\udcff.jpg"], id="of Notepad, with a mark"),
+        pytest.param("a.jpg\r\nsub/c.jpg\r\n".encode("utf-16"), ["a.jpg", "sub/c.jpg"], id="of PowerShell"),
     ],
 )
 def test_lists(tree: Path, monkeypatch: pytest.MonkeyPatch, listed: bytes, found: list[str]) -> None:

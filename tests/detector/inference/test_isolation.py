@@ -124,6 +124,22 @@ def test_what_is_no_picture_is_refused_with_advice(
             call()
 
 
+def test_what_opencv_returns_for_a_missing_file_is_refused(
+    detector: Detector, classifier: Classifier
+) -> None:
+    """None by itself, not in a list."""
+    for call in (detector.detect, classifier.classify):
+        with pytest.raises(ParameterError, match="got NoneType"):
+            call(None)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("image", ["street.jpg", Path("street.jpg"), b"bytes", pixels(), None])
+def test_one_image_alone_is_no_stream(detector: Detector, image: Any) -> None:
+    """A path would be taken letter by letter, an array row by row."""
+    with pytest.raises(ParameterError, match="takes an iterable of images"):
+        detector.stream(image)
+
+
 def test_files_that_cannot_be_read(detector: Detector, tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         detector.detect([tmp_path / "absent.png"])

@@ -170,7 +170,7 @@ def test_the_name_says_the_form(name: str, form: str | None) -> None:
 
 def lines_of(path: Path, *, resume: bool) -> list[Result]:
     file = JsonLines(path, resume=resume)
-    earlier = list(file.earlier())
+    earlier = list(file.earlier("detections"))
     file.close()
     return earlier
 
@@ -186,7 +186,9 @@ WHOLE = [json.dumps(one) for one in RESULTS]
         pytest.param(WHOLE[0] + "\n" + WHOLE[1], 1, id="a line without its end is done again"),
         pytest.param("\n".join(WHOLE) + "\n" + WHOLE[0][:20], 3, id="half a line behind whole ones"),
         pytest.param(WHOLE[0][:20], 0, id="half a line alone"),
-        pytest.param((WHOLE[0] + "\n") * 900 + "x" * 70_000, 900, id="half a line, longer than a block"),
+        pytest.param(
+            (WHOLE[0] + "\n") * 900 + WHOLE[0][:20] + "x" * 70_000, 900, id="half a line, longer than a block"
+        ),
     ],
 )
 def test_resumed_lines(tmp_path: Path, text: str, kept: int) -> None:
@@ -196,12 +198,37 @@ def test_resumed_lines(tmp_path: Path, text: str, kept: int) -> None:
     assert path.read_text() == "".join(f"{line}\n" for line in text.splitlines()[:kept])
 
 
-@pytest.mark.parametrize("text", ["no results\n", '{"a": 1}\n', "[]\n", "7\n"])
-def test_lines_of_others_are_refused(tmp_path: Path, text: str) -> None:
+@pytest.mark.parametrize(
+    "text",
+    [
+        *(b"no results\n", b'{"a": 1}\n', b"[]\n", b"7\n", b"\xff\n"),
+        pytest.param(b'{"image": "a.jpg"}\n', id="names a picture, and says nothing of it"),
+        pytest.param(
+            b'{"image": "a.jpg", "width": 1, "height": 1, "classes": []}\n', id="of detector classify"
+        ),
+    ],
+)
+def test_lines_of_others_are_refused(tmp_path: Path, text: bytes) -> None:
+    (tmp_path / "a.jsonl").write_bytes(text)
+    with pytest.raises(ParameterError, match=r"line 1 of .* holds no detections"):
+        lines_of(tmp_path / "a.jsonl", resume=True)
+    assert (tmp_path / "a.jsonl").read_bytes() == text
+
+
+@pytest.mark.parametrize("text", ["my notes", "first\nsecond", WHOLE[0] + "\nmine", '{"name": "a"}'])
+def test_of_a_file_of_others_nothing_is_cut_off(tmp_path: Path, text: str) -> None:
+    """Also where it ends without a newline."""
     (tmp_path / "a.jsonl").write_text(text)
-    with pytest.raises(ParameterError, match=r"line 1 of .* is no result"):
+    with pytest.raises(ParameterError, match="ends in something that is no result"):
         lines_of(tmp_path / "a.jsonl", resume=True)
     assert (tmp_path / "a.jsonl").read_text() == text
+
+
+def test_a_full_disk_is_told_once() -> None:
+    file = JsonLines(Path("/dev/full"), resume=False)
+    with pytest.raises(WriteError, match="the disk is full"):
+        file.add(RESULTS[0], Path("a.jpg"))
+    file.close()
 
 
 def test_a_file_that_is_there_is_not_written_over(tmp_path: Path) -> None:
