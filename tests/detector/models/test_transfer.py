@@ -1,5 +1,6 @@
 """A detector of other classes carries over what is known of them, and nothing it should not."""
 
+import copy
 from dataclasses import replace
 
 import pytest
@@ -7,7 +8,7 @@ import torch
 
 from detector.errors import CheckpointError
 from detector.models.checkpoint import Checkpoint, load_checkpoint
-from detector.models.region_network import RegionNetwork
+from detector.models.region_network import BoxHead, IoUHead, RegionNetwork
 from detector.models.transfer import from_classifier, transfer
 from detector.pretrained import SHIPPED
 from detector.structures.classes import ClassList, class_aliases, cls_to_det, ilsvrc_cls, ilsvrc_det, voc
@@ -89,7 +90,7 @@ def test_a_detector_of_its_own_classes_is_unchanged(shipped: Checkpoint) -> None
 def test_a_list_of_other_classes(shipped: Checkpoint) -> None:
     classes = ClassList.of(["dog", "Chihuahua", "umbrella", "widget", "sofa"])
     changed = transfer(shipped, classes)
-    network, rows, labels = parts(changed)
+    _, rows, labels = parts(changed)
     _, old, _ = parts(shipped)
     assert changed.metadata.detection == classes
     assert changed.metadata.classification == ilsvrc_cls()
@@ -111,11 +112,23 @@ def test_a_list_of_other_classes(shipped: Checkpoint) -> None:
             start = old[row] - 2.0 * torch.eye(1025)[-1]
         assert torch.allclose(rows[1000 + label], start, atol=1e-6), label
     assert torch.equal(rows[-1], old[-1])
-    assert isinstance(shipped.network, RegionNetwork)
-    assert network.location_head is None, "the shipped weights have heads of earlier versions, which are kept"
-    assert network.box_head is not None
-    assert shipped.network.box_head is not None
-    assert torch.equal(network.box_head.regress.weight, shipped.network.box_head.regress.weight)
+
+
+@pytest.mark.parametrize("earlier", [False, True], ids=["a location head", "heads of earlier versions"])
+def test_heads_that_say_where_objects_lie_are_kept(shipped: Checkpoint, earlier: bool) -> None:
+    """They know nothing of classes."""
+    init = replace(shipped, network=copy.deepcopy(shipped.network))
+    assert isinstance(init.network, RegionNetwork)
+    if earlier:
+        init.network.location_head, init.network.box_head = None, BoxHead()
+        init.network.fit_head = IoUHead()
+    network, _, _ = parts(transfer(init, ClassList.of(["dog", "widget"])))
+    for name in ("location_head", "box_head", "fit_head"):
+        before, after = getattr(init.network, name), getattr(network, name)
+        assert (before is None) == (after is None) == (earlier == (name == "location_head")), name
+        if before is not None:
+            kept = after.state_dict()
+            assert all(torch.equal(value, kept[key]) for key, value in before.state_dict().items()), name
 
 
 @pytest.mark.parametrize(
