@@ -34,6 +34,7 @@ from training.self_training.partial_labels import LabelledPicture
 
 DOG, BIRD, BUS = (ilsvrc_det().names.index(name) for name in ("dog", "bird", "bus"))
 SIZE = (100, 80)
+EXAMPLES = Path(__file__).parents[2] / "examples"
 BEST, AWAY, PART = [10.0, 10, 60, 60], [62.0, 5, 98, 70], [20.0, 20, 50, 50]
 
 
@@ -214,44 +215,38 @@ def test_training_learns_from_the_set(
     assert all(record.partial for record in mixed.records)
 
 
-@pytest.fixture
-def lifted_path(multibox_path: Path, tmp_path: Path) -> Path:
-    """A detector that learned nothing: it finds boxes everywhere, whose scores a power lifts."""
-    unsure = load_checkpoint(multibox_path)
-    lifted = replace(unsure.metadata, scoring=Scoring(score_power=0.1))
-    save_checkpoint(tmp_path / "weights.safetensors", replace(unsure, metadata=lifted))
-    return tmp_path / "weights.safetensors"
-
-
 @pytest.mark.parametrize(
     "engine", [Engine.TORCH, pytest.param(Engine.OPENVINO, marks=pytest.mark.exhaustive)]
 )
-def test_pictures_beside_each_other_have_the_boxes_of_each_alone(
-    folder: Path, tmp_path: Path, lifted_path: Path, engine: Engine
-) -> None:
+def test_pictures_beside_each_other_have_the_boxes_of_each_alone(tmp_path: Path, engine: Engine) -> None:
+    for name, file in (("domestic cat", "cat.jpg"), ("bee", "bee.jpg")):
+        (tmp_path / "pictures" / name).mkdir(parents=True)
+        shutil.copy(EXAMPLES / file, tmp_path / "pictures" / name)
     options = {"engine": engine, "precision": Precision.FLOAT32, "profile": Profile.FAST, "device": "cpu"}
-    main(folder, tmp_path / "labelled", weights=lifted_path, score=0.05, **options)
+    main(tmp_path / "pictures", tmp_path / "labelled", **options)
     first, *lines = map(json.loads, (tmp_path / "labelled" / FOUND).read_text().splitlines())
-    assert {name: first["detector"][name] for name in ("engine", "precision", "profile")} == {
-        "engine": engine.value,
-        "precision": "float32",
-        "profile": "fast",
-    }
-    alone = load_detector(lifted_path, **options)
-    pictures = read_classified(folder, None, alone.classes, ProblemLog(OnProblem.STOP))
-    assert sum(len(line["boxes"]) for line in lines) > 1
+    told = first["detector"]
+    assert (told["engine"], told["precision"], told["profile"]) == (engine.value, "float32", "fast")
+    alone = load_detector(**options)
+    pictures = read_classified(tmp_path / "pictures", None, alone.classes, ProblemLog(OnProblem.STOP))
     for line, one in zip(lines, pictures, strict=True):  # in the order of the pictures
         expected = find_boxes(alone, one)
         assert line["key"].endswith(one.name)
+        assert len(line["boxes"]) > 1
         assert np.allclose(line["boxes"], expected.boxes, atol=0.02)
         assert np.allclose(line["scores"], expected.scores, atol=2e-4)
 
 
 def test_a_broken_picture_is_told_and_passed_over(
-    folder: Path, tmp_path: Path, lifted_path: Path, capsys: pytest.CaptureFixture[str]
+    folder: Path, tmp_path: Path, multibox_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    """With a detector that learned nothing: it finds boxes everywhere, whose scores a power lifts."""
+    unsure = load_checkpoint(multibox_path)
+    weights = tmp_path / "weights.safetensors"
+    lifted = replace(unsure.metadata, scoring=Scoring(score_power=0.1))
+    save_checkpoint(weights, replace(unsure, metadata=lifted))
     (folder / "dog/b.png").write_bytes((folder / "dog/b.png").read_bytes()[:60])
-    main(folder, tmp_path / "labelled", weights=lifted_path, score=0.05, device="cpu")
+    main(folder, tmp_path / "labelled", weights=weights, score=0.05, device="cpu")
     printed = capsys.readouterr().out
     assert "dog/b.png: unreadable_image" in printed
     assert "1 pictures are left out for problems" in printed
