@@ -11,6 +11,7 @@ Pictures for which it is not are left out. docs/training.md says which of the bo
 
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Annotated
 
@@ -18,13 +19,17 @@ from tqdm import tqdm
 from tyro.conf import arg
 
 from detector.cli.command_line import at_least, run_script
+from detector.cli.network_options import Device, EngineName, PrecisionName, ProfileName
 from detector.datasets.problems import OnProblem, ProblemLog, left_out
 from detector.errors import DatasetError, ImageError, ParameterError
 from detector.inference.detector import Detector
+from detector.inference.executor import Executor
+from detector.inference.loading import load_detector
+from detector.inference.streaming import stream
 from detector.io.atomic_write import check_writable
 from detector.io.output_paths import check_apart
 from detector.io.readable_files import why_absent
-from detector.models.checkpoint import load_checkpoint
+from detector.options import Engine, Precision
 from detector.pretrained import SHIPPED
 from detector.structures.classes import ClassList
 from training.self_training.classified_pictures import ClassifiedPicture, read_classified
@@ -52,7 +57,10 @@ def main(
     on_problem: Annotated[OnProblem, arg(help="At a broken picture: stop, or report and go on.")] = (
         OnProblem.REPORT
     ),
-    device: Annotated[str, arg(help="auto, cpu, cuda or cuda:N.")] = "auto",
+    profile: ProfileName = None,
+    device: Device = "auto",
+    engine: EngineName = Engine.AUTO,
+    precision: PrecisionName = Precision.AUTO,
 ) -> None:
     """Find the boxes of each picture's class, and write those that the detector is sure of as a data set.
 
@@ -62,7 +70,7 @@ def main(
     with one_line_errors():
         if score > 1:
             raise ParameterError(f"--score must lie in {FLOOR}..1, got {score}")
-        detector = Detector(load_checkpoint(weights), device=device)
+        detector = load_detector(weights, engine=engine, device=device, precision=precision, profile=profile)
         check_apart([output / FOUND, output / ANNOTATIONS], [weights, list])
         check_folder_apart(output, [data])
         for path in (output / FOUND, output / ANNOTATIONS):
@@ -70,7 +78,13 @@ def main(
         log = ProblemLog(on_problem)
         pictures = read_classified(data, list, detector.classes, log)
         with run_folder(output):
-            file = FoundFile(output / FOUND, {"weights": file_digest(weights)}, detector.classes)
+            finder = {
+                "weights": file_digest(weights),
+                "profile": detector.profile,
+                "engine": detector.ensemble.engine,
+                "precision": detector.ensemble.precision,
+            }
+            file = FoundFile(output / FOUND, finder, detector.classes)
             found = _found_in(pictures, detector, file, log)
             labelled = [
                 label
@@ -91,21 +105,29 @@ def main(
 def _found_in(
     pictures: Sequence[ClassifiedPicture], detector: Detector, file: FoundFile, log: ProblemLog
 ) -> list[tuple[ClassifiedPicture, FoundBoxes]]:
-    """What is found in each picture that can be read, now or in an earlier run."""
+    """Return what is found in each picture that can be read, now (several at a time) or in an earlier run."""
+    beside = detector.for_streams
+
+    def look(picture: ClassifiedPicture, executor: Executor) -> FoundBoxes:
+        return find_boxes(beside, picture, executor=executor)
+
+    earlier = [(picture, file.get(picture)) for picture in pictures]
+    new = (picture for picture, boxes in earlier if boxes is None)
     found = []
-    for picture in tqdm(pictures, desc=detector.name, unit="picture", disable=None):
-        boxes = file.get(picture)
-        if boxes is None:
-            try:
-                boxes = find_boxes(detector, picture)
-            except FileNotFoundError:
-                log.report(picture.name, "missing_image", f"{picture.path} {why_absent(picture.path)}")
-                continue
-            except ImageError as error:
-                log.report(picture.name, "unreadable_image", str(error))
-                continue
-            file.add(picture, boxes)
-        found.append((picture, boxes))
+    with closing(stream(new, look, streams=detector.ensemble.streams)) as results:  # type: ignore[type-var]
+        for picture, boxes in tqdm(earlier, desc=detector.name, unit="picture", disable=None):
+            if boxes is None:
+                _, looked = next(results)  # they come in the order of the pictures
+                if isinstance(looked, FileNotFoundError):
+                    log.report(picture.name, "missing_image", f"{picture.path} {why_absent(picture.path)}")
+                    continue
+                if isinstance(looked, ImageError):
+                    log.report(picture.name, "unreadable_image", str(looked))
+                    continue
+                if isinstance(looked, Exception):
+                    raise looked
+                file.add(picture, boxes := looked)
+            found.append((picture, boxes))
     return found
 
 

@@ -66,13 +66,15 @@ async function ask() {
     const reply = await detectOnceReady(asked, request.signal);
     enumerate(await chosenClasses(key()));
     if (request !== state.request) return;
+    const before = state.visible[state.pinned];
     state.reply = reply;
     state.asked = new URLSearchParams(asked).toString();
-    state.active = state.pinned = null;
+    state.auto = asked.score_threshold === "auto";
     for (const label of state.classes) {
       if (!reply.detections.some((one) => one.label === label)) state.classes.delete(label);
     }
     renderReply();
+    keepPinned(before);
     at.status.textContent = state.visible.length ? `Found ${tally(state.visible)}.` : "Nothing was found.";
   } catch (error) {
     if (request !== state.request) return;
@@ -85,6 +87,13 @@ async function ask() {
       renderStale();
     }
   }
+}
+
+/** What was brought out stays so, if the new reply holds it too: the same object, now explained. */
+function keepPinned(before) {
+  const same = ({ label, box }) => label === before.label && JSON.stringify(box) === JSON.stringify(before.box);
+  const index = before ? state.visible.findIndex(same) : -1;
+  if (index >= 0) activate((state.pinned = index));
 }
 
 /** A service that has just been started loads its weights first: the picture waits for that. */
@@ -179,11 +188,10 @@ function renderChoice() {
   const objects = found === 1 ? "1 object" : `${found || "No"} objects`;
   at.summary.textContent = state.reply ? objects : "Nothing yet";
   const more = all.length === ASKED.max_detections ? "the best " : "";
-  at["summary-more"].textContent = all.length ? `of ${more}${all.length} that score ${ASKED.score_threshold} or more` : "";
+  const which = state.auto ? "that score what their class needs" : `that score ${ASKED.score_threshold} or more`;
+  at["summary-more"].textContent = all.length ? `of ${more}${all.length} ${which}` : "";
   at.nothing.hidden = !state.reply || found > 0;
-  at.nothing.textContent = all.length
-    ? `Nothing scores ${state.threshold.toFixed(2)} or more; the best has ${all[0].score.toFixed(2)}. Lower the score.`
-    : "The detector knows nothing in this picture.";
+  at.nothing.textContent = nothingSays(all);
   at.threshold.setAttribute("aria-valuetext", `${state.threshold.toFixed(2)}${state.reply ? `, ${objects}` : ""}`);
   at.count.setAttribute("aria-valuetext", `${state.count}${state.reply ? `, ${objects}` : ""}`);
   at.download.disabled = !state.reply;
@@ -192,11 +200,18 @@ function renderChoice() {
   renderCode();
 }
 
+function nothingSays(all) {
+  if (all.length) return `Nothing scores ${state.threshold.toFixed(2)} or more; the best has ${all[0].score.toFixed(2)}. Lower the score.`;
+  if (state.auto) return "Nothing scores what its class needs. Without Auto, less certain objects are shown.";
+  return "The detector knows nothing in this picture.";
+}
+
 function renderDrawing() {
   const { width } = at.overlay.getBoundingClientRect();
-  if (!state.reply || !width) return at.overlay.replaceChildren();
-  const scale = width / state.reply.width;
-  at.overlay.replaceChildren(draw(state.visible, width, state.reply.height * scale, scale, screenStyle(width)));
+  const scale = state.reply ? width / state.reply.width : 0;
+  at.overlay.replaceChildren(
+    ...(scale ? [draw(state.visible, width, state.reply.height * scale, scale, screenStyle(width))] : []),
+  );
   activate(state.active);
 }
 
@@ -227,11 +242,15 @@ function slider(input, output, write) {
     renderChoice();
   });
   update();
+  return update;
 }
 
 at.count.max = COUNTS.length - 1;
 at.count.value = COUNTS.indexOf(state.count);
-slider(at.threshold, at["threshold-value"], (value) => (state.threshold = value).toFixed(2));
+const renderThreshold = slider(at.threshold, at["threshold-value"], (value) => {
+  state.threshold = value;
+  return at.auto.checked ? "auto" : value.toFixed(2);
+});
 slider(at.count, at["count-value"], (value) => (state.count = COUNTS[value]));
 
 function toggleClass(label) {
@@ -240,12 +259,14 @@ function toggleClass(label) {
 }
 
 onChoice(() => {
+  renderThreshold();
   renderCode();
   ask();
 });
 
 async function offerChoices() {
   await offer(key());
+  renderThreshold();
   renderCode();
 }
 

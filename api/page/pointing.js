@@ -1,15 +1,18 @@
 // Boxes and entries of the list point at each other.
 
 import { at } from "./elements.js";
+import { drawHeat } from "./explanation.js";
 import { state } from "./state.js";
 
-/** Brings out one of the visible detections, or with null none, in the picture and in the list. */
+/** Brings out one of the visible detections, or with null none, in the picture and in the list; lays its heat
+ * map over the picture, where it is explained. */
 export function activate(index) {
   state.active = index;
   for (const one of document.querySelectorAll("#overlay [data-index], #list [data-index]")) {
     one.classList.toggle("active", Number(one.dataset.index) === index);
   }
   at.overlay.classList.toggle("pointing", index !== null);
+  drawHeat(at.heat, state.visible[index]?.explanation, state.reply);
 }
 
 /** Keeps one brought out, or lets it go again. */

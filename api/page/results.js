@@ -1,13 +1,15 @@
 // The list of detections, the classes to filter by, and the timings.
 
 import { classId, colour } from "./drawing.js";
+import { element } from "./elements.js";
+import { factorLine } from "./explanation.js";
 
 const STEPS = ["queue", "decode", "trunk", "proposals", "regions"];
 
 /** What is shown of a reply: its chosen classes (none chosen: all), over the threshold, the best `count`. */
-export function shown(detections, { threshold, count, classes }) {
+export function shown(detections, { least, count, classes }) {
   return detections
-    .filter(({ label, score }) => score >= threshold && (!classes.size || classes.has(label)))
+    .filter(({ label, score }) => score >= least && (!classes.size || classes.has(label)))
     .slice(0, count);
 }
 
@@ -27,10 +29,10 @@ export function fillChips(parent, detections, toggle) {
 }
 
 /** Counts and states of these buttons; a class with nothing over the threshold has none. */
-export function updateChips(parent, detections, { threshold, classes }) {
+export function updateChips(parent, detections, { least, classes }) {
   for (const chip of parent.children) {
     const { label } = chip.dataset;
-    const count = detections.filter((one) => one.label === label && one.score >= threshold).length;
+    const count = detections.filter((one) => one.label === label && one.score >= least).length;
     chip.hidden = !count && !classes.has(label);
     chip.setAttribute("aria-pressed", classes.has(label));
     chip.lastChild.textContent = count;
@@ -43,7 +45,7 @@ export function updateChips(parent, detections, { threshold, classes }) {
 export function fillList(parent, detections, activate, pin) {
   parent.replaceChildren(
     ...detections.map((detection, index) => {
-      const { label, score, box } = detection;
+      const { label, score, box, explanation } = detection;
       const id = classId(detection);
       const entry = element("button", "entry");
       entry.type = "button";
@@ -54,6 +56,7 @@ export function fillList(parent, detections, activate, pin) {
       meter.style.setProperty("--score", score);
       meter.style.setProperty("--tint", colour(id));
       entry.append(swatch(id), element("span", "label", label), element("span", "number", score.toFixed(2)), meter);
+      if (explanation) entry.append(factorLine(explanation));
       entry.addEventListener("focus", () => activate(index));
       entry.addEventListener("blur", () => activate(null));
       entry.addEventListener("pointerenter", (event) => event.pointerType === "mouse" && activate(index));
@@ -93,8 +96,4 @@ function swatch(id) {
   const mark = element("span", "swatch");
   mark.style.background = colour(id);
   return mark;
-}
-
-function element(name, className = "", text = "") {
-  return Object.assign(document.createElement(name), { className, textContent: text });
 }

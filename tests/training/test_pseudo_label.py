@@ -8,15 +8,19 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from PIL import Image
 
 from detector.datasets.open import Format, open_dataset
 from detector.datasets.problems import OnProblem, ProblemLog
 from detector.errors import DatasetError
+from detector.inference.executor import Executor, run_directly
+from detector.inference.loading import load_detector
 from detector.inference.scoring import Scoring
 from detector.io.image_header import read_header
 from detector.models.checkpoint import load_checkpoint, save_checkpoint
+from detector.options import Engine, Precision, Profile
 from detector.structures.boxes import as_boxes
 from detector.structures.classes import ClassList, ilsvrc_det, voc
 from training import pseudo_label
@@ -25,11 +29,12 @@ from training.pseudo_label import FOUND, main
 from training.rcnn.mixing import DatasetSpec, mix
 from training.rcnn.sampling import SamplingSettings
 from training.self_training.classified_pictures import ClassifiedPicture, read_classified
-from training.self_training.found_boxes import FoundBoxes
+from training.self_training.found_boxes import FoundBoxes, find_boxes
 from training.self_training.partial_labels import LabelledPicture
 
 DOG, BIRD, BUS = (ilsvrc_det().names.index(name) for name in ("dog", "bird", "bus"))
 SIZE = (100, 80)
+EXAMPLES = Path(__file__).parents[2] / "examples"
 BEST, AWAY, PART = [10.0, 10, 60, 60], [62.0, 5, 98, 70], [20.0, 20, 50, 50]
 
 
@@ -156,7 +161,9 @@ class Finder:
     def __init__(self, found: dict[str, tuple[list[list[float]], list[float]]]) -> None:
         self.found, self.seen = found, list[str]()
 
-    def __call__(self, detector: Any, picture: ClassifiedPicture) -> FoundBoxes:
+    def __call__(
+        self, detector: Any, picture: ClassifiedPicture, *, executor: Executor = run_directly
+    ) -> FoundBoxes:
         self.seen.append(picture.name)
         header = read_header(picture.path)
         return FoundBoxes(header.width, header.height, *self.found.get(picture.name, ([], [])))
@@ -206,6 +213,28 @@ def test_training_learns_from_the_set(
     mixed = mix([DatasetSpec(further.spec.dataset)], voc())
     assert [voc().ids[int(record.labels[0])] for record in mixed.records] == ["bus", "dog"]
     assert all(record.partial for record in mixed.records)
+
+
+@pytest.mark.parametrize(
+    "engine", [Engine.TORCH, pytest.param(Engine.OPENVINO, marks=pytest.mark.exhaustive)]
+)
+def test_pictures_beside_each_other_have_the_boxes_of_each_alone(tmp_path: Path, engine: Engine) -> None:
+    for name, file in (("domestic cat", "cat.jpg"), ("bee", "bee.jpg")):
+        (tmp_path / "pictures" / name).mkdir(parents=True)
+        shutil.copy(EXAMPLES / file, tmp_path / "pictures" / name)
+    options = {"engine": engine, "precision": Precision.FLOAT32, "profile": Profile.FAST, "device": "cpu"}
+    main(tmp_path / "pictures", tmp_path / "labelled", **options)
+    first, *lines = map(json.loads, (tmp_path / "labelled" / FOUND).read_text().splitlines())
+    told = first["detector"]
+    assert (told["engine"], told["precision"], told["profile"]) == (engine.value, "float32", "fast")
+    alone = load_detector(**options)
+    pictures = read_classified(tmp_path / "pictures", None, alone.classes, ProblemLog(OnProblem.STOP))
+    for line, one in zip(lines, pictures, strict=True):  # in the order of the pictures
+        expected = find_boxes(alone, one)
+        assert line["key"].endswith(one.name)
+        assert len(line["boxes"]) > 1
+        assert np.allclose(line["boxes"], expected.boxes, atol=0.02)
+        assert np.allclose(line["scores"], expected.scores, atol=2e-4)
 
 
 def test_a_broken_picture_is_told_and_passed_over(
@@ -272,10 +301,10 @@ def test_a_killed_run_goes_on(
     """Half a line was written when it ended: that picture is looked at again, the one before it is not."""
     output = tmp_path / "labelled"
 
-    def die(detector: Any, picture: ClassifiedPicture) -> FoundBoxes:
+    def die(detector: Any, picture: ClassifiedPicture, *, executor: Executor) -> FoundBoxes:
         if picture.name == "dog/b.png":
             raise KeyboardInterrupt
-        return finder(detector, picture)
+        return finder(detector, picture, executor=executor)
 
     monkeypatch.setattr(pseudo_label, "find_boxes", die)
     with pytest.raises(KeyboardInterrupt):
@@ -285,8 +314,27 @@ def test_a_killed_run_goes_on(
     os.truncate(output / FOUND, (output / FOUND).stat().st_size - 7)
     finder.seen.clear()
     main(folder, output, weights=checkpoint_path, device="cpu")
-    assert finder.seen == ["dog/a.png", "dog/b.png"]
+    assert sorted(finder.seen) == ["dog/a.png", "dog/b.png"]  # several are looked at at once
     assert len(open_dataset(output).read("train").records) == 2
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        pytest.param({"profile": Profile.FAST}, id="profile"),
+        pytest.param({"engine": Engine.TORCH}, id="engine"),
+        pytest.param({"precision": Precision.BFLOAT16, "engine": Engine.TORCH}, id="precision"),
+    ],
+)
+def test_what_was_found_otherwise_is_not_mixed_in(
+    folder: Path, tmp_path: Path, multibox_path: Path, finder: Finder, other: dict[str, Any]
+) -> None:
+    given = {"engine": Engine.OPENVINO, "precision": Precision.FLOAT32, "weights": multibox_path}
+    if "precision" in other:
+        given["engine"] = Engine.TORCH  # that alone is another
+    main(folder, tmp_path / "labelled", device="cpu", **given)
+    with pytest.raises(SystemExit, match=r"error: .*holds what another detector found"):
+        main(folder, tmp_path / "labelled", device="cpu", **given | other)
 
 
 @pytest.mark.parametrize(
@@ -346,7 +394,7 @@ def test_turned_pictures(tmp_path: Path, checkpoint_path: Path, monkeypatch: pyt
         Image.new("RGB", SIZE).save(tmp_path / f"pictures/dog/{orientation}.jpg", exif=exif)
     upright = as_boxes([[3, 7, 40, 61]])
 
-    def find(detector: Any, picture: ClassifiedPicture) -> FoundBoxes:
+    def find(detector: Any, picture: ClassifiedPicture, *, executor: Executor) -> FoundBoxes:
         header = read_header(picture.path)
         return FoundBoxes(header.width, header.height, header.stored(upright).tolist(), [0.9])
 

@@ -12,7 +12,6 @@ import torch
 from tqdm import tqdm
 
 from detector.datasets.annotated_image import Dataset
-from detector.datasets.load_image import tolerated
 from detector.datasets.problems import OnProblem
 from detector.errors import ParameterError
 from detector.models.backbone import LAST_STAGES
@@ -63,13 +62,7 @@ def train_location_head(
     mixed = mix(train, classes, unknown=True, labelled=False)
     world, chosen = join_world(device)
     side = mixed.short_side if shared is None else max(shared.scales)
-    stops = on_problem is OnProblem.STOP
-    broken = BrokenImages(
-        output / "broken.txt",
-        0 if stops else tolerated(len(mixed.records)),
-        "give --on-problem report, which leaves them out" if stops else "",
-        writes=world.first,
-    )
+    broken = BrokenImages.of_run(output, len(mixed.records), on_problem, writes=world.first)
     preprocessing = replace(metadata.preprocessing, short_side=side)
     reads = init.multibox is not None and shared is not None and init.multibox.spec.image == shared.image
     builder = DataLoaderBuilder(

@@ -9,7 +9,6 @@ import numpy as np
 import torch
 
 from detector.datasets.annotated_image import AnnotatedImage
-from detector.datasets.load_image import tolerated
 from detector.datasets.problems import OnProblem
 from detector.errors import ParameterError
 from detector.models.checkpoint import Checkpoint, save_checkpoint
@@ -71,12 +70,7 @@ def add_multibox(
     boxes = sum(len(record.boxes) for record in records)
     if world.first:
         print(f"{len(records)} pictures, {boxes} objects, {recipe.shapes} shapes of priors")
-    stops = on_problem is OnProblem.STOP
-    broken = BrokenImages(
-        output / "broken.txt",
-        0 if stops else tolerated(len(records)),
-        "go on without them by --on-problem report" if stops else "",
-    )
+    broken = BrokenImages.of_run(output, len(records), on_problem)
     task = MultiBoxTask(
         init, head, images, recipe, output, val=val, broken=broken, device=chosen, world=world
     )

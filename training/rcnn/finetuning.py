@@ -13,7 +13,6 @@ import torch
 from tqdm import tqdm
 
 from detector.datasets.annotated_image import Dataset
-from detector.datasets.load_image import tolerated
 from detector.datasets.problems import OnProblem
 from detector.errors import ParameterError
 from detector.inference.preprocessing import Preprocessing
@@ -90,13 +89,7 @@ def finetune(
         assert isinstance(start.network, RegionNetwork)
         check_frozen(start.network, frozen)  # before hours of proposals and maps
         classification = start.metadata.classification
-        stops = on_problem is OnProblem.STOP
-        broken = BrokenImages(
-            output / "broken.txt",
-            0 if stops else tolerated(len(mixed.records)),
-            "give --on-problem report, which leaves them out" if stops else "",
-            writes=world.first,
-        )
+        broken = BrokenImages.of_run(output, len(mixed.records), on_problem, writes=world.first)
         distilled = len(classification) if classification is not None and recipe.loss.distillation > 0 else 0
         multibox: MultiBoxHead | None
         task: Task[Any, Any]

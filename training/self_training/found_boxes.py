@@ -9,6 +9,7 @@ from typing import Any
 
 from detector.errors import ParameterError
 from detector.inference.detector import Detector
+from detector.inference.executor import Executor, run_directly
 from detector.io.atomic_write import write_whole
 from detector.io.image_header import read_header
 from detector.structures.classes import ClassList
@@ -33,14 +34,18 @@ class FoundBoxes:
     scores: list[float]
 
 
-def find_boxes(detector: Detector, picture: ClassifiedPicture) -> FoundBoxes:
-    """Find the boxes of a picture's class, suppressed among that class alone.
+def find_boxes(
+    detector: Detector, picture: ClassifiedPicture, *, executor: Executor = run_directly
+) -> FoundBoxes:
+    """Find the boxes of a picture's class, suppressed among that class alone; ``executor`` runs the network.
 
     Raises ImageError for a picture that cannot be read, FileNotFoundError for one that is gone.
     """
     header = read_header(picture.path)
     view = detector.view(picture.path)
-    regions = detector.score(view, detector.propose(view))
+    detector.prepare(view, executor=executor)
+    proposals = detector.propose(view, executor=executor)
+    regions = detector.score(view, proposals, executor=executor)
     found = detector.select(regions, score_threshold=FLOOR, classes=[picture.label])
     boxes = header.stored(found.boxes).astype(float).round(2).tolist()
     return FoundBoxes(header.width, header.height, boxes, found.scores.astype(float).round(4).tolist())

@@ -7,6 +7,8 @@ from pathlib import Path
 from tqdm import tqdm
 
 from detector.datasets.formats.ilsvrc import read_list
+from detector.datasets.load_image import tolerated
+from detector.datasets.problems import OnProblem
 from detector.errors import DatasetError
 from detector.io.terminal_text import printable_path
 from training.trainer.command_errors import add_path_to_errors
@@ -60,6 +62,17 @@ class BrokenImages:
         self._path, self._limit, self._advice, self._writes = path, limit, advice, writes
         *whole, _ = path.read_bytes().split(b"\n") if path.exists() else [b""]  # a kill may leave half a line
         self._known = {os.fsdecode(name) for name in whole if name}
+
+    @classmethod
+    def of_run(
+        cls, output: Path, images: int, on_problem: OnProblem, *, writes: bool = True
+    ) -> "BrokenImages":
+        """Return those of a run in the folder ``output`` over so many ``images``, listed in its
+        ``broken.txt``: none is left out, or as many as are :func:`tolerated`, as ``on_problem`` says."""
+        if on_problem is OnProblem.STOP:
+            advice = "give --on-problem report, which leaves them out"
+            return cls(output / "broken.txt", 0, advice, writes=writes)
+        return cls(output / "broken.txt", tolerated(images), writes=writes)
 
     def __len__(self) -> int:
         return len(self._known)

@@ -2,11 +2,18 @@
 
 import shutil
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 from playwright.sync_api import Browser, Page, sync_playwright
+
+from api.frontend.settings import Settings
+from detector.inference.thresholds import Thresholds
+from detector.models.weights import change_metadata
+from detector.options import Profile
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 
@@ -72,3 +79,28 @@ def reply(eager_client: httpx.Client, image: bytes) -> dict[str, Any]:
     body = eager_client.post("/detect", params=ASKED, files={"file": ("a.png", image)}).json()
     assert 20 < len(body["detections"]) < 300  # enough to choose among, all in one reply
     return body
+
+
+LEAST = tuple(0.3 if label % 2 else None for label in range(200))
+"""Thresholds of ``measured_client``'s model: of every other class nothing is shown."""
+
+
+@pytest.fixture(scope="session")
+def measured_client(
+    eager_path: Path,
+    multibox_path: Path,
+    tmp_path_factory: pytest.TempPathFactory,
+    ready: Callable[[Settings], AbstractContextManager[httpx.Client]],
+) -> Iterator[httpx.Client]:
+    """A client of a service whose first model has thresholds and finds dozens of things; its second one has
+    none."""
+    path = tmp_path_factory.mktemp("weights") / "measured.safetensors"
+    change_metadata(eager_path, path, thresholds=Thresholds(0.8, 0.3, LEAST, "some pictures"))
+    settings = Settings(
+        model={"measured": (path,), "plain": (multibox_path,)},
+        device="cpu",
+        profile=Profile.FAST,
+        max_proposals=3,
+    )
+    with ready(settings) as client:
+        yield client

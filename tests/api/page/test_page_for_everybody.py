@@ -29,11 +29,17 @@ def test_the_keyboard_is_enough(page: Page, image: bytes, tmp_path: Path) -> Non
     page.keyboard.press("Home")
     expect(boxes).to_have_count(1)
     page.keyboard.press("Tab")
+    assert page.evaluate("document.activeElement.id") == "explain"
+    page.keyboard.press("Space")
+    settle(page)
+    expect(page.locator("#list .factors")).to_have_count(1)
+    page.keyboard.press("Tab")
     assert page.evaluate("document.activeElement.className") == "chip"
     while page.evaluate("document.activeElement.className") == "chip":
         page.keyboard.press("Tab")
     assert page.evaluate("document.activeElement.className") == "entry active"
     assert page.evaluate("getComputedStyle(document.activeElement).outlineStyle") == "solid"
+    expect(page.locator("#heat")).to_be_visible()
 
 
 def tab_to(page: Page, id: str) -> None:
@@ -52,6 +58,8 @@ def test_nothing_is_wider_than_a_phone(open_page: Callable[..., Page], image: by
         choose(page, image if state == "result" else image[:100], name)
     if state == "result":
         page.locator("#threshold").press("Home")  # all entries and classes there are
+        page.get_by_label("Explain the scores").check()
+        settle(page)
         best = page.locator('#overlay .box[data-index="0"]')
         best.scroll_into_view_if_needed()
         drawn = best.bounding_box()
@@ -101,6 +109,8 @@ def test_text_stands_out_in_both_schemes(open_page: Callable[..., Page], image: 
     page = open_page(color_scheme=scheme)
     texts = page.evaluate(CONTRAST)
     choose(page, image)
+    page.get_by_label("Explain the scores").check()
+    settle(page)
     page.locator(".chip").first.click()
     page.mouse.move(0, 0)
     texts += page.evaluate(CONTRAST)

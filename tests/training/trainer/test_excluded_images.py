@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from detector.datasets.load_image import tolerated
+from detector.datasets.problems import OnProblem
 from detector.errors import DatasetError
 from training.trainer.excluded_images import BrokenImages, Exclusion
 
@@ -51,3 +53,24 @@ def test_names_are_kept_as_the_disk_has_them(tmp_path: Path) -> None:
     assert path.read_bytes().count(b"caf\xe9") == 1
     with pytest.raises(DatasetError, match="4 pictures could not be read"):
         BrokenImages(path, limit=3).report({"ant/c.jpg": "no picture"})
+
+
+@pytest.mark.parametrize(
+    ("on_problem", "left_out", "advice"),
+    [
+        pytest.param(OnProblem.STOP, 0, "or give --on-problem report", id="the first one ends the run"),
+        pytest.param(OnProblem.REPORT, tolerated(1000), "lists them", id="many, but not a whole disk"),
+    ],
+)
+def test_how_many_a_run_leaves_out(tmp_path: Path, on_problem: OnProblem, left_out: int, advice: str) -> None:
+    broken = BrokenImages.of_run(tmp_path, 1000, on_problem)
+    broken.report({f"{number}.jpg": "no picture" for number in range(left_out)})
+    assert len(broken) == left_out
+    with pytest.raises(DatasetError, match=f"more than the {left_out} that .*{advice}"):
+        broken.report({"one more.jpg": "no picture"})
+    assert (tmp_path / "broken.txt").read_text().endswith("one more.jpg\n")
+
+
+def test_of_several_processes_one_writes(tmp_path: Path) -> None:
+    BrokenImages.of_run(tmp_path, 1000, OnProblem.REPORT, writes=False).report({"a.jpg": "no picture"})
+    assert not (tmp_path / "broken.txt").exists()
