@@ -85,20 +85,23 @@ class FoundFile:
 
     def get(self, picture: ClassifiedPicture) -> FoundBoxes | None:
         """Return what was found in a picture; None if it was not looked at, or has changed since."""
-        return self._known.get(self._key(picture))
+        key = self._key(picture)
+        return self._known.get(key) if key is not None else None
 
     def add(self, picture: ClassifiedPicture, found: FoundBoxes) -> None:
-        """Keep what was found in a picture."""
+        """Keep what was found in a picture; of one that is gone by now nothing, for none is known by it."""
         key = self._key(picture)
+        if key is None:
+            return
         self._known[key] = found
         with add_path_to_errors(self._path), self._path.open("a") as file:
             file.write(json.dumps({"key": key, **asdict(found)}) + "\n")
 
-    def _key(self, picture: ClassifiedPicture) -> str:
+    def _key(self, picture: ClassifiedPicture) -> str | None:
         try:
             status = picture.path.stat()
         except OSError:
-            return ""  # read_header says what is wrong with it
+            return None  # read_header says what is wrong with it
         return f"{self._classes.ids[picture.label]} {status.st_size} {status.st_mtime_ns} {picture.name}"
 
 
