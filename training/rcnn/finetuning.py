@@ -89,7 +89,8 @@ def finetune(
         assert isinstance(start.network, RegionNetwork)
         check_frozen(start.network, frozen)  # before hours of proposals and maps
         classification = start.metadata.classification
-        broken = BrokenImages.of_run(output, len(mixed.records), on_problem, writes=world.first)
+        writes = world.first or joint  # in joint training each process reads images of its own
+        broken = BrokenImages.of_run(output, len(mixed.records), on_problem, writes=writes)
         distilled = len(classification) if classification is not None and recipe.loss.distillation > 0 else 0
         multibox: MultiBoxHead | None
         task: Task[Any, Any]
