@@ -101,7 +101,7 @@ class ValidationRegions:
         self._share = every[world.rank :: world.size]
         targets = cached_targets(cache, every, distilled_classes)
         self._sums = region_weights(targets, background_label, uncertain).sums()
-        self._labelled = float(self._labels_count(targets).sum())
+        self._labelled = float(self._label_weights(targets).sum())
 
     @torch.no_grad()
     def validate(self, done: int, module: nn.Module) -> Validation:
@@ -113,7 +113,7 @@ class ValidationRegions:
             maps = self._cache.maps[rows].to(self._device, memory_format=torch.channels_last)
             targets = cached_targets(self._cache, rows, self._distilled_classes).to(self._device)
             losses, logits = module(maps, targets, sums, self._precision)
-            right = self._labels_count(targets)[logits.argmax(dim=1) == targets.labels].sum()
+            right = self._label_weights(targets)[logits.argmax(dim=1) == targets.labels].sum()
             totals += torch.stack([losses.total, losses.classification, right / max(self._labelled, 1)])
         values = self._world.total(totals).tolist()
         figures = dict(zip(("loss", "classification", "accuracy"), values, strict=True))
@@ -122,7 +122,7 @@ class ValidationRegions:
             Lines(self._log, done - 1).add({"iteration": done - 1, **rounded})
         return Validation(figures, figures["loss"])
 
-    def _labels_count(self, targets: Targets) -> Tensor:
+    def _label_weights(self, targets: Targets) -> Tensor:
         """How much the label of each region counts [B]: nothing where there is none."""
         weights = region_weights(targets, self._background, self._uncertain)
         return weights.classification * (targets.labels >= 0)
