@@ -148,7 +148,6 @@ def detect(
             detector.ensemble.streams,
         ):
             found = looked.found
-            run.add(looked, found.as_dicts())
             if looked.pixels is not None and draw_folder is not None:
                 run.save_drawing(looked, found.draw(looked.pixels))
             if looked.pixels is not None and crops_folder is not None:
@@ -158,6 +157,7 @@ def detect(
                 run.save_explanations(
                     looked, (found.draw_explanation(looked.pixels, index) for index in explained)
                 )
+            run.add(looked, found.as_dicts())
 
 
 def classify(

@@ -244,6 +244,30 @@ class ImageRun:
                     yield looked
                 self._count()
 
+    def save_drawing(self, looked: Looked[Any], drawn: NDArray[np.uint8]) -> None:
+        """Save the drawing [H,W,3] of a picture, or add it to its video; one that cannot be written is told.
+
+        This and the methods that follow come before :meth:`add`: what a killed run has a row of, it has
+        the drawing of too.
+        """
+        picture = looked.picture
+        with self._told_of(picture):
+            if picture.frame is None:
+                self._drawings.save_picture(self._found + 1, picture.entry, drawn)
+            else:
+                self._drawings.save_frame(self._found + 1, picture.entry, picture.rate, drawn)
+
+    def save_crops(self, looked: Looked[Any], crops: Sequence[tuple[str, NDArray[np.uint8]]]) -> None:
+        """Save what was cut out of a picture; ``crops`` are names of classes and pixels [H,W,3]. What cannot
+        be written is told."""
+        with self._told_of(looked.picture):
+            self._drawings.save_crops(self._found + 1, looked.picture.entry, crops)
+
+    def save_explanations(self, looked: Looked[Any], drawn: Iterable[NDArray[np.uint8]]) -> None:
+        """Save drawn explanations [H,W,3] of a picture. What cannot be written is told."""
+        with self._told_of(looked.picture):
+            self._drawings.save_explanations(self._found + 1, looked.picture.entry, drawn)
+
     def add(self, looked: Looked[Any], found: list[dict[str, Any]]) -> None:
         """Keep what was found in a picture, and print it where it goes into no file."""
         path = looked.picture.entry.path
@@ -265,27 +289,6 @@ class ImageRun:
             print("\n".join(lines), flush=True)
             if not self._drawings.wanted and output_is_lost():
                 raise SystemExit(1)  # nothing else is made of the pictures that are left
-
-    def save_drawing(self, looked: Looked[Any], drawn: NDArray[np.uint8]) -> None:
-        """Save the drawing [H,W,3] of the picture added last, or add it to its video; one that cannot be
-        written is told."""
-        picture = looked.picture
-        with self._told_of(picture):
-            if picture.frame is None:
-                self._drawings.save_picture(self._found, picture.entry, drawn)
-            else:
-                self._drawings.save_frame(self._found, picture.entry, picture.rate, drawn)
-
-    def save_crops(self, looked: Looked[Any], crops: Sequence[tuple[str, NDArray[np.uint8]]]) -> None:
-        """Save what was cut out of the picture added last; ``crops`` are names of classes and pixels
-        [H,W,3]. What cannot be written is told."""
-        with self._told_of(looked.picture):
-            self._drawings.save_crops(self._found, looked.picture.entry, crops)
-
-    def save_explanations(self, looked: Looked[Any], drawn: Iterable[NDArray[np.uint8]]) -> None:
-        """Save drawn explanations [H,W,3] of the picture added last. What cannot be written is told."""
-        with self._told_of(looked.picture):
-            self._drawings.save_explanations(self._found, looked.picture.entry, drawn)
 
     @contextmanager
     def _told_of(self, picture: Picture) -> Iterator[None]:

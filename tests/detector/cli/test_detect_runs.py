@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from detector.cli.drawings import Drawings
 from detector.cli.entry import main
 from detector.io.video import Video, VideoWriter
 from tests.detector.cli.poison import poison, run_to_death
@@ -97,6 +98,32 @@ def test_a_run_goes_on_where_it_was(run: Run, pictures: Path, tmp_path: Path) ->
         assert run(pictures, "--jsonl", cut, "--resume", "--json", as_list) == 0
         assert cut.read_text() == text, kept
         assert json.loads(as_list.read_text()) == lines(whole), "what was found before is in all files"
+
+
+@pytest.mark.parametrize("method", ["save_picture", "save_crops", "save_explanations"])
+def test_what_has_a_row_has_its_drawings(
+    run: Run, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, method: str
+) -> None:
+    """A run that ends while it draws the third picture draws it when it goes on."""
+    out, drawn, crops, why = (tmp_path / name for name in ("out.jsonl", "drawn", "crops", "why"))
+    command = (pictures, "--jsonl", out, "--resume", "--draw", drawn)
+    command += ("--save-crops", crops, "--explain", 1, "--explain-to", why)
+    save = getattr(Drawings, method)
+
+    def die(drawings: Drawings, number: int, *arguments: object) -> None:
+        if number == 3:
+            raise SystemExit(9)
+        save(drawings, number, *arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Drawings, method, die)
+        assert run(*command) == 9
+    assert len(lines(out)) == 2
+    assert run(*command) == 0
+    assert len(lines(out)) == 6
+    expected = [f"{number + 1:04d}-{number}" for number in range(6)]
+    for folder in (drawn, crops, why):
+        assert sorted({path.stem[:6] for path in folder.rglob("*.*")}) == expected
 
 
 @pytest.mark.parametrize(("form", "suffix"), [("yolo", ".txt"), ("voc", ".xml")])
