@@ -73,8 +73,11 @@ export function draw(detections, width, height, scale, style) {
   return svg;
 }
 
-/** The picture with its detections as a PNG blob; `size` is that of the picture the boxes refer to. */
-export async function png(image, detections, size) {
+/**
+ * The picture with its detections as a PNG blob; `size` is that of the picture the boxes refer to. The canvas
+ * `heat`, unless it is hidden, lies between them, as on the screen.
+ */
+export async function png(image, detections, size, heat) {
   const longer = Math.max(size.width, size.height);
   let scale = longer < 480 ? 720 / longer : 1; // text on less would be illegible
   scale = Math.min(scale, Math.sqrt(MOST_PIXELS / (size.width * size.height)));
@@ -91,6 +94,7 @@ export async function png(image, detections, size) {
     const context = canvas.getContext("2d");
     context.imageSmoothingQuality = "high";
     context.drawImage(image, 0, 0, width, height);
+    if (!heat.hidden) context.drawImage(heat, 0, 0, width, height);
     context.drawImage(drawing, 0, 0, width, height);
     const blob = await new Promise((resolve) => canvas.toBlob(resolve, "image/png"));
     if (!blob) throw new Error("the browser cannot draw a picture of this size");

@@ -300,7 +300,7 @@ at["camera-stop"].addEventListener("click", () => {
 
 at.download.addEventListener("click", async () => {
   try {
-    const blob = await png(at.picture, state.visible, state.reply);
+    const blob = await png(at.picture, state.visible, state.reply, at.heat);
     const link = Object.assign(document.createElement("a"), {
       href: URL.createObjectURL(blob),
       download: `${state.file.name.replace(/\.[^.]*$/, "")}-detected.png`,

@@ -69,6 +69,33 @@ def test_an_object_that_was_chosen_is_explained(
     expect(page.locator("#list .factors")).to_have_count(0)
 
 
+def test_the_saved_picture_has_the_heat_map_that_is_shown(page: Page, image: bytes) -> None:
+    choose(page, image)
+    page.locator("#count").press("Home")  # one frame and one tag, which hide little of the map
+    page.get_by_label("Explain the scores").check()
+    settle(page)
+    page.mouse.move(0, 0)
+    without = saved(page)
+    page.locator("#list .entry").first.click()
+    page.mouse.move(0, 0)
+    expect(page.locator("#heat")).to_be_visible()
+    covered = page.locator("#heat").evaluate(
+        "(canvas) => { const [w, h] = [canvas.width, canvas.height];"
+        " const { data } = canvas.getContext('2d').getImageData(0, 0, w, h);"
+        " return data.filter((_, i) => i % 4 === 3 && data[i] > 90).length / (w * h); }"
+    )
+    changed = (np.abs(saved(page) - without).max(axis=2) > 20).mean()
+    assert covered > 0.01
+    assert 0.5 * covered < changed < 1  # but for what the tag hides, and colours that are alike
+
+
+def saved(page: Page) -> np.ndarray:
+    """The pixels [H,W,3] of the picture that "Save PNG" gives."""
+    with page.expect_download() as download:
+        page.get_by_role("button", name="Save PNG").click()
+    return np.asarray(Image.open(download.value.path()).convert("RGB"), int)
+
+
 def assert_heat_is_of(page: Page, detection: dict[str, Any]) -> None:
     """What lies over the picture is what the library draws, but for the pixels that the map's sides cross."""
     canvas = page.locator("#heat")
