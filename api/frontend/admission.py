@@ -104,7 +104,7 @@ class Admission:
             # What is about to come counts as well, but for no more than half: it may not come.
             work = self._work_before(client, regions, self._working.values())
             soon = self._work_before(client, regions, [*self._working.values(), *coming]) - work
-            self._check_time(work + min(soon, self._in(seconds) / 2), regions, seconds)
+            self._check_time(work + min(soon, self._in(seconds) / 2), seconds)
         if len(self._reading) >= self._max_requests and not self._make_way():
             raise self._overloaded(regions, seconds, f"{len(self._reading)} requests are being sent already")
         ticket = Ticket(self, client, regions, seconds)
@@ -134,12 +134,8 @@ class Admission:
         """Do what :meth:`Ticket.start` says."""
         seconds = ticket.deadline - monotonic()
         self._check_number(ticket.client, regions, seconds)
-        if (
-            self._working
-        ):  # a request that comes alone is let in whatever it asks: later it would wait no less
-            self._check_time(
-                self._work_before(ticket.client, regions, self._working.values()), regions, seconds
-            )
+        if self._working:  # one that comes alone is let in whatever it asks: later it would wait no less
+            self._check_time(self._work_before(ticket.client, regions, self._working.values()), seconds)
         del self._reading[ticket.number]
         self._working[ticket.number] = ticket
         ticket.reading, ticket.regions = False, regions
@@ -202,7 +198,7 @@ class Admission:
         turn = _turns(own)
         return own + sum(min(work, turn) for work in others.values())
 
-    def _check_time(self, work: float, regions: int, seconds: float) -> None:
+    def _check_time(self, work: float, seconds: float) -> None:
         if work > self._in(seconds):
             raise self._overloaded(work, seconds, "what waits already takes longer than your request may")
 

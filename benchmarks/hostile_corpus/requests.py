@@ -12,7 +12,6 @@ from hostile_corpus.containers import good_images
 CLOSED = "closed"
 """The server may also hang up: what came is no HTTP."""
 SLACK = frozenset({"400", "408", "413", "415", "422"})
-PARAMETER = frozenset({"422"})
 
 
 @dataclass(frozen=True)

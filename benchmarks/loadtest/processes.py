@@ -24,11 +24,10 @@ WORKER = "api.worker"
 
 @dataclass(frozen=True)
 class Server:
-    """A server that answered once: its process, its port, the seconds it took to be ready."""
+    """A server that answered once: its process and its port."""
 
     process: subprocess.Popen[bytes]
     port: int
-    seconds_to_ready: float
 
     def get(self, path: str, timeout: float = 10) -> httpx.Response:
         """A reply to GET, over a connection of its own. Raises httpx.TransportError if none comes."""
@@ -64,7 +63,7 @@ def running(
     if open_files is not None:
         command = ["prlimit", f"--nofile={open_files}", *command]  # it becomes the command: one process
     with tempfile.TemporaryFile() as log:
-        start = time.monotonic()
+        deadline = time.monotonic() + seconds
         process = subprocess.Popen(
             command,
             cwd=ROOT,
@@ -73,8 +72,8 @@ def running(
             stderr=subprocess.STDOUT,
         )
         try:
-            _wait(process, port, ready, start + seconds, log)
-            yield Server(process, port, time.monotonic() - start)
+            _wait(process, port, ready, deadline, log)
+            yield Server(process, port)
         finally:
             end_process(process)
 

@@ -72,12 +72,6 @@ def counts_from(
     return shown, right
 
 
-def precision_at(curves: Sequence[PrecisionRecall], least: float) -> float:
-    """Return the share that is right of the detections with this score or a higher one; NaN of none."""
-    shown, right = counts_from(curves, np.array([least]))
-    return float(_share(right, shown)[0])
-
-
 def wilson_interval(
     right: NDArray[np.int64], shown: NDArray[np.int64], z: float = 1.96
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

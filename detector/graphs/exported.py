@@ -8,7 +8,6 @@ wherever a checkpoint is, whatever the engine.
 
 import hashlib
 import json
-from collections.abc import Mapping
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
@@ -22,6 +21,7 @@ from detector.errors import CheckpointError, ParameterError
 from detector.graphs.networks import GraphOptions, classifier_graph, detector_graph, region_graph
 from detector.io.readable_files import unreadable
 from detector.io.terminal_text import one_line
+from detector.models.checkpoint_file import header_digest
 from detector.models.metadata import Metadata, metadata_from
 from detector.models.weights import Weights, check_labels
 
@@ -62,7 +62,7 @@ def exported_model(weights: Weights, task: Task, numbers: str) -> onnx.ModelProt
     header = {"format": FORMAT, "task": task, "numbers": numbers, "tensors": places}
     header |= metadata.as_json()
     header["graph_sha256"] = _digest(model)
-    header["sha256"] = _header_digest(header)
+    header["sha256"] = header_digest(header)
     helper.set_model_props(
         model, {_ENTRY: json.dumps(header), "classes": json.dumps(_classes(metadata, task))}
     )
@@ -102,7 +102,7 @@ def read_exported(path: Path) -> Weights:
         graph_digest = _digest(model)
     except Exception:  # of constants that are none: onnx raises nearly anything
         graph_digest = ""
-    if header.get("sha256") != _header_digest(header) or header.get("graph_sha256") != graph_digest:
+    if header.get("sha256") != header_digest(header) or header.get("graph_sha256") != graph_digest:
         raise CheckpointError(
             f"{path} is not as it was written: its graph or its metadata do not have the SHA-256 that it "
             "states. Export it again"
@@ -159,11 +159,6 @@ def _digest(model: onnx.ModelProto) -> str:
     for entry in (*model.graph.input, *model.graph.output):
         digest.update(entry.SerializeToString(deterministic=True))
     return digest.hexdigest()
-
-
-def _header_digest(header: Mapping[str, Any]) -> str:
-    content = {name: value for name, value in header.items() if name != "sha256"}
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
 def _classes(metadata: Metadata, task: Task) -> list[str]:

@@ -114,7 +114,7 @@ def _flat(graph: GraphBuilder, column: Value) -> Value:
     return graph.add("Reshape", column, graph.constant("shape_flat", np.array([-1], np.int64)))
 
 
-def region_head_shapes(tensors: Tensors, num_classes: int) -> Shapes:
+def region_head_shapes(tensors: Tensors) -> Shapes:
     """Return the shapes of the tensors of the heads that there are signs of."""
     shapes: Shapes = {"pooling.labels": tensors["pooling.labels"].shape}
     layout = HEAD_WIDTH * CELLS * CELLS

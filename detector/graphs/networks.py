@@ -168,7 +168,7 @@ def check_weights(weights: Weights) -> None:
     expected = dict(shapes_of(trunk, f"{prefix}features."))
     if metadata.detection is not None:
         rows = tensors["pooling.labels"].shape[0]
-        expected |= region_head_shapes(tensors, len(metadata.detection))
+        expected |= region_head_shapes(tensors)
     elif metadata.classification is not None:
         rows = len(metadata.classification)
     else:

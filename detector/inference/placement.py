@@ -1,6 +1,6 @@
 """From checkpoints to an ensemble that runs: which engine, on which device, in which precision.
 
-The rule (:func:`choose_engine`) is what measurements say (docs/serving.md, `detector bench`).
+The rule (:func:`choose_engine`) is what measurements say (docs/engines.md, `detector bench`).
 """
 
 from collections.abc import Sequence

@@ -16,7 +16,7 @@ from detector.inference.image_scales import STRIDE, Square
 from detector.inference.shared_maps import SharedMaps, stages_through
 from detector.io.terminal_text import one_line
 from detector.models.backbone import CHANNELS, LAST_STAGES, Backbone
-from detector.models.checkpoint_file import read_header, write_file
+from detector.models.checkpoint_file import write_file
 from detector.models.googlenet import GoogLeNet
 from detector.models.image_trunk import ImageTrunk
 from detector.models.metadata import Metadata
@@ -134,17 +134,6 @@ def _as_tensor(value: NDArray[Any]) -> Tensor:
     if value.dtype.name == "bfloat16":
         value = value.astype(np.float32)
     return torch.from_numpy(np.array(value) if not value.flags.writeable else value)
-
-
-def verify_checkpoint(path: Path) -> Metadata:
-    """Load a checkpoint as :func:`load_checkpoint` does, and return its metadata.
-
-    Raises CheckpointError also for a file that states no SHA-256.
-    """
-    metadata = load_checkpoint(path).metadata
-    if "sha256" not in read_header(path):
-        raise CheckpointError(f"{path} states no SHA-256: whether it is damaged cannot be told")
-    return metadata
 
 
 def _check_forward(

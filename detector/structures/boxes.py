@@ -64,12 +64,6 @@ def exact_iou(a: Boxes, b: Boxes) -> NDArray[np.float64]:
     return _divide_by_union(shared, area(a).astype(np.float64)[:, None], area(b))
 
 
-def iou_of_pairs(a: Boxes, b: Boxes) -> NDArray[np.float32]:
-    """Intersection over union [N] of boxes a [N,4] and b [N,4], row by row; 0 where both are empty."""
-    low, high = np.maximum(a[:, :2], b[:, :2]), np.minimum(a[:, 2:], b[:, 2:])
-    return _divide_by_union(np.maximum(high - low, 0).prod(axis=1), area(a), area(b))
-
-
 def iou_of_sides(a: NDArray[np.float32], b: NDArray[np.float32]) -> NDArray[np.float32]:
     """Intersection over union [N,M] of boxes with one centre, given by widths and heights [N,2] and [M,2]."""
     shared = np.minimum(a[:, None], b[None]).prod(axis=2)

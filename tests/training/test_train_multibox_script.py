@@ -7,8 +7,9 @@ import pytest
 from detector.errors import DatasetError
 from detector.inference.loading import load_detector
 from detector.io.decoding import load
-from detector.models.checkpoint import load_checkpoint, verify_checkpoint
+from detector.models.checkpoint import load_checkpoint
 from detector.structures.classes import ilsvrc_det
+from tests.detector.models.verified import verify_checkpoint
 from tests.run_command import run_command
 from tests.training.small_sets import rectangles, write_agnostic, write_ilsvrc, write_voc
 from training.multibox.dataset import read_object_images

@@ -3,7 +3,6 @@
 Letters for shapes: B regions of a minibatch.
 """
 
-import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,6 +23,7 @@ from training.trainer.distributed import ProcessGroup
 from training.trainer.early_stop import Validation
 from training.trainer.optimization import ANY, RateSchedule, TrainingSettings, check_ranges
 from training.trainer.run_log import Lines
+from training.trainer.run_state import digest_with_weights
 
 
 @dataclass(frozen=True)
@@ -126,10 +126,7 @@ class LocationTask:
         return [{"params": list(self.module.parameters()), "lr": self._rate}]
 
     def digest(self) -> bytes:
-        digest = hashlib.sha256(self._dataloader.digest())
-        for name, value in self.module.named_parameters():
-            digest.update(name.encode() + value.detach().cpu().contiguous().numpy().tobytes())
-        return digest.digest()
+        return digest_with_weights(self._dataloader.digest(), self.module)
 
     def minibatches(self, first: int, last: int) -> Iterator[RegionBatch]:
         return self._dataloader.minibatches(first, last)

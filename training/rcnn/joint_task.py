@@ -1,6 +1,5 @@
 """The trainer's task of joint training: minibatches of images, and validation on images held out."""
 
-import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -18,6 +17,7 @@ from training.trainer.early_stop import Validation
 from training.trainer.excluded_images import BrokenImages
 from training.trainer.optimization import RateSchedule
 from training.trainer.run_log import Lines
+from training.trainer.run_state import digest_with_weights
 
 
 class JointTask:
@@ -51,11 +51,7 @@ class JointTask:
         return self.module.parameter_groups(recipe.rate, recipe.head_rate, recipe.stage_decay)
 
     def digest(self) -> bytes:
-        digest = hashlib.sha256(self._images.digest())
-        for name, value in self.module.named_parameters():
-            if value.requires_grad:
-                digest.update(name.encode() + value.detach().float().cpu().contiguous().numpy().tobytes())
-        return digest.digest()
+        return digest_with_weights(self._images.digest(), self.module)
 
     def minibatches(self, first: int, last: int) -> Iterator[ImageBatch]:
         for batch in self._images.minibatches(first, last, self._device, self._workers, self._world):

@@ -29,6 +29,7 @@ from training.multibox.losses import MultiBoxLossWeights, ObjectsAtScales, decod
 from training.rcnn.dataloader import BatchSettings, RegionSampler
 from training.rcnn.losses import LossWeights, RegionWeights, Targets, region_losses, region_weights
 from training.rcnn.sampling import Regions, SamplingSettings, sample_regions
+from training.rcnn.training_module import keep_statistics
 from training.scaled_images import ImageBatch
 from training.trainer.distributed import ProcessGroup
 
@@ -53,10 +54,10 @@ class Teacher:
     """The backbone before training, whose knowledge of images is kept: no part of the module in training."""
 
     def __init__(self, network: RegionNetwork, frozen: int, cut: int, classes: int) -> None:
-        """Copy the stages from number ``frozen`` on; ``classes`` are the sub-classes that are kept."""
-        self._trunk = copy.deepcopy(network.backbone.features[frozen:cut]).eval().requires_grad_(False)
-        self._rest = copy.deepcopy(network.backbone.features[cut:]).eval().requires_grad_(False)
+        """Copy the backbone, whose stages from number ``frozen`` on are run; ``classes`` are the sub-classes
+        that are kept."""
         self._backbone = copy.deepcopy(network.backbone).eval().requires_grad_(False)
+        self._trunk, self._rest = self._backbone.features[frozen:cut], self._backbone.features[cut:]
         self.classes = classes
 
     def __deepcopy__(self, memo: Mapping[int, Any]) -> "Teacher":
@@ -64,8 +65,7 @@ class Teacher:
 
     def to(self, device: torch.device) -> "Teacher":
         """Move it to a device."""
-        for part in (self._trunk, self._rest, self._backbone):
-            part.to(device).to(memory_format=torch.channels_last)
+        self._backbone.to(device).to(memory_format=torch.channels_last)
         return self
 
     @torch.no_grad()
@@ -120,9 +120,7 @@ class JointTrainingModule(nn.Module):
     def train(self, mode: bool = True) -> "JointTrainingModule":
         """Set the mode of all parts but batch normalisation, which keeps its statistics."""
         super().train(mode)
-        for part in self.modules():
-            if isinstance(part, nn.modules.batchnorm._BatchNorm):
-                part.eval()
+        keep_statistics(self)
         return self
 
     def forward(self, batch: ImageBatch, precision: torch.dtype) -> JointLosses:

@@ -1,6 +1,5 @@
 """The trainer's task of regions: minibatches of maps, losses in pieces, and validation on regions."""
 
-import hashlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ from training.trainer.distributed import ProcessGroup
 from training.trainer.early_stop import Validation
 from training.trainer.optimization import RateSchedule
 from training.trainer.run_log import Lines
+from training.trainer.run_state import digest_with_weights
 
 Piece = tuple[RegionBatch, RegionWeights]
 """A piece of a minibatch, and the summed weights of the whole minibatch."""
@@ -49,11 +49,7 @@ class RegionTask:
         return self.module.parameter_groups(recipe.rate, recipe.head_rate, recipe.stage_decay)
 
     def digest(self) -> bytes:
-        digest = hashlib.sha256(self._dataloader.digest())
-        for name, value in self.module.named_parameters():
-            if value.requires_grad:
-                digest.update(name.encode() + value.detach().float().cpu().contiguous().numpy().tobytes())
-        return digest.digest()
+        return digest_with_weights(self._dataloader.digest(), self.module)
 
     def minibatches(self, first: int, last: int) -> Iterator[RegionBatch]:
         return self._dataloader.minibatches(first, last)

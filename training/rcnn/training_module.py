@@ -29,6 +29,14 @@ def check_frozen(network: RegionNetwork, frozen: int) -> None:
         )
 
 
+def keep_statistics(module: nn.Module) -> None:
+    """Set batch normalisation to evaluation mode: the regions of a minibatch come from few images, and have
+    other means than the images have."""
+    for part in module.modules():
+        if isinstance(part, nn.modules.batchnorm._BatchNorm):
+            part.eval()
+
+
 class RegionTrainingModule(nn.Module):
     """The trained stages, the heads and, during training, the side classifiers.
 
@@ -56,12 +64,9 @@ class RegionTrainingModule(nn.Module):
             initialise(self.side)
 
     def train(self, mode: bool = True) -> "RegionTrainingModule":
-        """Set the mode of all parts but batch normalisation, which keeps its statistics: the regions of a
-        minibatch come from few images, and have other means than the images have."""
+        """Set the mode of all parts but batch normalisation, which keeps its statistics."""
         super().train(mode)
-        for part in self.modules():
-            if isinstance(part, nn.modules.batchnorm._BatchNorm):
-                part.eval()
+        keep_statistics(self)
         return self
 
     def forward(

@@ -45,6 +45,15 @@ def _digest_of(data: bytes) -> bytes:
     return blake2b(data, digest_size=_SIZE).digest()
 
 
+def digest_with_weights(data: bytes, module: nn.Module) -> bytes:
+    """Return a digest of the digest of a run's data and of the weights that are trained, as they are."""
+    digest = hashlib.sha256(data)
+    for name, value in module.named_parameters():
+        if value.requires_grad:
+            digest.update(name.encode() + value.detach().float().cpu().contiguous().numpy().tobytes())
+    return digest.digest()
+
+
 def save_state(path: Path, iteration: int, run: str, parts: Mapping[str, Mapping[str, Tensor]]) -> None:
     """Write tensors by part and name. ``run`` identifies the run: another one cannot resume from the file."""
     tensors = {

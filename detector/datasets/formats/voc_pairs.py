@@ -152,11 +152,6 @@ class ImageFinder:
         return [place for place in dict.fromkeys(places) if place in self.tree.files]
 
 
-def is_voc(root: Path) -> bool:
-    """Whether ``root`` or a folder that it holds is in the official layout."""
-    return bool(voc_homes(root))
-
-
 def voc_home(root: Path) -> Path:
     """The one folder with ``JPEGImages`` and ``Annotations``; DatasetError if there is none or several."""
     homes = voc_homes(root)

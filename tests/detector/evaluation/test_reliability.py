@@ -4,14 +4,7 @@ import numpy as np
 import pytest
 
 from detector.evaluation.average_precision import PrecisionRecall, precision_recall
-from detector.evaluation.reliability import (
-    counts_from,
-    precision_at,
-    reliability,
-    wilson_interval,
-)
-
-NAN = float("nan")
+from detector.evaluation.reliability import counts_from, reliability, wilson_interval
 
 
 def curve(*detections: tuple[float, bool]) -> PrecisionRecall:
@@ -62,13 +55,15 @@ def test_the_error_of_scores_whose_truth_is_known(tell, error: float) -> None:  
 
 
 @pytest.mark.parametrize(
-    ("least", "precision"),
-    [(0.95, NAN), (0.9, 1), (0.6, 2 / 3), (0.59, 1 / 2), (0, 1 / 2)],
+    ("least", "counts"),
+    [(0.95, (0, 0)), (0.9, (1, 1)), (0.6, (3, 2)), (0.59, (4, 2)), (0, (4, 2))],
     ids=["above all", "a score itself counts", "equal scores of two classes", "one more", "all"],
 )
-def test_precision_from_a_score_on(least: float, precision: float) -> None:
+def test_counts_of_two_classes_from_a_score_on(least: float, counts: tuple[int, int]) -> None:
+    """How many are shown, and how many of these are right."""
     curves = [curve((0.9, True), (0.6, True)), curve((0.6, False), (0.59, False))]
-    assert precision_at(curves, least) == pytest.approx(precision, nan_ok=True)
+    shown, right = counts_from(curves, np.array([least]))
+    assert (shown.tolist(), right.tolist()) == ([counts[0]], [counts[1]])
 
 
 def test_counts_at_many_scores_are_those_at_each() -> None:

@@ -56,7 +56,7 @@ def detector_weights(
     pooled = np.array(labels, np.int64)
     marks = {"pooling.labels": pooled} | dict.fromkeys(heads, pooled)
     shapes = dict(shapes_of(trunk_of(architecture), "backbone.features."))
-    shapes |= region_head_shapes(marks, len(DETECTION))
+    shapes |= region_head_shapes(marks)
     shapes |= {"backbone.classifier.weight": (len(labels), 1024), "backbone.classifier.bias": (len(labels),)}
     if whole:
         shapes |= {"backbone.whole.weight": (4, 1024), "backbone.whole.bias": (4,)}

@@ -56,7 +56,7 @@ def test_shapes_of_region_heads_are_those_of_the_torch_network(
         )
     state = {name: tuple(value.shape) for name, value in network.state_dict().items()}
     expected = {name: shape for name, shape in state.items() if not name.startswith("backbone.")}
-    assert region_head_shapes(weights.tensors, 3) == expected
+    assert region_head_shapes(weights.tensors) == expected
 
 
 def test_shapes_of_multibox_are_those_of_the_torch_network(multibox_spec: MultiBoxSpec) -> None:

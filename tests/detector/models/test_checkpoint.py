@@ -21,7 +21,6 @@ from detector.models.checkpoint import (
     Metadata,
     load_checkpoint,
     save_checkpoint,
-    verify_checkpoint,
 )
 from detector.models.checkpoint_file import EARLIER_FORMAT, header_digest
 from detector.models.convert_bvlc import PREPROCESSING
@@ -34,6 +33,7 @@ from detector.models.transfer import from_classifier
 from detector.models.weights import read_metadata
 from detector.structures.classes import ilsvrc_cls
 from tests.detector.models.digests import digest_by_torch
+from tests.detector.models.verified import verify_checkpoint
 
 
 def test_detector_round_trip_keeps_scores_and_metadata(checkpoint_path: Path, tmp_path: Path) -> None:

@@ -10,11 +10,12 @@ import pytest
 from detector.errors import CheckpointError
 from detector.graphs.exported import Task, exported_model
 from detector.inference.thresholds import Thresholds
-from detector.models.checkpoint import Checkpoint, load_checkpoint, verify_checkpoint
+from detector.models.checkpoint import Checkpoint, load_checkpoint
 from detector.models.checkpoint_file import write_file
 from detector.models.transfer import attach_multibox_head, transfer
 from detector.models.weights import change_metadata, read_metadata, read_weights
 from detector.structures.classes import ClassList
+from tests.detector.models.verified import verify_checkpoint
 
 THRESHOLDS = Thresholds(0.7, 0.4, (0.25, None, *[0.4] * 198), "200 pictures")
 

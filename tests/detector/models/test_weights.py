@@ -21,13 +21,13 @@ from detector.models.checkpoint import (
     as_checkpoint,
     load_checkpoint,
     save_checkpoint,
-    verify_checkpoint,
 )
 from detector.models.checkpoint_file import FORMAT, header_digest, read_header, tensors_digest
 from detector.models.multibox_spec import MultiBoxSpec
 from detector.models.weights import Weights, read_metadata, read_weights
 from detector.pretrained import SHIPPED
 from tests.detector.models.digests import digest_by_torch
+from tests.detector.models.verified import verify_checkpoint
 
 DTYPES = {
     torch.float16: np.dtype(np.float16),

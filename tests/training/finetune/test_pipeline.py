@@ -10,7 +10,8 @@ import torch
 
 from detector.datasets.open import Format
 from detector.errors import DatasetError, DetectorError, ParameterError
-from detector.models.checkpoint import load_checkpoint, verify_checkpoint
+from detector.models.checkpoint import load_checkpoint
+from tests.detector.models.verified import verify_checkpoint
 from tests.run_command import run_command
 from tests.training.small_sets import write_image
 from training.finetune.pipeline import FIGURES, REPORT, Plan, make_detector

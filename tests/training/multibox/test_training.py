@@ -21,12 +21,13 @@ from detector.evaluation.proposal_recall import proposal_recall
 from detector.inference.image_scales import ImageScales
 from detector.inference.loading import load_detector
 from detector.io.decoding import load
-from detector.models.checkpoint import Checkpoint, Metadata, load_checkpoint, verify_checkpoint
+from detector.models.checkpoint import Checkpoint, Metadata, load_checkpoint
 from detector.models.torchvision_googlenet import PREPROCESSING as TORCHVISION_PREPROCESSING
 from detector.models.torchvision_googlenet import TorchvisionGoogLeNet
 from detector.models.weights import read_metadata
 from detector.structures.classes import ilsvrc_cls
 from detector.structures.proposals import Source
+from tests.detector.models.verified import verify_checkpoint
 from training.multibox.dataset import read_object_images
 from training.multibox.task import MultiBoxRecipe
 from training.multibox.training import add_multibox

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from detector.models.checkpoint import verify_checkpoint
+from tests.detector.models.verified import verify_checkpoint
 from tests.training.runs import KINDS, train_kind
 from training.trainer.run_log import log_lines
 

@@ -11,9 +11,10 @@ from safetensors import safe_open
 
 from detector.datasets.annotated_image import Dataset
 from detector.errors import CheckpointError, DetectorError, ParameterError
-from detector.models.checkpoint import Checkpoint, load_checkpoint, verify_checkpoint
+from detector.models.checkpoint import Checkpoint, load_checkpoint
 from detector.models.multibox_head import MultiBoxHead
 from detector.models.multibox_spec import MultiBoxSpec
+from tests.detector.models.verified import verify_checkpoint
 from tests.training.runs import CLASSES, SMALL, keep_all, small_set, train
 from training.rcnn.dataloader import BatchSettings
 from training.rcnn.finetuning import finetune

@@ -22,7 +22,7 @@ from detector.inference.torch_engine import TorchEngine
 from detector.inference.torch_networks import ImageNetwork
 from detector.io.decoding import load
 from detector.models.backbone import LAST_STAGES
-from detector.models.checkpoint import Checkpoint, load_checkpoint, verify_checkpoint
+from detector.models.checkpoint import Checkpoint, load_checkpoint
 from detector.models.image_trunk import MappedStages
 from detector.models.multibox_head import MultiBoxHead
 from detector.models.multibox_spec import MultiBoxSpec
@@ -32,6 +32,7 @@ from detector.models.transfer import transfer
 from detector.proposals.multibox import MultiBox
 from detector.structures.boxes import as_boxes, decode, iou
 from detector.structures.proposals import Source
+from tests.detector.models.verified import verify_checkpoint
 from tests.training.runs import CLASSES, SMALL, keep_all, small_set, train
 from tests.training.together import run_together
 from training.multibox.anchors import choose_anchors

@@ -5,7 +5,6 @@ import pytest
 from PIL import Image
 
 from detector.datasets.formats.voc import read_voc
-from detector.datasets.formats.voc_pairs import is_voc
 from detector.datasets.problems import OnProblem
 from detector.errors import DatasetError
 from detector.structures.classes import ClassList, voc
@@ -51,7 +50,6 @@ def test_pixels_count_from_one_and_difficult_objects_stay(tmp_path: Path) -> Non
 @pytest.mark.parametrize("below", [".", "VOC2007", "VOCdevkit/VOC2012"])
 def test_the_folder_or_one_above_it(tmp_path: Path, below: str) -> None:
     write(tmp_path / below, "a", CAT)
-    assert is_voc(tmp_path)
     assert [record.image_id for record in read_voc(tmp_path).records] == ["a"]
 
 
@@ -109,7 +107,6 @@ def test_problems(tmp_path: Path, kind: str, spoil: Callable[[Path], object]) ->
 
 
 def test_a_wrong_root_or_list_says_what_to_give(tmp_path: Path) -> None:
-    assert not is_voc(tmp_path)
     with pytest.raises(DatasetError, match="holds no JPEGImages/"):
         read_voc(tmp_path)
     for year in ("VOC2007", "VOC2012"):
