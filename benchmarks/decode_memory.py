@@ -123,7 +123,7 @@ def _measure(kind: str) -> None:
 
 
 def _status(field: str) -> int:
-    """Bytes of this process."""
+    """Return the bytes of this process."""
     [kilobytes] = re.findall(rf"{field}:\s+(\d+) kB", Path("/proc/self/status").read_text())
     return int(kilobytes) * 1024
 

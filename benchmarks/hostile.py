@@ -83,7 +83,7 @@ def one_pass(
     clients: int,
     most_seconds: float,
 ) -> dict[str, str]:
-    """All files and requests once; what was wrong, by name."""
+    """Send all files and requests once; return what was wrong, by name."""
     start, problems = time.monotonic(), {}
     paths = ("/detect", "/classify")
     messages = [request(paths[at % 2], file.data, file.content_type) for at, file in enumerate(files)]
@@ -111,7 +111,7 @@ def one_pass(
 async def all_answers(
     port: int, messages: Sequence[bytes], clients: int, *, anew: bool = False
 ) -> list[Answer]:
-    """The answers in the order of the messages; ``anew``: each over a connection of its own."""
+    """Return the answers in the order of the messages; ``anew``: each over a connection of its own."""
     answers: dict[int, Answer] = {}
     left = iter(range(len(messages)))
 
@@ -127,12 +127,12 @@ async def all_answers(
 
 
 def statuses(answers: Sequence[Answer]) -> Counter[str]:
-    """By status alone."""
+    """Count by status alone."""
     return Counter(one.outcome for one in answers)
 
 
 def said(server: Server, message: bytes) -> str:
-    """What the service finds in a good picture, to compare."""
+    """Return what the service finds in a good picture, to compare."""
     (answer,) = asyncio.run(all_answers(server.port, [message], 1))
     try:
         return json.dumps(json.loads(answer.body)["detections"])
@@ -141,7 +141,7 @@ def said(server: Server, message: bytes) -> str:
 
 
 def keep_files(folder: Path, files: Sequence[HostileFile]) -> None:
-    """The files under names that say what they are."""
+    """Write the files under names that say what they are."""
     folder.mkdir(parents=True, exist_ok=True)
     for file in files:
         name = "".join(letter if letter.isalnum() else "_" for letter in file.name)

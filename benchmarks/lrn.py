@@ -19,7 +19,7 @@ RUNS = 15
 
 
 def main() -> None:
-    """Both sizes, both precisions."""
+    """Measure both sizes, both precisions."""
     device = "cuda" if torch.cuda.is_available() else "cpu"
     print(f"{device}, {torch.get_num_threads()} threads, batch of 16, median of {RUNS} runs")
     print(f"{'channels':>8}  {'precision':<9}  {'ours ms':>8}  {'torch ms':>8}  {'ratio':>6}")

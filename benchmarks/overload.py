@@ -90,7 +90,7 @@ def main(
 
 
 def measured_capacity(server: Server, messages: list[bytes], seconds: float) -> float:
-    """Pictures a second with eight waiting clients; the first three are not timed."""
+    """Measure pictures a second with eight waiting clients; the first three are not timed."""
     asyncio.run(closed_loop(server.port, messages[:3], 1))
     start = time.monotonic()
     answers = asyncio.run(
@@ -105,7 +105,7 @@ def measured_capacity(server: Server, messages: list[bytes], seconds: float) -> 
 
 
 def after(server: Server, message: bytes) -> str:
-    """How the service is once the load has gone: one request, and what still counts as pending."""
+    """Say how the service is once the load has gone: one request, and what still counts as pending."""
     (answer,) = asyncio.run(closed_loop(server.port, [message], 1))
     pending = [line for line in server.get("/metrics").text.splitlines() if line.startswith(PENDING)]
     return f"{answer.outcome} in {milliseconds(answer.seconds)} ms; {'; '.join(pending) or 'no gauges'}"
@@ -126,7 +126,7 @@ class Result:
     after: str
 
     def kinds(self) -> dict[str, list[float]]:
-        """Seconds of the answers, by how they ended."""
+        """Return the seconds of the answers, by how they ended."""
         kinds: dict[str, list[float]] = {}
         for one in self.went.answers:
             name = f"{one.outcome} {one.code}" if one.code else one.outcome
@@ -134,15 +134,15 @@ class Result:
         return kinds
 
     def bad(self) -> Counter[str]:
-        """Requests that got no answer, or one that is none of the contract's."""
+        """Return the requests that got no answer, or one that is none of the contract's."""
         return outcomes(one for one in self.went.answers if (one.outcome, one.code) not in ALLOWED)
 
     def lost(self) -> int:
-        """Requests without an answer."""
+        """Return the requests without an answer."""
         return sum(one.outcome in NO_ANSWER for one in self.went.answers)
 
     def first_and_last_minute(self) -> tuple[float, float]:
-        """Median mebibytes; of the first and last fifth where it ran for less than five minutes."""
+        """Return median mebibytes; of the first and last fifth where it ran for less than five minutes."""
         end = self.memory[-1][0] if self.memory else 0
         part = min(60.0, end / 5)
         first = [size for at, size in self.memory if at <= part]
@@ -150,7 +150,7 @@ class Result:
         return statistics.median(first or [0]) / 2**20, statistics.median(last or [0]) / 2**20
 
     def table(self) -> Table:
-        """How requests ended, and how the service was."""
+        """Return how requests ended, and how the service was."""
         late = {"(the client's own lateness)": self.went.lateness}
         rows: list[list[Cell]] = []
         for name, took in [*sorted(self.kinds().items()), *late.items()]:

@@ -108,7 +108,7 @@ def _methods(weights: Path | None, slow_images: int) -> list[Method]:
 
 
 def _opencv(image: RGB, mode: Literal["fast", "quality"], threads: int = 1) -> Proposals:
-    """OpenCV's boxes in its own order, by ranks that it draws at random."""
+    """Return OpenCV's boxes in its own order, by ranks that it draws at random."""
     with _opencv_threads(threads):
         search = cv2.ximgproc.segmentation.createSelectiveSearchSegmentation()
         search.setBaseImage(np.ascontiguousarray(image[..., ::-1]))  # it wants BGR

@@ -104,14 +104,14 @@ class Replica:
     most: float
 
     def text(self) -> str:
-        """For people."""
+        """Write it for people."""
         return (
             f"One replica: a picture alone takes {milliseconds(self.alone)} ms (squared coefficient of "
             f"variation {self.variability:.3f}), at most {self.most:.2f} pictures/s."
         )
 
     def queue(self, rate: float, servers: int) -> Queue:
-        """The model of so many of them."""
+        """Return the model of so many of them."""
         return Queue(rate, servers, 1 / self.most, self.variability)
 
 
@@ -124,7 +124,7 @@ def measured_replica(port: int, messages: Sequence[bytes], seconds: float) -> Re
 
 
 def closed(port: int, messages: Sequence[bytes], clients: int, seconds: float) -> tuple[list[Answer], float]:
-    """Answers to clients that each wait for theirs, and the seconds that all took.
+    """Return the answers to clients that each wait for theirs, and the seconds that all took.
 
     Raises SystemExit where a picture was not answered.
     """
@@ -186,7 +186,7 @@ class Row:
         return cls(servers, rate, went.answers, replica)
 
     def cells(self) -> list[Cell]:
-        """A row; what the model says of overload is that nothing is ever done: infinity."""
+        """Return a row; what the model says of overload is that nothing is ever done: infinity."""
         good = [answer.seconds for answer in self.answers if answer.outcome == "200"]
         refused = sum(answer.outcome == "429" for answer in self.answers)
         ends = [answer.started + answer.seconds for answer in self.answers]

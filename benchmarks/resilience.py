@@ -92,7 +92,7 @@ def main(
 
 
 def vanish(server: Server, messages: list[bytes], clients: int, draw: random.Random) -> Trial:
-    """Clients are gone; is their work done all the same?"""
+    """Have clients vanish: is their work done all the same?"""
     trial = Trial(f"{clients} clients vanish")
     before = regions(server)
     (alone,) = asyncio.run(closed_loop(server.port, messages[:1], 1))
@@ -120,7 +120,8 @@ def vanish(server: Server, messages: list[bytes], clients: int, draw: random.Ran
 
 
 async def come_and_go(port: int, messages: list[bytes], clients: int, draw: random.Random) -> None:
-    """All at once; even ones are gone somewhere in the middle of their request, odd ones right after it."""
+    """Ask all at once; even ones are gone somewhere in the middle of their request, odd ones right after
+    it."""
 
     async def one(number: int) -> None:
         message = messages[number % len(messages)]
@@ -141,7 +142,7 @@ async def come_and_go(port: int, messages: list[bytes], clients: int, draw: rand
 
 
 async def kill(server: Server, messages: list[bytes], load: int, seconds: float, patience: float) -> Trial:
-    """SIGKILL to the process that owns the device."""
+    """Send SIGKILL to the process that owns the device."""
     trial = Trial("the worker gets SIGKILL under load")
     workers = server.workers()
     if not workers:
@@ -180,7 +181,8 @@ async def kill(server: Server, messages: list[bytes], load: int, seconds: float,
 
 
 async def until_ready(server: Server, since: float) -> float:
-    """Seconds from ``since`` until /health/ready says no and then yes; 300 if that does not come."""
+    """Wait, and return the seconds from ``since`` until /health/ready says no and then yes; 300 if that does
+    not come."""
     url = f"http://127.0.0.1:{server.port}/health/ready"
     was_not = False
     async with httpx.AsyncClient(trust_env=False, timeout=10) as client:
@@ -200,7 +202,7 @@ async def until_ready(server: Server, since: float) -> float:
 
 
 async def sigterm(server: Server, messages: list[bytes], load: int, seconds: float, patience: float) -> Trial:
-    """SIGTERM to the service."""
+    """Send SIGTERM to the service."""
     trial = Trial("the service gets SIGTERM under load")
     blow, ended = 0.0, 0.0
     family = server.workers()
@@ -238,7 +240,8 @@ async def sigterm(server: Server, messages: list[bytes], load: int, seconds: flo
 
 
 def phases(answers: list[Answer], blow: float, end: float) -> dict[str, str]:
-    """How requests ended: those that were over before the blow, in flight at it, sent after it, or later."""
+    """Return how requests ended: those that were over before the blow, in flight at it, sent after it, or
+    later."""
     names: dict[str, Any] = {
         "answered before": lambda one: one.started + one.seconds < blow,
         "in flight at the blow": lambda one: one.started <= blow <= one.started + one.seconds,

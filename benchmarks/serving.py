@@ -137,13 +137,13 @@ def main(
 
 
 def picked(data: Path, count: int) -> list[Path]:
-    """The paths of the pictures that are sent."""
+    """Return the paths of the pictures that are sent."""
     by_name = {path.name: path for path in data.rglob("*")}
     return [by_name[name] for name in read_images(data, count)]
 
 
 def measure(name: str, paths: list[Path], counts: dict[int, int], options: Options) -> list[Measured]:
-    """All cells of one contender in one round."""
+    """Measure all cells of one contender in one round."""
     if name == "bare":
         return [bare(paths, count, options) for count in sorted(set(counts.values()))]
     bodies = [form({path.name: path.read_bytes()}) for path in paths]
@@ -162,7 +162,7 @@ def measure(name: str, paths: list[Path], counts: dict[int, int], options: Optio
 
 
 def loaded(name: str, server: Server, messages: list[bytes], clients: int, count: int) -> Measured:
-    """One cell: so many clients, until ``count`` pictures are answered."""
+    """Measure one cell: so many clients, until ``count`` pictures are answered."""
     own, start = OwnTime(), time.monotonic()
     others = OthersTime(psutil.Process(server.process.pid))
     work = [messages[number % len(messages)] for number in range(count)]
@@ -184,7 +184,7 @@ def loaded(name: str, server: Server, messages: list[bytes], clients: int, count
 
 
 def bare(paths: list[Path], count: int, options: Options) -> Measured:
-    """The Detector over the same pictures in a process of its own."""
+    """Run the Detector over the same pictures in a process of its own."""
     work = [str(paths[number % len(paths)]) for number in range(count)]
     command = [sys.executable, str(PEERS), "bare", *options.arguments(), *work]
     done = subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.PIPE)
@@ -204,12 +204,13 @@ def bare(paths: list[Path], count: int, options: Options) -> Measured:
 
 
 def found(answer: Answer) -> int:
-    """How many detections an answer has."""
+    """Return how many detections an answer has."""
     return len(json.loads(answer.body)["detections"])
 
 
 def table(title: str, cells: list[Measured], of_bare: list[Measured], names: Sequence[str]) -> Table:
-    """A row a contender; ratios are to the bare Detector's throughput and to its latency of one picture."""
+    """Return a row a contender; ratios are to the bare Detector's throughput and to its latency of one
+    picture."""
     base_rate = statistics.median([cell.rate for cell in of_bare]) if of_bare else math.nan
     base_p50 = statistics.median([cell.p50 for cell in of_bare]) if of_bare else math.nan
     rows = []

@@ -91,7 +91,8 @@ def main(
 
 
 def in_process(detector: Detector, paths: Sequence[Path], batch: int) -> dict[str, Any]:
-    """Seconds of every picture on its own, and of all of them in calls of ``batch``; bytes to dicts."""
+    """Measure the seconds of every picture on its own, and of all of them in calls of ``batch``; bytes to
+    dicts."""
     files = {path: path.read_bytes() for path in paths}
     bodies = [files[path] for path in paths]
     for body in bodies[:WARM_UP_IMAGES]:
@@ -112,7 +113,7 @@ def in_process(detector: Detector, paths: Sequence[Path], batch: int) -> dict[st
 
 
 def plain_app(detector: Detector, lock: AbstractContextManager[Any]) -> FastAPI:
-    """The endpoint that FastAPI's tutorial leads to."""
+    """Return the endpoint that FastAPI's tutorial leads to."""
     app = FastAPI()
     detector.detect([decode(WARM_UP.read_bytes())])
 
@@ -131,7 +132,7 @@ def plain_app(detector: Detector, lock: AbstractContextManager[Any]) -> FastAPI:
 
 
 def reply(detector: Detector, found: Detections) -> dict[str, Any]:
-    """What every contender answers."""
+    """Return what every contender answers."""
     return {"detections": found.as_dicts(detector.classes)}
 
 

@@ -49,7 +49,7 @@ BENCHMARK = Benchmark(
 
 
 def main(batch: int = 32, runs: int = 5, device: str = "auto", saving: SavingOptions = NOT_SAVED) -> None:
-    """Training's throughput, ours against torchvision's googlenet."""
+    """Measure training's throughput, ours against torchvision's googlenet."""
     chosen = choose_device(device)
     precision = str(choose_precision("auto", chosen)).removeprefix("torch.")
     cases: list[tuple[str, Callable[[bool], Callable[[], object]]]] = [
@@ -75,7 +75,7 @@ def main(batch: int = 32, runs: int = 5, device: str = "auto", saving: SavingOpt
 
 
 def pretraining(peer: bool, batch: int, device: torch.device) -> Callable[[], object]:
-    """A step of training the 1000-class classifier with its side classifiers."""
+    """Make a step of training the 1000-class classifier with its side classifiers."""
     network: nn.Module
     if peer:
         network = TorchvisionNetwork(aux_logits=True, transform_input=False, init_weights=False)
@@ -105,7 +105,7 @@ def pretraining(peer: bool, batch: int, device: torch.device) -> Callable[[], ob
 
 
 def finetuning(peer: bool, frozen_through: str, batch: int, device: torch.device) -> Callable[[], object]:
-    """A step of training the region classifier and the location head on maps of the frozen stages."""
+    """Make a step of training the region classifier and the location head on maps of the frozen stages."""
     backbone: Backbone = TorchvisionGoogLeNet(CLASSES + 1) if peer else GoogLeNet(CLASSES + 1)
     stages = [name.replace("max", "") for name, _ in backbone.features.named_children()]
     frozen = stages.index(frozen_through) + 1 if frozen_through else 0
@@ -137,7 +137,7 @@ def finetuning(peer: bool, frozen_through: str, batch: int, device: torch.device
 
 
 def reading(folder: Path, batch: int) -> Callable[[], object]:
-    """A minibatch of training pictures, from their files."""
+    """Make a minibatch of training pictures, from their files."""
     random = np.random.default_rng(0)
     for number in range(batch):
         coarse = Image.fromarray(random.integers(0, 256, (24, 32, 3), dtype=np.uint8))
@@ -150,7 +150,7 @@ def reading(folder: Path, batch: int) -> Callable[[], object]:
 
 
 def _rates(steps: Sequence[Callable[[], object]], batch: int, runs: int, device: torch.device) -> list[float]:
-    """How many pictures a second each makes; they take turns, and the first turn does not count."""
+    """Return how many pictures a second each makes; they take turns, and the first turn does not count."""
     seconds: list[list[float]] = [[] for _ in steps]
     for _ in range(runs + 1):
         for step, taken in zip(steps, seconds, strict=True):

@@ -103,7 +103,7 @@ def main(
 
 
 def tiny_classifier() -> Classifier:
-    """A classifier of ten classes whose network costs next to nothing."""
+    """Return a classifier of ten classes whose network costs next to nothing."""
     backbone = Backbone(nn.Sequential(_Mean()), 10, dropout=0)
     classes = ClassList.of([f"class {number}" for number in range(10)])
     metadata = Metadata("tiny", "made", Preprocessing((0, 0, 0), (1, 1, 1), size=16, context=1), classes)

@@ -36,7 +36,7 @@ _OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
 
 
 def cached_njit(**options: Any) -> Callable[[Callable[..., Any]], Any]:
-    """As ``numba.njit(**options)``, its compiled code kept on disk where that can be done."""
+    """Decorate as ``numba.njit(**options)``, its compiled code kept on disk where that can be done."""
 
     def compiled(function: Callable[..., Any]) -> Any:
         dispatcher = numba.njit(**options)(function)
@@ -55,7 +55,7 @@ class _DiskCache(NullCache):
         self._source = Path(function.__code__.co_filename)
 
     def load_overload(self, sig: Any, target_context: Any) -> Any:
-        """The function compiled for a signature, None where it is not there or cannot be used."""
+        """Return the function compiled for a signature, None where it is not there or cannot be used."""
         target_context.refresh()  # knows the symbols that the code is linked to
         key = self._key(sig, target_context.codegen())
         for folder in _folders(self._source):
@@ -84,7 +84,7 @@ class _DiskCache(NullCache):
         )
 
     def _key(self, signature: Any, codegen: Any) -> bytes:
-        """All that the compiled code depends on."""
+        """Return all that the compiled code depends on."""
         versions = numba.__version__, sys.implementation.cache_tag
         source = _DIGEST(self._source.read_bytes()).hexdigest()
         return repr((versions, source, self._name, signature, codegen.magic_tuple())).encode()
@@ -94,7 +94,7 @@ class _DiskCache(NullCache):
 
 
 def _folders(source: Path) -> Iterator[Path]:
-    """Where code compiled from a source file may lie, the first choice first."""
+    """Yield where code compiled from a source file may lie, the first choice first."""
     if given := os.environ.get("NUMBA_CACHE_DIR"):
         yield Path(given)
     yield source.parent / "__pycache__"
@@ -107,7 +107,7 @@ def _folders(source: Path) -> Iterator[Path]:
 
 
 def _user_cache() -> Path | None:
-    """The folder that the XDG specification gives a user's caches, if the user has a home."""
+    """Return the folder that the XDG specification gives a user's caches, if the user has a home."""
     given = Path(os.environ.get("XDG_CACHE_HOME", ""))
     if given.is_absolute():
         return given
@@ -119,7 +119,8 @@ def _user_cache() -> Path | None:
 
 
 def _own_folder(folder: Path) -> bool:
-    """Whether a folder in a place that is everybody's is this user's alone; it is made where it is absent."""
+    """Return whether a folder in a place that is everybody's is this user's alone; it is made where it is
+    absent."""
     try:
         folder.mkdir(mode=0o700, exist_ok=True)
         about = folder.lstat()  # a link may lead where somebody else wants files of ours
@@ -129,7 +130,8 @@ def _own_folder(folder: Path) -> bool:
 
 
 def _read(path: Path, key: bytes, source: Path) -> bytes | None:
-    """What :func:`_write` wrote under this key; None where it is not there, not whole or not trusted."""
+    """Return what :func:`_write` wrote under this key; None where it is not there, not whole or not
+    trusted."""
     try:
         # Not blocking: somebody may have put a pipe there.
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)

@@ -357,13 +357,13 @@ def _write_thresholds(
 
 
 def _without(measured: MeasuredData) -> str:
-    """What belongs beside the number of pictures where some of them could not be used."""
+    """Return what belongs beside the number of pictures where some of them could not be used."""
     lost = left_out(measured.problems)
     return f", {lost} left out for problems in the data" if lost else ""
 
 
 def _check_one_run(systems: Sequence[System], profile: Sequence[Profile] | None, files: int) -> None:
-    """What is to be saved must be of one run: said before hours are spent on several."""
+    """Raise ParameterError where what is to be saved is of several runs, before hours are spent on them."""
     runs = files + sum(
         len(system.candidates) // len(system.titles) * len(system.profiles(profile)) for system in systems
     )

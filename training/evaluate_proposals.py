@@ -88,7 +88,8 @@ def main(
 
 
 def _methods(names: Sequence[str] | None, weights: Path | None, device: str) -> list[Method]:
-    """Those of these names, or by default all that the weights hold and what they are compared with."""
+    """Return those of these names, or by default all that the weights hold and what they are compared
+    with."""
     methods = search_methods()
     if not names or not set(names) <= methods.keys():
         of_weights = detector_methods(load_detector(weights, device=device))
@@ -133,7 +134,7 @@ def _report(runs: Sequence[MethodRun], records: Sequence[AnnotatedImage], lost: 
 def _compared(
     by_name: dict[str, MethodRun], unions: dict[str, MethodRun], records: Sequence[AnnotatedImage]
 ) -> list[MethodFigures]:
-    """Each union beside all boxes of plain selective search, and beside as many of its best."""
+    """Return each union beside all boxes of plain selective search, and beside as many of its best."""
     plain = by_name.get(PLAIN)
     if plain is None or not unions:
         return []

@@ -169,8 +169,8 @@ class _ScaledImages(Dataset[ImageBatch]):
         return ImageBatch(iteration, at_scales, records, places, broken)
 
     def _lying_alike(self, iteration: int) -> NDArray[np.float64]:
-        """How likely each image is drawn in a minibatch: all of it stand upright or none, to fill the same
-        rectangle; over all minibatches each image keeps its share."""
+        """Return how likely each image is drawn in a minibatch: all of it stand upright or none, to fill the
+        same rectangle; over all minibatches each image keeps its share."""
         rng = np.random.default_rng([self._settings.seed, iteration, 2])
         tall = rng.random() < self._probability[self._tall].sum()
         probability = self._probability * (self._tall == tall)

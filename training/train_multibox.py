@@ -105,7 +105,8 @@ def main(
 
 
 def _measured(folder: DataFolder, split: str | None, on_problem: OnProblem) -> Dataset:
-    """The images to measure on that can be decoded. Raises DatasetError if none of them has an object."""
+    """Return the images to measure on that can be decoded. Raises DatasetError if none of them has an
+    object."""
     split = validation_split(folder) if split is None else split
     dataset = without_unreadable(folder.read(split, on_problem=on_problem), on_problem)
     if not any(len(record.boxes) for record in dataset.records):
@@ -114,7 +115,7 @@ def _measured(folder: DataFolder, split: str | None, on_problem: OnProblem) -> D
 
 
 def _first_ilsvrc(roots: Sequence[Path]) -> DataFolder | None:
-    """The first folder that has the validation images of ILSVRC DET."""
+    """Return the first folder that has the validation images of ILSVRC DET."""
     for root in roots:
         try:
             folder = open_dataset(root, Format.ILSVRC)

@@ -186,7 +186,7 @@ class Admission:
             raise self._overloaded(regions, seconds, f"{number} requests wait already")
 
     def _work_before(self, client: str, regions: int, tickets: Iterable[Ticket]) -> int:
-        """Regions that the fair queue does, at most, until so many of a client's are done."""
+        """Return regions that the fair queue does, at most, until so many of a client's are done."""
         own = regions
         others: Counter[str] = Counter()
         turn = _turns(regions)
@@ -203,7 +203,7 @@ class Admission:
             raise self._overloaded(work, seconds, "what waits already takes longer than your request may")
 
     def _in(self, seconds: float) -> float:
-        """Regions that can be done in the part of the time that may be planned for."""
+        """Return regions that can be done in the part of the time that may be planned for."""
         rate = self._rate()
         return rate * seconds * _MARGIN if rate > 0 else math.inf
 

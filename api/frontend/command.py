@@ -130,7 +130,7 @@ class _Help:
         self._section: argparse._ArgumentGroup | None = None
 
     def add(self, parser: argparse.ArgumentParser, *names: str, **options: Any) -> None:
-        """In place of ``ArgumentParser.add_argument``, for one setting after the other."""
+        """Stand in for ``ArgumentParser.add_argument``, for one setting after the other."""
         setting = options["dest"]
         if setting in SECTIONS:
             self._section = parser.add_argument_group(SECTIONS[setting])

@@ -46,7 +46,7 @@ def _paths(value: object) -> object:
 
 
 def _models(value: object) -> object:
-    """{name: paths} of ``a=x.safetensors,b=y.safetensors:z.safetensors``."""
+    """Return {name: paths} of ``a=x.safetensors,b=y.safetensors:z.safetensors``."""
     if not isinstance(value, str):
         return value
     models: dict[str, object] = {}

@@ -64,7 +64,7 @@ class Stopwatch:
             self._begun = self._since
 
     def enter(self, stage: str) -> None:
-        """From now on it is another stage. Raises what ``check`` raises."""
+        """Enter another stage. Raises what ``check`` raises."""
         self.check()
         self.finish()
         self._stage = stage

@@ -17,7 +17,7 @@ TINY_GARBAGE = request("/classify", b"\xff\xd8\xff garbage")
 
 
 def heads(settings: Mapping[str, object], *, count: int = 100, seconds: float = 20) -> Trial:
-    """Connections that send only the head of a request, and one that announces 512 MiB."""
+    """Open connections that send only the head of a request, and one that announces 512 MiB."""
     trial = Trial(f"{count} heads of requests whose bodies never come")
     small = b"POST /detect?profile=paper HTTP/1.1\r\nHost: x\r\nContent-Type: image/jpeg\r\n%s\r\n"
     fields = b"X-Timeout-Ms: 300000\r\nContent-Length: %d\r\n"
@@ -38,7 +38,7 @@ def heads(settings: Mapping[str, object], *, count: int = 100, seconds: float = 
 
 
 def monopoly(settings: Mapping[str, object], *, seconds: float = 40) -> Trial:
-    """One client's huge request, alone on the service when it comes."""
+    """Send one client's huge request, alone on the service when it comes."""
     trial = Trial("one request of 16 pictures with all their boxes, from an idle service")
     files = {f"{number}.jpg": IMAGE for number in range(16)}
     huge = request("/detect?profile=paper", *form(files), headers=LONG)
@@ -63,7 +63,7 @@ def monopoly(settings: Mapping[str, object], *, seconds: float = 40) -> Trial:
 
 
 def slow_clients(settings: Mapping[str, object], *, seconds: float = 20) -> Trial:
-    """Bodies that come slowly while the device idles: the rate that is measured must not suffer."""
+    """Send bodies that come slowly while the device idles: the rate that is measured must not suffer."""
     trial = Trial("slow bodies and unreadable pictures while the device idles")
     head = b"POST /classify HTTP/1.1\r\nHost: x\r\nContent-Type: image/jpeg\r\nContent-Length: 1000\r\n"
 

@@ -22,7 +22,7 @@ IMAGES = 16
 
 
 def bodies(settings: Mapping[str, object]) -> Trial:
-    """Sixteen files of 32 MiB in a form, in JSON, and in three requests at once."""
+    """Send sixteen files of 32 MiB in a form, in JSON, and in three requests at once."""
     trial = Trial(f"bodies of {IMAGES} x 32 MiB")
     blob = os.urandom(32 * MIB - 1000)
     text = base64.b64encode(blob)

@@ -21,7 +21,7 @@ MIB = 2**20
 
 
 def endless_heads(settings: Mapping[str, object], *, mebibytes: int = 64) -> Trial:
-    """Header lines without end: long ones, short ones, one that never ends."""
+    """Send header lines without end: long ones, short ones, one that never ends."""
     trial = Trial("heads without end")
     starts = {
         "long lines": (b"GET /detect HTTP/1.1\r\nHost: x\r\n", b"X-A: " + b"a" * 8000 + b"\r\n"),
@@ -73,7 +73,7 @@ def flood(port: int, start: bytes, block: bytes, most: int) -> int:
 
 
 def unread_answers(settings: Mapping[str, object], *, count: int = 6, seconds: float = 120) -> Trial:
-    """Clients who ask for large drawn pictures and never read them."""
+    """Ask for large drawn pictures and never read them."""
     trial = Trial(f"{count} large answers that nobody reads")
     image = noise(2500)
     message = request("/detect?format=image&profile=fast", image)
@@ -107,7 +107,7 @@ def unread_answers(settings: Mapping[str, object], *, count: int = 6, seconds: f
 
 
 def idle_connections(settings: Mapping[str, object], *, open_files: int = 128, seconds: float = 20) -> Trial:
-    """More idle connections than the service may have files open; then its worker is killed."""
+    """Open more idle connections than the service may have files open; then kill its worker."""
     trial = Trial(f"{open_files + 50} idle connections, {open_files} file descriptors, a killed worker")
 
     async def attack(server: Server) -> None:

@@ -21,7 +21,7 @@ QUIET = 3.0
 
 
 def drawing(settings: Mapping[str, object], *, copies: int = 2, seconds: float = 30) -> Trial:
-    """Each shape with all its boxes drawn, several at once, within five seconds each."""
+    """Ask for each shape with all its boxes drawn, several at once, within five seconds each."""
     trial = Trial("drawn pictures of extreme shapes")
     path = "/detect?format=image&score_threshold=0&max_detections=1000"
     fields = {"X-Timeout-Ms": f"{DEADLINE * 1e3:.0f}"}

@@ -15,7 +15,7 @@ KEYED = ("/detect", "/classify", "/models", "/models/default")
 
 
 def keys(settings: Mapping[str, object]) -> Trial:
-    """Nothing but refusals may come back."""
+    """Ask without a key in many spellings: nothing but refusals may come back."""
     trial = Trial("a path in every spelling, without a key")
     with service({**settings, "api_keys": "secret"}) as server:
         messages = [

@@ -22,7 +22,8 @@ SETTLED = 60.0
 
 
 def switching(settings: Mapping[str, object], *, rounds: int = 1) -> Trial:
-    """In each round: new weights and SIGHUP, again before the switch is done, a worker killed or stopped."""
+    """Put new weights and send SIGHUP in each round, again before the switch is done, and kill or stop a
+    worker."""
     trial = Trial("SIGHUP again during a switch, workers that die meanwhile")
     with tempfile.TemporaryDirectory() as folder:
         served = Path(folder) / "served.safetensors"

@@ -24,7 +24,7 @@ METADATA = "googlenet-detector"
 
 
 def weights(settings: Mapping[str, object], *, seconds: float = 8) -> Trial:
-    """Each damaged file by ``detector weights verify``, then by SIGHUP to a service with good weights."""
+    """Try each damaged file by ``detector weights verify``, then by SIGHUP to a service with good weights."""
     trial = Trial("damaged weights")
     with tempfile.TemporaryDirectory() as folder:
         served = Path(folder) / "served.safetensors"

@@ -25,7 +25,7 @@ HUGE = ((65535, 65535), (30000, 30000), (50000, 2000))
 
 
 def bombs() -> Iterator[HostileFile]:
-    """All of them."""
+    """Yield all of them."""
     yield from _png_sizes()
     yield from _png_ancillary()
     yield from _frames()
@@ -104,7 +104,7 @@ def _frames() -> Iterator[HostileFile]:
 
 
 def _slow() -> Iterator[HostileFile]:
-    """Small in memory, and long to read: what a limit of pixels does not bound."""
+    """Yield what is small in memory, and long to read: what a limit of pixels does not bound."""
     pixels = [(b"IDAT", zlib.compress(bytes(121 * 40))), END]
     head = png_header(40, 40)
     for name, kind, text in (
@@ -151,8 +151,8 @@ def _jpeg_sized(good: bytes, width: int, height: int) -> bytes:
 
 
 def endless_scans(width: int, height: int, scans: int) -> bytes:
-    """A progressive grey JPEG that says "nothing new" of all its blocks again and again: each scan is some
-    bytes and makes a decoder walk over every coefficient."""
+    """Return a progressive grey JPEG that says "nothing new" of all its blocks again and again: each scan is
+    some bytes and makes a decoder walk over every coefficient."""
     blocks = -(-width // 8) * -(-height // 8)
     quantisation = jpeg_segment(0xDB, b"\0" + b"\1" * 64)
     frame = jpeg_segment(0xC2, struct.pack(">BHHB", 8, height, width, 1) + b"\1\x11\0")
@@ -237,7 +237,7 @@ def bmp(
     used: int = 0,
     header: int = 40,
 ) -> bytes:
-    """A BMP whose fields say whatever they are told to."""
+    """Return a BMP whose fields say whatever they are told to."""
     info = struct.pack(
         "<IiiHHIIiiII", header, width, height, 1, bits, compression, len(pixels), 2835, 2835, used, 0
     )

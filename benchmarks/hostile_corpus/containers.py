@@ -15,22 +15,22 @@ Chunk = tuple[bytes, bytes]
 
 
 def png(chunks: Sequence[Chunk]) -> bytes:
-    """A PNG of chunks (kind, data), each with a right length and checksum."""
+    """Return a PNG of chunks (kind, data), each with a right length and checksum."""
     return PNG + b"".join(png_chunk(kind, data) for kind, data in chunks)
 
 
 def png_chunk(kind: bytes, data: bytes) -> bytes:
-    """One chunk."""
+    """Return one chunk."""
     return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
 
 
 def png_header(width: int, height: int, depth: int = 8, colour: int = 2, interlaced: int = 0) -> Chunk:
-    """IHDR; colour 0 grey, 2 RGB, 3 palette, 4 grey and alpha, 6 RGB and alpha."""
+    """Make an IHDR; colour 0 grey, 2 RGB, 3 palette, 4 grey and alpha, 6 RGB and alpha."""
     return b"IHDR", struct.pack(">IIBBBBB", width, height, depth, colour, 0, 0, interlaced)
 
 
 def png_chunks(data: bytes) -> list[Chunk]:
-    """The chunks of a whole PNG."""
+    """Return the chunks of a whole PNG."""
     chunks, at = [], len(PNG)
     while at < len(data):
         (length,) = struct.unpack(">I", data[at : at + 4])
@@ -40,18 +40,18 @@ def png_chunks(data: bytes) -> list[Chunk]:
 
 
 def riff(chunks: Sequence[Chunk], form: bytes = b"WEBP") -> bytes:
-    """A RIFF file of chunks, padded to even lengths."""
+    """Return a RIFF file of chunks, padded to even lengths."""
     body = form + b"".join(riff_chunk(kind, data) for kind, data in chunks)
     return b"RIFF" + struct.pack("<I", len(body)) + body
 
 
 def riff_chunk(kind: bytes, data: bytes) -> bytes:
-    """One chunk."""
+    """Return one chunk."""
     return kind + struct.pack("<I", len(data)) + data + b"\0" * (len(data) % 2)
 
 
 def riff_chunks(data: bytes) -> list[Chunk]:
-    """The chunks of a whole RIFF file."""
+    """Return the chunks of a whole RIFF file."""
     chunks, at = [], 12
     while at + 8 <= len(data):
         (length,) = struct.unpack("<I", data[at + 4 : at + 8])
@@ -61,12 +61,12 @@ def riff_chunks(data: bytes) -> list[Chunk]:
 
 
 def jpeg_segment(marker: int, data: bytes) -> bytes:
-    """One marker segment with its length."""
+    """Return one marker segment with its length."""
     return bytes([0xFF, marker]) + struct.pack(">H", len(data) + 2) + data
 
 
 def seams(data: bytes) -> list[int]:
-    """Where the parts of a whole picture begin, its end included: segments, chunks, headers."""
+    """Return where the parts of a whole picture begin, its end included: segments, chunks, headers."""
     if data.startswith(PNG):
         ends, at = [0, 8], 8
         for _, content in png_chunks(data):
@@ -108,7 +108,7 @@ def _jpeg_seams(data: bytes) -> list[int]:
 
 @cache
 def good_images() -> dict[str, bytes]:
-    """Small whole pictures of every kind that is mutated, by name; the same on every run."""
+    """Return small whole pictures of every kind that is mutated, by name; the same on every run."""
     rows, columns = np.mgrid[0:48, 0:64]
     pixels = np.stack([columns * 4, rows * 5, (rows * columns) % 256], axis=2).astype(np.uint8)  # H x W x 3
     colour = Image.fromarray(pixels)
@@ -145,7 +145,7 @@ def good_images() -> dict[str, bytes]:
 
 
 def encoded(image: Image.Image, kind: str, **options: Any) -> bytes:
-    """A picture as a file of the format that Pillow calls ``kind``."""
+    """Return a picture as a file of the format that Pillow calls ``kind``."""
     buffer = BytesIO()
     image.save(buffer, kind, **options)
     return buffer.getvalue()

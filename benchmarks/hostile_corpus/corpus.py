@@ -14,7 +14,7 @@ SIZE = 2500
 
 
 def corpus(count: int = SIZE, seed: int = 0) -> Iterator[HostileFile]:
-    """``count`` files: every one that was made by hand, and as many mutations as there is room for."""
+    """Yield ``count`` files: every one that was made by hand, and as many mutations as there is room for."""
     made = made_by_hand()
     yield from made[:count]
     yield from mutations(max(0, count - len(made)), seed)
@@ -22,12 +22,12 @@ def corpus(count: int = SIZE, seed: int = 0) -> Iterator[HostileFile]:
 
 @cache
 def made_by_hand() -> tuple[HostileFile, ...]:
-    """What no seed changes."""
+    """Yield what no seed changes."""
     return *bombs(), *strangers(), *oddities()
 
 
 def spread(count: int, seed: int = 0) -> list[HostileFile]:
-    """``count`` files from all over the corpus."""
+    """Return ``count`` files from all over the corpus."""
     everything = list(corpus(seed=seed))
     step = len(everything) / count
     return [everything[int(number * step)] for number in range(count)]

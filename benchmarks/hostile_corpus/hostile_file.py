@@ -26,5 +26,5 @@ class HostileFile:
 
 
 def one(name: str, data: bytes, *codes: str) -> HostileFile:
-    """A file with the codes that are right for it; all of them if none are named."""
+    """Return a file with the codes that are right for it; all of them if none are named."""
     return HostileFile(name, data, frozenset(codes) or ANY)

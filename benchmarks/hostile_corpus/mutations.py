@@ -17,7 +17,7 @@ Mutation = Callable[[bytes, random.Random], bytes]
 
 
 def mutations(count: int, seed: int = 0) -> Iterator[HostileFile]:
-    """So many, the kinds of damage and the pictures in turn."""
+    """Yield so many, the kinds of damage and the pictures in turn."""
     draw = random.Random(seed)
     images = list(good_images().items())
     kinds = list(KINDS.items())
@@ -28,33 +28,33 @@ def mutations(count: int, seed: int = 0) -> Iterator[HostileFile]:
 
 
 def cut_at_a_seam(data: bytes, draw: random.Random) -> bytes:
-    """Between two of its parts, or a byte beside."""
+    """Cut between two of its parts, or a byte beside."""
     return data[: max(0, draw.choice(seams(data)) + draw.choice((-1, 0, 0, 1)))]
 
 
 def cut_anywhere(data: bytes, draw: random.Random) -> bytes:
-    """At any byte."""
+    """Cut at any byte."""
     return data[: draw.randrange(len(data))]
 
 
 def cut_out(data: bytes, draw: random.Random) -> bytes:
-    """A piece is missing from the middle."""
+    """Leave out a piece of the middle."""
     start = draw.randrange(4, len(data))
     return data[:start] + data[start + draw.randrange(1, 200) :]
 
 
 def flip_bits(data: bytes, draw: random.Random) -> bytes:
-    """One to sixty-four bits, anywhere behind the signature."""
+    """Flip one to sixty-four bits, anywhere behind the signature."""
     return _flipped(data, draw, range(4, len(data)), draw.choice((1, 2, 8, 64)))
 
 
 def flip_header(data: bytes, draw: random.Random) -> bytes:
-    """Some bits of the first hundred bytes: sizes, depths, tables."""
+    """Flip some bits of the first hundred bytes: sizes, depths, tables."""
     return _flipped(data, draw, range(8, min(len(data), 100)), draw.choice((1, 2, 4)))
 
 
 def flip_under_the_checksum(data: bytes, draw: random.Random) -> bytes:
-    """Bits inside a chunk of a PNG whose checksum is then made right; elsewhere as :func:`flip_bits`."""
+    """Flip bits inside a chunk of a PNG whose checksum is then made right; elsewhere as :func:`flip_bits`."""
     if not data.startswith(PNG):
         return flip_bits(data, draw)
     chunks = png_chunks(data)
@@ -65,7 +65,7 @@ def flip_under_the_checksum(data: bytes, draw: random.Random) -> bytes:
 
 
 def lie_at_a_seam(data: bytes, draw: random.Random) -> bytes:
-    """Two or four bytes at the begin of a part, where lengths stand, say something else."""
+    """Change two or four bytes at the beginning of a part, where lengths stand."""
     at = draw.choice(seams(data)[1:])
     width, order = draw.choice(((2, "big"), (4, "big"), (4, "little")))
     value = draw.choice(LIES) % (1 << 8 * width)
@@ -73,7 +73,7 @@ def lie_at_a_seam(data: bytes, draw: random.Random) -> bytes:
 
 
 def shuffle_parts(data: bytes, draw: random.Random) -> bytes:
-    """Parts change places, come twice or are left out; containers stay whole."""
+    """Have parts change places, come twice or left out; containers stay whole."""
     if data.startswith(PNG):
         return png(_rearranged(png_chunks(data), draw))
     if data.startswith(b"RIFF"):
@@ -84,31 +84,31 @@ def shuffle_parts(data: bytes, draw: random.Random) -> bytes:
 
 
 def repeat(data: bytes, draw: random.Random) -> bytes:
-    """A piece of the file comes many times."""
+    """Repeat a piece of the file many times."""
     start, length = draw.randrange(4, len(data)), draw.choice((1, 4, 64, 512))
     return data[:start] + data[start : start + length] * draw.choice((2, 50, 500)) + data[start:]
 
 
 def insert_noise(data: bytes, draw: random.Random) -> bytes:
-    """Random bytes between two others."""
+    """Insert random bytes between two others."""
     at = draw.randrange(4, len(data))
     return data[:at] + draw.randbytes(draw.choice((1, 10, 300))) + data[at:]
 
 
 def overwrite(data: bytes, draw: random.Random) -> bytes:
-    """A stretch of zeros or ones, as a broken disk leaves it."""
+    """Write a stretch of zeros or ones, as a broken disk leaves it."""
     at, length = draw.randrange(4, len(data)), draw.choice((4, 32, 512))
     return data[:at] + draw.choice((b"\0", b"\xff")) * min(length, len(data) - at) + data[at + length :]
 
 
 def splice(data: bytes, draw: random.Random) -> bytes:
-    """The first part of this picture and the last of another."""
+    """Join the first part of this picture and the last of another."""
     other = draw.choice(list(good_images().values()))
     return data[: draw.randrange(4, len(data))] + other[draw.randrange(4, len(other)) :]
 
 
 def numbers_grow(data: bytes, draw: random.Random) -> bytes:
-    """A 32-bit number of the header becomes a large one."""
+    """Make a 32-bit number of the header a large one."""
     at = draw.randrange(8, min(len(data), 64))
     return data[:at] + struct.pack(draw.choice("<>") + "I", draw.choice(LIES)) + data[at + 4 :]
 

@@ -13,7 +13,7 @@ from hostile_corpus.hostile_file import BROKEN, FINE, HostileFile, one
 
 
 def oddities() -> Iterator[HostileFile]:
-    """All of them."""
+    """Yield all of them."""
     yield from _sizes()
     yield from _modes()
     yield from _exif()
@@ -62,7 +62,7 @@ def _modes() -> Iterator[HostileFile]:
 
 
 def _black_png(depth: int, colour: int, interlaced: int) -> bytes:
-    """32 x 32 pixels of zeros."""
+    """Return 32 x 32 pixels of zeros."""
     bits = depth * {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}[colour]
     passes = (
         # Adam7: where each pass starts and its steps, in columns and rows (PNG, 8.2)
@@ -77,7 +77,7 @@ def _black_png(depth: int, colour: int, interlaced: int) -> bytes:
 
 
 def _exif() -> Iterator[HostileFile]:
-    """EXIF that lies must not cost a picture that can be read."""
+    """Yield EXIF that lies, which must not cost a picture that can be read."""
     for orientation in (*range(10), 255, 65535):
         yield _with_exif(f"orientation {orientation}", _entries([(274, 3, 1, orientation)]))
     for name, exif in {
@@ -110,13 +110,13 @@ def _with_exif(name: str, directory: bytes) -> HostileFile:
 
 
 def _entries(entries: list[tuple[int, int, int, int]], following: int = 0) -> bytes:
-    """A TIFF directory of entries (tag, type, count, value)."""
+    """Return a TIFF directory of entries (tag, type, count, value)."""
     packed = b"".join(struct.pack("<HHII", *entry) for entry in entries)
     return struct.pack("<H", len(entries)) + packed + struct.pack("<I", following)
 
 
 def _profiles() -> Iterator[HostileFile]:
-    """Colour profiles of nonsense, which nobody here applies."""
+    """Yield colour profiles of nonsense, which nobody here applies."""
     image = Image.new("RGB", (30, 30), "olive")
     for name, profile in (("zeros", bytes(300)), ("one byte", b"x"), ("a megabyte", b"acsp" * 250_000)):
         for kind in ("JPEG", "PNG", "WEBP"):

@@ -26,7 +26,7 @@ class HostileRequest:
 
 
 def requests() -> Iterator[HostileRequest]:
-    """All of them."""
+    """Yield all of them."""
     yield from _types()
     yield from _forms()
     yield from _json()
@@ -234,7 +234,7 @@ def _headers() -> Iterator[HostileRequest]:
 
 
 def _raw() -> Iterator[HostileRequest]:
-    """What is no HTTP, or two readings of it."""
+    """Yield what is no HTTP, or two readings of it."""
     length = f"Content-Length: {len(IMAGE)}\r\n".encode()
     head = b"POST /classify HTTP/1.1\r\nHost: a\r\nContent-Type: image/jpeg\r\n"
     chunked = b"Transfer-Encoding: chunked\r\n"

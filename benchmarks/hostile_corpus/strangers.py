@@ -16,7 +16,7 @@ HTML = b"<!DOCTYPE html><html><script>alert(document.domain)</script></html>"
 
 
 def strangers() -> Iterator[HostileFile]:
-    """All of them."""
+    """Yield all of them."""
     yield one("png:empty", b"", "empty")
     for name, data in _other_formats().items():
         for kind in ("jpeg", "png"):
@@ -68,7 +68,7 @@ def _other_formats() -> dict[str, bytes]:
 
 
 def archive() -> bytes:
-    """A ZIP file with a path that climbs."""
+    """Return a ZIP file with a path that climbs."""
     buffer = BytesIO()
     with zipfile.ZipFile(buffer, "w") as file:
         file.writestr(zipfile.ZipInfo("../../etc/cron.d/x"), bytes(1000))
@@ -104,7 +104,7 @@ def _polyglots() -> Iterator[HostileFile]:
 
 
 def _signatures() -> Iterator[HostileFile]:
-    """A format's first bytes and then anything but a picture."""
+    """Yield a format's first bytes and then anything but a picture."""
     starts = {
         "jpeg": b"\xff\xd8\xff",
         "png": PNG,

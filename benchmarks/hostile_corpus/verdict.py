@@ -22,7 +22,7 @@ LONGEST_MESSAGE = 600
 
 
 def file_problem(file: HostileFile, answer: Answer) -> str | None:
-    """None if the answer is right for the file."""
+    """Say what is wrong; None if the answer is right for the file."""
     if answer.outcome == "200":
         return None if FINE in file.codes else f"answered 200, not {' or '.join(sorted(file.codes))}"
     if shape := shape_problem(answer):
@@ -35,7 +35,7 @@ def file_problem(file: HostileFile, answer: Answer) -> str | None:
 
 
 def request_problem(sent: HostileRequest, answer: Answer) -> str | None:
-    """None if the answer is right for the request."""
+    """Say what is wrong; None if the answer is right for the request."""
     if answer.outcome in (NOTHING, RESET, CUT):
         return None if CLOSED in sent.outcomes else f"no answer: {answer.outcome}"
     if answer.outcome not in sent.outcomes:
@@ -46,7 +46,7 @@ def request_problem(sent: HostileRequest, answer: Answer) -> str | None:
 
 
 def shape_problem(answer: Answer) -> str | None:
-    """None if this is an error in the one shape, with a message for people."""
+    """Say what is wrong; None if this is an error in the one shape, with a message for people."""
     try:
         reply = json.loads(answer.body)
         detail = reply["error"]

@@ -56,7 +56,7 @@ def request(
     method: str = "POST",
     headers: Mapping[str, str] | None = None,
 ) -> bytes:
-    """The bytes of a request."""
+    """Return the bytes of a request."""
     lines = [f"{method} {path} HTTP/1.1", "Host: 127.0.0.1"]
     if body or method == "POST":
         lines += [f"Content-Length: {len(body)}", f"Content-Type: {content_type}"]
@@ -65,7 +65,7 @@ def request(
 
 
 def form(files: Mapping[str, bytes], boundary: str = "7d1b9f0c") -> tuple[bytes, str]:
-    """A multipart form with the field ``file`` for each of the files by name, and its content type."""
+    """Return a multipart form with the field ``file`` for each of the files by name, and its content type."""
     parts = [
         f'--{boundary}\r\nContent-Disposition: form-data; name="file"; filename="{name}"\r\n'
         "Content-Type: image/jpeg\r\n\r\n".encode()

@@ -14,28 +14,28 @@ from loadtest.client import Answer
 
 
 def percentile(values: Sequence[float], percent: float) -> float:
-    """The smallest value that at least ``percent`` of the values do not exceed; nan of none."""
+    """Return the smallest value that at least ``percent`` of the values do not exceed; nan of none."""
     if not values:
         return math.nan
     return sorted(values)[max(0, math.ceil(len(values) * percent / 100) - 1)]
 
 
 def milliseconds(seconds: float) -> str:
-    """``12.3`` for small ones, whole ones above a hundred, ``-`` for nan."""
+    """Return ``12.3`` for small ones, whole ones above a hundred, ``-`` for nan."""
     if math.isnan(seconds):
         return "-"
     return f"{seconds * 1e3:.1f}" if seconds < 0.1 else f"{seconds * 1e3:.0f}"
 
 
 def outcomes(answers: Iterable[Answer]) -> Counter[str]:
-    """How many requests ended in which way: "200", "429 overloaded", "reset"."""
+    """Return how many requests ended in which way: "200", "429 overloaded", "reset"."""
     return Counter(
         f"{one.outcome} {one.code}" if one.outcome >= "4" and one.code else one.outcome for one in answers
     )
 
 
 def in_words(counts: Counter[str]) -> str:
-    """``200: 31, 429 overloaded: 5``."""
+    """Return ``200: 31, 429 overloaded: 5``."""
     return ", ".join(f"{name}: {count}" for name, count in sorted(counts.items())) or "none"
 
 
@@ -54,7 +54,7 @@ class OwnTime:
         self._cpu = self._used()
 
     def share(self) -> float:
-        """Since this was made."""
+        """Return the share of a core that was used since this was made."""
         return (self._used() - self._cpu) / (time.monotonic() - self._wall)
 
     @staticmethod
@@ -77,7 +77,7 @@ class OthersTime:
         self._wall, self._busy, self._own = time.monotonic(), _busy(), self._used()
 
     def cores(self) -> float:
-        """Since this was made."""
+        """Return how many cores were used since this was made."""
         others = (_busy() - self._busy) - (self._used() - self._own)
         return max(0.0, others) / (time.monotonic() - self._wall)
 
@@ -91,7 +91,7 @@ def _busy() -> float:
 
 
 def read_images(folder: Path, count: int) -> dict[str, bytes]:
-    """At most ``count`` JPEG files under a folder, by name, spread evenly over all there are.
+    """Read at most ``count`` JPEG files under a folder, by name, spread evenly over all there are.
 
     Raises SystemExit where there are none.
     """
@@ -103,5 +103,5 @@ def read_images(folder: Path, count: int) -> dict[str, bytes]:
 
 
 def machine() -> str:
-    """What the figures were measured on, for their first line."""
+    """Return what the figures were measured on, for their first line."""
     return f"{os.cpu_count()} CPU cores"

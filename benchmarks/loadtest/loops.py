@@ -17,8 +17,9 @@ async def closed_loop(
     patience: float = 600,
     go_on: Callable[[], bool] = lambda: True,
 ) -> list[Answer]:
-    """So many clients take the requests in their order, each the next one once its last is answered; until
-    there are no more, or ``go_on`` says no. A client that was refused waits a moment, as a real one would.
+    """Have so many clients take the requests in their order, each the next one once its last is answered;
+    until there are no more, or ``go_on`` says no. A client that was refused waits a moment, as a real one
+    would.
     """
     left = iter(requests)
     answers: list[Answer] = []
@@ -47,8 +48,8 @@ class OpenLoop:
 async def open_loop(
     port: int, requests: Iterator[bytes], rate: float, seconds: float, *, patience: float, seed: int = 0
 ) -> OpenLoop:
-    """Requests at ``rate`` a second, at random moments (a Poisson process), each of a user of its own with a
-    new connection: however long answers take, the next request comes when it comes.
+    """Send requests at ``rate`` a second, at random moments (a Poisson process), each of a user of its own
+    with a new connection: however long answers take, the next request comes when it comes.
     """
     pause = random.Random(seed)
     lateness: list[float] = []

@@ -30,16 +30,16 @@ class Server:
     port: int
 
     def get(self, path: str, timeout: float = 10) -> httpx.Response:
-        """A reply to GET, over a connection of its own. Raises httpx.TransportError if none comes."""
+        """Ask with GET, over a connection of its own. Raises httpx.TransportError if none comes."""
         return httpx.get(f"http://127.0.0.1:{self.port}{path}", timeout=timeout, trust_env=False)
 
     def workers(self) -> list[psutil.Process]:
-        """The processes that own a device."""
+        """Return the processes that own a device."""
         children = psutil.Process(self.process.pid).children(recursive=True)
         return [child for child in children if any(WORKER in word for word in _command(child))]
 
     def memory(self) -> int:
-        """Resident bytes of the server and every process it started."""
+        """Return the resident bytes of the server and every process it started."""
         front = psutil.Process(self.process.pid)
         return sum(_resident(process) for process in [front, *front.children(recursive=True)])
 
@@ -53,8 +53,8 @@ def running(
     seconds: float = 300,
     open_files: int | None = None,
 ) -> Iterator[Server]:
-    """A server that listens on ``$DETECTOR_PORT`` of loopback and answers 200 at ``ready``; ended afterwards,
-    with every process it started. ``open_files``: the most file descriptors that it may have.
+    """Run a server that listens on ``$DETECTOR_PORT`` of loopback and answers 200 at ``ready``; ended
+    afterwards, with every process it started. ``open_files``: the most file descriptors that it may have.
 
     Raises SystemExit with the end of its log if it does not become ready.
     """
@@ -81,7 +81,7 @@ def running(
 def service(
     settings: Mapping[str, object], *, seconds: float = 300, open_files: int | None = None
 ) -> AbstractContextManager[Server]:
-    """This project's service with settings by name; those that are None keep their default."""
+    """Run this project's service with settings by name; those that are None keep their default."""
     environment = {
         f"DETECTOR_{name.upper()}": str(value) for name, value in settings.items() if value is not None
     }
@@ -129,7 +129,7 @@ def _wait(process: subprocess.Popen[bytes], port: int, path: str, deadline: floa
 
 
 def end_process(process: subprocess.Popen[bytes]) -> None:
-    """SIGTERM, and SIGKILL for what is still there ten seconds later."""
+    """Send SIGTERM, and SIGKILL for what is still there ten seconds later."""
     if process.poll() is not None:
         return
     front = psutil.Process(process.pid)

@@ -19,6 +19,6 @@ class Trial:
             self.wrong.append(otherwise)
 
     def table(self) -> Table:
-        """All of it."""
+        """Return all of it."""
         wrong = [f"WRONG: {problem}" for problem in self.wrong]
         return Table.of(self.name, [Column("what"), Column("how it went")], list(self.figures.items()), wrong)

@@ -113,7 +113,7 @@ def run_commands(
 
 @contextmanager
 def needs_extra(extra: str, who: str) -> Iterator[None]:
-    """Where a package of others is missing in the block, end with one line that says what to install."""
+    """End, where a package of others is missing in the block, with one line that says what to install."""
     try:
         yield
     except ModuleNotFoundError as error:
@@ -155,7 +155,7 @@ def _run(arguments: Sequence[str]) -> None:
 
 
 def _is_installed(module: str) -> bool:
-    """Whether a module's package is there: the container's image leaves ``training`` out."""
+    """Return whether a module's package is there: the container's image leaves ``training`` out."""
     return find_spec(module.partition(".")[0]) is not None
 
 

@@ -80,8 +80,8 @@ def _lossy(stream: TextIOWrapper | None, descriptor: int) -> TextIOWrapper:
 
 
 def _closed(descriptor: int) -> int:
-    """A descriptor that takes nothing, for one that is closed; that one is taken, too, if it is still free,
-    or the next file that is opened would get what is printed."""
+    """Return a descriptor that takes nothing, for one that is closed; that one is taken, too, if it is still
+    free, or the next file that is opened would get what is printed."""
     null = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
     try:
         os.fstat(descriptor)

@@ -125,7 +125,7 @@ class AnnotationCheck:
         return None
 
     def _known_objects(self, image_id: str, annotation: Annotation) -> list[int]:
-        """Indices of the objects of a known class whose boxes span something."""
+        """Return the indices of the objects of a known class whose boxes span something."""
         known = []
         for index, (name, box) in enumerate(zip(annotation.names, annotation.boxes, strict=True)):
             if name not in self.labels:
@@ -143,7 +143,7 @@ class AnnotationCheck:
     def _on_the_upright_image(
         self, image_id: str, boxes: Boxes, annotation: Annotation, header: ImageHeader
     ) -> Boxes:
-        """Boxes [G,4] of the annotated picture, in pixels of the upright picture file.
+        """Return boxes [G,4] of the annotated picture, in pixels of the upright picture file.
 
         Annotations were drawn on the stored pixels, so they turn with the picture, unless the size that
         they state is the upright one. Another size altogether is that of a resized copy: boxes scale with
@@ -166,7 +166,8 @@ class AnnotationCheck:
         return header.upright((boxes * scale).astype(np.float32))
 
     def _inside(self, image_id: str, boxes: Boxes, header: ImageHeader) -> tuple[Boxes, NDArray[np.bool_]]:
-        """Boxes cut to the picture, without those of which nothing is left; and which [G] were kept."""
+        """Return boxes cut to the picture, without those of which nothing is left; and which [G] were
+        kept."""
         width, height = header.upright_size
         inside = clip(boxes, width, height)
         kept = area(inside) > 0

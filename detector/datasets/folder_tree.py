@@ -71,15 +71,15 @@ class FolderTree:
         return cls(root, files, unread)
 
     def with_suffix(self, *suffixes: str) -> Iterator[tuple[Path, list[str]]]:
-        """Each folder that has files of these suffixes (in lower case), and their names."""
+        """Yield each folder that has files of these suffixes (in lower case), and their names."""
         for folder, names in self.files.items():
             found = [name for name in names if name.lower().endswith(suffixes)]
             if found:
                 yield folder, found
 
     def images(self, folder: Path) -> dict[str, str]:
-        """The name of each picture in a folder, by its name without suffix; of two, the suffix that
-        is tried first."""
+        """Return the name of each picture in a folder, by its name without suffix; of two, the suffix that is
+        tried first."""
         found: dict[str, str] = {}
         for suffix in reversed(IMAGE_SUFFIXES):
             for name in self.files.get(folder, ()):
@@ -88,13 +88,14 @@ class FolderTree:
         return found
 
     def image_id(self, image: Path) -> str:
-        """The path of a picture below the root, without suffix: unique, and short enough to read."""
+        """Return the path of a picture below the root, without suffix: unique, and short enough to read."""
         path = image.relative_to(self.root) if image.is_relative_to(self.root) else image
         return without_suffix(path).as_posix()
 
 
 def _content(folder: Path, unread: dict[Path, str]) -> tuple[list[str], tuple[str, ...]]:
-    """The names of the folders and of the files in a folder, sorted; links to nowhere go to ``unread``."""
+    """Return the names of the folders and of the files in a folder, sorted; links to nowhere go to
+    ``unread``."""
     below: list[str] = []
     names: list[str] = []
     with os.scandir(folder) as entries:
@@ -118,7 +119,7 @@ def _is_of_data(name: str) -> bool:
 
 
 def unread_folders(tree: FolderTree) -> list[Problem]:
-    """A problem for each folder of a tree that could not be read."""
+    """Return a problem for each folder of a tree that could not be read."""
     return [
         Problem(
             str(path),
@@ -130,7 +131,8 @@ def unread_folders(tree: FolderTree) -> list[Problem]:
 
 
 def unread_of(tree: FolderTree) -> list[Path]:
-    """The pictures of kinds that are not read below a folder; documents and marks only beside pictures."""
+    """Return the pictures of kinds that are not read below a folder; documents and marks only beside
+    pictures."""
     return [
         folder / name
         for folder, names in tree.files.items()
@@ -152,7 +154,7 @@ def unread_beside(image: Path) -> str:
 
 @lru_cache(maxsize=64)
 def _unread_in(folder: Path, changed: int) -> dict[str, str]:
-    """The names of the pictures in a folder that are not read, by their names without suffix.
+    """Return the names of the pictures in a folder that are not read, by their names without suffix.
 
     ``changed`` is the time of the folder's last change: another one is another answer.
     """

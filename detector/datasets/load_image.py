@@ -103,7 +103,7 @@ def _load(path: Path, size: tuple[int, int] | None) -> RGB:
 
 
 def _why_unreadable(path: Path, size: tuple[int, int] | None) -> str:
-    """The reason in words; empty for a picture that is whole."""
+    """Return the reason in words; empty for a picture that is whole."""
     try:
         _load(path, size)
     except ImageError as error:

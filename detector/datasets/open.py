@@ -223,7 +223,7 @@ def foreign_layout(tree: FolderTree) -> str:
 
 
 def _of_json(content: Any) -> str:
-    """The name of what a JSON file holds, "" if it is not known."""
+    """Return the name of what a JSON file holds, "" if it is not known."""
     first = content[0] if isinstance(content, list) and content else content
     if isinstance(content, list) and isinstance(first, Mapping):
         if {"image", "annotations"} <= first.keys():

@@ -30,18 +30,19 @@ _BESIDES = re.compile("images?|imgs?|labels?|annotations?|instances|set|data|coc
 
 
 def role_of(name: str) -> Role | None:
-    """The role of a split by its name (``train2017``, ``valid``, ``test_images``), None if it says none."""
+    """Return the role of a split by its name (``train2017``, ``valid``, ``test_images``), None if it says
+    none."""
     words = [word for word in re.findall("[a-z]+", name.lower()) if not _BESIDES.fullmatch(word)]
     return _ROLES.get(words[0]) if len(words) == 1 else None
 
 
 def split_of(path: PurePath) -> str | None:
-    """The last folder in a path that is named after a split."""
+    """Return the last folder in a path that is named after a split."""
     return next((part for part in reversed(path.parts) if role_of(part) is not None), None)
 
 
 def in_order(splits: Iterable[str]) -> tuple[str, ...]:
-    """Splits sorted: train, val, test, then those of no known role; each by name."""
+    """Return splits sorted: train, val, test, then those of no known role; each by name."""
     order = list(Role)
 
     def key(name: str) -> tuple[int, str]:

@@ -122,7 +122,7 @@ def hold_out(
 
 
 def _own(folder: DataFolder) -> tuple[str | None, str | None, str]:
-    """The data set's own splits to train on and to hold out, and why where there is none of them.
+    """Return the data set's own splits to train on and to hold out, and why where there is none of them.
 
     PASCAL VOC's trainval holds its val: beside it only test is apart.
     """
@@ -148,14 +148,15 @@ def _parted(dataset: Dataset, share: float, why: str) -> Split:
 
 
 def _without(train: Dataset, validation: Dataset) -> tuple[Dataset, int]:
-    """What to train on without the pictures that are held out, and how many these were."""
+    """Return what to train on without the pictures that are held out, and how many these were."""
     out = {record.path for record in validation.records}
     records = [record for record in train.records if record.path not in out]
     return replace(train, records=records), len(train.records) - len(records)
 
 
 def _source(record: AnnotatedImage) -> str:
-    """What a picture is told apart by: its id, or the name before ``.rf.`` that copies have in common."""
+    """Return what a picture is told apart by: its id, or the name before ``.rf.`` that copies have in
+    common."""
     name, mark, _ = record.path.stem.partition(".rf.")
     return name if mark else record.image_id
 

@@ -30,7 +30,8 @@ class PrecisionRecall:
 def precision_recall(
     scores: NDArray[np.floating], correct: NDArray[np.bool_], ground_truths: int
 ) -> PrecisionRecall:
-    """The curve of detections with scores [D] of which correct [D] are true, against that many ground truths.
+    """Return the curve of detections with scores [D] of which correct [D] are true, against that many ground
+    truths.
 
     Equal scores keep the order in which they come.
     """
@@ -44,7 +45,8 @@ def precision_recall(
 
 
 def average_precision(curve: PrecisionRecall) -> float:
-    """Area under the curve after precision is made monotone: at each recall the best at that or a higher one.
+    """Return the area under the curve after precision is made monotone: at each recall the best at that or a
+    higher one.
 
     The rule of PASCAL VOC since 2010 and of ILSVRC; not the eleven points of VOC 2007. 0 without
     detections; NaN where the recall is.
@@ -54,7 +56,7 @@ def average_precision(curve: PrecisionRecall) -> float:
 
 
 def eleven_point_precision(curve: PrecisionRecall) -> float:
-    """The mean, over recalls of 0, 0.1 ... 1, of the best precision at that or a higher recall.
+    """Return the mean, over recalls of 0, 0.1 ... 1, of the best precision at that or a higher recall.
 
     0 without detections; NaN where the recall is.
     """

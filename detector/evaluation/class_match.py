@@ -43,7 +43,7 @@ class ClassMatch:
         return [name for name, known in zip(self.data.names, self.known, strict=True) if not known]
 
     def detections(self, found: Detections) -> Detections:
-        """Detections with the data's labels, without those of no class of it.
+        """Return detections with the data's labels, without those of no class of it.
 
         Where several classes of the detector are one of the data set ("bottle"), they see one object more
         than once: then the best of overlapping boxes stays, as it does within a class.
@@ -60,13 +60,13 @@ class ClassMatch:
         return Detections(found.boxes[rows], labels[rows], found.scores[rows])
 
     def thresholds(self, of_data: Thresholds) -> Thresholds:
-        """Thresholds of the data's classes as those of the detector's: the common one for a class that is
-        none of the data's."""
+        """Return thresholds of the data's classes as those of the detector's: the common one for a class that
+        is none of the data's."""
         scores = (of_data.scores[label] if label >= 0 else of_data.common for label in self.labels.tolist())
         return replace(of_data, scores=tuple(scores))
 
     def record(self, record: AnnotatedImage) -> AnnotatedImage:
-        """The record without objects of classes that the detector knows nothing of."""
+        """Return the record without objects of classes that the detector knows nothing of."""
         asked_for = self.known[record.labels]
         if asked_for.all():
             return record

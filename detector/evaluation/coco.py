@@ -141,7 +141,7 @@ def write_coco_results(
 def read_coco_results(
     path: Path, category_ids: Sequence[int | str], image_ids: Collection[str] = ()
 ) -> dict[str, Detections]:
-    """Detections by image id, those of a picture in the file's order; pictures without any are absent.
+    """Return detections by image id, those of a picture in the file's order; pictures without any are absent.
 
     Ids are compared as the annotations' are (:func:`detector.datasets.formats.values.key`): 1, 1.0 and "1"
     are one. An id that is one of ``image_ids`` as it is written stays so.

@@ -86,7 +86,8 @@ def figures(
     positives: NDArray[np.int64],
     rule: Rule,
 ) -> DetEvaluation:
-    """Figures from the labels, scores and truth, all [*], of every picture's detections, and objects [C]."""
+    """Return figures from the labels, scores and truth, all [*], of every picture's detections, and objects
+    [C]."""
     by_label = np.argsort(labels, kind="stable")
     ends = np.cumsum(np.bincount(labels, minlength=len(positives)))
     curves = tuple(

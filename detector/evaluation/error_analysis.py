@@ -225,14 +225,14 @@ class _Pool:
         return cls(labels, scores, found, kind, target, counts, np.concatenate(truth_labels), asked_for)
 
     def best_for_what_nothing_finds(self, mine: NDArray[np.bool_]) -> NDArray[np.int64]:
-        """Of some detections the best for each object that is not found yet: indices."""
+        """Return the indices of the best of some detections for each object that is not found yet."""
         rows = np.flatnonzero(mine)
         rows = rows[np.argsort(-self.scores[rows], kind="stable")]
         objects, first = np.unique(self.target[rows], return_index=True)
         return rows[first][self.wanted[objects] & ~np.isin(objects, self.found)]
 
     def missed(self) -> NDArray[np.bool_]:
-        """Objects [G] to be found, that no detection finds or was meant for."""
+        """Return objects [G] to be found, that no detection finds or was meant for."""
         reached = np.isin(np.arange(len(self.wanted)), np.concatenate([self.found, self.target]))
         return self.wanted & ~reached
 

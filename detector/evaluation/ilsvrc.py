@@ -27,7 +27,7 @@ from detector.structures.detections import Detections
 def read_blacklist(
     path: Path, list_file: Path, *, classes: ClassList | None = None
 ) -> frozenset[tuple[str, int]]:
-    """Pairs of image id and label from ``ILSVRC2014_det_validation_blacklist.txt``.
+    """Return pairs of image id and label from ``ILSVRC2014_det_validation_blacklist.txt``.
 
     Each line names a picture by its number in ``list_file`` (the official ``ImageSets/DET/val.txt``, from 1:
     the whole list, even where only part of it is measured), and a class by its WordNet id, as the development
@@ -73,13 +73,14 @@ _TOLERANCE = 10  # pixels that a drawn box may be longer and wider than a small 
 
 
 def iou_thresholds(boxes: Boxes) -> NDArray[np.float64]:
-    """The IoU [G] at which each ground truth counts as found: 0.5, less for objects under about 25 pixels."""
+    """Return the IoU [G] at which each ground truth counts as found: 0.5, less for objects under about 25
+    pixels."""
     width, height = (boxes[:, 2:] - boxes[:, :2]).astype(np.float64).T
     return np.minimum(_IOU, width * height / ((width + _TOLERANCE) * (height + _TOLERANCE)))
 
 
 def match(boxes: Boxes, ground_truth: Boxes, difficult: NDArray[np.bool_] | None = None) -> NDArray[np.int64]:
-    """Which ground truth [G,4] each detection [D,4], best first, finds: indices [D], -1 for none.
+    """Return which ground truth [G,4] each detection [D,4], best first, finds: indices [D], -1 for none.
 
     All are of one class and one picture. Each detection in turn takes, among the ground truths not yet taken
     whose own threshold its IoU reaches, the one with the highest IoU: the first of equals. ILSVRC knows no
@@ -132,7 +133,7 @@ def write_ilsvrc_results(path: Path, detections: Mapping[str, Detections], image
 
 
 def read_ilsvrc_results(path: Path, image_ids: Sequence[str], num_classes: int) -> dict[str, Detections]:
-    """Detections by image id, those of a picture in the file's order; pictures without any are absent.
+    """Return detections by image id, those of a picture in the file's order; pictures without any are absent.
 
     Raises DatasetError if the file cannot be read or a line is of another form.
     """
@@ -168,5 +169,5 @@ def _parsed(columns: Sequence[str]) -> list[float]:
 
 
 def _detections(rows: NDArray[np.float64]) -> Detections:
-    """Of one picture's rows: label, score and corners."""
+    """Return the detections of one picture's rows: label, score and corners."""
     return Detections(from_corners(rows[:, 2:]), rows[:, 0].astype(np.int64), rows[:, 1].astype(np.float32))

@@ -47,7 +47,7 @@ class EvaluatedImage(NamedTuple):
     found: Detections
 
     def wanted(self, rule: Rule) -> NDArray[np.bool_]:
-        """Which objects [G] are to be found: all but those that the rule leaves aside."""
+        """Return which objects [G] are to be found: all but those that the rule leaves aside."""
         return ~(self.difficult & rule.leaves_difficult)
 
 
@@ -57,7 +57,8 @@ def evaluated_images(
     num_classes: int,
     blacklist: Collection[tuple[str, int]] = frozenset(),
 ) -> Iterator[EvaluatedImage]:
-    """Each picture without what is passed over: as for :func:`evaluate`, which see for errors."""
+    """Yield each picture without what is passed over: as for
+    :func:`detector.evaluation.det_evaluation.evaluate`, which see for errors."""
     _check_ids(ground_truth, detections)
     banned: dict[str, list[int]] = {}
     for image_id, label in blacklist:
@@ -88,7 +89,8 @@ def evaluated_images(
 
 
 def match_detections(image: EvaluatedImage, rule: Rule) -> NDArray[np.int64]:
-    """Which object of the picture each of its detections finds by the rule: indices [D], -1 for none."""
+    """Return which object of the picture each of its detections finds by the rule: indices [D], -1 for
+    none."""
     labels = image.found.labels
     found = np.full(len(labels), -1, np.int64)
     for label in np.unique(image.labels):

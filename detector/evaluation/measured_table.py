@@ -17,7 +17,8 @@ def counted(count: int, noun: str) -> str:
 
 
 def aligned(rows: Sequence[Sequence[str]], left: Collection[int] = (0,)) -> str:
-    """Rows of cells as lines: columns of ``left`` to the left, others to the right, as wide as need be."""
+    """Return rows of cells as lines: columns of ``left`` to the left, others to the right, as wide as need
+    be."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return "\n".join(
         "  ".join(
@@ -77,17 +78,17 @@ class Table:
                 )
 
     def headings(self) -> list[str]:
-        """The first line."""
+        """Return the first line."""
         return [column.heading for column in self.columns]
 
     def cells(self) -> list[list[str]]:
-        """The other lines, as they are shown."""
+        """Return the other lines, as they are shown."""
         return [
             [column.shown(cell) for column, cell in zip(self.columns, row, strict=True)] for row in self.rows
         ]
 
     def of_words(self) -> list[int]:
-        """Which columns are read from the left: those that hold no number."""
+        """Return which columns are read from the left: those that hold no number."""
         return [
             index
             for index in range(len(self.columns))
@@ -95,7 +96,7 @@ class Table:
         ]
 
     def text(self) -> str:
-        """All of it for a terminal: the title, the table, the notes."""
+        """Return all of it for a terminal: the title, the table, the notes."""
         table = aligned([self.headings(), *self.cells()], self.of_words())
         parts = [self.title, table, "\n".join(self.notes)]
         return "\n\n".join(part for part in parts if part)

@@ -45,7 +45,8 @@ class MethodRun:
 
 
 def search_methods(**options: Any) -> dict[str, Method]:
-    """Selective search in all its modes: ``search-fast``, and ``search-fast-2x`` with larger superpixels.
+    """Return selective search in all its modes: ``search-fast``, and ``search-fast-2x`` with larger
+    superpixels.
 
     Superpixels of twice the size give half the boxes. ``options`` go to :func:`selective_search`.
     """
@@ -59,7 +60,7 @@ def search_methods(**options: Any) -> dict[str, Method]:
 
 
 def detector_methods(detector: Detector) -> dict[str, Method]:
-    """``multibox`` alone and the detector's profiles; none where its weights hold no MultiBox head."""
+    """Return ``multibox`` alone and the detector's profiles; none where its weights hold no MultiBox head."""
     if not detector.has_multibox:
         return {}
     methods = {"multibox": Method("multibox", detector.multibox)}
@@ -70,7 +71,8 @@ def detector_methods(detector: Detector) -> dict[str, Method]:
 
 
 def chosen(names: Sequence[str], methods: dict[str, Method]) -> list[Method]:
-    """The methods of these names, each once. Raises ParameterError for a name that is not among them."""
+    """Return the methods of these names, each once. Raises ParameterError for a name that is not among
+    them."""
     for name in names:
         if name not in methods:
             raise ParameterError(

@@ -35,7 +35,7 @@ class ProposalRecall:
     mabo: NDArray[np.float64]
 
     def recall_at(self, iou: float) -> NDArray[np.float64]:
-        """Recall [B] at another IoU threshold, which counts itself."""
+        """Return recall [B] at another IoU threshold, which counts itself."""
         return _mean(self.overlaps >= iou)
 
     @property
@@ -57,7 +57,7 @@ def proposal_recall(
     budgets: Sequence[int] = (100, 300, 1000, 2000),
     labels: Sequence[NDArray[np.int64]] | None = None,
 ) -> ProposalRecall:
-    """Coverage of each picture's ground truths [*,4] by its proposals [*,4], which come best first.
+    """Return how each picture's proposals [*,4], which come best first, cover its ground truths [*,4].
 
     With ``labels`` [*] of each picture's ground truths the mean best overlap is taken over classes, as
     published figures are; without them over all ground truths. Recall is over all ground truths either way.
@@ -89,7 +89,7 @@ def proposal_recall(
 
 
 def _best_overlaps(ground_truth: Boxes, proposals: Boxes, budgets: NDArray[np.int64]) -> NDArray[np.float64]:
-    """The best IoU [*,B] of each ground truth of a picture with the first proposals of each budget."""
+    """Return the best IoU [*,B] of each ground truth of a picture with the first proposals of each budget."""
     if not len(proposals) or not len(ground_truth):
         return np.zeros((len(ground_truth), len(budgets)))
     so_far = np.maximum.accumulate(box_algebra.iou(ground_truth, proposals), axis=1)  # * x proposals
@@ -97,7 +97,7 @@ def _best_overlaps(ground_truth: Boxes, proposals: Boxes, budgets: NDArray[np.in
 
 
 def _mean(values: NDArray[np.generic]) -> NDArray[np.float64]:
-    """Mean over the first axis; NaN of nothing."""
+    """Return the mean over the first axis; NaN of nothing."""
     return values.mean(axis=0, dtype=np.float64) if len(values) else np.full(values.shape[1], np.nan)
 
 
@@ -174,7 +174,7 @@ class MethodFigures:
         }
 
     def as_dict(self) -> dict[str, Any]:
-        """All figures as JSON takes them; the budget of every box is null."""
+        """Return all figures as JSON takes them; the budget of every box is null."""
         recall = self.recall
         return {
             "name": self.name,
@@ -207,6 +207,6 @@ def figures(
 
 
 def truncate_to_counts_of(run: MethodRun, other: MethodRun, name: str) -> MethodRun:
-    """A run with as many of its best boxes in each picture as another one has there."""
+    """Return a run with as many of its best boxes in each picture as another one has there."""
     pairs = zip(run.proposals, other.proposals, strict=True)
     return MethodRun(name, [mine.first(len(theirs)) for mine, theirs in pairs], run.seconds)

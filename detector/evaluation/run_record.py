@@ -69,7 +69,7 @@ class RunRecord:
     tables: tuple[Table, ...] = ()
 
     def as_json(self) -> str:
-        """Text in a fixed order that Git compares line by line: a row of a table is a line."""
+        """Return text in a fixed order that Git compares line by line: a row of a table is a line."""
         return _indented({"format": FORMAT, **asdict(self)}) + "\n"
 
     def write(self, path: Path) -> None:

@@ -29,7 +29,7 @@ class SizeFigures:
 
 
 def by_size(seen: Sequence[EvaluatedImage], num_classes: int, rule: Rule) -> tuple[SizeFigures, ...]:
-    """Figures of each size, small first, as COCO has them by area.
+    """Return figures of each size, small first, as COCO has them by area.
 
     All objects take part in the matching. Those of another size are not asked for, and a detection that
     finds one of them, or finds none and is of another size itself, does not count.

@@ -28,7 +28,8 @@ MEANING = {
 
 
 def error_table(errors: ErrorBreakdown) -> str:
-    """One line a kind of error and the mAP that mending it would gain, the sizes, the proposals' share."""
+    """Return one line a kind of error and the mAP that mending it would gain, the sizes, the proposals'
+    share."""
     lost = [["where mAP is lost", "mAP gained", "how many", ""]]
     for kind in sorted(errors.gains, key=lambda kind: -nan_to_num(errors.gains[kind])):
         lost.append(
@@ -68,13 +69,13 @@ def _percent(share: float, form: str) -> str:
 
 
 def _with_words_to_the_left(rows: list[list[str]]) -> str:
-    """Rows whose last cell explains the others."""
+    """Return rows whose last cell explains the others."""
     lines = aligned([row[:-1] for row in rows]).splitlines()
     return "\n".join(f"{line}  {row[-1]}".rstrip() for line, row in zip(lines, rows, strict=True))
 
 
 def det_table(evaluation: DetEvaluation, classes: ClassList) -> str:
-    """One line a measured class, best AP first: AP and recall in percent, objects, detections."""
+    """Return one line a measured class, best AP first: AP and recall in percent, objects, detections."""
     names = [classes.names[label] for label in np.flatnonzero(evaluation.measured)]
     width = max(map(len, names), default=5)
     lines = [f"{'class':{width}}  {'AP %':>6}  {'recall %':>8}  {'objects':>7}  {'detections':>10}"]
@@ -89,8 +90,8 @@ def det_table(evaluation: DetEvaluation, classes: ClassList) -> str:
 
 
 def thresholds_table(figures: Sequence[ThresholdFigures], thresholds: Thresholds, classes: ClassList) -> str:
-    """One line a class that the set holds or that was detected: its threshold, and what it shows of the set;
-    then one of all classes together."""
+    """Return one line a class that the set holds or that was detected: its threshold, and what it shows of
+    the set; then one of all classes together."""
     rows = [["class", "threshold", "shown", "right", "right %", "objects", "found %"]]
     for name, one in zip(classes.names, figures, strict=True):
         if one.objects or one.shown:
@@ -114,7 +115,8 @@ def _threshold_cells(one: ThresholdFigures) -> list[str]:
 
 
 def det_summary(evaluation: DetEvaluation) -> str:
-    """The line that matters: mean AP, over how many classes, and on how many objects it was measured."""
+    """Return the line that matters: mean AP, over how many classes, and on how many objects it was
+    measured."""
     measured = int(evaluation.measured.sum())
     if not measured:
         return "mAP not measured: the set holds no object of any class"
@@ -131,7 +133,7 @@ def det_summary(evaluation: DetEvaluation) -> str:
 
 
 def classification_table(figures: Sequence[ClassificationFigures]) -> str:
-    """One line a classifier, one at least: what it costs, its errors and accuracy in percent.
+    """Return one line a classifier, one at least: what it costs, its errors and accuracy in percent.
 
     ``to the first`` is the difference of the top-5 error, in points, to that of the first line. The precision
     is named where there are several.
@@ -159,7 +161,7 @@ def classification_table(figures: Sequence[ClassificationFigures]) -> str:
 
 
 def coverage_table(methods: Sequence[MethodFigures]) -> str:
-    """One block a measure, one line a method, one column a budget of boxes a picture; all in percent.
+    """Return one block a measure, one line a method, one column a budget of boxes a picture; all in percent.
 
     The methods, one at least, are measured at the same budgets.
     """
@@ -176,7 +178,8 @@ def coverage_table(methods: Sequence[MethodFigures]) -> str:
 
 
 def comparison_table(methods: Sequence[MethodFigures]) -> str:
-    """All boxes of each method, one at least, beside those of the first: how many, and what they cover."""
+    """Return all boxes of each method, one at least, beside those of the first: how many, and what they
+    cover."""
     rows = [["all boxes, %", "boxes", "share", *methods[0].measures]]
     for one in methods:
         measures = percent(values[-1] for values in one.measures.values())
@@ -185,7 +188,7 @@ def comparison_table(methods: Sequence[MethodFigures]) -> str:
 
 
 def source_table(unions: Mapping[str, FoundBy]) -> str:
-    """One line a union: of all objects, in percent, those that which source finds."""
+    """Return one line a union: of all objects, in percent, those that which source finds."""
     rows = [["found by, %", "search only", "MultiBox only", "both", "neither"]]
     for name, by in unions.items():
         counts = (by.search_only, by.multibox_only, by.both, by.neither)
@@ -194,10 +197,10 @@ def source_table(unions: Mapping[str, FoundBy]) -> str:
 
 
 def budget_names(method: MethodFigures) -> list[str]:
-    """The head of each budget's column."""
+    """Return the head of each budget's column."""
     return ["all" if budget == ALL else str(budget) for budget in method.recall.budgets.tolist()]
 
 
 def percent(shares: Iterable[float]) -> list[str]:
-    """Shares in 0..1 as cells of a table in percent."""
+    """Return shares in 0..1 as cells of a table in percent."""
     return [f"{100 * share:.1f}" for share in shares]

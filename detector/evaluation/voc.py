@@ -16,12 +16,13 @@ _IOU = 0.5
 
 
 def iou_thresholds(boxes: Boxes) -> NDArray[np.float64]:
-    """The IoU [G] at which each ground truth counts as found: 0.5, itself included (``ov>=minoverlap``)."""
+    """Return the IoU [G] at which each ground truth counts as found: 0.5, itself included
+    (``ov>=minoverlap``)."""
     return np.full(len(boxes), _IOU)
 
 
 def match(boxes: Boxes, ground_truth: Boxes, difficult: NDArray[np.bool_]) -> NDArray[np.int64]:
-    """Which ground truth [G,4] each detection [D,4], best first, finds: indices [D], -1 for none.
+    """Return which ground truth [G,4] each detection [D,4], best first, finds: indices [D], -1 for none.
 
     Each detection looks at the ground truth that it overlaps most, the first of equals, and at no other: at a
     taken one it is a duplicate, even if another would do. A ``difficult`` one is never taken.

@@ -239,9 +239,9 @@ class Detector:
         least score that is kept, or ``"auto"``: for each class that from which on as large a share is right
         as was wanted when these weights were measured (:attr:`thresholds`). With ``tile`` an image
         that is larger is also looked at in overlapping squares of so many pixels a side, for objects that are
-        too small in the whole. The best ``explain`` of them have an :class:`Explanation` each, which takes a
-        second look at their regions; not together with ``tile``. Raises ParameterError for a bad image or
-        setting.
+        too small in the whole. The best ``explain`` of them have a
+        :class:`detector.structures.explanation.Explanation` each, which takes a second look at their regions;
+        not together with ``tile``. Raises ParameterError for a bad image or setting.
         """
         find = self.finder(
             profile=profile,

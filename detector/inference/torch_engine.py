@@ -30,7 +30,7 @@ _BUCKETS = {"cuda": (8, 16, 32, 64, 128)}
 
 
 class InferenceNetwork(nn.Module):
-    """A trunk, and the heads that read its maps: what an :class:`Engine` runs.
+    """A trunk, and the heads that read its maps: what a :class:`TorchEngine` runs.
 
     The trunk runs in the precision of its weights. The heads run in float32: their logits decide between
     classes, and they cost nothing.
@@ -44,7 +44,7 @@ class InferenceNetwork(nn.Module):
         self.heads = heads
 
     def forward(self, crops: Tensor) -> TensorOutputs:
-        """Crops [R,3,S,S] in the trunk's precision -> named tensors of R rows, float32."""
+        """Compute named tensors of R rows, float32, from crops [R,3,S,S] in the trunk's precision."""
         return self.heads(_in_float32(self.trunk(crops)))
 
 
@@ -125,8 +125,8 @@ class TorchEngine:
         return TorchBatch(outputs, self.device)
 
     def _filled_up(self, crops: Tensor) -> Tensor:
-        """Crops [R,3,S,S] with blanks behind them: a GPU chooses its programs by the size of a batch, and
-        does so once for each."""
+        """Return crops [R,3,S,S] with blanks behind them: a GPU chooses its programs by the size of a batch,
+        and does so once for each."""
         size = next((bucket for bucket in self._buckets if bucket >= len(crops)), self.batch)
         if not self._buckets or size <= len(crops):
             return crops

@@ -35,9 +35,9 @@ def _outputs(maps: Mapping[str, Tensor]) -> TensorOutputs:
 class RegionHeads(nn.Module):
     """The heads of M region networks.
 
-    Maps [M*R,1024,7,7], member after member, or as of :class:`SharedTrunk` these and what the last two stages
-    read -> of member m ``m.probabilities`` [R,C+1] and, where it has such a head, ``m.deltas`` [R,4] and
-    ``m.predicted_iou`` [R].
+    Maps [M*R,1024,7,7], member after member, or as of
+    :class:`detector.models.shared_trunk.SharedTrunk` these and what the last two stages read -> of member m
+    ``m.probabilities`` [R,C+1] and, where it has such a head, ``m.deltas`` [R,4] and ``m.predicted_iou`` [R].
     """
 
     def __init__(self, networks: Sequence[RegionNetwork]) -> None:

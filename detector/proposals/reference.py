@@ -13,7 +13,7 @@ from detector.structures.proposals import Proposals, Source
 def reference_selective_search(
     image: Pixels, k: float = 100.0, sigma: float = 0.8, min_size: int = 100
 ) -> Proposals:
-    """Distinct boxes of one hierarchy of an RGB uint8 picture [H,W,3], the last merges first.
+    """Return the distinct boxes of one hierarchy of an RGB uint8 picture [H,W,3], the last merges first.
 
     The package does HSV, one scale ``k`` and one strategy, as the mode ``single`` of our own does. It
     differs in its texture (local binary patterns), its neighbours (overlapping boxes) and its borders.

@@ -19,7 +19,7 @@ MAX_LOG_SCALE = float(np.log(1000.0 / 16.0))
 
 
 def as_boxes(boxes: object) -> Boxes:
-    """Boxes as a float32 array [N,4]; an empty sequence gives [0,4].
+    """Return boxes as a float32 array [N,4]; an empty sequence gives [0,4].
 
     Raises ParameterError if the shape is another one or a coordinate is not finite.
     """
@@ -34,13 +34,13 @@ def as_boxes(boxes: object) -> Boxes:
 
 
 def area(boxes: Boxes) -> NDArray[np.float32]:
-    """Areas [N] of boxes [N,4] in square pixels; 0 where a side is not positive."""
+    """Return the areas [N] of boxes [N,4] in square pixels; 0 where a side is not positive."""
     sides = np.maximum(boxes[:, 2:] - boxes[:, :2], 0)
     return sides[:, 0] * sides[:, 1]
 
 
 def intersection(a: Boxes, b: Boxes) -> NDArray[np.float32]:
-    """Shared areas [N,M] of boxes a [N,4] and b [M,4]."""
+    """Return the shared areas [N,M] of boxes a [N,4] and b [M,4]."""
     low = np.maximum(a[:, None, :2], b[None, :, :2])  # N x M x 2
     high = np.minimum(a[:, None, 2:], b[None, :, 2:])
     sides = np.maximum(high - low, 0)
@@ -48,7 +48,7 @@ def intersection(a: Boxes, b: Boxes) -> NDArray[np.float32]:
 
 
 def iou(a: Boxes, b: Boxes) -> NDArray[np.float32]:
-    """Intersection over union [N,M] of boxes a [N,4] and b [M,4]; 0 where both are empty.
+    """Return the intersection over union [N,M] of boxes a [N,4] and b [M,4]; 0 where both are empty.
 
     In float32, enough to choose regions by. Tensors have :func:`torchvision.ops.box_iou`.
     """
@@ -56,7 +56,8 @@ def iou(a: Boxes, b: Boxes) -> NDArray[np.float32]:
 
 
 def exact_iou(a: Boxes, b: Boxes) -> NDArray[np.float64]:
-    """Intersection over union [N,M] as :func:`iou`, in float64, for rules that compare with a threshold.
+    """Return the intersection over union [N,M] as :func:`iou`, in float64, for rules that compare with a
+    threshold.
 
     Areas of whole-pixel boxes are exact in float32, so an IoU of just the threshold is told from one below.
     """
@@ -65,24 +66,26 @@ def exact_iou(a: Boxes, b: Boxes) -> NDArray[np.float64]:
 
 
 def iou_of_sides(a: NDArray[np.float32], b: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Intersection over union [N,M] of boxes with one centre, given by widths and heights [N,2] and [M,2]."""
+    """Return the intersection over union [N,M] of boxes with one centre, given by widths and heights
+    [N,2] and [M,2]."""
     shared = np.minimum(a[:, None], b[None]).prod(axis=2)
     return _divide_by_union(shared, a.prod(axis=1)[:, None], b.prod(axis=1))
 
 
 def clip(boxes: Boxes, width: float, height: float) -> Boxes:
-    """Boxes [N,4] cut to the picture ``0, 0, width, height``; a box outside becomes one of zero area."""
+    """Return boxes [N,4] cut to the picture ``0, 0, width, height``; a box outside becomes one of zero
+    area."""
     limit = np.array([width, height, width, height], dtype=np.float32)
     return np.clip(boxes, 0, limit)
 
 
 def flip(boxes: Boxes, width: float) -> Boxes:
-    """Boxes [N,4] of the picture mirrored left to right."""
+    """Return boxes [N,4] of the picture mirrored left to right."""
     return np.stack([width - boxes[:, 2], boxes[:, 1], width - boxes[:, 0], boxes[:, 3]], axis=1)
 
 
 def encode(regions: Boxes, targets: Boxes) -> NDArray[np.float32]:
-    """Offsets [N,4] that move each region onto its target, both [N,4] with positive sides.
+    """Return offsets [N,4] that move each region onto its target, both [N,4] with positive sides.
 
     ``dx, dy`` in units of the region's sides, ``dw, dh`` as logarithms (R-CNN, arXiv 1311.2524,
     appendix C).
@@ -93,7 +96,7 @@ def encode(regions: Boxes, targets: Boxes) -> NDArray[np.float32]:
 
 
 def decode(regions: Boxes, deltas: NDArray[np.float32]) -> Boxes:
-    """Boxes [N,4] from regions [N,4] and offsets [N,4]: the inverse of :func:`encode`."""
+    """Return boxes [N,4] from regions [N,4] and offsets [N,4]: the inverse of :func:`encode`."""
     centre, size = _centre_and_size(regions)
     centre = centre + deltas[:, :2] * size
     size = size * np.exp(np.clip(deltas[:, 2:], -MAX_LOG_SCALE, MAX_LOG_SCALE))
@@ -106,7 +109,7 @@ def _centre_and_size(boxes: Boxes) -> tuple[NDArray[np.float32], NDArray[np.floa
 
 
 def from_corners(corners: NDArray[np.float64], first_pixel: int = 0) -> Boxes:
-    """Boxes [N,4] from corners [N,4]: xmin, ymin, xmax, ymax, both pixels part of the object.
+    """Return boxes [N,4] from corners [N,4]: xmin, ymin, xmax, ymax, both pixels part of the object.
 
     ``first_pixel`` is the number that the file gives to the leftmost and topmost pixel.
     """
@@ -115,7 +118,8 @@ def from_corners(corners: NDArray[np.float64], first_pixel: int = 0) -> Boxes:
 
 
 def to_corners(boxes: Boxes, first_pixel: int = 0) -> NDArray[np.int64]:
-    """Whole-pixel corners [N,4] of boxes [N,4], at least one pixel each way: the inverse of from_corners."""
+    """Return whole-pixel corners [N,4] of boxes [N,4], at least one pixel each way: the inverse of
+    from_corners."""
     edges = np.rint(boxes).astype(np.int64)
     first, last = edges[:, :2], edges[:, 2:] - 1
     return np.concatenate([first, np.maximum(first, last)], axis=1) + first_pixel

@@ -48,26 +48,26 @@ class ClassList:
 
     @classmethod
     def of(cls, ids: Iterable[str], names: Iterable[str] | None = None) -> "ClassList":
-        """A list of your own; names default to the ids."""
+        """Make a list of your own; names default to the ids."""
         ids = tuple(ids)
         return cls(ids, tuple(names) if names is not None else ids)
 
 
 @cache
 def ilsvrc_det() -> ClassList:
-    """The 200 classes of the ILSVRC detection task, in official order."""
+    """Return the 200 classes of the ILSVRC detection task, in official order."""
     return _read("ilsvrc_det.tsv")
 
 
 @cache
 def ilsvrc_cls() -> ClassList:
-    """The 1000 classes of the ILSVRC classification task, ordered by WordNet id."""
+    """Return the 1000 classes of the ILSVRC classification task, ordered by WordNet id."""
     return _read("ilsvrc_cls.tsv")
 
 
 @cache
 def cls_to_det() -> tuple[int, ...]:
-    """For each of the 1000 classification labels its detection label, or -1 if it has none.
+    """Return the detection label of each of the 1000 classification labels, or -1 if it has none.
 
     495 synsets are, or are kinds of, one of the 200 detection classes.
     """
@@ -79,7 +79,7 @@ def cls_to_det() -> tuple[int, ...]:
 
 @cache
 def voc() -> ClassList:
-    """The 20 classes of PASCAL VOC, in official order."""
+    """Return the 20 classes of PASCAL VOC, in official order."""
     return ClassList.of(_VOC, (_VOC_IN_TWO_WORDS.get(name, name) for name in _VOC))
 
 

@@ -31,7 +31,7 @@ class Proposals:
 
     @classmethod
     def of(cls, boxes: Boxes, source: Source) -> "Proposals":
-        """Boxes [R,4] of one source, without objectness."""
+        """Make proposals of boxes [R,4] of one source, without objectness."""
         count = len(boxes)
         return cls(boxes, np.full(count, source, np.int8), np.full(count, np.nan, np.float32))
 
@@ -39,5 +39,5 @@ class Proposals:
         return len(self.boxes)
 
     def first(self, count: int | None) -> "Proposals":
-        """The best ``count`` proposals, or all for None."""
+        """Return the best ``count`` proposals, or all for None."""
         return Proposals(self.boxes[:count], self.source[:count], self.objectness[:count])

@@ -54,7 +54,8 @@ def check_data(folder: DataFolder, splits: Sequence[str] = (), *, decoded: bool 
 
 
 def whole_splits(folder: DataFolder) -> list[str]:
-    """The splits without unions (trainval) and numbered parts (val1) of others, whose pictures are theirs."""
+    """Return the splits without unions (trainval) and numbered parts (val1) of others, whose pictures are
+    theirs."""
     roles = {split: role_of(split) for split in folder.splits}
     kept: dict[Role | None, str] = {}
     for split, role in roles.items():
@@ -66,7 +67,7 @@ def whole_splits(folder: DataFolder) -> list[str]:
 
 
 def _of_problems(read: Mapping[str, Dataset]) -> Iterator[Finding]:
-    """What reading each split has told; what it tells of the whole folder, once and of no split."""
+    """Return what reading each split has told; what it tells of the whole folder, once and of no split."""
     whole: set[Problem] = set()
     for split, dataset in read.items():
         for problem in dataset.problems:
@@ -82,7 +83,7 @@ def _name(split: str) -> str:
 
 
 def _images(read: Mapping[str, Dataset], decoded: bool) -> Iterator[Finding]:
-    """Pictures that cannot be decoded, and those that are there twice."""
+    """Yield pictures that cannot be decoded, and those that are there twice."""
     owned = [(split, record) for split, dataset in read.items() for record in dataset.records]
     first: dict[Path, int] = {}
     for index, (_, record) in enumerate(owned):
@@ -110,7 +111,7 @@ def _images(read: Mapping[str, Dataset], decoded: bool) -> Iterator[Finding]:
 
 
 def _unlisted(folder: DataFolder) -> Iterator[Finding]:
-    """Pictures that the data set does not list, in the folders of those that it does."""
+    """Yield pictures that the data set does not list, in the folders of those that it does."""
     listed = {entry.image for entry in folder.layout.entries(None)}
     for place in sorted({image.parent for image in listed}):
         for path in sorted(place.iterdir() if place.is_dir() else ()):

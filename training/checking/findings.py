@@ -60,7 +60,7 @@ class Finding:
 
 
 def of_problem(problem: Problem, split: str) -> Finding:
-    """What a reader reported, as a finding."""
+    """Make a finding of what a reader reported."""
     kind: str = problem.kind
     if kind == "box_outside" and " lies wholly outside " in problem.message:
         kind = "box_wholly_outside"

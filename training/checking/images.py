@@ -67,7 +67,7 @@ def _look(path: Path, decoded: bool) -> Seen:
 
 
 def _thumbnail(image: RGB) -> NDArray[np.uint8]:
-    """The mean grey of each cell of a picture cut into 16 x 16."""
+    """Return the mean grey of each cell of a picture cut into 16 x 16."""
     small = cv2.resize(image, (THUMBNAIL, THUMBNAIL), interpolation=cv2.INTER_AREA)
     return np.asarray(cv2.cvtColor(small, cv2.COLOR_RGB2GRAY), np.uint8)
 
@@ -87,7 +87,7 @@ _COUNT = np.array([bin(value).count("1") for value in range(1 << 16)], np.uint8)
 
 
 def same_bytes(seen: Sequence[Seen]) -> Iterator[tuple[int, int]]:
-    """Pairs of indices: a picture, and the first one before it whose file has the same bytes."""
+    """Yield pairs of indices: a picture, and the first one before it whose file has the same bytes."""
     first: dict[bytes, int] = {}
     for index, one in enumerate(seen):
         if one.digest and first.setdefault(one.digest, index) != index:
@@ -95,7 +95,7 @@ def same_bytes(seen: Sequence[Seen]) -> Iterator[tuple[int, int]]:
 
 
 def near_duplicates(seen: Sequence[Seen]) -> Iterator[tuple[int, int]]:
-    """Pairs of indices: a picture, and one before it that looks nearly the same but has other bytes.
+    """Yield pairs of indices: a picture, and one before it that looks nearly the same but has other bytes.
 
     Each picture is named once, however many copies it has. Candidates agree in all but 3 bits of their
     difference hash (Krawetz, "Kind of Like That", 2013: whether each cell of a 9 x 8 thumbnail is brighter
@@ -128,7 +128,7 @@ def near_duplicates(seen: Sequence[Seen]) -> Iterator[tuple[int, int]]:
 
 
 def difference_hash(thumbnail: NDArray[np.uint8]) -> NDArray[np.uint16]:
-    """The 64 bits of a thumbnail [16,16], as four quarters [4]."""
+    """Return the 64 bits of a thumbnail [16,16], as four quarters [4]."""
     small = cv2.resize(thumbnail, (9, 8), interpolation=cv2.INTER_AREA)
     bits = small[:, 1:] > small[:, :-1]  # 8 x 8
     return np.packbits(bits).view(np.uint16)

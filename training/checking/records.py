@@ -46,7 +46,7 @@ class Counts:
 
 
 def balance_table(counts: Mapping[str, Counts], classes: ClassList) -> str:
-    """A line a class, the most frequent first: objects of each split, and a bar of all."""
+    """Return a line a class, the most frequent first: objects of each split, and a bar of all."""
     total = sum(one.objects for one in counts.values())
     order = np.argsort(-np.asarray(total), kind="stable")
     most = max(int(np.max(total, initial=0)), 1)
@@ -65,7 +65,7 @@ def balance_table(counts: Mapping[str, Counts], classes: ClassList) -> str:
 
 
 def balance_chart(counts: Mapping[str, Counts], classes: ClassList, title: str) -> bytes:
-    """Objects of each class, the most frequent first, one colour a split, as a PNG file.
+    """Draw the objects of each class, the most frequent first, one colour a split, as a PNG file.
 
     The axis is logarithmic where the most frequent class has over 50 times the objects of the least.
     """
@@ -108,7 +108,7 @@ FEW_OBJECTS = 20
 
 
 def check_boxes(split: str, records: Sequence[AnnotatedImage], classes: ClassList) -> Iterator[Finding]:
-    """Objects that were drawn twice or are tiny, and pictures without any."""
+    """Yield objects that were drawn twice or are tiny, and pictures without any."""
     for record in records:
         if not len(record.boxes):
             yield Finding("no_objects", split, record.image_id, f"{record.path} has no object")
@@ -129,7 +129,7 @@ def check_boxes(split: str, records: Sequence[AnnotatedImage], classes: ClassLis
 
 
 def check_classes(counts: Mapping[str, Counts], train: str, classes: ClassList) -> Iterator[Finding]:
-    """Classes that cannot be learnt, or not measured; ``train`` is the split that is learnt from."""
+    """Yield classes that cannot be learnt, or not measured; ``train`` is the split that is learnt from."""
     others = [split for split in counts if split != train]
     for label, name in enumerate(classes.names):
         learnt = int(counts[train].objects[label])

@@ -15,7 +15,7 @@ _EXAMPLES = 3  # of each kind, in the text
 
 
 def summary(checked: Checked) -> str:
-    """The text: what the data set is, the balance of its classes, and what was found, kind by kind."""
+    """Return the text: what the data set is, the balance of its classes, and what was found, kind by kind."""
     folder = checked.folder
     lines = [f"{folder.root}: {folder.format.upper()}, {len(folder.classes)} classes"]
     for split, counts in checked.counts.items():
@@ -48,7 +48,7 @@ def summary(checked: Checked) -> str:
 
 
 def as_json(checked: Checked) -> bytes:
-    """Everything that was found and counted."""
+    """Return everything that was found and counted."""
     folder = checked.folder
     content = {
         "root": str(folder.root),
@@ -82,7 +82,7 @@ def as_json(checked: Checked) -> bytes:
 
 
 def as_csv(findings: Sequence[Finding]) -> bytes:
-    """A line a finding."""
+    """Return a line a finding."""
     file = StringIO()
     writer = csv.writer(file)
     writer.writerow(["kind", "leaves_out", "split", "where", "message"])

@@ -44,24 +44,24 @@ class ImageList:
         return len(self.labels)
 
     def name(self, index: int) -> str:
-        """The path of a picture below the root."""
+        """Return the path of a picture below the root."""
         return os.fsdecode(self._names[self._ends[index] : self._ends[index + 1]].tobytes())
 
     def path(self, index: int) -> Path:
-        """Where a picture lies."""
+        """Return where a picture lies."""
         return self.root / self.name(index)
 
     def chosen(self, indices: Iterable[int]) -> "ImageList":
-        """Some of the pictures, in the order given."""
+        """Return some of the pictures, in the order given."""
         return ImageList(self.root, ((self.name(index), int(self.labels[index])) for index in indices))
 
     def of_few_classes(self, count: int) -> "ImageList":
-        """``count`` pictures of as few classes as can be: the most frequent classes first."""
+        """Return ``count`` pictures of as few classes as can be: the most frequent classes first."""
         frequency = np.bincount(self.labels)[self.labels]
         return self.chosen(np.lexsort((self.labels, -frequency))[:count])
 
     def digest(self) -> bytes:
-        """What tells this list from others, wherever it lies."""
+        """Return what tells this list from others, wherever it lies."""
         parts = (self._names, self._ends, self.labels)
         return hashlib.sha256(b"".join(part.tobytes() for part in parts)).digest()
 
@@ -85,7 +85,7 @@ class LabelledImages:
 
 
 def read_labelled_images(root: Path, *, on_problem: OnProblem = OnProblem.REPORT) -> LabelledImages:
-    """ILSVRC CLS-LOC in its official layout (below ``root`` or ``root/ILSVRC``), or one folder a class.
+    """Read ILSVRC CLS-LOC in its official layout (below ``root`` or ``root/ILSVRC``), or one folder a class.
 
     The latter is ROOT/train/CLASS/*.jpg with ROOT/val/CLASS/*.jpg, or ROOT/CLASS/*.jpg, of which every tenth
     picture is held out, chosen by a digest of its name. Pictures are not opened: with a million of them that
@@ -159,8 +159,8 @@ def _images(root: Path, part: str, classes: list[str], unread: dict[Path, None])
 
 
 def _folders_in(folder: Path, unread: dict[Path, None]) -> list[str]:
-    """The names of its folders that hold a picture, in order. ``unread`` takes what those of the others hold
-    that is no picture only for its kind."""
+    """Return the names of its folders that hold a picture, in order. ``unread`` takes what those of the
+    others hold that is no picture only for its kind."""
     return sorted(
         child.name
         for child in folder.iterdir()

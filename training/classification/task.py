@@ -155,7 +155,7 @@ class ClassificationTask:
         return minibatch
 
     def losses(self, module: nn.Module, piece: ImageBatch) -> ClassifierLosses:
-        """Sums over the piece's images, divided by the number of images of the whole minibatch."""
+        """Return the sums over the piece's images, divided by the number of images of the whole minibatch."""
         pixels = piece.pixels.to(self._device, non_blocking=True).permute(0, 3, 1, 2)  # N x 3 x S x S
         labels = piece.labels.to(self._device, non_blocking=True)
         pixels = (pixels.float() - self._mean) / self._std  # channels_last, as the bytes came
@@ -217,7 +217,7 @@ class ClassifierValidation:
         return validation
 
     def _accuracy(self, network: GoogLeNet) -> tuple[dict[str, float], int]:
-        """Accuracy by name, and on how many images; the same in every process."""
+        """Return accuracy by name, and on how many images; the same in every process."""
         parts = InferenceNetwork(network.features, ClassifierHeads([network], len(network.classifier.bias)))
         engine = TorchEngine(place(parts, device=str(self._device)))
         batches = ValidationBatches(self._images, self._metadata.preprocessing, self._world)
@@ -238,7 +238,7 @@ class ClassifierValidation:
 
 
 def _hits(engine: TorchEngine, batch: ImageBatch) -> Tensor:
-    """[1+K]: the images of a batch, and how many of them are right among the best k."""
+    """Return counts [1+K]: the images of a batch, and how many of them are right among the best k."""
     count = len(batch.labels)
     if not count:
         return torch.zeros(1 + len(_KS), dtype=torch.float64)

@@ -44,7 +44,7 @@ class DetectionCache:
         write_whole(self._folder / "settings.json", text.encode())
 
     def get(self, image: Path) -> Found | None:
-        """What was kept of a picture, or None; a damaged file counts as none."""
+        """Return what was kept of a picture, or None; a damaged file counts as none."""
         try:
             data = read_sealed(self._path(image))
             parts = load(data) if data is not None else {}
@@ -69,7 +69,7 @@ class DetectionCache:
 
 @cache
 def code_digest() -> str:
-    """A digest of the package's source: what other code has found is not what this code finds."""
+    """Return a digest of the package's source: what other code has found is not what this code finds."""
     digest = hashlib.sha256()
     home = Path(detector.__file__).parent
     for path in sorted(home.rglob("*.py")):

@@ -54,7 +54,7 @@ class MeasuredData:
         return replace(self, records=read.records, problems=[*self.problems, *read.problems])
 
     def blacklist(self, path: Path) -> frozenset[tuple[str, int]]:
-        """The official blacklist of an ILSVRC split. Raises DatasetError for other data."""
+        """Return the official blacklist of an ILSVRC split. Raises DatasetError for other data."""
         layout = self.folder.layout
         if not isinstance(layout, IlsvrcFolder) or self.split is None:
             raise DatasetError(f"{path}: only a split of ILSVRC DET has a blacklist")
@@ -68,7 +68,7 @@ class MeasuredData:
             write_ilsvrc_results(path, detections, self.image_ids)
 
     def read_results(self, path: Path) -> tuple[dict[str, Detections], str]:
-        """The detections of a file in either form, in the pictures to measure.
+        """Return the detections of a file in either form, in the pictures to measure.
 
         The text says how many others are in pictures that are left out, "" if none are. Raises DatasetError
         if the file is of another form or has pictures that are not of the data.
@@ -96,7 +96,7 @@ class MeasuredData:
         return {image_id: mine for image_id, mine in found.items() if image_id in measured}, text
 
     def _category_ids(self) -> list[int | str]:
-        """COCO's number of each label: that of the data's own file, else labels counted from 1."""
+        """Return COCO's number of each label: that of the data's own file, else labels counted from 1."""
         layout = self.folder.layout
         if not isinstance(layout, CocoFolder):
             return list(range(1, len(self.classes) + 1))
@@ -146,7 +146,7 @@ def open_measured(
 
 
 def results_kind(path: Path) -> ResultsKind:
-    """The form of a results file by its name. Raises ParameterError if it says none."""
+    """Return the form of a results file by its name. Raises ParameterError if it says none."""
     try:
         return ResultsKind(path.suffix.lower())
     except ValueError as error:

@@ -44,7 +44,7 @@ _RULES: dict[RuleName, Rule] = {
 
 
 def usual_rules(format: Format) -> list[RuleName]:
-    """The rules of a data set's own benchmark first, and COCO's."""
+    """Return the rules of a data set's own benchmark first, and COCO's."""
     if format is Format.ILSVRC:
         return [RuleName.ILSVRC, RuleName.COCO]
     if format is Format.VOC:
@@ -78,13 +78,13 @@ class RunFigures:
     settings: Mapping[str, Any] = field(default_factory=dict)
 
     def mean_ap(self, rule: RuleName) -> float:
-        """The figure that a rule sums up in, 0..1."""
+        """Return the figure that a rule sums up in, 0..1."""
         if rule is RuleName.COCO:
             return self.coco.ap if self.coco is not None else float("nan")
         return self.evaluations[rule].mean_ap
 
     def as_json(self, classes: ClassList) -> dict[str, Any]:
-        """All figures, NaN as null."""
+        """Return all figures, NaN as null."""
         figures = {
             "name": self.name,
             "settings": dict(self.settings),
@@ -169,7 +169,7 @@ def _by_class(evaluation: DetEvaluation, classes: ClassList) -> list[dict[str, A
 
 
 def _without_nan(value: Any) -> Any:
-    """JSON knows no NaN."""
+    """Return a value with None for NaN, which JSON does not know."""
     if isinstance(value, dict):
         return {key: _without_nan(one) for key, one in value.items()}
     if isinstance(value, list):
@@ -191,7 +191,7 @@ _COCO = {
 
 
 def run_text(figures: RunFigures, classes: ClassList) -> str:
-    """AP of every class by the first rule, the summary of each, and where mAP is lost."""
+    """Write the AP of every class by the first rule, the summary of each, and where mAP is lost."""
     parts = [figures.name]
     if figures.evaluations:
         parts.append(det_table(next(iter(figures.evaluations.values())), classes))
@@ -202,7 +202,7 @@ def run_text(figures: RunFigures, classes: ClassList) -> str:
 
 
 def coco_line(coco: CocoFigures) -> str:
-    """The nine figures in percent."""
+    """Return the nine figures in percent."""
     return ", ".join(f"{name} {_percent(getattr(coco, field))}" for field, name in _COCO.items())
 
 
@@ -211,7 +211,8 @@ def _percent(share: float) -> str:
 
 
 def all_runs_table(runs: Sequence[RunFigures], rules: Sequence[RuleName]) -> str:
-    """One line a run: mAP by each rule, boxes a picture and what they cover, median seconds of a picture."""
+    """Return one line a run: mAP by each rule, boxes a picture and what they cover, median seconds of a
+    picture."""
     titles = {rule: "COCO AP %" if rule is RuleName.COCO else f"{rule} mAP %" for rule in rules}
     if len(rules) == 1:
         titles = {rule: title.removeprefix(f"{rule} ") for rule, title in titles.items()}

@@ -17,12 +17,12 @@ _SIZE = (13.0, 4.8)  # inches
 
 
 def curve_budgets(most: int, points: int = 60) -> list[int]:
-    """Budgets from one box to ``most``, evenly spread on a log scale."""
+    """Return budgets from one box to ``most``, evenly spread on a log scale."""
     return np.unique(np.geomspace(1, max(most, 1), points).round().astype(int)).tolist()
 
 
 def proposal_plot(methods: Sequence[MethodFigures], title: str) -> bytes:
-    """Recall at IoU 0.5 and 0.7 and average recall, side by side, one line a method, as a PNG file.
+    """Draw recall at IoU 0.5 and 0.7 and average recall, side by side, one line a method, as a PNG file.
 
     Each method comes measured at :func:`curve_budgets`; its line ends, in a dot, where its boxes do.
     """

@@ -31,7 +31,8 @@ SAME_IOU = 0.5
 
 
 def with_unknown_objects(learned: Dataset, agnostic: Dataset) -> Dataset:
-    """The records of ``learned``, an ILSVRC set, those that ``agnostic`` also holds completed by its boxes.
+    """Return the records of ``learned``, an ILSVRC set, those that ``agnostic`` also holds completed by its
+    boxes.
 
     Such a picture is no longer partial: every object's place is known, though not every object's class;
     unless ``agnostic`` has lost a box of it. It is the same picture if it is the same file, or the only one
@@ -86,7 +87,7 @@ class FurtherData:
 
 
 def further_data(text: str, sampling: SamplingSettings, on_problem: OnProblem) -> FurtherData:
-    """What ``FOLDER`` or ``FOLDER:key=value,key=value`` means.
+    """Return what ``FOLDER`` or ``FOLDER:key=value,key=value`` means.
 
     ``split`` is a split or a list file [the training split, else all]; ``format`` the layout [found by
     looking]; ``weight`` how many times as often as by its size a picture is drawn [1]; ``positives`` and
@@ -112,7 +113,7 @@ def further_data(text: str, sampling: SamplingSettings, on_problem: OnProblem) -
 
 
 def further_folder(text: str) -> Path:
-    """The folder that such a text names. Raises ParameterError as :func:`further_data` does."""
+    """Return the folder that such a text names. Raises ParameterError as :func:`further_data` does."""
     return _parsed(text)[0]
 
 
@@ -163,7 +164,7 @@ class ChosenData:
         return ILSVRC if self.format is Format.ILSVRC else VOC
 
     def objects(self, part: Dataset) -> list[int]:
-        """The number of objects of each class [C] in one of the parts."""
+        """Return the number of objects of each class [C] in one of the parts."""
         labels = np.concatenate([np.zeros(0, np.int64), *(record.labels for record in part.records)])
         return np.bincount(labels, minlength=len(self.classes)).tolist()
 

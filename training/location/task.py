@@ -74,8 +74,8 @@ class LocationModule(nn.Module):
         self.head, self._iou_weight = head, iou_weight
 
     def forward(self, cells: Tensor, targets: Targets, sums: tuple[Tensor, Tensor]) -> LocationLosses:
-        """Cells [B,832,7,7] -> the losses; ``sums`` are the weights of the whole minibatch, for offsets and
-        for the IoU."""
+        """Compute the losses of cells [B,832,7,7]; ``sums`` are the weights of the whole minibatch, for
+        offsets and for the IoU."""
         deltas, logit = self.head(cells.float())
         weights = _weights(targets)
         wanted = moved_overlaps(deltas, targets)
@@ -91,7 +91,7 @@ class LocationModule(nn.Module):
 
 
 def _weights(targets: Targets) -> tuple[Tensor, Tensor]:
-    """How much each region counts for offsets and for the IoU, [B] each."""
+    """Return how much each region counts for offsets and for the IoU, [B] each."""
     weights = region_weights(targets, background=-1, uncertain=0.0)
     return weights.box, weights.fit
 

@@ -83,7 +83,8 @@ def merged(records: Iterable[AnnotatedImage], keys: Iterable[object]) -> list[An
 
 
 def _keys(images: Sequence[_Sourced]) -> list[object]:
-    """A key for each image, equal for those that are one image. Only files of one name are compared."""
+    """Return a key for each image, equal for those that are one image. Only files of one name are
+    compared."""
     groups: dict[str, list[int]] = {}
     for index, image in enumerate(images):
         groups.setdefault(image.record.path.stem, []).append(index)
@@ -105,7 +106,7 @@ def _keys(images: Sequence[_Sourced]) -> list[object]:
 
 
 def _digest(path: Path) -> object:
-    """The digest of a file's bytes; the path itself where it cannot be read."""
+    """Return the digest of a file's bytes; the path itself where it cannot be read."""
     try:
         return hashlib.blake2b(path.read_bytes(), digest_size=16).digest()
     except OSError:
@@ -113,7 +114,7 @@ def _digest(path: Path) -> object:
 
 
 def _merge(a: AnnotatedImage, b: AnnotatedImage) -> AnnotatedImage:
-    """One image with the boxes of both, those of the fully labelled one first."""
+    """Return one image with the boxes of both, those of the fully labelled one first."""
     if a.partial and not b.partial:
         a, b = b, a
     scale = np.array([a.width / b.width, a.height / b.height] * 2, np.float32)
@@ -125,7 +126,7 @@ def _merge(a: AnnotatedImage, b: AnnotatedImage) -> AnnotatedImage:
 
 
 def _parts(root: Path, format: Format | None, split: str | None) -> list[tuple[DataFolder, str | None]]:
-    """The data sets to read of a folder, and the split of each (None: all)."""
+    """Return the data sets to read of a folder, and the split of each (None: all)."""
     if format is None and split is None:
         home = root / "ILSVRC" if (root / "ILSVRC").is_dir() else root
         det, loc = home / "ImageSets" / "DET", home / "ImageSets" / "CLS-LOC"

@@ -81,7 +81,7 @@ class HeadAtScales(nn.Module):
         self.head = head
 
     def forward(self, maps: Sequence[tuple[Tensor, Tensor]]) -> list[Tensor]:
-        """Fine and coarse maps of each scale -> outputs [N,k,5] of each."""
+        """Compute the outputs [N,k,5] of each scale from its fine and coarse maps."""
         return [self.head(fine, coarse) for fine, coarse in maps]
 
 

@@ -70,12 +70,13 @@ class Teacher:
 
     @torch.no_grad()
     def trunk(self, maps: Tensor) -> Tensor:
-        """Maps of the frozen stages -> [N,K,h,w], those that regions are cut out of."""
+        """Compute from the maps of the frozen stages those [N,K,h,w] that regions are cut out of."""
         return self._trunk(maps)
 
     @torch.no_grad()
     def logits(self, cells: Tensor) -> Tensor:
-        """Cells [R,K,size,size] of regions -> logits [R,classes] of the sub-classes that are kept."""
+        """Compute from cells [R,K,size,size] of regions the logits [R,classes] of the sub-classes that are
+        kept."""
         return self._backbone.pool(self._rest(cells).float())[:, : self.classes].float()
 
 

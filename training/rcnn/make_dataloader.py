@@ -178,7 +178,7 @@ class DataLoaderBuilder:
                 self.proposals.prepare(records, keep_maps=keep_maps)
 
     def _cache_all(self, mixed: Mix, sampling: SamplingSettings) -> FeatureCache:
-        """Maps of the regions of all images of a mix, a group of images after the other."""
+        """Return maps of the regions of all images of a mix, a group of images after the other."""
         groups = [(part, group) for part in mixed.parts for group in self.proposals.groups(part.records)]
         caches: list[FeatureCache] = []
         for number, (part, (first, records)) in enumerate(groups, start=1):

@@ -96,7 +96,7 @@ class Regions:
 
     @classmethod
     def none(cls) -> "Regions":
-        """No regions: those of an image that cannot be read."""
+        """Return no regions: those of an image that cannot be read."""
         boxes, flags = np.zeros((0, 4), np.float32), np.zeros(0, bool)
         return cls(boxes, flags, np.zeros(0, np.int64), np.zeros(0, np.float32), boxes, flags)
 

@@ -223,7 +223,7 @@ class _DrawnBatches(Dataset[DrawnBatch]):
         return DrawnBatch(images, targets, torch.from_numpy(slots), broken)
 
     def _probability_without(self, broken: Mapping[str, str]) -> NDArray[np.float64]:
-        """How likely each image is drawn where some are broken. Raises DatasetError if all are."""
+        """Return how likely each image is drawn where some are broken. Raises DatasetError if all are."""
         left = self._probability * [record.image_id not in broken for record in self._images.records]
         if not left.any():
             raise DatasetError(f"none of the pictures can be read any more ({next(iter(broken.values()))})")

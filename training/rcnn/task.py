@@ -119,6 +119,6 @@ class ValidationRegions:
         return Validation(figures, figures["loss"])
 
     def _label_weights(self, targets: Targets) -> Tensor:
-        """How much the label of each region counts [B]: nothing where there is none."""
+        """Return how much the label of each region counts [B]: nothing where there is none."""
         weights = region_weights(targets, self._background, self._uncertain)
         return weights.classification * (targets.labels >= 0)

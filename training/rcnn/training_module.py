@@ -72,7 +72,8 @@ class RegionTrainingModule(nn.Module):
     def forward(
         self, maps: Tensor, targets: Targets, sums: RegionWeights | None, precision: torch.dtype
     ) -> tuple[RegionLosses, Tensor]:
-        """Maps [B,K,h,w] of the frozen stages -> the losses, and the logits [B,C+1] without a gradient.
+        """Compute from maps [B,K,h,w] of the frozen stages the losses, and the logits [B,C+1] without a
+        gradient.
 
         ``sums`` are the summed weights of the whole minibatch [those of these regions]. The trunk runs in
         ``precision``, the heads in float32.

@@ -67,7 +67,7 @@ def read_classified(
 
 
 def _in_folders(folder: Path, log: ProblemLog) -> list[tuple[str, str]]:
-    """The name of each picture below a sub-folder, and the name of that sub-folder, sorted."""
+    """Return the name of each picture below a sub-folder, and the name of that sub-folder, sorted."""
     pairs: list[tuple[str, str]] = []
     unread: list[Path] = []
     for below in sorted(path for path in folder.iterdir() if path.is_dir() and not is_system_file(path.name)):
@@ -81,7 +81,7 @@ def _in_folders(folder: Path, log: ProblemLog) -> list[tuple[str, str]]:
 
 
 def _listed(folder: Path, list_file: Path, log: ProblemLog) -> list[tuple[str, str]]:
-    """The name and the class of each picture of a list that is there, in its order, once.
+    """Return the name and the class of each picture of a list that is there, in its order, once.
 
     Raises DatasetError, naming the line, for one that cannot be understood, for a path that leads out of the
     folder, and for a picture that has two classes.

@@ -119,7 +119,7 @@ def _parsed(line: str) -> Any:
 
 
 def _kept(entry: Any) -> tuple[str, FoundBoxes] | None:
-    """The picture that a line is of and what was found in it, None if the line is damaged."""
+    """Return the picture that a line is of and what was found in it, None if the line is damaged."""
     try:
         key = entry.pop("key")
         return key, FoundBoxes(**entry)

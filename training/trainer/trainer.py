@@ -187,7 +187,7 @@ class Trainer(Generic[M, P]):
         return totals
 
     def _averages(self) -> dict[str, Tensor]:
-        """The averages of the trained weights by name."""
+        """Return the averages of the trained weights by name."""
         averages = dict(self._averaged.module.named_parameters())
         return {name: averages[name] for name in self._weights}
 

@@ -33,7 +33,7 @@ _LISTS: tuple[tuple[Task, str, str], ...] = (
 
 
 def agnostic_file(root: Path) -> Path:
-    """Where the file lies, for the folder that holds ``ILSVRC`` or for that folder itself."""
+    """Return where the file lies, for the folder that holds ``ILSVRC`` or for that folder itself."""
     return (root.parent if root.name == "ILSVRC" else root) / FILE_NAME
 
 
@@ -86,7 +86,7 @@ class AgnosticFolder:
         """Report nothing: every annotation is an entry, with or without its image."""
 
     def _place(self, name: str) -> Path:
-        """The image of a name, or where it would lie beside the file if no list names it."""
+        """Return the image of a name, or where it would lie beside the file if no list names it."""
         return next(iter(self.images.get(name, ())), self.path.with_name(f"{Path(name).name}.JPEG"))
 
     def _read(
@@ -112,7 +112,7 @@ class AgnosticFolder:
 
 
 def _annotation(path: Path, entry: object) -> Annotation | None:
-    """What an entry says, None if it has no list of boxes, or holds the entry of another picture."""
+    """Return what an entry says, None if it has no list of boxes, or holds the entry of another picture."""
     fields = normalise_keys(entry, ("width", "height", "boxes"))
     listed = fields.get("boxes")
     inside = (one for one in fields.values() if isinstance(one, Mapping))
@@ -135,7 +135,7 @@ def _annotation(path: Path, entry: object) -> Annotation | None:
 
 
 def _images(root: Path) -> Mapping[str, Sequence[Path]]:
-    """The file of each picture that a list names, by the last part of its name.
+    """Return the file of each picture that a list names, by the last part of its name.
 
     One name in both tasks is one picture. Within a task it may be that of several: then all of them come.
     """

@@ -77,7 +77,7 @@ class CocoFolder:
 
     @classmethod
     def find(cls, tree: FolderTree, images_needed: bool = True) -> "CocoFolder | None":
-        """The data set below a folder, None if it holds no instances file.
+        """Return the data set below a folder, None if it holds no instances file.
 
         Raises DatasetError if a file that is meant to be one cannot be read, if two files are of one split,
         or if none of the pictures of a file is found and they are needed.
@@ -124,13 +124,13 @@ class CocoFolder:
         )
 
     def unmatched_annotations(self, split: str | None, log: ProblemLog) -> None:
-        """Objects of pictures that their file does not list, and entries that cannot be read."""
+        """Report objects of pictures that their file does not list, and entries that cannot be read."""
         for name in self.files if split is None else [split]:
             self.files[name].unlisted(log)
 
 
 def _candidates(tree: FolderTree) -> list[Path]:
-    """JSON files that may be instances files; those whose names say so, if any do."""
+    """Return the JSON files that may be instances files; those whose names say so, if any do."""
     found = [
         folder / name
         for folder, names in tree.with_suffix(".json")
@@ -146,8 +146,8 @@ def _is_named(path: Path) -> bool:
 
 
 def _likeness(path: Path) -> int:
-    """How many of COCO's three lists a file holds that is no instances file; as good as all where it begins
-    like one and is cut off, is named like one and cannot be read, or has two of them and a box."""
+    """Return how many of COCO's three lists a file holds that is no instances file; as good as all where it
+    begins like one and is cut off, is named like one and cannot be read, or has two of them and a box."""
     try:
         text = read_text(path)
     except (OSError, DatasetError):
@@ -167,13 +167,13 @@ def _likeness(path: Path) -> int:
 
 
 def _split(path: Path, root: Path) -> str:
-    """``val2017`` of ``instances_val2017.json``, ``train`` of ``train/_annotations.coco.json``."""
+    """Return ``val2017`` of ``instances_val2017.json``, ``train`` of ``train/_annotations.coco.json``."""
     words = [word for word in re.split(r"[._\- ]+", path.stem) if role_of(word) is not None]
     return words[-1] if words else split_of(path.relative_to(root).parent) or ""
 
 
 def _place(tree: FolderTree, split: str, file: CocoFile, images_needed: bool) -> Place:
-    """Where a file's pictures are: the folder that holds most of the first ones.
+    """Return where a file's pictures are: the folder that holds most of the first ones.
 
     Of folders with the same number, that of the split's name, then that of the file. Only where no folder
     holds any, folders of the ``file_name`` are passed over, as few as will do.
@@ -207,7 +207,7 @@ def _place(tree: FolderTree, split: str, file: CocoFile, images_needed: bool) ->
 
 
 def _classes(files: Sequence[CocoFile]) -> ClassList:
-    """The categories of all files in the order of the first.
+    """Return the categories of all files in the order of the first.
 
     Exports of Roboflow have one more category, the name of the project, that only stands above the others:
     it has no objects and is no class.

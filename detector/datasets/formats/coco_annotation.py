@@ -64,7 +64,8 @@ def _box(bbox: object) -> XYXY | None:
 
 
 def _named_box(bbox: Mapping[str, Any]) -> XYXY | None:
-    """A box whose numbers have names. If the names of several forms are there, it may be any of them."""
+    """Return a box whose numbers have names. If the names of several forms are there, it may be any of
+    them."""
     found: list[XYXY | None] = []
     for names in (*_SIDES, *_CORNERS):
         fields = normalise_keys(bbox, names)
@@ -79,13 +80,13 @@ def _from_sides(sides: XYXY | None) -> XYXY | None:
 
 
 def _numbers(values: Sequence[object]) -> XYXY | None:
-    """Four numbers, None if they are not four or one is none."""
+    """Return four numbers, None if they are not four or one is none."""
     found = [one for one in map(number, values) if one is not None]
     return (found[0], found[1], found[2], found[3]) if len(found) == len(values) == 4 else None
 
 
 def _around(segmentation: object) -> XYXY | None:
-    """The box around polygons ``[[x, y, x, y, ...], ...]``, None if it is anything else."""
+    """Return the box around polygons ``[[x, y, x, y, ...], ...]``, None if it is anything else."""
     polygons = segmentation if isinstance(segmentation, list) else []
     points: list[float] = []
     for polygon in polygons:

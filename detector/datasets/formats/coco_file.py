@@ -90,11 +90,11 @@ class CocoFile:
         return cls(path, images, categories, above, numbers, objects, problems, has_orphan_objects)
 
     def class_list(self) -> ClassList:
-        """All categories in the order of their ids. Raises DatasetError if two have the same name."""
+        """Return all categories in the order of their ids. Raises DatasetError if two have the same name."""
         return class_list(self.path, self.categories.values())
 
     def entries(self, images: Path, classes: ClassList, dropped: int = 0) -> list[Entry]:
-        """The pictures of the file, which lie in the folder ``images``, in its order.
+        """Return the pictures of the file, which lie in the folder ``images``, in its order.
 
         Of the path in a ``file_name`` the first ``dropped`` folders are passed over. Pictures that come to
         one file by it are problems.
@@ -140,7 +140,7 @@ class CocoFile:
 
 
 def _ids_by_name(images: Sequence[CocoImage]) -> dict[str, str]:
-    """The id of each picture whose ``file_name`` no other has: what some write in place of the id."""
+    """Return the id of each picture whose ``file_name`` no other has: what some write in place of the id."""
     times = Counter(image.name for image in images)
     return {image.name: image.image_id for image in images if times[image.name] == 1}
 
@@ -152,7 +152,7 @@ def _keys(names: Sequence[str]) -> str:
 def _categories(
     path: Path, entries: Sequence[Any]
 ) -> tuple[dict[str, str], dict[str, str], dict[str, int | str]]:
-    """Names by id, the names above them, and the ids by name, in the order of the ids."""
+    """Return names by id, the names above them, and the ids by name, in the order of the ids."""
     found: dict[str, tuple[str, str, int | str]] = {}
     for position, entry in enumerate(entries, start=1):
         fields = normalise_keys(entry, ("id", "name", "supercategory"))
@@ -182,7 +182,7 @@ def _categories(
 
 
 def _images(path: Path, entries: Sequence[Any], problems: list[Problem]) -> list[CocoImage]:
-    """The pictures that have an id of their own and a name; each listed once."""
+    """Return the pictures that have an id of their own and a name; each listed once."""
     found: dict[str, list[CocoImage]] = {}
     for position, entry in enumerate(entries, start=1):
         fields = normalise_keys(entry, ("id", "file_name", "width", "height", "partial"))
@@ -222,7 +222,8 @@ def _images(path: Path, entries: Sequence[Any], problems: list[Problem]) -> list
 
 
 def _has_objects(image: Mapping[str, Any]) -> bool:
-    """Whether the entry of a picture has objects that belong among the annotations (ids of them may be)."""
+    """Return whether the entry of a picture has objects that belong among the annotations (ids of them may
+    be)."""
     names = ("annotations", "objects", "bboxes", "boxes")
     fields = normalise_keys(image, names)
     lists = [fields[name] for name in names if isinstance(fields.get(name), list)]

@@ -28,7 +28,7 @@ class IlsvrcLayout:
 
     @classmethod
     def find(cls, root: Path, task: Task) -> "IlsvrcLayout":
-        """The layout below ``root``, the folder that holds ``ILSVRC`` or that folder itself.
+        """Return the layout below ``root``, the folder that holds ``ILSVRC`` or that folder itself.
 
         Raises DatasetError if the task's lists, pictures or annotations are not there.
         """
@@ -42,20 +42,20 @@ class IlsvrcLayout:
         return cls(home, task)
 
     def image(self, split: str, image_id: str) -> Path:
-        """The picture file of one line of a list."""
+        """Return the picture file of one line of a list."""
         return self.home / f"Data/{self.task}/{_folder(split)}/{image_id}.JPEG"
 
     def annotation(self, split: str, image_id: str) -> Path:
-        """The annotation file of one line of a list."""
+        """Return the annotation file of one line of a list."""
         return self.home / f"Annotations/{self.task}/{_folder(split)}/{image_id}.xml"
 
     def list_file(self, name: str) -> Path:
-        """The list ``ImageSets/TASK/<name>.txt``."""
+        """Return the list ``ImageSets/TASK/<name>.txt``."""
         return self.home / f"ImageSets/{self.task}/{name}.txt"
 
     def image_ids(self, name: str) -> list[str]:
-        """The pictures of a list, in its order. Raises DatasetError if there is no such list, it is empty, or
-        a line has more than a picture and its number."""
+        """Return the pictures of a list, in its order. Raises DatasetError if there is no such list, it is
+        empty, or a line has more than a picture and its number."""
         path = self.list_file(name)
         found = [columns[0] for columns in image_rows(path)]
         if not found:
@@ -64,12 +64,12 @@ class IlsvrcLayout:
 
 
 def read_list(path: Path) -> list[list[str]]:
-    """The columns of every line of a list file. Raises DatasetError if it cannot be read."""
+    """Return the columns of every line of a list file. Raises DatasetError if it cannot be read."""
     return [line.split() for line in read_lines(path)]
 
 
 def image_rows(path: Path) -> list[list[str]]:
-    """The lines of an official list: a picture, and its number or mark.
+    """Return the lines of an official list: a picture, and its number or mark.
 
     Raises DatasetError if it cannot be read, or a line has more: where an end of line was lost, a picture is.
     """
@@ -82,7 +82,8 @@ def image_rows(path: Path) -> list[list[str]]:
 
 
 def _folder(split: str) -> str:
-    """``val`` for ``val`` and its parts: R-CNN halves it into val1 and val2 (arXiv 1311.2524v5, 4.1)."""
+    """Return ``val`` for ``val`` and its parts: R-CNN halves it into val1 and val2 (arXiv 1311.2524v5,
+    4.1)."""
     folder = split.rstrip("0123456789")
     if folder not in ("train", "val"):
         raise ParameterError(f"split must be train or val (or a numbered part: val1), got {split!r}")
@@ -99,7 +100,7 @@ class IlsvrcFolder:
 
     @classmethod
     def find(cls, root: Path) -> "IlsvrcFolder | None":
-        """The data set at or in ``root``, None if it is not laid out there.
+        """Return the data set at or in ``root``, None if it is not laid out there.
 
         Raises DatasetError if its lists are there, but not the pictures or annotations.
         """
@@ -116,7 +117,8 @@ class IlsvrcFolder:
         return cls(layout, splits, ilsvrc_det()) if splits else None
 
     def entries(self, split: str | None) -> list[Entry]:
-        """As :meth:`detector.datasets.entries.Layout.entries`; train pictures are ``partial``."""
+        """List the images as :meth:`detector.datasets.layout.Layout.entries` does; train pictures are
+        ``partial``."""
         labels = self.classes.index()
         return once(
             Entry(image_id, self.layout.image(name, image_id), partial(self._read, name, image_id, labels))
@@ -137,7 +139,7 @@ class IlsvrcFolder:
         )
 
     def unmatched_annotations(self, split: str | None, log: ProblemLog) -> None:
-        """Nothing: the lists name pictures, and what no list names is not of the data set."""
+        """Report nothing: the lists name pictures, and what no list names is not of the data set."""
 
 
 _MARKS = ("1", "0", "-1")
@@ -181,8 +183,8 @@ def read_ilsvrc_det(
 
 
 def det_image_ids(layout: IlsvrcLayout, split: str) -> list[str]:
-    """The pictures of a split, as :func:`read_ilsvrc_det` reads them: in the order of its list, one that
-    stands there twice twice, since results number them by it.
+    """Return the pictures of a split, as :func:`read_ilsvrc_det` reads them: in the order of its list, one
+    that stands there twice twice, since results number them by it.
 
     Raises DatasetError if a list cannot be read, names no picture, or has another mark than its official one.
     """
@@ -201,7 +203,7 @@ def det_image_ids(layout: IlsvrcLayout, split: str) -> list[str]:
 
 
 def _positives(path: Path) -> list[str]:
-    """The pictures that the list of a class marks as positive."""
+    """Return the pictures that the list of a class marks as positive."""
     rows = image_rows(path)
     for row in rows:
         if len(row) < 2 or row[-1] not in _MARKS:

@@ -132,8 +132,8 @@ def _image_is_there(image_id: str, path: Path, log: ProblemLog) -> bool:
 
 
 def _read_solution(path: Path) -> dict[str, list[str]]:
-    """The classes that a line, or several, give each val picture (``n01751748 67 65 267 117``): officially
-    one, which each of its boxes repeats; none where the line ends before."""
+    """Return the classes that a line, or several, give each val picture (``n01751748 67 65 267 117``):
+    officially one, which each of its boxes repeats; none where the line ends before."""
     if not path.exists():
         return {}
     found: dict[str, list[str]] = {}
@@ -155,7 +155,7 @@ def _read_solution(path: Path) -> dict[str, list[str]]:
 def _class_of_val(
     image_id: str, solution: Mapping[str, Sequence[str]], annotation: Path, log: ProblemLog
 ) -> str | None:
-    """The class of a val picture, None if it is not known (``log`` says why)."""
+    """Return the class of a val picture, None if it is not known (``log`` says why)."""
     names = solution.get(image_id, ())
     source = "LOC_val_solution.csv"
     if not names:

@@ -31,8 +31,8 @@ class ImageNames(Generic[Item]):
                 self._by_name.setdefault(name, []).append((image, item))
 
     def find(self, line: str, path: Path) -> Item | None:
-        """What a line names, None if it is nothing here. Raises DatasetError, naming the list file ``path``,
-        if the line may name several."""
+        """Return what a line names, None if it is nothing here. Raises DatasetError, naming the list file
+        ``path``, if the line may name several."""
         for text in _spellings(line):
             if text in self._by_id:
                 return self._by_id[text]
@@ -59,7 +59,8 @@ class ImageNames(Generic[Item]):
 
 
 def listed(entries: Sequence[Entry], path: Path, log: ProblemLog) -> list[Entry]:
-    """The entries that a list file names, in its order: one picture a line, further columns passed over.
+    """Return the entries that a list file names, in its order: one picture a line, further columns passed
+    over.
 
     A picture is named by its id, the path of its file or the end of that path, with or without suffix. A
     line that names none of the entries is a problem, unless it is a comment (``#``). Raises DatasetError if
@@ -80,8 +81,8 @@ def listed(entries: Sequence[Entry], path: Path, log: ProblemLog) -> list[Entry]
 
 
 def joined(path: Path) -> bool:
-    """Whether a path is that of several pictures, whose lines came to be one (``a.jpg./b.jpg``): that its end
-    names one of them is then no reason to pass over the others."""
+    """Return whether a path is that of several pictures, whose lines came to be one (``a.jpg./b.jpg``): that
+    its end names one of them is then no reason to pass over the others."""
     return any(
         suffix in part.lower() or (part.endswith(".") and part != "..")
         for part in path.parts[:-1]
@@ -90,7 +91,7 @@ def joined(path: Path) -> bool:
 
 
 def plain(line: str) -> str:
-    """What a line of a list is meant to name: without quotes, mark (``-1``) and suffix."""
+    """Return what a line of a list is meant to name: without quotes, mark (``-1``) and suffix."""
     text = list(_spellings(line))[-1] if re.search(r"\s-?[01]$", line) or line[0] in "\"'" else line
     if has_image_suffix(text):
         text = str(without_suffix(Path(text)))
@@ -98,8 +99,8 @@ def plain(line: str) -> str:
 
 
 def _spellings(line: str) -> Iterator[str]:
-    """What the name in a line may be, the likeliest first: a name may hold spaces, and further columns follow
-    it."""
+    """Yield what the name in a line may be, the likeliest first: a name may hold spaces, and further columns
+    follow it."""
     yield line
     quoted = re.match(r"""(["'])(.+?)\1(\s|$)""", line)
     if quoted:
@@ -114,7 +115,8 @@ def _spellings(line: str) -> Iterator[str]:
 
 
 def _may_be(image: Path, end: Path) -> bool:
-    """Whether the splits in two paths do not speak against one picture: train/a.jpg is not val/a.jpg."""
+    """Return whether the splits in two paths do not speak against one picture: train/a.jpg is not
+    val/a.jpg."""
     splits = split_of(image.parent), split_of(end.parent)
     return None in splits or splits[0] == splits[1] or _ends_with(image, end)
 
@@ -125,14 +127,14 @@ def _ends_with(image: Path, end: Path) -> bool:
 
 
 def relative(name: str, dropped: int = 0) -> Path:
-    """The path of a ``file_name``, also one of Windows, without its first so many folders."""
+    """Return the path of a ``file_name``, also one of Windows, without its first so many folders."""
     path = Path(name if "/" in name else name.replace("\\", "/"))
     parts = [part for part in path.parts if part not in (".", "..")]
     return Path(*parts[min(dropped, len(parts) - 1) :]) if dropped and parts else path
 
 
 def class_list(path: Path, names: Iterable[str]) -> ClassList:
-    """The classes that a file or folder names, in its order; their names are never changed.
+    """Return the classes that a file or folder names, in its order; their names are never changed.
 
     Raises DatasetError if a name is empty, stands twice, or is not UTF-8: names are written into checkpoints
     and answers.
@@ -155,7 +157,7 @@ def class_list(path: Path, names: Iterable[str]) -> ClassList:
 
 
 def read_names(path: Path) -> tuple[str, ...]:
-    """The names that a file gives one a line, from number 0 on.
+    """Return the names that a file gives one a line, from number 0 on.
 
     Raises DatasetError if it cannot be read, or a line before its last name is empty: whether tools counted
     that line is not known, and so neither are the numbers of the classes after it.

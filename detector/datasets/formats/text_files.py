@@ -76,8 +76,8 @@ def encoding_by_mark(data: bytes) -> str | None:
 
 
 def all_lines(path: Path) -> list[str]:
-    """The lines of a text file, also the blank ones, stripped; their numbers are those of an editor. Raises
-    DatasetError if it cannot be read."""
+    """Return the lines of a text file, also the blank ones, stripped; their numbers are those of an editor.
+    Raises DatasetError if it cannot be read."""
     try:
         text = read_text(path)
     except FileNotFoundError as error:
@@ -88,7 +88,8 @@ def all_lines(path: Path) -> list[str]:
 
 
 def read_lines(path: Path) -> list[str]:
-    """The lines of a text file that are not blank, stripped. Raises DatasetError if it cannot be read."""
+    """Return the lines of a text file that are not blank, stripped. Raises DatasetError if it cannot be
+    read."""
     return [line for line in all_lines(path) if line]
 
 

@@ -77,13 +77,13 @@ def key(value: Any) -> str | None:
 
 
 def shown(value: Any, length: int = 60) -> str:
-    """A value in a message: its text, cut where it is long."""
+    """Return a value in a message: its text, cut where it is long."""
     text = repr(value)
     return text if len(text) <= length else f"{text[:length]}..."
 
 
 def normalise_keys(entry: Any, names: Sequence[str]) -> Mapping[str, Any]:
-    """An object with its keys as the format spells them; what is no object has none.
+    """Return an object with its keys as the format spells them; what is no object has none.
 
     A key that is there as it should be is left alone; for one that is not, the one that differs in case,
     ``_``, ``-`` and spaces only stands in. Where several do and differ in value, none is taken: which was

@@ -73,7 +73,7 @@ class VocFolder:
 
     @classmethod
     def find(cls, tree: FolderTree) -> "VocFolder | None":
-        """The data set below a folder, None if it holds no annotations of VOC.
+        """Return the data set below a folder, None if it holds no annotations of VOC.
 
         Every annotation is read, once, for the classes and the names of pictures. Raises DatasetError if
         several official folders lie below the root.
@@ -99,7 +99,7 @@ class VocFolder:
         classes: ClassList,
         parse: Parse = parse_voc_xml,
     ) -> "VocFolder":
-        """A data set of these pictures and classes."""
+        """Return a data set of these pictures and classes."""
         log = ProblemLog(OnProblem.REPORT)  # each entry is read with a log of its own
         return cls(pairs, every, VocReader(classes.index(), log, first_pixel=1, parse=parse), classes)
 
@@ -118,11 +118,11 @@ class VocFolder:
         return reader.read(pair.image_id, pair.image, pair.annotation)
 
     def unmatched_annotations(self, split: str | None, log: ProblemLog) -> None:
-        """Nothing: every annotation is an entry, with or without its picture."""
+        """Report nothing: every annotation is an entry, with or without its picture."""
 
 
 def official_lists(home: Path, tree: FolderTree, every: Sequence[Pair]) -> dict[str, list[Pair]]:
-    """The pairs of each list of ImageSets/Main that is a split.
+    """Return the pairs of each list of ImageSets/Main that is a split.
 
     Where there are only lists by class (``cat_train.txt``, as VoTT writes them), what those of one split name
     together is the split. Raises DatasetError if a list cannot be read or names a picture ambiguously.
@@ -141,7 +141,8 @@ def official_lists(home: Path, tree: FolderTree, every: Sequence[Pair]) -> dict[
 
 
 def pairs_of_lists(home: Path, lists: Sequence[Path], every: Sequence[Pair]) -> list[Pair]:
-    """The pairs that list files name, in their order; what they name and is not there is without annotation.
+    """Return the pairs that list files name, in their order; what they name and is not there is without
+    annotation.
 
     Raises DatasetError if a list cannot be read or names a picture ambiguously.
     """
@@ -161,7 +162,7 @@ def pairs_of_lists(home: Path, lists: Sequence[Path], every: Sequence[Pair]) -> 
 
 
 def _flat(tree: FolderTree, finder: ImageFinder) -> dict[str, list[Pair]]:
-    """Pairs by the folder named after a split that the annotation lies in."""
+    """Return pairs by the folder named after a split that the annotation lies in."""
     paths = [folder / name for folder, names in tree.with_suffix(".xml") for name in names]
     if not any(_is_annotation(path) for path in paths[:: 1 + len(paths) // _SAMPLE]):
         return {}
@@ -181,7 +182,8 @@ def _is_annotation(path: Path) -> bool:
 
 
 def _classes(root: Path, pairs: Iterable[Pair], parse: Parse) -> ClassList:
-    """The classes that occur, by name; the official list where these are most of it and nothing else."""
+    """Return the classes that occur, by name; the official list where these are most of it and nothing
+    else."""
     names: set[str] = set()
     for pair in pairs:
         with suppress(FileNotFoundError, DatasetError):  # reading its record names the problem

@@ -57,7 +57,7 @@ class ImageFinder:
             self._below.setdefault(folder.parent, []).append(folder)
 
     def pairs(self, annotations: Iterable[Path]) -> list[Pair]:
-        """The picture of each annotation; those that several claim are problems."""
+        """Return the picture of each annotation; those that several claim are problems."""
         return list(_judged([self._pair(path) for path in annotations]))
 
     def _pair(self, path: Path) -> Pair:
@@ -95,8 +95,8 @@ class ImageFinder:
         return Pair(self.tree.image_id(image), image, path)
 
     def _unread(self, path: Path, places: list[Path], annotation: VocAnnotation | None) -> Path | None:
-        """The picture of an annotation that has none, where it is there in a kind that is not read: whoever
-        opens it says so."""
+        """Return the picture of an annotation that has none, where it is there in a kind that is not read:
+        whoever opens it says so."""
         stems = [
             path.stem,
             *([relative(annotation.filename).stem] if annotation is not None and annotation.filename else []),
@@ -112,7 +112,8 @@ class ImageFinder:
             return None  # reading its record names the problem
 
     def _stated(self, path: Path, places: list[Path], annotation: VocAnnotation) -> Path | None:
-        """The picture that an annotation names, if it is there: by its file's name, or without suffix."""
+        """Return the picture that an annotation names, if it is there: by its file's name, or without
+        suffix."""
         wanted = relative(annotation.filename)
         bases = (path.parent, path.parent.parent, *places) if annotation.folder else ()
         folders = [base / relative(annotation.folder) for base in bases]
@@ -127,7 +128,7 @@ class ImageFinder:
         return None
 
     def _names(self, folder: Path, wanted: _Wanted = has_image_suffix) -> dict[str, list[str]]:
-        """The names of the pictures in a folder, by their names without suffix."""
+        """Return the names of the pictures in a folder, by their names without suffix."""
         if (folder, wanted) not in self._known:
             found: dict[str, list[str]] = {}
             for name in self.tree.files.get(folder, ()):
@@ -137,8 +138,8 @@ class ImageFinder:
         return self._known[folder, wanted]
 
     def _places(self, folder: Path) -> list[Path]:
-        """Where the pictures of a folder of annotations may lie: in it, or where ``images`` is for a part of
-        its path that says ``annotations``, in any case."""
+        """Return where the pictures of a folder of annotations may lie: in it, or where ``images`` is for a
+        part of its path that says ``annotations``, in any case."""
         places = [folder]
         parts = folder.relative_to(self.tree.root).parts
         for index, part in enumerate(parts):
@@ -153,7 +154,8 @@ class ImageFinder:
 
 
 def voc_home(root: Path) -> Path:
-    """The one folder with ``JPEGImages`` and ``Annotations``; DatasetError if there is none or several."""
+    """Return the one folder with ``JPEGImages`` and ``Annotations``; DatasetError if there is none or
+    several."""
     homes = voc_homes(root)
     if not homes:
         raise DatasetError(
@@ -166,8 +168,8 @@ def voc_home(root: Path) -> Path:
 
 
 def voc_homes(root: Path) -> list[Path]:
-    """The folders with ``Annotations`` beside ``JPEGImages`` or, where the pictures are elsewhere, beside
-    ``ImageSets``: ``root`` itself, or those of one level below."""
+    """Return the folders with ``Annotations`` beside ``JPEGImages`` or, where the pictures are elsewhere,
+    beside ``ImageSets``: ``root`` itself, or those of one level below."""
     candidates = [root], sorted(root.glob("VOC*")), sorted(root.glob("VOCdevkit/VOC*"))
     for level in candidates:
         homes = [
@@ -182,7 +184,7 @@ def voc_homes(root: Path) -> list[Path]:
 
 
 def official_pairs(home: Path, finder: ImageFinder) -> list[Pair]:
-    """Every annotation and its picture, by the annotation's path below ``Annotations``."""
+    """Return every annotation and its picture, by the annotation's path below ``Annotations``."""
     below = home / "Annotations"
     paths = [
         folder / name
@@ -205,7 +207,8 @@ def official_pairs(home: Path, finder: ImageFinder) -> list[Pair]:
 
 
 def _judged(pairs: list[Pair]) -> Iterator[Pair]:
-    """The pairs; of several annotations of one picture, the one that is called like it stays, if one is."""
+    """Yield the pairs; of several annotations of one picture, the one that is called like it stays, if one
+    is."""
     claims: dict[Path, list[Pair]] = {}
     for pair in pairs:
         claims.setdefault(pair.image, []).append(pair)

@@ -57,7 +57,7 @@ class VocAnnotation:
 
     @classmethod
     def empty(cls) -> "VocAnnotation":
-        """The annotation of a picture without objects and of unstated size."""
+        """Return the annotation of a picture without objects and of unstated size."""
         return cls(0, 0, [], np.zeros((0, 4)), np.zeros(0, np.bool_))
 
 
@@ -122,12 +122,12 @@ def parse_voc_xml(path: Path) -> VocAnnotation:
 
 
 def _objects(root: Element) -> list[Element]:
-    """The objects of an annotation: its own, and those in an ``<objects>``."""
+    """Return the objects of an annotation: its own, and those in an ``<objects>``."""
     return [*root.findall("object"), *root.findall("objects/object")]
 
 
 def _outside(path: Path, root: Element) -> list[str]:
-    """A message for each object and each box that lies where none belongs."""
+    """Return a message for each object and each box that lies where none belongs."""
     objects = _objects(root)
     inside = {id(part) for thing in objects for part in thing.iter()}
     found = [
@@ -151,7 +151,7 @@ def _outside(path: Path, root: Element) -> list[str]:
 
 
 def _instead(thing: Element) -> str:
-    """What an object without bndbox has in its place, in words."""
+    """Return what an object without bndbox has in its place, in words."""
     others = [child.tag for child in thing if child.tag in _BOXES or child.tag in ("mask", "keypoints")]
     return f" but a {others[0]}" if others else ""
 
@@ -173,7 +173,7 @@ class VocReader:
     def read(
         self, image_id: str, image: Path, annotation: Path, *, partial: bool = False, negative: bool = False
     ) -> AnnotatedImage | None:
-        """The record of one picture, or None where it had to be left out (``log`` says why).
+        """Return the record of one picture, or None where it had to be left out (``log`` says why).
 
         A ``negative`` picture may lack its annotation: it then has no objects.
         """
@@ -200,7 +200,7 @@ class VocReader:
 
 
 def read_xml(path: Path) -> Element:
-    """The root of a file, in which the names of all elements are in lower case and without namespace.
+    """Return the root of a file, in which the names of all elements are in lower case and without namespace.
 
     Raises FileNotFoundError if there is none, DatasetError if it cannot be read, is not well-formed XML, or
     declares a document type (annotations have none, and entities are how XML attacks a parser).
@@ -221,7 +221,7 @@ def read_xml(path: Path) -> Element:
 
 
 def text_at(element: Element, place: str) -> str | None:
-    """The text of the element at a place (``size/width``), None where there is none.
+    """Return the text of the element at a place (``size/width``), None where there is none.
 
     Of several that differ it is all of them, parted by ``and``: no number, and to be shown to people.
     """
@@ -230,7 +230,7 @@ def text_at(element: Element, place: str) -> str | None:
 
 
 def texts_at(element: Element, place: str) -> list[str]:
-    """The texts of all elements at a place, stripped, each once."""
+    """Return the texts of all elements at a place, stripped, each once."""
     return list(dict.fromkeys((one.text or "").strip() for one in element.findall(place)))
 
 

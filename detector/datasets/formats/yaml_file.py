@@ -35,7 +35,7 @@ class YamlScalar(str):
 
 
 def is_null(value: Any) -> bool:
-    """Whether a value says nothing: none is written, or YAML's null."""
+    """Return whether a value says nothing: none is written, or YAML's null."""
     return isinstance(value, YamlScalar) and value.plain and value in _NULLS
 
 

@@ -62,7 +62,7 @@ class YoloFolder:
 
     @classmethod
     def find(cls, tree: FolderTree) -> "YoloFolder | None":
-        """The data set below a folder, None if it holds no label files of YOLO.
+        """Return the data set below a folder, None if it holds no label files of YOLO.
 
         Raises DatasetError if it does but the names of the classes, the pictures, or any label file of a
         picture are not found.
@@ -108,8 +108,8 @@ class YoloFolder:
         )
 
     def unmatched_annotations(self, split: str | None, log: ProblemLog) -> None:
-        """Lines of lists that name nothing; label files without a picture, but those in the folders of other
-        splits."""
+        """Report lines of lists that name nothing; label files without a picture, but those in the folders of
+        other splits."""
         for name in self._chosen(split):
             for problem in self.problems.get(name, ()):
                 log.report(problem.image_id, problem.kind, problem.message)
@@ -126,7 +126,7 @@ class YoloFolder:
 
 
 def _told_apart(images: Mapping[str, Sequence[Labelled]]) -> dict[str, list[Labelled]]:
-    """The pictures; those that share a label file (a.jpg, a.png) have that as their problem."""
+    """Return the pictures; those that share a label file (a.jpg, a.png) have that as their problem."""
     owners: dict[Path, set[Path]] = {}
     for pairs in images.values():
         for _, image, label in pairs:
@@ -148,8 +148,9 @@ def _told_apart(images: Mapping[str, Sequence[Labelled]]) -> dict[str, list[Labe
 def _without_lost(
     images: Mapping[str, Sequence[Labelled]], tree: FolderTree, labels: LabelFinder
 ) -> dict[str, list[Labelled]]:
-    """The pictures; those without a label file have as their problem one that is called like them, lies where
-    none of theirs belongs and is no other picture's: without objects they would be learnt as background."""
+    """Return the pictures; those without a label file have as their problem one that is called like them,
+    lies where none of theirs belongs and is no other picture's: without objects they would be learnt as
+    background."""
     orphans: dict[str, list[Path]] = {}
     if not all(is_file(label.path) for pairs in images.values() for _, _, label in pairs):
         for path in _orphans(images, tree, labels):
@@ -172,7 +173,7 @@ def _without_lost(
 
 
 def _orphans(images: Mapping[str, Sequence[Labelled]], tree: FolderTree, labels: LabelFinder) -> list[Path]:
-    """The text files that belong to no picture and are not known to be something else, sorted."""
+    """Return the text files that belong to no picture and are not known to be something else, sorted."""
     everything = (*images.values(), *_by_folder(tree, labels).values())
     owned = {label.path for pairs in everything for _, _, label in pairs}
     return sorted(
@@ -181,13 +182,13 @@ def _orphans(images: Mapping[str, Sequence[Labelled]], tree: FolderTree, labels:
 
 
 def _has_labels(labels: LabelFinder) -> bool:
-    """Whether some of the first text files are label files with objects."""
+    """Return whether some of the first text files are label files with objects."""
     found = (path for path in labels.every() if path.name.lower() not in _NOT_LABELS)
     return any(has_objects(path) for path in islice(found, _SAMPLE))
 
 
 def _by_folder(tree: FolderTree, labels: LabelFinder) -> dict[str, list[Labelled]]:
-    """All pictures below the root, by the folder named after a split that they lie in."""
+    """Return all pictures below the root, by the folder named after a split that they lie in."""
     found: dict[str, list[Labelled]] = {}
     for folder, names in tree.with_suffix(*IMAGE_SUFFIXES):
         split = split_of(folder.relative_to(tree.root)) or ""
@@ -210,7 +211,7 @@ def yolo_entry(
     keypoints: bool = False,
     problem: str = "",
 ) -> Entry:
-    """A picture and its label file, which may be empty or absent: the picture then has no objects.
+    """Return a picture and its label file, which may be empty or absent: the picture then has no objects.
 
     Boxes are shares of the upright picture. The header of a picture is read even without ``check_images``:
     label files do not state a size. A ``problem`` with the label file is reported and leaves the picture out.
@@ -253,7 +254,7 @@ def yolo_entry(
 
 
 def _pixels(shares: Boxes, width: int, height: int) -> Boxes:
-    """Boxes [G,4] in pixels; sides that are outside by no more than rounding come to the edge."""
+    """Return boxes [G,4] in pixels; sides that are outside by no more than rounding come to the edge."""
     sides = np.array([width, height, width, height], np.float32)
     boxes = shares * sides
     inside = np.clip(boxes, 0, sides)

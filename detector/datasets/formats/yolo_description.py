@@ -41,7 +41,8 @@ class YoloDescription:
 
     @classmethod
     def find(cls, tree: FolderTree) -> "YoloDescription | None":
-        """The YAML file in the root, or one folder below it, that lists ``names``; None if there is none.
+        """Return the YAML file in the root, or one folder below it, that lists ``names``; None if there is
+        none.
 
         Raises DatasetError if there are several, or one that is meant to be it cannot be read.
         """
@@ -80,7 +81,7 @@ class YoloDescription:
         return "kpt_shape" in self.values and not is_null(self.values["kpt_shape"])
 
     def classes(self) -> ClassList:
-        """The classes by their numbers, their names as they are written.
+        """Return the classes by their numbers, their names as they are written.
 
         Raises DatasetError if a number is left out or stands twice, a name is no text, is empty or stands
         twice, or there are not as many as ``nc`` says.
@@ -156,7 +157,7 @@ class YoloDescription:
         return str(base) or "."
 
     def place(self, text: str) -> Path | None:
-        """The folder or file that a split's text means, None if it is not there.
+        """Return the folder or file that a split's text means, None if it is not there.
 
         It is relative to ``path``, or else to where the file lies. ``path`` is often that of another
         machine, and Roboflow writes ``../train/images`` for what lies beside the file: so the end of the
@@ -181,7 +182,7 @@ class YoloDescription:
 
 
 def _darknet(tree: FolderTree) -> list[YoloDescription]:
-    """What Darknet's ``*.data`` files say, as CVAT writes them: ``names = data/obj.names``.
+    """Return what Darknet's ``*.data`` files say, as CVAT writes them: ``names = data/obj.names``.
 
     Raises DatasetError if one of them gives a value twice, or obj.data cannot be read.
     """
@@ -226,7 +227,7 @@ def _check_keys(path: Path, values: Mapping[Any, Any]) -> None:
 
 
 def _roles(value: Any) -> Iterator[Role | None]:
-    """What the paths in a value are for, by the names in them: ``images/train``, ``val.txt``."""
+    """Yield what the paths in a value are for, by the names in them: ``images/train``, ``val.txt``."""
     for text in value if isinstance(value, list) else [value]:
         if isinstance(text, str) and len(text) <= LONGEST:
             place = without_suffix(relative(text))
@@ -234,7 +235,7 @@ def _roles(value: Any) -> Iterator[Role | None]:
 
 
 def _has_names(path: Path) -> bool:
-    """Whether a file that is no YAML is meant to list classes."""
+    """Return whether a file that is no YAML is meant to list classes."""
     try:
         return re.search(r"^[\"']?names[\"']?[ \t]*:", read_text(path), re.MULTILINE) is not None
     except (OSError, DatasetError):
@@ -242,7 +243,7 @@ def _has_names(path: Path) -> bool:
 
 
 def kind_of(value: Any) -> str:
-    """What a value is, in words."""
+    """Return what a value is, in words."""
     return "a mapping" if isinstance(value, dict) else "a list"
 
 

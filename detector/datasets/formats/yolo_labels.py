@@ -56,8 +56,8 @@ def parse_yolo(path: Path, keypoints: bool = False, names: Sequence[str] = ()) -
 
 
 def _columns(line: str) -> list[str]:
-    """The columns of a line. Commas part them only where they do so everywhere: in ``0,5 0,5`` they stand for
-    points, and the line is left as it is."""
+    """Return the columns of a line. Commas part them only where they do so everywhere: in ``0,5 0,5`` they
+    stand for points, and the line is left as it is."""
     columns = line.split()
     if len(columns) == 1 or all(column.endswith((",", ";")) for column in columns[:-1]):
         columns = [column.strip() for column in re.split("[,;]", line.strip())]
@@ -128,7 +128,7 @@ class LabelFinder:
                 self._texts.setdefault(_folded(path.with_suffix("")), []).append(path)
 
     def find(self, image: Path) -> LabelFile:
-        """The label file of a picture.
+        """Return the label file of a picture.
 
         Folders and suffixes are compared without case, names with it: what differs from a picture's name in
         case only is not taken for it, and is a problem where it belongs to no other picture.
@@ -162,7 +162,8 @@ class LabelFinder:
         return LabelFile(expected if places[0] in self.tree.files else beside)
 
     def _texts_of(self, image: Path, places: Sequence[Path]) -> tuple[list[Path], list[Path]]:
-        """The text files in some folders that are called like a picture, and those but for the case."""
+        """Return the text files in some folders that are called like a picture, and those but for the
+        case."""
         found: list[Path] = []
         twins: list[Path] = []
         for place in places:
@@ -174,11 +175,11 @@ class LabelFinder:
         return list(dict.fromkeys(found)), list(dict.fromkeys(twins))
 
     def every(self) -> list[Path]:
-        """All text files of the tree, which may be label files."""
+        """Return all text files of the tree, which may be label files."""
         return [path for paths in self._texts.values() for path in paths]
 
     def _places(self, image: Path) -> Iterator[Path]:
-        """The folder of label files that mirrors that of a picture, and the picture's own."""
+        """Yield the folder of label files that mirrors that of a picture, and the picture's own."""
         parts = image.parent.parts
         for index in range(len(parts) - 1, -1, -1):
             if parts[index].lower() == "images":
@@ -192,7 +193,7 @@ def _folded(path: Path) -> str:
 
 
 def _differ(paths: Sequence[Path]) -> bool:
-    """Whether files do not all say the same; those that cannot be read may say anything."""
+    """Return whether files do not all say the same; those that cannot be read may say anything."""
     try:
         return len({read_bytes(path) for path in paths}) > 1
     except (OSError, DatasetError):
@@ -200,7 +201,7 @@ def _differ(paths: Sequence[Path]) -> bool:
 
 
 def has_objects(path: Path) -> bool:
-    """Whether a file is a label file with an object; False where it cannot be read."""
+    """Return whether a file is a label file with an object; False where it cannot be read."""
     try:
         return bool(parse_yolo(path).numbers)
     except (OSError, DatasetError):
@@ -208,7 +209,7 @@ def has_objects(path: Path) -> bool:
 
 
 def named_in_file(tree: FolderTree) -> ClassList:
-    """The classes of a data set without data.yaml, from a file with a name a line.
+    """Return the classes of a data set without data.yaml, from a file with a name a line.
 
     Raises DatasetError if there is no such file, there are some that differ, or one cannot be read.
     """

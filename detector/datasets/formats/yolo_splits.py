@@ -29,7 +29,7 @@ class Listed:
 
 
 def images_of_splits(description: YoloDescription, tree: FolderTree) -> Listed:
-    """The pictures of each split that has some, and the lines of its list files that can name none.
+    """Return the pictures of each split that has some, and the lines of its list files that can name none.
 
     A split is a folder, a list file, or several of them. Raises DatasetError if one is not there or has
     no picture; a test split may be missing, since exports name one whether or not they have it.
@@ -84,7 +84,7 @@ def _add(description: YoloDescription, found: Listed, split: str, place: Path, t
 
 
 def _texts(description: YoloDescription, split: str) -> list[str]:
-    """What is written for a split: one path, several, or nothing."""
+    """Return what is written for a split: one path, several, or nothing."""
     where = description.values.get(split)
     if where is None or is_null(where) or where == "":
         return []
@@ -97,8 +97,8 @@ def _texts(description: YoloDescription, split: str) -> list[str]:
 
 
 def images_of_list(place: Path) -> tuple[list[Path], list[Problem]]:
-    """The pictures that a list file names, and a problem for each line that can name none; of lines that are
-    the same, the first counts."""
+    """Return the pictures that a list file names, and a problem for each line that can name none; of lines
+    that are the same, the first counts."""
     images, problems = [], []
     numbers: dict[str, int] = {}
     for number, line in enumerate(all_lines(place), start=1):
@@ -116,8 +116,8 @@ def images_of_list(place: Path) -> tuple[list[Path], list[Problem]]:
 
 
 def _listed(place: Path, line: str) -> Path | str:
-    """The picture that a line of a list names, or why it can name none: relative to the list; or the end of
-    the path beside it, where the line begins with folders of another machine (CVAT's
+    """Return the picture that a line of a list names, or why it can name none: relative to the list; or the
+    end of the path beside it, where the line begins with folders of another machine (CVAT's
     ``data/obj_train_data/a.jpg``)."""
     if len(line) > 2 and line[0] == line[-1] and line[0] in "\"'":
         line = line[1:-1]
@@ -142,5 +142,5 @@ def _listed(place: Path, line: str) -> Path | str:
 
 
 def _may_be_absent(texts: list[str]) -> bool:
-    """Whether paths could name something, if it were there."""
+    """Return whether paths could name something, if it were there."""
     return all(len(os.fsencode(text)) <= LONGEST and "\0" not in text for text in texts)

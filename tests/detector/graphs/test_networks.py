@@ -46,7 +46,8 @@ from tests.detector.graphs.random_weights import (
 
 ENGINES = ("onnxruntime", "openvino")
 LRN = {"onnxruntime": False, "openvino": True}
-"""How response normalisation is written for an engine, as :class:`GraphEnsemble` has it."""
+"""How response normalisation is written for an engine, as
+:class:`detector.inference.graph_ensemble.GraphEnsemble` has it."""
 
 Outputs = dict[str, np.ndarray]
 
