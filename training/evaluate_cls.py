@@ -97,7 +97,7 @@ def main(
         without = f", {lost} left out for problems in the data" if lost else ""
         # Printed first: where the file cannot be written after all, this is what is left of hours.
         print(f"\n{count} pictures of CLS-LOC/{split}{every_nth}{without}; {_chance(figures[0], count)}\n")
-        if any(one.seconds is None for one in figures):
+        if any(of_row.seconds is None for of_row in figures):
             print(_SECONDS)
         print(classification_table(figures), flush=True)
         if json_file is not None:
@@ -106,7 +106,7 @@ def main(
                 "pictures": count,
                 "left_out": lost,
                 "every": every,
-                "runs": [_as_json(*one) for one in zip(evaluation.rows, figures, strict=True)],
+                "runs": [_as_json(*of_row) for of_row in zip(evaluation.rows, figures, strict=True)],
             }
             write_whole(json_file, json.dumps(document, indent=1, allow_nan=False).encode())
 

@@ -201,14 +201,14 @@ def main(
             judged = []
             for run in runs:
                 detections = {image_id: match.detections(found) for image_id, found in run.detections.items()}
-                one = _judge(run, match, detections, measured, rules, banned)
-                judged.append(replace(one, settings=_settings(system, run)))
+                judgement = _judge(run, match, detections, measured, rules, banned)
+                judged.append(replace(judgement, settings=_settings(system, run)))
             if record:
                 _record(system, runs, judged, measured, rules)
             figures += judged
         # Printed first: where a file cannot be written after all, this is what is left of hours.
-        for one in figures:
-            print(f"\n{run_text(one, measured.classes)}")
+        for of_run in figures:
+            print(f"\n{run_text(of_run, measured.classes)}")
         print(f"\n{len(measured.records)} pictures of {measured.name}{_without(measured)}\n")
         if any(len(system.titles) > 1 for system in systems):
             print(_SECONDS_OF_A_PART)
@@ -325,9 +325,9 @@ def _record(
         if rule is not RuleName.COCO:
             suffix = "" if rule is RuleName.ILSVRC else f" ({rule})"
             on = f"{len(measured.records)} pictures{_without(measured)}"
-            for run, one in zip(runs, figures, strict=True):
+            for run, of_run in zip(runs, figures, strict=True):
                 name = f"{measured.name} mAP{suffix}, {run.profile}, {run.boxes:.0f} proposals, {on}"
-                add_metrics(system.paths[0], {name: one.evaluations[rule].mean_ap})
+                add_metrics(system.paths[0], {name: of_run.evaluations[rule].mean_ap})
 
 
 def _write_thresholds(
@@ -379,7 +379,7 @@ def _write_figures(path: Path, figures: Sequence[RunFigures], measured: Measured
         "data": measured.name,
         "pictures": len(measured.records),
         "left_out": left_out(measured.problems),
-        "runs": [one.as_json(measured.classes) for one in figures],
+        "runs": [of_run.as_json(measured.classes) for of_run in figures],
     }
     write_whole(path, json.dumps(document, indent=1, allow_nan=False).encode())
 

@@ -121,10 +121,10 @@ def _report(runs: Sequence[MethodRun], records: Sequence[AnnotatedImage], lost: 
         "pictures": len(records),
         "left_out": lost,
         "objects": measured[0].objects,
-        "methods": [one.as_dict() for one in measured],
+        "methods": [of_method.as_dict() for of_method in measured],
         "found_by": {name: vars(by) for name, by in sources.items()},
-        "compared": [one.as_dict() for one in compared],
-        "curves": [one.as_dict() for one in curves],
+        "compared": [of_method.as_dict() for of_method in compared],
+        "curves": [of_method.as_dict() for of_method in curves],
     }
     write_whole(out / FIGURES, json.dumps(content, indent=1).encode())
     write_whole(out / CHART, proposal_plot(curves, f"Proposals on {title}"))

@@ -140,14 +140,14 @@ def _report(
 ) -> None:
     """Print how many pictures of each class got a box, and what to do with them."""
     pictures = Counter(picture.label for picture, _ in found)
-    with_box = Counter(one.picture.label for one in labelled)
+    with_box = Counter(image.picture.label for image in labelled)
     width = max(len("class"), *(len(classes.names[label]) for label in pictures))
     print(f"{'class':<{width}}  pictures  with a box")
     for label in sorted(pictures):
         print(f"{classes.names[label]:<{width}}  {pictures[label]:>8,}  {with_box[label]:>10,}")
     share = len(labelled) / len(found)
     print(f"\n{len(labelled):,} of {len(found):,} pictures ({share:.1%}) got a box, ", end="")
-    print(f"{sum(len(one.sure) for one in labelled):,} boxes in all", end="")
+    print(f"{sum(len(image.sure) for image in labelled):,} boxes in all", end="")
     print(f"; {lost:,} pictures are left out for problems" if lost else "")
     print(f"{output / ANNOTATIONS}\nlearn from them too:  detector train --data MINE --also {output}")
 

@@ -164,9 +164,9 @@ class ParquetRows:
         there = {field.name.lower(): field.name for field in reversed(list(schema))}
         chosen = column or next((there[known] for known in COLUMNS if known in there), None)
         if chosen is None or chosen not in schema.names:
-            said = "names no column of pictures" if column is None else f"has no column {column!r}"
+            problem = "names no column of pictures" if column is None else f"has no column {column!r}"
             raise ParameterError(
-                f"{printable_path(path)} {said}: it has {', '.join(schema.names)}; name one by --column"
+                f"{printable_path(path)} {problem}: it has {', '.join(schema.names)}; name one by --column"
             )
         if not _holds_pictures(schema.field(chosen).type):
             raise ParameterError(

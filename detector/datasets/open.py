@@ -236,7 +236,7 @@ def _of_json(content: Any) -> str:
         if "assets" in content or {"asset", "regions"} <= content.keys():
             return "VoTT's JSON"
         if "_via_img_metadata" in content or any(
-            isinstance(one, Mapping) and "regions" in one for one in islice(content.values(), 3)
+            isinstance(value, Mapping) and "regions" in value for value in islice(content.values(), 3)
         ):
             return "the JSON of VGG's annotator (VIA)"
         if {"items", "categories"} <= content.keys():

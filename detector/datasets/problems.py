@@ -82,4 +82,10 @@ class ProblemLog:
 
 def left_out(problems: Iterable[Problem]) -> int:
     """Count the pictures that problems have left out: whoever states a figure says so beside it."""
-    return len({one.image_id for one in problems if _CONSEQUENCE[one.kind] == _CONSEQUENCE["missing_image"]})
+    return len(
+        {
+            problem.image_id
+            for problem in problems
+            if _CONSEQUENCE[problem.kind] == _CONSEQUENCE["missing_image"]
+        }
+    )

@@ -58,8 +58,9 @@ def train_and_validation(
     if validation is None:
         return _parted(first, share, why)
     second = folder.read(validation, on_problem=on_problem, check_images=check_images)
-    of_all = [one for one in first.problems if one.kind == "unread_kind"]  # of the folder: told once
-    second = replace(second, problems=[one for one in second.problems if one not in of_all])
+    # Those of the folder are told once.
+    of_all = [problem for problem in first.problems if problem.kind == "unread_kind"]
+    second = replace(second, problems=[problem for problem in second.problems if problem not in of_all])
     first, shared = _without(first, second)
     for split, dataset in ((train, first), (validation, second)):
         if not any(len(record.boxes) for record in dataset.records):
@@ -106,7 +107,7 @@ def hold_out(
             break
         held.append(source)
         count += len(sources[source])
-    classes = {source: _classes(records[index] for index in mine) for source, mine in sources.items()}
+    classes = {source: _classes(records[index] for index in numbers) for source, numbers in sources.items()}
     left = Counter(label for source in ranked[len(held) :] for label in classes[source])
     kept_out = []
     for source in reversed(held):  # the last to be held out is the first to come back
@@ -128,8 +129,8 @@ def _own(folder: DataFolder) -> tuple[str | None, str | None, str]:
     """
 
     def first(role: Role, whole: bool = False) -> str | None:
-        mine = (name for name in folder.splits if role_of(name) is role)
-        return next((name for name in mine if name.startswith("trainval") == whole), None)
+        names = (name for name in folder.splits if role_of(name) is role)
+        return next((name for name in names if name.startswith("trainval") == whole), None)
 
     train, both = first(Role.TRAIN), first(Role.TRAIN, whole=True)
     val, test = first(Role.VAL), first(Role.TEST)

@@ -68,15 +68,15 @@ def evaluate_coco(
     with redirect_stdout(io.StringIO()):  # they report their progress there
         sets = []
         for annotations in (_objects(seen), _detections(seen)):
-            one = COCO()
-            one.dataset = {
+            data = COCO()
+            data.dataset = {
                 "images": [{"id": number} for number in range(len(seen))],
                 "categories": [{"id": label} for label in range(num_classes)],
                 # An id of 0 would read as no match.
                 "annotations": [{"id": number, **entry} for number, entry in enumerate(annotations, start=1)],
             }
-            one.createIndex()
-            sets.append(one)
+            data.createIndex()
+            sets.append(data)
         evaluation = COCOeval(*sets, "bbox")
         evaluation.evaluate()
         evaluation.accumulate()
@@ -171,11 +171,11 @@ def read_coco_results(
             raise DatasetError(f"{path}, detection {position}: {error}") from error
     return {
         image_id: Detections(
-            np.stack([box for *_, box in mine]),
-            np.array([label for label, *_ in mine], np.int64),
-            np.array([score for _, score, _ in mine], np.float32),
+            np.stack([box for *_, box in of_image]),
+            np.array([label for label, *_ in of_image], np.int64),
+            np.array([score for _, score, _ in of_image], np.float32),
         )
-        for image_id, mine in rows.items()
+        for image_id, of_image in rows.items()
     }
 
 

@@ -91,8 +91,8 @@ def figures(
     by_label = np.argsort(labels, kind="stable")
     ends = np.cumsum(np.bincount(labels, minlength=len(positives)))
     curves = tuple(
-        precision_recall(scores[mine], correct[mine], int(count))
-        for mine, count in zip(np.split(by_label, ends[:-1]), positives, strict=True)
+        precision_recall(scores[of_class], correct[of_class], int(count))
+        for of_class, count in zip(np.split(by_label, ends[:-1]), positives, strict=True)
     )
     measured = positives > 0
     return DetEvaluation(

@@ -162,11 +162,11 @@ def break_down(
     now = mean_ap(pool.counts, pool.labels, correct, positives)
     gains, counts = {}, {}
     for kind in ErrorKind:
-        mine = pool.kind == kind
-        keep, labels, right, asked_for = pool.counts & ~mine, pool.labels.copy(), correct.copy(), positives
-        counts[kind] = int(mine.sum())
+        of_kind = pool.kind == kind
+        keep, labels, right, asked_for = pool.counts & ~of_kind, pool.labels.copy(), correct.copy(), positives
+        counts[kind] = int(of_kind.sum())
         if kind in (ErrorKind.CONFUSION, ErrorKind.LOCALISATION):
-            put_right = pool.best_for_what_nothing_finds(mine)
+            put_right = pool.best_for_what_nothing_finds(of_kind)
             keep[put_right] = right[put_right] = True
             labels[put_right] = pool.truth_labels[pool.target[put_right]]
         if kind is ErrorKind.MISSED:
@@ -224,9 +224,9 @@ class _Pool:
         counts = np.append(asked_for, True)[found]  # -1, for none, reads what is appended
         return cls(labels, scores, found, kind, target, counts, np.concatenate(truth_labels), asked_for)
 
-    def best_for_what_nothing_finds(self, mine: NDArray[np.bool_]) -> NDArray[np.int64]:
+    def best_for_what_nothing_finds(self, detections: NDArray[np.bool_]) -> NDArray[np.int64]:
         """Return the indices of the best of some detections for each object that is not found yet."""
-        rows = np.flatnonzero(mine)
+        rows = np.flatnonzero(detections)
         rows = rows[np.argsort(-self.scores[rows], kind="stable")]
         objects, first = np.unique(self.target[rows], return_index=True)
         return rows[first][self.wanted[objects] & ~np.isin(objects, self.found)]

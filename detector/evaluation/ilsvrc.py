@@ -151,7 +151,7 @@ def read_ilsvrc_results(path: Path, image_ids: Sequence[str], num_classes: int) 
                 f"{' '.join(columns)[:80]!r} ({error})"
             ) from error
         rows.setdefault(image_ids[int(image) - 1], []).append([label - 1, *numbers])
-    return {image_id: _detections(np.array(mine)) for image_id, mine in rows.items()}
+    return {image_id: _detections(np.array(of_image)) for image_id, of_image in rows.items()}
 
 
 def _parsed(columns: Sequence[str]) -> list[float]:

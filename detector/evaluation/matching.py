@@ -94,10 +94,10 @@ def match_detections(image: EvaluatedImage, rule: Rule) -> NDArray[np.int64]:
     labels = image.found.labels
     found = np.full(len(labels), -1, np.int64)
     for label in np.unique(image.labels):
-        mine, truths = np.flatnonzero(labels == label), np.flatnonzero(image.labels == label)
+        rows, truths = np.flatnonzero(labels == label), np.flatnonzero(image.labels == label)
         difficult = image.difficult[truths] & rule.leaves_difficult
-        matched = rule.match(image.found.boxes[mine], image.boxes[truths], difficult)
-        found[mine[matched >= 0]] = truths[matched[matched >= 0]]
+        matched = rule.match(image.found.boxes[rows], image.boxes[truths], difficult)
+        found[rows[matched >= 0]] = truths[matched[matched >= 0]]
     return found
 
 

@@ -66,14 +66,17 @@ def proposal_recall(
     """
     if len(ground_truth) != len(proposals):
         raise ParameterError(f"{len(ground_truth)} pictures of ground truth, {len(proposals)} of proposals")
-    if labels is not None and [len(mine) for mine in labels] != [len(mine) for mine in ground_truth]:
+    if labels is not None and list(map(len, labels)) != list(map(len, ground_truth)):
         raise ParameterError("labels must hold one label a ground truth, picture by picture")
     if min(budgets, default=1) < 1:
         raise ParameterError(f"budgets must be at least 1, got {list(budgets)}")
     limits = np.array(budgets, np.int64)
     best = np.concatenate(
         [np.zeros((0, len(limits)))]
-        + [_best_overlaps(mine, found, limits) for mine, found in zip(ground_truth, proposals, strict=True)]
+        + [
+            _best_overlaps(truths, found, limits)
+            for truths, found in zip(ground_truth, proposals, strict=True)
+        ]
     )
     used = np.minimum(limits, np.array([len(found) for found in proposals], np.int64)[:, None])
     groups = np.concatenate(labels) if labels else np.zeros(len(best), np.int64)
@@ -209,4 +212,4 @@ def figures(
 def truncate_to_counts_of(run: MethodRun, other: MethodRun, name: str) -> MethodRun:
     """Return a run with as many of its best boxes in each picture as another one has there."""
     pairs = zip(run.proposals, other.proposals, strict=True)
-    return MethodRun(name, [mine.first(len(theirs)) for mine, theirs in pairs], run.seconds)
+    return MethodRun(name, [own.first(len(theirs)) for own, theirs in pairs], run.seconds)

@@ -108,10 +108,12 @@ def _read_table(title: str, columns: Any, rows: Any, notes: Any) -> Table:
 def _indented(value: Any, indent: str = "") -> str:
     """Write JSON in which a list or an object that holds no other takes one line."""
     parts = list(value.values()) if isinstance(value, dict) else value
-    if not isinstance(parts, list | tuple) or not any(isinstance(one, dict | list | tuple) for one in parts):
+    if not isinstance(parts, list | tuple) or not any(
+        isinstance(part, dict | list | tuple) for part in parts
+    ):
         return json.dumps(value, ensure_ascii=False, allow_nan=False)
     deeper = f"{indent} "
     names = [f"{json.dumps(name)}: " for name in value] if isinstance(value, dict) else [""] * len(parts)
-    lines = [f"{deeper}{name}{_indented(one, deeper)}" for name, one in zip(names, parts, strict=True)]
+    lines = [f"{deeper}{name}{_indented(part, deeper)}" for name, part in zip(names, parts, strict=True)]
     opening, closing = "{}" if isinstance(value, dict) else "[]"
     return "\n".join([opening, ",\n".join(lines), f"{indent}{closing}"])

@@ -48,12 +48,12 @@ def _of_size(
     positives = np.zeros(num_classes, np.int64)
     labels, scores, correct = [np.zeros(0, np.int64)], [np.zeros(0, np.float32)], [np.zeros(0, np.bool_)]
     for image, finds in zip(seen, found, strict=True):
-        mine = _is_of_size(name, image, image.boxes) & image.wanted(rule)
-        positives += np.bincount(image.labels[mine], minlength=num_classes)
+        counted = _is_of_size(name, image, image.boxes) & image.wanted(rule)
+        positives += np.bincount(image.labels[counted], minlength=num_classes)
         is_right = finds >= 0
         # -1, for none, reads what is appended, and the other branch is taken.
         counts = np.where(
-            is_right, np.append(mine, False)[finds], _is_of_size(name, image, image.found.boxes)
+            is_right, np.append(counted, False)[finds], _is_of_size(name, image, image.found.boxes)
         )
         labels.append(image.found.labels[counts])
         scores.append(image.found.scores[counts])

@@ -93,24 +93,24 @@ def thresholds_table(figures: Sequence[ThresholdFigures], thresholds: Thresholds
     """Return one line a class that the set holds or that was detected: its threshold, and what it shows of
     the set; then one of all classes together."""
     rows = [["class", "threshold", "shown", "right", "right %", "objects", "found %"]]
-    for name, one in zip(classes.names, figures, strict=True):
-        if one.objects or one.shown:
-            rows.append([name, *_threshold_cells(one)])
+    for name, measured in zip(classes.names, figures, strict=True):
+        if measured.objects or measured.shown:
+            rows.append([name, *_threshold_cells(measured)])
     shown, right, objects = (
-        sum(getattr(one, what) for one in figures) for what in ("shown", "right", "objects")
+        sum(getattr(measured, what) for measured in figures) for what in ("shown", "right", "objects")
     )
     every = ThresholdFigures(thresholds.common, shown, right, objects)
     return aligned([*rows, ["all, each by its own; in common", *_threshold_cells(every)]])
 
 
-def _threshold_cells(one: ThresholdFigures) -> list[str]:
+def _threshold_cells(measured: ThresholdFigures) -> list[str]:
     return [
-        "-" if one.threshold is None else f"{one.threshold:.3f}",
-        f"{one.shown}",
-        f"{one.right}",
-        f"{100 * one.right / one.shown:.0f}" if one.shown else "-",
-        f"{one.objects}",
-        f"{100 * one.right / one.objects:.0f}" if one.objects else "-",
+        "-" if measured.threshold is None else f"{measured.threshold:.3f}",
+        f"{measured.shown}",
+        f"{measured.right}",
+        f"{100 * measured.right / measured.shown:.0f}" if measured.shown else "-",
+        f"{measured.objects}",
+        f"{100 * measured.right / measured.objects:.0f}" if measured.objects else "-",
     ]
 
 
@@ -138,23 +138,23 @@ def classification_table(figures: Sequence[ClassificationFigures]) -> str:
     ``to the first`` is the difference of the top-5 error, in points, to that of the first line. The precision
     is named where there are several.
     """
-    several = len({one.precision for one in figures}) > 1
+    several = len({row.precision for row in figures}) > 1
     head = ["classifier", *(["precision"] if several else []), "networks", "crops", "cost"]
     head += ["top-1 error %", "top-5 error %", "to the first", "top-1 %", "top-5 %", "s/picture"]
     rows = [head]
-    for one in figures:
-        errors = (one.top1_error, one.top5_error)
+    for row in figures:
+        errors = (row.top1_error, row.top5_error)
         rows.append(
             [
-                one.name,
-                *([one.precision] if several else []),
-                str(one.networks),
-                str(one.crops),
-                str(one.cost),
+                row.name,
+                *([row.precision] if several else []),
+                str(row.networks),
+                str(row.crops),
+                str(row.cost),
                 *(f"{100 * error:.2f}" for error in errors),
-                f"{100 * (one.top5_error - figures[0].top5_error):+.2f}",
+                f"{100 * (row.top5_error - figures[0].top5_error):+.2f}",
                 *(f"{100 * (1 - error):.2f}" for error in errors),
-                "-" if one.seconds is None else f"{one.seconds:.3f}",
+                "-" if row.seconds is None else f"{row.seconds:.3f}",
             ]
         )
     return aligned(rows)
@@ -170,8 +170,8 @@ def coverage_table(methods: Sequence[MethodFigures]) -> str:
     for measure in methods[0].measures:
         rows = [[f"{measure}, %", *budgets, "boxes", "s/picture"]]
         rows += [
-            [one.name, *percent(one.measures[measure]), f"{one.boxes:.0f}", f"{one.seconds:.3f}"]
-            for one in methods
+            [method.name, *percent(method.measures[measure]), f"{method.boxes:.0f}", f"{method.seconds:.3f}"]
+            for method in methods
         ]
         blocks.append(aligned(rows))
     return "\n\n".join(blocks)
@@ -181,9 +181,9 @@ def comparison_table(methods: Sequence[MethodFigures]) -> str:
     """Return all boxes of each method, one at least, beside those of the first: how many, and what they
     cover."""
     rows = [["all boxes, %", "boxes", "share", *methods[0].measures]]
-    for one in methods:
-        measures = percent(values[-1] for values in one.measures.values())
-        rows.append([one.name, f"{one.boxes:.0f}", f"{one.boxes / methods[0].boxes:.0%}", *measures])
+    for method in methods:
+        measures = percent(values[-1] for values in method.measures.values())
+        rows.append([method.name, f"{method.boxes:.0f}", f"{method.boxes / methods[0].boxes:.0%}", *measures])
     return aligned(rows)
 
 

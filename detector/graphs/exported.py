@@ -134,7 +134,7 @@ def _tensors(model: onnx.ModelProto, places: Any, path: Path) -> dict[str, NDArr
     arrays: dict[str, NDArray[Any]] = {}
     try:
         for name, stored in places.items():
-            value, *steps = (numpy_helper.to_array(constants[one]) for one in stored)
+            value, *steps = (numpy_helper.to_array(constants[constant]) for constant in stored)
             if steps:
                 of_filters = steps[0].reshape(-1, *[1] * (value.ndim - 1))
                 value = (value.astype(np.float32) * of_filters).astype(np.float32)

@@ -47,8 +47,8 @@ class Preprocessing:
 
 def _check_colour(name: str, value: object, low: float, high: float) -> None:
     numbers = value if isinstance(value, tuple) else ()
-    real = [isinstance(one, int | float) and not isinstance(one, bool) for one in numbers]
-    if len(real) != 3 or not all(real) or not all(low <= one <= high for one in numbers):
+    real = [isinstance(number, int | float) and not isinstance(number, bool) for number in numbers]
+    if len(real) != 3 or not all(real) or not all(low <= number <= high for number in numbers):
         raise ParameterError(f"{name} must be three numbers in {low:g}..{high:g}, got {value!r}")
 
 

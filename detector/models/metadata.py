@@ -104,7 +104,7 @@ def _ranges(entry: Mapping[str, Any]) -> dict[str, tuple[float, float]] | None:
     ranges = _object(entry, "activation_ranges")
     for pair in ranges.values():
         numbers = pair if isinstance(pair, list | tuple) else ()
-        real = [isinstance(one, int | float) and not isinstance(one, bool) for one in numbers]
+        real = [isinstance(number, int | float) and not isinstance(number, bool) for number in numbers]
         if len(real) != 2 or not all(real) or not -MAX_ACTIVATION <= pair[0] < pair[1] <= MAX_ACTIVATION:
             raise ValueError("activation_ranges, which must be a lower and a higher number for each layer")
     return {printable(name): (float(low), float(high)) for name, (low, high) in ranges.items()}

@@ -90,11 +90,11 @@ def _images(read: Mapping[str, Dataset], decoded: bool) -> Iterator[Finding]:
         first.setdefault(record.path, index)
     at = list(first.values())
     seen: list[Seen] = []
-    for index, one in zip(at, scan_images(list(first), decoded=decoded), strict=True):
-        seen.append(one)
-        if one.error:
+    for index, picture in zip(at, scan_images(list(first), decoded=decoded), strict=True):
+        seen.append(picture)
+        if picture.error:
             split, record = owned[index]
-            yield Finding("unreadable_image", split, record.image_id, one.error)
+            yield Finding("unreadable_image", split, record.image_id, picture.error)
     pairs = [("duplicate", first[record.path], i) for i, (_, record) in enumerate(owned)]
     pairs = [(kind, a, b) for kind, a, b in pairs if a != b]  # one file, listed by two splits
     pairs += [("duplicate", at[a], at[b]) for a, b in same_bytes(seen)]

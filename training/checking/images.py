@@ -89,9 +89,9 @@ _COUNT = np.array([bin(value).count("1") for value in range(1 << 16)], np.uint8)
 def same_bytes(seen: Sequence[Seen]) -> Iterator[tuple[int, int]]:
     """Yield pairs of indices: a picture, and the first one before it whose file has the same bytes."""
     first: dict[bytes, int] = {}
-    for index, one in enumerate(seen):
-        if one.digest and first.setdefault(one.digest, index) != index:
-            yield first[one.digest], index
+    for index, picture in enumerate(seen):
+        if picture.digest and first.setdefault(picture.digest, index) != index:
+            yield first[picture.digest], index
 
 
 def near_duplicates(seen: Sequence[Seen]) -> Iterator[tuple[int, int]]:

@@ -47,11 +47,11 @@ class Counts:
 
 def balance_table(counts: Mapping[str, Counts], classes: ClassList) -> str:
     """Return a line a class, the most frequent first: objects of each split, and a bar of all."""
-    total = sum(one.objects for one in counts.values())
+    total = sum(of_split.objects for of_split in counts.values())
     order = np.argsort(-np.asarray(total), kind="stable")
     most = max(int(np.max(total, initial=0)), 1)
     width = max([len(name) for name in classes.names] + [len("class")])
-    columns = [(split or "objects", one.objects) for split, one in counts.items()]
+    columns = [(split or "objects", of_split.objects) for split, of_split in counts.items()]
     lines = [f"{'class':<{width}}" + "".join(f"  {name:>{max(7, len(name))}}" for name, _ in columns)]
     for place, label in enumerate(order):
         if len(order) > _SHOWN and place == _SHOWN // 2:
@@ -69,20 +69,20 @@ def balance_chart(counts: Mapping[str, Counts], classes: ClassList, title: str) 
 
     The axis is logarithmic where the most frequent class has over 50 times the objects of the least.
     """
-    total = np.sum([one.objects for one in counts.values()], axis=0)
+    total = np.sum([of_split.objects for of_split in counts.values()], axis=0)
     order = np.argsort(-total, kind="stable")
     present = total[total > 0]
     figure = Figure(figsize=(8, 1.6 + 0.2 * max(len(order), 4)), dpi=120, layout="constrained")
     axes = figure.subplots()
     places = np.arange(len(order))
     height = 0.8 / max(len(counts), 1)
-    for number, (split, one) in enumerate(counts.items()):
+    for number, (split, of_split) in enumerate(counts.items()):
         axes.barh(
             places + (number - (len(counts) - 1) / 2) * height,
-            one.objects[order],
+            of_split.objects[order],
             height,
             color=_COLOURS[number % len(_COLOURS)],
-            label=f"{split or 'objects'}: {one.objects.sum():,} objects in {one.images:,} pictures",
+            label=f"{split or 'objects'}: {of_split.objects.sum():,} objects in {of_split.images:,} pictures",
         )
     if len(present) and present.max() > _LOG_FROM * present.min():
         axes.set_xscale("log")

@@ -37,11 +37,11 @@ def summary(checked: Checked) -> str:
         if present:
             lines += ["", f"{heading}:"]
         for kind in present:
-            mine = by_kind[kind]
-            lines.append(f"  {len(mine):>6,}  {kind}: {TITLES[kind]}")
-            lines += [f"            {_place(one)}{one.message}" for one in mine[:_EXAMPLES]]
-            if len(mine) > _EXAMPLES:
-                lines.append(f"            and {len(mine) - _EXAMPLES:,} more")
+            of_kind = by_kind[kind]
+            lines.append(f"  {len(of_kind):>6,}  {kind}: {TITLES[kind]}")
+            lines += [f"            {_place(example)}{example.message}" for example in of_kind[:_EXAMPLES]]
+            if len(of_kind) > _EXAMPLES:
+                lines.append(f"            and {len(of_kind) - _EXAMPLES:,} more")
     lost = sum(finding.leaves_out for finding in checked.findings)
     lines += ["", f"Problems that leave something out: {lost:,}." if lost else "Nothing has to be left out."]
     return utf8_text("\n".join(lines))
@@ -69,13 +69,13 @@ def as_json(checked: Checked) -> bytes:
         },
         "findings": [
             {
-                "kind": one.kind,
-                "leaves_out": one.leaves_out,
-                "split": one.split,
-                "where": one.where,
-                "message": one.message,
+                "kind": finding.kind,
+                "leaves_out": finding.leaves_out,
+                "split": finding.split,
+                "where": finding.where,
+                "message": finding.message,
             }
-            for one in checked.findings
+            for finding in checked.findings
         ],
     }
     return utf8_text(json.dumps(content, indent=1, ensure_ascii=False)).encode()
@@ -86,7 +86,10 @@ def as_csv(findings: Sequence[Finding]) -> bytes:
     file = StringIO()
     writer = csv.writer(file)
     writer.writerow(["kind", "leaves_out", "split", "where", "message"])
-    writer.writerows([one.kind, one.leaves_out, one.split, one.where, one.message] for one in findings)
+    writer.writerows(
+        [finding.kind, finding.leaves_out, finding.split, finding.where, finding.message]
+        for finding in findings
+    )
     return utf8_text(file.getvalue()).encode()
 
 

@@ -55,9 +55,9 @@ class DetectionCache:
 
     def put(self, image: Path, found: Found) -> None:
         """Keep what was found in a picture."""
-        mine = found.detections
+        kept = found.detections
         seconds = np.array([found.proposal_seconds, found.seconds])
-        values = mine.boxes, mine.labels, mine.scores, found.proposals, seconds
+        values = kept.boxes, kept.labels, kept.scores, found.proposals, seconds
         tensors = {name: np.ascontiguousarray(value) for name, value in zip(_PARTS, values, strict=True)}
         write_sealed(self._path(image), save(tensors))
 

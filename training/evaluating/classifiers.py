@@ -102,14 +102,14 @@ class ClassifierEvaluation:
             for files in _joined(networks)
         ]
         first = passes[0].classifier
-        for one in passes[1:]:
-            if one.classifier.classes.ids != first.classes.ids:
+        for further in (run.classifier for run in passes[1:]):
+            if further.classes.ids != first.classes.ids:
                 raise ParameterError(
-                    f"{one.classifier.name} names other classes than {first.name}: measure them one by one"
+                    f"{further.name} names other classes than {first.name}: measure them one by one"
                 )
         self.class_ids = first.classes.ids
         for files in networks:
-            sources = [one for one in passes if set(files) <= set(one.files)]
+            sources = [run for run in passes if set(files) <= set(run.files)]
             self.rows += [
                 Row(titles[files], files, count, source)
                 for source in sources

@@ -93,7 +93,7 @@ class MeasuredData:
                 f"{path}: {count} detections are not measured, being in {len(lost)} pictures that are left "
                 f"out: {', '.join(lost[:5])}{' ...' if len(lost) > 5 else ''}"
             )
-        return {image_id: mine for image_id, mine in found.items() if image_id in measured}, text
+        return {image_id: detections for image_id, detections in found.items() if image_id in measured}, text
 
     def _category_ids(self) -> list[int | str]:
         """Return COCO's number of each label: that of the data's own file, else labels counted from 1."""

@@ -171,9 +171,9 @@ def _by_class(evaluation: DetEvaluation, classes: ClassList) -> list[dict[str, A
 def _without_nan(value: Any) -> Any:
     """Return a value with None for NaN, which JSON does not know."""
     if isinstance(value, dict):
-        return {key: _without_nan(one) for key, one in value.items()}
+        return {key: _without_nan(item) for key, item in value.items()}
     if isinstance(value, list):
-        return [_without_nan(one) for one in value]
+        return [_without_nan(item) for item in value]
     return None if isinstance(value, float) and math.isnan(value) else value
 
 

@@ -29,14 +29,20 @@ def proposal_plot(methods: Sequence[MethodFigures], title: str) -> bytes:
     figure = Figure(figsize=_SIZE, dpi=150, layout="constrained")
     panels = figure.subplots(1, 3, sharey=True)
     for panel, (measure, name) in zip(panels, _PANELS.items(), strict=True):
-        for number, one in enumerate(methods):
-            values = one.measures[measure]
+        for number, method in enumerate(methods):
+            values = method.measures[measure]
             colour = _COLOURS[number % len(_COLOURS)]
             dash = _DASHES[number // len(_COLOURS) % len(_DASHES)]
             panel.plot(
-                one.recall.proposals, values, dash, color=colour, linewidth=1.8, label=one.name, zorder=2
+                method.recall.proposals,
+                values,
+                dash,
+                color=colour,
+                linewidth=1.8,
+                label=method.name,
+                zorder=2,
             )
-            panel.plot(one.recall.proposals[-1:], values[-1:], "o", color=colour, markersize=5, zorder=3)
+            panel.plot(method.recall.proposals[-1:], values[-1:], "o", color=colour, markersize=5, zorder=3)
         panel.set(title=name, xlabel="boxes a picture", xscale="log", ylim=(0, 1.02))
         panel.xaxis.set_major_locator(LogLocator(numticks=10))
         panel.xaxis.set_major_formatter(FuncFormatter(lambda count, _: f"{count:,.0f}"))

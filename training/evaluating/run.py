@@ -171,7 +171,7 @@ def with_costs(
 
 def _largest(candidates: Sequence[Candidate]) -> Detector:
     """Return the detector of all members."""
-    return max((candidate.detector for candidate in candidates), key=lambda one: len(one.members))
+    return max((candidate.detector for candidate in candidates), key=lambda loaded: len(loaded.members))
 
 
 def _find(

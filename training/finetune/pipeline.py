@@ -119,10 +119,10 @@ def _measure(plan: Plan, paths: Sequence[Path]) -> list[Measured]:
     measured = []
     for path in paths:
         detector = load_detector(path, device=plan.device)
-        one = measure(detector, detector.name, records, plan.data.rule, plan.precision_wanted)
-        measured.append(one)
-        add_metrics(path, {one.measure: one.evaluation.mean_ap})
-        change_metadata(path, path, thresholds=one.thresholds if one.thresholds.reached else None)
+        of_member = measure(detector, detector.name, records, plan.data.rule, plan.precision_wanted)
+        measured.append(of_member)
+        add_metrics(path, {of_member.measure: of_member.evaluation.mean_ap})
+        change_metadata(path, path, thresholds=of_member.thresholds if of_member.thresholds.reached else None)
     if len(paths) > 1:
         together = load_detector(paths, device=plan.device)
         measured.append(

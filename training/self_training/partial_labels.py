@@ -64,7 +64,7 @@ def write_partial_labels(output: Path, pictures: Sequence[LabelledPicture], clas
     links of an earlier run that are no longer used are removed after it. Raises WriteError, OSError, or
     ParameterError where a file is in a link's way.
     """
-    links = {output / PICTURES / one.picture.name: one.picture.path.absolute() for one in pictures}
+    links = {output / PICTURES / image.picture.name: image.picture.path.absolute() for image in pictures}
     for link, target in links.items():
         _link(link, target)
     content = json.dumps(_content(pictures, classes))
@@ -88,22 +88,22 @@ def _link(link: Path, target: Path) -> None:
 
 
 def _content(pictures: Sequence[LabelledPicture], classes: ClassList) -> dict[str, Any]:
-    used = sorted({one.picture.label for one in pictures})
+    used = sorted({image.picture.label for image in pictures})
     images: list[dict[str, Any]] = []
     annotations: list[dict[str, Any]] = []
-    for number, one in enumerate(pictures, start=1):
-        name = one.picture.name
+    for number, image in enumerate(pictures, start=1):
+        name = image.picture.name
         images.append(
-            {"id": number, "file_name": name, "width": one.width, "height": one.height, "partial": True}
+            {"id": number, "file_name": name, "width": image.width, "height": image.height, "partial": True}
         )
-        for boxes, crowd in ((one.sure, 0), (one.doubtful, 1)):
+        for boxes, crowd in ((image.sure, 0), (image.doubtful, 1)):
             for x1, y1, x2, y2 in boxes.astype(float).round(2).tolist():
                 box = [x1, y1, round(x2 - x1, 2), round(y2 - y1, 2)]
                 annotations.append(
                     {
                         "id": len(annotations) + 1,
                         "image_id": number,
-                        "category_id": one.picture.label + 1,
+                        "category_id": image.picture.label + 1,
                         "bbox": box,
                         "area": round(box[2] * box[3], 2),
                         "iscrowd": crowd,

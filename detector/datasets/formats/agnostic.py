@@ -115,21 +115,21 @@ def _annotation(path: Path, entry: object) -> Annotation | None:
     """Return what an entry says, None if it has no list of boxes, or holds the entry of another picture."""
     fields = normalise_keys(entry, ("width", "height", "boxes"))
     listed = fields.get("boxes")
-    inside = (one for one in fields.values() if isinstance(one, Mapping))
-    if not isinstance(listed, list) or any("boxes" in normalise_keys(one, ["boxes"]) for one in inside):
+    inside = (value for value in fields.values() if isinstance(value, Mapping))
+    if not isinstance(listed, list) or any("boxes" in normalise_keys(value, ["boxes"]) for value in inside):
         return None
     (width, wide), (height, high) = side(fields.get("width")), side(fields.get("height"))
     stated = f"{shown(fields.get('width'))} x {shown(fields.get('height'))}"
     odd = [] if wide and high else [f"{path} states the size {stated}: that of the picture is taken"]
     sound, unreadable = [], []
-    for position, one in enumerate(listed, start=1):
-        corners = [number(value) for value in one] if isinstance(one, list) else []
+    for position, box in enumerate(listed, start=1):
+        corners = [number(value) for value in box] if isinstance(box, list) else []
         whole = [value for value in corners if value is not None]
         if len(corners) == len(whole) == 4:
             sound.append(whole)
         else:
             wanted = "four finite numbers belong: x1, y1, x2, y2"
-            unreadable.append(f"its entry in {path}: box {position} is {shown(one)}, where {wanted}")
+            unreadable.append(f"its entry in {path}: box {position} is {shown(box)}, where {wanted}")
     boxes = from_corners(np.array(sound, np.float64).reshape(-1, 4))
     return Annotation(width, height, ["object"] * len(boxes), boxes, unreadable=unreadable, odd=odd)
 

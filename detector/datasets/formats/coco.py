@@ -161,7 +161,7 @@ def _likeness(path: Path) -> int:
     number = sum(name in fields for name in KEYS)
     objects = fields.get("annotations")
     has_box = isinstance(objects, list) and any(
-        "bbox" in normalise_keys(one, ["bbox"]) for one in objects[:_SAMPLE]
+        "bbox" in normalise_keys(entry, ["bbox"]) for entry in objects[:_SAMPLE]
     )
     return len(KEYS) if has_box and number > 1 else number
 
@@ -185,8 +185,8 @@ def _place(tree: FolderTree, split: str, file: CocoFile, images_needed: bool) ->
     nowhere: frozenset[str] = frozenset()
 
     def found(folder: Path, dropped: int) -> int:
-        mine = (relative(str(name), dropped) for name in names if len(name.parts) > dropped)
-        return sum(name.name in sets.get(folder / name.parent, nowhere) for name in mine)
+        of_folder = (relative(str(name), dropped) for name in names if len(name.parts) > dropped)
+        return sum(name.name in sets.get(folder / name.parent, nowhere) for name in of_folder)
 
     def merit(folder: Path, dropped: int) -> tuple[int, bool, bool, int]:
         own = split != "" and split in folder.relative_to(tree.root).parts
@@ -214,10 +214,10 @@ def _classes(files: Sequence[CocoFile]) -> ClassList:
     """
     above = {parent for file in files for name, parent in file.supercategories.items() if parent != name}
     used = {
-        file.categories.get(str(one.category))
+        file.categories.get(str(annotation.category))
         for file in files
-        for mine in file.objects.values()
-        for one in mine
+        for annotations in file.objects.values()
+        for annotation in annotations
     }
     names = [name for file in files for name in file.class_list().ids if name not in above or name in used]
     return class_list(files[0].path, dict.fromkeys(names))

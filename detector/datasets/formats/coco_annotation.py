@@ -81,7 +81,7 @@ def _from_sides(sides: XYXY | None) -> XYXY | None:
 
 def _numbers(values: Sequence[object]) -> XYXY | None:
     """Return four numbers, None if they are not four or one is none."""
-    found = [one for one in map(number, values) if one is not None]
+    found = [value for value in map(number, values) if value is not None]
     return (found[0], found[1], found[2], found[3]) if len(found) == len(values) == 4 else None
 
 
@@ -90,8 +90,8 @@ def _around(segmentation: object) -> XYXY | None:
     polygons = segmentation if isinstance(segmentation, list) else []
     points: list[float] = []
     for polygon in polygons:
-        found = [number(one) for one in polygon] if isinstance(polygon, list) else []
-        sound = [one for one in found if one is not None]
+        found = [number(value) for value in polygon] if isinstance(polygon, list) else []
+        sound = [value for value in found if value is not None]
         if len(found) < 6 or len(found) % 2 or len(sound) < len(found):
             return None
         points += sound

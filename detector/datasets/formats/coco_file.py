@@ -118,20 +118,20 @@ class CocoFile:
                 message = f"{self.path} lists {picture} more than once: whose boxes are in it is not known"
                 log.report(image.image_id, "duplicate_id", message)
                 return None
-            mine = self.objects[image.image_id]
-            boxed = [one for one in mine if one.category is not None and one.box is not None]
-            sound = [one for one in boxed if not one.crowd]
-            crowds = [one.box for one in mine if one.crowd]
+            annotated = self.objects[image.image_id]
+            boxed = [thing for thing in annotated if thing.category is not None and thing.box is not None]
+            sound = [thing for thing in boxed if not thing.crowd]
+            crowds = [thing.box for thing in annotated if thing.crowd]
             annotation = Annotation(
                 image.width,
                 image.height,
-                [self.categories.get(str(one.category), f"category {one.category}") for one in sound],
-                np.array([one.box for one in sound], np.float32).reshape(-1, 4),
-                unreadable=[f"{self.path}: {one.wrong}" for one in mine if one.wrong],
-                odd=[*image.odd, *(f"{self.path}: {one.odd}" for one in mine if one.odd)],
+                [self.categories.get(str(thing.category), f"category {thing.category}") for thing in sound],
+                np.array([thing.box for thing in sound], np.float32).reshape(-1, 4),
+                unreadable=[f"{self.path}: {thing.wrong}" for thing in annotated if thing.wrong],
+                odd=[*image.odd, *(f"{self.path}: {thing.odd}" for thing in annotated if thing.odd)],
                 crowds=np.array(crowds, np.float32).reshape(-1, 4),
             )
-            partial = image.partial or (self.has_orphan_objects and not mine)
+            partial = image.partial or (self.has_orphan_objects and not annotated)
             return AnnotationCheck(labels, log, check_images).record(
                 image.image_id, picture, annotation, partial=partial
             )
@@ -173,11 +173,11 @@ def _categories(
         above = fields.get("supercategory")
         as_written = fields["id"] if isinstance(fields["id"], int) else category
         found[category] = name, above if isinstance(above, str) else "", as_written
-    ordered = sorted(found, key=lambda one: (not one.isdecimal(), int(one) if one.isdecimal() else 0, one))
+    ordered = sorted(found, key=lambda key: (not key.isdecimal(), int(key) if key.isdecimal() else 0, key))
     return (
-        {one: found[one][0] for one in ordered},
-        {found[one][0]: found[one][1] for one in ordered},
-        {found[one][0]: found[one][2] for one in ordered},
+        {key: found[key][0] for key in ordered},
+        {found[key][0]: found[key][1] for key in ordered},
+        {found[key][0]: found[key][2] for key in ordered},
     )
 
 
@@ -227,4 +227,4 @@ def _has_objects(image: Mapping[str, Any]) -> bool:
     names = ("annotations", "objects", "bboxes", "boxes")
     fields = normalise_keys(image, names)
     lists = [fields[name] for name in names if isinstance(fields.get(name), list)]
-    return any(isinstance(one, list | dict) for mine in lists for one in mine)
+    return any(isinstance(entry, list | dict) for entries in lists for entry in entries)

@@ -145,11 +145,11 @@ def _read_solution(path: Path) -> dict[str, list[str]]:
                 "comma between them"
             )
         for row in rows:
-            mine = found.setdefault((row["ImageId"] or "").strip(), [])
-            mine += (row["PredictionString"] or "").split()[::_WORDS_OF_A_BOX]
+            class_ids = found.setdefault((row["ImageId"] or "").strip(), [])
+            class_ids += (row["PredictionString"] or "").split()[::_WORDS_OF_A_BOX]
     except csv.Error as error:
         raise DatasetError(f"{path} cannot be read: {error}") from error
-    return {image_id: list(dict.fromkeys(mine)) for image_id, mine in found.items()}
+    return {image_id: list(dict.fromkeys(class_ids)) for image_id, class_ids in found.items()}
 
 
 def _class_of_val(

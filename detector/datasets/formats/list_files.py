@@ -45,9 +45,13 @@ class ImageNames(Generic[Item]):
                     return self._by_id[end.as_posix()]
                 if joined(wanted):
                     continue
-                candidates = [one for one in self._by_name.get(end.name, []) if _may_be(one[0], end)]
+                candidates = [
+                    candidate for candidate in self._by_name.get(end.name, []) if _may_be(candidate[0], end)
+                ]
                 if len(candidates) > 1:  # the path in the line tells which, as far as it goes
-                    candidates = [one for one in candidates if _ends_with(one[0], end)] or candidates
+                    candidates = [
+                        candidate for candidate in candidates if _ends_with(candidate[0], end)
+                    ] or candidates
                 if len(candidates) > 1:
                     where = ", ".join(str(image) for image, _ in candidates[:3])
                     raise DatasetError(

@@ -98,11 +98,11 @@ def normalise_keys(entry: Any, names: Sequence[str]) -> Mapping[str, Any]:
     added = {}
     for name in absent if others else ():
         found = [entry[key] for key in others if _folded(key) == _folded(name)]
-        if found and all(one == found[0] for one in found):
+        if found and all(value == found[0] for value in found):
             added[name] = found[0]
     return {**entry, **added} if added else entry
 
 
 @lru_cache(maxsize=4096)
 def _folded(key: str) -> str:
-    return "".join(one for one in key.lower() if one not in "_- ")
+    return "".join(letter for letter in key.lower() if letter not in "_- ")

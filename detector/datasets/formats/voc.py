@@ -136,7 +136,8 @@ def official_lists(home: Path, tree: FolderTree, every: Sequence[Pair]) -> dict[
             if role_of(split) is not None:
                 lists.setdefault(split, []).append(name)
     return {
-        split: pairs_of_lists(home, [folder / name for name in mine], every) for split, mine in lists.items()
+        split: pairs_of_lists(home, [folder / name for name in file_names], every)
+        for split, file_names in lists.items()
     }
 
 

@@ -67,7 +67,8 @@ class ImageFinder:
             self._stated(path, places, annotation) if annotation is not None and annotation.filename else None
         )
         place, names = next(
-            ((one, mine) for one in places if (mine := self._names(one).get(path.stem))), (places[0], [])
+            ((folder, pictures) for folder in places if (pictures := self._names(folder).get(path.stem))),
+            (places[0], []),
         )
         problem: tuple[ProblemKind, str] | None = None
         if len(names) == 1 or (names and stated is not None and stated in [place / name for name in names]):
@@ -90,7 +91,7 @@ class ImageFinder:
         unread = self._unread(path, places, annotation)
         if unread is not None:
             return Pair(self.tree.image_id(unread), unread, path)
-        holder = next((one for one in places[1:] if self._names(one)), places[0])
+        holder = next((folder for folder in places[1:] if self._names(folder)), places[0])
         image = holder / f"{path.stem}.jpg"
         return Pair(self.tree.image_id(image), image, path)
 
@@ -102,7 +103,9 @@ class ImageFinder:
             *([relative(annotation.filename).stem] if annotation is not None and annotation.filename else []),
         ]
         names = ((place, self._names(place, has_unread_suffix)) for place in places)
-        found = (place / name for place, mine in names for stem in stems for name in mine.get(stem, ()))
+        found = (
+            place / name for place, pictures in names for stem in stems for name in pictures.get(stem, ())
+        )
         return next(found, None)
 
     def _annotation(self, path: Path) -> VocAnnotation | None:
@@ -145,9 +148,9 @@ class ImageFinder:
         for index, part in enumerate(parts):
             if part.lower() in _ANNOTATIONS:
                 beside = self._below.get(self.tree.root.joinpath(*parts[:index]), [])
-                named = [one for one in beside if one.name.lower() in _IMAGES]
-                named.sort(key=lambda one: _IMAGES.index(one.name.lower()))
-                places += [one.joinpath(*parts[index + 1 :]) for one in named]
+                named = [sibling for sibling in beside if sibling.name.lower() in _IMAGES]
+                named.sort(key=lambda sibling: _IMAGES.index(sibling.name.lower()))
+                places += [sibling.joinpath(*parts[index + 1 :]) for sibling in named]
         if parts and parts[-1].lower() in _ANNOTATIONS:
             places.append(folder.parent)
         return [place for place in dict.fromkeys(places) if place in self.tree.files]
@@ -216,7 +219,7 @@ def _judged(pairs: list[Pair]) -> Iterator[Pair]:
         others = [other for other in claims[pair.image] if other is not pair]
         rivals = [other for other in others if not other.by_name]
         alone = not others or (not pair.by_name and not rivals)
-        copied = not pair.by_name and _same_bytes([one.annotation for one in (pair, *rivals)])
+        copied = not pair.by_name and _same_bytes([claim.annotation for claim in (pair, *rivals)])
         if pair.problem is not None or alone or copied:
             yield pair
         else:

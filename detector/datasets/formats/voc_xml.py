@@ -77,9 +77,9 @@ def parse_voc_xml(path: Path) -> VocAnnotation:
         )
 
     odd = []
-    (width, wide), (height, high) = (side(text_at(root, f"size/{one}")) for one in ("width", "height"))
+    (width, wide), (height, high) = (side(text_at(root, f"size/{name}")) for name in ("width", "height"))
     if not (wide and high):
-        stated = " x ".join(shown(text_at(root, f"size/{one}")) for one in ("width", "height"))
+        stated = " x ".join(shown(text_at(root, f"size/{name}")) for name in ("width", "height"))
         odd.append(f"annotation {path} states the size {stated}: that of the picture is taken")
     filenames = texts_at(root, "filename")
     if len(filenames) > 1:
@@ -87,8 +87,8 @@ def parse_voc_xml(path: Path) -> VocAnnotation:
     names, corners, difficult, unreadable = [], [], [], _outside(path, root)
     for position, thing in enumerate(_objects(root), start=1):
         known = [name for name in texts_at(thing, "name") if name]
-        found = [number(text_at(thing, f"bndbox/{one}")) for one in _CORNERS]
-        sound = [one for one in found if one is not None]
+        found = [number(text_at(thing, f"bndbox/{corner}")) for corner in _CORNERS]
+        sound = [value for value in found if value is not None]
         which = f"annotation {path}: object {position}" + (f" ({' and '.join(known)})" if known else "")
         if not known:
             unreadable.append(f"{which} has no name")
@@ -97,7 +97,7 @@ def parse_voc_xml(path: Path) -> VocAnnotation:
         elif thing.find("bndbox") is None:
             unreadable.append(f"{which} has no bndbox{_instead(thing)}")
         elif len(sound) < len(_CORNERS):
-            texts = ", ".join(f"{one} {shown(text_at(thing, f'bndbox/{one}'))}" for one in _CORNERS)
+            texts = ", ".join(f"{corner} {shown(text_at(thing, f'bndbox/{corner}'))}" for corner in _CORNERS)
             unreadable.append(f"{which} has a bndbox without four numbers: {texts}")
         else:
             mark = flag(text_at(thing, "difficult"))
@@ -144,7 +144,7 @@ def _outside(path: Path, root: Element) -> list[str]:
             elif part.tag in _BOXES and holder.tag not in ("object", "obj", *_BOXES):
                 found.append(f"annotation {path}: a <{part.tag}> lies within <{holder.tag}>, not <object>")
     if not objects and not found:
-        others = [one.tag for one in (*root, *root.findall("objects/*")) if len(one)]
+        others = [part.tag for part in (*root, *root.findall("objects/*")) if len(part)]
         others = [tag for tag in others if tag not in _ABOUT_THE_IMAGE]
         found += [f"annotation {path} has no <object> but a <{tag}>, which is not read" for tag in others]
     return found
@@ -231,7 +231,7 @@ def text_at(element: Element, place: str) -> str | None:
 
 def texts_at(element: Element, place: str) -> list[str]:
     """Return the texts of all elements at a place, stripped, each once."""
-    return list(dict.fromkeys((one.text or "").strip() for one in element.findall(place)))
+    return list(dict.fromkeys((part.text or "").strip() for part in element.findall(place)))
 
 
 class _NoDoctype(ElementTree.TreeBuilder):

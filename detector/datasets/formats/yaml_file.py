@@ -94,7 +94,7 @@ class _Converter:
         elif isinstance(node, yaml.SequenceNode) and node.tag == _LIST:
             found: list[Any] = []
             self._made[id(node)] = found
-            found += [self.value(one) for one in node.value]
+            found += [self.value(item) for item in node.value]
         elif isinstance(node, yaml.MappingNode) and node.tag == _MAPPING:
             mapping: dict[YamlScalar, Any] = {}
             self._made[id(node)] = mapping
@@ -112,17 +112,17 @@ class _Converter:
             if key == _MERGE and key.plain:
                 merged += value if isinstance(value, list) else [value]
                 continue
-            first = next((one for one in mapping if one == key), None) if key in mapping else None
+            first = next((there for there in mapping if there == key), None) if key in mapping else None
             if first is not None:
                 raise self._error(
                     key_node,
                     f"has {shown(str(key))} for the second time (line {first.line}): leave one of them",
                 )
             mapping[key] = value
-        for one in merged:
-            if not isinstance(one, dict):
+        for source in merged:
+            if not isinstance(source, dict):
                 raise self._error(node, f"or below, merges ({_MERGE}) what is no mapping")
-            for key, value in list(one.items()):  # it may be merged into itself
+            for key, value in list(source.items()):  # it may be merged into itself
                 mapping.setdefault(key, value)
 
     def _error(self, node: yaml.Node, message: str) -> DatasetError:

@@ -76,15 +76,15 @@ class YoloFolder:
             return cls(tree, labels, _without_lost(images, tree, labels), named_in_file(tree))
         listed = images_of_splits(described, tree)
         images = {
-            split: [(tree.image_id(image), image, labels.find(image)) for image in mine]
-            for split, mine in listed.images.items()
+            split: [(tree.image_id(image), image, labels.find(image)) for image in of_split]
+            for split, of_split in listed.images.items()
         } or _by_folder(tree, labels)
-        mine = [label.path for pairs in images.values() for _, _, label in pairs]
-        if mine and not any(is_file(path) for path in mine):
+        paths = [label.path for pairs in images.values() for _, _, label in pairs]
+        if paths and not any(is_file(path) for path in paths):
             first = next(iter(images.values()))[0][1]
             raise DatasetError(
-                f"{described.path} describes a data set, but of its {len(mine)} pictures none has a label "
-                f"file: that of {first} would be {mine[0]}. Lay the label files there"
+                f"{described.path} describes a data set, but of its {len(paths)} pictures none has a label "
+                f"file: that of {first} would be {paths[0]}. Lay the label files there"
             )
         images = _without_lost(_told_apart(images), tree, labels)
         return cls(tree, labels, images, described.classes(), described.keypoints, listed.problems)
@@ -113,8 +113,8 @@ class YoloFolder:
         for name in self._chosen(split):
             for problem in self.problems.get(name, ()):
                 log.report(problem.image_id, problem.kind, problem.message)
-        mine = {label.path.parent for name in self._chosen(split) for _, _, label in self.images[name]}
-        others = {label.path.parent for pairs in self.images.values() for _, _, label in pairs} - mine
+        own = {label.path.parent for name in self._chosen(split) for _, _, label in self.images[name]}
+        others = {label.path.parent for pairs in self.images.values() for _, _, label in pairs} - own
         unread = {image.stem: f", but {unread_kinds([image])}" for image in unread_of(self.tree)}
         for path in _orphans(self.images, self.tree, self.labels):
             if path.parent not in others and has_objects(path):
@@ -131,7 +131,7 @@ def _told_apart(images: Mapping[str, Sequence[Labelled]]) -> dict[str, list[Labe
     for pairs in images.values():
         for _, image, label in pairs:
             owners.setdefault(label.path, set()).add(image)
-    shared = {path for path, mine in owners.items() if len(mine) > 1 and is_file(path)}
+    shared = {path for path, pictures in owners.items() if len(pictures) > 1 and is_file(path)}
 
     def told(image: Path, label: LabelFile) -> LabelFile:
         if label.problem or label.path not in shared:

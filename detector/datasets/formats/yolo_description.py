@@ -71,7 +71,7 @@ class YoloDescription:
                         found.append(cls(path, values))
         found = found or _darknet(tree)
         if len(found) > 1:
-            paths = ", ".join(str(one.path) for one in found)
+            paths = ", ".join(str(description.path) for description in found)
             raise DatasetError(f"{paths} all describe a data set: leave one of them in {tree.root}")
         return found[0] if found else None
 
@@ -176,7 +176,7 @@ class YoloDescription:
         return next((Path(os.path.normpath(place)) for place in places if is_there(place)), None)
 
     def wrong(self, name: str, message: str) -> DatasetError:
-        line = next((one.line for one in self.values if one == name and hasattr(one, "line")), None)
+        line = next((key.line for key in self.values if key == name and hasattr(key, "line")), None)
         where = f"{self.path}, line {line}" if line else f"{self.path}"
         return DatasetError(f"{where}: {name}: {message}")
 

@@ -152,7 +152,7 @@ class LabelFinder:
                 return LabelFile(twin, f"{message}: rename one of them")
         expected = places[0] / f"{image.stem}.txt"
         above = (places[0], *places[0].parents) if self.tree.unread else ()
-        lost = next((one for one in above if one in self.tree.unread), None)
+        lost = next((holder for holder in above if holder in self.tree.unread), None)
         if lost is not None:
             why = self.tree.unread[lost]
             return LabelFile(

@@ -133,7 +133,7 @@ def _listed(place: Path, line: str) -> Path | str:
     ends = (relative(whole.as_posix(), dropped) for dropped in range(max(0, count - ENDS), count))
     split = split_of(whole.parent)
     same = (place.parent / end for end in ends if split_of(end.parent) == split)
-    found = next((Path(os.path.normpath(one)) for one in same if is_file(one)), None)
+    found = next((Path(os.path.normpath(image)) for image in same if is_file(image)), None)
     found = None if joined(whole) else found
     if found is not None:
         return found
