@@ -171,7 +171,7 @@ def test_json_files(tmp_path: Path, text: str, says: str) -> None:
         ("a:flip=2", "flip must be true or false, got 2"),
     ],
 )
-def test_scorings(text: str, says: str) -> None:
+def test_a_wrong_scoring_says_what_is_wrong(text: str, says: str) -> None:
     _check(lambda: parse_scoring(text, Scoring()), says)
 
 

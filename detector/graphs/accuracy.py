@@ -36,8 +36,8 @@ class Accuracy:
 def detection_accuracy(
     weights: Weights, data: Path, count: int, engine: str, precisions: Sequence[str]
 ) -> Accuracy | None:
-    """Measure mAP by PASCAL VOC's rule in each precision, on at most
-    ``count`` pictures of a labelled data set, of its validation part if it has one.
+    """Measure mAP by PASCAL VOC's rule in each precision, on at most ``count`` pictures of a labelled data
+    set, of its validation part if it has one.
 
     None for a folder that is no such data set, or has none of the detector's classes.
     """

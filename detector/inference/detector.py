@@ -186,8 +186,8 @@ class Detector:
         self.profile = self._proposer.check_profile(profile)
         if self.scoring.fit_power and not all(member.predicts_iou for member in ensemble.members):
             raise ParameterError(
-                f"{self.name} has no fit head to weigh scores by: use a Scoring with fit_power=0, or train "
-                "one with `detector train`"
+                f"{self.name} predicts no IoU to weigh scores by: use a Scoring with fit_power=0, or train a "
+                "head that does with `detector train location`"
             )
 
     @property

@@ -162,7 +162,7 @@ def test_a_service_that_never_is_ready(unready_client: httpx.Client, image: byte
     assert (raised.value.status, raised.value.code) == (503, "not_ready")
 
 
-def test_keys(guarded_client: httpx.Client) -> None:
+def test_without_a_key_models_are_refused(guarded_client: httpx.Client) -> None:
     with Client(address(guarded_client)) as asked, pytest.raises(RefusedError) as raised:
         asked.models()
     assert (raised.value.status, raised.value.code) == (401, "unauthorized")

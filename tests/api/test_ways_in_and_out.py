@@ -106,7 +106,7 @@ def test_an_address_where_none_are_allowed(client: httpx.Client) -> None:
     assert (reply.status_code, reply.json()["error"]["code"]) == (403, "url_disabled")
 
 
-def test_coco(client: httpx.Client, image: bytes) -> None:
+def test_coco_has_the_same_objects(client: httpx.Client, image: bytes) -> None:
     """The same objects in another form."""
     files = {"file": ("a.png", image)}
     plain = DetectReply.model_validate_json(client.post(f"/detect?{ALL}", files=files).content)

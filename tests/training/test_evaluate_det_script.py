@@ -311,7 +311,7 @@ def test_results_of_other_pictures_are_refused(ilsvrc: Path, tmp_path: Path) -> 
         pytest.param("x:vote_iou=null", "x", Scoring(fit_power=0.5), id="none"),
     ],
 )
-def test_scorings(text: str, name: str, scoring: Scoring) -> None:
+def test_a_scoring_is_read_from_text(text: str, name: str, scoring: Scoring) -> None:
     assert parse_scoring(text, Scoring(fit_power=0.5)) == (name, scoring)
 
 

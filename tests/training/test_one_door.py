@@ -103,7 +103,7 @@ def test_every_layout_is_tried() -> None:
 
 
 @each(list(LAYOUTS))
-def test_the_door(root: Path, layout: Format) -> None:
+def test_every_layout_gives_the_same_boxes(root: Path, layout: Format) -> None:
     folder = open_dataset(root, layout)
     assert folder.format is layout
     dataset = folder.read(on_problem=OnProblem.STOP)
@@ -120,7 +120,7 @@ def test_looking_finds_the_layout(root: Path, layout: Format) -> None:
 
 
 @each(list(LAYOUTS))
-def test_fine_tuning(root: Path, layout: Format) -> None:
+def test_fine_tuning_reads_every_layout(root: Path, layout: Format) -> None:
     chosen = choose_data(root, format=layout)
     both = {**boxes_of(chosen.train.records), **boxes_of(chosen.validation.records)}
     assert both == {**TRAIN, **VAL}
@@ -140,14 +140,14 @@ def test_data_that_joins_fine_tuning(root: Path, layout: Format) -> None:
 
 
 @each(list(LAYOUTS))
-def test_measuring(root: Path, layout: Format) -> None:
+def test_measuring_reads_every_layout(root: Path, layout: Format) -> None:
     """The validation split by default, or all where there is none."""
     measured = open_measured(root, format=layout, split=None, on_problem=OnProblem.STOP, every=1)
     assert boxes_of(list(measured.records)) == ({**TRAIN, **VAL} if layout is Format.AGNOSTIC else VAL)
 
 
 @each(list(LAYOUTS))
-def test_checking(root: Path, layout: Format) -> None:
+def test_checking_reads_every_layout(root: Path, layout: Format) -> None:
     checked = check_data(open_dataset(root, layout))
     objects = {split: int(counts.objects.sum()) for split, counts in checked.counts.items()}
     assert objects == ({"": 8} if layout is Format.AGNOSTIC else {"train": 5, "val": 3})
@@ -155,7 +155,7 @@ def test_checking(root: Path, layout: Format) -> None:
 
 
 @each(list(LAYOUTS))
-def test_training_multibox(root: Path, layout: Format) -> None:
+def test_training_multibox_reads_every_layout(root: Path, layout: Format) -> None:
     every = read_object_images([root], frozenset(), format=layout, on_problem=OnProblem.STOP)
     is_split = layout in (Format.ILSVRC, Format.ILSVRC_LOC)
     assert boxes_of(every.records) == (TRAIN if is_split else {**TRAIN, **VAL})

@@ -43,7 +43,7 @@ def _no_others(monkeypatch: pytest.MonkeyPatch) -> None:
         pytest.param("--api-keys a --api-keys b", {}, {"keys": {"a", "b"}}, id="keys"),
     ],
 )  # fmt: skip
-def test_settings(
+def test_options_and_variables_become_settings(
     monkeypatch: pytest.MonkeyPatch, arguments: str, environment: dict[str, str], expected: dict[str, object]
 ) -> None:
     for name, value in environment.items():

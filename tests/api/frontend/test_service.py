@@ -129,7 +129,7 @@ def test_what_cannot_be_done_in_time_is_refused_at_once(narrow: httpx.Client, im
         assert slow.result().status_code == 200
 
 
-def test_too_late(narrow: httpx.Client, image: bytes) -> None:
+def test_alone_a_request_is_let_in_and_its_deadline_holds(narrow: httpx.Client, image: bytes) -> None:
     """Alone, a request is let in however little time it has; its deadline holds all the same."""
     reply = narrow.post(SLOW, content=image, headers={**PNG, "X-Timeout-Ms": "150"})
     assert (reply.status_code, reply.json()["error"]["code"]) == (504, "deadline_exceeded")

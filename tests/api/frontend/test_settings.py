@@ -118,7 +118,7 @@ def test_two_defaults_are_refused() -> None:
         Settings(weights="a", model="default=x")
 
 
-def test_derived() -> None:
+def test_what_is_derived_from_settings() -> None:
     settings = Settings(device="cuda:0,cuda:1", max_bytes=10, max_pixels=20)
     assert settings.devices == ("cuda:0", "cuda:1")
     assert settings.limits == Limits(10, 20)

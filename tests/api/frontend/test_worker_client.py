@@ -17,7 +17,9 @@ from api.frontend.worker_client import Rate
         pytest.param([(1, 60.0)], 50.0, id="stopped for a minute"),
     ],
 )
-def test_the_rate(monkeypatch: pytest.MonkeyPatch, reports: list[tuple[int, float]], expected: float) -> None:
+def test_the_rate_follows_what_is_reported(
+    monkeypatch: pytest.MonkeyPatch, reports: list[tuple[int, float]], expected: float
+) -> None:
     monkeypatch.setattr(module, "monotonic", lambda: 100.0)
     rate = Rate(50.0)
     for regions, seconds in reports:

@@ -116,7 +116,7 @@ def test_a_broken_stream_does_not_break_the_service() -> None:
         ("error", ["numba.error"]),
     ],
 )
-def test_levels(log_level: str, seen: list[str]) -> None:
+def test_the_level_holds_for_every_logger(log_level: str, seen: list[str]) -> None:
     code = """
 for name in ("api", "uvicorn.error", "numba"):
     for level in ("debug", "info", "warning", "error"):
@@ -141,7 +141,7 @@ logging.getLogger("uvicorn.access").info("GET /?key=secret")
     assert "color_message" not in record
 
 
-def test_text() -> None:
+def test_a_message_is_one_line_of_text() -> None:
     code = """
 REQUEST_ID.set("r-1")
 log.info("a\\nforged line")

@@ -99,7 +99,7 @@ def test_the_process_and_the_version_are_told() -> None:
         ),
     ],
 )
-def test_formats(accept: str, content_type: str) -> None:
+def test_accept_chooses_the_format(accept: str, content_type: str) -> None:
     metrics = Metrics()
     metrics.refused("empty")
     content, told = metrics.exposition(accept)

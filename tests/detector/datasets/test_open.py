@@ -150,7 +150,7 @@ LAYOUTS: list[tuple[Callable[[Path], None], Format, tuple[str, ...], list[str], 
     ("write", "format", "splits", "classes", "ids"), LAYOUTS, ids=[row[0].__name__ for row in LAYOUTS]
 )
 @pytest.mark.parametrize("said", [False, True], ids=["by looking", "by format"])
-def test_layouts(
+def test_each_layout_is_found_and_read(
     tmp_path: Path,
     write: Callable[[Path], None],
     format: Format,

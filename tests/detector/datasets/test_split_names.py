@@ -25,7 +25,7 @@ from detector.datasets.split_names import Role, in_order, role_of, split_of
         ("2017", None),
     ],
 )
-def test_roles(name: str, role: Role | None) -> None:
+def test_the_role_of_a_split_by_its_name(name: str, role: Role | None) -> None:
     assert role_of(name) is role
 
 
@@ -43,5 +43,5 @@ def test_splits_in_paths(path: str, split: str | None) -> None:
     assert split_of(PurePath(path)) == split
 
 
-def test_order() -> None:
+def test_splits_for_training_come_first() -> None:
     assert in_order(["b", "test", "a", "val", "train2017"]) == ("train2017", "val", "test", "a", "b")

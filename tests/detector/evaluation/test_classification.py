@@ -22,7 +22,7 @@ SCORES = np.array([[0.1, 0.6, 0.3], [0.5, 0.2, 0.3], [0.4, 0.4, 0.2]])
         pytest.param([1, 0, 1], {1: 1 / 3, 2: 0, 3: 0}, id="of equal scores the lower label ranks first"),
     ],
 )
-def test_errors(labels: list[int], expected: dict[int, float]) -> None:
+def test_top_k_errors_by_hand(labels: list[int], expected: dict[int, float]) -> None:
     assert top_k_error(SCORES, np.array(labels), ks=(1, 2, 3)) == pytest.approx(expected)
 
 
@@ -59,7 +59,7 @@ def test_no_pictures() -> None:
         pytest.param(SCORES, [1, 1, 1], (0,), id="k of 0"),
     ],
 )
-def test_refused(scores: np.ndarray, labels: list[int], ks: tuple[int, ...]) -> None:
+def test_what_makes_no_sense_is_refused(scores: np.ndarray, labels: list[int], ks: tuple[int, ...]) -> None:
     with pytest.raises(ParameterError):
         top_k_error(scores, np.array(labels), ks)
 

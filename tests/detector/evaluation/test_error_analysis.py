@@ -208,7 +208,9 @@ SIZE_CASES = [
 
 
 @pytest.mark.parametrize(("detections", "sizes"), SIZE_CASES)
-def test_sizes(detections: list[tuple[int, float, Box]], sizes: list[tuple[int, float, float]]) -> None:
+def test_figures_of_small_medium_and_large_objects(
+    detections: list[tuple[int, float, Box]], sizes: list[tuple[int, float, float]]
+) -> None:
     truth = [record("p", (0, BIG), (0, MIDDLING), (0, TINY), size=(100, 100))]
     errors = break_down(truth, {"p": found(*detections)}, 1)
     assert [size.name for size in errors.sizes] == ["small", "medium", "large"]

@@ -26,7 +26,9 @@ def val_list(tmp_path: Path) -> Path:
         pytest.param("", set(), id="nothing blacklisted"),
     ],
 )
-def test_lines(tmp_path: Path, val_list: Path, text: str, pairs: set[tuple[str, int]]) -> None:
+def test_each_form_of_a_blacklists_line_is_read(
+    tmp_path: Path, val_list: Path, text: str, pairs: set[tuple[str, int]]
+) -> None:
     path = tmp_path / "blacklist.txt"
     path.write_text(text)
     assert read_blacklist(path, val_list) == pairs

@@ -87,7 +87,7 @@ def test_cut_to_another_runs_boxes_picture_by_picture() -> None:
     assert [len(found) for found in truncate_to_counts_of(RUN, other, "cut").proposals] == [1, 2]
 
 
-def test_tables() -> None:
+def test_tables_show_each_method_and_union() -> None:
     one = figures(RUN, RECORDS, (1, ALL))
     block = coverage_table([one]).split("\n\n")[2].splitlines()
     assert block[0].split() == ["AR,", "%", "1", "all", "boxes", "s/picture"]

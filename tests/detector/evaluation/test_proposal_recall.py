@@ -57,7 +57,9 @@ def test_nothing_to_find_is_not_a_number(images: int) -> None:
         pytest.param(PROPOSALS, (1,), [np.array([0])] * 3, id="labels of other pictures"),
     ],
 )
-def test_refused(proposals: list, budgets: tuple[int, ...], labels: list | None) -> None:
+def test_what_makes_no_sense_is_refused(
+    proposals: list, budgets: tuple[int, ...], labels: list | None
+) -> None:
     with pytest.raises(ParameterError):
         proposal_recall(TRUTH, proposals, budgets=budgets, labels=labels)
 

@@ -1,5 +1,6 @@
 """What a precision costs, on labelled pictures."""
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -32,11 +33,18 @@ def test_a_labelled_set_gives_an_accuracy_for_each_precision(detector: Weights, 
     assert all(0 <= value < 0.5 for value in found.values.values())
 
 
-def test_a_picture_that_cannot_be_read_is_passed_over(detector: Weights, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "damage", [lambda data: b"no picture", lambda data: data[:-100]], ids=["no picture", "cut off"]
+)
+def test_a_picture_that_cannot_be_read_is_passed_over(
+    detector: Weights, tmp_path: Path, damage: Callable[[bytes], bytes]
+) -> None:
     write_voc(tmp_path, rectangles(2, seed=0))
-    (tmp_path / "JPEGImages" / "p00.jpg").write_bytes(b"no picture")
+    [broken] = (tmp_path / "JPEGImages").glob("p00.*")
+    broken.write_bytes(damage(broken.read_bytes()))
     found = detection_accuracy(detector, tmp_path, 10, ENGINE, ["float32"])
-    assert found is None or found.images == 1
+    assert found is not None
+    assert found.images == 1
 
 
 @pytest.mark.parametrize("kind", ["pictures alone", "other classes", "nowhere", "empty"])

@@ -211,7 +211,9 @@ RARE = {
         ),
     ],
 )
-def test_regions(engine: str, make: Callable[[], tuple[Weights, ...]], after: str | None, count: int) -> None:
+def test_outputs_of_regions_are_those_of_torch(
+    engine: str, make: Callable[[], tuple[Weights, ...]], after: str | None, count: int
+) -> None:
     members = make()
     rows = _rows(members[0], after, count)
     expected = _by_torch(_torch(members).region_engine(range(len(members)), after=after), rows)

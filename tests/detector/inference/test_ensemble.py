@@ -290,7 +290,7 @@ def test_fit_cannot_be_asked_of_weights_without_it(members: list[Checkpoint]) ->
     network = members[1].network
     assert isinstance(network, RegionNetwork)
     network.location_head = None
-    with pytest.raises(ParameterError, match="no fit head"):
+    with pytest.raises(ParameterError, match="predicts no IoU"):
         Detector(members, scoring=Scoring(fit_power=1), **CPU)
     assert Detector(members, **CPU).scoring == Scoring()
 

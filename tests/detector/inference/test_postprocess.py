@@ -36,7 +36,9 @@ VOTES = [
 @pytest.mark.parametrize(
     ("boxes", "weights", "iou", "expected"), [v[1:] for v in VOTES], ids=[v[0] for v in VOTES]
 )
-def test_voting(boxes: list, weights: list, iou: float, expected: tuple) -> None:
+def test_voting_moves_a_box_to_the_weighted_mean(
+    boxes: list, weights: list, iou: float, expected: tuple
+) -> None:
     got = vote(as_boxes([A]), as_boxes(boxes), np.array([weights], np.float32), iou)
     assert np.allclose(got, [expected])
 

@@ -112,7 +112,9 @@ def test_suspects_that_were_not_reached_stay_suspects(path: Path) -> None:
         pytest.param(ZeroDivisionError(), True, id="what nobody expects ends the run, like a crash"),
     ],
 )
-def test_errors(path: Path, error: Exception, suspects: bool) -> None:
+def test_errors_come_through_and_only_one_that_ends_the_run_is_suspect(
+    path: Path, error: Exception, suspects: bool
+) -> None:
     """They come through as they are; a picture that ends the run alone too is left out."""
     for _ in range(2):
         with Quarantine(path) as quarantine, pytest.raises(type(error)):

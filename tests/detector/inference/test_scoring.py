@@ -85,7 +85,7 @@ SCORES = [
 
 
 @pytest.mark.parametrize(("settings", "expected"), [s[1:] for s in SCORES], ids=[s[0] for s in SCORES])
-def test_scores(settings: dict, expected: list) -> None:
+def test_scores_are_products_of_their_factors(settings: dict, expected: list) -> None:
     fit, objectness, prior = (np.array(x, np.float32) for x in (FIT, OBJECTNESS, PRIOR))
     scores = region_scores(
         np.array(P, np.float32), Scoring(**settings), predicted_iou=fit, objectness=objectness, prior=prior
@@ -133,7 +133,9 @@ PRIORS = [
 @pytest.mark.parametrize(
     ("image", "regions", "kind", "floor", "expected"), [p[1:] for p in PRIORS], ids=[p[0] for p in PRIORS]
 )
-def test_prior(image: list, regions: list, kind: Context, floor: float, expected: list) -> None:
+def test_the_prior_of_a_class_by_hand(
+    image: list, regions: list, kind: Context, floor: float, expected: list
+) -> None:
     prior = class_prior(
         np.array(image, np.float32),
         np.array(regions, np.float32).reshape(-1, 3),

@@ -375,7 +375,7 @@ def animated(kind: str, frames: int) -> bytes:
         ),
     ],
 )
-def test_frames(data: bytes, frames: int, tmp_path: Path) -> None:
+def test_frames_are_counted(data: bytes, frames: int, tmp_path: Path) -> None:
     path = tmp_path / "picture"
     path.write_bytes(data)
     assert read(data).frames == read_file(path).frames == frames
@@ -487,7 +487,7 @@ def test_large_pictures_are_copied_without_a_seam() -> None:
         pytest.param(Limits(max_pixels=48 * 32 - 1), "too_many_pixels", id="a pixel too many"),
     ],
 )
-def test_limits(limits: Limits, code: str | None, tmp_path: Path) -> None:
+def test_limits_of_bytes_and_pixels(limits: Limits, code: str | None, tmp_path: Path) -> None:
     path = tmp_path / "corners.jpg"  # the name says JPEG, the content PNG: the content counts
     path.write_bytes(PNG)
     if code is None:

@@ -31,7 +31,7 @@ KINDS = pytest.mark.parametrize("kind", [plugins.AVIF, plugins.HEIC])
 
 
 @KINDS
-def test_decoded(kind: str, tmp_path: Path) -> None:
+def test_further_formats_are_decoded(kind: str, tmp_path: Path) -> None:
     path = tmp_path / "picture"
     path.write_bytes(encoded(kind))
     for found in (decode(path.read_bytes()), load(path)):

@@ -66,7 +66,7 @@ def test_without_detections_the_picture_stays() -> None:
         pytest.param((2000, 1500), (2000, 1500), id="large"),
     ],
 )
-def test_size(size: tuple[int, int], expected: tuple[int, int]) -> None:
+def test_small_images_are_drawn_enlarged(size: tuple[int, int], expected: tuple[int, int]) -> None:
     everything = detections(([0, 0, size[0], size[1]], 2, 0.5), ([0, 0, 0.2, 0.2], 0, 0.4))
     drawn = draw(grey(*size), everything, CLASSES)
     assert drawn.shape == (expected[1], expected[0], 3)
@@ -216,7 +216,7 @@ def test_class_colours_are_stable_and_apart() -> None:
 
 
 @pytest.mark.parametrize(("name", "kind"), [("a.png", "PNG"), ("a.jpg", "JPEG"), ("A.JPEG", "JPEG")])
-def test_save(name: str, kind: str, tmp_path: Path) -> None:
+def test_the_suffix_chooses_the_format_of_a_file(name: str, kind: str, tmp_path: Path) -> None:
     path = tmp_path / name
     path.write_bytes(b"an older file")
     save(path, grey(32, 16))

@@ -58,7 +58,7 @@ def parts(checkpoint: Checkpoint) -> tuple[RegionNetwork, torch.Tensor, torch.Te
         pytest.param("bottle", "bottle", {"n04557648", "n04591713", "n02823428", "n03983396"}, id="several"),
     ],
 )
-def test_meanings(class_id: str, name: str, means: set[str]) -> None:
+def test_which_known_classes_a_class_of_another_list_means(class_id: str, name: str, means: set[str]) -> None:
     assert class_aliases(class_id, name) == means
 
 

@@ -66,7 +66,7 @@ def order(queue: FairQueue[Wanting]) -> list[str]:
         pytest.param([], "", id="nobody"),
     ],
 )
-def test_order(wishes: list[tuple[str, int, float]], expected: str) -> None:
+def test_whose_turn_it_is(wishes: list[tuple[str, int, float]], expected: str) -> None:
     queue: FairQueue[Wanting] = FairQueue(QUANTUM)
     for name, rows, deadline in wishes:
         queue.add(wanting(name, rows, deadline))

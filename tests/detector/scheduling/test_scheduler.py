@@ -308,7 +308,7 @@ def test_closing_tells_those_that_wait(doubling: Doubling, asking: Asking) -> No
     assert asking.answers() == {"first": [0], "waits": Cancelled, "late": Cancelled}
 
 
-def test_the_load(doubling: Doubling, asking: Asking) -> None:
+def test_the_load_tells_what_waits_and_once_what_was_done(doubling: Doubling, asking: Asking) -> None:
     busy(doubling, asking)
     asking.ask("a", [1.0] * 11)
     time.sleep(0.02)

@@ -21,7 +21,7 @@ CLASSES = ClassList(("n1", "n2", "n3", "n4"), ("dog", "domestic cat", "bow tie",
         pytest.param("n4", (3,), id="one of the two"),
     ],
 )
-def test_labels(text: str, labels: tuple[int, ...]) -> None:
+def test_names_and_ids_choose_labels(text: str, labels: tuple[int, ...]) -> None:
     assert labels_of(text, CLASSES) == labels
 
 
@@ -36,7 +36,7 @@ def test_labels(text: str, labels: tuple[int, ...]) -> None:
         pytest.param("x" * 60_000, f"'{'x' * 80}', nor", id="very long: cut"),
     ],
 )
-def test_refused(text: str, said: str) -> None:
+def test_a_name_that_is_none_is_refused(text: str, said: str) -> None:
     with pytest.raises(ParameterError) as caught:
         labels_of(text, CLASSES)
     assert said in str(caught.value)

@@ -198,7 +198,7 @@ def test_an_explanation_as_json_knows_it() -> None:
     assert EXPLANATION.line == "probability 0.81^0.5 x context 0.5"
 
 
-def test_drawn() -> None:
+def test_drawing_leaves_the_image_as_it_is() -> None:
     image = np.zeros((100, 500, 3), np.uint8)
     drawn = FOUND.draw(image)
     assert drawn.shape == image.shape

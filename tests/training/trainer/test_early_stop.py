@@ -31,7 +31,9 @@ def told(patience: int, losses: list[float]) -> EarlyStop:
         ),
     ],
 )
-def test_patience(patience: int, losses: list[float], over: bool, best: int | None) -> None:
+def test_patience_stops_at_the_best_so_far(
+    patience: int, losses: list[float], over: bool, best: int | None
+) -> None:
     stop = told(patience, losses)
     assert stop.over is over
     assert {name: value.item() for name, value in stop.best.items()} == ({} if best is None else {"w": best})

@@ -30,7 +30,7 @@ from training.trainer.optimization import Averaging, Decay, RateSchedule, Traini
         pytest.param(103, Decay.CONSTANT, 1.0, id="constant to the end"),
     ],
 )
-def test_the_rate(iteration: int, decay: Decay, factor: float) -> None:
+def test_the_rate_by_hand(iteration: int, decay: Decay, factor: float) -> None:
     assert RateSchedule(104, 4, decay, epoch_length=3)(iteration) == pytest.approx(factor, abs=1e-6)
 
 
@@ -80,7 +80,7 @@ def averages_of(settings: TrainingSettings, weights: list[float], iterations: in
         ),
     ],
 )
-def test_averages(settings: TrainingSettings, averages: list[float]) -> None:
+def test_averages_by_hand(settings: TrainingSettings, averages: list[float]) -> None:
     """Of weights 1, 2, 4, 8, 16, from an average of 0 at first."""
     assert averages_of(settings, [1, 2, 4, 8, 16], 5) == pytest.approx(averages, rel=1e-5)
 
@@ -104,7 +104,7 @@ NAN, INFINITE = float("nan"), float("inf")
     ("kind", "name"),
     [(Recipe, "rate"), (Recipe, "head_rate"), (MultiBoxRecipe, "rate"), (PretrainRecipe, "rate")],
 )
-def test_rates(kind: Callable[..., object], name: str, value: float) -> None:
+def test_rates_out_of_range_are_refused(kind: Callable[..., object], name: str, value: float) -> None:
     shown = name.replace("_", "-")
     with pytest.raises(ParameterError, match=rf"^{shown} must be in 0\.0 to 1000\.0, got "):
         kind(**{name: value})
@@ -112,7 +112,7 @@ def test_rates(kind: Callable[..., object], name: str, value: float) -> None:
 
 @pytest.mark.parametrize("value", [-1, 10**22])
 @pytest.mark.parametrize("kind", [Recipe, MultiBoxRecipe, PretrainRecipe])
-def test_seeds(kind: Callable[..., object], value: int) -> None:
+def test_seeds_out_of_range_are_refused(kind: Callable[..., object], value: int) -> None:
     with pytest.raises(ParameterError, match=f"^seed must be in 0 to 4611686018427387904, got {value}$"):
         kind(seed=value)
 
@@ -121,7 +121,7 @@ def test_seeds(kind: Callable[..., object], value: int) -> None:
 @pytest.mark.parametrize(
     ("kind", "name"), [(BatchSettings, "balance"), (BatchSettings, "mined"), (LossWeights, "label_smoothing")]
 )
-def test_shares(kind: Callable[..., object], name: str, value: float) -> None:
+def test_shares_outside_0_to_1_are_refused(kind: Callable[..., object], name: str, value: float) -> None:
     with pytest.raises(ParameterError, match=r"must be in 0\.0 to 1\.0, got "):
         kind(**{name: value})
 
@@ -137,12 +137,14 @@ def test_shares(kind: Callable[..., object], name: str, value: float) -> None:
         (Recipe, "patience"),
     ],
 )
-def test_other_numbers(kind: Callable[..., object], name: str, value: float) -> None:
+def test_numbers_below_0_or_without_end_are_refused(
+    kind: Callable[..., object], name: str, value: float
+) -> None:
     with pytest.raises(ParameterError, match=r"must be a finite number, 0 or more, got "):
         kind(**{name: value})
 
 
-def test_the_edges_are_allowed() -> None:
+def test_numbers_at_the_edges_are_allowed() -> None:
     Recipe(rate=0, head_rate=1000, seed=2**62, patience=0)
     LossWeights(label_smoothing=1, distillation=0)
     BatchSettings(balance=0, mined=1)

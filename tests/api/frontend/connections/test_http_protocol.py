@@ -206,7 +206,7 @@ def test_trailers_add_no_headers(port: int) -> None:
     [b"/slow", b"http://a/slow", b"HTTPS://user@[::1]:8/slow"],
     ids=["path", "address", "odd address"],
 )
-def test_targets(port: int, target: bytes) -> None:
+def test_every_form_of_target_reaches_its_route(port: int, target: bytes) -> None:
     came = Client(port).send(b"HEAD " + target + b" HTTP/1.0\r\n\r\n").all()
     assert came.startswith(b"HTTP/1.1 200 ")
     assert b"content-length: 6\r\n" in came

@@ -99,7 +99,7 @@ FORBIDDEN, FAILED, TOO_LARGE = (403, "url_forbidden"), (502, "url_failed"), (413
         ("/a%20b.jpg", "a b.jpg"),
     ],
 )
-def test_a_picture(path: str, name: str | None) -> None:
+def test_a_picture_comes_with_the_name_in_its_address(path: str, name: str | None) -> None:
     server = Server({path: OK})
     assert fetch(server, AT_HOME + path) == Upload(IMAGE, name)
     [request] = server.requests
@@ -134,7 +134,7 @@ def chunks(size: int) -> bytes:
         pytest.param(b"", FAILED, id="nothing"),
     ],
 )
-def test_answers(answer: bytes, expected: object) -> None:
+def test_what_becomes_of_each_answer_of_a_server(answer: bytes, expected: object) -> None:
     assert fetch(Server({"/a": answer}), f"{AT_HOME}/a") == expected
 
 
@@ -283,7 +283,9 @@ async def nowhere(host: str, port: int) -> Sequence[Address]:
         pytest.param(nowhere, FAILED, id="no such name"),
     ],
 )
-def test_names(resolve: Callable[[str, int], Awaitable[Sequence[Address]]], expected: object) -> None:
+def test_a_name_is_resolved_once_and_all_its_addresses_must_be_allowed(
+    resolve: Callable[[str, int], Awaitable[Sequence[Address]]], expected: object
+) -> None:
     assert fetch(Server({"/a": OK}), "http://pictures.test:{port}/a", resolve=resolve) == expected
 
 

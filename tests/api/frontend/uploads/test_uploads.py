@@ -280,7 +280,7 @@ def standard(data: bytes) -> str:
         pytest.param(lambda data: f"DATA:a/b;charset=x;BASE64,{standard(data)}", id="data url in capitals"),
     ],
 )
-def test_base64(encode: Callable[[bytes], str]) -> None:
+def test_base64_in_each_of_its_alphabets(encode: Callable[[bytes], str]) -> None:
     for data in (IMAGE, IMAGE + b"1", IMAGE + b"12"):  # each length of padding
         assert read(orjson.dumps({"image": encode(data)}), JSON) == Uploads((Upload(data),), many=False)
 

@@ -60,7 +60,7 @@ def test_pictures_are_found_in_both_tasks_and_corners_become_boxes(images: Tree)
         pytest.param("empty_box", entry((1, 2, 1, 4)), id="no width"),
     ],
 )
-def test_problems(images: Tree, kind: str, bad: dict) -> None:
+def test_a_problem_is_named_and_costs_its_picture_alone(images: Tree, kind: str, bad: dict) -> None:
     write(images, {"v": bad, "c": entry()})
     found = read_agnostic(images.root)
     assert [(problem.image_id, problem.kind) for problem in found.problems] == [("v", kind)]

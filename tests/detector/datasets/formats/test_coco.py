@@ -96,7 +96,9 @@ def test_classes_of_your_own(tmp_path: Path) -> None:
         ),
     ],
 )
-def test_problems(tmp_path: Path, kind: str, spoil: Callable[[dict], object]) -> None:
+def test_a_problem_is_named_and_costs_its_picture_alone(
+    tmp_path: Path, kind: str, spoil: Callable[[dict], object]
+) -> None:
     content = a_file(tmp_path)
     spoil(content)
     found = read(tmp_path, content)
@@ -118,6 +120,6 @@ def test_another_file_is_refused(tmp_path: Path, content: object, message: str) 
         read(tmp_path, content)
 
 
-def test_no_file(tmp_path: Path) -> None:
+def test_an_absent_file_is_refused(tmp_path: Path) -> None:
     with pytest.raises(DatasetError, match="cannot be read"):
         read_coco(tmp_path / "absent.json", tmp_path)

@@ -53,7 +53,7 @@ def test_the_folder_or_one_above_it(tmp_path: Path, below: str) -> None:
     assert [record.image_id for record in read_voc(tmp_path).records] == ["a"]
 
 
-def test_lists(tmp_path: Path) -> None:
+def test_a_list_is_read_by_its_name_or_its_path(tmp_path: Path) -> None:
     for name in "abc":
         write(tmp_path, name, CAT)
     write_list(tmp_path / "ImageSets/Main/val.txt", "c", "a")
@@ -94,7 +94,9 @@ def test_classes_of_your_own_and_png(tmp_path: Path) -> None:
         ("size_mismatch", lambda home: write(home, "bad", CAT, size=(50, 40))),
     ],
 )
-def test_problems(tmp_path: Path, kind: str, spoil: Callable[[Path], object]) -> None:
+def test_a_problem_is_named_and_costs_its_picture_alone(
+    tmp_path: Path, kind: str, spoil: Callable[[Path], object]
+) -> None:
     for name in ("bad", "sound"):
         write(tmp_path, name, CAT)
     write_list(tmp_path / "ImageSets/Main/val.txt", "bad", "sound")

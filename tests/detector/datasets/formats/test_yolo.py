@@ -23,7 +23,9 @@ from tests.detector.datasets.small_folders import picture, text
         ),
     ],
 )
-def test_lines(tmp_path: Path, line: str, keypoints: bool, number: int, box: list[float]) -> None:
+def test_each_form_of_a_line_is_read(
+    tmp_path: Path, line: str, keypoints: bool, number: int, box: list[float]
+) -> None:
     found = parse_yolo(text(tmp_path / "a.txt", "", line, ""), keypoints)
     assert found.numbers == [number]
     assert np.allclose(found.boxes, [box])
@@ -77,7 +79,7 @@ def test_lines_that_say_something_else(tmp_path: Path, line: str, message: str) 
     ],
 )
 @pytest.mark.parametrize("check_images", [True, False])
-def test_records(
+def test_records_of_label_files_and_pictures(
     tmp_path: Path,
     lines: list[str] | None,
     orientation: int,
