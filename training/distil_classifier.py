@@ -24,9 +24,7 @@ from detector.pretrained import SHIPPED
 from training.classification.distillation import DistillationSettings, distil_classifier
 from training.trainer.command_errors import one_line_errors
 from training.trainer.excluded_images import Exclusion
-from training.trainer.run_folder import check_folder_apart, run_folder
-
-RESULT = "detector.safetensors"
+from training.trainer.run_folder import DETECTOR, check_folder_apart, run_folder
 
 
 def main(
@@ -44,9 +42,9 @@ def main(
 ) -> None:
     """Teach the classifier and write OUTPUT/detector.safetensors."""
     with one_line_errors():
-        check_apart([output / RESULT], [weights, teacher, *(exclude or [])])
+        check_apart([output / DETECTOR], [weights, teacher, *(exclude or [])])
         check_folder_apart(output, list(pictures))
-        check_writable(output / RESULT)
+        check_writable(output / DETECTOR)
         excluded = Exclusion(exclude or [])
         images = [path for folder in pictures for path in images_below(folder) if path.stem not in excluded]
         for line in excluded.unused():
@@ -58,8 +56,8 @@ def main(
             result = distil_classifier(
                 start, load_checkpoint(teacher), images, output / "cache", settings, device=device
             )
-            save_checkpoint(output / RESULT, result)
-        tqdm.write(f"detector  {output / RESULT}")
+            save_checkpoint(output / DETECTOR, result)
+        tqdm.write(f"detector  {output / DETECTOR}")
 
 
 if __name__ == "__main__":

@@ -20,13 +20,14 @@ from detector.models.location_head import LocationHead
 from detector.models.region_network import RegionNetwork
 from detector.options import Profile
 from training.location.task import LocationRecipe, LocationTask, ValidationLocations
-from training.rcnn.finetuning import DETECTOR
+from training.multibox.training import MEASURED
 from training.rcnn.make_dataloader import DataLoaderBuilder
 from training.rcnn.mixing import DatasetSpec, mix
 from training.rcnn.proposal_cache import ProposalCache
 from training.rcnn.recipe import SCORING
 from training.trainer.distributed import join_world
 from training.trainer.excluded_images import BrokenImages
+from training.trainer.run_folder import DETECTOR
 from training.trainer.trainer import Trainer
 
 _AND_HEAD = "; location head trained on "
@@ -125,7 +126,7 @@ def _with_head(
     network.box_head = network.fit_head = None
     network.location_head = head
     metadata = init.metadata
-    kept = {name: value for name, value in metadata.metrics.items() if name.startswith("MultiBox ")}
+    kept = {name: value for name, value in metadata.metrics.items() if name.startswith(MEASURED)}
     source = metadata.source.partition(_AND_HEAD)[0]
     metadata = replace(
         metadata,

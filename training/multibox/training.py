@@ -18,9 +18,10 @@ from training.multibox.task import MultiBoxRecipe, MultiBoxTask
 from training.scaled_images import ImageBatches
 from training.trainer.distributed import join_world
 from training.trainer.excluded_images import BrokenImages
+from training.trainer.run_folder import DETECTOR
 from training.trainer.trainer import Trainer
 
-_MEASURED = "MultiBox "
+MEASURED = "MultiBox "
 """What the names of a head's metrics begin with; they are dropped where the head is replaced."""
 
 _AND_HEAD = "; MultiBox head trained on "
@@ -76,7 +77,7 @@ def add_multibox(
     )
     task.module.load_state_dict(Trainer(task, recipe, output, device=chosen, world=world).run())
     head.cpu().eval().requires_grad_(False)
-    path = output / "detector.safetensors"
+    path = output / DETECTOR
     recall = task.recall
     if val and (recipe.patience or not recall):  # the best head is not the last one; or the run had ended
         recall = task.measure(task.module)
@@ -101,7 +102,7 @@ def _with_head(
 ) -> Checkpoint:
     """Put a head into a checkpoint, and into its metadata how it was trained and what it reaches."""
     metadata = init.metadata
-    kept = {name: value for name, value in metadata.metrics.items() if not name.startswith(_MEASURED)}
+    kept = {name: value for name, value in metadata.metrics.items() if not name.startswith(MEASURED)}
     source, data = metadata.source.partition(_AND_HEAD)[0], how["data"]
     assert isinstance(data, list)
     metadata = dataclasses.replace(
@@ -110,6 +111,6 @@ def _with_head(
         multibox=head.spec,
         thresholds=None,  # scores go by the head's confidence
         training={**metadata.training, "multibox": dict(how)},
-        metrics={**kept, **{f"{_MEASURED}{name}": round(value, 4) for name, value in recall.items()}},
+        metrics={**kept, **{f"{MEASURED}{name}": round(value, 4) for name, value in recall.items()}},
     )
     return Checkpoint(init.network, metadata, head)

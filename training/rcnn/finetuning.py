@@ -38,14 +38,11 @@ from training.scaled_images import ImageBatches
 from training.trainer.dataloader import workers_for
 from training.trainer.distributed import ProcessGroup, join_world
 from training.trainer.excluded_images import BrokenImages
-from training.trainer.run_folder import run_folder
+from training.trainer.run_folder import DETECTOR, run_folder
 from training.trainer.trainer import Task, Trainer
 
 SHARED_STAGE = {"googlenet": "inception_4e", "torchvision-googlenet": "inception4e"}
 """Last stage of each architecture that regions share: the last before the fourth pooling."""
-
-DETECTOR = "detector.safetensors"
-"""What the result is called in the run's folder."""
 
 
 def finetune(

@@ -102,8 +102,11 @@ def _remove_leftovers(folder: Path) -> None:
         path.unlink(missing_ok=True)
 
 
+DETECTOR = "detector.safetensors"
+"""What a detector that was trained is called in its run's folder."""
+
 _NAMES = (
-    "detector.safetensors", "best.safetensors", "last.safetensors", "state.safetensors", "log.jsonl",
+    DETECTOR, "best.safetensors", "last.safetensors", "state.safetensors", "log.jsonl",
     "held_out.jsonl", "recall.jsonl", "accuracy.jsonl", "broken.txt", "report.html", "figures.json",
 )  # fmt: skip
 """The files of all trainings; there are folders besides."""
