@@ -18,12 +18,11 @@ from detector.models.backbone import LAST_STAGES
 from detector.models.checkpoint import Checkpoint, save_checkpoint
 from detector.models.location_head import LocationHead
 from detector.models.region_network import RegionNetwork
-from detector.options import Profile
 from training.location.task import LocationRecipe, LocationTask, ValidationLocations
 from training.multibox.training import MEASURED
 from training.rcnn.make_dataloader import DataLoaderBuilder
 from training.rcnn.mixing import DatasetSpec, mix
-from training.rcnn.proposal_cache import ProposalCache
+from training.rcnn.proposal_cache import ProposalCache, profile_to_learn_from
 from training.rcnn.recipe import SCORING
 from training.trainer.distributed import join_world
 from training.trainer.excluded_images import BrokenImages
@@ -65,7 +64,6 @@ def train_location_head(
     side = mixed.short_side if shared is None else max(shared.scales)
     broken = BrokenImages.of_run(output, len(mixed.records), on_problem, writes=world.first)
     preprocessing = replace(metadata.preprocessing, short_side=side)
-    reads = init.multibox is not None and shared is not None and init.multibox.spec.image == shared.image
     builder = DataLoaderBuilder(
         init=init,
         frozen=len(init.backbone.features) - LAST_STAGES,
@@ -78,7 +76,7 @@ def train_location_head(
             init,
             preprocessing,
             shared=shared,
-            profile=Profile.FAST if reads else None,
+            profile=profile_to_learn_from(init, shared),
             device=str(chosen),
         ),
         folder=cache / "maps",

@@ -21,7 +21,6 @@ from detector.models.checkpoint import Checkpoint, save_checkpoint
 from detector.models.multibox_head import MultiBoxHead, stages_read
 from detector.models.region_network import RegionNetwork
 from detector.models.transfer import transfer
-from detector.options import Profile
 from detector.structures.classes import ClassList
 from training.multibox.anchors import choose_anchors
 from training.multibox.losses import MultiBoxLossWeights
@@ -29,7 +28,7 @@ from training.rcnn.joint_task import JointTask, validation_batches
 from training.rcnn.joint_training import JointTrainingModule
 from training.rcnn.make_dataloader import VALIDATION_IMAGES, DataLoaderBuilder
 from training.rcnn.mixing import DatasetSpec, Mix, mix, relabelled, spread
-from training.rcnn.proposal_cache import ProposalCache
+from training.rcnn.proposal_cache import ProposalCache, profile_to_learn_from
 from training.rcnn.recipe import Recipe
 from training.rcnn.streaming_dataloader import class_balance
 from training.rcnn.task import RegionTask
@@ -124,7 +123,7 @@ def finetune(
                     init,
                     preprocessing,
                     shared=shared,
-                    profile=recipe.proposals or _proposing(init, shared),
+                    profile=recipe.proposals or profile_to_learn_from(init, shared),
                     device=str(chosen),
                 ),
                 folder=cache / "maps",
@@ -191,14 +190,6 @@ def stages_through(init: Checkpoint, name: str) -> int:
             f"--frozen-through {name!r} is no stage; use 'none' or one of {', '.join(names)}"
         )
     return names.index(name) + 1
-
-
-def _proposing(init: Checkpoint, shared: SharedMaps | None) -> Profile | None:
-    """Return MultiBox alone where it reads the maps that regions are cut out of: its boxes cost nothing then,
-    and selective search would take a third of the time until training begins. None leaves the choice."""
-    multibox = init.multibox
-    reads = multibox is not None and shared is not None and multibox.spec.image == shared.image
-    return Profile.FAST if reads else None
 
 
 def _joint_task(

@@ -74,8 +74,8 @@ class DataLoaderBuilder:
     def build(
         self, mixed: Mix, recipe: DataSettings, *, cache_gib: float, workers: int | None
     ) -> RegionDataLoader:
-        """Build a dataloader of cached maps if stages are frozen, colors are not to be changed and the maps
-        fit ``cache_gib``; else one that streams images, and samples all by the recipe.
+        """Build a dataloader of cached maps if stages are frozen, neither colors nor sizes are to be changed
+        and the maps fit ``cache_gib``; else one that streams images, and samples all by the recipe.
 
         Proposals are made first, by the first process. Raises ParameterError for a number of workers below 0,
         DiskSpaceError before anything is computed where the maps would find no room.
