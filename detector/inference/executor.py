@@ -121,10 +121,9 @@ def without_callers_context(function: Callable[P, T]) -> Callable[P, T]:
             stack.enter_context(np.errstate(divide="warn", over="warn", under="ignore", invalid="warn"))
             torch = sys.modules.get("torch")
             if torch is not None and hasattr(torch, "is_autocast_enabled"):  # it may be half imported
+                # Some operations make tensors of no named device.
                 if torch.get_default_device().type != "cpu":
-                    stack.enter_context(
-                        torch.device("cpu")
-                    )  # some operations make tensors of no named device
+                    stack.enter_context(torch.device("cpu"))
                 for kind in ("cpu", "cuda"):
                     if torch.is_autocast_enabled(kind):
                         stack.enter_context(torch.autocast(kind, enabled=False))

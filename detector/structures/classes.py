@@ -123,9 +123,8 @@ def _known() -> dict[str, frozenset[str]]:
     for line in text.splitlines():
         alias, _, targets = line.partition("\t")
         wordnet_ids = frozenset(known[_plain(target)] for target in targets.split(",") if target)
-        table[_plain(alias)] = wordnet_ids or frozenset(
-            [_plain(alias)]
-        )  # without targets: a name that misleads
+        # Without targets it is a name that misleads.
+        table[_plain(alias)] = wordnet_ids or frozenset([_plain(alias)])
     return table
 
 

@@ -143,12 +143,11 @@ def build_feature_cache(
     """Sample the regions of every image and run the first ``frozen`` stages over them.
 
     ``first`` is the number of the first image in its data set: regions are drawn by an image's number there.
+    ``preprocessing`` and ``shared`` are those of the detector in training.
 
     A half-built cache is completed; one made from another checkpoint, list or setting lies under another
-    key and is never used; damaged rows are made again. ``preprocessing`` and ``shared`` are those of the
-    detector in training.
-    An image that can no longer be read is left out, and ``broken`` is told. Raises DiskSpaceError before
-    anything is computed if the maps find no room.
+    key and is never used; damaged rows are made again. An image that can no longer be read is left out, and
+    ``broken`` is told. Raises DiskSpaceError before anything is computed if the maps find no room.
     """
     regions_of, digests = _sample(
         records, proposals, settings, background_label, broken, mirrors=shared is None, first=first
@@ -300,9 +299,8 @@ def _key(
         digest.update(value.contiguous().numpy().tobytes())
     for record, regions, image_digest in zip(records, regions_of, digests, strict=True):
         digest.update(os.fsencode(record.image_id))
-        digest.update(
-            regions.boxes.tobytes() + regions.mirrored.tobytes()
-        )  # the maps do not depend on labels
+        # The maps do not depend on labels.
+        digest.update(regions.boxes.tobytes() + regions.mirrored.tobytes())
         digest.update(image_digest)
     return digest.hexdigest()[:16]
 

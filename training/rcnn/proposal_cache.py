@@ -203,11 +203,11 @@ class ProposalCache:
         proposals = self._proposer.propose(view, self._profile, MAX_BOXES)
         if digest is not None:
             self._keep(digest, view)
-        columns = np.concatenate(
+        columns = np.concatenate(  # R x 6
             [proposals.boxes, proposals.source[:, None], proposals.objectness[:, None]],
             axis=1,
             dtype=np.float32,
-        )  # R x 6
+        )
         buffer = io.BytesIO()
         np.save(buffer, columns)
         return buffer.getvalue()

@@ -84,9 +84,8 @@ def allocate(path: Path, size: int, what: str, instead: str) -> None:
     try:
         if hasattr(os, "posix_fallocate"):
             os.posix_fallocate(file, 0, max(size, 1))
-        os.ftruncate(
-            file, size
-        )  # shortens a longer file; on systems without fallocate nothing more can be done
+        # This shortens a longer file; on systems without fallocate nothing more can be done.
+        os.ftruncate(file, size)
     except OSError as error:
         if error.errno not in FULL:
             if error.errno in (errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS):

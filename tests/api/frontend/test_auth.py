@@ -204,9 +204,8 @@ def test_no_spelling_of_a_path_passes_the_key(guarded_client: httpx.Client, path
     assert status_of(guarded_client, method, path) == 401
     assert status_of(guarded_client, method, path, key) == 503  # let in; the service is not ready
     if path != "/models/default":  # there it would be another name
-        assert (
-            status_of(guarded_client, method, path + "%0a", key) == 503
-        )  # Starlette's "$" matches before it
+        # Starlette's "$" matches before a line feed.
+        assert status_of(guarded_client, method, path + "%0a", key) == 503
     for target in spellings(path):
         status = status_of(guarded_client, method, target)
         assert status in (400, 401, 404, 405), (target, status)

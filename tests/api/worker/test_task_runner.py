@@ -64,9 +64,8 @@ def test_a_task_ends_at_the_first_check_that_raises(
 ) -> None:
     whole = Countdown(10**6)
     assert handle_task(task, model, photograph, Limits(), Stopwatch(whole)).body
-    few = {PNG_TASK: 20, JSON_TASK: 4}.get(
-        task, 1
-    )  # the file's pieces alone are some; a check for each stage
+    # The file's pieces alone are some; a check for each stage.
+    few = {PNG_TASK: 20, JSON_TASK: 4}.get(task, 1)
     assert whole.calls >= few
     for times in {0, 1, 2, 3, whole.calls // 2, whole.calls - 1}:
         if 0 <= times < whole.calls:

@@ -6,8 +6,6 @@ import pytest
 
 from api.frontend.connections.listening import CannotListen, listening_sockets, shown
 
-IPV6 = socket.has_ipv6
-
 
 def reaches(address: str, port: int) -> bool:
     try:
