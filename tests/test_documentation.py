@@ -237,8 +237,9 @@ PLATFORMS: tuple[tuple[PlatformName, ...], ...] = (
 
 @pytest.fixture(scope="module")
 def service() -> Iterator[httpx.Client]:
-    """The service as ``make serve`` starts it, but that it speaks the platforms' interfaces too."""
-    settings = Settings(device="cpu", platforms=PLATFORMS[0])
+    """The service as ``make serve`` starts it, but that it speaks the platforms' interfaces too, and gives a
+    busy machine time: what is typed has to be answered, however long it takes."""
+    settings = Settings(device="cpu", platforms=PLATFORMS[0], timeout_seconds=300)
     with serve(create_app(settings), settings) as client:
         wait_until_ready(client)
         yield client
