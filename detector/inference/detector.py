@@ -6,7 +6,7 @@ Letters for shapes: R regions, C classes (background is the last of C+1), D dete
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
-from typing import Protocol, overload
+from typing import NoReturn, Protocol, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -86,10 +86,10 @@ class Detector:
     network may be an ensemble, whose outputs are averaged: proposals are made and warped once. ``stream``
     takes any number of images. Several threads may use one Detector.
 
-    An image is an array uint8 [H,W,3] RGB, upright, or the path or the bytes of an image file, or a Pillow
-    image (:func:`detector.io.decoding.as_rgb`), or a :meth:`view` of one, which steps share. Boxes are in the
-    upright image's pixels. What the caller has set of torch (autocast, gradients, default dtype and device)
-    neither changes a result nor is changed.
+    An image is an array uint8 [H,W,3] RGB, upright, or the path or the bytes of an image file, an open file,
+    or a Pillow image (:func:`detector.io.decoding.as_rgb`), or a :meth:`view` of one, which steps share.
+    Boxes are in the upright image's pixels. What the caller has set of torch (autocast, gradients, default
+    dtype and device) neither changes a result nor is changed.
 
     Not to be used in a process that was forked after a Detector was loaded: torch's threads and a GPU's
     context do not survive a fork, and the child waits for ever. Load one in each process, or start processes
@@ -295,6 +295,13 @@ class Detector:
                 yield found  # type: ignore[misc]
 
         return results()
+
+    def __reduce__(self) -> NoReturn:
+        """Raises ParameterError: what is loaded stays in its process."""
+        raise ParameterError(
+            "a loaded detector can be neither copied nor sent to another process: send a "
+            "detector.inference.settings.DetectorSettings and load() it there; threads may share one"
+        )
 
     @cached_property
     def for_streams(self) -> "Detector":
