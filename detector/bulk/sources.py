@@ -107,7 +107,7 @@ class TarMembers:
                     tar.members.clear()  # type: ignore[attr-defined]  # it keeps all that it has seen
                     if _is_picture(member):
                         offsets.append(member.offset)
-                doubt = _doubt_of_end(path, tar.offset)  # type: ignore[attr-defined]
+                doubt = _doubt_of_end(path, tar.offset)
         except tarfile.TarError as error:
             raise DatasetError(
                 f"{printable_path(path)} is no whole, uncompressed tar file ({error}): leave it out, or "

@@ -6,6 +6,7 @@ Letters for shapes: R regions, C classes (background is the last of C+1), D dete
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
+from numbers import Real
 from typing import NoReturn, Protocol, overload
 
 import numpy as np
@@ -19,6 +20,7 @@ from detector.inference.image_maps import ImageMaps
 from detector.inference.placement import Networks, place
 from detector.inference.postprocess import (
     RegionScores,
+    check_selection,
     score_regions,
     select,
 )
@@ -333,7 +335,9 @@ class Detector:
         self.steps(profile)  # says what is wrong with it
         check_explain(explain, tile)
         labels = None if classes is None else labels_of(classes, self.classes)
-        request = _Request(profile, self.least_scores(score_threshold), max_detections, labels, tile, explain)
+        least = self.least_scores(score_threshold)
+        check_selection(least, max_detections)
+        request = _Request(profile, least, max_detections, labels, tile, explain)
         return partial(self._find, request=request)
 
     @without_callers_context
@@ -507,8 +511,8 @@ class Detector:
 
         Raises ParameterError for ``auto`` where no thresholds were measured.
         """
-        if not isinstance(score_threshold, str):
-            return score_threshold
+        if isinstance(score_threshold, Real) and not isinstance(score_threshold, bool):
+            return float(score_threshold)
         if score_threshold != AUTO:
             raise ParameterError(
                 f"score_threshold must be a number in 0..1 or 'auto', got {score_threshold!r}"
