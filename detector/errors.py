@@ -1,4 +1,10 @@
-"""The errors of this library. Each message says what is wrong and what to do about it."""
+"""The errors of this library. Each message says what is wrong and what to do about it.
+
+They are sent from process to process: one whose ``__init__`` takes more than its message says how it is made
+again (``__reduce__``). Else the pool of processes in which it was raised breaks while it reads the error.
+"""
+
+from typing import Any
 
 
 class DetectorError(Exception):
@@ -15,6 +21,9 @@ class ImageError(DetectorError):
     def __init__(self, code: str, message: str) -> None:
         super().__init__(message)
         self.code = code
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.code, str(self)), vars(self)
 
 
 class CheckpointError(DetectorError):

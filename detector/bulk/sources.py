@@ -87,6 +87,7 @@ class TarMembers:
     """Image files in an uncompressed tar file, as WebDataset's shards are; other members are passed over.
 
     ``offsets`` are the places of their headers: a part in the middle is read without what stands before it.
+    ``doubt`` says why there may have been more, None where all is well.
     By the standard library: WebDataset's own reader begins at the first member, and decodes and shuffles,
     which is for training. A picture is called by the tar file and the member: ``shard.tar/0001.jpg``.
     """
@@ -94,6 +95,7 @@ class TarMembers:
     path: Path
     name: str
     offsets: "array[int]"
+    doubt: str | None = None
 
     @classmethod
     def of(cls, path: Path, name: str) -> "TarMembers":
@@ -105,12 +107,13 @@ class TarMembers:
                     tar.members.clear()  # type: ignore[attr-defined]  # it keeps all that it has seen
                     if _is_picture(member):
                         offsets.append(member.offset)
+                doubt = _doubt_of_end(path, tar.offset)
         except tarfile.TarError as error:
             raise DatasetError(
                 f"{printable_path(path)} is no whole, uncompressed tar file ({error}): leave it out, or "
                 "make it anew"
             ) from error
-        return cls(path, name, offsets)
+        return cls(path, name, offsets, doubt)
 
     def __len__(self) -> int:
         return len(self.offsets)
@@ -266,6 +269,28 @@ def sources_of(names: Iterable[str | Path], folder: Path, column: str | None = N
 def _is_picture(member: tarfile.TarInfo) -> bool:
     name = Path(member.name).name
     return member.isreg() and has_image_suffix(name) and not is_system_file(name)
+
+
+def _doubt_of_end(path: Path, offset: int) -> str | None:
+    """Return why a tar file whose members were read up to ``offset`` may have more, None if an empty block
+    ends it, with nothing but empty ones behind.
+
+    The standard library takes every end for a good one. Raises TarError for a file that ends, or is damaged,
+    within the header of a member.
+    """
+    with path.open("rb") as file:
+        file.seek(offset)
+        block = file.read(tarfile.BLOCKSIZE)
+        if not block:
+            return "it has no end mark, and may be cut off behind its last file"
+        if len(block) < tarfile.BLOCKSIZE:
+            raise tarfile.ReadError("it ends within the header of a file")
+        if any(block):
+            raise tarfile.ReadError(f"there is no header of a file at byte {offset:,}")
+        while block := file.read(1 << 20):
+            if any(block):
+                return "it goes on behind its end mark, where nothing is read"
+    return None
 
 
 def _holds_pictures(kind: pa.DataType) -> bool:

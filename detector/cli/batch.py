@@ -12,7 +12,7 @@ from detector.bulk.chunk_detector import ChunkDetector
 from detector.bulk.job import QUARANTINE, Job, open_job
 from detector.bulk.plan import Plan
 from detector.bulk.shards import Shard, results_of, shard_path
-from detector.bulk.sources import sources_of
+from detector.bulk.sources import TarMembers, sources_of
 from detector.cli.command_line import at_least
 from detector.cli.entry import needs_extra
 from detector.cli.inputs import Inputs, note, tell
@@ -159,14 +159,18 @@ def _plan(named: Sequence[Path], column: str | None, shard_size: int) -> tuple[P
     Raises SystemExit, with status 1, where there are none.
     """
     found = Inputs(tell)
-    plan = Plan(sources_of((entry.path for entry in found.each(named)), Path.cwd(), column), shard_size)
+    sources = sources_of((entry.path for entry in found.each(named)), Path.cwd(), column)
+    doubtful = [source for source in sources if isinstance(source, TarMembers) and source.doubt]
+    for source in doubtful:
+        tell(f"{printable_path(source.name)}: {source.doubt}: {len(source)} pictures of it are looked at")
+    plan = Plan(sources, shard_size)
     if found.drawings:
         note(f"{found.drawings} drawings of other runs are passed over")
     if not len(plan):
         if not found.incomplete:
             tell("the inputs hold no pictures")
         raise SystemExit(1)
-    return plan, not found.incomplete
+    return plan, not found.incomplete and not doubtful
 
 
 def _run(job: Job, make: Make) -> None:

@@ -162,7 +162,7 @@ class ImageRun:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         try:
-            self._drawings.close(None if isinstance(error, Interrupted) else error)
+            self._finish_drawings(None if isinstance(error, Interrupted) else error)
             if self._progress is not None:
                 self._progress.close()
             if self._found or error is None:  # nothing found by a run that failed replaces no older file
@@ -290,6 +290,13 @@ class ImageRun:
             if not self._drawings.wanted and output_is_lost():
                 raise SystemExit(1)  # nothing else is made of the pictures that are left
 
+    def _finish_drawings(self, error: BaseException | None) -> None:
+        try:
+            self._drawings.close(error)
+        except WriteError as lost:  # the results are still to be written
+            self._incomplete = True
+            self._say(f"error: {lost}")
+
     @contextmanager
     def _told_of(self, picture: Picture) -> Iterator[None]:
         try:
@@ -310,7 +317,9 @@ class ImageRun:
             try:
                 with Video(entry.path) as video:
                     for frame in video.every(self._every):
-                        if not done[name, frame.number]:
+                        if done[name, frame.number]:
+                            done[name, frame.number] -= 1
+                        else:
                             yield Picture(
                                 entry,
                                 Decoded(frame.pixels),
@@ -318,6 +327,11 @@ class ImageRun:
                                 frame.seconds,
                                 video.rate / self._every,
                             )
+                    if video.seems_cut_off:
+                        self._say(
+                            f"{printable_path(entry.path)}: {video.read} frames could be read, and it states "
+                            f"{video.frames}: it may be cut off"
+                        )
             except (ImageError, OSError) as error:
                 self._fail(entry.path, error)
                 self._count()

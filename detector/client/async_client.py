@@ -5,13 +5,21 @@ import ssl
 from collections.abc import Mapping, Sequence
 from types import TracebackType
 from typing import Any, Literal, TypeVar, Unpack, overload
-from urllib.parse import quote
 
 import httpx
 
 from detector.client.attempts import Attempts
 from detector.client.errors import BusyError, NoConnectionError, RefusedError
-from detector.client.exchange import Call, ClientSettings, Reply, check_status, failed, read_reply
+from detector.client.exchange import (
+    Call,
+    ClientSettings,
+    Reply,
+    check_status,
+    failed,
+    model_call,
+    read_image,
+    read_reply,
+)
 from detector.client.image_endpoint import CLASSIFY, DETECT, ImageEndpoint
 from detector.client.image_upload import ImageSource, is_several
 from detector.client.parameters import ClassifyParameters, DetectParameters
@@ -30,7 +38,8 @@ One = TypeVar("One")
 class AsyncClient:
     """Asks a service of this project, as :class:`~detector.client.Client` does, without blocking the loop.
 
-    Files are read and arrays encoded in threads. ``async with`` closes its connections.
+    Files are read and arrays encoded in threads. Several event loops may use it, also at once: each has
+    connections of its own, as many as ``connections`` says. ``async with`` closes those of its loop.
     """
 
     def __init__(
@@ -53,10 +62,12 @@ class AsyncClient:
         Raises ParameterError.
         """
         self._settings = ClientSettings(address, key, timeout, retries, connections)
-        self._http = httpx.AsyncClient(verify=verify, **self._settings.of_httpx())
+        self._verify = httpx.create_ssl_context(verify=verify)
+        self._by_loop: dict[asyncio.AbstractEventLoop, httpx.AsyncClient] = {}
+        self._closed = False
 
     def __repr__(self) -> str:
-        return f"AsyncClient({self._settings.address!r})"
+        return f"AsyncClient({self._settings.shown!r})"
 
     async def __aenter__(self) -> "AsyncClient":
         return self
@@ -67,8 +78,22 @@ class AsyncClient:
         await self.close()
 
     async def close(self) -> None:
-        """Close all connections."""
-        await self._http.aclose()
+        """Close the connections of this event loop; nothing can be asked afterwards."""
+        self._closed = True
+        http = self._by_loop.pop(asyncio.get_running_loop(), None)
+        if http is not None:
+            await http.aclose()
+
+    def _http(self) -> httpx.AsyncClient:
+        """Return the connections of the running event loop, the only one that can use them."""
+        if self._closed:
+            raise RuntimeError("The client has been closed: make another one.")
+        loop = asyncio.get_running_loop()
+        if loop not in self._by_loop:
+            for ended in [other for other in list(self._by_loop) if other.is_closed()]:
+                self._by_loop.pop(ended, None)
+            self._by_loop[loop] = httpx.AsyncClient(verify=self._verify, **self._settings.of_httpx())
+        return self._by_loop[loop]
 
     @overload
     async def detect(  # type: ignore[overload-overlap]  # a text is a path, though also a sequence of texts
@@ -117,8 +142,8 @@ class AsyncClient:
     ) -> bytes:
         """Return an image with the objects found drawn on it, as the bytes of a file."""
         attempts = self._settings.attempts(parameters.get("timeout"), parameters.get("request_id"))
-        call = await asyncio.to_thread(DETECT.call, [image], parameters, output="image", accept=media_type)
-        return (await self._send(call, attempts)).content
+        call = await asyncio.to_thread(DETECT.drawing, image, parameters, media_type)
+        return read_image(await self._send(call, attempts), attempts)
 
     async def models(
         self, *, timeout: float | None = None, request_id: str | None = None
@@ -133,8 +158,7 @@ class AsyncClient:
     ) -> ModelInfo:
         """Return one model with all its classes."""
         attempts = self._settings.attempts(timeout, request_id)
-        call = Call("GET", f"/models/{quote(name, safe='')}")
-        return read_reply(ModelInfo, await self._send(call, attempts), attempts)
+        return read_reply(ModelInfo, await self._send(model_call(name), attempts), attempts)
 
     async def ready(self, *, timeout: float | None = None, request_id: str | None = None) -> bool:
         """Return whether the service would take a request now: not while it loads, ends or is not there.
@@ -173,7 +197,7 @@ class AsyncClient:
     async def _try(self, call: Call, attempts: Attempts) -> Reply:
         try:
             async with asyncio.timeout(attempts.remaining()):
-                response = await self._http.request(**call.arguments(attempts))
+                response = await self._http().request(**call.arguments(attempts))
         except TimeoutError as error:
             raise attempts.expired() from error
         except httpx.RequestError as error:

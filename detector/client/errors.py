@@ -1,5 +1,7 @@
 """What a call of the service may end in other than its answer."""
 
+from typing import Any
+
 from detector.errors import DetectorError
 
 
@@ -19,6 +21,9 @@ class ServiceError(DetectorError):
         self.status = status
         self.request_id = request_id
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.code, self.message, self.status, self.request_id), vars(self)
+
 
 class RefusedError(ServiceError):
     """The request itself is refused (4xx), and would be again: correct it. ``code`` says what is wrong."""
@@ -36,6 +41,10 @@ class BusyError(ServiceError):
     ) -> None:
         super().__init__(code, message, status, request_id)
         self.retry_after = retry_after
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        kind, arguments, state = super().__reduce__()
+        return kind, (*arguments, self.retry_after), state
 
 
 class ServiceTimeoutError(ServiceError, TimeoutError):

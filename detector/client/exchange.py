@@ -8,7 +8,9 @@ import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
+from numbers import Integral, Real
 from typing import Any, TypeVar, cast
+from urllib.parse import quote
 
 import httpx
 from pydantic import TypeAdapter, ValidationError
@@ -39,7 +41,7 @@ class ClientSettings:
     Raises ParameterError for what no service can be asked with.
     """
 
-    address: str
+    address: str = field(repr=False)  # it may hold a password
     key: str | None = field(repr=False)
     timeout: float
     retries: int
@@ -48,15 +50,24 @@ class ClientSettings:
     def __post_init__(self) -> None:
         if not _is_address(self.address):
             raise ParameterError(f"an address is such as http://localhost:8000, got {self.address!r}")
-        if self.key is not None and not _VISIBLE.fullmatch(self.key):
+        if self.key is not None and (not isinstance(self.key, str) or not _VISIBLE.fullmatch(self.key)):
             raise ParameterError(
                 "the key has a sign that a header cannot carry, or none: check how it was read"
             )
+        if self.key is not None and httpx.URL(self.address).userinfo:
+            raise ParameterError("a request carries a key or the address's user and password: leave one out")
         _check_timeout(self.timeout)
-        if self.retries < 0 or self.connections < 1:
+        if not _is_whole(self.retries, 0) or not _is_whole(self.connections, 1):
             raise ParameterError(
-                f"retries must be 0 or more and connections 1 or more, got {self.retries}, {self.connections}"
+                "retries must be a whole number from 0 and connections one from 1 on, got "
+                f"{self.retries!r}, {self.connections!r}"
             )
+
+    @property
+    def shown(self) -> str:
+        """The address for people: without user and password."""
+        url = httpx.URL(self.address)
+        return str(url.copy_with(userinfo=b"")) if url.userinfo else self.address
 
     def of_httpx(self) -> dict[str, Any]:
         """Return the arguments of httpx's client."""
@@ -75,7 +86,7 @@ class ClientSettings:
         timeout = self.timeout if timeout is None else timeout
         _check_timeout(timeout)
         request_id = uuid.uuid4().hex if request_id is None else request_id
-        if not _ID.fullmatch(request_id):
+        if not isinstance(request_id, str) or not _ID.fullmatch(request_id):
             raise ParameterError(
                 f"request_id must be 1 to 128 letters, digits, dots, dashes, underscores: {request_id!r}"
             )
@@ -85,13 +96,18 @@ class ClientSettings:
 def _is_address(text: str) -> bool:
     try:
         url = httpx.URL(text)
-    except httpx.InvalidURL:
+    except (httpx.InvalidURL, TypeError):
         return False
-    return url.scheme in ("http", "https") and bool(url.host)
+    plain = not url.query and not url.fragment and (url.port is None or url.port < 65536)
+    return url.scheme in ("http", "https") and bool(url.host) and plain
+
+
+def _is_whole(value: object, least: int) -> bool:
+    return isinstance(value, Integral) and not isinstance(value, bool) and int(value) >= least
 
 
 def _check_timeout(timeout: float) -> None:
-    if not 0.001 <= timeout < 1e6:
+    if not isinstance(timeout, Real) or isinstance(timeout, bool) or not 0.001 <= timeout < 1e6:
         raise ParameterError(f"timeout must be a number of seconds from 0.001 on, got {timeout!r}")
 
 
@@ -145,6 +161,13 @@ class Call:
         return {**arguments, "files": files}
 
 
+def model_call(name: str) -> Call:
+    """Return the call for one model. Raises ParameterError for what no model can be called."""
+    if not isinstance(name, str) or name in ("", ".", ".."):  # dots lead to other pages
+        raise ParameterError(f"a model has a name such as default, got {name!r}")
+    return Call("GET", f"/models/{quote(name, safe='')}")
+
+
 def check_status(reply: Reply, attempts: Attempts) -> None:
     """Raise the error that a reply states, unless it is an answer (200)."""
     status = reply.status
@@ -171,6 +194,20 @@ def _stated_error(reply: Reply) -> ErrorDetail:
             "check the address, and what stands in front of the service."
         )
         return ErrorDetail("unexpected_reply", message)
+
+
+def read_image(reply: Reply, attempts: Attempts) -> bytes:
+    """Return the image that a reply is. Raises ServiceError where it is something else."""
+    media_type = reply.headers.get("Content-Type", "")
+    if not media_type.startswith("image/"):
+        raise ServiceError(
+            "unexpected_reply",
+            f"The answer is no image but {media_type or 'of no type'}. Check the address, and what stands in "
+            "front of the service.",
+            reply.status,
+            reply.headers.get("X-Request-Id", attempts.request_id),
+        )
+    return reply.content
 
 
 def failed(error: httpx.RequestError, attempts: Attempts) -> NoConnectionError | ServiceTimeoutError:

@@ -18,6 +18,7 @@ from detector.client.replies import (
     ManyReply,
     RefusedImage,
 )
+from detector.errors import ParameterError
 
 One = TypeVar("One")
 One_co = TypeVar("One_co", covariant=True)
@@ -58,9 +59,15 @@ class ImageEndpoint(Generic[One]):
         """
         query = query_of(parameters, self.parameters) | ({"format": output} if output else {})
         sources = images if is_several(images) else [images]
-        encoding = parameters.get("encoding", "png")
+        encoding = parameters.get("encoding")
         uploads = [read_upload(source, encoding) for source in sources]
         return Call("POST", self.path, query, uploads, accept)
+
+    def drawing(self, image: Any, parameters: Mapping[str, Any], media_type: str) -> Call:
+        """Return the call for one image, drawn. Raises as :meth:`call`."""
+        if media_type not in ("image/png", "image/jpeg"):
+            raise ParameterError(f"media_type must be 'image/png' or 'image/jpeg', got {media_type!r}")
+        return self.call([image], parameters, output="image", accept=media_type)
 
     def answer(self, reply: Reply, attempts: Attempts) -> One:
         """Return the answer to one image."""

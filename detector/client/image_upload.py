@@ -2,13 +2,16 @@
 
 import os
 import sys
+from collections.abc import Iterable
 from dataclasses import dataclass
 from io import BytesIO
 from os import PathLike
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from detector.errors import ParameterError
+from detector.io.binary_file import BinaryFile, read_all
+from detector.io.readable_files import check_path
 
 if TYPE_CHECKING:
     import numpy as np
@@ -17,15 +20,10 @@ if TYPE_CHECKING:
 
 JPEG_QUALITY = 95
 """Of arrays and Pillow images that are sent as JPEG: nothing that a network would notice is lost."""
+_LONGEST_JPEG_SIDE = 65_500  # pixels, of the encoder
 _FAST = 1  # zlib's level: a network in between is faster than a better one
 
 Encoding: TypeAlias = Literal["png", "jpeg"]
-
-
-class BinaryFile(Protocol):
-    """A file object that was opened for reading bytes."""
-
-    def read(self) -> bytes: ...
 
 
 ImageSource: TypeAlias = "str | PathLike[str] | bytes | BinaryFile | Image.Image | NDArray[np.uint8]"
@@ -45,17 +43,20 @@ def is_several(images: object) -> bool:
     return isinstance(images, list | tuple)
 
 
-def read_upload(image: Any, encoding: Encoding = "png") -> ImageUpload:
+def read_upload(image: Any, encoding: Encoding | None = "png") -> ImageUpload:
     """Return an image as a file's bytes. Arrays and Pillow images are encoded; a Pillow image is turned
     upright as its EXIF data say.
 
     Raises ParameterError for what is no image, ImageError for a Pillow image that cannot be read, OSError for
     a file that cannot be.
     """
+    if encoding is None:
+        encoding = "png"
     if encoding not in ("png", "jpeg"):
         raise ParameterError(f"encoding must be 'png' or 'jpeg', got {encoding!r}")
     if isinstance(image, str | PathLike):
         path = Path(os.fspath(image))
+        check_path(path)
         return ImageUpload(path.read_bytes(), _printable(path.name))
     if isinstance(image, bytes | bytearray | memoryview):
         return ImageUpload(bytes(image))
@@ -63,7 +64,11 @@ def read_upload(image: Any, encoding: Encoding = "png") -> ImageUpload:
         return ImageUpload(_encode(image, encoding))
     if hasattr(image, "read"):
         return _read_file_object(image)
-    advice = ": use tensor.permute(1, 2, 0).cpu().numpy()" if type(image).__name__ == "Tensor" else ""
+    advice = ""
+    if type(image).__name__ == "Tensor":
+        advice = ": use tensor.permute(1, 2, 0).cpu().numpy()"
+    elif isinstance(image, Iterable):
+        advice = ": several images are given as a list"
     raise ParameterError(
         "an image must be the path or the bytes of an image file, an open file, a Pillow image or a numpy "
         f"array uint8 [H,W,3], got {type(image).__name__}{advice}"
@@ -82,11 +87,14 @@ def _encode(image: "Image.Image | NDArray[np.uint8]", encoding: Encoding) -> byt
     from PIL import Image
 
     from detector.io.decoding import as_rgb
+    from detector.io.rgb import check_image
 
     pixels = as_rgb(image)  # [H,W,3]
-    if pixels.dtype.name != "uint8" or pixels.ndim != 3 or pixels.shape[2] != 3 or not pixels.size:
+    check_image(pixels)
+    if encoding == "jpeg" and max(pixels.shape) > _LONGEST_JPEG_SIDE:
         raise ParameterError(
-            f"an array must be an RGB image, uint8 [H,W,3], got {pixels.dtype} {list(pixels.shape)}"
+            f"a JPEG has sides of at most {_LONGEST_JPEG_SIDE:,} pixels, got {pixels.shape[1]} x "
+            f"{pixels.shape[0]}: cut the image into parts, or leave encoding='jpeg' out"
         )
     buffer = BytesIO()
     if encoding == "png":
@@ -97,11 +105,7 @@ def _encode(image: "Image.Image | NDArray[np.uint8]", encoding: Encoding) -> byt
 
 
 def _read_file_object(file: Any) -> ImageUpload:
-    data = file.read()
-    if not isinstance(data, bytes):
-        raise ParameterError(
-            f"a file must be open for bytes (mode 'rb'), reading it gave {type(data).__name__}"
-        )
+    data = read_all(file)
     name = getattr(file, "name", None)  # a number, for a file that was opened by its descriptor
     return ImageUpload(data, _printable(Path(name).name) if isinstance(name, str) else None)
 

@@ -17,7 +17,7 @@ class CallOptions(TypedDict, total=False):
     """Seconds that the call may take, all tries included; left out, those of the client."""
     request_id: str | None
     """An id for the logs of both sides: letters, digits, dots, dashes, underscores. Left out, a new one."""
-    encoding: Literal["png", "jpeg"]
+    encoding: Literal["png", "jpeg"] | None
     """How arrays and Pillow images travel: ``png`` (the default) keeps every pixel, ``jpeg`` is smaller.
     Files, bytes and file objects are sent as they are."""
 

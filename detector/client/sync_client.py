@@ -2,16 +2,24 @@
 
 import ssl
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Literal, TypeVar, Unpack, overload
-from urllib.parse import quote
 
 import httpx
 
 from detector.client.attempts import Attempts
 from detector.client.errors import BusyError, NoConnectionError, RefusedError
-from detector.client.exchange import Call, ClientSettings, Reply, check_status, failed, read_reply
+from detector.client.exchange import (
+    Call,
+    ClientSettings,
+    Reply,
+    check_status,
+    failed,
+    model_call,
+    read_image,
+    read_reply,
+)
 from detector.client.image_endpoint import CLASSIFY, DETECT, ImageEndpoint
 from detector.client.image_upload import ImageSource, is_several
 from detector.client.parameters import ClassifyParameters, DetectParameters
@@ -25,6 +33,21 @@ from detector.client.replies import (
 )
 
 One = TypeVar("One")
+
+_SENT_AT_ONCE = 64 * 1024  # bytes
+
+
+class _InTime(httpx.SyncByteStream):
+    """A request's body that is sent while its call has time: httpx bounds the wait for each piece alone."""
+
+    def __init__(self, body: Any, attempts: Attempts) -> None:
+        self._body, self._attempts = body, attempts
+
+    def __iter__(self) -> Iterator[bytes]:
+        for part in self._body:
+            for start in range(0, len(part), _SENT_AT_ONCE):
+                self._attempts.remaining()
+                yield part[start : start + _SENT_AT_ONCE]
 
 
 class Client:
@@ -58,7 +81,7 @@ class Client:
         self._http = httpx.Client(verify=verify, **self._settings.of_httpx())
 
     def __repr__(self) -> str:
-        return f"Client({self._settings.address!r})"
+        return f"Client({self._settings.shown!r})"
 
     def __enter__(self) -> "Client":
         return self
@@ -119,8 +142,8 @@ class Client:
     ) -> bytes:
         """Return an image with the objects found drawn on it, as the bytes of a file."""
         attempts = self._settings.attempts(parameters.get("timeout"), parameters.get("request_id"))
-        call = DETECT.call([image], parameters, output="image", accept=media_type)
-        return self._send(call, attempts).content
+        call = DETECT.drawing(image, parameters, media_type)
+        return read_image(self._send(call, attempts), attempts)
 
     def models(self, *, timeout: float | None = None, request_id: str | None = None) -> list[ModelSummary]:
         """Return what is loaded, the default model first."""
@@ -130,8 +153,7 @@ class Client:
     def model(self, name: str, *, timeout: float | None = None, request_id: str | None = None) -> ModelInfo:
         """Return one model with all its classes."""
         attempts = self._settings.attempts(timeout, request_id)
-        call = Call("GET", f"/models/{quote(name, safe='')}")
-        return read_reply(ModelInfo, self._send(call, attempts), attempts)
+        return read_reply(ModelInfo, self._send(model_call(name), attempts), attempts)
 
     def ready(self, *, timeout: float | None = None, request_id: str | None = None) -> bool:
         """Return whether the service would take a request now: not while it loads, ends or is not there.
@@ -170,6 +192,7 @@ class Client:
     def _try(self, call: Call, attempts: Attempts) -> Reply:
         try:
             request = self._http.build_request(**call.arguments(attempts))
+            request.stream = _InTime(request.stream, attempts)
             response = self._http.send(request, stream=True)
             try:
                 content = bytearray()

@@ -5,7 +5,7 @@ Letters for shapes: M members, C classes, K crops of an image.
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Protocol, overload
+from typing import NoReturn, Protocol, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -96,6 +96,13 @@ class Classifier:
         several, alone = as_several(images)
         found = [name(image) for image in several]
         return found[0] if alone else found
+
+    def __reduce__(self) -> NoReturn:
+        """Raises ParameterError: what is loaded stays in its process."""
+        raise ParameterError(
+            "a loaded classifier can be neither copied nor sent to another process: send the paths of its "
+            "weights and call load_classifier there; threads may share one"
+        )
 
     def namer(self, *, top: int = 5, crops: int = 1) -> "Namer":
         """Return a function from an image to its likeliest classes, its settings checked once: parameters are

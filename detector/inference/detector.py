@@ -6,7 +6,8 @@ Letters for shapes: R regions, C classes (background is the last of C+1), D dete
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
-from typing import Protocol, overload
+from numbers import Real
+from typing import NoReturn, Protocol, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +20,7 @@ from detector.inference.image_maps import ImageMaps
 from detector.inference.placement import Networks, place
 from detector.inference.postprocess import (
     RegionScores,
+    check_selection,
     score_regions,
     select,
 )
@@ -86,10 +88,10 @@ class Detector:
     network may be an ensemble, whose outputs are averaged: proposals are made and warped once. ``stream``
     takes any number of images. Several threads may use one Detector.
 
-    An image is an array uint8 [H,W,3] RGB, upright, or the path or the bytes of an image file, or a Pillow
-    image (:func:`detector.io.decoding.as_rgb`), or a :meth:`view` of one, which steps share. Boxes are in the
-    upright image's pixels. What the caller has set of torch (autocast, gradients, default dtype and device)
-    neither changes a result nor is changed.
+    An image is an array uint8 [H,W,3] RGB, upright, or the path or the bytes of an image file, an open file,
+    or a Pillow image (:func:`detector.io.decoding.as_rgb`), or a :meth:`view` of one, which steps share.
+    Boxes are in the upright image's pixels. What the caller has set of torch (autocast, gradients, default
+    dtype and device) neither changes a result nor is changed.
 
     Not to be used in a process that was forked after a Detector was loaded: torch's threads and a GPU's
     context do not survive a fork, and the child waits for ever. Load one in each process, or start processes
@@ -296,6 +298,13 @@ class Detector:
 
         return results()
 
+    def __reduce__(self) -> NoReturn:
+        """Raises ParameterError: what is loaded stays in its process."""
+        raise ParameterError(
+            "a loaded detector can be neither copied nor sent to another process: send a "
+            "detector.inference.settings.DetectorSettings and load() it there; threads may share one"
+        )
+
     @cached_property
     def for_streams(self) -> "Detector":
         """The same detector, of the same weights in memory, that runs several batches beside each other, each
@@ -326,7 +335,9 @@ class Detector:
         self.steps(profile)  # says what is wrong with it
         check_explain(explain, tile)
         labels = None if classes is None else labels_of(classes, self.classes)
-        request = _Request(profile, self.least_scores(score_threshold), max_detections, labels, tile, explain)
+        least = self.least_scores(score_threshold)
+        check_selection(least, max_detections)
+        request = _Request(profile, least, max_detections, labels, tile, explain)
         return partial(self._find, request=request)
 
     @without_callers_context
@@ -500,8 +511,8 @@ class Detector:
 
         Raises ParameterError for ``auto`` where no thresholds were measured.
         """
-        if not isinstance(score_threshold, str):
-            return score_threshold
+        if isinstance(score_threshold, Real) and not isinstance(score_threshold, bool):
+            return float(score_threshold)
         if score_threshold != AUTO:
             raise ParameterError(
                 f"score_threshold must be a number in 0..1 or 'auto', got {score_threshold!r}"

@@ -11,8 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from detector.inference.arrays import make_in_groups
-from detector.inference.preprocessing import Preprocessing, check_image
+from detector.inference.preprocessing import Preprocessing
 from detector.io.decoding import RGB
+from detector.io.rgb import check_image
 from detector.jit_cache import cached_njit
 from detector.structures.boxes import Boxes
 

@@ -6,6 +6,7 @@ C classes, D detections.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from numbers import Integral
 
 import numpy as np
 from numpy.typing import NDArray
@@ -104,6 +105,14 @@ def _besides_probabilities(regions: RegionScores, scoring: Scoring) -> dict[str,
     return {"predicted_iou": regions.predicted_iou, "objectness": objectness, "prior": prior}
 
 
+def check_selection(score_threshold: float | NDArray[np.float64], max_detections: int) -> None:
+    """Raise ParameterError for what :func:`select` cannot go by."""
+    if not isinstance(score_threshold, np.ndarray) and not 0 <= score_threshold <= 1:
+        raise ParameterError(f"score_threshold must lie in 0..1, got {score_threshold}")
+    if not isinstance(max_detections, Integral) or isinstance(max_detections, bool) or max_detections < 1:
+        raise ParameterError(f"max_detections must be a whole number from 1, got {max_detections!r}")
+
+
 def select(
     regions: RegionScores,
     *,
@@ -119,10 +128,7 @@ def select(
 
     Raises ParameterError for a threshold outside 0..1, no detections asked for, or an unknown label.
     """
-    if not isinstance(score_threshold, np.ndarray) and not 0 <= score_threshold <= 1:
-        raise ParameterError(f"score_threshold must lie in 0..1, got {score_threshold}")
-    if max_detections < 1:
-        raise ParameterError(f"max_detections must be at least 1, got {max_detections}")
+    check_selection(score_threshold, max_detections)
     scores = class_scores(regions, scoring)
     wanted = scores >= score_threshold  # R x C, thresholds of each class along C
     if classes is not None:

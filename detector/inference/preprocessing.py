@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from detector.errors import ParameterError
+from detector.io.rgb import check_image
 from detector.structures.boxes import Boxes
 
 MAX_SIZE = 1024
@@ -55,29 +56,6 @@ def _check_colour(name: str, value: object, low: float, high: float) -> None:
 def _check_whole(name: str, value: object, low: int, high: int) -> None:
     if not isinstance(value, int) or isinstance(value, bool) or not low <= value <= high:
         raise ParameterError(f"{name} must be a whole number in {low}..{high}, got {value!r}")
-
-
-def check_image(image: NDArray[np.generic]) -> None:
-    """Raises ParameterError for an array that is no uint8 [H,W,3] with pixels, saying how to make it one."""
-    if image.ndim == 3 and image.shape[2] == 3 and image.dtype == np.uint8 and image.size:
-        return
-    if not image.size:
-        advice = "it has no pixels"
-    elif image.dtype != np.uint8:
-        advice = "convert it: (image * 255).astype(numpy.uint8) for values of 0..1"
-    elif image.ndim == 2 or (image.ndim == 3 and image.shape[2] == 1):
-        advice = "make it RGB: numpy.dstack([image] * 3)"
-    elif image.ndim == 3 and image.shape[2] == 4:
-        advice = "take its alpha channel off: image[:, :, :3]"
-    elif image.ndim == 3 and image.shape[0] == 3:
-        advice = "put the channels last: image.transpose(1, 2, 0)"
-    elif image.ndim == 4:
-        advice = "it holds several pictures: give them one by one"
-    else:
-        advice = "it is no picture"
-    raise ParameterError(
-        f"a picture must be uint8 [H,W,3] RGB, got {image.dtype} {list(image.shape)}: {advice}"
-    )
 
 
 def resize_to_short_side(

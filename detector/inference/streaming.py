@@ -33,7 +33,8 @@ def stream(
     ``work`` gets an item and the executor that its steps hand to the network. What it raises is yielded in
     place of the result. ``streams`` batches run at once, each on one thread; ``streams`` and ``ahead`` items
     are under way, and no more results wait to be taken: of an endless iterable as much is in memory as of a
-    short one. ``items`` are taken in the caller's thread.
+    short one. ``items`` are taken in the caller's thread; an error of theirs is raised after the results of
+    all items before it.
 
     Closing the generator gives up what is under way.
     """
@@ -54,8 +55,9 @@ def stream(
             raise error
         return item, error
 
+    errors: list[Exception] = []
     try:
-        for number, item in enumerate(items):
+        for number, item in enumerate(_until_error(items, errors)):
             handle = RequestHandle(_FAR + number, client=scheduler)
             handles.append(handle)
             under_way.append((item, pool.submit(work, item, _executor(scheduler, handle))))
@@ -63,12 +65,23 @@ def stream(
                 yield first()
         while under_way:
             yield first()
+        if errors:
+            raise errors[0]
     finally:
         for handle in handles:
             scheduler.cancel(handle)
         pool.shutdown(wait=False, cancel_futures=True)
         scheduler.close()
         pool.shutdown()
+
+
+def _until_error(items: Iterable[T], errors: list[Exception]) -> Iterator[T]:
+    """Yield items; where taking one fails, add its error and end."""
+    try:
+        for item in items:  # noqa: UP028 (yield from would close a generator that the caller may go on with)
+            yield item
+    except Exception as error:
+        errors.append(error)
 
 
 def _executor(scheduler: Scheduler, handle: RequestHandle) -> Executor:

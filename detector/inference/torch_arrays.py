@@ -10,8 +10,9 @@ from torch.nn import functional as F
 from torchvision.ops import roi_align
 
 from detector.inference.arrays import make_in_groups
-from detector.inference.preprocessing import Preprocessing, check_image
+from detector.inference.preprocessing import Preprocessing
 from detector.io.decoding import RGB
+from detector.io.rgb import check_image
 from detector.structures.boxes import Boxes
 
 

@@ -23,6 +23,7 @@ from PIL.WebPImagePlugin import WebPImageFile
 
 from detector.errors import ImageError, ParameterError
 from detector.io import plugins
+from detector.io.binary_file import BinaryFile, read_all
 from detector.io.file_contents import (
     Contents,
     CutOffError,
@@ -34,6 +35,7 @@ from detector.io.file_contents import (
 )
 from detector.io.gif import gif_contents, gif_size
 from detector.io.orientation import TAG, read_orientation
+from detector.io.readable_files import check_path
 from detector.io.rgb import to_rgb
 from detector.io.tiff import tiff_contents
 from detector.io.unended_jpeg import load_unended
@@ -41,7 +43,7 @@ from detector.io.unended_jpeg import load_unended
 RGB = NDArray[np.uint8]
 """An upright RGB image, uint8 [H,W,3]."""
 
-ImageInput = RGB | str | PathLike[str] | bytes | Image.Image
+ImageInput = RGB | str | PathLike[str] | bytes | BinaryFile | Image.Image
 """An image in any form that :func:`as_rgb` takes."""
 
 # Readers are called directly: Image.open would first apply Pillow's global pixel limit, which is not ours.
@@ -169,8 +171,8 @@ def _read_by_plugin(data: bytes, kind: str, limits: Limits) -> Decoded:
 def as_rgb(image: ImageInput) -> RGB:
     """Convert an image in any form that this library takes to upright RGB [H,W,3].
 
-    An array is returned as it is. A path is read by :func:`load`, bytes are decoded by :func:`decode`, a
-    Pillow image is converted and turned upright.
+    An array is returned as it is. A path is read by :func:`load`, bytes and what is read of an open file are
+    decoded by :func:`decode`, a Pillow image is converted and turned upright.
 
     Raises ParameterError for anything else, ImageError for an image that cannot be read, OSError for a file
     that cannot be opened.
@@ -183,10 +185,12 @@ def as_rgb(image: ImageInput) -> RGB:
         return decode(bytes(image))
     if isinstance(image, Image.Image):
         return _of_pillow(image)
+    if hasattr(image, "read"):
+        return decode(read_all(image))
     advice = ": use tensor.permute(1, 2, 0).cpu().numpy()" if type(image).__name__ == "Tensor" else ""
     raise ParameterError(
-        "a picture must be a numpy array uint8 [H,W,3], the path or the bytes of a picture file, or a Pillow "
-        f"image, got {type(image).__name__}{advice}"
+        "a picture must be a numpy array uint8 [H,W,3], the path or the bytes of a picture file, an open "
+        f"file, or a Pillow image, got {type(image).__name__}{advice}"
     )
 
 
@@ -197,6 +201,7 @@ def as_several(images: ImageInput | Sequence[ImageInput]) -> tuple[Sequence[Imag
     one alone: whoever reads it says so.
     """
     single = isinstance(images, str | PathLike | bytes | bytearray | memoryview | Image.Image)
+    single = single or hasattr(images, "read")  # an open file, which is also iterated, line by line
     if single or not isinstance(images, Iterable) or (isinstance(images, np.ndarray) and images.ndim < 4):
         return [images], True  # type: ignore[list-item]
     return images, False  # type: ignore[return-value]
@@ -210,7 +215,7 @@ def _of_pillow(image: Image.Image) -> RGB:
         )
     try:
         return to_rgb(image, image.getexif().get(TAG, 1))
-    except (OSError, SyntaxError) as error:  # the file behind it is read only now
+    except (OSError, SyntaxError, ValueError) as error:  # the file behind it is read only now, if it is open
         raise ImageError("unreadable", f"The Pillow image cannot be read: {error}.") from error
 
 
@@ -222,9 +227,11 @@ def load(path: str | Path, limits: Limits = Limits()) -> RGB:
 def read_file(path: str | Path, limits: Limits = Limits()) -> Decoded:
     """Decode an image file to upright RGB, uint8 [H,W,3], and count its frames. See :func:`read`.
 
-    Raises ImageError with the path in its message, and OSError if the file cannot be opened.
+    Raises ImageError with the path in its message, OSError if the file cannot be opened, and ParameterError
+    for a path that no file can have.
     """
     path = Path(path)
+    check_path(path)
     try:
         size = path.stat().st_size
         if size > limits.max_bytes:

@@ -5,6 +5,7 @@ import os
 import stat
 from pathlib import Path
 
+from detector.errors import ParameterError
 from detector.io.terminal_text import printable_path
 
 _REASONS = {
@@ -33,6 +34,16 @@ def unreadable(path: Path) -> str | None:
     except ValueError:  # a NUL in the path
         return f"{shown} does not exist: no file can have such a name"
     return None
+
+
+def check_path(path: Path) -> None:
+    """Raise ParameterError for a path that no file can have."""
+    try:
+        possible = b"\0" not in os.fsencode(path)
+    except UnicodeEncodeError:
+        possible = False
+    if not possible:
+        raise ParameterError(f"no file can be called {str(path)!r}: paths cannot hold such signs")
 
 
 LONGEST = 4096

@@ -1,13 +1,38 @@
-"""Conversion of Pillow images of any mode to upright RGB: grey, palette, CMYK, 16 bits, transparency."""
+"""RGB pixels: what an array of them is, and Pillow images of any mode converted to them (grey, palette, CMYK,
+16 bits, transparency)."""
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from detector.errors import ParameterError
 from detector.io.orientation import FIRST_ROW_LAST, SIDEWAYS, UPRIGHT
 
 _BAND = 256 * 1024  # pixels
 _EIGHT_BITS = ((np.arange(65536, dtype=np.uint32) * 255 + 32767) // 65535).astype(np.uint8)
+
+
+def check_image(image: NDArray[np.generic]) -> None:
+    """Raises ParameterError for an array that is no uint8 [H,W,3] with pixels, saying how to make it one."""
+    if image.ndim == 3 and image.shape[2] == 3 and image.dtype == np.uint8 and image.size:
+        return
+    if not image.size:
+        advice = "it has no pixels"
+    elif image.dtype != np.uint8:
+        advice = "convert it: (image * 255).astype(numpy.uint8) for values of 0..1"
+    elif image.ndim == 2 or (image.ndim == 3 and image.shape[2] == 1):
+        advice = "make it RGB: numpy.dstack([image] * 3)"
+    elif image.ndim == 3 and image.shape[2] == 4:
+        advice = "take its alpha channel off: image[:, :, :3]"
+    elif image.ndim == 3 and image.shape[0] == 3:
+        advice = "put the channels last: image.transpose(1, 2, 0)"
+    elif image.ndim == 4:
+        advice = "it holds several pictures: give them one by one"
+    else:
+        advice = "it is no picture"
+    raise ParameterError(
+        f"a picture must be uint8 [H,W,3] RGB, got {image.dtype} {list(image.shape)}: {advice}"
+    )
 
 
 def to_rgb(image: Image.Image, orientation: int) -> NDArray[np.uint8]:

@@ -23,6 +23,7 @@ VIDEO_SUFFIXES = (
 )  # fmt: skip
 """Suffixes, in lower case, of files that are read as videos."""
 
+_CUT_OFF = 0.9  # of the frames that are stated; for some kinds of files that number is an estimate
 _USUAL_RATE = 25.0  # frames a second of a file that does not state it
 
 
@@ -43,7 +44,8 @@ class Frame:
 class Video:
     """A video file, read from its beginning to its end; a context.
 
-    ``rate`` is frames a second, ``frames`` how many there are as the file states it: 0 where it does not.
+    ``rate`` is frames a second, ``frames`` how many there are as the file states it: 0 where it does not;
+    ``read`` how many have been passed so far.
     """
 
     def __init__(self, path: Path) -> None:
@@ -58,6 +60,7 @@ class Video:
         rate = self._capture.get(cv2.CAP_PROP_FPS)
         self.rate = float(rate) if 0 < rate <= 1000 else _USUAL_RATE
         self.frames = max(int(self._capture.get(cv2.CAP_PROP_FRAME_COUNT)), 0)
+        self.read = 0
 
     def __enter__(self) -> Self:
         return self
@@ -72,17 +75,22 @@ class Video:
 
         Raises ImageError (``unreadable``) where not a single frame can be read.
         """
-        number = 0
         while self._capture.grab():
+            number = self.read
             if number % step == 0:
                 read, pixels = self._capture.retrieve()
                 if not read:
                     break
                 rgb = np.asarray(cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB), np.uint8)
                 yield Frame(number, number / self.rate, rgb)
-            number += 1
-        if not number:
+            self.read += 1
+        if not self.read:
             raise self._error("it holds no frame that can be read")
+
+    @property
+    def seems_cut_off(self) -> bool:
+        """Whether it ended, once all frames were read, clearly before as many as it states."""
+        return self.read < _CUT_OFF * self.frames
 
     def _error(self, problem: str) -> ImageError:
         return ImageError("unreadable", f"{self._path}: {problem}")
@@ -90,13 +98,14 @@ class Video:
 
 class VideoWriter:
     """Writes frames as a video (MP4, MPEG-4 part 2); a context. The file appears under its name when all are
-    written, and not at all after an error."""
+    written, and not at all after an error: leaving the context raises WriteError where some were not."""
 
     def __init__(self, path: Path, rate: float) -> None:
         """``rate`` is frames a second. The size is that of the first frame; others are scaled to it."""
         self._path, self._rate = path, rate
         self._temporary = path.with_name(f".{uuid4().hex}.partial.mp4")  # the suffix decides on the container
         self._writer: cv2.VideoWriter | None = None
+        self._frames = 0
         self._size = (0, 0)
 
     def __enter__(self) -> Self:
@@ -108,17 +117,20 @@ class VideoWriter:
         if self._writer is None:
             return
         self._writer.release()
-        if error is None:
+        whole = error is None and _frames_in(self._temporary) == self._frames
+        if whole:
             self._temporary.replace(self._path)
-        else:
-            with suppress(OSError):
-                self._temporary.unlink()
+            return
+        with suppress(OSError):
+            self._temporary.unlink()
+        if error is None:
+            raise WriteError(f"cannot write {printable_path(self._path)}: make room on its disk")
 
     def add(self, pixels: NDArray[np.uint8]) -> None:
         """Add a frame [H,W,3] RGB. Raises WriteError where no video can be written."""
         if self._writer is None:
             height, width = pixels.shape[:2]
-            self._size = (width - width % 2, height - height % 2)  # the codec takes even sides
+            self._size = (max(2, width - width % 2), max(2, height - height % 2))  # the codec's are even
             self._path.parent.mkdir(parents=True, exist_ok=True)
             self._writer = cv2.VideoWriter(
                 os.fspath(self._temporary),
@@ -135,4 +147,14 @@ class VideoWriter:
         frame = cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR)
         if (frame.shape[1], frame.shape[0]) != self._size:
             frame = cv2.resize(frame, self._size)
-        self._writer.write(frame)
+        self._writer.write(frame)  # says nothing of a full disk
+        self._frames += 1
+
+
+def _frames_in(path: Path) -> int:
+    """Return how many frames a video states that was written here: 0 for one that is not whole."""
+    capture = cv2.VideoCapture(os.fspath(path), cv2.CAP_FFMPEG)
+    try:
+        return int(capture.get(cv2.CAP_PROP_FRAME_COUNT)) if capture.isOpened() else 0
+    finally:
+        capture.release()

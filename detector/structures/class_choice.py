@@ -21,6 +21,10 @@ def labels_of(names: str | Iterable[str], classes: ClassList) -> tuple[int, ...]
         for word in words:
             known.setdefault(_folded(word), set()).add(label)
     given = names.split(",") if isinstance(names, str) else names
+    given = list(given) if isinstance(given, Iterable) else [given]
+    strange = next((word for word in given if not isinstance(word, str)), None)
+    if strange is not None:
+        raise ParameterError(f"classes are named by texts, one each, got {type(strange).__name__}")
     wanted = [_folded(word) for word in given if word.strip()]
     if not wanted:
         raise ParameterError("name at least one class, or leave it out")

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     import pandas as pd
     import supervision as sv
 
+    from detector.io.decoding import ImageInput
+
 _WORDNET_ID = re.compile(r"n[0-9]{8}")  # of a synset, as ILSVRC's lists name their classes
 
 Index = slice | NDArray[np.bool_] | NDArray[np.integer] | list[bool] | list[int]
@@ -172,8 +174,11 @@ class Detections:
         except ModuleNotFoundError as error:
             raise ParameterError("to_df needs pandas: pip install pandas") from error
         corners = dict(zip(("xmin", "ymin", "xmax", "ymax"), self.boxes.T, strict=True))
-        ids = [self._named.ids[label] for label in self.labels]
-        return pandas.DataFrame({"name": self.names, "class_id": ids, "score": self.scores, **corners})
+        texts = {"name": self.names, "class_id": [self._named.ids[label] for label in self.labels]}
+        named = {
+            key: pandas.Series(values, dtype=str) for key, values in texts.items()
+        }  # none are texts, too
+        return pandas.DataFrame({**named, "score": self.scores, **corners})
 
     def to_supervision(self) -> "sv.Detections":
         """Return ``supervision.Detections``, class names in ``data["class_name"]``."""
@@ -188,21 +193,29 @@ class Detections:
             data={"class_name": np.array(self.names, dtype=str)},
         )
 
-    def draw(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """Return a copy of the image [H,W,3] with a frame and a tag for each object."""
+    def draw(self, image: "ImageInput") -> NDArray[np.uint8]:
+        """Return a copy of the image, uint8 [H,W,3], with a frame and a tag for each object; a small one is
+        enlarged (:func:`detector.io.visualization.draw`).
+
+        ``image`` is the one that they were found in, in any form that a detector takes. Raises ParameterError
+        and ImageError as :func:`detector.io.decoding.as_rgb`.
+        """
         from detector.io.visualization import draw
 
-        return draw(image, self, self._named)
+        return draw(_pixels(image), self, self._named)
 
-    def draw_explanation(self, image: NDArray[np.uint8], index: int) -> NDArray[np.uint8]:
-        """Return a copy of the image [H,W,3] that shows why one of them has its score: its class activation
-        map, its frame, and the factors below. Raises ParameterError for one that is not explained."""
+    def draw_explanation(self, image: "ImageInput", index: int) -> NDArray[np.uint8]:
+        """Return a copy of the image, uint8 [H,W,3], that shows why one of them has its score: its class
+        activation map, its frame, and the factors below. Raises ParameterError for one that is not explained;
+        ``image`` and its errors are as of :meth:`draw`."""
         from detector.io.heat_map import draw_explanation
 
-        return draw_explanation(image, self, index)
+        return draw_explanation(_pixels(image), self, index)
 
-    def crops(self, image: NDArray[np.uint8]) -> list[NDArray[np.uint8]]:
-        """Cut each object out of its image [H,W,3]: whole pixels, at least one, views of its memory."""
+    def crops(self, image: "ImageInput") -> list[NDArray[np.uint8]]:
+        """Cut each object out of its image [H,W,3]: whole pixels, at least one, views of an array's memory.
+        ``image`` and its errors are as of :meth:`draw`."""
+        image = _pixels(image)
         height, width = image.shape[:2]
         boxes = clip(self.boxes, width, height)
         first = np.minimum(np.floor(boxes[:, :2]), (width - 1, height - 1)).astype(int)
@@ -212,6 +225,15 @@ class Detections:
     @property
     def _named(self) -> ClassList:
         return _known(self.classes)
+
+
+def _pixels(image: "ImageInput") -> NDArray[np.uint8]:
+    from detector.io.decoding import as_rgb  # decoders are loaded where images are read
+    from detector.io.rgb import check_image
+
+    pixels = as_rgb(image)
+    check_image(pixels)
+    return pixels
 
 
 def _rows(index: NDArray[Any] | Sequence[Any]) -> NDArray[Any]:

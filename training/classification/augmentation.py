@@ -17,8 +17,8 @@ import numpy as np
 from PIL import Image, ImageEnhance
 
 from detector.errors import ParameterError
-from detector.inference.preprocessing import check_image
 from detector.io.decoding import RGB
+from detector.io.rgb import check_image
 
 BILINEAR = cv2.INTER_LINEAR
 INTERPOLATIONS = (BILINEAR, cv2.INTER_AREA, cv2.INTER_NEAREST, cv2.INTER_CUBIC)

@@ -259,7 +259,7 @@ def _outputs(given: object, all_binary: bool) -> list[tuple[str, bool]]:
     wanted = []
     for item in given:
         name = item.get("name")
-        if name not in _OUTPUTS:
+        if not isinstance(name, str) or name not in _OUTPUTS:
             raise malformed_tensors(f"there is no output {str(name)[:40]!r}, but {', '.join(_OUTPUTS)}")
         wanted.append((name, wants_binary(item, all_binary)))
     return wanted

@@ -59,7 +59,7 @@ class _Route(APIRoute):
             "reason": code.upper(),
             "domain": "googlenet-detector",
         }
-        name = _STATUS_NAMES.get(int(status), "INTERNAL")
+        name = _STATUS_NAMES.get(int(status), "INVALID_ARGUMENT" if status < 500 else "INTERNAL")
         return {"error": {"code": int(status), "status": name, "message": message, "details": [reason]}}
 
 

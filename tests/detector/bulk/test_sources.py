@@ -8,7 +8,7 @@ import pyarrow as pa
 import pytest
 
 from detector.bulk.plan import Plan
-from detector.bulk.sources import PictureSource, sources_of
+from detector.bulk.sources import PictureSource, TarMembers, sources_of
 from detector.errors import DatasetError, DetectorError, ImageError, ParameterError
 from tests.detector.bulk.pictures import jpeg, save_folder, save_parquet, save_tar
 
@@ -135,8 +135,30 @@ def test_a_bad_row_costs_itself_alone(column: str, value: object, says: str, tmp
         bad.read()
 
 
-def cut_off(path: Path) -> Path:
-    path.write_bytes(path.read_bytes()[:700])
+TWO = {"a.jpg": jpeg(1), "b.jpg": jpeg(2)}
+
+
+def behind(count: int) -> int:
+    """Where the first ``count`` members of a tar file of ``TWO`` end."""
+    sizes = [len(data) for data in list(TWO.values())[:count]]
+    return sum(512 + -(-size // 512) * 512 for size in sizes)
+
+
+def cut_off(path: Path, size: int = 700) -> Path:
+    path.write_bytes(path.read_bytes()[:size])
+    return path
+
+
+def damaged(path: Path, at: int) -> Path:
+    data = bytearray(path.read_bytes())
+    data[at] ^= 0xFF
+    path.write_bytes(data)
+    return path
+
+
+def twice(path: Path) -> Path:
+    """What ``cat a.tar a.tar`` makes."""
+    path.write_bytes(path.read_bytes() * 2)
     return path
 
 
@@ -154,6 +176,18 @@ def cut_off(path: Path) -> Path:
             DatasetError,
             "no whole, uncompressed tar file",
             id="a tar that ends early",
+        ),
+        pytest.param(
+            lambda f: cut_off(save_tar(f / "a.tar", TWO), behind(1) + 100),
+            DatasetError,
+            "ends within the header",
+            id="a tar that ends in a header",
+        ),
+        pytest.param(
+            lambda f: damaged(save_tar(f / "a.tar", TWO), behind(1) + 3),
+            DatasetError,
+            "no header of a file at byte",
+            id="a tar with a damaged header",
         ),
         pytest.param(
             lambda f: cut_off(save_parquet(f / "a.parquet", {"image": [jpeg(1)]})),
@@ -183,6 +217,25 @@ def test_inputs_that_are_refused_before_anything_runs(
 ) -> None:
     with pytest.raises(error, match=says):
         sources_of([make(tmp_path)], tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("change", "count", "doubt"),
+    [
+        pytest.param(lambda path: path, 2, None, id="whole"),
+        pytest.param(lambda path: cut_off(path, behind(2) + 512), 2, None, id="one empty block ends it"),
+        pytest.param(lambda path: cut_off(path, behind(2)), 2, "no end mark", id="cut behind the last"),
+        pytest.param(lambda path: cut_off(path, behind(1)), 1, "no end mark", id="cut between two"),
+        pytest.param(twice, 2, "goes on behind its end mark", id="two put together"),
+    ],
+)
+def test_a_tar_that_may_have_had_more(
+    change: Callable[[Path], Path], count: int, doubt: str | None, tmp_path: Path
+) -> None:
+    [source] = sources_of([change(save_tar(tmp_path / "a.tar", TWO))], tmp_path)
+    assert isinstance(source, TarMembers)
+    assert len(widths(source)) == count
+    assert source.doubt == doubt or (doubt is not None and doubt in str(source.doubt))
 
 
 def test_the_column_that_is_named(tmp_path: Path) -> None:

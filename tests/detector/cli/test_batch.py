@@ -213,6 +213,16 @@ def test_foreign_folders_are_refused(run: Batch, make: Callable[[Path], object],
         run("photos", "--output", "theirs")
 
 
+def test_a_tar_that_may_be_cut_off_is_told_each_time(run: Batch) -> None:
+    path = save_tar(Path("a.tar"), {f"{number}.jpg": jpeg(number) for number in range(2)})
+    os.truncate(path, sum(512 + -(-len(jpeg(number)) // 512) * 512 for number in range(2)))
+    for _ in range(2):
+        status, told = run("a.tar", "--output", "cut")
+        assert status == 1
+        assert "error: a.tar: it has no end mark, and may be cut off behind its last file: 2 pictures" in told
+    assert [row["image"] for row in pq.read_table("cut").to_pylist()] == ["a.tar/0.jpg", "a.tar/1.jpg"]
+
+
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [

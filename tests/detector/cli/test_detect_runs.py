@@ -18,6 +18,7 @@ from detector.cli.drawings import Drawings
 from detector.cli.entry import main
 from detector.io.video import Video, VideoWriter
 from tests.detector.cli.poison import poison, run_to_death
+from tests.detector.io.full_disk import files_of_at_most
 
 Run = Callable[..., int | str | None]
 
@@ -301,6 +302,35 @@ def test_a_video_is_looked_at_and_drawn(run: Run, pictures: Path, tmp_path: Path
     out.write_text("".join(f"{line}\n" for line in text.splitlines()[:2]))
     run(clip, pictures / "0.png", "--every", 4, "--jsonl", out, "--resume")
     assert out.read_text() == text
+
+
+def test_a_video_that_is_named_twice_is_looked_at_twice(run: Run, tmp_path: Path) -> None:
+    """Also where the run before ended within the second time."""
+    clip, out = tmp_path / "clip.mp4", tmp_path / "out.jsonl"
+    with VideoWriter(clip, 10) as video:
+        for number in range(3):
+            video.add(np.full((240, 320, 3), 20 * number, np.uint8))
+    run(clip, clip, "--jsonl", out)
+    text = out.read_text()
+    assert [one["frame"] for one in lines(out)] == [0, 1, 2] * 2
+    out.write_text("".join(f"{line}\n" for line in text.splitlines()[:4]))
+    run(clip, clip, "--jsonl", out, "--resume")
+    assert out.read_text() == text
+
+
+def test_a_drawn_video_without_room_costs_no_results(
+    run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    clip, out = tmp_path / "clip.mp4", tmp_path / "out.json"
+    noise = np.random.default_rng(0).integers(0, 256, (4, 240, 320, 3), np.uint8)
+    with VideoWriter(clip, 10) as video:
+        for frame in noise:
+            video.add(frame)
+    with files_of_at_most(60_000):
+        assert run(clip, "--json", out, "--draw", tmp_path / "drawn") == 1
+    assert [one["frame"] for one in json.loads(out.read_text())] == [0, 1, 2, 3]
+    assert "0001-clip.mp4: make room on its disk" in capsys.readouterr().err
+    assert list((tmp_path / "drawn").iterdir()) == []
 
 
 @pytest.mark.exhaustive

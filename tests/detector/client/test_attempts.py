@@ -92,6 +92,7 @@ def test_the_service_is_told_a_little_less(timeout: float, milliseconds: int) ->
         pytest.param("soon", None, id="neither number nor date"),
         pytest.param("-1", None, id="no number that the header has"),
         pytest.param("Wed, 21 Oct 2015 07:28:00 GMT", 0.0, id="a date that has passed"),
+        pytest.param(f"Wed, {10**30} Oct 2015 07:28:00 GMT", None, id="a day that no calendar has"),
     ],
 )
 def test_retry_after(value: str | None, seconds: float | None) -> None:

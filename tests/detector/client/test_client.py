@@ -1,15 +1,17 @@
 """What both clients send, and what they are built with."""
 
+import asyncio
 import subprocess
 import sys
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
-from detector.client import Client, RefusedError, RefusedImage
+from detector.client import AsyncClient, Client, RefusedError, RefusedImage, ServiceError
 from detector.errors import ParameterError
 from detector.options import Profile
 from tests.detector.client.scripted_server import Step, serve_steps
@@ -142,6 +144,63 @@ def test_the_key_is_sent_and_never_shown(ask: Callable[..., Any]) -> None:
         assert "the-key" not in repr(client) + repr(vars(client))
 
 
+def test_a_password_is_sent_and_never_shown(ask: Callable[..., Any]) -> None:
+    with serve_steps([Step()]) as server:
+        address = server.address.replace("http://", "http://me:the-password@")
+        ask(address, "detect", IMAGE)
+        with Client(address) as client:
+            assert "the-password" not in repr(client) + repr(vars(client))
+            assert repr(client) == f"Client('{server.address}')"
+    assert server.requests[0].headers["Authorization"].startswith("Basic ")
+
+
+def test_a_drawn_image(ask: Callable[..., Any]) -> None:
+    drawn = Step(headers={"Content-Type": "image/jpeg"}, body=b"the drawing")
+    portal = Step(headers={"Content-Type": "text/html"}, body=b"<html>Welcome</html>")
+    with serve_steps([drawn, portal, Step(body=b"")]) as server:
+        assert ask(server.address, "draw", IMAGE, media_type="image/jpeg") == b"the drawing"
+        for says in ("no image but text/html", "no image but of no type"):
+            with pytest.raises(ServiceError, match=says) as raised:
+                ask(server.address, "draw", IMAGE)
+            assert (raised.value.code, raised.value.status) == ("unexpected_reply", 200)
+        with pytest.raises(ParameterError, match="'image/png' or 'image/jpeg'"):
+            ask(server.address, "draw", IMAGE, media_type="image/gif")
+    assert [request.headers["Accept"] for request in server.requests] == ["image/jpeg", *["image/png"] * 2]
+
+
+@pytest.mark.parametrize("name", ["", ".", "..", None])
+def test_what_no_model_is_called(ask: Callable[..., Any], name: Any) -> None:
+    """A path with dots would ask for another page."""
+    with pytest.raises(ParameterError, match="a model has a name"):
+        ask("http://127.0.0.1:9", "model", name)
+
+
+def test_loops_one_after_another_share_a_client() -> None:
+    with serve_steps([Step()] * 4) as server:
+        client = AsyncClient(server.address)
+
+        async def ask(times: int) -> int:
+            found = [await client.detect(IMAGE) for _ in range(times)]
+            if times == 1:
+                await client.close()
+            return sum(map(len, found))
+
+        assert [asyncio.run(ask(times)) for times in (2, 1)] == [4, 2]
+        assert len({request.connection for request in server.requests}) == 2, "a loop keeps its connection"
+        with pytest.raises(RuntimeError, match="closed"):
+            asyncio.run(client.models())
+
+
+def test_loops_of_several_threads_share_a_client() -> None:
+    with serve_steps([Step()] * 12) as server, ThreadPoolExecutor(3) as threads:
+        client = AsyncClient(server.address)
+
+        async def ask() -> int:
+            return sum(map(len, await asyncio.gather(*(client.detect(IMAGE) for _ in range(4)))))
+
+        assert list(threads.map(lambda _: asyncio.run(ask()), range(3))) == [8] * 3
+
+
 def test_a_service_below_a_path(ask: Callable[..., Any]) -> None:
     with serve_steps([Step()]) as server:
         ask(f"{server.address}/vision/", "detect", IMAGE, profile="fast")
@@ -159,10 +218,22 @@ def test_a_service_below_a_path(ask: Callable[..., Any]) -> None:
         pytest.param({"key": "two words"}, "the key has a sign", id="a space in the key"),
         pytest.param({"key": "line\n"}, "the key has a sign", id="a line's end in the key"),
         pytest.param({"key": ""}, "the key has a sign", id="an empty key"),
+        pytest.param({"key": 7}, "the key has a sign", id="a key that is no text"),
+        pytest.param(
+            {"address": "http://me:pass@localhost", "key": "k"}, "leave one out", id="two kinds of keys"
+        ),
+        pytest.param({"address": None}, "an address is such as", id="no address"),
+        pytest.param({"address": "http://localhost:99999"}, "an address is such as", id="no such port"),
+        pytest.param({"address": "http://localhost/?a=1"}, "an address is such as", id="a query"),
+        pytest.param({"timeout": "30"}, "timeout must be", id="a timeout as a text"),
+        pytest.param({"timeout": None}, "timeout must be", id="no timeout"),
+        pytest.param({"retries": None}, "retries must be", id="no number of retries"),
+        pytest.param({"retries": 1.5}, "retries must be", id="half a retry"),
+        pytest.param({"connections": "2"}, "connections one from 1", id="connections as a text"),
         pytest.param({"timeout": 0}, "timeout must be", id="no time"),
         pytest.param({"timeout": float("nan")}, "timeout must be", id="no number"),
         pytest.param({"retries": -1}, "retries must be", id="fewer than no retries"),
-        pytest.param({"connections": 0}, "connections 1 or more", id="no connection"),
+        pytest.param({"connections": 0}, "connections one from 1", id="no connection"),
     ],
 )
 def test_what_no_client_is_made_of(settings: dict[str, Any], says: str) -> None:
@@ -171,7 +242,9 @@ def test_what_no_client_is_made_of(settings: dict[str, Any], says: str) -> None:
     assert "two words" not in str(raised.value)
 
 
-@pytest.mark.parametrize("options", [{"timeout": -1}, {"request_id": "two words"}])
+@pytest.mark.parametrize(
+    "options", [{"timeout": -1}, {"timeout": "1"}, {"request_id": "two words"}, {"request_id": 7}]
+)
 def test_options_of_a_call_are_checked_before_it(ask: Callable[..., Any], options: dict[str, Any]) -> None:
     with pytest.raises(ParameterError):
         ask("http://127.0.0.1:9", "models", **options)

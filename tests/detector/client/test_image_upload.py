@@ -3,6 +3,7 @@
 import os
 from io import BytesIO, StringIO
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -10,8 +11,8 @@ import pytest
 import torch
 from PIL import Image
 
-from detector.client.image_upload import is_several, read_upload
-from detector.errors import ParameterError
+from detector.client.image_upload import ImageUpload, is_several, read_upload
+from detector.errors import ImageError, ParameterError
 from detector.io.decoding import decode
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (40, 60, 3), np.uint8)
@@ -44,6 +45,12 @@ def test_files_travel_as_they_are(path: Path) -> None:
 def test_bytes_have_no_name(kind: Any) -> None:
     upload = read_upload(kind(png()))
     assert (upload.data, upload.name) == (png(), None)
+
+
+def test_a_file_of_another_library() -> None:
+    """Of some, reading gives a bytearray or a view."""
+    file = SimpleNamespace(read=lambda: bytearray(b"image"), name="a.png")
+    assert read_upload(file) == ImageUpload(b"image", "a.png")
 
 
 def test_a_name_that_is_no_text(tmp_path: Path) -> None:
@@ -100,6 +107,10 @@ def test_a_pillow_image_is_turned_upright() -> None:
         pytest.param(PIXELS.transpose(2, 0, 1), r"got uint8 \[3, 40, 60\]", id="channels first"),
         pytest.param(PIXELS / np.float32(255), "got float32", id="floats"),
         pytest.param(PIXELS[:0], r"got uint8 \[0, 60, 3\]", id="no pixels"),
+        pytest.param(np.dstack([PIXELS, PIXELS[..., 0]]), "alpha channel", id="RGBA, with advice"),
+        pytest.param(iter([PIXELS]), "several images are given as a list", id="a generator"),
+        pytest.param("a\0b.jpg", "no file can be called", id="a path with a zero byte"),
+        pytest.param("a\ud800b.jpg", "no file can be called", id="a path that is no text"),
         pytest.param(StringIO("text"), "mode 'rb'", id="a file of text"),
     ],
 )
@@ -111,6 +122,21 @@ def test_what_is_no_image(source: Any, says: str) -> None:
 def test_a_way_to_encode_that_there_is_not() -> None:
     with pytest.raises(ParameterError, match="'png' or 'jpeg'"):
         read_upload(PIXELS, "webp")  # type: ignore[arg-type]
+
+
+def test_a_jpeg_that_no_decoder_takes_is_not_begun(capfd: pytest.CaptureFixture[str]) -> None:
+    long = np.zeros((1, 65_501, 3), np.uint8)
+    with pytest.raises(ParameterError, match=r"65,500 pixels, got 65501 x 1: .*leave encoding='jpeg'"):
+        read_upload(long, "jpeg")
+    assert not any(capfd.readouterr()), "the encoder says nothing of its own"
+    assert np.array_equal(decode(read_upload(long).data), long)
+
+
+def test_a_pillow_image_that_was_closed() -> None:
+    image = Image.open(BytesIO(png()))
+    image.close()
+    with pytest.raises(ImageError, match="closed"):
+        read_upload(image)
 
 
 def test_a_file_that_is_not_there(tmp_path: Path) -> None:

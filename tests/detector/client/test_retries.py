@@ -1,8 +1,10 @@
 """What both clients do when no answer comes at first, against a real server that is told what to do."""
 
 import socket
+import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -118,6 +120,27 @@ def test_the_timeout_is_that_of_all_tries(ask: Callable[..., Any], step: Step) -
         with pytest.raises((ServiceTimeoutError, BusyError)):
             ask(server.address, "detect", IMAGE, timeout=0.5, settings={"retries": 10_000})
         assert time.monotonic() - start < 3
+
+
+@pytest.mark.parametrize("images", [1, 2])
+def test_an_image_that_is_sent_too_slowly(ask: Callable[..., Any], images: int) -> None:
+    """By a network on which each piece goes in time: 20 MB would take four seconds."""
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+
+        def read_slowly() -> None:
+            connection, _ = listening.accept()
+            with connection, suppress(OSError):
+                while connection.recv(200_000):
+                    time.sleep(0.05)
+
+        reader = threading.Thread(target=read_slowly)
+        reader.start()
+        address = f"http://127.0.0.1:{listening.getsockname()[1]}"
+        start = time.monotonic()
+        with pytest.raises(ServiceTimeoutError):
+            ask(address, "detect", [bytes(20_000_000)] * images, timeout=0.5)
+        assert time.monotonic() - start < 2
+        reader.join()
 
 
 def test_nobody_listens(ask: Callable[..., Any]) -> None:

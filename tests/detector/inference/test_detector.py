@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -188,6 +189,26 @@ def test_auto_needs_thresholds_of_just_these_scores(checkpoint_path: Path, setti
 def test_a_word_that_is_no_threshold(detector: Detector) -> None:
     with pytest.raises(ParameterError, match=r"a number in 0\.\.1 or 'auto', got 'high'"):
         detector.finder(score_threshold="high")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("asked", "says"),
+    [
+        ({"score_threshold": None}, "a number in 0..1 or 'auto', got None"),
+        ({"score_threshold": True}, "a number in 0..1 or 'auto', got True"),
+        ({"score_threshold": 2}, "lie in 0..1, got 2"),
+        ({"max_detections": 1.5}, "a whole number from 1, got 1.5"),
+        ({"max_detections": None}, "a whole number from 1, got None"),
+        ({"max_detections": 0}, "a whole number from 1, got 0"),
+        ({"classes": 5}, "classes are named by texts, one each, got int"),
+        ({"classes": ["dog", ["cat"]]}, "classes are named by texts, one each, got list"),
+    ],
+)
+def test_what_cannot_be_asked_is_told_before_any_image(
+    detector: Detector, asked: dict[str, Any], says: str
+) -> None:
+    with pytest.raises(ParameterError, match=says):
+        detector.stream([], **asked)
 
 
 def test_a_mere_classifier_is_refused(classifier_checkpoint: Checkpoint) -> None:

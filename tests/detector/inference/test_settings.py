@@ -1,5 +1,6 @@
 """Settings that are sent to another process, where they load the same detector."""
 
+import copy
 import pickle
 from dataclasses import FrozenInstanceError, replace
 from multiprocessing import get_context
@@ -10,6 +11,7 @@ import numpy as np
 import pytest
 
 from detector.errors import CheckpointError, ParameterError
+from detector.inference.loading import load_classifier
 from detector.inference.settings import DetectorSettings
 from detector.options import Engine, Profile
 
@@ -71,3 +73,12 @@ def test_weights_are_told_by_what_they_hold(
 def test_what_cannot_be_served_is_refused(settings: DetectorSettings) -> None:
     with pytest.raises(ParameterError, match="no class 'zeppelin'"):
         replace(settings, classes="zeppelin").finder(settings.load())
+
+
+def test_what_is_loaded_is_not_sent_and_says_what_is(settings: DetectorSettings) -> None:
+    detector, classifier = settings.load(), load_classifier(engine="openvino", device="cpu")
+    for again in (pickle.dumps, copy.copy, copy.deepcopy):
+        with pytest.raises(ParameterError, match=r"send a detector\.inference\.settings\.DetectorSettings"):
+            again(detector)
+        with pytest.raises(ParameterError, match="call load_classifier there"):
+            again(classifier)

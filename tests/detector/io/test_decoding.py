@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from detector.errors import ImageError
-from detector.io.decoding import Limits, decode, load, read, read_file
+from detector.errors import ImageError, ParameterError
+from detector.io.decoding import Limits, as_rgb, as_several, decode, load, read, read_file
 
 
 def encoded(image: Image.Image, kind: str, **options: object) -> bytes:
@@ -542,3 +542,37 @@ def test_a_damaged_tiff_is_refused_quietly(capfd: pytest.CaptureFixture[str]) ->
         decode(bytes(data))
     assert caught.value.code == "unreadable"
     assert capfd.readouterr() == ("", "")
+
+
+def test_an_open_file_is_one_image(tmp_path: Path) -> None:
+    """Though it is also iterated, line by line; from where it has been read to."""
+    path = tmp_path / "corners.png"
+    path.write_bytes(b"before" + encoded(corners(), "PNG"))
+    for file in (path.open("rb"), BytesIO(path.read_bytes())):
+        with file:
+            file.seek(6)
+            [alone], single = as_several(file)
+            assert (alone, single) == (file, True)
+            assert np.array_equal(as_rgb(file), np.asarray(corners()))
+    with path.open(encoding="latin-1") as text, pytest.raises(ParameterError, match="mode 'rb'"):
+        as_rgb(text)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    "path",
+    [pytest.param("a\0.png", id="a zero byte"), pytest.param("\ud800.png", id="half a sign of UTF-16")],
+)
+def test_a_path_that_no_file_can_have(path: str) -> None:
+    for read_path in (as_rgb, load, read_file):
+        with pytest.raises(ParameterError, match="no file can be called"):
+            read_path(path)
+
+
+def test_a_pillow_image_that_gives_no_pixels(tmp_path: Path) -> None:
+    corners().save(tmp_path / "corners.png")
+    closed = Image.open(tmp_path / "corners.png")
+    closed.close()
+    for image in (closed, Image.new("La", (4, 4))):  # of premultiplied grey Pillow makes nothing else
+        with pytest.raises(ImageError, match="Pillow image cannot be read") as raised:
+            as_rgb(image)
+        assert raised.value.code == "unreadable"

@@ -2,11 +2,13 @@
 
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 
 from detector.errors import ImageError, WriteError
 from detector.io.video import Video, VideoWriter, has_video_suffix
+from tests.detector.io.full_disk import files_of_at_most
 
 
 def moving(count: int, width: int = 64, height: int = 48) -> list[np.ndarray]:
@@ -72,6 +74,39 @@ def test_after_an_error_there_is_no_file(tmp_path: Path) -> None:
     with pytest.raises(RuntimeError, match="stop"):
         fail_within()
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_video_for_which_there_is_no_room_is_no_video(tmp_path: Path) -> None:
+    """OpenCV says nothing of it."""
+    noise = np.random.default_rng(0).integers(0, 256, (20, 240, 320, 3), np.uint8)
+    write(tmp_path / "a.mp4", moving(2))
+    before = (tmp_path / "a.mp4").read_bytes()
+    with files_of_at_most(100_000), pytest.raises(WriteError, match=r"a\.mp4: make room"):
+        write(tmp_path / "a.mp4", list(noise))
+    assert [path.name for path in tmp_path.iterdir()] == ["a.mp4"]
+    assert (tmp_path / "a.mp4").read_bytes() == before
+
+
+@pytest.mark.parametrize(("width", "height"), [(1, 50), (50, 1), (1, 1)])
+def test_a_video_of_lines(tmp_path: Path, width: int, height: int) -> None:
+    """The codec takes even sides, and so two pixels at least."""
+    write(tmp_path / "a.mp4", [np.full((height, width, 3), 200, np.uint8)] * 3)
+    with Video(tmp_path / "a.mp4") as video:
+        assert [frame.pixels.shape[:2] for frame in video.every(1)] == [(max(2, height), max(2, width))] * 3
+
+
+def test_one_that_lost_its_end_seems_so(tmp_path: Path) -> None:
+    """An AVI states its frames at its beginning."""
+    writer = cv2.VideoWriter(str(tmp_path / "a.avi"), cv2.VideoWriter.fourcc(*"MJPG"), 10, (64, 48))
+    for frame in moving(12):
+        writer.write(frame)
+    writer.release()
+    whole = (tmp_path / "a.avi").read_bytes()
+    (tmp_path / "b.avi").write_bytes(whole[: len(whole) * 2 // 3])
+    for name, cut_off in (("a.avi", False), ("b.avi", True)):
+        with Video(tmp_path / name) as video:
+            assert len(list(video.every(5))) > 0
+            assert (video.frames, video.seems_cut_off) == (12, cut_off)
 
 
 def test_where_nothing_can_be_written(tmp_path: Path) -> None:

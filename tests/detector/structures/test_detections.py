@@ -1,10 +1,15 @@
 """What was found, as values: indexing, filters, and the forms that others read."""
 
 import json
+from contextlib import nullcontext
 from dataclasses import replace
+from io import BufferedReader
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from detector.errors import ParameterError
 from detector.structures.classes import ClassList
@@ -143,6 +148,7 @@ def test_to_df() -> None:
     assert frame[frame.score > 0.4].name.tolist() == ["domestic cat", "dog", "domestic cat"]
     assert frame.loc[0, ["xmin", "ymax"]].tolist() == [10, 40]
     assert len(NOTHING.to_df()) == 0
+    assert NOTHING.to_df().dtypes.tolist() == frame.dtypes.tolist(), "so that both can be put together"
 
 
 def test_to_supervision() -> None:
@@ -204,3 +210,34 @@ def test_drawing_leaves_the_image_as_it_is() -> None:
     assert drawn.shape == image.shape
     assert drawn.any()
     assert not image.any(), "a copy"
+
+
+def test_the_image_in_every_form_that_a_detector_takes(tmp_path: Path) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (50, 40, 3), np.uint8)
+    explained = replace(FOUND, explanations=(EXPLANATION, None, None, None))
+    path = tmp_path / "a.png"
+    Image.fromarray(pixels).save(path)
+    for image in (path, str(path), path.read_bytes(), Image.open(path), path.open("rb")):
+        with image if isinstance(image, BufferedReader) else nullcontext():
+            crops = FOUND.crops(image)  # of an open file there is one reading
+        assert all(np.array_equal(*pair) for pair in zip(crops, FOUND.crops(pixels), strict=True))
+    for image in (path, path.read_bytes(), Image.open(path)):
+        assert np.array_equal(FOUND.draw(image), FOUND.draw(pixels))
+        assert np.array_equal(explained.draw_explanation(image, 0), explained.draw_explanation(pixels, 0))
+
+
+@pytest.mark.parametrize(
+    ("image", "says"),
+    [
+        pytest.param(np.zeros((50, 40), np.uint8), "make it RGB", id="grey"),
+        pytest.param(np.zeros((50, 40, 4), np.uint8), "alpha channel", id="RGBA"),
+        pytest.param(np.zeros((50, 40, 3)), "convert it", id="floats"),
+        pytest.param(np.zeros((0, 0, 3), np.uint8), "no pixels", id="nothing"),
+        pytest.param(None, "got NoneType", id="what OpenCV gives for a file that is not there"),
+    ],
+)
+def test_what_is_no_image_is_told_with_advice(image: Any, says: str) -> None:
+    explained = replace(FOUND, explanations=(EXPLANATION, None, None, None))
+    for use in (FOUND.draw, FOUND.crops, lambda image: explained.draw_explanation(image, 0)):
+        with pytest.raises(ParameterError, match=says):
+            use(image)

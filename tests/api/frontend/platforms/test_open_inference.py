@@ -203,11 +203,14 @@ IMAGE = {"name": "image", "shape": [1], "datatype": "BYTES"}
         ({"inputs": [{**IMAGE, "parameters": {"binary_data_size": 9}}]}, "not a number of bytes that follow"),
         ({"inputs": [{**IMAGE, "name": "pixels", "datatype": "UINT8", "data": [1]}]}, "as binary data only"),
         ({"inputs": [{**IMAGE, "data": ["x"]}], "outputs": [{"name": "masks"}]}, "no output 'masks'"),
+        ({"inputs": [{**IMAGE, "data": ["x"]}], "outputs": [{"name": [1]}]}, "there is no output '[1]'"),
+        ({"inputs": [{**IMAGE, "data": ["x"]}], "outputs": [{"name": {}}]}, "no output '{}'"),
         ({"inputs": [{**IMAGE, "data": ["x"]}], "outputs": {}, "parameters": 1}, "must be an object"),
     ],
     ids=["a list", "nothing", "no input", "no datatype", "a side of -1", "a side of true", "an empty shape",
          "no data", "too few", "too many", "a number for a picture", "deep lists", "another datatype",
-         "bytes that do not come", "pixels as JSON", "an unknown output", "parameters of another kind"],
+         "bytes that do not come", "pixels as JSON", "an unknown output", "a list of outputs in one",
+         "an output without a name", "parameters of another kind"],
 )  # fmt: skip
 def test_what_is_no_request(platforms: httpx.Client, content: object, message: str) -> None:
     reply = platforms.post("/v2/models/eager/infer", json=content)

@@ -78,3 +78,8 @@ def test_refusals(platforms: httpx.Client, content: object, status: int, name: s
     error = reply.json()["error"]
     assert (reply.status_code, error["code"], error["status"]) == (status, status, name)
     assert message in error["message"]
+
+
+def test_another_method_is_the_callers_fault(platforms: httpx.Client) -> None:
+    reply = platforms.put(PREDICT, json={})
+    assert (reply.status_code, reply.json()["error"]["status"]) == (405, "INVALID_ARGUMENT")
