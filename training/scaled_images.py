@@ -42,6 +42,11 @@ class PixelsAtScale(NamedTuple):
     sizes: Tensor
     factors: Tensor
 
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width of the padded images."""
+        return self.pixels.shape[1], self.pixels.shape[2]
+
     def normalised(self, settings: ImageScales, preprocessing: Preprocessing, device: torch.device) -> Tensor:
         """Return images [N,3,H,W] float32 on the device, zero in the padding as an engine's are."""
         pixels = self.pixels.to(device, non_blocking=True).permute(0, 3, 1, 2).float()
@@ -161,9 +166,9 @@ class _ScaledImages(Dataset[ImageBatch]):
             if settings.color_jitter:
                 image = jitter_color(image, ColorJitter(), rng)
             images.append(_at_every_scale(image, scales, settings.preprocessing, mirrored))
-            records.append(_mirrored(record) if mirrored else record)
+            records.append(mirrored_record(record) if mirrored else record)
         at_scales = [
-            _at_scale([image[index] for image in images], scale, scales.padding)
+            _at_scale([image[index] for image in images], scales.padding, _grain(scale))
             for index, scale in enumerate(scales.scales)
         ]
         return ImageBatch(iteration, at_scales, records, places, broken)
@@ -205,7 +210,8 @@ class _ScaledImages(Dataset[ImageBatch]):
         return float(most ** (rng.integers(-_ZOOMS, _ZOOMS + 1) / _ZOOMS)) if most > 1 else 1.0
 
 
-def _mirrored(record: AnnotatedImage) -> AnnotatedImage:
+def mirrored_record(record: AnnotatedImage) -> AnnotatedImage:
+    """Return what is known of an image that is turned left to right."""
     boxes, unknown, crowds = (
         flip(part, record.width) for part in (record.boxes, record.unknown, record.crowds)
     )
@@ -221,11 +227,23 @@ def _at_every_scale(
     return [(pixels, factors * first[0]) for pixels, factors in resized]
 
 
-def _at_scale(images: Sequence[tuple[RGB, NDArray[np.float32]]], scale: int, padding: int) -> PixelsAtScale:
-    """Put resized images into one array, each at the padding from its upper left corner."""
+def image_at_scales(
+    image: RGB, scales: ImageScales, preprocessing: Preprocessing, *, mirrored: bool
+) -> list[PixelsAtScale]:
+    """Resize and pad one image [H,W,3] at each scale, exactly as a detector does."""
+    resized = _at_every_scale(image, scales, preprocessing, mirrored)
+    return [_at_scale([part], scales.padding, STRIDE) for part in resized]
+
+
+def _grain(scale: int) -> int:
+    """Return what sides are rounded up to: a GPU chooses its programs by the shape, and should meet few."""
+    return max(STRIDE, 2 ** round(np.log2(scale / 4)))
+
+
+def _at_scale(images: Sequence[tuple[RGB, NDArray[np.float32]]], padding: int, grain: int) -> PixelsAtScale:
+    """Put resized images into one array, each at the padding from its upper left corner; its sides are
+    multiples of ``grain``."""
     sizes = np.array([image.shape[:2] for image, _ in images])
-    # Rounded up: a GPU chooses its programs by the shape, and should meet few of them.
-    grain = max(STRIDE, 2 ** round(np.log2(scale / 4)))
     height, width = (-(-padded_side(int(side), padding) // grain) * grain for side in sizes.max(axis=0))
     pixels = np.zeros((len(images), height, width, 3), np.uint8)
     for canvas, (image, _) in zip(pixels, images, strict=True):

@@ -13,13 +13,14 @@ from typing import Annotated
 from tqdm import tqdm
 from tyro.conf import OmitArgPrefixes, UseAppendAction, arg
 
-from detector.cli.command_line import run_script
+from detector.cli.command_line import at_least, run_script
 from detector.datasets.annotated_image import Dataset
 from detector.datasets.load_image import without_unreadable
 from detector.datasets.open import DataFolder, Format, open_dataset
 from detector.datasets.problems import OnProblem
 from detector.datasets.train_validation import validation_split
 from detector.errors import DatasetError, ParameterError
+from detector.io.atomic_write import check_writable
 from detector.io.terminal_text import valid_name
 from detector.models.checkpoint import load_checkpoint
 from detector.pretrained import SHIPPED
@@ -29,7 +30,7 @@ from training.multibox.training import add_multibox
 from training.trainer.command_errors import one_line_errors
 from training.trainer.distributed import leave_world
 from training.trainer.excluded_images import Exclusion
-from training.trainer.run_folder import check_run_folder, run_folder
+from training.trainer.run_folder import check_folder_apart, check_run_folder, run_folder
 
 
 def main(
@@ -62,12 +63,22 @@ def main(
     on_problem: Annotated[OnProblem, arg(help="At a broken picture: stop, or report and go on.")] = (
         OnProblem.REPORT
     ),
+    cache: Annotated[Path | None, arg(help="Folder for maps [OUTPUT/cache].")] = None,
+    cache_gib: Annotated[
+        float,
+        at_least(0, float),
+        arg(help="With --zoom 1, keep maps up to so many GiB; else stream pictures."),
+    ] = 16.0,
     device: Annotated[str, arg(help="auto, cpu, cuda or cuda:N.")] = "auto",
     recipe: Annotated[MultiBoxRecipe, OmitArgPrefixes] = MultiBoxRecipe(),  # noqa: B008 (frozen)
 ) -> None:
     """Train, print recall on what is measured each epoch, and write OUTPUT/detector.safetensors."""
     with one_line_errors():
-        check_run_folder(output, [init, *(exclude or [])], [*data, *([val] if val else [])])
+        roots = [*data, *([val] if val else [])]
+        check_run_folder(output, [init, *(exclude or [])], roots)
+        if cache is not None:
+            check_folder_apart(cache, roots)
+            check_writable(cache / "part")
         start = load_checkpoint(init)
         if val is None and (val_format or val_split):
             raise ParameterError("--val-format and --val-split are of --val: name its folder too")
@@ -97,6 +108,8 @@ def main(
                     output,
                     recipe,
                     data=[valid_name(root.absolute().name) for root in data],
+                    cache=cache,
+                    cache_gib=cache_gib,
                     device=device,
                     on_problem=on_problem,
                 )

@@ -80,10 +80,10 @@ def sides_at_scales(
     return every.astype(np.float32)
 
 
-def anchors_of(spec: MultiBoxSpec, pixels: Sequence[Tensor]) -> list[Tensor]:
-    """Return the anchors [k,4] of padded images [N,3,H,W] at each scale, on their device."""
+def anchors_of(spec: MultiBoxSpec, sizes: Sequence[tuple[int, int]], device: torch.device) -> list[Tensor]:
+    """Return the anchors [k,4] of padded images at each scale, of which ``sizes`` are height and width."""
     anchors = []
-    for x in pixels:
-        fine, coarse = ((x.shape[2] // stride, x.shape[3] // stride) for stride in STRIDES[:2])
-        anchors.append(torch.from_numpy(spec.anchors(fine, coarse)).to(x.device))
+    for height, width in sizes:
+        fine, coarse = ((height // stride, width // stride) for stride in STRIDES[:2])
+        anchors.append(torch.from_numpy(spec.anchors(fine, coarse)).to(device))
     return anchors

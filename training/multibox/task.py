@@ -1,7 +1,5 @@
-"""The trainer's task of MultiBox: images at several scales, losses of a head on a frozen trunk, recall."""
+"""The trainer's task of MultiBox: maps of images at several scales, losses of the head, recall."""
 
-import copy
-import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,18 +19,16 @@ from detector.inference.image_scales import ImageScales
 from detector.inference.torch_engine import TorchEngine, choose_precision, place
 from detector.inference.torch_networks import ImageNetwork
 from detector.models.checkpoint import Checkpoint
-from detector.models.image_trunk import MappedStages
 from detector.models.multibox_head import MultiBoxHead
 from detector.proposals.multibox import MultiBox
 from training.multibox.anchors import anchors_of
 from training.multibox.losses import MultiBoxLosses, MultiBoxLossWeights, ObjectsAtScales, multibox_losses
-from training.scaled_images import ImageBatch, ImageBatches
-from training.trainer.dataloader import workers_for
+from training.multibox.mapped_images import MappedImages, MapsLoader
 from training.trainer.distributed import ProcessGroup
 from training.trainer.early_stop import Validation
-from training.trainer.excluded_images import BrokenImages
 from training.trainer.optimization import RateSchedule, TrainingSettings, check_ranges
 from training.trainer.run_log import Lines
+from training.trainer.run_state import digest_with_weights
 
 BUDGETS = (10, 50, 200)
 """Numbers of boxes that recall is measured with."""
@@ -51,12 +47,14 @@ class MultiBoxRecipe(TrainingSettings):
     rate: float = 0.02
     warmup: Annotated[int, at_least(0)] = 200
     weight_decay: float = 1e-4
-    shapes: Annotated[int, at_least(1)] = 20
-    """Shapes of priors, by k-means of the objects' sides."""
+    shapes: Annotated[int | None, at_least(1)] = None
+    """Shapes of priors of a new head, by k-means of the objects' sides [the head of --init is trained on, if
+    it has one for these scales, else 20]."""
     scales: tuple[int, ...] = (227, 454)
     """Shorter sides in pixels at which an image is seen."""
     zoom: float = 1.4
-    """See each minibatch larger or smaller by up to this factor."""
+    """See each minibatch larger or smaller by up to this factor; with 1 the maps of each picture are made
+    once and kept (--cache-gib)."""
     save_every: Annotated[int, at_least(1)] = 200
     loss: Annotated[MultiBoxLossWeights, Suppress] = field(default_factory=MultiBoxLossWeights)
     """Weights of the loss, and thresholds of the matching."""
@@ -93,64 +91,48 @@ class MultiBoxTask:
         self,
         init: Checkpoint,
         head: MultiBoxHead,
-        images: ImageBatches,
+        loader: MapsLoader,
         recipe: MultiBoxRecipe,
         output: Path,
         *,
         val: Sequence[AnnotatedImage],
-        broken: BrokenImages,
         device: torch.device,
         world: ProcessGroup,
     ) -> None:
-        """Train ``head`` on minibatches of ``images``; recall on ``val`` goes to ``recall.jsonl``."""
+        """Train ``head`` on minibatches of ``loader``; recall on ``val`` goes to ``recall.jsonl``."""
         self.module = HeadAtScales(head)
-        self._init, self._images, self._recipe = init, images, recipe
+        self._init, self._loader, self._recipe = init, loader, recipe
         self._val, self._log = val, output / "recall.jsonl"
-        self._broken, self._device, self._world = broken, device, world
+        self._device, self._world = device, world
         self.recall: dict[str, float] = {}
-        self.schedule = RateSchedule(recipe.iterations, recipe.warmup, recipe.decay, images.epoch_length)
-        self.validation_interval = images.epoch_length
+        self.schedule = RateSchedule(recipe.iterations, recipe.warmup, recipe.decay, loader.epoch_length)
+        self.validation_interval = loader.epoch_length
         self._precision = choose_precision("auto", device)
-        mapped = MappedStages(copy.deepcopy(init.backbone.features), head.spec.stages)
-        self._mapped = mapped.to(device, self._precision).eval()
-        self._mapped.to(memory_format=torch.channels_last)
 
     def parameter_groups(self) -> list[dict[str, Any]]:
         return [{"params": list(self.module.parameters()), "lr": self._recipe.rate}]
 
     def digest(self) -> bytes:
-        digest = hashlib.sha256(self._images.digest())
-        for value in self._init.backbone.features.state_dict().values():
-            digest.update(value.cpu().float().contiguous().numpy().tobytes())
-        return digest.digest()
+        return digest_with_weights(self._loader.digest(), self.module)
 
-    def minibatches(self, first: int, last: int) -> Iterator[ImageBatch]:
-        workers = workers_for(self._device, self._world)
-        for batch in self._images.minibatches(first, last, self._device, workers, self._world):
-            self._broken.report(batch.broken)
-            yield batch
+    def minibatches(self, first: int, last: int) -> Iterator[Sequence[MappedImages]]:
+        return self._loader.minibatches(first, last)
 
-    def pieces(self, minibatch: ImageBatch) -> Sequence[ImageBatch]:
-        return [minibatch]
+    def pieces(self, minibatch: Sequence[MappedImages]) -> Sequence[MappedImages]:
+        return minibatch
 
-    def losses(self, module: nn.Module, piece: ImageBatch) -> MultiBoxLosses:
-        head = self.module.head
-        settings = self._images
-        fine, coarse = head.spec.stages
-        with torch.no_grad():
-            pixels = [
-                scale.normalised(settings.scales, settings.preprocessing, self._device).to(self._precision)
-                for scale in piece.scales
-            ]
-            maps = [self._mapped(x) for x in pixels]
+    def losses(self, module: nn.Module, piece: MappedImages) -> MultiBoxLosses:
+        spec, device = self.module.head.spec, self._device
         mixed = self._precision != torch.float32
-        with torch.autocast(self._device.type, self._precision, enabled=mixed):
-            outputs = module([(part[fine], part[coarse]) for part in maps])
-        factors = [scale.factors for scale in piece.scales]
-        objects = ObjectsAtScales.of(piece.records, factors, settings.scales.padding, self._device)
-        return multibox_losses(
-            outputs, anchors_of(head.spec, pixels), objects, self._recipe.loss, self._world
-        )
+        maps = [(fine.to(device), coarse.to(device)) for fine, coarse in piece.maps]
+        with torch.autocast(device.type, self._precision, enabled=mixed):
+            outputs = module(maps)
+        objects = ObjectsAtScales.of(piece.records, piece.factors, spec.image.padding, device)
+        anchors = anchors_of(spec, piece.sizes, device)
+        if piece.share is None:
+            return multibox_losses(outputs, anchors, objects, self._recipe.loss, self._world)
+        losses = multibox_losses(outputs, anchors, objects, self._recipe.loss)
+        return MultiBoxLosses(*(part * piece.share for part in losses))
 
     def validate(self, done: int, averaged: nn.Module) -> Validation | None:
         """Measure recall on ``val``; the first process adds it to ``recall.jsonl``."""
@@ -176,7 +158,7 @@ class MultiBoxTask:
 
     def _recall(self, trained: nn.Module) -> list[float]:
         assert isinstance(trained, HeadAtScales)
-        head, preprocessing = trained.head, self._images.preprocessing
+        head, preprocessing = trained.head, self._init.metadata.preprocessing
         network = place(ImageNetwork(self._init.backbone.features, head=head), device=str(self._device))
         engine = TorchEngine(network, batch=1, buckets=())
         multibox = MultiBox(head.spec, ImageMaps(engine, head.spec.image, preprocessing), preprocessing)

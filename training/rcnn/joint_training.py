@@ -141,7 +141,7 @@ class JointTrainingModule(nn.Module):
             maps = [{**read, **self._run(x, self._frozen, self._cut)[1]} for x, read in frozen]
             fine, coarse = self.multibox.spec.stages
             outputs = [self.multibox(part[fine], part[coarse]) for part in maps]  # N x k x 5 each
-        anchors = anchors_of(self.multibox.spec, pixels)
+        anchors = anchors_of(self.multibox.spec, [scale.size for scale in batch.scales], device)
         factors = [scale.factors for scale in batch.scales]
         objects = ObjectsAtScales.of(batch.records, factors, self._shared.padding, device)
         proposing = multibox_losses(outputs, anchors, objects, self._multibox_weights, self._world)

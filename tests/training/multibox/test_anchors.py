@@ -96,8 +96,9 @@ def test_a_head_fits_the_network_that_it_is_chosen_for(architecture: str) -> Non
     assert all(len(grid.sides) for grid in spec.grids)
     assert spec.image == ImageScales((50, 100), 2.0, 16)
     head, mapped = MultiBoxHead(spec).eval(), MappedStages(network.features, spec.stages)
-    pixels = [torch.rand(2, 3, *size) for size in ((16, 16), (48, 80), (112, 144))]
-    for x, anchors in zip(pixels, anchors_of(spec, pixels), strict=True):
+    sizes = [(16, 16), (48, 80), (112, 144)]
+    for size, anchors in zip(sizes, anchors_of(spec, sizes, torch.device("cpu")), strict=True):
+        x = torch.rand(2, 3, *size)
         maps = mapped(x)
         output = head(*(maps[stage] for stage in spec.stages))
         assert output.shape == (2, len(anchors), 5)

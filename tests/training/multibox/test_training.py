@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -29,9 +30,11 @@ from detector.structures.classes import ilsvrc_cls
 from detector.structures.proposals import Source
 from tests.detector.models.verified import verify_checkpoint
 from training.multibox.dataset import read_object_images
+from training.multibox.map_cache import CachedMapsLoader
 from training.multibox.task import MultiBoxRecipe
 from training.multibox.training import add_multibox
 from training.scaled_images import _ScaledImages
+from training.trainer.optimization import Averaging
 
 SMALL = MultiBoxRecipe(iterations=8, batch=4, warmup=2, shapes=5, scales=(32, 64), zoom=1.2, save_every=4)
 """At scales that cost little."""
@@ -302,3 +305,92 @@ def test_what_nothing_can_be_learnt_from(
     with pytest.raises(ParameterError, match=says):
         add_multibox(load_checkpoint(init_path), records[:count], [], tmp_path, recipe, device="cpu")
     assert not list(tmp_path.iterdir())
+
+
+KEPT = replace(SMALL, zoom=1.0)
+"""Every picture at its own size: its maps are kept."""
+
+
+def test_a_run_on_kept_maps_learns_and_goes_on(
+    records: list[AnnotatedImage], init_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Cut off in the middle, with what it kept lost but for the state, it ends as an undisturbed run."""
+    whole, cut = tmp_path / "whole", tmp_path / "cut"
+    recipe = replace(KEPT, iterations=12)
+    add_multibox(load_checkpoint(init_path), records, records[:4], whole, recipe, device="cpu")
+    loss = [line["total"] for line in log(whole)]
+    assert len(list((whole / "cache").glob("*.maps"))) == len(records)
+    assert np.mean(loss[-3:]) < np.mean(loss[:3])
+    read = CachedMapsLoader.minibatch
+
+    def make(self: CachedMapsLoader, iteration: int) -> object:
+        if iteration == 6:
+            raise Cut
+        return read(self, iteration)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(CachedMapsLoader, "minibatch", make)
+        with pytest.raises(Cut):
+            add_multibox(load_checkpoint(init_path), records, records[:4], cut, recipe, device="cpu")
+    shutil.rmtree(cut / "cache")
+    add_multibox(load_checkpoint(init_path), records, records[:4], cut, recipe, device="cpu")
+    assert_same_head(cut, whole)
+    assert log(cut) == log(whole)
+
+
+@pytest.mark.parametrize(
+    ("recipe", "gib", "says"),
+    [
+        pytest.param(KEPT, 0.0, "GiB allowed", id="larger than is allowed"),
+        pytest.param(SMALL, 16.0, "", id="at other sizes each time"),
+    ],
+)
+def test_where_maps_are_not_kept(
+    records: list[AnnotatedImage],
+    init_path: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    recipe: MultiBoxRecipe,
+    gib: float,
+    says: str,
+) -> None:
+    recipe = replace(recipe, iterations=1)
+    add_multibox(load_checkpoint(init_path), records, [], tmp_path, recipe, cache_gib=gib, device="cpu")
+    assert not (tmp_path / "cache").exists()
+    printed = capsys.readouterr()
+    assert says in printed.out + printed.err
+    assert ("GiB allowed" in printed.out + printed.err) == bool(says)
+
+
+@pytest.mark.parametrize(
+    ("change", "kept"),
+    [
+        pytest.param({}, True, id="a head for these scales"),
+        pytest.param({"scales": (48, 64)}, False, id="other scales"),
+        pytest.param({"shapes": 5}, False, id="shapes asked for"),
+    ],
+)
+def test_a_head_that_is_there_is_trained_on(
+    records: list[AnnotatedImage],
+    undisturbed: Path,
+    tmp_path: Path,
+    change: dict[str, Any],
+    kept: bool,
+) -> None:
+    init = load_checkpoint(undisturbed / "detector.safetensors")
+    assert init.multibox is not None
+    before = {name: value.clone() for name, value in init.multibox.state_dict().items()}
+    usual = {"shapes": None, "iterations": 1, "rate": 1e-6, "warmup": 0, "averaging": Averaging.NONE}
+    recipe = replace(KEPT, **usual | change)  # type: ignore[arg-type]
+    path = add_multibox(init, records, [], tmp_path, recipe, device="cpu")
+    after = load_checkpoint(path).multibox
+    assert after is not None
+    assert (after.spec == init.multibox.spec) == (kept or "shapes" in change)
+    close = [
+        torch.allclose(value, before[name], rtol=0, atol=1e-3)
+        for name, value in after.state_dict().items()
+        if value.shape == before[name].shape
+    ]
+    assert all(close) == kept
+    for name, value in init.multibox.state_dict().items():
+        assert torch.equal(value, before[name]), f"{name} of --init was changed"
