@@ -14,8 +14,14 @@ SAME_IOU = 0.85
 """Two boxes that overlap by more are one region to the classifier: the later one is dropped."""
 
 
+MULTIBOX_BOXES = 3
+"""Boxes of MultiBox for each one of selective search: among the first hundred MultiBox's cover more, small
+objects above all; selective search adds large ones that fit closely (docs/proposals.md)."""
+
+
 def fuse(search: Proposals, multibox: Proposals, same_iou: float = SAME_IOU) -> Proposals:
-    """Return the boxes of both, in turn and each in its own order, so that a prefix is still a good budget.
+    """Return the boxes of both, each in its own order, so that a prefix is still a good budget: in turn
+    :data:`MULTIBOX_BOXES` of MultiBox and one of selective search.
 
     A box that nearly equals one of the other source before it is left out; each source is trusted to have
     left out its own near-duplicates as far as it wants to.
@@ -31,8 +37,11 @@ def fuse(search: Proposals, multibox: Proposals, same_iou: float = SAME_IOU) -> 
 
 
 def _in_turn(a: int, b: int) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
-    """Return an order [A+B] of A and then B boxes that takes from both in turn, and which are of the A."""
-    place = np.concatenate([2 * np.arange(a), 2 * np.arange(b) + 1])
+    """Return an order [A+B] of A and then B boxes that takes some of the A and one of the B in turn, and
+    which are of the A."""
+    first, second = np.arange(a), np.arange(b)
+    turn = MULTIBOX_BOXES + 1
+    place = np.concatenate([first + first // MULTIBOX_BOXES, turn * second + MULTIBOX_BOXES])
     order = np.argsort(place, kind="stable")
     return order, order < a
 

@@ -1,13 +1,16 @@
 """Two sources joined: by hand, against plain loops, and the promise that a prefix is a good budget."""
 
+from itertools import islice
+
 import numpy as np
 import pytest
 
-from detector.proposals.fusion import SAME_IOU, fuse
+from detector.proposals.fusion import MULTIBOX_BOXES, SAME_IOU, fuse
 from detector.structures.boxes import as_boxes, iou
 from detector.structures.proposals import Proposals, Source
 
 A, B, C, D = (0, 0, 100, 100), (200, 0, 300, 100), (0, 200, 100, 300), (200, 200, 300, 300)
+E, F, G, H = (400, 0, 500, 100), (400, 200, 500, 300), (0, 400, 100, 500), (200, 400, 300, 500)
 NEAR_A = (0, 0, 100, 90)  # IoU with A is 0.9
 NEARER_A = (0, 0, 100, 95)  # 0.95 with A and with NEAR_A
 AT_A = (0, 0, 100, 85)  # exactly SAME_IOU with A
@@ -28,20 +31,23 @@ def from_multibox(boxes: list[tuple[float, ...]]) -> Proposals:
 @pytest.mark.parametrize(
     ("multibox", "search", "joined"),
     [
-        pytest.param([A, B], [C, D], [A, C, B, D], id="in turn, MultiBox first"),
-        pytest.param([A], [C, D, B], [A, C, D, B], id="the rest of the longer one follows"),
-        pytest.param([A, B, C], [D], [A, D, B, C], id="whichever is longer"),
+        pytest.param([A, B, C, D], [E, F], [A, B, C, E, D, F], id="three of MultiBox, then one"),
+        pytest.param([A, B, C, D, E, F, G], [H], [A, B, C, H, D, E, F, G], id="the rest of MultiBox follows"),
+        pytest.param([A, B], [C, D, E], [A, B, C, D, E], id="the rest of selective search follows"),
+        pytest.param([A, B, C], [D, E], [A, B, C, D, E], id="as many as a turn takes"),
         pytest.param([], [C, D], [C, D], id="no MultiBox"),
         pytest.param([A, B], [], [A, B], id="no selective search"),
         pytest.param([], [], [], id="neither"),
         pytest.param([A, B], [A, D], [A, B, D], id="an equal box comes once"),
         pytest.param([A, B], [NEAR_A, D], [A, B, D], id="a nearly equal one of the other source is dropped"),
-        pytest.param([B, NEAR_A], [A, D], [B, A, D], id="the later one, of whichever source"),
+        pytest.param([B, C, D, NEAR_A], [A, E], [B, C, D, A, E], id="the later one, of whichever source"),
         pytest.param([A], [AT_A], [A, AT_A], id="just as far apart as allowed"),
-        pytest.param([A, NEAR_A], [D], [A, D, NEAR_A], id="a source may repeat itself"),
+        pytest.param([A, NEAR_A], [D], [A, NEAR_A, D], id="a source may repeat itself"),
         pytest.param([B], [A, NEAR_A], [B, A, NEAR_A], id="the other source too"),
         pytest.param([A], [D, NEAR_A, NEARER_A], [A, D], id="one box drops several"),
-        pytest.param([A, BY_A], [NEAR_A, D], [A, D], id="a dropped box still stands for its twin"),
+        pytest.param(
+            [A, B, C, BY_A], [NEAR_A, D], [A, B, C, D], id="a dropped box still stands for its twin"
+        ),
     ],
 )
 def test_order_and_dropping_by_hand(
@@ -52,11 +58,11 @@ def test_order_and_dropping_by_hand(
 
 
 def test_sources_and_objectness_stay_with_their_boxes() -> None:
-    found = fuse(from_search([C, NEAR_A, D]), from_multibox([A, B, (0, 0, 10, 10)]))
-    assert list(map(tuple, found.boxes.tolist())) == [A, C, B, (0, 0, 10, 10), D]
+    found = fuse(from_search([C, NEAR_A, D]), from_multibox([A, B, E, F, G]))
+    assert list(map(tuple, found.boxes.tolist())) == [A, B, E, C, F, G, D]
     m, s = Source.MULTIBOX, Source.SELECTIVE_SEARCH
-    assert found.source.tolist() == [m, s, m, m, s]
-    assert found.objectness == pytest.approx([0.9, np.nan, 0.5, 0.1, np.nan], nan_ok=True)
+    assert found.source.tolist() == [m, m, m, s, m, m, s]
+    assert found.objectness == pytest.approx([0.9, 0.7, 0.5, np.nan, 0.3, 0.1, np.nan], nan_ok=True)
     assert (found.boxes.dtype, found.source.dtype, found.objectness.dtype) == (
         np.float32,
         np.int8,
@@ -72,9 +78,11 @@ def random_boxes(random: np.random.Generator, count: int) -> list[tuple[float, .
 
 def plain_union(search: Proposals, multibox: Proposals, same_iou: float) -> list[tuple[int, int]]:
     """(source, index) of the boxes that stay."""
-    order = []
-    for index in range(max(len(multibox), len(search))):
-        order += [(one, index) for one in (multibox, search) if index < len(one)]
+    order: list[tuple[Proposals, int]] = []
+    boxes, further = iter(range(len(multibox))), iter(range(len(search)))
+    while len(order) < len(multibox) + len(search):
+        order += [(multibox, index) for index in islice(boxes, MULTIBOX_BOXES)]
+        order += [(search, index) for index in islice(further, 1)]
     kept = []
     for place, (one, index) in enumerate(order):
         others = [before.boxes[i] for before, i in order[:place] if before is not one]
@@ -106,6 +114,7 @@ def test_what_comes_later_does_not_change_what_came_first(seed: int, count: int)
     """So a budget may be put on both sources before they are joined."""
     random = np.random.default_rng(seed)
     multibox, search = from_multibox(random_boxes(random, 30)), from_search(random_boxes(random, 80))
-    whole, cut = fuse(search, multibox), fuse(search.first(count), multibox.first(count))
-    assert np.array_equal(cut.boxes, whole.first(len(cut)).boxes)
-    assert np.array_equal(cut.source, whole.first(len(cut)).source)
+    whole = fuse(search, multibox).first(count)
+    cut = fuse(search.first(count), multibox.first(count)).first(count)
+    assert np.array_equal(cut.boxes, whole.boxes)
+    assert np.array_equal(cut.source, whole.source)
