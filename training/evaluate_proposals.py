@@ -29,7 +29,7 @@ from detector.evaluation.proposal_methods import (
     search_methods,
 )
 from detector.evaluation.proposal_recall import MethodFigures, figures, found_by, truncate_to_counts_of
-from detector.evaluation.tables import comparison_table, coverage_table, source_table
+from detector.evaluation.tables import comparison_table, coverage_table, precision_table, source_table
 from detector.inference.loading import load_detector
 from detector.io.atomic_write import check_writable, write_whole
 from detector.io.output_paths import check_apart
@@ -109,7 +109,7 @@ def _report(runs: Sequence[MethodRun], records: Sequence[AnnotatedImage], lost: 
     title = f"{len(records)} pictures, {measured[0].objects} objects"
     if lost:
         title += f", {lost} pictures left out for problems in the data"
-    print(f"\n{title}\n\n{coverage_table(measured)}")
+    print(f"\n{title}\n\n{coverage_table(measured)}\n\n{precision_table(measured)}")
     if sources:
         print(f"\n{source_table(sources)}")
     if compared:

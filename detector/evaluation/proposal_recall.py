@@ -13,8 +13,10 @@ from numpy.typing import NDArray
 from detector.datasets.annotated_image import AnnotatedImage
 from detector.errors import ParameterError
 from detector.evaluation.proposal_methods import MethodRun
+from detector.evaluation.proposal_precision import proposal_average_precision
+from detector.evaluation.sizes import SIZES, is_of_size
 from detector.structures import boxes as box_algebra
-from detector.structures.boxes import Boxes, iou
+from detector.structures.boxes import Boxes, area, iou
 from detector.structures.proposals import Proposals, Source
 
 
@@ -153,13 +155,19 @@ BUDGETS = (10, 50, 100, 200, 500, 1000, ALL)
 
 @dataclass(frozen=True)
 class MethodFigures:
-    """How much of so many objects of so many pictures a method covers, and how long it takes a picture."""
+    """How much of so many objects of so many pictures a method covers, and how long it takes a picture.
+
+    ``precision`` is :func:`detector.evaluation.proposal_precision.proposal_average_precision`; ``shares``
+    [G] are the objects' shares of their picture's area.
+    """
 
     name: str
     images: int
     objects: int
     seconds: float
     recall: ProposalRecall
+    precision: float
+    shares: NDArray[np.float64]
 
     @property
     def boxes(self) -> float:
@@ -176,8 +184,17 @@ class MethodFigures:
             "MABO": self.recall.mabo,
         }
 
+    def recall_by_size(self, iou: float = 0.5) -> dict[str, float]:
+        """Return recall within the largest budget by the objects' size; NaN where there are none of it."""
+        found = self.recall.overlaps[:, -1] >= iou
+        of_size = {name: is_of_size(self.shares, name) for name in SIZES}
+        return {
+            name: float(found[chosen].mean()) if chosen.any() else float("nan")
+            for name, chosen in of_size.items()
+        }
+
     def as_dict(self) -> dict[str, Any]:
-        """Return all figures as JSON takes them; the budget of every box is null."""
+        """Return all figures as JSON takes them; the budget of every box, and what is not known, are null."""
         recall = self.recall
         return {
             "name": self.name,
@@ -187,7 +204,13 @@ class MethodFigures:
             "budgets": [None if budget == ALL else budget for budget in recall.budgets.tolist()],
             "boxes": recall.proposals.tolist(),
             **{measure: values.tolist() for measure, values in self.measures.items()},
+            "AP": _known(self.precision),
+            "recall@0.5 by size": {name: _known(recall) for name, recall in self.recall_by_size().items()},
         }
+
+
+def _known(figure: float) -> float | None:
+    return None if np.isnan(figure) else figure
 
 
 def figures(
@@ -195,17 +218,21 @@ def figures(
 ) -> MethodFigures:
     """Measure a run against the records it was made on, in their order; MABO is the mean over classes."""
     measured = records[: len(run.proposals)]
+    truth = [record.boxes for record in measured]
+    areas = [area(record.boxes) / (record.width * record.height) for record in measured]
     return MethodFigures(
         name=run.name,
         images=len(measured),
         objects=sum(len(record.boxes) for record in measured),
         seconds=run.median_seconds,
         recall=proposal_recall(
-            [record.boxes for record in measured],
+            truth,
             [found.boxes for found in run.proposals],
             budgets=budgets,
             labels=[record.labels for record in measured],
         ),
+        precision=proposal_average_precision(truth, run.proposals),
+        shares=np.concatenate([np.zeros(0), *areas]),
     )
 
 

@@ -65,6 +65,10 @@ def _of_size(
 
 
 def _is_of_size(name: str, image: EvaluatedImage, boxes: Boxes) -> NDArray[np.bool_]:
+    return is_of_size(area(boxes) / (image.record.width * image.record.height), name)
+
+
+def is_of_size(shares: NDArray[np.floating], name: str) -> NDArray[np.bool_]:
+    """Tell which objects, by their shares [*] of the picture's area, are of a size of :data:`SIZES`."""
     low, high = SIZES[name]
-    share = area(boxes) / (image.record.width * image.record.height)
-    return (share >= low) & ((share < high) | (high == 1))
+    return (shares >= low) & ((shares < high) | (high == 1))

@@ -177,6 +177,17 @@ def coverage_table(methods: Sequence[MethodFigures]) -> str:
     return "\n\n".join(blocks)
 
 
+def precision_table(methods: Sequence[MethodFigures]) -> str:
+    """Return one line a method: AP of its boxes as detections of any class, where they have an objectness,
+    and recall at IoU 0.5 of all its boxes by the size of objects; in percent."""
+    sizes = [f"{name}, {100 * low:.0f} to {100 * high:.0f} %" for name, (low, high) in SIZES.items()]
+    rows = [["all boxes, %", "proposal AP", *(f"recall@0.5 {size}" for size in sizes)]]
+    for method in methods:
+        figures = (method.precision, *method.recall_by_size().values())
+        rows.append([method.name, *("-" if isnan(figure) else f"{100 * figure:.1f}" for figure in figures)])
+    return aligned(rows)
+
+
 def comparison_table(methods: Sequence[MethodFigures]) -> str:
     """Return all boxes of each method, one at least, beside those of the first: how many, and what they
     cover."""

@@ -10,7 +10,7 @@ from detector.datasets.annotated_image import AnnotatedImage
 from detector.errors import ParameterError
 from detector.evaluation.proposal_methods import Method, MethodRun, chosen, run_methods, search_methods
 from detector.evaluation.proposal_recall import ALL, FoundBy, figures, truncate_to_counts_of
-from detector.evaluation.tables import comparison_table, coverage_table, source_table
+from detector.evaluation.tables import comparison_table, coverage_table, precision_table, source_table
 from detector.structures.boxes import as_boxes
 from detector.structures.proposals import Proposals, Source
 
@@ -75,6 +75,9 @@ def test_figures_by_hand() -> None:
     assert one["recall@0.7"] == pytest.approx([third, 2 * third])
     assert one["AR"] == pytest.approx([third, 1.6 / 3])
     assert one["MABO"] == pytest.approx([third, 2.3 / 3])
+    assert one["AP"] is None, "selective search has no objectness"
+    # A takes 5 % of its picture, B 20 %: both are of medium size.
+    assert one["recall@0.5 by size"] == {"small": None, "medium": 1.0, "large": None}
 
 
 def test_a_short_run_is_measured_on_its_own_pictures() -> None:
@@ -101,6 +104,13 @@ def test_tables_show_each_method_and_union() -> None:
         ["mine", "2", "100%", "100.0", "66.7", "53.3", "76.7"],
         ["half", "1", "50%", "33.3", "33.3", "33.3", "33.3"],
     ]
+    sure = np.array([0.9, 0.4], np.float32)
+    ranked = [Proposals(found.boxes, found.source, sure) for found in RUN.proposals]
+    rows = [
+        line.split()
+        for line in precision_table([figures(MethodRun("it", ranked), RECORDS), one]).splitlines()
+    ]
+    assert rows[1:] == [["it", "83.3", "-", "100.0", "-"], ["mine", "-", "-", "100.0", "-"]]
     assert source_table({"paper": FoundBy(1, 2, 4, 1)}).splitlines()[1].split() == [
         *("paper", "12.5", "25.0", "50.0", "12.5")
     ]
