@@ -20,11 +20,11 @@ from training.rcnn.sampling import SamplingSettings
 from training.trainer.optimization import ANY, RATE, Averaging, Decay, TrainingSettings, check_ranges
 
 SCORING = Scoring(
-    fit_power=1.5,
+    fit_power=2.0,
     objectness_power=1.5,
-    context_power=0.25,
+    context_power=0.2,
     context_floor=0.05,
-    score_power=0.31,
+    score_power=0.27,
     vote_iou=0.5,
 )
 """How a trained detector scores: chosen on pictures held out (docs/training.md, "What moved it")."""
