@@ -1,6 +1,6 @@
-"""The maps of images on disk: the trunk runs over each once, and minibatches are read from there.
+"""The maps of images on disk: the trunk runs over each once.
 
-A frozen trunk takes nine tenths of the time of an iteration, and makes the same of an image each time. Maps
+A frozen trunk takes most of the time of an iteration, and makes the same of an image each time. Maps
 are kept in 8 bits, each channel from 0 to its largest value: they come after a ReLU. Letters for shapes: K
 channels, h x w cells.
 """
@@ -19,19 +19,17 @@ from numpy.typing import NDArray
 from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
 from torch import Tensor
-from torch.utils.data import Dataset
 from tqdm import tqdm
 
 from detector.datasets.annotated_image import AnnotatedImage
 from detector.datasets.load_image import load_image
-from detector.errors import DatasetError, ImageError, ParameterError
+from detector.errors import DatasetError, ImageError
 from detector.inference.image_scales import ImageScales, padded_side
 from detector.threads import run_alone
 from training.multibox.anchors import STRIDES
 from training.multibox.mapped_images import FrozenTrunk, MappedImages
 from training.scaled_images import ImageBatches, image_at_scales, mirrored_record
 from training.trainer.command_errors import require
-from training.trainer.dataloader import load_items, workers_for
 from training.trainer.distributed import ProcessGroup
 from training.trainer.excluded_images import BrokenImages
 from training.trainer.run_state import read_sealed, write_sealed
@@ -173,74 +171,6 @@ class MapCache:
         data = save_tensors(tensors)
         write_sealed(path, data)
         return data
-
-
-class CachedMapsLoader:
-    """Minibatches of images whose maps are kept (a :class:`training.multibox.mapped_images.MapsLoader`): all
-    of them once an epoch, in another order each time, and each as it stands."""
-
-    def __init__(
-        self,
-        cache: MapCache,
-        records: Sequence[AnnotatedImage],
-        kept: NDArray[np.int64],
-        batch: int,
-        seed: int,
-        *,
-        device: torch.device,
-        world: ProcessGroup,
-    ) -> None:
-        """Draw ``batch`` images a minibatch of those numbered ``kept`` of ``records``.
-
-        Raises ParameterError where fewer are left than there are processes.
-        """
-        self._batch = min(batch, len(kept))
-        if self._batch < world.size:
-            raise ParameterError(f"{self._batch} pictures a minibatch are too few for {world.size} processes")
-        self._cache, self._records, self._kept, self._seed = cache, records, kept, seed
-        self._device, self._world = device, world
-
-    @property
-    def epoch_length(self) -> int:
-        return len(self._kept) // self._batch
-
-    def digest(self) -> bytes:
-        digest = hashlib.sha256(self._cache.digest() + self._kept.tobytes())
-        digest.update(json.dumps([self._batch, self._seed]).encode())
-        for record in self._records:
-            digest.update(record.boxes.tobytes() + record.unknown.tobytes())
-            digest.update(record.crowds.tobytes() + bytes([record.partial]))
-        return digest.digest()
-
-    def minibatches(self, first: int, last: int) -> Iterator[Sequence[MappedImages]]:
-        yield from load_items(
-            _CachedMinibatches(self), range(first, last), self._device, workers_for(self._device, self._world)
-        )
-
-    def minibatch(self, iteration: int) -> list[MappedImages]:
-        """Read this process' share of a minibatch, an image a piece."""
-        epoch, place = divmod(iteration, self.epoch_length)
-        order = np.random.default_rng([self._seed, epoch, 9]).permutation(self._kept)
-        drawn = order[place * self._batch : (place + 1) * self._batch].tolist()
-        objects = [max(_count_objects(self._records[index]), 1) for index in drawn]
-        return [
-            self._cache.read(index)._replace(share=count / sum(objects))
-            for index, count in list(zip(drawn, objects, strict=True))[self._world.rank :: self._world.size]
-        ]
-
-
-class _CachedMinibatches(Dataset[list[MappedImages]]):
-    """Item ``i`` is minibatch ``i``."""
-
-    def __init__(self, loader: CachedMapsLoader) -> None:
-        self._loader = loader
-
-    def __getitem__(self, iteration: int) -> list[MappedImages]:
-        return self._loader.minibatch(iteration)
-
-
-def _count_objects(record: AnnotatedImage) -> int:
-    return len(record.boxes) + len(record.unknown)
 
 
 def quantised(maps: Tensor) -> tuple[Tensor, Tensor]:

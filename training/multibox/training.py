@@ -16,7 +16,8 @@ from detector.errors import ParameterError
 from detector.models.checkpoint import Checkpoint, save_checkpoint
 from detector.models.multibox_head import MultiBoxHead
 from training.multibox.anchors import choose_anchors
-from training.multibox.map_cache import CachedMapsLoader, MapCache, cache_size
+from training.multibox.cached_maps_loader import CachedMapsLoader
+from training.multibox.map_cache import MapCache, cache_size
 from training.multibox.mapped_images import FrozenTrunk, MapsLoader, StreamingMapsLoader
 from training.multibox.task import MultiBoxRecipe, MultiBoxTask
 from training.scaled_images import ImageBatches
@@ -51,11 +52,11 @@ def add_multibox(
 
     A head that ``init`` has is trained on, unless the recipe wants ``shapes`` of a new one, or other scales.
     ``data`` names the sets that the records are from, for the checkpoint's metadata. Where each image is seen
-    at its own size (``zoom`` 1), its maps are kept in ``cache`` [``output/cache``], up to ``cache_gib`` of
-    all. An image that cannot be
-    read is listed in ``broken.txt``, and another one comes in its place, or the run stops at it, as
-    ``on_problem`` says. Called again after a kill, it resumes; under torchrun the processes share the work,
-    and the first one writes. Raises DetectorError for data, a checkpoint or settings that cannot be used.
+    at its own size (``zoom`` 1), its maps are kept in ``cache`` [``output/cache``], if all need at most
+    ``cache_gib``. An image that cannot be read is listed in ``broken.txt``, and left out, or another one
+    comes in its place, or the run stops at it, as ``on_problem`` says. Called again after a kill, it resumes;
+    under torchrun the processes share the work, and the first one writes. Raises DetectorError for data, a
+    checkpoint or settings that cannot be used.
     """
     if not records:
         raise ParameterError("no picture has an object to learn from")

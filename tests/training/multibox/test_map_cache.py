@@ -17,8 +17,9 @@ from detector.io.decoding import load
 from detector.models.checkpoint import Checkpoint, load_checkpoint
 from detector.models.image_trunk import MappedStages
 from training.multibox.anchors import STAGES
+from training.multibox.cached_maps_loader import CachedMapsLoader
 from training.multibox.dataset import read_object_images
-from training.multibox.map_cache import CachedMapsLoader, MapCache, cache_size, quantised, restored
+from training.multibox.map_cache import MapCache, cache_size, quantised, restored
 from training.multibox.mapped_images import FrozenTrunk
 from training.scaled_images import ImageBatches, image_at_scales, mirrored_record
 from training.trainer import command_errors

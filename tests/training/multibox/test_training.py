@@ -29,8 +29,8 @@ from detector.models.weights import read_metadata
 from detector.structures.classes import ilsvrc_cls
 from detector.structures.proposals import Source
 from tests.detector.models.verified import verify_checkpoint
+from training.multibox.cached_maps_loader import CachedMapsLoader
 from training.multibox.dataset import read_object_images
-from training.multibox.map_cache import CachedMapsLoader
 from training.multibox.task import MultiBoxRecipe
 from training.multibox.training import add_multibox
 from training.scaled_images import _ScaledImages
