@@ -59,6 +59,7 @@ OWN: Mapping[str, Command | Mapping[str, Command]] = {
         "add-multibox": Command(
             "detector.cli.import_weights:add_multibox", "Give a checkpoint the MultiBox head of another."
         ),
+        "average": Command("detector.cli.weights:average", "Average two trainings of one network."),
         "calibrate": Command(
             "detector.cli.weights:calibrate", "Measure activations, which computing in 8 bits needs."
         ),

@@ -1,4 +1,4 @@
-"""The commands ``detector weights calibrate|show|verify``, which do without torch."""
+"""The commands ``detector weights average|calibrate|show|verify``, which do without torch."""
 
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -16,6 +16,7 @@ from detector.io.atomic_write import check_writable
 from detector.io.output_paths import check_apart
 from detector.models.checkpoint_file import read_header, write_file
 from detector.models.multibox_spec import MultiBoxSpec
+from detector.models.weight_averaging import average_weights
 from detector.models.weights import read_metadata, read_weights
 from detector.pretrained import SHIPPED
 from detector.structures.classes import ClassList
@@ -37,6 +38,23 @@ def calibrate(
     ranges = measured(weights, pictures_of(data, images))
     write_file(target, replace(weights.metadata, activation_ranges=ranges).as_json(), weights.tensors)
     print(f"{target}: {target.stat().st_size / 2**20:.1f} MiB, the activations of {len(ranges)} layers")
+
+
+def average(
+    first: Annotated[Path, Positional, arg(help="Checkpoint.")],
+    second: Annotated[Path, Positional, arg(help="Another training of the same network.")],
+    target: Annotated[Path, Positional, arg(help="Checkpoint to write (.safetensors).")],
+    share: Annotated[float, at_least(0, float), arg(help="Share of the second one, 0 to 1.")] = 0.5,
+) -> None:
+    """Average two trainings of one network, weight by weight.
+
+    What was measured with the weights (metrics, thresholds, the ranges for 8 bits) is left out.
+    """
+    check_target(target, first, second)
+    mean = average_weights(read_weights(first), read_weights(second), share)
+    check_weights(mean)
+    write_file(target, mean.metadata.as_json(), mean.tensors)
+    print(f"{target}: {target.stat().st_size / 2**20:.1f} MiB, {share:g} of the way to {second.name}")
 
 
 def show(path: Annotated[Path, Positional, arg(help="Checkpoint.")] = SHIPPED) -> None:
