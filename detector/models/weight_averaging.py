@@ -1,8 +1,7 @@
 """The mean of two trainings of one network, weight by weight.
 
 Where one network was trained on from the other, their mean is often better than either, on other pictures
-than those of the training above all (Wortsman et al., arXiv 2109.01903, section 3): the training on moved
-the weights further than the data ask for.
+than those of the training above all (Wortsman et al., arXiv 2109.01903).
 """
 
 from dataclasses import replace

@@ -70,8 +70,8 @@ def test_what_was_measured_with_the_first_is_not_said_of_the_mean(first: Weights
     assert metadata.training == {"iterations": 7, "averaged_with": {"share": 0.5, "iterations": 9}}
 
 
-def with_other(name: str) -> Callable[[Weights], Weights]:
-    """A change of one tensor."""
+def shortened(name: str) -> Callable[[Weights], Weights]:
+    """Return a change that cuts the last row off a tensor."""
 
     def change(weights: Weights) -> Weights:
         return replace(weights, tensors={**weights.tensors, name: weights.tensors[name][:-1]})
@@ -80,6 +80,7 @@ def with_other(name: str) -> Callable[[Weights], Weights]:
 
 
 def without(name: str) -> Callable[[Weights], Weights]:
+    """Return a change that leaves a tensor out."""
     return lambda weights: replace(
         weights, tensors={key: value for key, value in weights.tensors.items() if key != name}
     )
@@ -94,7 +95,7 @@ def without(name: str) -> Callable[[Weights], Weights]:
             "shared maps differs",
             id="regions read in another way",
         ),
-        pytest.param(with_other("pooling.labels"), "'pooling.labels' has other shapes", id="other classes"),
+        pytest.param(shortened("pooling.labels"), "'pooling.labels' has other shapes", id="other classes"),
         pytest.param(
             without("location_head.hidden.weight"),
             "only one of them has 'location_head.hidden.weight'",
