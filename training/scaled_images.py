@@ -137,15 +137,17 @@ class ImageBatches:
     ) -> Iterator[ImageBatch]:
         """Yield minibatches ``first`` to before ``last``, this process' share of each, made ahead by
         ``workers`` processes."""
-        items = _ScaledImages(self, world or ProcessGroup())
+        items = _ScaledImages(self, world or ProcessGroup(), few_shapes=device.type != "cpu")
         return load_items(items, range(first, last), device, workers)
 
 
 class _ScaledImages(Dataset[ImageBatch]):
     """Item ``i`` is minibatch ``i``: a function of the seed, the number and the files."""
 
-    def __init__(self, settings: ImageBatches, world: ProcessGroup) -> None:
-        self._settings, self._world = settings, world
+    def __init__(self, settings: ImageBatches, world: ProcessGroup, *, few_shapes: bool) -> None:
+        """Make minibatches of ``settings``; ``few_shapes`` pads their images to sizes that come again and
+        again."""
+        self._settings, self._world, self._few_shapes = settings, world, few_shapes
         self._probability = settings.weights / settings.weights.sum()
         self._tall = np.array([record.height > record.width for record in settings.records])
 
@@ -168,7 +170,11 @@ class _ScaledImages(Dataset[ImageBatch]):
             images.append(_at_every_scale(image, scales, settings.preprocessing, mirrored))
             records.append(mirrored_record(record) if mirrored else record)
         at_scales = [
-            _at_scale([image[index] for image in images], scales.padding, _grain(scale))
+            _at_scale(
+                [image[index] for image in images],
+                scales.padding,
+                _coarse_grain(scale) if self._few_shapes else STRIDE,
+            )
             for index, scale in enumerate(scales.scales)
         ]
         return ImageBatch(iteration, at_scales, records, places, broken)
@@ -235,8 +241,9 @@ def image_at_scales(
     return [_at_scale([part], scales.padding, STRIDE) for part in resized]
 
 
-def _grain(scale: int) -> int:
-    """Return what sides are rounded up to: a GPU chooses its programs by the shape, and should meet few."""
+def _coarse_grain(scale: int) -> int:
+    """Return what sides are rounded up to for a GPU, which chooses its programs by the shape and should meet
+    few; to a CPU the padding is a third of the work."""
     return max(STRIDE, 2 ** round(np.log2(scale / 4)))
 
 

@@ -7,10 +7,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
-from torchvision.ops import roi_align
 
 from detector.inference.arrays import make_in_groups
 from detector.inference.preprocessing import Preprocessing
+from detector.inference.roi_align import roi_align
 from detector.io.decoding import RGB
 from detector.io.rgb import check_image
 from detector.structures.boxes import Boxes
@@ -53,8 +53,8 @@ class TorchArrays:
         return F.grid_sample(images, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
 
     def align(self, maps: Tensor, regions: Boxes, size: int, scale: float) -> Tensor:
-        boxes = [self._boxes(regions)]
-        return roi_align(maps, boxes, size, spatial_scale=scale, sampling_ratio=1, aligned=True)
+        boxes = self._boxes(regions)
+        return roi_align(maps, torch.cat([boxes.new_zeros(len(boxes), 1), boxes], dim=1), size, scale)
 
     def mirror(self, rows: Tensor) -> Tensor:
         return rows.flip(-1)

@@ -15,10 +15,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from torchvision.ops import batched_nms, roi_align
+from torchvision.ops import batched_nms
 
 from detector.inference.image_scales import STRIDE
 from detector.inference.preprocessing import Preprocessing, add_context
+from detector.inference.roi_align import roi_align
 from detector.inference.shared_maps import SharedMaps, nearest_scale, place_windows
 from detector.models.backbone import LAST_STAGES
 from detector.models.multibox_head import MultiBoxHead, objectness_and_offsets
@@ -277,19 +278,10 @@ class JointTrainingModule(nn.Module):
             regions_of = torch.from_numpy(
                 np.concatenate([image[rows, None], placed], axis=1, dtype=np.float32)
             )
-            parts.append(
-                roi_align(
-                    cells,
-                    regions_of.to(cells.device),
-                    self._shared.size,
-                    spatial_scale=1 / STRIDE,
-                    sampling_ratio=1,
-                    aligned=True,
-                )
-            )
+            parts.append(roi_align(cells, regions_of.to(cells.device), self._shared.size, 1 / STRIDE))
             order.append(rows)
         back = torch.from_numpy(np.argsort(np.concatenate(order), kind="stable"))
-        return torch.cat(parts)[back.to(parts[0].device)]
+        return torch.cat(parts).index_select(0, back.to(parts[0].device))
 
     @torch.no_grad()
     def _targets(
