@@ -140,6 +140,19 @@ def test_pixels_are_those_that_a_detector_sees(
     assert mirrored == ({False} if settings.get("mirror") is False else {False, True})
 
 
+def test_what_is_no_cpu_meets_few_shapes(pictures: list[AnnotatedImage]) -> None:
+    """Sides in coarse steps, with more of nothing to the right and below: the images are the same."""
+    source = batches(pictures, scales=ImageScales((227, 454)))
+    coarse = list(source.minibatches(0, 4, torch.device("meta"), 0))
+    for fine, batch in zip(made(source, 0, 4), coarse, strict=True):
+        for step, expected, scale in zip((64, 128), fine.scales, batch.scales, strict=True):
+            height, width = expected.size
+            assert scale.size == (-(-height // step) * step, -(-width // step) * step)
+            assert torch.equal(scale.pixels[:, :height, :width], expected.pixels)
+            assert not scale.pixels[:, height:].any()
+            assert not scale.pixels[:, :, width:].any()
+
+
 @pytest.mark.parametrize("settings", VARIANTS.values(), ids=VARIANTS.keys())
 def test_boxes_lie_where_the_pixels_show_the_objects(
     pictures: list[AnnotatedImage], settings: dict[str, Any]
