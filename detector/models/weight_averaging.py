@@ -16,7 +16,7 @@ from detector.models.weights import REAL, Weights
 def average_weights(first: Weights, second: Weights, share: float = 0.5) -> Weights:
     """Return ``first`` with each number moved by ``share`` (0..1) of the way to that of ``second``.
 
-    The metadata are those of ``first``, with the second training as ``averaged_with`` among its trainings;
+    The metadata are those of ``first``, the second training added to ``averaged_with`` among its trainings;
     what was measured with its numbers is left out: metrics, thresholds, the ranges for 8 bits. Raises
     ParameterError for a share outside its range, CheckpointError where the two are no trainings of one
     network: other classes, tensors or shapes.
@@ -42,7 +42,9 @@ def average_weights(first: Weights, second: Weights, share: float = 0.5) -> Weig
             tensors[name] = value
         else:
             raise _different(first, second, f"{name!r} differs")
-    training = {**a.training, "averaged_with": {"share": share, **b.training}}
+    before = a.training.get("averaged_with", [])
+    before = before if isinstance(before, list) else [before]
+    training = {**a.training, "averaged_with": [*before, {"share": share, **b.training}]}
     metadata = replace(a, training=training, metrics={}, thresholds=None, activation_ranges=None)
     return Weights(metadata, tensors, first.source)
 

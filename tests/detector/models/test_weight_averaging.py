@@ -67,7 +67,23 @@ def test_what_was_measured_with_the_first_is_not_said_of_the_mean(first: Weights
     assert metadata.metrics == {}
     assert metadata.activation_ranges is None
     assert metadata.thresholds is None
-    assert metadata.training == {"iterations": 7, "averaged_with": {"share": 0.5, "iterations": 9}}
+    assert metadata.training == {"iterations": 7, "averaged_with": [{"share": 0.5, "iterations": 9}]}
+
+
+@pytest.mark.parametrize(
+    "earlier",
+    [
+        pytest.param([{"share": 0.5, "iterations": 8}], id="a mean already"),
+        pytest.param({"share": 0.5, "iterations": 8}, id="of an earlier version, which held one"),
+    ],
+)
+def test_an_earlier_mean_is_not_forgotten(first: Weights, second: Weights, earlier: object) -> None:
+    training = {"iterations": 7, "averaged_with": earlier}
+    mean = average_weights(replace(first, metadata=replace(first.metadata, training=training)), second, 0.25)
+    assert mean.metadata.training["averaged_with"] == [
+        {"share": 0.5, "iterations": 8},
+        {"share": 0.25, "iterations": 9},
+    ]
 
 
 def shortened(name: str) -> Callable[[Weights], Weights]:
@@ -123,7 +139,7 @@ def test_the_command_writes_what_every_other_reads(first: Weights, second: Weigh
         write_file(path, metadata.as_json(), weights.tensors)
     target = tmp_path / "mean.safetensors"
     command.average(*paths, target, share=0.25)
-    assert load_checkpoint(target).metadata.training["averaged_with"]["share"] == 0.25
+    assert load_checkpoint(target).metadata.training["averaged_with"][-1]["share"] == 0.25
     wanted = average_weights(*map(read_weights, paths), 0.25)
     for name, value in read_weights(target).tensors.items():
         assert np.array_equal(value, wanted.tensors[name]), name
