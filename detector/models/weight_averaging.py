@@ -12,14 +12,17 @@ import numpy as np
 from detector.errors import CheckpointError, ParameterError
 from detector.models.weights import REAL, Weights
 
+_WHOLE = "backbone.whole."  # the linear classifier of whole images
+
 
 def average_weights(first: Weights, second: Weights, share: float = 0.5) -> Weights:
     """Return ``first`` with each number moved by ``share`` (0..1) of the way to that of ``second``.
 
     The metadata are those of ``first``, the second training added to ``averaged_with`` among its trainings;
-    what was measured with its numbers is left out: metrics, thresholds, the ranges for 8 bits. Raises
-    ParameterError for a share outside its range, CheckpointError where the two are no trainings of one
-    network: other classes, tensors or shapes.
+    what was measured with its numbers is left out: metrics, thresholds, the ranges for 8 bits. So is the
+    linear classifier of whole images where only one has it: a training that moves the trunk drops it, and
+    distilling makes it anew. Raises ParameterError for a share outside its range, CheckpointError where the
+    two are no trainings of one network: other classes, tensors or shapes.
     """
     if not 0 <= share <= 1:
         raise ParameterError(f"share must be a number in 0..1, got {share!r}")
@@ -27,11 +30,14 @@ def average_weights(first: Weights, second: Weights, share: float = 0.5) -> Weig
     for what in ("architecture", "classification", "detection", "multibox", "shared_maps", "preprocessing"):
         if getattr(a, what) != getattr(b, what):
             raise _different(first, second, f"their {what.replace('_', ' ')} differs")
-    lacking = sorted(first.tensors.keys() ^ second.tensors.keys())
+    alone = first.tensors.keys() ^ second.tensors.keys()
+    lacking = sorted(name for name in alone if not name.startswith(_WHOLE))
     if lacking:
         raise _different(first, second, f"only one of them has {lacking[0]!r}")
     tensors: dict[str, Any] = {}
     for name, value in first.tensors.items():
+        if name in alone:
+            continue
         other = second.tensors[name]
         if value.shape != other.shape:
             raise _different(first, second, f"{name!r} has other shapes")
