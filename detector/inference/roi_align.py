@@ -35,7 +35,7 @@ def _align_rows(maps: Tensor, regions: Tensor, size: int, spatial_scale: float) 
     # R x size x size x 2 x 2: the four cells around each sample
     cells = first + rows[:, :, None, :, None] * width + columns[:, None, :, None, :]
     shares = down[:, :, None, :, None] * across[:, None, :, None, :]
-    table = maps.permute(0, 2, 3, 1).reshape(n * height * width, channels)
+    table = maps.permute(0, 2, 3, 1).reshape(n * height * width, channels).contiguous()
     samples = embedding_bag(cells.reshape(-1, 4), table, per_sample_weights=shares.reshape(-1, 4), mode="sum")
     return samples.view(len(regions), size, size, channels).permute(0, 3, 1, 2)
 

@@ -57,6 +57,18 @@ def test_maps_of_one_row_or_column(height: int, width: int) -> None:
     torch.testing.assert_close(roi_align(values, boxes, SIZE, SCALE), expected, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize("layout", LAYOUTS.values(), ids=LAYOUTS.keys())
+def test_an_images_regions_are_the_same_alone(layout: torch.memory_format) -> None:
+    """Bit by bit, whatever images and regions are beside them."""
+    boxes = torch.tensor(REGIONS["of several images, in any order"], dtype=torch.float32)
+    values = maps().to(memory_format=layout)
+    together = roi_align(values, boxes, SIZE, SCALE)
+    for index in (0, 1):
+        own = boxes[:, 0] == index
+        alone = torch.cat([torch.zeros(int(own.sum()), 1), boxes[own, 1:]], dim=1)
+        assert torch.equal(roi_align(values[index : index + 1], alone, SIZE, SCALE), together[own])
+
+
 def test_numbers_of_other_precision_go_to_torchvision() -> None:
     boxes = torch.tensor([[0, 40, 30, 260, 190]], dtype=torch.float64)
     values = maps().double()
