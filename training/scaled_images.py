@@ -243,7 +243,7 @@ def image_at_scales(
 
 def _coarse_grain(scale: int) -> int:
     """Return what sides are rounded up to for a GPU, which chooses its programs by the shape and should meet
-    few; to a CPU the padding is a third of the work."""
+    few; to a CPU padding is work."""
     return max(STRIDE, 2 ** round(np.log2(scale / 4)))
 
 

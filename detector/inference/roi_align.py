@@ -15,7 +15,7 @@ def roi_align(maps: Tensor, regions: Tensor, size: int, spatial_scale: float) ->
     Beyond the maps' edge by up to one cell a sample has the edge's value, further off zero. The values are
     those of ``torchvision.ops.roi_align``. That operator reads one channel after another, so the maps of a
     trunk in channels_last are copied to it and back, and on a CPU its gradient adds up single numbers; there
-    a sample is taken as four rows of all channels instead, ten times as fast.
+    a sample is taken as four rows of all channels instead.
     """
     if maps.device.type == "cpu" and maps.dtype == torch.float32:
         return _align_rows(maps, regions, size, spatial_scale)
@@ -29,8 +29,8 @@ def _align_rows(maps: Tensor, regions: Tensor, size: int, spatial_scale: float) 
     middles = (torch.arange(size, device=maps.device, dtype=boxes.dtype) + 0.5) / size
     xs = boxes[:, 0, None] + (boxes[:, 2] - boxes[:, 0])[:, None] * middles  # R x size
     ys = boxes[:, 1, None] + (boxes[:, 3] - boxes[:, 1])[:, None] * middles
-    columns, across = _neighbours(xs, width)  # R x size x 2 each
-    rows, down = _neighbours(ys, height)
+    columns, across = _taps_or_edge(xs, width)  # R x size x 2 each
+    rows, down = _taps_or_edge(ys, height)
     first = (regions[:, 0].long() * (height * width))[:, None, None, None, None]
     # R x size x size x 2 x 2: the four cells around each sample
     cells = first + rows[:, :, None, :, None] * width + columns[:, None, :, None, :]
@@ -40,8 +40,11 @@ def _align_rows(maps: Tensor, regions: Tensor, size: int, spatial_scale: float) 
     return samples.view(len(regions), size, size, channels).permute(0, 3, 1, 2)
 
 
-def _neighbours(at: Tensor, length: int) -> tuple[Tensor, Tensor]:
-    """Return the two cells around each position along an axis, and what each counts for: [...,2] both."""
+def _taps_or_edge(at: Tensor, length: int) -> tuple[Tensor, Tensor]:
+    """Return the two cells around each position along an axis, and what each counts for: [...,2] both.
+
+    Beyond the edge by up to one cell it is the edge's cell, further off nothing counts.
+    """
     inside = (at >= -1) & (at <= length)
     at = at.clamp(0, length - 1)
     low = at.floor().long().clamp_max(max(length - 2, 0))
