@@ -103,9 +103,10 @@ class DataFolder:
         """Read a split, or the images that a list file names; by default every image, once.
 
         split:
-            One of ``splits``, or the path of a list file: an image a line, by its id, file name or path;
-            further columns are ignored. Annotations that belong to no image of the data set are problems of
-            every list file, since they may be what a listed image lacks.
+            One of ``splits``, or the path of a list file, from the current folder or else from ``root``: an
+            image a line, by its id, file name or path; further columns are ignored. Annotations that belong
+            to no image of the data set are problems of every list file, since they may be what a listed
+            image lacks.
         on_problem:
             ``REPORT`` leaves out what is broken and names it in ``Dataset.problems``; ``STOP`` raises at
             the first problem.
@@ -120,20 +121,26 @@ class DataFolder:
         own = str(split) if split in self.splits else None
         if split is None or own is not None:
             entries = self.layout.entries(own)
-        elif is_file(Path(split)):
-            entries = listed(self.layout.entries(None), Path(split), log)
         else:
-            splits = ", ".join(self.splits) if self.splits else "none: it is of one piece"
-            raise DatasetError(
-                f"{self.root} has no split {str(split)!r} (its splits are {splits}), and no list file is "
-                "there: give one of the splits, or the path of a text file that names a picture a line"
-            )
+            entries = listed(self.layout.entries(None), self._list_file(split), log)
         records = read_entries(entries, log, checked)
         self.layout.unmatched_annotations(own, log)
         self._report_unread(log)
         for problem in self.problems:
             log.report(problem.image_id, problem.kind, problem.message)
         return Dataset(records, list(self.classes.ids), log.problems)
+
+    def _list_file(self, split: str | Path) -> Path:
+        """Return the list file that a path names, from the current folder or else from the data's."""
+        for path in (Path(split), self.root / split):
+            if is_file(path):
+                return path
+        splits = ", ".join(self.splits) if self.splits else "none: it is of one piece"
+        raise DatasetError(
+            f"{self.root} has no split {str(split)!r} (its splits are {splits}), and no list file is there "
+            "or in the current folder: give one of the splits, or the path of a text file that names a "
+            "picture a line"
+        )
 
     def _report_unread(self, log: ProblemLog) -> None:
         """Report files of kinds that are not read, in one problem; annotated ones have their own."""

@@ -303,6 +303,19 @@ def test_list_files(tmp_path: Path, lines: list[str], ids: list[str]) -> None:
     assert {problem.kind for problem in found.problems} == (set() if ids else {"missing_image"})
 
 
+def test_where_a_list_file_is_looked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In the current folder, as every path is, or else in that of the data, where others keep theirs."""
+    data, other = tmp_path / "data", tmp_path / "other"
+    voc_flat_in_splits(data)
+    text(data / "mine.txt", "images/valid/a")
+    other.mkdir()
+    monkeypatch.chdir(other)
+    folder = open_dataset(data)
+    assert [record.image_id for record in folder.read("mine.txt").records] == ["images/valid/a"]
+    text(other / "mine.txt", "images/test/a")
+    assert [record.image_id for record in folder.read("mine.txt").records] == ["images/test/a"]
+
+
 @pytest.mark.parametrize(
     ("lines", "message"),
     [
