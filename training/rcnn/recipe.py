@@ -1,4 +1,4 @@
-"""Recipes of fine-tuning: the one that ships, those of the papers, and one for a small set on a CPU."""
+"""Recipes of fine-tuning: by kept maps or jointly with the trunk, those of the papers, and a short one."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -99,6 +99,23 @@ class Recipe(TrainingSettings):
 
 PRESETS: Mapping[str, Recipe] = {
     "default": Recipe(),
+    # Trunk, MultiBox and regions together from inception 4a on, of thousands of images, on a CPU as well: few
+    # images a minibatch, as Fast R-CNN has them (arXiv 1504.08083, section 2.3), and so small rates.
+    "joint": Recipe(
+        iterations=1000,
+        rate=0.001,
+        head_rate=0.002,
+        warmup=30,
+        ema_decay=0.995,
+        frozen_through="pool3",
+        accumulate=2,
+        regions=RegionKind.SHARED,
+        zoom=1.2,
+        save_every=100,
+        batch=BatchSettings(positives=28, background=32, whole=0, unknown=4, balance=0.3, images=4),
+        sampling=SamplingSettings(positives=16, background=24),
+        loss=LossWeights(distillation=0.0),
+    ),
     # R-CNN (arXiv 1311.2524, section 2.3 and appendix B): every layer at 0.001, 32 windows of all classes
     # alike and 96 of background, a region from IoU 0.5 on wholly its class; 50,000 iterations on ILSVRC.
     "rcnn": Recipe(
@@ -150,16 +167,22 @@ def preset(name: str) -> Recipe:
     return PRESETS[name]
 
 
-_OF_IMAGES, _OF_ROOT = 1.0, 114.0
+_OF_ROOT = 114.0
 _SHORTEST, _LONGEST = 150, 50_000
 
 
-def suggested_iterations(records: Sequence[AnnotatedImage]) -> int:
+PER_IMAGE: Mapping[str, float] = {"default": 1.0, "joint": 0.25}
+"""Recipes whose length suits the data, by how many minibatches they take of as many images as there are."""
+
+
+def suggested_iterations(records: Sequence[AnnotatedImage], per_image: float = PER_IMAGE["default"]) -> int:
     """Suggest how many minibatches suit so many images with objects.
 
-    Of some hundred images each is seen about as often (160 iterations for 160, docs/training.md); beyond
-    13,000 four times the images take twice as many. On the 395,918 of the whole ILSVRC set, whose minibatches
-    are a third of R-CNN's (arXiv 1311.2524, section 2.3), the rule gives its 50,000 iterations.
+    By the default of some hundred images each is seen about as often (160 iterations for 160,
+    docs/training.md); beyond 13,000 four times the images take twice as many. On the 395,918 of the whole
+    ILSVRC set, whose minibatches are a third of R-CNN's (arXiv 1311.2524, section 2.3), the rule gives its
+    50,000 iterations.
     """
     images = sum(len(record.boxes) > 0 for record in records)
-    return int(np.clip(round(min(_OF_IMAGES * images, _OF_ROOT * images**0.5)), _SHORTEST, _LONGEST))
+    wanted = per_image * min(images, _OF_ROOT * images**0.5)
+    return int(np.clip(round(wanted), _SHORTEST, _LONGEST))

@@ -18,7 +18,7 @@ from training.finetune.pipeline import FIGURES, REPORT, Plan, make_detector
 from training.finetune.training_data import choose_data
 from training.finetune_det import main
 from training.rcnn.dataloader import BatchSettings
-from training.rcnn.recipe import Recipe, suggested_iterations
+from training.rcnn.recipe import PER_IMAGE, Recipe, suggested_iterations
 from training.rcnn.sampling import SamplingSettings
 
 pytestmark = pytest.mark.exhaustive
@@ -138,19 +138,33 @@ def test_the_same_command_again_changes_no_weights(made: Plan) -> None:
     assert (made.output / REPORT).exists()
 
 
-def test_the_command_on_a_yolo_set(init_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("preset", "further", "profile"),
+    [
+        pytest.param("quick", [], "search", id="kept maps; the init has no MultiBox head"),
+        pytest.param("joint", ["--shapes", "4"], "balanced", id="with the trunk and a new MultiBox head"),
+    ],
+)
+def test_the_command_on_a_yolo_set(
+    init_path: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    preset: str,
+    further: list[str],
+    profile: str,
+) -> None:
     root = yolo(tmp_path / "shop")
     monkeypatch.chdir(tmp_path)
-    options = ["--preset", "quick", "--iterations", "2", "--batch-positives", "2", "--batch-background", "2"]
+    options = ["--preset", preset, "--iterations", "2", "--batch-positives", "2", "--batch-background", "2"]
     options += ["--precision-wanted", "1e-9"]  # one detection of all that is right reaches it
-    status, said = run_command(main, "--data", root, "--init", init_path, *options)
+    status, said = run_command(main, "--data", root, "--init", init_path, *options, *further)
     assert status == 0, said
     metadata = verify_checkpoint(tmp_path / "runs" / "shop" / "detector.safetensors")
     assert metadata.name == "shop"
     assert metadata.detection is not None
     assert metadata.detection.names == NAMES
     assert metadata.thresholds is not None
-    assert metadata.thresholds.measured_on == "2 pictures held out, VOC rule, search"
+    assert metadata.thresholds.measured_on == f"2 pictures held out, VOC rule, {profile}"
     assert "found %" in (tmp_path / "runs" / "shop" / REPORT).read_text()
 
 
@@ -212,19 +226,21 @@ def test_settings_are_checked_before_anything_is_computed(
 
 
 @pytest.mark.parametrize(
-    ("images", "iterations"),
+    ("recipe", "images", "iterations"),
     [
-        pytest.param(3, 150, id="a floor"),
-        pytest.param(160, 160, id="of some hundred each as often: four minutes for two hundred"),
-        pytest.param(1745, 1745, id="the small ILSVRC set"),
-        pytest.param(14_400, 13_680, id="many"),
-        pytest.param(4 * 14_400, 27_360, id="four times as many, twice as long"),
-        pytest.param(4_000_000, 50_000, id="a ceiling"),
+        pytest.param("default", 3, 150, id="a floor"),
+        pytest.param("default", 160, 160, id="of some hundred each as often: four minutes for two hundred"),
+        pytest.param("default", 1745, 1745, id="the small ILSVRC set"),
+        pytest.param("default", 14_400, 13_680, id="many"),
+        pytest.param("default", 4 * 14_400, 27_360, id="four times as many, twice as long"),
+        pytest.param("default", 4_000_000, 50_000, id="a ceiling"),
+        pytest.param("joint", 160, 150, id="the same floor"),
+        pytest.param("joint", 3477, 869, id="PASCAL VOC 2007: each image once, four a minibatch"),
     ],
 )
-def test_length_of_a_run(made: Plan, images: int, iterations: int) -> None:
+def test_length_of_a_run(made: Plan, recipe: str, images: int, iterations: int) -> None:
     records = made.data.train.records[:1] * images
-    assert suggested_iterations(records) == iterations
+    assert suggested_iterations(records, PER_IMAGE[recipe]) == iterations
 
 
 def test_the_layout_decides_the_rule(tmp_path: Path) -> None:
