@@ -24,7 +24,7 @@ from detector.models.checkpoint import load_checkpoint
 from detector.pretrained import SHIPPED
 from training.finetune.pipeline import Plan, make_detector
 from training.finetune.training_data import ChosenData, choose_data, further_data, further_folder
-from training.rcnn.recipe import PER_IMAGE, PRESETS, Recipe, suggested_iterations
+from training.rcnn.recipe import MINIBATCHES_AN_IMAGE, PRESETS, Recipe, suggested_iterations
 from training.rcnn.recipe import preset as named_preset
 from training.trainer.command_errors import one_line_errors
 from training.trainer.run_folder import check_folder_apart, check_run_folder
@@ -103,8 +103,8 @@ def main(
         chosen = choose_data(data, format=format, train=train, validation=val, on_problem=on_problem)
         if iterations is not None:
             recipe = replace(recipe, iterations=iterations)
-        elif preset in PER_IMAGE:
-            recipe = _of_suitable_length(recipe, chosen, PER_IMAGE[preset])
+        elif preset in MINIBATCHES_AN_IMAGE:
+            recipe = _of_suitable_length(recipe, chosen, MINIBATCHES_AN_IMAGE[preset])
         if output is None:
             output = Path("runs") / chosen.name
             check_run_folder(output, read, roots, members)
@@ -128,8 +128,8 @@ def main(
         make_detector(plan)
 
 
-def _of_suitable_length(recipe: Recipe, chosen: ChosenData, per_image: float) -> Recipe:
-    iterations = suggested_iterations(chosen.train.records, per_image)
+def _of_suitable_length(recipe: Recipe, chosen: ChosenData, an_image: float) -> Recipe:
+    iterations = suggested_iterations(chosen.train.records, an_image)
     return replace(recipe, iterations=iterations, warmup=min(recipe.warmup, iterations // 10))
 
 

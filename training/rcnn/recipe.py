@@ -102,7 +102,6 @@ PRESETS: Mapping[str, Recipe] = {
     # Trunk, MultiBox and regions together from inception 4a on, of thousands of images, on a CPU as well: few
     # images a minibatch, as Fast R-CNN has them (arXiv 1504.08083, section 2.3), and so small rates.
     "joint": Recipe(
-        iterations=1000,
         rate=0.001,
         head_rate=0.002,
         warmup=30,
@@ -113,7 +112,7 @@ PRESETS: Mapping[str, Recipe] = {
         zoom=1.2,
         save_every=100,
         batch=BatchSettings(positives=28, background=32, whole=0, unknown=4, balance=0.3, images=4),
-        sampling=SamplingSettings(positives=16, background=24),
+        sampling=SamplingSettings(positives=16),
         loss=LossWeights(distillation=0.0),
     ),
     # R-CNN (arXiv 1311.2524, section 2.3 and appendix B): every layer at 0.001, 32 windows of all classes
@@ -170,19 +169,18 @@ def preset(name: str) -> Recipe:
 _OF_ROOT = 114.0
 _SHORTEST, _LONGEST = 150, 50_000
 
+MINIBATCHES_AN_IMAGE: Mapping[str, float] = {"default": 1.0, "joint": 0.25}
+"""The recipes whose length follows the data, by name: minibatches for each image that there is."""
 
-PER_IMAGE: Mapping[str, float] = {"default": 1.0, "joint": 0.25}
-"""Recipes whose length suits the data, by how many minibatches they take of as many images as there are."""
 
+def suggested_iterations(records: Sequence[AnnotatedImage], an_image: float) -> int:
+    """Suggest how many minibatches suit so many images with objects, ``an_image`` for each.
 
-def suggested_iterations(records: Sequence[AnnotatedImage], per_image: float = PER_IMAGE["default"]) -> int:
-    """Suggest how many minibatches suit so many images with objects.
-
-    By the default of some hundred images each is seen about as often (160 iterations for 160,
-    docs/training.md); beyond 13,000 four times the images take twice as many. On the 395,918 of the whole
-    ILSVRC set, whose minibatches are a third of R-CNN's (arXiv 1311.2524, section 2.3), the rule gives its
-    50,000 iterations.
+    Of some hundred images each is seen about as often (by default 160 iterations for 160, docs/training.md);
+    beyond 13,000 four times the images take twice as many. On the 395,918 of the whole ILSVRC set, whose
+    minibatches are a third of R-CNN's (arXiv 1311.2524, section 2.3), the default gives its 50,000
+    iterations.
     """
     images = sum(len(record.boxes) > 0 for record in records)
-    wanted = per_image * min(images, _OF_ROOT * images**0.5)
+    wanted = an_image * min(images, _OF_ROOT * images**0.5)
     return int(np.clip(round(wanted), _SHORTEST, _LONGEST))

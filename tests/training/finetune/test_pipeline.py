@@ -18,7 +18,7 @@ from training.finetune.pipeline import FIGURES, REPORT, Plan, make_detector
 from training.finetune.training_data import choose_data
 from training.finetune_det import main
 from training.rcnn.dataloader import BatchSettings
-from training.rcnn.recipe import PER_IMAGE, Recipe, suggested_iterations
+from training.rcnn.recipe import MINIBATCHES_AN_IMAGE, Recipe, suggested_iterations
 from training.rcnn.sampling import SamplingSettings
 
 pytestmark = pytest.mark.exhaustive
@@ -240,7 +240,7 @@ def test_settings_are_checked_before_anything_is_computed(
 )
 def test_length_of_a_run(made: Plan, recipe: str, images: int, iterations: int) -> None:
     records = made.data.train.records[:1] * images
-    assert suggested_iterations(records, PER_IMAGE[recipe]) == iterations
+    assert suggested_iterations(records, MINIBATCHES_AN_IMAGE[recipe]) == iterations
 
 
 def test_the_layout_decides_the_rule(tmp_path: Path) -> None:
