@@ -35,7 +35,7 @@ class LocationRecipe(TrainingSettings):
     rate: float = 0.005
     warmup: Annotated[int, at_least(0)] = 100
     weight_decay: float = 0.01
-    """Weight decay of SGD: twenty times that of other trainings, for a hidden layer learns boxes by heart."""
+    """Weight decay: twenty times that of other trainings, for a hidden layer learns boxes by heart."""
     iou_weight: float = 1.0
     """Weight of the predicted IoU beside the offsets."""
     validate_every: Annotated[int, at_least(1)] = 500

@@ -1,4 +1,4 @@
-"""SGD's learning rate over a run, which average of the weights is the result, and the settings of both."""
+"""The learning rate over a run, which average of the weights is the result, and the settings of both."""
 
 import math
 import sys
@@ -12,6 +12,7 @@ from torch.optim.swa_utils import AveragedModel
 
 from detector.cli.command_line import at_least
 from detector.errors import ParameterError
+from training.trainer.optimizer import OptimizerKind
 
 ANY = (0.0, sys.float_info.max)
 """Range of every finite number that is not negative."""
@@ -42,11 +43,13 @@ class Averaging(StrEnum):
 
 @dataclass(frozen=True)
 class TrainingSettings:
-    """Settings that every training has (SGD); a recipe adds those of its task and its own defaults.
+    """Settings that every training has; a recipe adds those of its task and its own defaults.
 
     They are options of the commands: the text below a field is its help.
     """
 
+    optimizer: OptimizerKind = OptimizerKind.SGD
+    """How weights follow the gradient: sgd, or adamw, whose rates are some twenty times smaller."""
     rate: float = 0.01
     """Learning rate."""
     warmup: Annotated[int, at_least(0)] = 100
@@ -54,9 +57,9 @@ class TrainingSettings:
     decay: Decay = Decay.COSINE
     """How rates fall: cosine, paper (-4 % every 8 epochs) or constant."""
     momentum: float = 0.9
-    """Momentum of SGD."""
+    """Share of the gradients before that a step keeps."""
     weight_decay: float = 5e-4
-    """Weight decay of SGD."""
+    """Weight decay: of the gradient with sgd, of the weights with adamw."""
     averaging: Averaging = Averaging.EMA
     """What the result is: ema (running average), polyak (mean from --average-from on) or none (the last)."""
     ema_decay: float = 0.998

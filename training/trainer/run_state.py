@@ -110,17 +110,3 @@ def _digest(header: Mapping[str, object], tensors: Mapping[str, Tensor]) -> str:
         digest.update(f"{name} {value.dtype} {list(value.shape)}\n".encode())
         digest.update(value.flatten().view(torch.uint8).numpy().data)
     return digest.hexdigest()
-
-
-def momenta(optimizer: torch.optim.SGD, named: Mapping[str, nn.Parameter]) -> dict[str, Tensor]:
-    """Return SGD's momentum buffers by parameter name; before the first step there are none."""
-    buffers = {name: optimizer.state[parameter].get("momentum_buffer") for name, parameter in named.items()}
-    return {name: buffer for name, buffer in buffers.items() if buffer is not None}
-
-
-def restore_momenta(
-    optimizer: torch.optim.SGD, named: Mapping[str, nn.Parameter], buffers: Mapping[str, Tensor]
-) -> None:
-    """Set SGD's momentum buffers to what :func:`momenta` returned."""
-    for name, buffer in buffers.items():
-        optimizer.state[named[name]]["momentum_buffer"] = buffer.to(named[name].device)

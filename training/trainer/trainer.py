@@ -1,8 +1,8 @@
 """The training loop that all tasks share.
 
-A task says what is trained on what; the trainer runs the iterations: SGD, schedule, averaging, state, log,
-several processes, early stop. Every iteration depends on its number, the seed and the weights alone, so a run
-that was killed and resumed has the weights of an undisturbed one.
+A task says what is trained on what; the trainer runs the iterations: optimizer, schedule, averaging, state,
+log, several processes, early stop. Every iteration depends on its number, the seed and the weights alone, so
+a run that was killed and resumed has the weights of an undisturbed one.
 """
 
 import hashlib
@@ -21,8 +21,9 @@ from detector.errors import DatasetError, ParameterError
 from training.trainer.distributed import ProcessGroup
 from training.trainer.early_stop import EarlyStop, Validation
 from training.trainer.optimization import RateSchedule, TrainingSettings, averaged_model
+from training.trainer.optimizer import make_optimizer, optimizer_state, restore_optimizer_state
 from training.trainer.run_log import RunLog
-from training.trainer.run_state import load_state, momenta, restore_momenta, save_state
+from training.trainer.run_state import load_state, save_state
 
 STATE = "state.safetensors"
 """What the state is called in a run's folder."""
@@ -113,8 +114,8 @@ class Trainer(Generic[M, P]):
                 "the same command again"
             )
         groups = [{**group, "initial_lr": group["lr"]} for group in task.parameter_groups()]
-        self._optimizer = torch.optim.SGD(
-            groups, lr=settings.rate, momentum=settings.momentum, weight_decay=settings.weight_decay
+        self._optimizer = make_optimizer(
+            settings.optimizer, groups, settings.rate, settings.momentum, settings.weight_decay
         )
         self._averaged = averaged_model(module, settings, task.schedule.iterations)
         self._averaged.module.eval()
@@ -195,9 +196,10 @@ class Trainer(Generic[M, P]):
         parts: dict[str, Mapping[str, Tensor]] = {
             "weights": self._weights,
             "average": self._averages(),
-            "momentum": momenta(self._optimizer, self._weights),
+            **optimizer_state(self._optimizer, self._weights),
+            **self._early_stop.state(),
         }
-        save_state(self._output / STATE, done, self._run, {**parts, **self._early_stop.state()})
+        save_state(self._output / STATE, done, self._run, parts)
 
     def _resume(self) -> int:
         """Restore the state and return the iteration to go on with."""
@@ -208,6 +210,6 @@ class Trainer(Generic[M, P]):
                 value.copy_(parts["weights"][name])
                 averages[name].copy_(parts["average"][name])
         self._averaged.n_averaged.fill_(first + 1)
-        restore_momenta(self._optimizer, self._weights, parts.get("momentum", {}))
+        restore_optimizer_state(self._optimizer, self._weights, parts)
         self._early_stop.restore(parts)
         return first

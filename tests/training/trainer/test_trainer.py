@@ -16,6 +16,7 @@ from detector.errors import CheckpointError
 from training.trainer.distributed import ProcessGroup
 from training.trainer.early_stop import Validation
 from training.trainer.optimization import Averaging, Decay, RateSchedule, TrainingSettings
+from training.trainer.optimizer import OptimizerKind
 from training.trainer.trainer import STATE, Trainer
 
 SETTINGS = TrainingSettings(rate=0.1, warmup=2, save_every=4)
@@ -84,13 +85,20 @@ def log(output: Path) -> list[dict[str, float]]:
     return [json.loads(line) for line in (output / "log.jsonl").read_text().splitlines()]
 
 
-@pytest.mark.parametrize("averaging", list(Averaging))
+@pytest.mark.parametrize(
+    "settings",
+    [
+        *(pytest.param(replace(SETTINGS, averaging=some), id=some) for some in Averaging),
+        pytest.param(replace(SETTINGS, optimizer=OptimizerKind.ADAMW), id="adamw"),
+        pytest.param(replace(SETTINGS, momentum=0.0), id="sgd without a momentum has no state"),
+    ],
+)
 @pytest.mark.parametrize("cut", range(1, ITERATIONS))
 def test_a_run_cut_off_anywhere_ends_as_an_undisturbed_one(
-    tmp_path: Path, averaging: Averaging, cut: int
+    tmp_path: Path, settings: TrainingSettings, cut: int
 ) -> None:
-    """To the bit: weights, averages, momenta, the best weights, the log."""
-    settings = replace(SETTINGS, averaging=averaging, patience=9)
+    """To the bit: weights, averages, the optimizer's state, the best weights, the log."""
+    settings = replace(settings, patience=9)
     told = [4.0, 2.0, 3.0, 2.5]
     expected = run(Line(told), tmp_path / "whole", settings)
     with pytest.raises(Cut):
