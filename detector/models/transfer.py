@@ -70,9 +70,9 @@ def transfer(init: Checkpoint, classes: ClassList) -> Checkpoint:
     Synsets of no class of the list are background, as in :func:`from_classifier`, if every class is known.
     Else they take no part, since they may be what an unknown class looks like (a "hard hat" is a crash
     helmet), and would lower its score. Background's own sub-class, the heads that say where objects lie and
-    the MultiBox head are kept, a classifier of whole images alone is not; a missing head is new. A
-    classifier is folded first: for the 200 ILSVRC classes the result is that of ``from_classifier(init,
-    own_sub_classes=True)``.
+    the MultiBox head are kept; a missing head is new. A classifier of whole images alone is kept as it is:
+    the maps that it reads move less in training than the sub-classes' rows. A classifier is folded first: for
+    the 200 ILSVRC classes the result is that of ``from_classifier(init, own_sub_classes=True)``.
 
     Raises CheckpointError for a classifier of other than the 1000 ILSVRC classes.
     """
@@ -88,7 +88,8 @@ def transfer(init: Checkpoint, classes: ClassList) -> Checkpoint:
     rows = torch.cat([torch.cat([weight[: len(synsets)], bias[: len(synsets), None]], dim=1), own])
 
     network = copy.deepcopy(network)
-    network.backbone.whole = None  # it would not fit the maps that training moves on
+    if network.backbone.whole is not None:
+        network.backbone.whole.requires_grad_(False)
     network.backbone.classifier = nn.Linear(CHANNELS, len(rows))
     with torch.no_grad():
         network.backbone.classifier.weight.copy_(rows[:, :-1])

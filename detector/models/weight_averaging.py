@@ -19,10 +19,9 @@ def average_weights(first: Weights, second: Weights, share: float = 0.5) -> Weig
     """Return ``first`` with each number moved by ``share`` (0..1) of the way to that of ``second``.
 
     The metadata are those of ``first``, the second training added to ``averaged_with`` among its trainings;
-    what was measured with its numbers is left out: metrics, thresholds, the ranges for 8 bits. So is the
-    linear classifier of whole images where only one has it: a training that moves the trunk drops it, and
-    distilling makes it anew. Raises ParameterError for a share outside its range, CheckpointError where the
-    two are no trainings of one network: other classes, tensors or shapes.
+    what was measured with its numbers is left out: metrics, thresholds, the ranges for 8 bits. A linear
+    classifier of whole images that only one has stays as it is. Raises ParameterError for a share outside its
+    range, CheckpointError where the two are no trainings of one network: other classes, tensors or shapes.
     """
     if not 0 <= share <= 1:
         raise ParameterError(f"share must be a number in 0..1, got {share!r}")
@@ -35,8 +34,9 @@ def average_weights(first: Weights, second: Weights, share: float = 0.5) -> Weig
     if lacking:
         raise _different(first, second, f"only one of them has {lacking[0]!r}")
     tensors: dict[str, Any] = {}
-    for name, value in first.tensors.items():
+    for name, value in {**second.tensors, **first.tensors}.items():
         if name in alone:
+            tensors[name] = value
             continue
         other = second.tensors[name]
         if value.shape != other.shape:

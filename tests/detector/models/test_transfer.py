@@ -184,11 +184,14 @@ def test_a_classifier_of_other_classes_is_refused(untrained: Checkpoint) -> None
         transfer(other, voc())
 
 
-def test_a_classifier_of_whole_images_alone_is_not_carried_over(untrained: Checkpoint) -> None:
-    """It reads the maps that training moves on."""
+def test_a_classifier_of_whole_images_alone_stays_as_it_is(untrained: Checkpoint) -> None:
+    """It is not trained with the regions, whose loss does not read it."""
     start = from_classifier(untrained, own_sub_classes=True)
     start.backbone.whole = torch.nn.Linear(1024, 1000)
-    changed = transfer(start, voc())
-    assert changed.backbone.whole is None
-    assert not any("whole" in name for name in changed.network.state_dict())
-    assert start.backbone.whole is not None, "what it came from is as it was"
+    kept = transfer(start, voc()).backbone.whole
+    assert kept is not None
+    assert kept is not start.backbone.whole
+    assert torch.equal(kept.weight, start.backbone.whole.weight)
+    assert torch.equal(kept.bias, start.backbone.whole.bias)
+    assert not any(parameter.requires_grad for parameter in kept.parameters())
+    assert all(parameter.requires_grad for parameter in start.backbone.whole.parameters())
