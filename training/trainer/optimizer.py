@@ -1,11 +1,10 @@
 """How weights follow the gradient: SGD or AdamW, and their state by the weights' names.
 
-SGD's steps are as long as the gradient, which in a network without normalisation differs a hundredfold from
-layer to layer, and is shortened where it is longest. AdamW's (Loshchilov and Hutter, arXiv 1711.05101) are
-about as long as the rate in every weight.
+SGD's steps go by the gradient's length, AdamW's (Loshchilov and Hutter, arXiv 1711.05101) are about as long
+as the rate in every weight, so that its rates are other ones.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from enum import StrEnum
 from typing import Any
 
@@ -25,21 +24,16 @@ class OptimizerKind(StrEnum):
 
 
 def make_optimizer(
-    kind: OptimizerKind,
-    groups: Sequence[Mapping[str, Any]],
-    rate: float,
-    momentum: float,
-    weight_decay: float,
+    kind: OptimizerKind, groups: Iterable[dict[str, Any]], momentum: float, weight_decay: float
 ) -> torch.optim.Optimizer:
-    """Make the optimizer of groups of parameters, each with its own ``lr`` or the ``rate``.
+    """Make the optimizer of groups of parameters, each with its ``lr``.
 
     ``momentum`` is the share of the running mean of gradients that a step keeps. ``weight_decay`` is SGD's
     way, a part of the gradient, or AdamW's, a share of the rate by which weights shrink.
     """
-    parts = [dict(group) for group in groups]
     if kind is OptimizerKind.ADAMW:
-        return torch.optim.AdamW(parts, rate, betas=(momentum, _SQUARES_KEPT), weight_decay=weight_decay)
-    return torch.optim.SGD(parts, rate, momentum=momentum, weight_decay=weight_decay)
+        return torch.optim.AdamW(groups, betas=(momentum, _SQUARES_KEPT), weight_decay=weight_decay)
+    return torch.optim.SGD(groups, momentum=momentum, weight_decay=weight_decay)
 
 
 def optimizer_state(

@@ -114,9 +114,7 @@ class Trainer(Generic[M, P]):
                 "the same command again"
             )
         groups = [{**group, "initial_lr": group["lr"]} for group in task.parameter_groups()]
-        self._optimizer = make_optimizer(
-            settings.optimizer, groups, settings.rate, settings.momentum, settings.weight_decay
-        )
+        self._optimizer = make_optimizer(settings.optimizer, groups, settings.momentum, settings.weight_decay)
         self._averaged = averaged_model(module, settings, task.schedule.iterations)
         self._averaged.module.eval()
         self._early_stop = EarlyStop(settings.patience)

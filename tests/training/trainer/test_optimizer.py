@@ -16,7 +16,7 @@ RATE, MOMENTUM, DECAY = 0.1, 0.9, 0.01
 
 def stepped(kind: OptimizerKind, gradients: list[float], weight: float = 2.0) -> nn.Parameter:
     parameter = nn.Parameter(torch.tensor([weight]))
-    optimizer = make_optimizer(kind, [{"params": [parameter], "lr": RATE}], 1.0, MOMENTUM, DECAY)
+    optimizer = make_optimizer(kind, [{"params": [parameter], "lr": RATE}], MOMENTUM, DECAY)
     for gradient in gradients:
         parameter.grad = torch.tensor([gradient])
         optimizer.step()
@@ -35,7 +35,6 @@ def stepped(kind: OptimizerKind, gradients: list[float], weight: float = 2.0) ->
     ],
 )
 def test_one_step(kind: str, gradients: list[float], expected: float) -> None:
-    """The group's rate counts, not the settings' one."""
     assert stepped(OptimizerKind(kind), gradients).item() == pytest.approx(expected, rel=1e-5)
 
 
@@ -53,7 +52,9 @@ def test_adamw_forgets_squares_within_some_hundred_steps() -> None:
 @pytest.mark.parametrize("kind", list(OptimizerKind))
 def test_the_state_taken_up_goes_on_as_if_undisturbed(kind: OptimizerKind) -> None:
     first, second = (nn.Parameter(torch.tensor([2.0, -1.0])) for _ in range(2))
-    made = [make_optimizer(kind, [{"params": [some]}], RATE, MOMENTUM, DECAY) for some in (first, second)]
+    made = [
+        make_optimizer(kind, [{"params": [some], "lr": RATE}], MOMENTUM, DECAY) for some in (first, second)
+    ]
     assert optimizer_state(made[0], {"w": first}) == {}, "before the first step there is none"
     first.grad = torch.tensor([0.5, 3.0])
     made[0].step()
